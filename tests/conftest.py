@@ -1,0 +1,53 @@
+"""What all tests share: outside programs that some need, and a look at what each leaves open."""
+
+from __future__ import annotations
+
+import gc
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+DESCRIPTORS = Path("/proc/self/fd")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what is marked `@pytest.mark.needs("curl")` where curl is missing; CI must have it, so fail there."""
+    for marker in item.iter_markers("needs"):
+        missing = [command for command in marker.args if shutil.which(command) is None]
+        if not missing:
+            continue
+        reason = f"needs {', '.join(missing)}"
+        if os.environ.get("TRIOFLOW_REQUIRE_ALL"):
+            pytest.fail(f"{reason}, and TRIOFLOW_REQUIRE_ALL forbids to skip", pytrace=False)
+        pytest.skip(reason)
+
+
+def open_descriptors() -> dict[str, str]:
+    """Give each open file descriptor's number, and what it is open on."""
+    found = {}
+    for entry in DESCRIPTORS.iterdir():
+        try:
+            found[entry.name] = str(entry.readlink())
+        except FileNotFoundError:  # the descriptor that listed the directory
+            continue
+    return found
+
+
+@pytest.fixture(autouse=True)
+def _leaves_no_descriptor_open() -> Iterator[None]:
+    """Fail a test that leaves a file, a socket or a pipe open: every rule about closing comes down to this."""
+    if not DESCRIPTORS.is_dir():  # Linux alone lists them
+        yield
+        return
+    before = open_descriptors()
+    yield
+    after = open_descriptors()
+    if after.items() - before.items():
+        # What only garbage holds is another complaint: the ResourceWarning, which is an error already.
+        gc.collect()
+        after = open_descriptors()
+    left = [what for number, what in after.items() if before.get(number) != what]
+    assert not left, f"left open: {', '.join(left)}"

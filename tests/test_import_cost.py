@@ -1,0 +1,48 @@
+"""`import trioflow` stays cheap: what it must not import is tested, what it costs is measured where asked.
+
+A time is no test on a shared machine: run this file as a program to see the milliseconds (CI prints them).
+"""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+
+BUDGET = 30  # ms beyond `import trio`
+RUNS = 21
+NOT_AT_IMPORT = ["h11", "trioflow.http", "trioflow.cli", "trioflow.demo", "trioflow.redis"]
+NOT_AT_IMPORT += ["redis", "zstandard", "brotli"]  # the extras
+
+
+def run(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+def test_import_trioflow_imports_neither_http_nor_any_extra() -> None:
+    loaded = run("import sys, trioflow; print(*sys.modules)").split()
+
+    assert [name for name in NOT_AT_IMPORT if name in loaded] == []
+
+
+def test_import_trioflow_imports_nothing_of_others_but_trio() -> None:
+    before = run("import sys, trio; print(*sys.modules)").split()
+    after = run("import sys, trio, trioflow; print(*sys.modules)").split()
+    added = {name.partition(".")[0] for name in after} - {name.partition(".")[0] for name in before}
+
+    assert added - sys.stdlib_module_names == {"trioflow"}
+
+
+def milliseconds() -> float:
+    """Measure what `import trioflow` adds to `import trio`: the median of fresh processes, bytecode already cached."""
+    timed = "import time, trio; t = time.perf_counter(); import trioflow; print(time.perf_counter() - t)"
+    run(timed)
+    return 1000 * statistics.median(float(run(timed)) for _ in range(RUNS))
+
+
+if __name__ == "__main__":
+    cost = milliseconds()
+    print(f"import trioflow: {cost:.1f} ms beyond import trio (budget {BUDGET} ms)")
+    if cost > BUDGET:
+        print("warning: over the budget on this machine, in this run")
