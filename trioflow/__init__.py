@@ -1,0 +1,41 @@
+"""Node.js streams for Trio: Readable, Writable, Duplex, Transform, `pipe` and `pipeline`."""
+
+from trioflow._channel import ReceiveChannel, SendChannel, open_channel
+from trioflow._decorators import readable, transform, writable
+from trioflow._pipeline import pipeline
+from trioflow._streams import Duplex, Readable, Transform, Writable
+from trioflow.items import batch, drop, filter, flat_map, map, scan, take, tap
+from trioflow.sinks import collect, count, drain, first, for_each, join, reduce, to_channel, to_stream
+from trioflow.sources import from_iterable
+
+__all__ = [
+    "Duplex",
+    "Readable",
+    "ReceiveChannel",
+    "SendChannel",
+    "Transform",
+    "Writable",
+    "batch",
+    "collect",
+    "count",
+    "drain",
+    "drop",
+    "filter",
+    "first",
+    "flat_map",
+    "for_each",
+    "from_iterable",
+    "join",
+    "map",
+    "open_channel",
+    "pipeline",
+    "readable",
+    "reduce",
+    "scan",
+    "take",
+    "tap",
+    "to_channel",
+    "to_stream",
+    "transform",
+    "writable",
+]

@@ -1,0 +1,56 @@
+"""Checks of arguments, made when a value is built (R1): each says what was wanted and what came."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from typing import Any
+
+
+def check_count(name: str, value: object, least: int) -> int:
+    """Give `value` back if it is an int of `least` or more."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be an int, not {value!r}")
+    if value < least:
+        raise ValueError(f"{name} must be {least} or more, not {value}")
+    return value
+
+
+def check_limit(name: str, value: object, least: int = 1) -> float:
+    """Give `value` back if it is an int of `least` or more, or `math.inf` for no limit."""
+    return math.inf if value == math.inf else check_count(name, value, least)
+
+
+def check_positive(name: str, value: object) -> float:
+    """Give `value` back if it is a number above 0, such as a time in seconds."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be a number, not {value!r}")
+    if not value > 0:
+        raise ValueError(f"{name} must be above 0, not {value}")
+    return value
+
+
+def check_function(name: str, function: Any) -> Any:
+    """Give `function` back if it can be called."""
+    if not callable(function):
+        raise TypeError(f"{name} wants a function, not {function!r}")
+    return function
+
+
+def check_plain_function(name: str, function: Any) -> Any:
+    """Give `function` back if it can be called and is not a coroutine function."""
+    if is_async(check_function(name, function)):
+        raise TypeError(f"{name} wants a plain function, not the coroutine function {function!r}")
+    return function
+
+
+def is_async(function: Any) -> bool:
+    """Tell whether calling `function` gives a coroutine: also of partials, and of objects with an async `__call__`."""
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004
+
+
+def refuse_coroutine(name: str, given: object) -> None:
+    """Raise if a plain function gave a coroutine, as a lambda around a coroutine function does."""
+    if inspect.iscoroutine(given):
+        given.close()  # or Python would warn that it was never awaited
+        raise TypeError(f"{name} was given a plain function that returns a coroutine: give it the coroutine function")

@@ -1,0 +1,254 @@
+"""The engine: stages as tasks in one nursery, a bounded channel between every two.
+
+Rule 1: a run returns only when every task has ended (R2); its value is its sink's (R3).
+Rule 2: who closes the last reading end of a channel before its end has hung up: all upstream of it is cancelled (R9).
+Rule 3: who raises ends all: every other stage is cancelled and every channel emptied, at once, before anyone else
+    runs, so that no item, end or flush follows a failure (R12).
+Rule 4: the reader or writer outside (`open`) is not a stage: nobody cancels it. It is told at its next call, and
+    if it makes none, when it leaves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import trio
+
+from trioflow._buffer import Buffer, check_capacity
+from trioflow._channel import ReceiveChannel, SendChannel
+from trioflow._errors import HangUp, cancelled_in, combined, failure_in
+from trioflow._sync import Fused, Part
+
+R = TypeVar("R")
+
+StageFunction = Callable[..., Awaitable[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One stage as a value: an async function over its channels, or a factory of a synchronous part."""
+
+    label: Callable[[], str]
+    function: StageFunction | None = None
+    factory: Callable[[], Part] | None = None
+
+
+class _Task:
+    """One task of a run: one stage, or adjacent synchronous stages fused."""
+
+    def __init__(self, first: int, stages: Sequence[Stage], capacity: float) -> None:
+        self._first = first
+        factories = [stage.factory for stage in stages if stage.factory is not None]
+        self._fused = Fused(factories, capacity) if factories else None
+        self._function = stages[0].function
+        self.scope = trio.CancelScope()
+        self.source: ReceiveChannel[Any] | None = None
+        self.output: SendChannel[Any] | None = None
+
+    @property
+    def at(self) -> int:
+        """The index of the stage at work."""
+        return self._first if self._fused is None else self._first + self._fused.at
+
+    async def run(self) -> Any:
+        if self._fused is not None:
+            return await self._fused.run(self.source, self.output)
+        assert self._function is not None
+        return await self._function(*(end for end in (self.source, self.output) if end is not None))
+
+
+class _Run:
+    """One run of a list of stages: its tasks, the buffers between them, and who has failed."""
+
+    def __init__(self, stages: Sequence[Stage], capacity: float, *, head: bool = False, tail: bool = False) -> None:
+        """Join `stages`; with `head` or `tail` there is a channel to the outside at that end."""
+        self._stages = stages
+        self.tasks = list(_tasks_of(stages, capacity))
+        self.buffers: list[Buffer[Any]] = []
+        self.failures: list[BaseException] = []
+        self.outside: Buffer[Any] | None = None
+        self.send: SendChannel[Any] | None = None
+        self.receive: ReceiveChannel[Any] | None = None
+        if head:
+            self.send, self.tasks[0].source = self._channel(capacity, 0)
+            self.outside = self.buffers[-1]
+        for i in range(1, len(self.tasks)):
+            self.tasks[i - 1].output, self.tasks[i].source = self._channel(capacity, i)
+        if tail:
+            self.tasks[-1].output, self.receive = self._channel(capacity, len(self.tasks))
+            self.outside = self.buffers[-1]
+
+    def _channel(self, capacity: float, upstream: int) -> tuple[SendChannel[Any], ReceiveChannel[Any]]:
+        """Make a channel behind the first `upstream` tasks, which end when its last reader leaves."""
+        buffer: Buffer[Any] = Buffer(capacity, "wait")
+        self.buffers.append(buffer)
+        if upstream:
+            buffer.on_hang_up = lambda: self.cancel(self.tasks[:upstream])
+        return SendChannel(buffer), ReceiveChannel(buffer)
+
+    def cancel(self, tasks: Sequence[_Task]) -> None:
+        for task in tasks:
+            task.scope.cancel()
+
+    def stop(self, failure: BaseException | None = None) -> None:
+        """End all at once: cancel every task and empty every channel; the outside is told `failure` itself."""
+        self.cancel(self.tasks)
+        for buffer in self.buffers:
+            if buffer is self.outside and failure is not None:
+                buffer.abort(failure)
+            else:
+                buffer.abort(HangUp(buffer, "another stage of this run has failed"))
+
+    async def play(self, task: _Task) -> Any:
+        """Run one task; record a failure instead of raising it, so that a single one stays plain (R11)."""
+        try:
+            with task.scope:
+                return await task.run()
+        except BaseException as exc:  # noqa: BLE001 - settled below: nothing is swallowed
+            failure = self.failure_in(exc)
+            if failure is not None:
+                failure.add_note(self._place(task.at))
+                self.failures.append(failure)
+                self.stop(failure)
+            elif cancelled := cancelled_in(exc):
+                self.stop()  # nobody may take what was cut off for the end
+                raise cancelled from None
+        finally:
+            if task.scope.cancelled_caught and task.output is not None:
+                task.output.abort()
+            if task.output is not None:
+                task.output.close()
+            if task.source is not None:
+                task.source.close()
+
+    def failure_in(self, exc: BaseException) -> BaseException | None:
+        failure = failure_in(exc, *self.buffers)
+        return None if any(failure is known for known in self.failures) else failure
+
+    def _place(self, index: int) -> str:
+        return f"in stage {index + 1} of {len(self._stages)}: {self._stages[index].label()}"
+
+    def settle(self, body: BaseException | None) -> None:
+        """Raise what is left to raise, after all tasks have ended: failures, else what the body raised."""
+        failures = self.failures
+        if self.outside is not None and self.outside.failure_seen:
+            failures = failures[1:]  # the first was raised in the body, which has dealt with it or raises it still
+        if body is not None:
+            failure = failure_in(body, *self.buffers)
+            if failure is not None:
+                failures = [failure, *(known for known in failures if known is not failure)]
+            elif not failures and cancelled_in(body) is not None:
+                raise body
+        if failures:
+            raise combined(failures)
+
+
+def _tasks_of(stages: Sequence[Stage], capacity: float) -> list[_Task]:
+    """Group adjacent synchronous stages; every other stage is a task of its own."""
+    tasks: list[_Task] = []
+    start = 0
+    for i in range(1, len(stages) + 1):
+        if i == len(stages) or stages[i].factory is None or stages[i - 1].factory is None:
+            tasks.append(_Task(start, stages[start:i], capacity))
+            start = i
+    return tasks
+
+
+async def run(stages: Sequence[Stage], capacity: float) -> Any:
+    """Run stages from source to sink and give the sink's value."""
+    this = _Run(stages, capacity)
+    body: BaseException | None = None
+    result: Any = None
+    try:
+        if len(this.tasks) == 1:
+            result = await this.play(this.tasks[0])
+        else:
+            async with trio.open_nursery() as nursery:
+                for task in this.tasks[:-1]:
+                    nursery.start_soon(this.play, task)
+                result = await this.play(this.tasks[-1])
+    except BaseException as exc:  # noqa: BLE001 - settled below: nothing is swallowed
+        body = exc
+    if body is not None or this.failures:
+        this.settle(body)
+    return result
+
+
+@asynccontextmanager
+async def open_readable(stages: Sequence[Stage], capacity: float) -> AsyncIterator[ReceiveChannel[Any]]:
+    """Run stages that lack a sink beside the block; leaving it ends them."""
+    this = _Run(stages, check_capacity(capacity), tail=True)
+    receive = this.receive
+    assert receive is not None
+    body: BaseException | None = None
+    try:
+        async with trio.open_nursery() as nursery:
+            for task in this.tasks:
+                nursery.start_soon(this.play, task)
+            try:
+                yield receive
+            except BaseException as exc:  # noqa: BLE001 - settled below: nothing is swallowed
+                body = exc
+            if body is not None or not this.buffers[-1].ended:
+                this.cancel(this.tasks)
+            receive.close()
+    except BaseException as exc:  # noqa: BLE001 - settled below: nothing is swallowed
+        body = exc if body is None else body
+    this.settle(body)
+
+
+@asynccontextmanager
+async def open_writable(stages: Sequence[Stage], capacity: float) -> AsyncIterator[SendChannel[Any]]:
+    """Run stages that lack a source beside the block; leaving it ends their input, failing in it cuts them off (R13)."""
+    this = _Run(stages, check_capacity(capacity), head=True)
+    send = this.send
+    assert send is not None
+    body: BaseException | None = None
+    try:
+        async with trio.open_nursery() as nursery:
+            for task in this.tasks:
+                nursery.start_soon(this.play, task)
+            try:
+                yield send
+            except BaseException as exc:  # noqa: BLE001 - settled below: nothing is swallowed
+                body = exc
+                if failure_in(exc, *this.buffers) is not None or cancelled_in(exc) is not None:
+                    this.stop()
+            send.close()
+    except BaseException as exc:  # noqa: BLE001 - settled below: nothing is swallowed
+        body = exc if body is None else body
+    this.settle(body)
+
+
+async def together(main: Callable[[], Awaitable[R]], *others: Callable[[], Awaitable[object]]) -> R:
+    """Run functions side by side inside a stage and give `main`'s value; its end cancels the others.
+
+    The first failure cancels all; one failure is raised plain, two or more as a group.
+    """
+    failures: list[BaseException] = []
+    result: list[R] = []
+
+    async def guarded(function: Callable[[], Awaitable[object]], scope: trio.CancelScope) -> None:
+        try:
+            value = await function()
+        except BaseException as exc:  # noqa: BLE001 - settled below: nothing is swallowed
+            failure = failure_in(exc)
+            if failure is None:
+                raise
+            failures.append(failure)
+            scope.cancel()
+        else:
+            if function is main:
+                result.append(value)  # type: ignore[arg-type]  # it is main's, an R
+                scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        for function in others:
+            nursery.start_soon(guarded, function, nursery.cancel_scope)
+        await guarded(main, nursery.cancel_scope)
+    if failures:
+        raise combined(failures)
+    return result[0]

@@ -1,0 +1,51 @@
+"""The exceptions of our own, and the one rule for telling a failure from the noise around it.
+
+Rule 1: a `Cancelled` belongs to Trio; nothing here keeps one.
+Rule 2: a hang-up is the very object that a channel of ours raised, told apart by the channel it carries (R15).
+Rule 3: one failure is raised as it is, the same object; two or more are raised as a group (R11).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import trio
+
+
+class HangUp(trio.BrokenResourceError):
+    """What our channel raises in a sender whose last reader has gone.
+
+    To user code it is a plain `trio.BrokenResourceError`. The engine swallows it, and only it: `channel` says which
+    channel raised it, so that a user's own broken socket always surfaces.
+    """
+
+    def __init__(self, channel: object, reason: str) -> None:
+        super().__init__(reason)
+        self.channel = channel
+
+
+def failure_in(exc: BaseException, *channels: object) -> BaseException | None:
+    """Give what is a failure in `exc`: neither a `Cancelled` nor a hang-up of one of `channels`."""
+
+    def is_quiet(part: BaseException) -> bool:
+        if isinstance(part, HangUp):
+            return any(part.channel is channel for channel in channels)
+        return isinstance(part, trio.Cancelled)
+
+    if isinstance(exc, BaseExceptionGroup):
+        return exc.split(is_quiet)[1]
+    return None if is_quiet(exc) else exc
+
+
+def cancelled_in(exc: BaseException) -> BaseException | None:
+    """Give the part of `exc` that is Trio's cancellation, to be raised on."""
+    if isinstance(exc, BaseExceptionGroup):
+        return exc.split(trio.Cancelled)[0]
+    return exc if isinstance(exc, trio.Cancelled) else None
+
+
+def combined(failures: Sequence[BaseException]) -> BaseException:
+    """Make one exception of one or more: a single one stays itself, the same object (R11)."""
+    if len(failures) == 1:
+        return failures[0]
+    return BaseExceptionGroup(f"{len(failures)} stages failed", failures)
