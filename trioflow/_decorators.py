@@ -107,7 +107,6 @@ def _factory(
     if len(parameters) < given:
         raise TypeError(f"{kind} wants a function of {given} channels and more, but {name} takes {len(parameters)}")
 
-    @functools.wraps(function)
     def factory(*args: Any, **kwargs: Any) -> Any:
         signature.bind(*(None,) * given, *args, **kwargs)
         stage = functools.partial(_generate, function, args, kwargs) if is_generator else bind(args, kwargs)
@@ -119,8 +118,9 @@ def _factory(
 
         return stage
 
-    del factory.__wrapped__  # its signature is not the factory's
-    factory.__signature__ = signature.replace(parameters=parameters[given:])  # type: ignore[attr-defined]
+    made: Any = functools.update_wrapper(factory, function)
+    del made.__wrapped__  # its signature is not the factory's
+    made.__signature__ = signature.replace(parameters=parameters[given:])
     return factory
 
 

@@ -10,7 +10,7 @@ Rule 4: the reader or writer outside (`open`) is not a stage: nobody cancels it.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -178,7 +178,7 @@ async def run(stages: Sequence[Stage], capacity: float) -> Any:
 
 
 @asynccontextmanager
-async def open_readable(stages: Sequence[Stage], capacity: float) -> AsyncIterator[ReceiveChannel[Any]]:
+async def open_readable(stages: Sequence[Stage], capacity: float) -> AsyncGenerator[ReceiveChannel[Any], None]:
     """Run stages that lack a sink beside the block; leaving it ends them."""
     this = _Run(stages, check_capacity(capacity), tail=True)
     receive = this.receive
@@ -201,7 +201,7 @@ async def open_readable(stages: Sequence[Stage], capacity: float) -> AsyncIterat
 
 
 @asynccontextmanager
-async def open_writable(stages: Sequence[Stage], capacity: float) -> AsyncIterator[SendChannel[Any]]:
+async def open_writable(stages: Sequence[Stage], capacity: float) -> AsyncGenerator[SendChannel[Any], None]:
     """Run stages that lack a source beside the block; leaving it ends their input, failing in it cuts them off (R13)."""
     this = _Run(stages, check_capacity(capacity), head=True)
     send = this.send
@@ -231,24 +231,24 @@ async def together(main: Callable[[], Awaitable[R]], *others: Callable[[], Await
     failures: list[BaseException] = []
     result: list[R] = []
 
+    async def lead() -> None:
+        result.append(await main())
+
     async def guarded(function: Callable[[], Awaitable[object]], scope: trio.CancelScope) -> None:
         try:
-            value = await function()
+            await function()
         except BaseException as exc:  # noqa: BLE001 - settled below: nothing is swallowed
             failure = failure_in(exc)
             if failure is None:
                 raise
             failures.append(failure)
             scope.cancel()
-        else:
-            if function is main:
-                result.append(value)  # type: ignore[arg-type]  # it is main's, an R
-                scope.cancel()
 
     async with trio.open_nursery() as nursery:
-        for function in others:
-            nursery.start_soon(guarded, function, nursery.cancel_scope)
-        await guarded(main, nursery.cancel_scope)
+        for other in others:
+            nursery.start_soon(guarded, other, nursery.cancel_scope)
+        await guarded(lead, nursery.cancel_scope)
+        nursery.cancel_scope.cancel()
     if failures:
         raise combined(failures)
     return result[0]

@@ -81,7 +81,8 @@ async def forward(source: ReceiveChannel[T], output: SendChannel[T]) -> None:
 
 async def close(thing: object) -> None:
     """Close whatever can be closed: a channel at once, an async generator or a stream by its `aclose`."""
-    if callable(aclose := getattr(thing, "aclose", None)):
+    aclose: Callable[[], Awaitable[None]] | None = getattr(thing, "aclose", None)
+    if aclose is not None:
         await aclose()
 
 
