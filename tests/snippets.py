@@ -1,0 +1,93 @@
+"""Programs shown to readers, run as they stand. For test_docs and test_examples.
+
+A program that serves says port 8000, as a reader would; here it and its commands get a free one instead.
+"""
+
+from __future__ import annotations
+
+import doctest
+import os
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+PATIENCE = 60  # seconds for one program or command; nothing shown to a reader takes that long
+
+
+def matches(got: str, want: str) -> bool:
+    """Compare what was printed with what the page says; `...` stands for anything, as in a doctest."""
+    return doctest.OutputChecker().check_output(want, got, doctest.ELLIPSIS)
+
+
+def difference(what: str, got: str, want: str) -> str:
+    return f"{what}\nprints:\n{got}\nbut it says:\n{want}"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def with_port(text: str, port: int) -> str:
+    return re.sub(r"\b8000\b", str(port), text)
+
+
+@contextmanager
+def serving(source: str, *, name: str, port: int, cwd: Path) -> Iterator[None]:
+    """Run a program that serves on `port`, from when it accepts connections until the block ends."""
+    with tempfile.TemporaryDirectory() as place:
+        program = Path(place, name)
+        program.write_text(source, encoding="utf-8")
+        log = Path(place, "log")
+        with log.open("w") as output:
+            process = subprocess.Popen([sys.executable, program], cwd=cwd, stdout=output, stderr=output)
+        try:
+            deadline = time.monotonic() + PATIENCE
+            while not accepts(port):
+                assert process.poll() is None, f"{name} ended instead of serving:\n{log.read_text()}"
+                assert time.monotonic() < deadline, f"{name} does not accept connections:\n{log.read_text()}"
+                time.sleep(0.02)
+            yield
+            assert process.poll() is None, f"{name} ended while it was asked:\n{log.read_text()}"
+        finally:
+            process.terminate()
+            process.wait(PATIENCE)
+
+
+def accepts(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+def ask(console: str, *, cwd: Path) -> None:
+    """Run each `$ command` of a console block and compare what it prints with the lines below it."""
+    assert console.startswith("$ "), f"a console block starts with a `$ command`, not with:\n{console}"
+    # The commands of this environment first: `trioflow` is among them.
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    for entry in re.split(r"^\$ ", console, flags=re.MULTILINE)[1:]:
+        command, want = re.fullmatch(r"((?:.*\\\n)*.*\n?)([\s\S]*)", entry).groups()  # type: ignore[union-attr]
+        done = subprocess.run(
+            ["bash", "-c", command],
+            cwd=cwd,
+            env={**os.environ, "PATH": path},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=PATIENCE,
+        )
+        got = done.stdout
+        if got and not got.endswith("\n"):
+            got += "\n"  # a page cannot show a missing line end
+        assert matches(got, want), difference(f"$ {command}", got, want)
