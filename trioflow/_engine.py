@@ -11,7 +11,7 @@ Rule 4: the reader or writer outside (`open`) is not a stage: nobody cancels it.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -107,7 +107,7 @@ class _Run:
         try:
             with task.scope:
                 return await task.run()
-        except BaseException as exc:  # noqa: BLE001 - settled below: nothing is swallowed
+        except BaseException as exc:  # noqa: BLE001 - nothing is swallowed: it is settled below
             failure = self.failure_in(exc)
             if failure is not None:
                 failure.add_note(self._place(task.at))
@@ -129,7 +129,7 @@ class _Run:
         return None if any(failure is known for known in self.failures) else failure
 
     def _place(self, index: int) -> str:
-        return f"in stage {index + 1} of {len(self._stages)}: {self._stages[index].label()}"
+        return _place(self._stages, index)
 
     def settle(self, body: BaseException | None) -> None:
         """Raise what is left to raise, after all tasks have ended: failures, else what the body raised."""
@@ -144,6 +144,10 @@ class _Run:
                 raise body
         if failures:
             raise combined(failures)
+
+
+def _place(stages: Sequence[Stage], index: int) -> str:
+    return f"in stage {index + 1} of {len(stages)}: {stages[index].label()}"
 
 
 def _tasks_of(stages: Sequence[Stage], capacity: float) -> list[_Task]:
@@ -170,11 +174,35 @@ async def run(stages: Sequence[Stage], capacity: float) -> Any:
                 for task in this.tasks[:-1]:
                     nursery.start_soon(this.play, task)
                 result = await this.play(this.tasks[-1])
-    except BaseException as exc:  # noqa: BLE001 - settled below: nothing is swallowed
+    except BaseException as exc:  # noqa: BLE001 - nothing is swallowed: it is settled below
         body = exc
     if body is not None or this.failures:
         this.settle(body)
     return result
+
+
+async def run_directly(
+    stages: Sequence[Stage],
+    open_source: Callable[[], AbstractAsyncContextManager[Any]],
+    take: Callable[[Any], Awaitable[Any]],
+    capacity: float,
+) -> Any:
+    """Run a source and a sink as the sink alone, which takes what the source opens for it; None: run as usual."""
+    at = 0
+    try:
+        async with open_source() as opened:
+            if opened is not None:
+                at = len(stages) - 1
+                return await take(opened)
+    except BaseException as exc:
+        failure = failure_in(exc)
+        if failure is None:
+            raise
+        failure.add_note(_place(stages, at))
+        if failure is exc:
+            raise
+        raise failure from None
+    return await run(stages, capacity)
 
 
 @asynccontextmanager
@@ -190,12 +218,12 @@ async def open_readable(stages: Sequence[Stage], capacity: float) -> AsyncGenera
                 nursery.start_soon(this.play, task)
             try:
                 yield receive
-            except BaseException as exc:  # noqa: BLE001 - settled below: nothing is swallowed
+            except BaseException as exc:  # noqa: BLE001 - nothing is swallowed: it is settled below
                 body = exc
             if body is not None or not this.buffers[-1].ended:
                 this.cancel(this.tasks)
             receive.close()
-    except BaseException as exc:  # noqa: BLE001 - settled below: nothing is swallowed
+    except BaseException as exc:  # noqa: BLE001 - nothing is swallowed: it is settled below
         body = exc if body is None else body
     this.settle(body)
 
@@ -213,12 +241,12 @@ async def open_writable(stages: Sequence[Stage], capacity: float) -> AsyncGenera
                 nursery.start_soon(this.play, task)
             try:
                 yield send
-            except BaseException as exc:  # noqa: BLE001 - settled below: nothing is swallowed
+            except BaseException as exc:  # noqa: BLE001 - nothing is swallowed: it is settled below
                 body = exc
                 if failure_in(exc, *this.buffers) is not None or cancelled_in(exc) is not None:
                     this.stop()
             send.close()
-    except BaseException as exc:  # noqa: BLE001 - settled below: nothing is swallowed
+    except BaseException as exc:  # noqa: BLE001 - nothing is swallowed: it is settled below
         body = exc if body is None else body
     this.settle(body)
 
@@ -237,7 +265,7 @@ async def together(main: Callable[[], Awaitable[R]], *others: Callable[[], Await
     async def guarded(function: Callable[[], Awaitable[object]], scope: trio.CancelScope) -> None:
         try:
             await function()
-        except BaseException as exc:  # noqa: BLE001 - settled below: nothing is swallowed
+        except BaseException as exc:
             failure = failure_in(exc)
             if failure is None:
                 raise
