@@ -134,6 +134,17 @@ class SendChannel(_End, trio.abc.SendChannel[SendT]):
         for item in items:
             await self.send(item)
 
+    def send_many_nowait(self, values: Iterable[SendT]) -> None:
+        """Put all of `values` in if there is room for all now; raises as `send_nowait` does, and then has put none."""
+        items = values if isinstance(values, list) else list(values)
+        weights = [weight_of(item) for item in items]
+        self._check()
+        buffer = self._buffer
+        if sum(weights) > buffer.room() and not (len(items) == 1 and buffer.empty):
+            raise trio.WouldBlock
+        for item, weight in zip(items, weights, strict=True):
+            buffer.put(item, weight)
+
     async def _send_in_line(self, value: SendT) -> None:
         await self._queue(self._buffer.sending, weight_of(value), lambda: self._try_send(value, in_line=True))
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Concatenate, ParamSpec, TypeVar, overload
 
 from trioflow._channel import ReceiveChannel, SendChannel
 from trioflow._engine import Stage
+from trioflow._generators import generate
 from trioflow._streams import Readable, Transform, Writable, label
 
 P = ParamSpec("P")
@@ -109,7 +109,7 @@ def _factory(
 
     def factory(*args: Any, **kwargs: Any) -> Any:
         signature.bind(*(None,) * given, *args, **kwargs)
-        stage = functools.partial(_generate, function, args, kwargs) if is_generator else bind(args, kwargs)
+        stage = functools.partial(generate, function, args, kwargs) if is_generator else bind(args, kwargs)
         return make(Stage(label(name, *args, **kwargs), function=stage))
 
     def bind(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Callable[..., Awaitable[Any]]:
@@ -122,13 +122,3 @@ def _factory(
     del made.__wrapped__  # its signature is not the factory's
     made.__signature__ = signature.replace(parameters=parameters[given:])
     return factory
-
-
-async def _generate(
-    function: Callable[..., AsyncGenerator[Any, None]], args: tuple[Any, ...], kwargs: dict[str, Any], *ends: Any
-) -> None:
-    """Run a generator as a stage: what it yields is sent."""
-    *sources, output = ends
-    async with aclosing(function(*sources, *args, **kwargs)) as items:
-        async for item in items:
-            await output.send(item)
