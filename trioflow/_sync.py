@@ -67,88 +67,66 @@ class Fused:
         self._most = int(min(capacity, DEFAULT_CAPACITY))
         self._size = 1  # how many items to take at once: doubled while that is quick
         self._heavy = True  # whether bytes-like items were seen in the last batch
+        self._iterator: Iterator[Any] | None = None
         self._operators: list[Operator[Any, Any]] = []
-        self._first = 0  # the first operator that still wants items
+        self._fold: Fold[Any, Any] | None = None
+        self._first = 0  # the first operator that still wants items: those before it have enough
+        self._offset = 0  # the place of the first operator among the parts
 
     async def run(self, source: ReceiveChannel[Any] | None, output: SendChannel[Any] | None) -> Any:
         """Run as a stage between two channels; without `source` or `output` there is an iterator or a fold instead."""
-        iterator: Iterator[Any] | None = None
-        fold: Fold[Any, Any] | None = None
-        for index, factory in enumerate(self._factories):
-            self.at = index
-            part = factory()
-            if isinstance(part, Fold):
-                fold = part
-            elif isinstance(part, Operator):
-                self._operators.append(part)
-                if part.done:
-                    self._first = len(self._operators)
-            else:
-                iterator = part
-        first = 0 if iterator is None else 1
-        last = len(self._factories) - 1
+        self._make_parts()
         try:
-            while not (self._finished or (fold is not None and fold.done)):
-                if iterator is not None:
-                    self.at = 0
-                    items = self._pull(iterator, output)
-                    if not items:
-                        break
-                    await trio.lowlevel.checkpoint_if_cancelled()
-                else:
+            while not self._has_enough:
+                if self._iterator is None:
                     assert source is not None
                     try:
                         items = await source.receive_many(self._size if self._size < self._most else None)
                     except trio.EndOfChannel:
                         break
-                await self._pass_on(self._outputs(items, 0, first), fold, output, last)
-            if self._first or (fold is not None and fold.done):
-                # Whoever had enough ends what is upstream at once (R9), before slow readers have taken the rest.
-                self._hang_up(iterator, source)
-            if fold is None or not fold.done:
-                await self._pass_on(self._endings(first), fold, output, last)
+                else:
+                    items = self._pull(self._iterator, output)
+                    if not items:
+                        break
+                    await trio.lowlevel.checkpoint_if_cancelled()
+                await self._pass_on(-1, items, output)
+            if self._has_enough:
+                # Whoever has enough ends what is upstream at once (R9), before slow readers have taken the rest.
+                self._close_iterator()
+                if source is not None:
+                    source.close()
+            await self._flush(output)
         finally:
-            self._hang_up(iterator, None)
-        self.at = last
-        return None if fold is None else fold.result()
+            self._close_iterator()
+        self.at = len(self._factories) - 1
+        return None if self._fold is None else self._fold.result()
+
+    def _make_parts(self) -> None:
+        for index, factory in enumerate(self._factories):
+            self.at = index
+            part = factory()
+            if isinstance(part, Fold):
+                self._fold = part
+            elif isinstance(part, Operator):
+                self._operators.append(part)
+                if part.done:
+                    self._first = len(self._operators)
+            else:
+                self._iterator = part
+                self._offset = 1
 
     @property
-    def _finished(self) -> bool:
-        return self._first > 0
+    def _has_enough(self) -> bool:
+        return self._first > 0 or (self._fold is not None and self._fold.done)
 
-    def _hang_up(self, iterator: Iterator[Any] | None, source: ReceiveChannel[Any] | None) -> None:
-        if source is not None:
-            source.close()
-        if (close := getattr(iterator, "close", None)) is not None:
+    def _close_iterator(self) -> None:
+        close: Callable[[], None] | None = getattr(self._iterator, "close", None)
+        if close is not None:
             close()
-
-    async def _pass_on(
-        self, outputs: Iterator[list[Any]], fold: Fold[Any, Any] | None, output: SendChannel[Any] | None, last: int
-    ) -> None:
-        """Hand batches on, and learn from the time they took how large the next one may be."""
-        spent = 0.0
-        while True:
-            began = perf_counter()
-            items = next(outputs, None)
-            if items is not None and fold is not None:
-                self.at = last
-                fold.feed(items)
-            spent += perf_counter() - began
-            if items is None:
-                break
-            if output is not None:
-                await output.send_many(items)
-            else:
-                await trio.lowlevel.checkpoint()
-                if fold is not None and fold.done:
-                    return
-        if spent > SLOW:
-            self._size = max(self._size // 4, 1)
-        elif spent < SLOW / 4 and self._size < self._most:
-            self._size = min(self._size * 2, self._most)
 
     def _pull(self, iterator: Iterator[Any], output: SendChannel[Any] | None) -> list[Any]:
         """Take from the iterator what may be held: never more than the reader has room for, but one (R5)."""
+        self.at = 0
         room = self._most if output is None else max(1, int(min(output.room(), self._most)))
         if not self._heavy:
             items = list(islice(iterator, min(self._size, room)))
@@ -160,42 +138,74 @@ class Fused:
             weight += weight_of(item)
             if weight >= room:
                 break
-        self._heavy = weight > len(items) or not are_light(items)
+        self._heavy = not are_light(items)
         return items
 
-    def _outputs(self, items: list[Any], start: int, offset: int) -> Iterator[list[Any]]:
-        """Give what `items` become behind the operators from `start` on, as batches."""
-        for i in range(start, len(self._operators)):
-            operator = self._operators[i]
-            self.at = i + offset
-            given = operator.feed(items)
-            if operator.done:
-                self._first = max(self._first, i + 1)
-            if not isinstance(given, list):
-                yield from self._in_pieces(given, i, offset)
-                return
-            if not given:
-                return
-            items = given
-        yield items
-
-    def _in_pieces(self, given: Iterable[Any], i: int, offset: int) -> Iterator[list[Any]]:
-        iterator = iter(given)
-        while True:
-            self.at = i + offset
-            piece = list(islice(iterator, self._most))
-            if self._operators[i].done:
-                self._first = max(self._first, i + 1)
-            if not piece:
-                return
-            yield from self._outputs(piece, i + 1, offset)
-            if self._first > i + 1:
-                return  # an operator behind this one has enough
-
-    def _endings(self, offset: int) -> Iterator[list[Any]]:
+    async def _flush(self, output: SendChannel[Any] | None) -> None:
         """Flush the operators that still want items, each through those behind it."""
         i = self._first
-        while i < len(self._operators):
-            self.at = i + offset
-            yield from self._in_pieces(self._operators[i].flush(), i, offset)
+        while i < len(self._operators) and not (self._fold is not None and self._fold.done):
+            self.at = i + self._offset
+            await self._pass_on(i, self._operators[i].flush(), output)
             i = max(i + 1, self._first)
+
+    async def _pass_on(self, i: int, given: Iterable[Any], output: SendChannel[Any] | None) -> None:
+        """Hand on what operator `i` gave, and learn from the time a batch takes how large the next one may be."""
+        fold = self._fold
+        batches = self._batches(i, given)
+        while True:
+            began = perf_counter()
+            items = next(batches, None)
+            if items is None:
+                return
+            if fold is not None:
+                self.at = len(self._factories) - 1
+                fold.feed(items)
+            spent = perf_counter() - began
+            if spent > SLOW:
+                self._size = max(self._size // 4, 1)
+            elif spent < SLOW / 4 and self._size < self._most:
+                self._size = min(self._size * 2, self._most)
+            if output is not None:
+                await output.send_many(items)
+            else:
+                await trio.lowlevel.checkpoint()
+                if fold is not None and fold.done:
+                    return
+
+    def _batches(self, i: int, given: Iterable[Any]) -> Iterator[list[Any]]:
+        """Give what operator `i` gave (-1: the source) as it comes out behind the last operator, batch by batch."""
+        lazy: list[tuple[int, Iterator[Any]]] = []  # who gave it, and what of it is still to be taken
+        while True:
+            while given:
+                if not isinstance(given, list) or len(given) > self._most:
+                    lazy.append((i, iter(given)))
+                    break
+                i += 1
+                if i == len(self._operators):
+                    yield given
+                    break
+                operator = self._operators[i]
+                self.at = i + self._offset
+                given = operator.feed(given)
+                self._note_done(i)
+            i, given = self._next_piece(lazy)
+            if not given:
+                return
+
+    def _next_piece(self, lazy: list[tuple[int, Iterator[Any]]]) -> tuple[int, list[Any]]:
+        while lazy:
+            i, iterator = lazy[-1]
+            if self._first <= i + 1:  # or else an operator behind this one has enough
+                self.at = i + self._offset
+                piece = list(islice(iterator, self._size))
+                if i >= 0:
+                    self._note_done(i)
+                if piece:
+                    return i, piece
+            lazy.pop()
+        return 0, []
+
+    def _note_done(self, i: int) -> None:
+        if self._operators[i].done:
+            self._first = max(self._first, i + 1)
