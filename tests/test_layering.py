@@ -45,6 +45,8 @@ FLOORS: dict[str, float] = {
     "testing": 5,
     "": 5.5,
     "http._conditions": 6.1,
+    "http._types": 6.1,
+    "http._rooted": 6.1,
     "http._strict": 6.1,
     "http._wire": 6.2,
     "http._messages": 6.3,

@@ -1,0 +1,127 @@
+"""Files opened beneath a root: no name and no symbolic link leads out of it.
+
+Rule 1: a name is looked up component by component from an open directory, never as one path; the kernel does it where
+    it can (openat2), the walk below elsewhere. Both follow links that stay inside.
+Rule 2: what is open is what is judged: nothing is looked up twice, so nothing can be swapped in between.
+Rule 3: opening never waits for another process: a FIFO or a device is opened without blocking, and is the caller's to
+    refuse.
+Rule 4: `open_cached` may run in the event loop, `open_beneath` belongs in a thread: a lookup may wait for a disk.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import functools
+import os
+import struct
+import sys
+from collections.abc import Callable, Sequence
+from typing import Final
+
+_FLAGS: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+_DIRECTORY: Final = os.O_DIRECTORY | os.O_CLOEXEC | getattr(os, "O_PATH", os.O_RDONLY)
+_MOST_LINKS: Final = 40  # as many as Linux follows
+
+# openat2(2): its number is the same on every Linux architecture but alpha.
+_OPENAT2: Final = 437
+_BENEATH: Final = 0x08 | 0x02  # and through no magic link, as /proc has them
+_CACHED: Final = 0x20
+_HERE: Final = -100  # AT_FDCWD
+
+
+def open_cached(root: str, names: Sequence[bytes]) -> int | None:
+    """Open a file if the kernel can tell from memory what the names lead to, within microseconds.
+
+    Returns:
+        A descriptor; None where only `open_beneath` can tell, which includes every failure.
+    """
+    openat2 = _openat2()
+    if openat2 is None:
+        return None
+    top = openat2(_HERE, os.fsencode(root), _DIRECTORY, _CACHED)
+    if top < 0:
+        return None
+    try:
+        descriptor = openat2(top, b"/".join(names) or b".", _FLAGS, _BENEATH | _CACHED)
+    finally:
+        os.close(top)
+    return descriptor if descriptor >= 0 else None
+
+
+@functools.cache
+def _openat2() -> Callable[[int, bytes, int, int], int] | None:
+    if not sys.platform.startswith("linux"):
+        return None
+    syscall = ctypes.CDLL(None).syscall
+    syscall.restype = ctypes.c_long
+    number = ctypes.c_long(_OPENAT2)
+
+    def openat2(directory: int, path: bytes, flags: int, resolve: int) -> int:
+        how = struct.pack("=QQQ", flags, 0, resolve)
+        descriptor: int = syscall(number, directory, path, how, ctypes.c_size_t(len(how)))
+        return descriptor
+
+    return openat2
+
+
+def open_beneath(root: str, names: Sequence[bytes]) -> int:
+    """Open a file; it may wait for the disk.
+
+    Raises:
+        OSError: there is no such file, it may not be read, or a link to it leads out of `root` (EXDEV).
+    """
+    stack = [os.open(root, _DIRECTORY)]
+    try:
+        return _walk(root, stack, list(reversed(names)) or [b"."])
+    finally:
+        for descriptor in stack:
+            os.close(descriptor)
+
+
+def _walk(root: str, stack: list[int], names: list[bytes]) -> int:
+    """Open the last of `names`, in reverse order, going down from `stack[0]`; `stack` is the directories on the way."""
+    links = 0
+    while True:
+        name = names.pop()
+        if name == b"..":  # from a link: the caller lets none come with the request
+            if len(stack) == 1:
+                raise _leaves(name)
+            os.close(stack.pop())
+            name = b"."
+        try:
+            if not names:
+                return os.open(name, _FLAGS | os.O_NOFOLLOW, dir_fd=stack[-1])
+            if name != b".":
+                stack.append(os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=stack[-1]))
+        except OSError as exc:
+            target = _target(name, stack[-1]) if exc.errno in (errno.ELOOP, errno.ENOTDIR) else None
+            links += 1
+            if target is None or links > _MOST_LINKS:
+                raise
+            if target.startswith(b"/"):
+                target = _inside(root, target)
+                while len(stack) > 1:
+                    os.close(stack.pop())
+            names += [part for part in reversed(target.split(b"/")) if part not in (b"", b".")] or [b"."]
+
+
+def _target(name: bytes, directory: int) -> bytes | None:
+    """Give where a symbolic link leads; None where it is none."""
+    try:
+        return os.readlink(name, dir_fd=directory)
+    except OSError:
+        return None
+
+
+def _inside(root: str, target: bytes) -> bytes:
+    """Give an absolute link's target as seen from the root."""
+    for top in (os.fsencode(root), os.path.realpath(os.fsencode(root))):
+        inside = target == top or target.startswith(top.rstrip(b"/") + b"/")
+        if inside:
+            return target[len(top) :]
+    raise _leaves(target)
+
+
+def _leaves(name: bytes) -> OSError:
+    return OSError(errno.EXDEV, "a link leads out of the root", os.fsdecode(name))
