@@ -9,6 +9,7 @@ from collections.abc import AsyncIterable, AsyncIterator
 from typing import assert_type
 
 import trio
+
 import trioflow as tf
 from trioflow import ReceiveChannel, SendChannel
 
