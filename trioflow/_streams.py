@@ -146,11 +146,11 @@ class Writable(_Stream, Generic[In, Result]):
 
     def __init__(self, run: Callable[[ReceiveChannel[In]], Awaitable[Result]]) -> None:
         self._stages = _only_stage(run, "Writable")
-        self.take_region: Callable[[Region], Awaitable[Result]] | None = None
+        self.take_region: Callable[[OpenRegion], Awaitable[Result]] | None = None
 
     @classmethod
     def of(
-        cls, *stages: Stage, take_region: Callable[[Region], Awaitable[Result]] | None = None
+        cls, *stages: Stage, take_region: Callable[[OpenRegion], Awaitable[Result]] | None = None
     ) -> Writable[In, Result]:
         """Make one of stages; for operators, not for users."""
         self = cls.__new__(cls)
@@ -326,11 +326,34 @@ class Duplex(Generic[Out, In]):
         return f"<Duplex {self._label()}>"
 
 
-class Region(Protocol):
-    """A stretch of a file that a sink may take whole instead of chunk by chunk."""
+class OpenRegion(Protocol):
+    """A stretch of an open file, with both ends known: `os.sendfile` and the like take it as it is."""
 
-    def open(self) -> AbstractAsyncContextManager[Any]:
-        """Open the file and give what the sink needs of it."""
+    @property
+    def fd(self) -> int:
+        """The descriptor; it stays its region's, is closed by it, and its file offset means nothing."""
+        ...
+
+    @property
+    def start(self) -> int:
+        """The offset of the first byte."""
+        ...
+
+    @property
+    def stop(self) -> int:
+        """The offset behind the last byte, never below `start`: what the file held when it was opened."""
+        ...
+
+
+class Region(Protocol):
+    """A stretch of a file that a sink may take whole instead of chunk by chunk.
+
+    Where a `Readable` with a `region` is piped straight into a `Writable` with `take_region`, a run opens the region,
+    hands it to the sink and closes it when the sink has returned; no chunk is read.
+    """
+
+    def open(self) -> AbstractAsyncContextManager[OpenRegion | None]:
+        """Open the file; give None where it has no fixed length (a pipe, a device): then it is read in chunks."""
         ...
 
 
@@ -352,6 +375,10 @@ def join(head: Readable[Any], middle: tuple[object, ...], what: str) -> Readable
 def run_all(head: Readable[Any], tail: Writable[Any, R], capacity: float) -> Coroutine[Any, Any, R]:
     """Make the coroutine that runs `head` into `tail`; it is named after the chain, for whoever forgets to await it."""
     stages = head._stages + tail._stages
-    run = cast("CoroutineType[Any, Any, R]", _engine.run(stages, capacity))
+    if head.region is not None and tail.take_region is not None:
+        coroutine = _engine.run_directly(stages, head.region.open, tail.take_region, capacity)
+    else:
+        coroutine = _engine.run(stages, capacity)
+    run = cast("CoroutineType[Any, Any, R]", coroutine)
     run.__qualname__ = " | ".join(stage.label() for stage in stages)
     return run
