@@ -1,0 +1,22 @@
+"""A server that pipes a file into its response: the answer begins at once, and a file of any size takes no memory."""
+
+from functools import partial
+from pathlib import Path
+
+import trio
+
+import trioflow as tf
+from trioflow import http
+
+
+async def handler(request: http.Request, response: http.Response) -> None:
+    response.headers["content-type"] = "text/plain"
+    await tf.read_file("song.txt").pipe(response)
+
+
+Path("song.txt").write_text("la la la\n")
+trio.run(partial(http.serve, handler, port=8000))
+
+# Prints:
+# $ curl -s http://127.0.0.1:8000/
+# la la la

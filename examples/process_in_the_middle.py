@@ -1,0 +1,22 @@
+"""A subprocess in the middle of a pipeline: it reads what comes, and what it prints goes on."""
+
+import trio
+
+import trioflow as tf
+
+
+async def main() -> None:
+    words = await tf.pipeline(
+        ["pear\n", "apple\n", "fig\n"],
+        tf.encode(),
+        tf.process(["sort"]),
+        tf.lines(),
+        tf.collect(),
+    )
+    print(words)
+
+
+trio.run(main)
+
+# Prints:
+# ['apple', 'fig', 'pear']

@@ -1,0 +1,25 @@
+"""Request and response as two ends of one stream: the body comes back in upper case as it arrives; 400 if it is no text."""
+
+from functools import partial
+
+import trio
+
+import trioflow as tf
+from trioflow import http
+
+
+async def handler(request: http.Request, response: http.Response) -> None:
+    try:
+        await request.body.pipe(tf.decode()).pipe(tf.map(str.upper)).pipe(tf.encode()).pipe(response)
+    except UnicodeDecodeError:
+        response.status = 400
+        await response.send(b"the body is not UTF-8\n")
+
+
+trio.run(partial(http.serve, handler, port=8000))
+
+# Prints:
+# $ curl -s --data-binary 'one stream' http://127.0.0.1:8000/
+# ONE STREAM
+# $ printf '\377' | curl -s --data-binary @- http://127.0.0.1:8000/
+# the body is not UTF-8
