@@ -1,0 +1,163 @@
+"""One client: its requests answered one after the other, then its connection ended as it should be.
+
+Rule 1: one task, in which the handler runs too; a lost client cancels it.
+Rule 2: what a handler raises is answered if it still can be, else the connection is cut (R13, R14). It is logged
+    here, once; no other place logs, and the client is told no more than a status.
+Rule 3: a connection is ended in order only when nothing is owed to its client.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import socket
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import trio
+
+from trioflow.http._messages import Request, Response
+from trioflow.http._transport import SocketTransport
+from trioflow.http._watch import Watch
+from trioflow.http._wire import Exchange, Limits, RequestError, Wire, refusal
+
+Handler = Callable[[Request, Response], Awaitable[object]]
+
+_log: Final = logging.getLogger("trioflow.http")
+_LINGER: Final = 1 << 24  # bytes thrown away at most while a client reads the last answer
+
+
+class Connection:
+    """One client.
+
+    Args:
+        sock: Connected and non-blocking; it is owned.
+        client: Its address.
+    """
+
+    __slots__ = ("_client", "_handler", "_is_lost", "_limits", "_phase", "_scope", "_watch", "_wire")
+
+    def __init__(self, sock: socket.socket, client: Any, handler: Handler, limits: Limits, watch: Watch) -> None:
+        self._client = client
+        self._handler = handler
+        self._limits = limits
+        self._watch = watch
+        self._wire = Wire(SocketTransport(sock, stall=limits.write_stall, on_loss=self._lose), limits)
+        self._scope = trio.CancelScope()
+        self._phase = "idle"  # "head" from a request's first byte, "busy" until it is answered, "ending"
+        self._is_lost = False
+
+    def stop(self) -> None:
+        """Answer the request at hand, if there is one, and end."""
+        self._wire.stopping = True
+        if self._phase != "busy":
+            self._scope.cancel()
+
+    def _lose(self) -> None:
+        self._is_lost = True
+        self._scope.cancel()
+
+    async def run(self) -> None:
+        """Serve until the connection ends; it is closed then, whatever happened."""
+        transport = self._wire.transport
+        self._watch.add(transport.sock, self._lose)
+        try:
+            await self._serve()
+        except trio.BrokenResourceError:
+            if not self._is_lost:
+                raise
+        finally:
+            self._watch.remove(transport.sock)
+            if self._phase == "busy":
+                transport.cut()
+            else:
+                transport.close()
+
+    async def _serve(self) -> None:
+        status: int | None = None
+        with self._scope:
+            status = await self._converse()
+        if self._phase == "head" and self._scope.cancelled_caught and not self._wire.stopping:
+            status = 408
+        if status is None or self._phase == "busy" or self._is_lost:
+            return
+        self._phase = "ending"
+        self._watch.remove(self._wire.transport.sock)
+        with trio.move_on_after(self._limits.linger) as self._scope:
+            if status:
+                await self._wire.transport.send([refusal(status)])
+            await self._wire.transport.linger(_LINGER)
+
+    async def _converse(self) -> int | None:
+        """Answer requests until the last one; give the status to refuse with, 0 to linger, None to close."""
+        wire = self._wire
+        while True:
+            try:
+                exchange = await self._next()
+            except RequestError as exc:
+                return exc.status
+            if exchange is None:
+                return None
+            self._phase = "busy"
+            if not await self._answer(exchange):
+                return 0
+            self._phase = "idle"
+            if wire.stopping:
+                return 0
+
+    async def _next(self) -> Exchange | None:
+        """Wait for a request, for as long as the limits say; None at the end."""
+        wire = self._wire
+        if wire.has_bytes:  # of a client that does not wait for its answers
+            await trio.lowlevel.checkpoint()
+        else:
+            self._scope.deadline = trio.current_time() + self._limits.idle
+            if not await wire.wait():
+                return None
+        self._phase = "head"
+        exchange = wire.take_head()
+        if exchange is None:
+            self._scope.deadline = trio.current_time() + self._limits.head_time
+            exchange = await wire.read_head()
+        self._scope.deadline = math.inf
+        return exchange
+
+    async def _answer(self, exchange: Exchange) -> bool:
+        """Run the handler and see to its answer; tell whether the connection can be used again."""
+        status = 0
+        response = Response(exchange)
+        try:
+            await self._handler(Request(exchange, self._client), response)
+            await response.complete()
+        except BaseException as exc:  # noqa: BLE001 - nothing is swallowed: what is not a failure is raised
+            status = self._settle(exchange, exc)
+        if status:
+            if not exchange.can_answer or self._is_lost:
+                exchange.finish()
+                return False  # still busy: it is cut
+            await exchange.refuse(status)
+        self._phase = "ending"
+        is_read = await exchange.drain()
+        return exchange.finish() and is_read
+
+    def _settle(self, exchange: Exchange, exc: BaseException) -> int:
+        """Log what a handler raised, and give the status to answer with; raise on what is no failure."""
+        failure: BaseException | None = exc
+        rest: BaseException | None = None
+        if isinstance(exc, BaseExceptionGroup):
+            failure, rest = exc.split(Exception)
+        elif not isinstance(exc, Exception):
+            failure, rest = None, exc
+        status = failure.status if isinstance(failure, RequestError) else 500
+        if failure is not None and status == 500 and not (self._is_lost and _is_broken(failure)):
+            _log.error("%s %.200r failed", exchange.method, exchange.target, exc_info=failure)
+        if rest is not None:
+            raise rest
+        return status
+
+
+def _is_broken(failure: BaseException) -> bool:
+    """Tell whether all that failed is a connection."""
+    if isinstance(failure, BaseExceptionGroup):
+        return all(map(_is_broken, failure.exceptions))
+    return isinstance(failure, trio.BrokenResourceError)

@@ -1,0 +1,357 @@
+"""What a handler is given: a request to read and a response to write.
+
+Rule 1: the head goes out with the first byte of the body, in one write, so that a failure before it can still be told (R14).
+Rule 2: a body that did not get to its end is never ended as if it had (R13).
+Rule 3: a request's body and a response run once (R4).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+from urllib.parse import unquote_to_bytes
+
+import trio
+
+from trioflow._channel import ReceiveChannel, SendChannel
+from trioflow._engine import Stage
+from trioflow._foreign import gathered, once
+from trioflow._streams import OpenRegion, Readable, Writable, label
+from trioflow.http._headers import Headers
+from trioflow.http._sendfile import read_cached
+from trioflow.http._wire import Exchange, Piece, RequestError, date
+
+_SMALL: Final = 65536  # bytes of a file that go out in one write with the head
+_WITHOUT_BODY: Final = frozenset((204, 304))
+_STATES: Final = {"busy": "is being sent", "done": "has been sent", "cut": "was cut off"}
+_GONE_OUT: Final = "the head of this response has gone out: its status and headers cannot change any more"
+
+
+class Request:
+    """One request.
+
+    Attributes:
+        method: Such as `"GET"`, as it was sent.
+        path: The path, percent-decoded, without dot segments and repeated slashes; `"*"` for the whole server.
+        raw_path: The path as it was sent.
+        query: What stands behind the `?`, as it was sent; `""` where there is none.
+        client: The client's address, as the socket gives it.
+    """
+
+    __slots__ = ("_body", "_exchange", "_headers", "client", "method", "path", "query", "raw_path")
+
+    def __init__(self, exchange: Exchange, client: Any) -> None:
+        self._exchange = exchange
+        self._headers: Headers | None = None
+        self._body: Readable[bytes] | None = None
+        self.method = exchange.method
+        self.client = client
+        self.raw_path, _, self.query = _origin_form(exchange).partition("?")
+        self.path = normalised(self.raw_path)
+
+    @property
+    def headers(self) -> Headers:
+        """The header fields; they cannot be changed."""
+        if self._headers is None:
+            self._headers = Headers.received(self._exchange.headers)
+            self._headers.freeze("a request's headers are what came: they cannot change")
+        return self._headers
+
+    @property
+    def body(self) -> Readable[bytes]:
+        """The body as it comes; it runs once (R4).
+
+        Emits when: something of the body has come, one chunk for what came together.
+        Waits when: its reader does; the client is then slowed by TCP.
+        Ends when: the body does. A client that waits to be told to send it is told by the first run.
+        On cancel: what was received and not taken is lost; the rest is thrown away, or the connection closed.
+        Holds: 64 KiB.
+
+        Raises:
+            RequestError: the body is malformed, too large, was cut off, or stalled (R10); the status to answer is in it.
+            trio.BrokenResourceError: the client has gone.
+            trio.ClosedResourceError: it has run already, or the handler has returned.
+        """
+        if self._body is None:
+            self._body = Readable[bytes].of(
+                Stage(label("body"), function=once(self._receive, f"the body of this {self.method} request"))
+            )
+        return self._body
+
+    async def _receive(self, output: SendChannel[bytes]) -> None:
+        while chunks := await self._exchange.read_body():
+            await output.send_many(list(gathered(chunks)))
+
+    def __repr__(self) -> str:
+        return f"<Request {self.method} {self._exchange.target}>"
+
+
+def _origin_form(exchange: Exchange) -> str:
+    """Give path and query of a request's target (RFC 9112 3.2)."""
+    target = exchange.target
+    if target.startswith("/") or (target == "*" and exchange.method == "OPTIONS"):
+        return target
+    scheme, colon, rest = target.partition("://")
+    if colon and scheme.lower() in ("http", "https"):
+        slash = min((at for at in (rest.find("/"), rest.find("?")) if at >= 0), default=len(rest))
+        return rest[slash:] if rest[slash:].startswith("/") else "/" + rest[slash:]
+    if exchange.method == "CONNECT":
+        raise RequestError(501, "this server is no proxy")
+    raise RequestError(400, f"the target of a request is a path, not {target!r}")
+
+
+def normalised(raw_path: str) -> str:
+    """Give a path percent-decoded, without dot segments and repeated slashes.
+
+    Raises:
+        RequestError: it has a bad escape, a NUL, is not UTF-8, or leads above the root.
+    """
+    if "%" not in raw_path and "/." not in raw_path and "//" not in raw_path:
+        return raw_path
+    if any(not _is_hex(part[:2]) for part in raw_path.split("%")[1:]):
+        raise RequestError(400, f"the path {raw_path!r} has a % without two digits behind it")
+    try:
+        path = unquote_to_bytes(raw_path).decode("utf-8")
+    except UnicodeDecodeError:
+        raise RequestError(400, f"the path {raw_path!r} is not UTF-8") from None
+    if "\0" in path:
+        raise RequestError(400, f"the path {raw_path!r} has a NUL in it")
+    if not path.startswith("/"):
+        return path
+    kept: list[str] = []
+    segments = path.split("/")
+    for segment in segments:
+        if segment == "..":
+            if not kept:
+                raise RequestError(400, f"the path {raw_path!r} leads above the root")
+            kept.pop()
+        elif segment not in ("", "."):
+            kept.append(segment)
+    tail = "/" if kept and segments[-1] in ("", ".", "..") else ""
+    return "/" + "/".join(kept) + tail
+
+
+def _is_hex(digits: str) -> bool:
+    return len(digits) == 2 and all(digit in "0123456789abcdefABCDEF" for digit in digits)
+
+
+class Response(Writable[bytes, int]):
+    """The response to one request: pipe into it, or `send` a whole body, or `open` it for pieces. It runs once (R4).
+
+    A source of known length sets Content-Length, any other is sent in chunks. HEAD, 204 and 304 send no body: at most
+    the first chunk of a source is read, so that it can fail as it does for GET. A handler that sends nothing gets an
+    empty body.
+
+    Waits when: the client does.
+    Ends when: the source ends; the value is the number of bytes of body sent.
+    On cancel: the connection is cut, so that the client can tell; before the first byte nothing has been sent.
+    Holds: what the channel before it holds; of a file nothing.
+
+    Raises:
+        RuntimeError: the body is not as long as its Content-Length says.
+        TypeError: a chunk is not bytes.
+        trio.BrokenResourceError: the client has gone, which also cancels the handler.
+        trio.ClosedResourceError: it has been sent, or the handler has returned.
+    """
+
+    __slots__ = ("_exchange", "_headers", "_left", "_sent", "_state", "_status")
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+        self._headers = Headers()
+        self._status = 200
+        self._state = "new"  # then "busy", then "done", or "cut"; "new" again where it failed before the head
+        self._left: int | None = None  # bytes of body still owed; None where it is sent in chunks
+        self._sent = 0
+
+    # Made for each run, not kept: a response that holds its own methods would be garbage for the collector, not for
+    # the counter, once per request.
+    @property
+    def _stages(self) -> tuple[Stage, ...]:  # type: ignore[override]  # nobody sets it
+        return (Stage(label("response"), function=self._receive),)
+
+    @property
+    def take_region(self) -> Any:  # type: ignore[override]  # nobody sets it
+        """Take a file as a whole, from its descriptor; for a run, not for users."""
+        return self._take_region
+
+    @property
+    def status(self) -> int:
+        """The status, 200 at first.
+
+        Raises:
+            ValueError: set to what is not between 200 and 599.
+            RuntimeError: set after the head has gone out.
+        """
+        return self._status
+
+    @status.setter
+    def status(self, status: int) -> None:
+        if isinstance(status, bool) or not isinstance(status, int):
+            raise TypeError(f"status must be an int, not {status!r}")
+        if not 200 <= status <= 599:
+            raise ValueError(f"status must be from 200 to 599, not {status}")
+        if self.has_head:
+            raise RuntimeError(_GONE_OUT)
+        self._status = int(status)
+
+    @property
+    def headers(self) -> Headers:
+        """The header fields to send; Date and the framing are added."""
+        return self._headers
+
+    @property
+    def has_head(self) -> bool:
+        """Whether the head has gone out, or been tried to."""
+        return not self._exchange.can_answer
+
+    async def send(self, data: bytes | bytearray | memoryview) -> int:
+        """Send `data` as the whole body, head and all in one write, and give its length.
+
+        Waits when, on cancel, raises: as a run does.
+        """
+        chunk = _chunk(data)
+        self._begin()
+        try:
+            pieces = self._head(len(chunk))
+            if not self._is_bodyless:
+                pieces += self._framed(chunk)
+            return await self._finish(pieces)
+        finally:
+            self._leave()
+
+    async def start(self) -> None:
+        """Send the head now, before there is a body; a failure from now on cuts the connection.
+
+        For a feed whose first item may be long in coming.
+
+        Raises:
+            trio.BrokenResourceError: the client has gone.
+            trio.ClosedResourceError: the head has been sent, or the handler has returned.
+        """
+        if self._state != "new" or self.has_head:
+            raise trio.ClosedResourceError("the head of this response has been sent")
+        await self._exchange.write(self._head(None))
+
+    async def complete(self) -> None:
+        """Send what a handler that has returned left unsent: an empty body; for the server, not for users.
+
+        Raises:
+            RuntimeError: a body was begun and not ended, or its length does not let it be empty.
+        """
+        if self._state == "cut":
+            raise RuntimeError("the handler returned before the body of its response was whole")
+        if self._state == "new":
+            await self._finish([] if self.has_head else self._head(0))
+
+    async def _receive(self, source: ReceiveChannel[bytes]) -> int:
+        self._begin()
+        try:
+            if self._is_bodyless:
+                length = None
+                try:
+                    await source.receive()
+                except trio.EndOfChannel:
+                    length = 0
+                source.close()
+                return await self._finish([] if self.has_head else self._head(length))
+            async for chunks in source.batches():
+                pieces = [piece for chunk in gathered(map(_chunk, chunks)) for piece in self._framed(chunk)]
+                if pieces:
+                    await self._exchange.write(pieces)
+            return await self._finish([] if self.has_head else self._head(0))
+        finally:
+            self._leave()
+
+    async def _take_region(self, region: OpenRegion) -> int:
+        self._begin()
+        try:
+            size = region.stop - region.start
+            pieces = [] if self.has_head else self._head(size)
+            if self._is_bodyless:
+                return await self._finish(pieces)
+            if size <= _SMALL and (content := read_cached(region.fd, region.start, region.stop)) is not None:
+                return await self._finish(pieces + self._framed(content))
+            self._owe(size)
+            before, behind = self._exchange.around(size)
+            await self._exchange.write([*pieces, *before], more=True)
+            await self._exchange.write_file(region.fd, region.start, region.stop)
+            return await self._finish(behind)
+        finally:
+            self._leave()
+
+    @property
+    def _is_bodyless(self) -> bool:
+        return self._exchange.is_head or self._status in _WITHOUT_BODY
+
+    def _begin(self) -> None:
+        if self._state != "new":
+            raise trio.ClosedResourceError(f"a response runs once, and this one {_STATES[self._state]}")
+        self._state = "busy"
+
+    def _leave(self) -> None:
+        if self._state == "busy":
+            self._state = "cut" if self.has_head else "new"
+
+    def _fields(self, length: int | None) -> list[tuple[bytes, bytes]]:
+        """Decide the framing for a body of `length`, None where that is not known, and give all header fields."""
+        headers = self._headers
+        if "transfer-encoding" in headers:
+            raise RuntimeError("Transfer-Encoding is not the handler's to set: the server frames the body")
+        declared = headers.get("content-length")
+        if declared is not None:
+            if not (declared.isascii() and declared.isdigit()):
+                raise RuntimeError(f"Content-Length must be a number, not {declared!r}")
+            if length is not None and length != int(declared) and not self._is_bodyless:
+                raise RuntimeError(f"the body has {length} bytes, but its Content-Length says {declared}")
+            length = int(declared)
+        fields = headers.fields()
+        if "date" not in headers:
+            fields.append((b"Date", date()))
+        if self._status == 204:
+            fields = [field for field in fields if field[0].lower() != b"content-length"]
+        elif declared is None and length is not None and self._status != 304:
+            fields.append((b"Content-Length", b"%d" % length))
+        self._left = None if self._is_bodyless else length
+        return fields
+
+    def _head(self, length: int | None) -> list[Piece]:
+        fields = self._fields(length)
+        self._headers.freeze(_GONE_OUT)
+        return [self._exchange.head(self._status, fields)]
+
+    def _owe(self, count: int) -> None:
+        if self._left is not None:
+            if count > self._left:
+                raise RuntimeError(f"the body is longer than its Content-Length, by {count - self._left} bytes or more")
+            self._left -= count
+        self._sent += count
+
+    def _framed(self, chunk: Piece) -> list[Piece]:
+        """Frame a chunk, the head before the first one."""
+        if self.has_head:
+            self._owe(len(chunk))
+            return self._exchange.data(chunk)
+        fields = self._fields(None)
+        self._owe(len(chunk))  # before there is a head, so that its failure can still be told
+        self._headers.freeze(_GONE_OUT)
+        return [self._exchange.head(self._status, fields), *self._exchange.data(chunk)]
+
+    async def _finish(self, pieces: list[Piece]) -> int:
+        if self._left:
+            raise RuntimeError(f"the body is shorter than its Content-Length, by {self._left} bytes")
+        if end := self._exchange.end():
+            pieces.append(end)
+        if pieces:
+            await self._exchange.write(pieces)
+        self._state = "done"
+        return self._sent
+
+
+def _chunk(data: object) -> Piece:
+    """Give a chunk as something whose `len` is its size in bytes."""
+    if isinstance(data, bytes):
+        return data
+    if isinstance(data, (bytearray, memoryview)):
+        view = memoryview(data)
+        return view.cast("B") if view.c_contiguous else bytes(view)
+    raise TypeError(f"a response is made of bytes, not of {type(data).__name__} {data!r:.40}")

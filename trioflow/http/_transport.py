@@ -1,0 +1,150 @@
+"""Bytes in and out over one connected socket.
+
+Rule 1: whoever waits for the client waits for a limited time; nothing here is shielded.
+Rule 2: what fails is the connection: `trio.BrokenResourceError`, caused by what the system said.
+Rule 3: `cut` tells the client that what it got is not all (R13); `close` ends the connection in order.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+import sys
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+import trio
+
+from trioflow.http._sendfile import send_file
+
+CHUNK: Final = 65536  # bytes received at once
+_MOST_PIECES: Final = 512  # below every system's limit for one vectored write
+_RESET: Final = struct.pack("ii", 1, 0)
+_MORE: Final[int] = getattr(socket, "MSG_MORE", 0)
+
+
+class SocketTransport:
+    """A plain TCP or Unix socket.
+
+    Args:
+        sock: Connected and non-blocking; it is owned, and closed by `close` or `cut`.
+        stall: How many seconds a write may wait without the client taking anything.
+        on_loss: Called when the client turns out to have gone.
+    """
+
+    __slots__ = ("_on_loss", "_stall", "at_end", "sock")
+
+    def __init__(self, sock: socket.socket, *, stall: float, on_loss: Callable[[], None]) -> None:
+        self.sock = sock
+        self._stall = stall
+        self._on_loss = on_loss
+        self.at_end = False  # whether the client has ended its direction
+
+    def _lost(self, reason: str) -> trio.BrokenResourceError:
+        self._on_loss()
+        return trio.BrokenResourceError(reason)
+
+    def receive_nowait(self, most: int = CHUNK) -> bytes | None:
+        """Give what has come, None where nothing has, `b""` at the end."""
+        try:
+            data = self.sock.recv(most)
+        except (BlockingIOError, InterruptedError):
+            return None
+        except OSError as exc:
+            raise self._lost("the client broke the connection") from exc
+        if not data:
+            self.at_end = True
+        return data
+
+    async def receive(self, most: int = CHUNK) -> bytes:
+        """Wait for what comes and give it; `b""` at the end."""
+        while True:
+            await trio.lowlevel.wait_readable(self.sock)
+            if (data := self.receive_nowait(most)) is not None:
+                return data
+
+    async def send(self, pieces: list[bytes | memoryview], *, more: bool = False) -> None:
+        """Send all of `pieces`, as few segments; with `more`, something follows at once and may share the last one.
+
+        Waits when: the client takes nothing; at most `stall` seconds for the next progress.
+        On cancel: how much was sent is not known.
+
+        Raises:
+            trio.BrokenResourceError: the client has gone, or took nothing for too long.
+        """
+        await trio.lowlevel.checkpoint_if_cancelled()
+        flags = _MORE if more else 0
+        left = deque(pieces)
+        while left:
+            try:
+                if len(left) == 1:
+                    sent = self.sock.send(left[0], flags)
+                else:
+                    sent = self.sock.sendmsg([left[i] for i in range(min(len(left), _MOST_PIECES))], (), flags)
+            except (BlockingIOError, InterruptedError):
+                await self.wait_writable()
+                continue
+            except OSError as exc:
+                raise self._lost("the client broke the connection") from exc
+            while left and sent >= len(left[0]):
+                sent -= len(left.popleft())
+            if sent:
+                left[0] = memoryview(left[0])[sent:]
+
+    async def send_file(self, fd: int, start: int, stop: int) -> None:
+        """Send a stretch of an open file; waits and raises as `send` does, and `EOFError` where the file was cut."""
+        try:
+            await send_file(self.sock, fd, start, stop, self.wait_writable)
+        except (ConnectionError, TimeoutError) as exc:
+            raise self._lost("the client broke the connection") from exc
+
+    async def wait_writable(self) -> None:
+        """Wait until the client has taken something; raise if it takes nothing for too long."""
+        before = _unsent(self.sock)
+        while True:
+            with trio.move_on_after(self._stall):
+                await trio.lowlevel.wait_writable(self.sock)
+                return
+            after = _unsent(self.sock)
+            # A slow line may need longer than this to make room in a large buffer, and still be alive.
+            if after >= before:
+                raise self._lost(f"the client took nothing for {self._stall:g} seconds")
+            before = after
+
+    async def linger(self, most: int) -> None:
+        """End our direction and throw away what still comes, so that the client can read our answer (RFC 9112 9.6)."""
+        try:
+            self.sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            return
+        try:
+            while not self.at_end and most > 0:
+                most -= len(await self.receive())
+        except trio.BrokenResourceError:
+            return
+
+    def close(self) -> None:
+        """End the connection in order. Harmless when repeated."""
+        if self.sock.fileno() != -1:
+            trio.lowlevel.notify_closing(self.sock)
+            self.sock.close()
+
+    def cut(self) -> None:
+        """Reset the connection, so that nobody takes what was sent for the whole (R13)."""
+        if self.sock.fileno() != -1:
+            try:
+                self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            except OSError:  # pragma: no cover - some systems refuse it once the client has gone
+                pass
+            self.close()
+
+
+def _unsent(sock: socket.socket) -> int:
+    """Give how many bytes the client has not yet confirmed; 0 where the system does not tell."""
+    if sys.platform != "linux":
+        return 0
+    import fcntl
+    import termios
+
+    return int.from_bytes(fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)), sys.byteorder)

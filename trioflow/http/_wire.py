@@ -1,0 +1,387 @@
+"""HTTP/1.1 on one connection: requests cut out of the bytes that come, responses made into bytes. The only user of h11.
+
+Rule 1: a head is gathered here, within its limits, before a parser sees it; each request has a parser of its own.
+Rule 2: nothing is read before somebody wants it, so that neither bodies nor pipelined requests pile up (R6).
+Rule 3: what cannot be read is a `RequestError` that carries the status to answer.
+Rule 4: an exchange that is over takes and gives nothing more, whoever still holds it.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import dataclass, fields
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import Final, TypeAlias
+
+import h11
+import trio
+
+from trioflow._checks import check_limit, check_positive
+from trioflow.http._transport import SocketTransport
+
+Piece: TypeAlias = bytes | memoryview
+
+_HEAD_END: Final = re.compile(rb"\n\r?\n")
+_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+_REASONS: Final = {status.value: status.phrase.encode("ascii") for status in HTTPStatus}
+_EVENTS: Final = 64  # of a body, parsed between two yields: tiny chunks cost 18 µs each
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a client may cost. Seconds and bytes; `math.inf` for no limit.
+
+    Args:
+        head_size: Bytes in a request's line and headers together; more is answered with 431.
+        head_count: Header fields in a request; more is answered with 431.
+        head_time: Seconds for a whole head, from its first byte; longer is answered with 408.
+        idle: Seconds a connection may rest between two requests, or before the first.
+        body_size: Bytes in a request's body; more is answered with 413.
+        body_stall: Seconds without a byte of a body that the handler waits for; longer is answered with 408.
+        drain: Bytes of a body the handler did not want that are thrown away to keep the connection.
+        write_stall: Seconds without the client taking anything; then the connection is cut.
+        linger: Seconds a closing connection waits until the client has read the last answer.
+        connections: Connections at once; more wait until one has gone.
+        grace: Seconds that requests in progress may still take when the server stops.
+    """
+
+    head_size: float = 32768
+    head_count: float = 100
+    head_time: float = 15.0
+    idle: float = 60.0
+    body_size: float = 1 << 30
+    body_stall: float = 30.0
+    drain: float = 1 << 18
+    write_stall: float = 30.0
+    linger: float = 3.0
+    connections: float = 1000
+    grace: float = 5.0
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name == "grace" and value == 0:
+                continue
+            if isinstance(field.default, float):
+                check_positive(field.name, value)
+            else:
+                check_limit(field.name, value, 0 if field.name == "drain" else 1)
+
+
+class RequestError(trio.BrokenResourceError):
+    """A request that cannot be read to its end. A handler that lets it pass leaves it to the server to answer.
+
+    Args:
+        status: The status to answer with.
+        reason: What is wrong, in words.
+    """
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+class Wire:
+    """One connection: bytes in, one exchange after the other."""
+
+    __slots__ = ("_rest", "_scanned", "limits", "stopping", "transport")
+
+    def __init__(self, transport: SocketTransport, limits: Limits) -> None:
+        self.transport = transport
+        self.limits = limits
+        self.stopping = False  # whether every answer from now on is the last
+        self._rest = bytearray()  # what came and belongs to no exchange yet
+        self._scanned = 0
+
+    @property
+    def has_bytes(self) -> bool:
+        """Whether something of a request has come."""
+        return bool(self._rest)
+
+    async def wait(self) -> bool:
+        """Wait for the first byte of a request; False at the end."""
+        while not self._rest:
+            data = await self.transport.receive()
+            if not data:
+                return False
+            self._rest += data.lstrip(b"\r\n")  # RFC 9112 2.2: a client may send an empty line between requests
+        return True
+
+    async def read_head(self) -> Exchange:
+        """Wait until a whole head has come and begin its exchange.
+
+        Raises:
+            RequestError: it is none, is too large, or ended midway.
+            trio.BrokenResourceError: the client has gone.
+        """
+        while (exchange := self.take_head()) is None:
+            data = await self.transport.receive()
+            if not data:
+                raise RequestError(400, "the request ended within its head")
+            self._rest += data
+        return exchange
+
+    def take_head(self) -> Exchange | None:
+        """Begin the exchange of a head that is there as a whole; None where it is not."""
+        end = _HEAD_END.search(self._rest, max(self._scanned - 2, 0))
+        self._scanned = 0 if end else len(self._rest)
+        if (end.end() if end else len(self._rest)) > self.limits.head_size:
+            raise RequestError(431, f"the head of the request is larger than {self.limits.head_size} bytes")
+        if end is None:
+            return None
+        exchange = Exchange(self, bytes(self._rest))
+        self._rest.clear()
+        return exchange
+
+    def put_back(self, data: bytes) -> None:
+        """Take back what came behind a request."""
+        self._rest += data.lstrip(b"\r\n")
+
+
+class Exchange:
+    """One request and its response, on a parser of their own."""
+
+    __slots__ = (
+        "_connection", "_continuing", "_over", "_received", "_wire",
+        "failed", "headers", "is_head", "method", "target",
+    )  # fmt: skip
+
+    def __init__(self, wire: Wire, data: bytes) -> None:
+        self._wire = wire
+        self._received = 0  # bytes of the body
+        self._continuing: trio.Event | None = None  # set once a 100 that is being written is out
+        self._over = False
+        self.failed = False  # whether something was left half-written
+        self._connection = h11.Connection(h11.SERVER, max_incomplete_event_size=_most_for_an_event(wire.limits))
+        self._connection.receive_data(data)
+        event = self._next_event()
+        if not isinstance(event, h11.Request):
+            raise RequestError(400, "the request's head is not one")
+        self.method = event.method.decode("ascii")
+        self.target = event.target.decode("ascii")
+        self.headers: list[tuple[bytes, bytes]] = list(event.headers)
+        self.is_head = event.method == b"HEAD"
+        if len(self.headers) > wire.limits.head_count:
+            raise RequestError(431, f"the request has more than {wire.limits.head_count} header fields")
+
+    def _next_event(self) -> object:
+        try:
+            return self._connection.next_event()
+        except h11.RemoteProtocolError as exc:
+            raise RequestError(exc.error_status_hint, str(exc)) from exc
+
+    # The request's body.
+
+    async def read_body(self) -> list[bytes]:
+        """Wait for more of the body and give what has come; an empty list at its end.
+
+        Raises:
+            RequestError: it is malformed, too large, was cut off, or did not come in time.
+            trio.BrokenResourceError: the client has gone.
+            trio.ClosedResourceError: the exchange is over.
+        """
+        if not self._received and self._declared() > self._wire.limits.body_size:
+            raise self._too_large()
+        while True:
+            self._check()
+            if (chunks := self._parse()) or self.is_read():
+                return chunks
+            await self._receive()
+
+    def _parse(self) -> list[bytes]:
+        """Give what of the body is there."""
+        chunks: list[bytes] = []
+        while not self.is_read() and len(chunks) < _EVENTS:
+            event = self._next_event()
+            if isinstance(event, h11.Data):
+                chunks.append(bytes(event.data))
+                self._received += len(event.data)
+                if self._received > self._wire.limits.body_size:
+                    raise self._too_large()
+            elif event is h11.NEED_DATA:
+                break
+        return chunks
+
+    def _declared(self) -> int:
+        return next((int(value) for name, value in self.headers if name == b"content-length"), 0)
+
+    def _too_large(self) -> RequestError:
+        return RequestError(413, f"the body is larger than {self._wire.limits.body_size} bytes")
+
+    async def _receive(self) -> None:
+        transport = self._wire.transport
+        data = transport.receive_nowait()
+        if data is None:
+            if self._connection.they_are_waiting_for_100_continue and not self._connection.trailing_data[0]:
+                await self._continue()
+            with trio.move_on_after(self._wire.limits.body_stall):
+                data = await transport.receive()
+            if data is None:
+                raise RequestError(408, f"no byte of the body came for {self._wire.limits.body_stall:g} seconds")
+            self._check()
+        self._connection.receive_data(data)
+
+    async def _continue(self) -> None:
+        if self._connection.our_state is not h11.SEND_RESPONSE:
+            return  # the answer is on its way already
+        self._connection.send(h11.InformationalResponse(status_code=100, headers=[]))
+        self._continuing = trio.Event()
+        try:
+            await self._write([_CONTINUE])
+        finally:
+            self._continuing.set()
+            self._continuing = None
+
+    @property
+    def wants_continue(self) -> bool:
+        """Whether the client still waits to be told to send its body."""
+        return self._connection.they_are_waiting_for_100_continue
+
+    def is_read(self) -> bool:
+        """Tell whether the request has been read to its end."""
+        return self._connection.their_state not in (h11.SEND_BODY, h11.ERROR)
+
+    async def drain(self) -> bool:
+        """Throw away what is left of the body, within the limit; tell whether that was all of it."""
+        left = self._wire.limits.drain
+        try:
+            left -= sum(map(len, self._parse()))
+            if self.is_read():
+                return True
+            with trio.move_on_after(self._wire.limits.linger):
+                while not self.wants_continue and left >= 0:
+                    left -= sum(map(len, await self.read_body()))
+                    if self.is_read():
+                        return True
+                    await trio.lowlevel.checkpoint()
+        except trio.BrokenResourceError:
+            pass
+        return False
+
+    # The response. These make bytes; `write` sends them.
+
+    @property
+    def can_answer(self) -> bool:
+        """Whether no head has been made yet."""
+        return self._connection.our_state in (h11.IDLE, h11.SEND_RESPONSE)
+
+    def head(self, status: int, headers: list[tuple[bytes, bytes]], *, last: bool = False) -> bytes:
+        """Make the head of the response; with `last`, or where the server stops, the connection ends with it."""
+        if last or self._wire.stopping or self.wants_continue:
+            headers = [*headers, (b"Connection", b"close")]
+        response = h11.Response(status_code=status, headers=headers, reason=_REASONS.get(status, b""))
+        return self._connection.send(response)
+
+    def data(self, chunk: Piece) -> list[Piece]:
+        """Frame a chunk of the body."""
+        pieces = self._connection.send_with_data_passthrough(h11.Data(data=chunk))  # type: ignore[arg-type]  # len() is all it needs
+        assert pieces is not None
+        return list(pieces)
+
+    def around(self, size: int) -> tuple[list[Piece], list[Piece]]:
+        """Frame `size` bytes that `write_file` will send: give what goes before and behind them."""
+        pieces = self._connection.send_with_data_passthrough(h11.Data(data=_Span(size)))  # type: ignore[arg-type]  # as above
+        assert pieces is not None
+        at = next(i for i, piece in enumerate(pieces) if isinstance(piece, _Span))
+        return list(pieces[:at]), list(pieces[at + 1 :])
+
+    def end(self) -> bytes:
+        """Make the end of the body."""
+        return self._connection.send(h11.EndOfMessage())
+
+    async def write(self, pieces: list[Piece], *, more: bool = False) -> None:
+        """Send bytes of the response; one at a time, and behind a 100 that is still being sent."""
+        self._check()
+        if self._continuing is not None:
+            await self._continuing.wait()
+        await self._write(pieces, more=more)
+
+    async def refuse(self, status: int) -> None:
+        """Answer with no more than a status; the connection ends with it."""
+        headers, body = error_page(status)
+        pieces: list[Piece] = [self.head(status, headers)]
+        if not self.is_head:
+            pieces += self.data(body)
+        pieces.append(self.end())
+        await self.write(pieces)
+
+    async def write_file(self, fd: int, start: int, stop: int) -> None:
+        """Send a stretch of an open file as it is."""
+        self._check()
+        try:
+            await self._wire.transport.send_file(fd, start, stop)
+        except BaseException:
+            self._fail()
+            raise
+
+    async def _write(self, pieces: list[Piece], *, more: bool = False) -> None:
+        try:
+            await self._wire.transport.send(pieces, more=more)
+        except BaseException:
+            self._fail()
+            raise
+
+    def _fail(self) -> None:
+        self.failed = True
+        self._connection.send_failed()
+
+    def _check(self) -> None:
+        if self._over:
+            raise trio.ClosedResourceError("the handler has returned: its request and its response are over")
+
+    def finish(self) -> bool:
+        """End the exchange, and tell whether the connection can be used again; what came behind it is put back."""
+        self._over = True
+        data, _ = self._connection.trailing_data
+        self._wire.put_back(data)
+        return not self.failed and self._connection.our_state is h11.DONE and self._connection.their_state is h11.DONE
+
+
+class _Span:
+    """Stands for bytes that are sent from elsewhere: h11 asks for their number only."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+
+    def __len__(self) -> int:
+        return self._size
+
+
+def _most_for_an_event(limits: Limits) -> int:
+    """Give what h11 may gather for one event; heads are limited here, so that chunk lines and trailers are left."""
+    return int(min(limits.head_size, 1 << 30))
+
+
+_date: tuple[int, bytes] = (0, b"")
+
+
+def date() -> bytes:
+    """Give the value of `Date`, made once a second."""
+    global _date
+    now = int(time.time())
+    if _date[0] != now:
+        _date = (now, formatdate(now, usegmt=True).encode("ascii"))
+    return _date[1]
+
+
+def error_page(status: int) -> tuple[list[tuple[bytes, bytes]], bytes]:
+    """Give the headers and the body of an answer that says no more than its status."""
+    body = b"%d %s\n" % (status, _REASONS.get(status, b""))
+    headers = [
+        (b"Date", date()),
+        (b"Content-Type", b"text/plain; charset=utf-8"),
+        (b"X-Content-Type-Options", b"nosniff"),
+        (b"Content-Length", b"%d" % len(body)),
+        (b"Connection", b"close"),
+    ]
+    return headers, body
+
+
+def refusal(status: int) -> bytes:
+    """Make a whole answer to a request that could not be read: the last one of its connection."""
+    headers, body = error_page(status)
+    connection = h11.Connection(h11.SERVER)
+    head = connection.send(h11.Response(status_code=status, headers=headers, reason=_REASONS.get(status, b"")))
+    return head + body
