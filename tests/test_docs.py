@@ -22,6 +22,7 @@ import contextlib
 import doctest
 import importlib
 import inspect
+import itertools
 import re
 import traceback
 from collections.abc import Awaitable
@@ -94,7 +95,7 @@ def run_page(text: str, page: str, capfd: pytest.CaptureFixture[str]) -> None:
     here = Path.cwd()
     blocks = blocks_of(text)
     with contextlib.ExitStack() as server:
-        for block, after in zip(blocks, [*blocks[1:], None], strict=True):
+        for block, after in itertools.pairwise([*blocks, None]):
             match block.kind, block.argument:
                 case "python", "":
                     want = after.body if after and after.kind == "text" and not after.argument else None

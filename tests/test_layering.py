@@ -25,6 +25,7 @@ FLOORS: dict[str, float] = {
     "_foreign": 3,
     "_generators": 3,
     "_bytestream": 3,
+    "_connection": 3.5,
     "_streams": 4,
     "_decorators": 4.5,
     "_pipeline": 4.5,
