@@ -91,25 +91,27 @@ class _Gathering(Generic[T]):
         self._items = items
         self._output = output
         self._gathered: list[T] = []
-        self._extra = 0  # what bytes-like items among them weigh beyond 1 each
+        self._most = 1.0  # how many to gather; less by what bytes-like items among them weigh beyond 1 each
 
     async def run(self) -> None:
         gathered, output = self._gathered, self._output
-        room = 1.0
         async for item in self._items:
             gathered.append(item)
             if isinstance(item, _BYTES_TYPES):
-                self._extra += weight_of(item) - 1
-            if len(gathered) + self._extra >= room:
+                self._most -= weight_of(item) - 1
+            if len(gathered) >= self._most:
                 await output.send_many(self._taken())
-                room = min(max(output.room(), 1), DEFAULT_CAPACITY)
+                self._look()
         if gathered:
             await output.send_many(self._taken())
+
+    def _look(self) -> None:
+        """See how much may be gathered: as much as can be handed on without waiting, or one item, to wait with."""
+        self._most = min(max(self._output.room(), 1), DEFAULT_CAPACITY)
 
     def _taken(self) -> list[T]:
         batch = self._gathered.copy()
         self._gathered.clear()
-        self._extra = 0
         return batch
 
     def hand_on(self) -> None:
@@ -117,6 +119,7 @@ class _Gathering(Generic[T]):
             # Whoever has hung up or failed has also cancelled this task: the trap that follows will tell it so.
             with contextlib.suppress(trio.BrokenResourceError):
                 self._output.send_many_nowait(self._taken())
+                self._look()
 
 
 @types.coroutine
