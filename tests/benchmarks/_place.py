@@ -1,0 +1,167 @@
+"""Where peers are installed and data lies: one directory outside the project, kept from run to run.
+
+Rule 1: it is `$TRIOFLOW_BENCH_ENV`, else `trioflow-benchmarks` in the user's cache directory.
+Rule 2: nothing is installed unless it is asked for (`--install`), and nothing into our own environment.
+Rule 3: data are the same on every machine: a size gives the bytes.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import venv
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+
+from tests.benchmarks._harness import Need
+
+# httptools and uvloop come with uvicorn's `standard`: it is measured as it is deployed.
+PACKAGES = ["aiostream", "anyio", "aiofiles", "aiohttp", "starlette", "uvicorn[standard]", "hypercorn[trio]"]
+_BLOCK = 1 << 20
+
+
+def home() -> Path:
+    """Give the directory; it is made when something is put there."""
+    given = os.environ.get("TRIOFLOW_BENCH_ENV")
+    if given:
+        return Path(given)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "trioflow-benchmarks"
+
+
+def peers_python() -> Path:
+    """Give the interpreter of the peers' environment, there or not."""
+    return home() / "python" / "bin" / "python"
+
+
+def install() -> None:
+    """Make the peers' environment, or bring it up to date. Trio is the one that ours runs on."""
+    print(f"installing {', '.join(PACKAGES)} into {home() / 'python'}", flush=True)
+    if not peers_python().exists():
+        venv.create(home() / "python", with_pip=True, symlinks=True)
+    pip = [str(peers_python()), "-m", "pip", "install", "--quiet", "--upgrade"]
+    subprocess.run([*pip, *PACKAGES, f"trio=={metadata.version('trio')}"], check=True)
+    installed.cache_clear()
+
+
+@functools.cache
+def installed() -> dict[str, str]:
+    """Give the version of each package in the peers' environment."""
+    if not peers_python().exists():
+        return {}
+    code = (
+        "import json; from importlib.metadata import distributions; "
+        "print(json.dumps({d.metadata['Name'].lower(): d.version for d in distributions()}))"
+    )
+    listed = subprocess.run([str(peers_python()), "-c", code], check=True, capture_output=True, text=True)
+    versions: dict[str, str] = json.loads(listed.stdout)
+    return versions
+
+
+def package(name: str) -> Need:
+    """Need a Python package in the peers' environment."""
+    return Need(name, lambda: name in installed(), "python -m tests.benchmarks --install")
+
+
+def command(name: str, debian: str) -> Need:
+    """Need a program on the machine."""
+    return Need(name, lambda: find(name) is not None, f"Debian's package {debian}")
+
+
+def find(name: str) -> str | None:
+    """Give where a program is: /usr/sbin, where Debian puts servers, is not on every user's path."""
+    return shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
+
+
+NODE = command("node", "nodejs")
+NGINX = command("nginx", "nginx")
+WRK = command("wrk", "wrk")
+
+
+def trioflow(module: str) -> Need:
+    """Need a part of trioflow that this checkout may not have."""
+    return Need(f"trioflow.{module}", lambda: _has(module), "not in this checkout")
+
+
+@functools.cache
+def _has(module: str) -> bool:
+    code = f"import trioflow.{module}"
+    return subprocess.run([sys.executable, "-c", code], check=False, capture_output=True).returncode == 0
+
+
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """Give a directory on the same file system as the data, removed afterwards."""
+    home().mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="scratch-", dir=home()) as path:
+        yield Path(path)
+
+
+@functools.cache
+def random_file(size: int) -> Path:
+    """Give a file of bytes that do not compress; each MiB begins and ends with its number."""
+
+    def blocks() -> Iterator[bytes]:
+        block = random.Random(size).randbytes(_BLOCK)
+        for i in range(-(-size // _BLOCK)):
+            number = i.to_bytes(8, "big")
+            yield (number + block[8:-8] + number)[: size - i * _BLOCK]
+
+    return _made(f"random-{size}.bin", size, blocks())
+
+
+@functools.cache
+def log_file(size: int) -> Path:
+    """Give a file of a web server's log lines, every tenth of them with status 500; it compresses as such do."""
+
+    def lines() -> Iterator[bytes]:
+        source = random.Random(size)
+        methods, paths = ["GET", "GET", "GET", "POST"], ["/", "/index.html", "/api/items", "/img/café.png", "/login"]
+        block = []
+        for _ in range(20_000):  # longer than what gzip looks back on
+            client = ".".join(str(source.randrange(1, 255)) for _ in range(4))
+            status = source.choice([200] * 7 + [304, 404, 500])
+            path = f"{source.choice(paths)}?id={source.randrange(10**9)}"
+            block.append(
+                f'{client} "{source.choice(methods)} {path}" {status} {source.randrange(10**6)} "-" "curl/8"\n'
+            )
+        text, left = "".join(block).encode(), size
+        while left > 0:
+            piece = text if left >= len(text) else text[: left - 1].rpartition(b"\n")[0].ljust(left - 1, b"~") + b"\n"
+            yield piece
+            left -= len(piece)
+
+    return _made(f"log-{size}.txt", size, lines())
+
+
+def _made(name: str, size: int, chunks: Iterator[bytes]) -> Path:
+    """Give a file of our directory, made if it is not there, and read once, so that the page cache has it."""
+    path = home() / "data" / name
+    if not path.exists() or path.stat().st_size != size:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+            for chunk in chunks:
+                file.write(chunk)
+        Path(file.name).replace(path)
+    digest(path)
+    return path
+
+
+@functools.cache
+def digest(path: Path) -> str:
+    """Give what a file of ours holds, in short."""
+    return fresh_digest(path)
+
+
+def fresh_digest(path: Path) -> str:
+    """Give what a file holds now, in short."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "blake2b").hexdigest()

@@ -1,0 +1,96 @@
+"""Small items: what a hop costs. Every program does the same to the same numbers, and gives a list."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from tests.benchmarks import _place
+from tests.benchmarks._harness import Peer, Sample, Scale, Work, expect
+from tests.benchmarks._programs import PEERS, run, with_trioflow
+
+
+def expected(count: int) -> list[int]:
+    """Give how many numbers come out, and their sum."""
+    given = [n for n in ((n + 1) * 2 for n in range(count)) if n % 3]
+    return [len(given), sum(given)]
+
+
+def timed(command: Callable[[], Sequence[str]], program: str, *variant: str) -> Callable[[Scale], Sample]:
+    """Make the measurement of a program that is given a count and how long to repeat."""
+
+    def measure(scale: Scale) -> Sample:
+        told = run([*command(), PEERS / program, *variant, scale.size, scale.seconds])
+        expect("the result", told["result"], expected(scale.size))
+        runs = told["runs"]
+        return Sample.rate(scale.size, told["wall"] / runs, told["cpu"] / runs)
+
+    return measure
+
+
+def _theirs() -> list[str]:
+    return [str(_place.peers_python())]
+
+
+def _node() -> list[str]:
+    return ["node"]
+
+
+def _peers(targets: dict[str, float], aiostream: str) -> list[Peer]:
+    """Give what both works have in common; none of these is faster with generators of its own."""
+    aiostream_is = timed(_theirs, "items_aiostream.py", aiostream)
+    anyio = [_place.package("anyio")]
+    return [
+        Peer(
+            "Node: object-mode Transforms",
+            timed(_node, "items.js", "transforms"),
+            [_place.NODE],
+            targets.get("transforms"),
+        ),
+        Peer("aiostream", aiostream_is, [_place.package("aiostream")], targets["aiostream"]),
+        Peer("asyncio.Queue, task per stage", timed(with_trioflow, "items_asyncio.py")),
+        Peer("anyio streams on asyncio, task per stage", timed(_theirs, "items_anyio.py", "asyncio"), anyio),
+        Peer("anyio streams on Trio, task per stage", timed(_theirs, "items_anyio.py", "trio"), anyio),
+        Peer("Trio channels, task per stage", timed(with_trioflow, "items_trio.py"), target=targets["trio"]),
+    ]
+
+
+WORKS = [
+    Work(
+        "integers",
+        "integers: source, map, map, filter, list",
+        "items/s",
+        200_000,
+        2_000,
+        [
+            Peer("trioflow", timed(with_trioflow, "items_trioflow.py", "integers")),
+            Peer(
+                "nested generators",
+                timed(with_trioflow, "items_plain.py", "generators"),
+                target=0.7,
+                is_limit=True,
+            ),
+            Peer("Python's own map and filter", timed(with_trioflow, "items_plain.py", "builtin")),
+            *_peers({"transforms": 2.5, "aiostream": 30, "trio": 100}, "integers"),
+        ],
+        seconds=1.0,
+    ),
+    Work(
+        "generators",
+        "integers through three async generators",
+        "items/s",
+        200_000,
+        2_000,
+        [
+            Peer("trioflow", timed(with_trioflow, "items_trioflow.py", "generators")),
+            Peer(
+                "nested async generators",
+                timed(with_trioflow, "items_plain.py", "async_generators"),
+                target=0.4,
+                is_limit=True,
+            ),
+            Peer("Node: pipeline of generators", timed(_node, "items.js", "generators"), [_place.NODE], 1.0),
+            *_peers({"aiostream": 5, "trio": 20}, "generators"),
+        ],
+        seconds=1.0,
+    ),
+]
