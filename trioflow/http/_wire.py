@@ -165,6 +165,9 @@ class Exchange:
         self.is_head = event.method == b"HEAD"
         if len(self.headers) > wire.limits.head_count:
             raise RequestError(431, f"the request has more than {wire.limits.head_count} header fields")
+        for name, value in self.headers:
+            if name == b"expect" and value.lower() != b"100-continue" and event.http_version == b"1.1":
+                raise RequestError(417, f"the server cannot do what {value!r} expects")
 
     def _next_event(self) -> object:
         try:
@@ -250,8 +253,10 @@ class Exchange:
             left -= sum(map(len, self._parse()))
             if self.is_read():
                 return True
+            if self._connection.our_state is not h11.DONE:
+                return False  # the connection ends anyway
             with trio.move_on_after(self._wire.limits.linger):
-                while not self.wants_continue and left >= 0:
+                while left >= 0:
                     left -= sum(map(len, await self.read_body()))
                     if self.is_read():
                         return True
