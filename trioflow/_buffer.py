@@ -96,6 +96,10 @@ class Line:
     def leave(self) -> None:
         del self._needs[current_task()]
 
+    def is_led_by_us(self) -> bool:
+        """Tell whether the running task is first: one behind it may wake too, when a clone is closed (Rule 3)."""
+        return next(iter(self._needs)) is current_task()
+
     async def sleep(self) -> None:
         """Wait to be called; the caller looks again and, if it was called in vain, sleeps again."""
         task = current_task()
@@ -209,7 +213,7 @@ class Buffer(Generic[T]):
         """Wake whoever can go on now, after something was taken or someone left a line."""
         if self.sending and self.fits(self.sending.need_of_first()):
             self.sending.call_first()
-        if self.receiving and self._items:
+        if self.receiving and (self._items or self.ended):
             self.receiving.call_first()
 
     def make_room(self, weight: int) -> bool:

@@ -97,11 +97,11 @@ class SendChannel(_End, trio.abc.SendChannel[SendT]):
         if not self._try_send(value):
             raise trio.WouldBlock
 
-    def _try_send(self, value: SendT, *, in_line: bool = False) -> bool:
+    def _try_send(self, value: SendT, *, is_next: bool = False) -> bool:
         buffer = self._buffer
         self._check()
         weight = weight_of(value)
-        if buffer.fits(weight) and (in_line or not buffer.sending):
+        if buffer.fits(weight) and (is_next or not buffer.sending):
             buffer.put(value, weight)
         elif buffer.overflow == "wait":
             return False
@@ -146,7 +146,8 @@ class SendChannel(_End, trio.abc.SendChannel[SendT]):
             buffer.put(item, weight)
 
     async def _send_in_line(self, value: SendT) -> None:
-        await self._queue(self._buffer.sending, weight_of(value), lambda: self._try_send(value, in_line=True))
+        line = self._buffer.sending
+        await self._queue(line, weight_of(value), lambda: self._try_send(value, is_next=line.is_led_by_us()))
 
     def _check(self) -> None:
         if self._closed:
@@ -219,7 +220,7 @@ class ReceiveChannel(_End, trio.abc.ReceiveChannel[ReceiveT]):
         """
         await self._checkpoint()
         if not self._ready():
-            await self._queue(self._buffer.receiving, 1, lambda: self._ready(in_line=True))
+            await self._wait_in_line()
         item: ReceiveT = self._buffer.take()
         return item
 
@@ -239,7 +240,7 @@ class ReceiveChannel(_End, trio.abc.ReceiveChannel[ReceiveT]):
             raise ValueError(f"limit must be 1 or more, not {limit}")
         await self._checkpoint(0)
         if not self._ready():
-            await self._queue(self._buffer.receiving, 1, lambda: self._ready(in_line=True))
+            await self._wait_in_line()
         items = self._buffer.take_many(limit)
         self._moved += len(items)
         return items
@@ -248,13 +249,17 @@ class ReceiveChannel(_End, trio.abc.ReceiveChannel[ReceiveT]):
         """Iterate over lists of all that is ready, as `receive_many` gives them."""
         return Batches(self)
 
+    async def _wait_in_line(self) -> None:
+        line = self._buffer.receiving
+        await self._queue(line, 1, lambda: self._ready(is_next=line.is_led_by_us()))
+
     async def __anext__(self) -> ReceiveT:
         try:
             return await self.receive()
         except trio.EndOfChannel:
             raise StopAsyncIteration from None
 
-    def _ready(self, *, in_line: bool = False) -> bool:
+    def _ready(self, *, is_next: bool = False) -> bool:
         buffer = self._buffer
         if self._closed:
             raise trio.ClosedResourceError("this receive channel is closed")
@@ -263,7 +268,7 @@ class ReceiveChannel(_End, trio.abc.ReceiveChannel[ReceiveT]):
             if buffer.ended:
                 raise trio.EndOfChannel
             return False
-        return in_line or not buffer.receiving
+        return is_next or not buffer.receiving
 
     def clone(self) -> ReceiveChannel[ReceiveT]:
         """Make another receiving end of the same channel: each item goes to one of them (R19)."""

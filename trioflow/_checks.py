@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+from collections.abc import Iterable
 from typing import Any
 
 
@@ -49,8 +50,9 @@ def is_async(function: Any) -> bool:
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004
 
 
-def refuse_coroutine(name: str, given: object) -> None:
-    """Raise if a plain function gave a coroutine, as a lambda around a coroutine function does."""
+def refuse_coroutine(name: str, given: object, *, others: Iterable[Any] = ()) -> None:
+    """Raise if a plain function gave a coroutine, as a lambda around a coroutine function does, and so did the `others`."""
     if inspect.iscoroutine(given):
-        given.close()  # or Python would warn that it was never awaited
+        for coroutine in (given, *others):
+            coroutine.close()  # or Python would warn that it was never awaited
         raise TypeError(f"{name} was given a plain function that returns a coroutine: give it the coroutine function")

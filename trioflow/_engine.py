@@ -100,7 +100,7 @@ class _Run:
             if buffer is self.outside and failure is not None:
                 buffer.abort(failure)
             else:
-                buffer.abort(HangUp(buffer, "another stage of this run has failed"))
+                buffer.abort(HangUp(self, "another stage of this run has failed"))
 
     async def play(self, task: _Task) -> Any:
         """Run one task; record a failure instead of raising it, so that a single one stays plain (R11)."""
@@ -108,7 +108,7 @@ class _Run:
             with task.scope:
                 return await task.run()
         except BaseException as exc:  # noqa: BLE001 - nothing is swallowed: it is settled below
-            failure = self.failure_in(exc)
+            failure = self.failure_in(exc, None if task.output is None else task.output._buffer)
             if failure is not None:
                 failure.add_note(self._place(task.at))
                 self.failures.append(failure)
@@ -117,33 +117,41 @@ class _Run:
                 self.stop()  # nobody may take what was cut off for the end
                 raise cancelled from None
         finally:
-            if task.scope.cancelled_caught and task.output is not None:
-                task.output.abort()
             if task.output is not None:
+                if task.scope.cancelled_caught:
+                    task.output._buffer.abort(HangUp(self, "the sender was cancelled"))
                 task.output.close()
             if task.source is not None:
                 task.source.close()
 
-    def failure_in(self, exc: BaseException) -> BaseException | None:
-        failure = failure_in(exc, *self.buffers)
-        return None if any(failure is known for known in self.failures) else failure
+    def failure_in(self, exc: BaseException, output: Buffer[Any] | None = None) -> BaseException | None:
+        """Give what is a new failure in `exc`, which someone has raised who sends to `output`.
+
+        Its reader may hang up on it. That the sender it reads from has failed is no hang-up, unless that is outside.
+        """
+        if any(exc is known for known in self.failures):
+            return None
+        return failure_in(exc, self, output, None if self.send is None else self.outside)
 
     def _place(self, index: int) -> str:
         return _place(self._stages, index)
 
-    def settle(self, body: BaseException | None) -> None:
-        """Raise what is left to raise, after all tasks have ended: failures, else what the body raised."""
-        failures = self.failures
-        if self.outside is not None and self.outside.failure_seen:
-            failures = failures[1:]  # the first was raised in the body, which has dealt with it or raises it still
-        if body is not None:
-            failure = failure_in(body, *self.buffers)
-            if failure is not None:
-                failures = [failure, *(known for known in failures if known is not failure)]
-            elif not failures and cancelled_in(body) is not None:
-                raise body
+    def settle(self, body: BaseException | None, nursery: BaseException | None) -> None:
+        """Raise what is left to raise, after all tasks have ended: failures, else a cancellation.
+
+        `body` is what the block of `open` has raised. It has dealt with a failure that it was told, or raises it still.
+        """
+        told = self.outside.failure if self.outside is not None and self.outside.failure_seen else None
+        left = [failure for failure in self.failures if failure is not told or failure is body]
+        caught = [body] if body is not None else []
+        if nursery is not None:  # it is ours, and so is its group
+            caught += nursery.exceptions if isinstance(nursery, BaseExceptionGroup) else [nursery]
+        failures = [failure for exc in caught if (failure := self.failure_in(exc)) is not None] + left
         if failures:
             raise combined(failures)
+        for exc in caught:
+            if cancelled := cancelled_in(exc):
+                raise cancelled
 
 
 def _place(stages: Sequence[Stage], index: int) -> str:
@@ -164,7 +172,7 @@ def _tasks_of(stages: Sequence[Stage], capacity: float) -> list[_Task]:
 async def run(stages: Sequence[Stage], capacity: float) -> Any:
     """Run stages from source to sink and give the sink's value."""
     this = _Run(stages, capacity)
-    body: BaseException | None = None
+    caught: BaseException | None = None
     result: Any = None
     try:
         if len(this.tasks) == 1:
@@ -175,9 +183,9 @@ async def run(stages: Sequence[Stage], capacity: float) -> Any:
                     nursery.start_soon(this.play, task)
                 result = await this.play(this.tasks[-1])
     except BaseException as exc:  # noqa: BLE001 - nothing is swallowed: it is settled below
-        body = exc
-    if body is not None or this.failures:
-        this.settle(body)
+        caught = exc
+    if caught is not None or this.failures:
+        this.settle(None, caught)
     return result
 
 
@@ -212,6 +220,7 @@ async def open_readable(stages: Sequence[Stage], capacity: float) -> AsyncGenera
     receive = this.receive
     assert receive is not None
     body: BaseException | None = None
+    caught: BaseException | None = None
     try:
         async with trio.open_nursery() as nursery:
             for task in this.tasks:
@@ -224,8 +233,8 @@ async def open_readable(stages: Sequence[Stage], capacity: float) -> AsyncGenera
                 this.cancel(this.tasks)
             receive.close()
     except BaseException as exc:  # noqa: BLE001 - nothing is swallowed: it is settled below
-        body = exc if body is None else body
-    this.settle(body)
+        caught = exc
+    this.settle(body, caught)
 
 
 @asynccontextmanager
@@ -235,6 +244,7 @@ async def open_writable(stages: Sequence[Stage], capacity: float) -> AsyncGenera
     send = this.send
     assert send is not None
     body: BaseException | None = None
+    caught: BaseException | None = None
     try:
         async with trio.open_nursery() as nursery:
             for task in this.tasks:
@@ -243,12 +253,12 @@ async def open_writable(stages: Sequence[Stage], capacity: float) -> AsyncGenera
                 yield send
             except BaseException as exc:  # noqa: BLE001 - nothing is swallowed: it is settled below
                 body = exc
-                if failure_in(exc, *this.buffers) is not None or cancelled_in(exc) is not None:
+                if this.failure_in(exc) is not None or cancelled_in(exc) is not None:
                     this.stop()
             send.close()
     except BaseException as exc:  # noqa: BLE001 - nothing is swallowed: it is settled below
-        body = exc if body is None else body
-    this.settle(body)
+        caught = exc
+    this.settle(body, caught)
 
 
 async def together(main: Callable[[], Awaitable[R]], *others: Callable[[], Awaitable[object]]) -> R:

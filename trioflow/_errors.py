@@ -13,10 +13,10 @@ import trio
 
 
 class HangUp(trio.BrokenResourceError):
-    """What our channel raises in a sender whose last reader has gone.
+    """What our channel raises in a sender whose last reader has gone, and at both ends when it was aborted.
 
     To user code it is a plain `trio.BrokenResourceError`. The engine swallows it, and only it: `channel` says which
-    channel raised it, so that a user's own broken socket always surfaces.
+    channel raised it, or which run when it was stopped, so that a user's own broken socket always surfaces.
     """
 
     def __init__(self, channel: object, reason: str) -> None:
@@ -33,7 +33,8 @@ def failure_in(exc: BaseException, *channels: object) -> BaseException | None:
         return isinstance(part, trio.Cancelled)
 
     if isinstance(exc, BaseExceptionGroup):
-        return exc.split(is_quiet)[1]
+        quiet, failure = exc.split(is_quiet)
+        return exc if quiet is None else failure  # `split` makes a new group even where it leaves nothing out
     return None if is_quiet(exc) else exc
 
 

@@ -70,11 +70,14 @@ class Fused:
         self._iterator: Iterator[Any] | None = None
         self._operators: list[Operator[Any, Any]] = []
         self._fold: Fold[Any, Any] | None = None
+        self._source: ReceiveChannel[Any] | None = None
         self._first = 0  # the first operator that still wants items: those before it have enough
         self._offset = 0  # the place of the first operator among the parts
+        self._pulling = 0.0  # seconds that the iterator took for the batch in hand
 
     async def run(self, source: ReceiveChannel[Any] | None, output: SendChannel[Any] | None) -> Any:
         """Run as a stage between two channels; without `source` or `output` there is an iterator or a fold instead."""
+        self._source = source
         self._make_parts()
         try:
             while not self._has_enough:
@@ -85,16 +88,15 @@ class Fused:
                     except trio.EndOfChannel:
                         break
                 else:
+                    began = perf_counter()
                     items = self._pull(self._iterator, output)
+                    self._pulling = perf_counter() - began
                     if not items:
                         break
                     await trio.lowlevel.checkpoint_if_cancelled()
                 await self._pass_on(-1, items, output)
             if self._has_enough:
-                # Whoever has enough ends what is upstream at once (R9), before slow readers have taken the rest.
-                self._close_iterator()
-                if source is not None:
-                    source.close()
+                self._end_upstream()
             await self._flush(output)
         finally:
             self._close_iterator()
@@ -118,6 +120,11 @@ class Fused:
     @property
     def _has_enough(self) -> bool:
         return self._first > 0 or (self._fold is not None and self._fold.done)
+
+    def _end_upstream(self) -> None:
+        self._close_iterator()
+        if self._source is not None:
+            self._source.close()
 
     def _close_iterator(self) -> None:
         close: Callable[[], None] | None = getattr(self._iterator, "close", None)
@@ -146,7 +153,8 @@ class Fused:
         i = self._first
         while i < len(self._operators) and not (self._fold is not None and self._fold.done):
             self.at = i + self._offset
-            await self._pass_on(i, self._operators[i].flush(), output)
+            if given := self._operators[i].flush():
+                await self._pass_on(i, given, output)
             i = max(i + 1, self._first)
 
     async def _pass_on(self, i: int, given: Iterable[Any], output: SendChannel[Any] | None) -> None:
@@ -158,15 +166,18 @@ class Fused:
             items = next(batches, None)
             if items is None:
                 return
-            if fold is not None:
+            if fold is not None and items:
                 self.at = len(self._factories) - 1
                 fold.feed(items)
-            spent = perf_counter() - began
+            spent = perf_counter() - began + self._pulling
+            self._pulling = 0.0
             if spent > SLOW:
                 self._size = max(self._size // 4, 1)
             elif spent < SLOW / 4 and self._size < self._most:
                 self._size = min(self._size * 2, self._most)
-            if output is not None:
+            if self._has_enough:
+                self._end_upstream()  # at once (R9), before a slow reader has taken the rest
+            if output is not None and items:
                 await output.send_many(items)
             else:
                 await trio.lowlevel.checkpoint()
@@ -174,37 +185,45 @@ class Fused:
                     return
 
     def _batches(self, i: int, given: Iterable[Any]) -> Iterator[list[Any]]:
-        """Give what operator `i` gave (-1: the source) as it comes out behind the last operator, batch by batch."""
+        """Give what operator `i` gave (-1: the source) as it comes out behind the last operator, batch by batch.
+
+        Where operators drop all of a batch it gives an empty one: others must run all the same (R17).
+        """
         lazy: list[tuple[int, Iterator[Any]]] = []  # who gave it, and what of it is still to be taken
         while True:
+            is_dropped = True
             while given:
                 if not isinstance(given, list) or len(given) > self._most:
                     lazy.append((i, iter(given)))
+                    is_dropped = False
                     break
                 i += 1
                 if i == len(self._operators):
                     yield given
+                    is_dropped = False
                     break
                 operator = self._operators[i]
                 self.at = i + self._offset
                 given = operator.feed(given)
                 self._note_done(i)
-            i, given = self._next_piece(lazy)
-            if not given:
+            if is_dropped:
+                yield []
+            if not lazy:
                 return
+            i, given = self._next_piece(lazy)
 
     def _next_piece(self, lazy: list[tuple[int, Iterator[Any]]]) -> tuple[int, list[Any]]:
-        while lazy:
-            i, iterator = lazy[-1]
-            if self._first <= i + 1:  # or else an operator behind this one has enough
-                self.at = i + self._offset
-                piece = list(islice(iterator, self._size))
-                if i >= 0:
-                    self._note_done(i)
-                if piece:
-                    return i, piece
+        """Take the next piece of what was given last; an empty one when that has ended."""
+        i, iterator = lazy[-1]
+        piece: list[Any] = []
+        if self._first <= i + 1:  # or else an operator behind this one has enough
+            self.at = i + self._offset
+            piece = list(islice(iterator, self._size))
+            if i >= 0:
+                self._note_done(i)
+        if not piece:
             lazy.pop()
-        return 0, []
+        return i, piece
 
     def _note_done(self, i: int) -> None:
         if self._operators[i].done:

@@ -72,7 +72,7 @@ class _Map(Operator[Any, Any]):
         given = list(builtins.map(self._fn, items))
         if len(given) != len(items):
             raise RuntimeError("the function given to map raised StopIteration")
-        refuse_coroutine("map", given[0])
+        refuse_coroutine("map", given[0], others=given)
         return given
 
 
@@ -280,7 +280,7 @@ class _Scan(Operator[Any, Any]):
         for item in items:
             state = fn(state, item)
             given.append(state)
-        refuse_coroutine("scan", given[0])
+        refuse_coroutine("scan", given[0], others=given)
         self._state = state
         return given
 
