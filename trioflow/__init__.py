@@ -5,7 +5,9 @@ from trioflow._decorators import readable, transform, writable
 from trioflow._pipeline import pipeline
 from trioflow._streams import Duplex, Readable, Transform, Writable
 from trioflow.items import batch, drop, filter, flat_map, map, scan, take, tap
+from trioflow.processes import process
 from trioflow.sinks import collect, count, drain, first, for_each, join, reduce, to_channel, to_stream
+from trioflow.sockets import connect_tcp, connect_unix, serve_tcp
 from trioflow.sources import from_iterable
 
 __all__ = [
@@ -17,6 +19,8 @@ __all__ = [
     "Writable",
     "batch",
     "collect",
+    "connect_tcp",
+    "connect_unix",
     "count",
     "drain",
     "drop",
@@ -29,9 +33,11 @@ __all__ = [
     "map",
     "open_channel",
     "pipeline",
+    "process",
     "readable",
     "reduce",
     "scan",
+    "serve_tcp",
     "take",
     "tap",
     "to_channel",

@@ -8,6 +8,8 @@ Rule 3: an end that could be taken for a complete one is not sent after a failur
 
 from __future__ import annotations
 
+import socket
+import struct
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator
 from typing import Any, Final, TypeVar
 
@@ -18,6 +20,8 @@ from trioflow._channel import ReceiveChannel, SendChannel
 T = TypeVar("T")
 
 GATHER: Final = 65536  # bytes; small chunks that are ready are sent as one
+RECEIVE: Final = 65536  # bytes to ask a stream for,
+RECEIVE_MUCH: Final = 262144  # and while it gives that many
 
 StageFunction = Callable[..., Awaitable[Any]]
 
@@ -56,6 +60,8 @@ def iterator_factory(items: Iterable[Any]) -> Callable[[], Iterator[Any]]:
 
 def async_source(items: AsyncIterable[Any]) -> StageFunction:
     """Make a source of an async iterable, a channel or a byte stream."""
+    if isinstance(items, trio.abc.ReceiveStream):
+        return stream_source(items)
 
     async def run(output: SendChannel[Any]) -> None:
         iterator = aiter(items)
@@ -65,9 +71,10 @@ def async_source(items: AsyncIterable[Any]) -> StageFunction:
             else:
                 async for item in iterator:
                     await output.send(item)
-        finally:
-            if not isinstance(items, trio.abc.SendStream):  # a two-way stream stays its owner's
-                await close(iterator)
+        except BaseException:
+            await close_at_once(iterator)
+            raise
+        await close(iterator)
 
     is_live = isinstance(items, trio.abc.AsyncResource) or aiter(items) is items
     return once(run, type(items).__name__) if is_live else run
@@ -84,6 +91,13 @@ async def close(thing: object) -> None:
     aclose: Callable[[], Awaitable[None]] | None = getattr(thing, "aclose", None)
     if aclose is not None:
         await aclose()
+
+
+async def close_at_once(thing: object) -> None:
+    """Close without waiting, while an exception is in flight: a cancellation must not take its place (R17)."""
+    with trio.CancelScope(shield=True) as scope:
+        scope.cancel()
+        await close(thing)
 
 
 def channel_sink(channel: trio.abc.SendChannel[Any]) -> StageFunction:
@@ -103,35 +117,96 @@ def channel_sink(channel: trio.abc.SendChannel[Any]) -> StageFunction:
         except BaseException:
             if isinstance(channel, SendChannel):
                 channel.abort()
+            await close_at_once(channel)
             raise
-        finally:
-            await channel.aclose()
+        await channel.aclose()
         return count
 
     return once(run, type(channel).__name__)
+
+
+def stream_source(stream: trio.abc.ReceiveStream) -> StageFunction:
+    """Make a source of a byte stream, which is closed at the end; a two-way one stays its owner's."""
+
+    async def run(output: SendChannel[bytes]) -> None:
+        one_way = not isinstance(stream, trio.abc.SendStream)
+        try:
+            await receive_into(stream, output)
+        except BaseException:
+            if one_way:
+                await cut(stream, reset=False)
+            raise
+        if one_way:
+            await stream.aclose()
+
+    return once(run, type(stream).__name__)
 
 
 def stream_sink(stream: trio.abc.SendStream) -> StageFunction:
     """Make a sink that writes each chunk to `stream`, ends it, and gives the number of bytes."""
 
     async def run(source: ReceiveChannel[bytes]) -> int:
-        count = 0
-        two_way = isinstance(stream, trio.abc.ReceiveStream)
+        tally = Tally()
         try:
-            async for chunks in source.batches():
-                for chunk in gathered(chunks):
-                    await stream.send_all(chunk)
-                    count += len(chunk)
-            if isinstance(stream, trio.abc.HalfCloseableStream):
-                await stream.send_eof()
-            elif not two_way:
+            await send_from(source, stream, tally)
+            if not isinstance(stream, trio.abc.ReceiveStream):
                 await stream.aclose()
         except BaseException:
-            await trio.aclose_forcefully(stream)  # what was written is not all: the reader must not take it for that
+            await cut(stream)  # what was written is not all: the reader must not take it for that
             raise
-        return count
+        return tally.bytes
 
     return once(run, type(stream).__name__)
+
+
+class Enough(trio.BrokenResourceError):
+    """What a stream raises in its writer when the other side has read all it wants to, which is no failure."""
+
+
+async def receive_into(stream: trio.abc.ReceiveStream, output: SendChannel[bytes]) -> None:
+    """Send all that `stream` gives to `output`."""
+    size = RECEIVE
+    while chunk := await stream.receive_some(size):
+        # Asking for more than 128 KiB costs 8 µs a call, for memory that is mapped anew; full chunks pay for it twice.
+        size = RECEIVE_MUCH if len(chunk) >= RECEIVE else RECEIVE
+        await output.send(bytes(chunk))  # some streams give a bytearray
+
+
+class Tally:
+    """How many bytes have been written."""
+
+    __slots__ = ("bytes",)
+
+    def __init__(self) -> None:
+        self.bytes = 0
+
+
+async def send_from(source: ReceiveChannel[bytes], stream: trio.abc.SendStream, tally: Tally) -> None:
+    """Write each chunk to `stream`, and end it with `send_eof` where it has one."""
+    try:
+        async for chunks in source.batches():
+            for chunk in gathered(chunks):
+                await stream.send_all(chunk)
+                tally.bytes += len(chunk)
+        if isinstance(stream, trio.abc.HalfCloseableStream):
+            await stream.send_eof()
+    except Enough:
+        pass
+
+
+async def cut(stream: trio.abc.AsyncResource, *, reset: bool = True) -> None:
+    """Close `stream` at once. With `reset`, a TCP peer gets an error instead of an end (R13).
+
+    Never raises `Cancelled`: an exception may be in flight (R17).
+    """
+    if reset and isinstance(stream, trio.SocketStream):
+        try:
+            stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        except OSError:
+            pass  # it is closed, or of a kind without it
+    with trio.CancelScope(shield=True) as scope:
+        scope.cancel()
+        await stream.aclose()
 
 
 def gathered(chunks: Iterable[Any]) -> Iterator[bytes]:
@@ -139,7 +214,11 @@ def gathered(chunks: Iterable[Any]) -> Iterator[bytes]:
     small: list[Any] = []
     size = 0
     for chunk in chunks:
-        length = memoryview(chunk).nbytes
+        if isinstance(chunk, memoryview):
+            chunk = chunk.cast("B")
+        elif not isinstance(chunk, (bytes, bytearray)):
+            raise TypeError(f"a byte stream carries bytes, not {chunk!r}")
+        length = len(chunk)
         if small and size + length > GATHER:
             yield b"".join(small)
             small, size = [], 0

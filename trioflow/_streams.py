@@ -16,9 +16,11 @@ import trio
 
 from trioflow import _engine
 from trioflow._buffer import DEFAULT_CAPACITY, check_capacity
+from trioflow._bytestream import open_stream
 from trioflow._channel import ReceiveChannel, SendChannel
+from trioflow._connection import READ, WRITE, Connection, Direction
 from trioflow._engine import Stage
-from trioflow._foreign import async_source, forward, once, stream_sink
+from trioflow._foreign import cut, forward
 
 T = TypeVar("T", covariant=True)
 In = TypeVar("In", contravariant=True)
@@ -209,14 +211,14 @@ class Transform(_Stream, Generic[In, Out]):
         return Transform[Any, Any].of(*self._stages, *_middle(stage, "pipe wants a Transform, a Duplex or a Writable"))
 
 
-class Duplex(Generic[Out, In]):
+class Duplex(trio.abc.AsyncResource, Generic[Out, In]):
     """A `readable` and a `writable` that belong together, such as the two directions of a socket.
 
     Piped into, it runs as a transform: what is written comes back as what is read. It ends when its `readable` does.
     `async with duplex:` closes both directions at the end of the block, whatever has been run.
     """
 
-    __slots__ = ("_aclose", "_fresh", "_label", "readable", "writable")
+    __slots__ = ("_aclose", "_exchange", "_label", "_open", "readable", "writable")
 
     def __init__(self, readable: Readable[Out], writable: Writable[In, object]) -> None:
         if not isinstance(readable, Readable):
@@ -226,25 +228,24 @@ class Duplex(Generic[Out, In]):
         self.readable = readable
         self.writable = writable
         self._aclose: Callable[[], Awaitable[None]] | None = None
-        self._fresh: Callable[[], Duplex[Out, In]] = lambda: self
+        self._exchange: Callable[..., Awaitable[None]] = self._exchange_apart
+        self._open: Callable[[], AbstractAsyncContextManager[trio.abc.HalfCloseableStream]] | None = None
         self._label: Callable[[], str] = label("Duplex")
 
-    @classmethod
-    def of(
-        cls,
-        readable: Readable[Out],
-        writable: Writable[In, object],
-        *,
-        label: Callable[[], str],
-        aclose: Callable[[], Awaitable[None]] | None = None,
-        fresh: Callable[[], Duplex[Out, In]] | None = None,
-    ) -> Duplex[Out, In]:
-        """Make one that can be closed, and that opens a `fresh` one for each run; for endpoints, not for users."""
-        self = cls(readable, writable)
-        self._aclose = aclose
-        self._label = label
-        if fresh is not None:
-            self._fresh = fresh
+    @staticmethod
+    def over(name: Callable[[], str], shared: Connection, fresh: Callable[[], Connection]) -> Duplex[bytes, bytes]:
+        """Make one over a connection that its directions share, and a `fresh` one for each run as a whole.
+
+        For endpoints, not for users.
+        """
+        self = Duplex[bytes, bytes](
+            Readable[bytes].of(Stage(lambda: f"{name()}.readable", function=Direction(shared, READ))),
+            Writable[bytes, int].of(Stage(lambda: f"{name()}.writable", function=Direction(shared, WRITE))),
+        )
+        self._label = name
+        self._aclose = shared.aclose
+        self._exchange = lambda source, output: fresh().exchange(source, output)
+        self._open = lambda: fresh().open()
         return self
 
     @staticmethod
@@ -252,32 +253,18 @@ class Duplex(Generic[Out, In]):
         """Make one of a two-way Trio byte stream. Each direction runs once (R4).
 
         The end of what is written is sent with `send_eof` where the stream has one. The stream is closed when both
-        directions have ended, or by `aclose`; a failed write closes it at once (R13).
+        directions have ended, or by `aclose`; a failed or cancelled write closes it at once (R13).
 
         Raises:
             TypeError: `stream` is not a `trio.abc.Stream`.
         """
         if not isinstance(stream, trio.abc.Stream):
             raise wanted("Duplex.from_stream wants a trio.abc.Stream", stream)
-        open_halves = {"readable", "writable"}
-
-        def half(name: str, run: Callable[[Any], Awaitable[Any]]) -> Callable[[Any], Awaitable[Any]]:
-            async def run_half(end: Any) -> Any:
-                try:
-                    return await run(end)
-                finally:
-                    open_halves.discard(name)
-                    if not open_halves:
-                        await trio.aclose_forcefully(stream)
-
-            return once(run_half, f"the {name} of this {type(stream).__name__}")
-
-        return Duplex[bytes, bytes].of(
-            Readable[bytes].of(Stage(label("readable"), function=half("readable", async_source(stream)))),
-            Writable[bytes, int].of(Stage(label("writable"), function=half("writable", stream_sink(stream)))),
-            label=label("from_stream", stream),
-            aclose=stream.aclose,
-        )
+        connection = Connection(stream, lambda: f"this {type(stream).__name__}", is_lent=True)
+        self = Duplex.over(label("from_stream", stream), connection, lambda: connection)
+        if not isinstance(stream, trio.abc.HalfCloseableStream):
+            self._open = None
+        return self
 
     @overload
     def pipe(self, stage: Transform[Out, U]) -> Readable[U]: ...
@@ -289,23 +276,42 @@ class Duplex(Generic[Out, In]):
         """Pipe its `readable` into `stage`."""
         return self.readable.pipe(stage)
 
+    def open(
+        self: Duplex[bytes, bytes], *, capacity: float = DEFAULT_CAPACITY
+    ) -> AbstractAsyncContextManager[trio.abc.HalfCloseableStream]:
+        """Give both directions of a duplex of bytes as one of Trio's byte streams, for an `async with` block.
+
+        `send_eof` ends what is written; leaving the block closes both directions, and cuts off where an exception
+        leaves it. An endpoint such as `connect_tcp` opens a fresh connection for each block.
+
+        Holds: nothing more where there is a stream underneath; else `capacity` in each channel.
+
+        Raises:
+            TypeError, ValueError: `capacity` is not an int of 1 or more, or `math.inf`.
+            trio.TooSlowError: at the end of the block what was sent is not taken within ten seconds.
+        """
+        check_capacity(capacity)
+        if self._open is not None:
+            return self._open()
+        return open_stream(self.readable.open(capacity=capacity), self.writable.open(capacity=capacity))
+
     def as_stage(self) -> Stage:
         """Give the stage that this runs as in the middle of a chain."""
+        return Stage(self._label, function=self._exchange)
 
-        async def run(source: ReceiveChannel[In], output: SendChannel[Out]) -> None:
-            async with self._fresh() as duplex:
+    async def _exchange_apart(self, source: ReceiveChannel[In], output: SendChannel[Out]) -> None:
+        """Run both directions side by side, each a run of its own."""
+        head = Stage(label("source"), function=lambda send: forward(source, send))
+        tail = Stage(label("output"), function=lambda receive: forward(receive, output))
 
-                async def write() -> None:
-                    async with duplex.writable.open() as send:
-                        await forward(source, send)
+        async def write() -> None:
+            await _engine.run((head, *self.writable._stages), DEFAULT_CAPACITY)
+            source.close()  # a writable that has enough ends what is upstream (R9)
 
-                async def read() -> None:
-                    async with duplex.readable.open() as receive:
-                        await forward(receive, output)
+        async def read() -> None:
+            await _engine.run((*self.readable._stages, tail), DEFAULT_CAPACITY)
 
-                await _engine.together(read, write)
-
-        return Stage(self._label, function=run)
+        await _engine.together(read, write)
 
     async def aclose(self) -> None:
         """Close both directions, even if one fails to. Harmless when repeated."""
@@ -314,13 +320,13 @@ class Duplex(Generic[Out, In]):
         else:
             await trio.lowlevel.checkpoint()
 
-    async def __aenter__(self) -> Duplex[Out, In]:
-        return self
-
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await self.aclose()
+        if exc is None:
+            await self.aclose()
+        else:
+            await cut(self)
 
     def __repr__(self) -> str:
         return f"<Duplex {self._label()}>"
