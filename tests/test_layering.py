@@ -31,6 +31,7 @@ FLOORS: dict[str, float] = {
     "_streams": 4,
     "_decorators": 4.5,
     "_pipeline": 4.5,
+    "_conformance": 4.7,
     "sources": 5,
     "items": 5,
     "sinks": 5,
