@@ -1,8 +1,10 @@
 """An HTTP/1.1 server whose requests are Readables and whose responses are Writables."""
 
+from trioflow.http._connection import Handler
+from trioflow.http._files import files
 from trioflow.http._headers import Headers
 from trioflow.http._messages import Request, Response
 from trioflow.http._server import serve
 from trioflow.http._wire import Limits, RequestError
 
-__all__ = ["Headers", "Limits", "Request", "RequestError", "Response", "serve"]
+__all__ = ["Handler", "Headers", "Limits", "Request", "RequestError", "Response", "files", "serve"]
