@@ -96,7 +96,7 @@ class Row:
 
     def median(self, name: str) -> float | None:
         """Give the median of one of a sample's numbers; None where a sample lacks it or there is none."""
-        values = [getattr(sample, name) for sample in self.samples]
+        values: list[Any] = [getattr(sample, name) for sample in self.samples]
         return None if not values or None in values else statistics.median(values)
 
     @property
@@ -141,7 +141,8 @@ def ratio(ours: Row, theirs: Row, name: str = "figure") -> float | None:
     pairs = [(getattr(mine, name), getattr(its, name)) for mine, its in zip(ours.samples, theirs.samples, strict=False)]
     if not pairs or any(not mine or not its for mine, its in pairs):
         return None
-    return statistics.median(mine / its for mine, its in pairs)
+    middle: float = statistics.median(mine / its for mine, its in pairs)
+    return middle
 
 
 def is_met(work: Work, reached: float | None, target: float | None) -> bool | None:

@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import venv
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import metadata
@@ -140,6 +141,18 @@ def log_file(size: int) -> Path:
             left -= len(piece)
 
     return _made(f"log-{size}.txt", size, lines())
+
+
+@functools.cache
+def gzip_file(size: int) -> Path:
+    """Give the log file of `size`, as one gzip member."""
+    packed = zlib.compress(log_file(size).read_bytes(), level=6, wbits=31)
+    return _made(f"log-{size}.txt.gz", len(packed), iter([packed]))
+
+
+def size_in(path: Path) -> int:
+    """Give the size that a file of ours was asked for with: it stands in its name."""
+    return int(path.name.partition("-")[2].partition(".")[0])
 
 
 def _made(name: str, size: int, chunks: Iterator[bytes]) -> Path:

@@ -62,7 +62,8 @@ def _started(argv: Sequence[str], complaints: IO[bytes]) -> Iterator[subprocess.
 def _failed(argv: Sequence[str], why: str, complaints: IO[bytes]) -> Failed:
     complaints.seek(0)
     last = complaints.read().decode(errors="replace").strip().splitlines()[-1:]
-    return Failed(": ".join([f"{Path(argv[1] if len(argv) > 1 else argv[0]).name} {why}", *last]))
+    program = next((word for word in argv if word.endswith((".py", ".js"))), argv[0])
+    return Failed(": ".join([f"{Path(program).name} {why}", *last]))
 
 
 def run(argv: Sequence[str | Path | int | float], patience: float = PATIENCE) -> dict[str, Any]:

@@ -29,9 +29,9 @@ def shown(value: float | None, unit: str) -> str:
     if value is None:
         return "-"
     if unit == "B":
-        for factor, prefix in ((1 << 30, "Gi"), (1 << 20, "Mi"), (1 << 10, "Ki")):
-            if abs(value) >= factor:
-                return f"{value / factor:.3g} {prefix}B"
+        for power, prefix in ((30, "Gi"), (20, "Mi"), (10, "Ki")):
+            if abs(value) >= 1 << power:
+                return f"{value / (1 << power):.3g} {prefix}B"
         return f"{value:.0f} B"
     scales = _SMALL if unit == "s" else _LARGE
     factor, prefix = next((scale for scale in scales if abs(value) >= scale[0]), scales[-1])
@@ -105,9 +105,8 @@ def heading(about: dict[str, Any], rounds: int, *, is_smoke: bool) -> Iterator[s
 def table(work: Work, rows: Sequence[Row], *, is_smoke: bool = False) -> Iterator[str]:
     """Give a work's table, line by line."""
     yield f"{work.title}  [{work.name}]"
-    head = ("", _HEADS.get(work.unit, work.unit), "spread", "wall", "CPU", "ours/theirs", "target")
-    head += ("by CPU", "target")
-    lines: list[tuple[str, ...]] = [head]
+    head = ["", _HEADS.get(work.unit, work.unit), "spread", "wall", "CPU", "ours/theirs", "target", "by CPU", "target"]
+    lines = [head]
     ours = rows[0]
     notes = []
     for row in rows:
@@ -116,17 +115,17 @@ def table(work: Work, rows: Sequence[Row], *, is_smoke: bool = False) -> Iterato
             notes.append(f"  {name}: {'missing: ' + row.missing if row.missing else 'FAILED: ' + row.failed}")
             continue
         spread = row.spread
-        line: tuple[str, ...] = (
+        line = [
             name,
             shown(row.median("figure"), work.unit if work.unit in ("s", "B") else ""),
             "-" if spread is None else f"{spread:.0%}",
             shown(row.median("wall"), "s"),
             shown(row.median("cpu"), "s"),
-        )
+        ]
         if row is not ours:
             reached, by_cpu = ratio(ours, row), ratio(ours, row, "per_cpu")
-            line += (_times(reached), "" if is_smoke else _verdict(work, reached, row.peer.target))
-            line += (_times(by_cpu), "" if is_smoke else _verdict(work, by_cpu, row.peer.cpu_target))
+            line += [_times(reached), "" if is_smoke else _verdict(work, reached, row.peer.target)]
+            line += [_times(by_cpu), "" if is_smoke else _verdict(work, by_cpu, row.peer.cpu_target)]
         lines.append(line)
     widths = [max(len(line[i]) for line in lines if i < len(line)) for i in range(len(head))]
     for name, *cells in lines:

@@ -1,0 +1,81 @@
+"""The HTTP servers to measure: each serves the files of a directory, from one process.
+
+All answer `GET /file.bin`; those that can also `POST /upload`, which writes `upload.bin`; `GET /gzip`, the text
+packed on the fly at level 6; and `GET /chain`, the file through three transforms that change nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.benchmarks import _place
+from tests.benchmarks._harness import Need
+from tests.benchmarks._programs import PEERS, Server, free_port, serving, with_trioflow
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One server: its name, what it needs, and how to start it on a directory."""
+
+    name: str
+    start: Callable[[Path], AbstractContextManager[Server]]
+    needs: tuple[Need, ...] = ()
+
+
+def _ours(root: Path) -> AbstractContextManager[Server]:
+    return serving([*with_trioflow(), PEERS / "http_trioflow.py", root])
+
+
+def _node(root: Path) -> AbstractContextManager[Server]:
+    return serving(["node", PEERS / "http.js", root])
+
+
+def _python(program: str, *variant: str) -> Callable[[Path], AbstractContextManager[Server]]:
+    return lambda root: serving([_place.peers_python(), PEERS / program, root, *variant])
+
+
+NGINX_CONF = """
+daemon off;
+master_process off;
+worker_processes 1;
+error_log stderr error;
+pid {own}/pid;
+events {{ worker_connections 4096; }}
+http {{
+    access_log off;
+    sendfile on;
+    tcp_nopush on;
+    keepalive_requests 100000000;
+    client_body_temp_path {own}/body;
+    proxy_temp_path {own}/proxy;
+    fastcgi_temp_path {own}/fastcgi;
+    uwsgi_temp_path {own}/uwsgi;
+    scgi_temp_path {own}/scgi;
+    server {{ listen 127.0.0.1:{port} backlog=4096; root {root}; }}
+}}
+"""
+
+
+@contextmanager
+def _nginx(root: Path) -> Iterator[Server]:
+    port = free_port()
+    with _place.scratch() as own:
+        conf = own / "nginx.conf"
+        conf.write_text(NGINX_CONF.format(own=own, port=port, root=root), encoding="utf-8")
+        with serving([_place.find("nginx") or "nginx", "-e", "stderr", "-p", own, "-c", conf], port) as server:
+            yield server
+
+
+_uvicorn = (_place.package("uvicorn"), _place.package("starlette"))
+_hypercorn = (_place.package("hypercorn"), _place.package("starlette"))
+
+OURS = Kind("trioflow", _ours, (_place.trioflow("http"),))
+NGINX = Kind("nginx: sendfile", _nginx, (_place.NGINX,))
+NODE = Kind("Node", _node, (_place.NODE,))
+AIOHTTP = Kind("aiohttp", _python("http_aiohttp.py"), (_place.package("aiohttp"),))
+UVICORN = Kind("uvicorn + starlette", _python("http_starlette.py", "uvicorn", "plain"), _uvicorn)
+UVICORN_GZIP = Kind("uvicorn + starlette", _python("http_starlette.py", "uvicorn", "gzip"), _uvicorn)
+HYPERCORN = Kind("hypercorn on Trio + starlette", _python("http_starlette.py", "hypercorn", "plain"), _hypercorn)

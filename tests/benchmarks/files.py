@@ -1,0 +1,157 @@
+"""Files: what streaming costs beside the loop that only does the work. The page cache has the source; targets are new.
+
+Rule 1: every program reads and writes the same bytes, and what it wrote is looked at afterwards.
+Rule 2: who would take minutes for all of it is given a part; a rate is a rate, and its name says so.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from tests.benchmarks import _place
+from tests.benchmarks._harness import Failed, Peer, Sample, Scale, Work, expect
+from tests.benchmarks._programs import PEERS, run, with_trioflow
+
+MIB = 1 << 20
+
+
+def timed(
+    command: Callable[[], Sequence[str]],
+    program: str,
+    job: str,
+    prepare: Callable[[int], Path],
+    check: Callable[[Path, Path], None],
+    part: float = 1.0,
+) -> Callable[[Scale], Sample]:
+    """Make the measurement of a program that is given a file to read and one to write.
+
+    The rate counts the bytes that go in, or come out where they are more.
+    """
+
+    def measure(scale: Scale) -> Sample:
+        source = prepare(max(1000, int(scale.size * part)))
+        with _place.scratch() as directory:
+            target = directory / "target"
+            told = run([*command(), PEERS / program, job, source, target])
+            check(source, target)
+            amount = max(source.stat().st_size, target.stat().st_size)
+        return Sample.rate(amount, told["wall"], told["cpu"])
+
+    return measure
+
+
+def same(source: Path, target: Path) -> None:
+    """Check a copy."""
+    expect("the copy's digest", _place.fresh_digest(target), _place.digest(source))
+
+
+def filtered(source: Path, target: Path) -> None:
+    """Check what remains of a log."""
+    with source.open("rb") as lines:
+        kept = [line for line in lines if b" 500 " in line]
+    expect("the log that remains", target.read_bytes() == b"".join(kept), True)
+
+
+def gunzips(source: Path, target: Path) -> None:
+    """Check a gzip file: its bytes depend on who made them, what they stand for does not."""
+    try:
+        whole = zlib.decompress(target.read_bytes(), wbits=31)
+    except zlib.error as exc:
+        raise Failed(f"what was written is no gzip file: {exc}") from None
+    expect("the unpacked file", whole == source.read_bytes(), True)
+
+
+def gunzipped(source: Path, target: Path) -> None:
+    """Check an unpacked file."""
+    same(_place.log_file(_place.size_in(source)), target)
+
+
+def _theirs() -> list[str]:
+    return [str(_place.peers_python())]
+
+
+def _node() -> list[str]:
+    return ["node"]
+
+
+def _work(
+    job: str,
+    title: str,
+    size: int,
+    prepare: Callable[[int], Path],
+    check: Callable[[Path, Path], None],
+    targets: dict[str, float],
+    limit: str,
+    more: Sequence[Peer] = (),
+) -> Work:
+    def program(name: str, command: Callable[[], Sequence[str]] = with_trioflow) -> Callable[[Scale], Sample]:
+        return timed(command, name, job, prepare, check)
+
+    return Work(
+        job,
+        title,
+        "B/s",
+        size,
+        MIB,
+        [
+            Peer("trioflow", program("files_trioflow.py")),
+            Peer(limit, program("files_plain.py"), target=targets["limit"], is_limit=True),
+            Peer("Node: pipeline", program("files.js", _node), [_place.NODE], targets.get("node")),
+            *more,
+        ],
+    )
+
+
+def _lines_by(package: str) -> Peer:
+    name = f"{package}: a line at a time (1 % of it)"
+    measure = timed(_theirs, f"files_{package}.py", "log", _place.log_file, filtered, part=0.01)
+    return Peer(name, measure, [_place.package(package)])
+
+
+WORKS = [
+    _work(
+        "log",
+        "log file, 200 MB: read, lines, filter, encode, write",
+        200_000_000,
+        _place.log_file,
+        filtered,
+        {"limit": 0.5, "node": 1.0},
+        "blocking Python loop",
+        [_lines_by("anyio"), _lines_by("aiofiles")],
+    ),
+    _work(
+        "copy",
+        "copy 1 GiB from file to file",
+        1 << 30,
+        _place.random_file,
+        same,
+        {"limit": 0.95, "node": 5.0},
+        "shutil.copyfile",
+        [
+            Peer(
+                "trio.open_file: 64 KiB at a time",
+                timed(with_trioflow, "files_trio.py", "copy", _place.random_file, same),
+            )
+        ],
+    ),
+    _work(
+        "gzip",
+        "gzip a log of 100 MB, level 6",
+        100_000_000,
+        _place.log_file,
+        gunzips,
+        {"limit": 0.95},
+        "blocking zlib loop",
+    ),
+    _work(
+        "gunzip",
+        "gunzip a log of 100 MB",
+        100_000_000,
+        _place.gzip_file,
+        gunzipped,
+        {"limit": 0.95},
+        "blocking zlib loop",
+    ),
+]

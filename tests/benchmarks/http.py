@@ -1,0 +1,250 @@
+"""HTTP over loopback: one process serves, another asks and throws away what it gets.
+
+Rule 1: each sample starts its server anew, and lets it answer once before it is measured.
+Rule 2: the client is cheaper than any server: large bodies are dropped in the kernel, small ones counted by wrk.
+Rule 3: CPU seconds are the server's alone; on a machine with few cores they tell more than the wall's.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.benchmarks import _place, _servers
+from tests.benchmarks._harness import Failed, Need, Peer, Sample, Scale, Work, expect
+from tests.benchmarks._programs import PEERS, Server, run, with_trioflow
+
+GIB = 1 << 30
+Measure = Callable[[Server, Path, Scale], Sample]
+
+
+@contextmanager
+def _root(name: str, file: Path) -> Iterator[Path]:
+    """Give a directory with one file of ours in it."""
+    with _place.scratch() as root:
+        os.link(file, root / name)
+        yield root
+
+
+def _on(kind: _servers.Kind, measure: Measure, prepare: Callable[[int], Path], name: str) -> Callable[[Scale], Sample]:
+    def measured(scale: Scale) -> Sample:
+        with _root(name, prepare(scale.size)) as root, kind.start(root) as server:
+            return measure(server, root, scale)
+
+    return measured
+
+
+def _client(program: str, *arguments: object) -> dict[str, Any]:
+    """Run a client; Python's own, for which no peer pays."""
+    return run([*with_trioflow(), PEERS / program, *map(str, arguments)])
+
+
+def _first_answer(server: Server, path: str, file: Path) -> None:
+    """Ask once, and look at the whole answer: what follows is only counted."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{server.port}{path}", timeout=60) as answer:
+        expect("the first answer", answer.read() == file.read_bytes(), True)
+
+
+def read_large(readers: int) -> Measure:
+    """Make the measurement of one large file, read by so many at once."""
+
+    def measure(server: Server, root: Path, scale: Scale) -> Sample:
+        file = root / "file.bin"
+        _client("load_read.py", server.port, "/file.bin", file, 1)
+        cpu = server.cpu_seconds()
+        told = _client("load_read.py", server.port, "/file.bin", file, readers)
+        expect("the bytes received", told["bytes"], scale.size * readers)
+        return Sample.rate(scale.size * readers, told["wall"], server.cpu_seconds() - cpu)
+
+    return measure
+
+
+def many_small(server: Server, root: Path, scale: Scale) -> Sample:
+    """Measure how often a small file is served over 16 connections that stay."""
+    _first_answer(server, "/file.bin", root / "file.bin")
+    wrk: list[str | Path | int | float] = [_place.find("wrk") or "wrk", "-t", 1, "-c", 16, "-s", PEERS / "report.lua"]
+    url = f"http://127.0.0.1:{server.port}/file.bin"
+    if scale.seconds:
+        run([*wrk, "-d", "1s", url])
+    cpu = server.cpu_seconds()
+    told = run([*wrk, "-d", f"{max(1, round(scale.seconds))}s", url])
+    cpu = server.cpu_seconds() - cpu
+    expect("the answers that failed", told["errors"], 0)
+    # What is on its way when the time is over is counted in bytes or in requests, never in both.
+    if told["requests"] < 1 or told["bytes"] < (told["requests"] - 16) * scale.size:
+        raise Failed(f"{told['requests']} answers had {told['bytes']} bytes, not {scale.size} each")
+    return Sample.rate(told["requests"], told["wall"], cpu)
+
+
+def post(server: Server, root: Path, scale: Scale) -> Sample:
+    """Measure a large body sent to be written to a file."""
+    file, upload = root / "file.bin", root / "upload.bin"
+    cpu = server.cpu_seconds()
+    told = _client("load_send.py", server.port, "/upload", file)
+    cpu = server.cpu_seconds() - cpu
+    expect("the answer", told["answer"], str(scale.size))
+    expect("what was written", _place.fresh_digest(upload), _place.fresh_digest(file))
+    return Sample.rate(scale.size, told["wall"], cpu)
+
+
+def packed(server: Server, root: Path, scale: Scale) -> Sample:
+    """Measure a text that is packed while it is sent; the rate counts the text's bytes."""
+    cpu = server.cpu_seconds()
+    told = _client("load_gzip.py", server.port, "/gzip")
+    cpu = server.cpu_seconds() - cpu
+    expect("the unpacked text", told["digest"], _place.fresh_digest(root / "file.txt"))
+    if told["bytes"] > scale.size / 2:
+        raise Failed(f"{told['bytes']} bytes came for {scale.size}: it is not packed")
+    return Sample.rate(scale.size, told["wall"], cpu)
+
+
+def first_byte(path: str) -> Measure:
+    """Make the measurement of the time from connecting to the first byte of a body, again and again."""
+
+    def measure(server: Server, root: Path, scale: Scale) -> Sample:
+        times = 200 if scale.seconds else 3
+        _client("load_first_byte.py", server.port, path, root / "file.bin", max(1, times // 10))
+        cpu = server.cpu_seconds()
+        told = _client("load_first_byte.py", server.port, path, root / "file.bin", times)
+        cpu = server.cpu_seconds() - cpu
+        return Sample(told["median"], None, told["wall"] / times, cpu / times)
+
+    return measure
+
+
+def slow_readers(server: Server, root: Path, scale: Scale) -> Sample:
+    """Measure the server's memory for each of many who read a large file slowly, at its highest."""
+    readers, seconds = (1000, 8) if scale.seconds else (10, 1)
+    _client("load_first_byte.py", server.port, "/file.bin", root / "file.bin", 3)
+    idle, cpu = server.private_bytes(), server.cpu_seconds()
+    highest, over = [idle], threading.Event()
+
+    def watch() -> None:
+        while not over.wait(0.2):
+            highest.append(server.private_bytes())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        told = _client("load_slow.py", server.port, "/file.bin", root / "file.bin", readers, seconds)
+    finally:
+        over.set()
+        watcher.join()
+    expect("the readers that were served to the end", told["served"], readers)
+    return Sample.level((max(highest) - idle) / readers, told["wall"], server.cpu_seconds() - cpu)
+
+
+def _work(
+    name: str,
+    title: str,
+    unit: str,
+    sizes: tuple[int, int],
+    measure: Measure,
+    peers: Sequence[tuple[_servers.Kind, float | None, float | None]],
+    *,
+    prepare: Callable[[int], Path] = _place.random_file,
+    file: str = "file.bin",
+    is_cost: bool = False,
+    seconds: float = 0.0,
+    needs: Sequence[Need] = (),
+) -> Work:
+    made = [
+        Peer(
+            kind.name,
+            _on(kind, measure, prepare, file),
+            [*kind.needs, *needs],
+            target,
+            cpu_target,
+            is_limit=kind is _servers.NGINX and name.startswith("large"),
+        )
+        for kind, target, cpu_target in [(_servers.OURS, None, None), *peers]
+    ]
+    return Work(f"http-{name}", f"HTTP: {title}", unit, *sizes, made, is_cost, seconds)
+
+
+_FILES = [
+    (_servers.NGINX, 1.0, None),
+    (_servers.NODE, 3.0, None),
+    (_servers.AIOHTTP, 1.0, None),
+    (_servers.UVICORN, None, None),
+    (_servers.HYPERCORN, 12.0, None),
+]
+_SMALL_FILES = [
+    (_servers.NGINX, None, None),
+    (_servers.NODE, 1.0, 1.5),
+    (_servers.AIOHTTP, 5.0, None),
+    (_servers.UVICORN, None, None),
+    (_servers.HYPERCORN, 20.0, None),
+]
+_MIB = 1 << 20
+
+WORKS = [
+    _work("large-1", "a file of 1 GiB, one reader", "B/s", (GIB, _MIB), read_large(1), _FILES),
+    _work("large-8", "a file of 1 GiB, eight readers", "B/s", (GIB, _MIB), read_large(8), _FILES),
+    *(
+        _work(
+            f"small-{kib}k",
+            f"a file of {kib} KiB, 16 connections that stay",
+            "requests/s",
+            (kib << 10, kib << 10),
+            many_small,
+            _SMALL_FILES,
+            seconds=4.0,
+            needs=[_place.WRK],
+        )
+        for kib in (1, 64)
+    ),
+    _work(
+        "post",
+        "POST of 1 GiB to a file",
+        "B/s",
+        (GIB, _MIB),
+        post,
+        [(_servers.NODE, 1.0, None), (_servers.AIOHTTP, 1.0, None), (_servers.UVICORN, 1.0, None)],
+    ),
+    _work(
+        "gzip",
+        "a text of 100 MB, gzip on the fly",
+        "B/s",
+        (100_000_000, _MIB),
+        packed,
+        [(_servers.NODE, 1.0, None), (_servers.UVICORN_GZIP, None, None)],
+        prepare=_place.log_file,
+        file="file.txt",
+    ),
+    _work(
+        "memory",
+        "memory for each of 1,000 slow readers of 1 GiB",
+        "B",
+        (GIB, 8 * _MIB),
+        slow_readers,
+        [(_servers.NODE, 1.0, None), (_servers.NGINX, None, None)],
+        is_cost=True,
+        seconds=8.0,
+    ),
+    _work(
+        "first-byte",
+        "time to the first byte of a file of 1 GiB",
+        "s",
+        (GIB, _MIB),
+        first_byte("/file.bin"),
+        [(_servers.NODE, 1.0, None), (_servers.NGINX, None, None)],
+        is_cost=True,
+        seconds=1.0,
+    ),
+    _work(
+        "first-byte-chain",
+        "time to the first byte of 1 GiB through three transforms",
+        "s",
+        (GIB, _MIB),
+        first_byte("/chain"),
+        [(_servers.NODE, 1.0, None)],
+        is_cost=True,
+        seconds=1.0,
+    ),
+]
