@@ -36,7 +36,9 @@ def shown(value: float | None, unit: str) -> str:
     scales = _SMALL if unit == "s" else _LARGE
     factor, prefix = next((scale for scale in scales if abs(value) >= scale[0]), scales[-1])
     number = value / factor
-    return f"{number:.{2 if number < 10 else 1 if number < 100 else 0}f} {prefix}{unit}"
+    digits = 2 if number < 10 else 1 if number < 100 else 0
+    gap = " " if prefix and unit not in ("s", "B/s") else ""
+    return f"{number:.{digits}f} {prefix}{gap}{unit}".rstrip()
 
 
 def machine() -> dict[str, Any]:
