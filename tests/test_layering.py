@@ -43,6 +43,7 @@ FLOORS: dict[str, float] = {
     "framing": 5,
     "compression": 5,
     "files": 5,
+    "stdio": 5,
     "sockets": 5,
     "processes": 5,
     "watching": 5,
