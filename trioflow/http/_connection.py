@@ -152,6 +152,7 @@ class Connection:
         if failure is not None and status == 500 and not (self._is_lost and _is_broken(failure)):
             _log.error("%s %.200r failed", exchange.method, exchange.target, exc_info=failure)
         if rest is not None:
+            exchange.finish()
             raise rest
         return status
 
