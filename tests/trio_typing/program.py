@@ -6,12 +6,13 @@ Lambdas get their types through `pipe`, and what must fail is marked: the check 
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator
+from functools import partial
 from typing import assert_type
 
 import trio
 
 import trioflow as tf
-from trioflow import ReceiveChannel, SendChannel
+from trioflow import ReceiveChannel, SendChannel, http
 
 
 @tf.readable
@@ -93,4 +94,24 @@ async def as_trios_own(send: SendChannel[str], receive: ReceiveChannel[str]) -> 
         await outward.send(await inward.receive())
 
 
+async def handler(request: http.Request, response: http.Response) -> None:
+    assert_type(request.body, tf.Readable[bytes])
+    response.headers["content-type"] = "text/plain"
+    await request.body.pipe(tf.map(bytes.upper)).pipe(response)
+
+
+def misread(chunks: tf.Readable[bytes]) -> None:
+    # mypy before 1.18 reads a lambda given through the overloaded `pipe` once without its context, where the argument
+    # has no attributes, and reports that. The type it finds in the end is right.
+    upper = chunks.pipe(tf.map(lambda chunk: chunk.upper()))  # type: ignore[attr-defined]
+    assert_type(upper, tf.Readable[bytes])
+
+
+async def serve() -> None:
+    async with trio.open_nursery() as nursery:
+        urls = await nursery.start(partial(http.serve, handler, port=0))
+        print(urls)
+
+
 trio.run(pipes)
+trio.run(serve)
