@@ -1,0 +1,397 @@
+"""R11 to R15: one failure is plain and named, it overtakes, it is never taken for the end nor for a hang-up."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import AsyncIterable, AsyncIterator
+from typing import Any, NoReturn
+
+import pytest
+import trio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from trio.testing import memory_stream_pair, wait_all_tasks_blocked
+
+import trioflow as tf
+from tests.consumers import CONSUMERS, Boom, Consumer, Sink, Source, passes
+
+
+def fail(item: object) -> NoReturn:
+    raise Boom(item)
+
+
+async def fail_later(item: object) -> NoReturn:
+    await trio.lowlevel.checkpoint()
+    raise Boom(item)
+
+
+@tf.transform
+async def passing(items: AsyncIterable[Any]) -> AsyncIterator[Any]:
+    async for item in items:
+        yield item
+
+
+@tf.transform
+async def failing(items: AsyncIterable[Any], failure: BaseException) -> AsyncIterator[Any]:
+    async for item in items:
+        yield item
+        raise failure
+
+
+async def test_R11_a_failure_is_the_same_object_with_a_note() -> None:
+    failure = Boom()
+
+    with pytest.raises(Boom) as caught:
+        await tf.pipeline([1], tf.map(str), failing(failure), tf.collect())
+
+    assert caught.value is failure
+    assert failure.__notes__ == ["in stage 3 of 4: failing(Boom())"]
+
+
+@pytest.mark.parametrize("consume", CONSUMERS)
+async def test_R11_a_source_that_fails_fails_all_ways_to_read_it(consume: Consumer) -> None:
+    failure = Boom()
+
+    with pytest.raises(Boom) as caught:
+        await consume(Source([], then=failure).readable.pipe(tf.map(str)))
+
+    assert caught.value is failure
+    assert failure.__notes__[0].startswith("in stage 1 of ")
+
+
+@pytest.mark.parametrize(
+    ("stage", "note"),
+    [
+        (tf.map(fail), "in stage 3 of 5: map(fail)"),
+        (tf.map(fail_later), "in stage 3 of 5: map(fail_later)"),
+        (tf.filter(fail), "in stage 3 of 5: filter(fail)"),
+        (tf.flat_map(fail), "in stage 3 of 5: flat_map(fail)"),
+        (tf.tap(fail), "in stage 3 of 5: tap(fail)"),
+        (tf.scan(lambda state, item: fail(item), 0), "in stage 3 of 5: scan(<lambda>, 0)"),
+    ],
+)
+async def test_R11_the_note_names_the_stage_among_fused_ones(stage: tf.Transform[Any, Any], note: str) -> None:
+    with pytest.raises(Boom) as caught:
+        await tf.pipeline([1, 2], tf.drop(0), stage, tf.batch(3), tf.collect())
+
+    assert caught.value.__notes__ == [note]
+
+
+async def test_R11_a_sink_that_fails_is_plain_too() -> None:
+    source = Source(itertools.count())
+
+    with pytest.raises(Boom) as caught:
+        await source.readable.pipe(tf.for_each(fail))
+
+    assert caught.value.__notes__ == ["in stage 2 of 2: for_each(fail)"]
+    assert source.ended == 1
+
+
+async def test_R11_two_failures_are_a_group() -> None:
+    first, second = Boom("sink"), ValueError("cleanup")
+
+    async def source(output: tf.SendChannel[int]) -> None:
+        try:
+            await output.send(1)
+            await trio.sleep_forever()
+        finally:
+            raise second
+
+    with pytest.raises(ExceptionGroup, match="2 stages failed") as caught:
+        await tf.Readable(source).pipe(failing(first)).pipe(tf.collect())
+
+    assert caught.value.exceptions == (first, second)
+    assert [exc.__notes__ for exc in caught.value.exceptions] == [
+        ["in stage 2 of 3: failing(Boom('sink'))"],
+        ["in stage 1 of 3: source()"],
+    ]
+
+
+async def test_R11_a_group_of_the_stages_own_stays_the_same_object() -> None:
+    group = ExceptionGroup("of the stage", [Boom(), ValueError()])
+
+    with pytest.raises(ExceptionGroup) as caught:
+        await tf.pipeline([1], failing(group), tf.collect())
+
+    assert caught.value is group
+
+
+async def test_R11_one_object_that_two_stages_raise_is_one_failure() -> None:
+    failure = Boom()
+
+    async def source(output: tf.SendChannel[int]) -> None:
+        try:
+            await output.send(1)
+            await trio.sleep_forever()
+        finally:
+            raise failure
+
+    with pytest.raises(Boom) as caught:
+        await tf.Readable(source).pipe(failing(failure)).pipe(tf.collect())
+
+    assert caught.value is failure
+
+
+async def test_R11_a_failure_and_the_noise_it_makes_is_one_failure() -> None:
+    async def many_senders(output: tf.SendChannel[int]) -> None:
+        async def send(n: int) -> None:
+            while True:
+                await output.send(n)
+
+        async with trio.open_nursery() as nursery:
+            for n in range(3):
+                nursery.start_soon(send, n)
+
+    failure = Boom()
+    with pytest.raises(Boom) as caught:
+        await tf.pipeline(tf.Readable(many_senders), failing(failure), tf.collect(), capacity=1)
+
+    assert caught.value is failure
+
+
+async def test_R11_an_interrupt_is_raised_plain() -> None:
+    with pytest.raises(KeyboardInterrupt) as caught:
+        await tf.pipeline(Source([1], then=None).readable, failing(KeyboardInterrupt()), tf.collect())
+
+    assert caught.value.__notes__[0].startswith("in stage 2 of 3: failing(")
+
+
+async def test_R11_a_failing_block_and_a_failing_stage_are_a_group() -> None:
+    of_block, of_stage = Boom("block"), Boom("stage")
+
+    async def source(output: tf.SendChannel[int]) -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise of_stage
+
+    with pytest.raises(ExceptionGroup) as caught:  # noqa: PT012
+        async with tf.Readable(source).open():
+            await wait_all_tasks_blocked()
+            raise of_block
+
+    assert caught.value.exceptions == (of_block, of_stage)
+
+
+async def test_R11_a_block_that_deals_with_a_failure_does_not_raise_it_again() -> None:
+    failure = Boom()
+
+    async with Source([1], then=failure).readable.open() as receive:
+        await wait_all_tasks_blocked()
+        for _ in range(2):
+            with pytest.raises(Boom) as caught:
+                await receive.receive()
+            assert caught.value is failure
+
+
+@pytest.mark.parametrize("cut", [0, 1, 5])
+async def test_R12_failure_overtakes_what_is_buffered(cut: int) -> None:
+    """The source has sent all and failed before the sink was let go on: it sees no more items, and no end."""
+    allowed = trio.Event()
+    sink = Sink()
+
+    async def waits(source: tf.ReceiveChannel[int], output: tf.SendChannel[int]) -> None:
+        await allowed.wait()
+        async for item in source:
+            await output.send(item)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wait_then_set, allowed)
+        with pytest.raises(Boom):
+            await Source(range(cut), then=Boom()).readable.pipe(tf.Transform(waits)).pipe(sink.writable)
+
+    assert sink.got == []
+    assert sink.how == "Cancelled"
+
+
+async def wait_then_set(event: trio.Event) -> None:
+    await wait_all_tasks_blocked()
+    event.set()
+
+
+async def test_R12_a_reader_outside_gets_the_failure_before_what_is_buffered() -> None:
+    async with Source([1, 2, 3], then=Boom()).readable.open() as receive:
+        await wait_all_tasks_blocked()
+
+        with pytest.raises(Boom):
+            await receive.receive()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    before=st.integers(0, 3),
+    stages=st.lists(st.sampled_from(["sync", "generator", "channels"]), min_size=1, max_size=4),
+    at=st.integers(0, 4),
+    after=st.integers(0, 6),
+    capacity=st.sampled_from([1, 2, 256]),
+    late=st.integers(0, 4),
+)
+async def test_R12_after_a_failure_no_item_no_end_and_no_flush_reaches_any_stage(
+    before: int, stages: list[str], at: int, after: int, capacity: int, late: int
+) -> None:
+    """Stage `at` fails at item `after`, when the scheduler has passed `late` times more: then nobody may see more."""
+    failed: list[BaseException] = []
+    seen_late: list[object] = []
+
+    def note(what: object) -> None:
+        if failed:
+            seen_late.append(what)
+
+    def synchronous(item: int) -> int:
+        note(item)
+        return item
+
+    @tf.transform
+    async def generator(items: AsyncIterable[int]) -> AsyncIterator[int]:
+        async for item in items:
+            note(item)
+            yield item
+        note("flush")
+
+    async def channels(source: tf.ReceiveChannel[int], output: tf.SendChannel[int]) -> None:
+        async for item in source:
+            note(item)
+            await output.send(item)
+        note("flush")
+
+    async def fails(source: tf.ReceiveChannel[int], output: tf.SendChannel[int]) -> None:
+        async for item in source:
+            if item == after:
+                break
+            await output.send(item)
+        await passes(late)
+        failed.append(Boom())
+        raise failed[0]
+
+    made: dict[str, Any] = {"sync": tf.map(synchronous), "generator": generator(), "channels": tf.Transform(channels)}
+    chain = [made[name] for name in stages]
+    chain.insert(min(at, len(chain)), tf.Transform(fails))
+    sink = Sink()
+
+    with pytest.raises(Boom) as caught:
+        await tf.pipeline(range(20), *chain, sink.writable, capacity=capacity)
+
+    assert [caught.value] == failed
+    assert seen_late == []
+    assert sink.how in ("Cancelled", "HangUp", "not run")
+    assert sink.got == list(range(len(sink.got)))
+    assert len(sink.got) <= after
+
+
+async def test_R13_a_sink_is_cancelled_when_its_writer_fails() -> None:
+    sink = Sink()
+
+    async with trio.open_nursery():
+        with pytest.raises(Boom):  # noqa: PT012
+            async with sink.writable.open() as send:
+                await send.send(1)
+                await wait_all_tasks_blocked()
+                raise Boom
+
+    assert (sink.got, sink.how) == ([1], "Cancelled")
+
+
+async def test_R13_a_channel_of_ours_behind_a_failed_run_is_broken_not_ended() -> None:
+    send, receive = tf.open_channel[int]()
+
+    with pytest.raises(Boom):
+        await Source([1], then=Boom()).readable.pipe(tf.to_channel(send))
+
+    with pytest.raises(trio.BrokenResourceError, match="the sender has failed"):
+        await receive.receive()
+
+
+async def test_R13_a_byte_stream_behind_a_failed_run_gets_no_graceful_end() -> None:
+    how = []
+
+    class Stream(trio.abc.SendStream):
+        async def send_all(self, data: Any) -> None:
+            await trio.lowlevel.checkpoint()
+
+        async def wait_send_all_might_not_block(self) -> None:
+            await trio.lowlevel.checkpoint()
+
+        async def aclose(self) -> None:
+            try:
+                await trio.lowlevel.checkpoint()
+                how.append("gracefully")
+            except trio.Cancelled:
+                how.append("forcefully")
+                raise
+
+    with pytest.raises(Boom):
+        await Source([b"x"], then=Boom()).readable.pipe(tf.to_stream(Stream()))
+    await tf.from_iterable(b"x").pipe(tf.to_stream(Stream()))
+
+    assert how == ["forcefully", "gracefully"]
+
+
+async def test_R13_a_source_that_aborts_its_output_fails_the_run() -> None:
+    cause = Boom("why")
+
+    async def aborting(output: tf.SendChannel[int]) -> None:
+        await output.send(1)
+        output.abort(cause)
+
+    for consume in CONSUMERS[:2]:
+        with pytest.raises(trio.BrokenResourceError, match="the sender has failed") as caught:
+            await consume(tf.Readable(aborting))
+        assert caught.value.__cause__ is cause
+
+
+async def test_R15_a_users_own_broken_socket_surfaces() -> None:
+    near, far = memory_stream_pair()
+    await far.aclose()
+
+    with pytest.raises(trio.BrokenResourceError) as caught:
+        await tf.from_iterable([b"x"]).pipe(tf.to_stream(near))
+
+    assert caught.value.__notes__[0].startswith("in stage 2 of 2: to_stream(")
+
+
+async def test_R15_a_users_own_broken_channel_surfaces_though_it_is_one_of_ours() -> None:
+    send, receive = tf.open_channel[int]()
+    receive.close()
+
+    async def forwards(source: tf.ReceiveChannel[int], output: tf.SendChannel[int]) -> None:
+        async for item in source:
+            await send.send(item)
+
+    with pytest.raises(trio.BrokenResourceError, match="the last reader of this channel has gone") as caught:
+        await tf.from_iterable([1]).pipe(tf.Transform(forwards)).pipe(tf.collect())
+
+    assert caught.value.__notes__ == ["in stage 2 of 3: forwards()"]
+    with pytest.raises(trio.BrokenResourceError):
+        await tf.from_iterable([1]).pipe(tf.to_channel(send))
+
+
+async def test_R15_a_hang_up_passes_through_a_run_inside_a_stage() -> None:
+    async def inner(source: tf.ReceiveChannel[int], output: tf.SendChannel[int]) -> None:
+        await tf.from_iterable(source).pipe(passing()).pipe(tf.to_channel(output))
+
+    got = await tf.pipeline(itertools.count(), tf.Transform(inner), passing(), tf.take(2), tf.collect())
+
+    assert got == [0, 1]
+
+
+async def test_R15_a_hang_up_in_a_group_with_a_failure_leaves_the_failure() -> None:
+    async def mixed(source: tf.ReceiveChannel[int], output: tf.SendChannel[int]) -> None:
+        async def send() -> None:
+            with trio.CancelScope(shield=True):
+                while True:
+                    await output.send(1)
+
+        async def fails() -> None:
+            try:
+                await trio.sleep_forever()
+            finally:
+                raise Boom
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(send)
+            nursery.start_soon(fails)
+
+    with pytest.raises(ExceptionGroup) as caught:
+        await tf.pipeline([1], tf.Transform(mixed), tf.take(1), tf.collect())
+
+    assert [type(exc) for exc in caught.value.exceptions] == [Boom]

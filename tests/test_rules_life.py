@@ -1,0 +1,238 @@
+"""R1 to R4: what a value does not do yet, what a run leaves, what it gives, and how often it may be had."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock, memory_stream_pair, wait_all_tasks_blocked
+
+import trioflow as tf
+from tests.consumers import CONSUMERS, Boom, Consumer, Sink, Source, tasks
+
+
+async def test_R1_nothing_runs_before_await() -> None:
+    source, sink = Source([1]), Sink()
+
+    readable = source.readable.pipe(tf.map(str))
+    block = readable.open()
+    run = readable.pipe(sink.writable)
+    other = tf.pipeline(source.readable, sink.writable)
+    await wait_all_tasks_blocked()
+
+    assert (source.started, sink.how) == (0, "not run")
+    other.close()
+    await run
+    assert (source.started, sink.how) == (1, "the end")
+    async with block as receive:
+        assert await receive.receive() == "1"
+
+
+async def test_R1_an_iterable_is_not_touched_before_await() -> None:
+    taken = []
+
+    def items() -> Any:
+        taken.append(1)
+        yield 1
+
+    class Items:
+        def __iter__(self) -> Any:
+            return items()
+
+    tf.from_iterable(Items()).pipe(tf.map(str)).pipe(tf.collect()).close()
+
+    assert taken == []
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: tf.take(-1), ValueError, "n must be 0 or more, not -1"),
+        (lambda: tf.take(1.5), TypeError, "n must be an int, not 1.5"),
+        (lambda: tf.take(True), TypeError, "n must be an int, not True"),
+        (lambda: tf.drop(-2), ValueError, "n must be 0 or more, not -2"),
+        (lambda: tf.batch(0), ValueError, "size must be 1 or more, not 0"),
+        (lambda: tf.batch("x"), TypeError, "size must be an int, not 'x'"),
+        (lambda: tf.batch(2, within=0), ValueError, "within must be above 0, not 0"),
+        (lambda: tf.batch(2, within="x"), TypeError, "within must be a number, not 'x'"),
+        (lambda: tf.map(3), TypeError, "map wants a function, not 3"),
+        (lambda: tf.filter(None), TypeError, "filter wants a function, not None"),
+        (lambda: tf.scan([], 0), TypeError, r"scan wants a function, not \[\]"),
+        (lambda: tf.join(3), TypeError, "join wants a str or bytes to put between chunks, not int 3"),
+        (lambda: tf.from_iterable(3), TypeError, "not int 3"),
+        (lambda: tf.to_channel("x"), TypeError, "to_channel wants a trio.abc.SendChannel, not str 'x'"),
+        (lambda: tf.to_stream(3), TypeError, "to_stream wants a trio.abc.SendStream, not int 3"),
+        (lambda: tf.Readable(3), TypeError, "Readable wants an async function over channels, not 3"),
+        (lambda: tf.Duplex(tf.collect(), tf.collect()), TypeError, "Duplex wants a Readable first, not Writable"),
+        (lambda: tf.Duplex(tf.from_iterable([]), 3), TypeError, "Duplex wants a Writable second, not int 3"),
+        (lambda: tf.Duplex.from_stream(3), TypeError, "wants a trio.abc.Stream, not int 3"),
+        (lambda: tf.from_iterable([]).open(capacity=0), ValueError, "capacity must be 1 or more, not 0"),
+        (lambda: tf.collect().open(capacity=0.5), TypeError, "capacity must be an int or math.inf, not 0.5"),
+        (lambda: tf.pipeline([], tf.collect(), capacity=-1), ValueError, "capacity must be 1 or more, not -1"),
+        (lambda: tf.from_iterable([]).pipe(3), TypeError, "pipe wants a Transform, a Duplex or a Writable, not int 3"),
+        (lambda: tf.from_iterable([]).pipe(tf.collect), TypeError, "not the function collect: call it"),
+        (lambda: tf.map(str).pipe([]), TypeError, "pipe wants a Transform, a Duplex or a Writable, not list"),
+        (lambda: tf.pipeline([]), TypeError, "pipeline wants a source and a sink at least, not 1 stages"),
+        (lambda: tf.pipeline([], tf.map(str)), TypeError, "nobody reads it"),
+        (lambda: tf.pipeline(3, tf.collect()), TypeError, "a stream begins with a Readable, .* not int 3"),
+        (lambda: tf.pipeline([], 3), TypeError, "a pipeline ends in a Writable, .* not int 3"),
+        (lambda: tf.pipeline([], tf.collect(), tf.collect()), TypeError, "the middle of a pipeline wants"),
+        (lambda: tf.open_channel(0), ValueError, "capacity must be 1 or more, not 0"),
+        (lambda: tf.open_channel("x"), TypeError, "capacity must be an int or math.inf, not 'x'"),
+        (lambda: tf.open_channel(overflow="spill"), ValueError, "overflow must be 'wait', .* not 'spill'"),
+    ],
+)  # fmt: skip
+def test_R1_a_wrong_argument_is_told_when_the_value_is_made(
+    make: Callable[[], object], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        make()
+
+
+@pytest.mark.parametrize("consume", CONSUMERS)
+async def test_R2_when_a_run_returns_nothing_of_it_is_left(consume: Consumer) -> None:
+    source = Source(range(5))
+    before = tasks()
+
+    async def lingers(receive: tf.ReceiveChannel[int], send: tf.SendChannel[int]) -> None:
+        try:
+            async for item in receive:
+                await send.send(item)
+        finally:
+            with trio.CancelScope(shield=True):
+                await wait_all_tasks_blocked()
+
+    got = await consume(source.readable.pipe(tf.Transform(lingers)).pipe(tf.map(lambda n: n)))
+
+    assert got == list(range(5))[: len(got)]
+    assert (source.started, source.ended) == (1, 1)
+    assert tasks() == before
+
+
+async def test_R2_each_stage_is_a_task_and_adjacent_synchronous_ones_share_one() -> None:
+    before = tasks()
+
+    async def passing(receive: tf.ReceiveChannel[int], send: tf.SendChannel[int]) -> None:
+        async for item in receive:
+            await send.send(item)
+
+    source = Source([1], then=None)
+    plain = source.readable.pipe(tf.map(str)).pipe(tf.filter(str)).pipe(tf.tap(str))
+    async with plain.pipe(tf.Transform(passing)).pipe(tf.take(5)).open() as receive:
+        await receive.receive()
+
+        assert len(tasks() - before) == 4  # the source; map, filter and tap; passing; take
+
+
+async def test_R2_a_run_waits_for_cleanup_that_takes_its_time(autojump_clock: MockClock) -> None:
+    async def slow_to_close(output: tf.SendChannel[int]) -> None:
+        try:
+            await output.send(1)
+            await trio.sleep_forever()
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.sleep(7)
+
+    assert await tf.Readable(slow_to_close).pipe(tf.first()) == 1
+    assert trio.current_time() == pytest.approx(7)
+
+
+async def test_R3_a_run_gives_what_its_sink_returned() -> None:
+    given = object()
+
+    async def sink(source: tf.ReceiveChannel[Any]) -> object:
+        await source.receive()
+        return given
+
+    assert await tf.from_iterable([1]).pipe(tf.Writable(sink)) is given
+    assert await tf.pipeline([1], tf.map(str), tf.map(str).pipe(tf.Writable(sink))) is given
+    assert await tf.pipeline([1, 2], tf.count()) == 2
+
+
+async def test_R4_a_value_runs_again_and_side_by_side() -> None:
+    @tf.transform
+    async def numbered(items: tf.ReceiveChannel[str]) -> AsyncIterator[str]:
+        count = 0
+        async for item in items:
+            count += 1
+            yield f"{count} {item}"
+
+    readable = tf.from_iterable("abc").pipe(tf.flat_map(list)).pipe(numbered()).pipe(tf.batch(2))
+    results = []
+
+    async def run() -> None:
+        results.append(await readable.pipe(tf.collect()))
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(3):
+            nursery.start_soon(run)
+    await run()
+
+    assert results == [[["1 a", "2 b"], ["3 c"]]] * 4
+
+
+async def test_R4_a_generator_runs_once_and_a_second_run_says_so() -> None:
+    readable = tf.from_iterable(n for n in range(3))
+
+    assert await readable.pipe(tf.collect()) == [0, 1, 2]
+    with pytest.raises(trio.ClosedResourceError, match="generator can run once only, and has run"):
+        await readable.pipe(tf.collect())
+
+
+async def test_R4_live_channels_and_streams_run_once() -> None:
+    send, receive = tf.open_channel[int]()
+    far_end, stream = memory_stream_pair()
+    sink = tf.to_channel(send)
+    source = tf.from_iterable(receive)
+    duplex = tf.Duplex.from_stream(stream)
+    await far_end.send_eof()
+
+    assert await tf.from_iterable([1]).pipe(sink) == 1
+    assert await source.pipe(tf.collect()) == [1]
+    assert await duplex.pipe(tf.collect()) == []
+    for again in (tf.from_iterable([1]).pipe(sink), source.pipe(tf.collect()), duplex.pipe(tf.collect())):
+        with pytest.raises(trio.ClosedResourceError, match="can run once only, and has run"):
+            await again
+    await duplex.aclose()
+
+
+async def test_R4_a_live_source_is_closed_by_its_run() -> None:
+    closed = []
+
+    async def live() -> AsyncIterator[int]:
+        try:
+            while True:
+                yield 1
+        finally:
+            closed.append("async generator")
+
+    def plain() -> Any:
+        try:
+            while True:
+                yield 1
+        finally:
+            closed.append("generator")
+
+    send, receive = trio.open_memory_channel[int](0)
+    send.close()
+
+    assert await tf.from_iterable(live()).pipe(tf.first()) == 1
+    assert await tf.from_iterable(plain()).pipe(tf.take(1)).pipe(tf.collect()) == [1]
+    assert await tf.from_iterable(receive).pipe(tf.collect()) == []
+    assert closed == ["async generator", "generator"]
+    with pytest.raises(trio.ClosedResourceError):
+        receive.receive_nowait()
+
+
+async def test_R4_a_failed_run_leaves_the_value_as_it_was() -> None:
+    source = Source([1], then=Boom())
+    readable = source.readable.pipe(tf.map(str))
+
+    for _ in range(2):
+        with pytest.raises(Boom):
+            await readable.pipe(tf.collect())
+    source.then = "end"
+
+    assert await readable.pipe(tf.collect()) == ["1"]
