@@ -233,9 +233,9 @@ def ends_within(seconds: float, process: int) -> bool:
 
 SERVER = """
 import json, socket
+held = bytearray(b"x" * (8 << 20))
 sock = socket.create_server(("127.0.0.1", 0))
 print(json.dumps({"port": sock.getsockname()[1]}), flush=True)
-held = bytearray(b"x" * (8 << 20))
 while True:
     sock.accept()[0].close()
 """

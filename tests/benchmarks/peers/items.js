@@ -5,17 +5,8 @@ const { Readable, Transform, Writable } = require('node:stream');
 const { pipeline } = require('node:stream/promises');
 const { plusOne, twice, isKept, repeated } = require('./measure.js');
 
-function numbers(count) {
-  let next = 0;
-  return new Readable({
-    objectMode: true,
-    read() {
-      while (next < count) {
-        if (!this.push(next++)) return;
-      }
-      this.push(null);
-    },
-  });
+function* counted(count) {
+  for (let number = 0; number < count; number++) yield number;
 }
 
 const mapped = (fn) => new Transform({
@@ -37,12 +28,8 @@ async function transforms(count) {
     objectMode: true,
     write(item, encoding, done) { items.push(item); done(); },
   });
-  await pipeline(numbers(count), mapped(plusOne), mapped(twice), filtered(isKept), sink);
+  await pipeline(Readable.from(counted(count)), mapped(plusOne), mapped(twice), filtered(isKept), sink);
   return items;
-}
-
-function* counted(count) {
-  for (let number = 0; number < count; number++) yield number;
 }
 
 async function generators(count) {
