@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -281,6 +282,23 @@ async def test_a_body_that_was_never_asked_for_is_refused_by_ending_the_connecti
     assert got == b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello"
 
 
+async def test_an_answer_that_has_begun_is_not_followed_by_100() -> None:
+    async def handler(request: Request, response: Response) -> None:
+        await response.start()
+        await request.body.pipe(response)
+
+    head = POST + b"Content-Length: 3\r\nExpect: 100-continue\r\n\r\n"
+    async with serving(handler) as port, connected(port) as stream:
+        await stream.send_all(head)
+
+        got = await read_until(stream, b"\r\n\r\n")
+        assert got == b"HTTP/1.1 200 OK\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+        await stream.send_all(b"abc")
+
+        assert await read_all(stream) == b"3\r\nabc\r\n0\r\n\r\n"
+
+
 async def test_an_expectation_we_do_not_know_is_refused() -> None:
     async with serving(hello) as port:
         got = await exchanged(port, b"GET / HTTP/1.1\r\nHost: localhost\r\nExpect: tea\r\n\r\n")
@@ -501,6 +519,55 @@ async def test_serve_raises_what_ends_the_program_plain() -> None:
     assert caught.value.code == 3
 
 
+@pytest.mark.parametrize("path", ["/two", "/broken"])
+async def test_two_failures_at_once_are_one_answer(path: str, caplog: pytest.LogCaptureFixture) -> None:
+    kinds: dict[str, list[Exception]] = {
+        "/two": [ValueError("one"), KeyError("two")],
+        "/broken": [trio.BrokenResourceError("one"), trio.BrokenResourceError("two")],
+    }
+
+    async def handler(request: Request, response: Response) -> None:
+        raise ExceptionGroup("both", kinds[request.path])
+
+    async with serving(handler) as port:
+        got = await exchanged(port, GET.replace(b"/ ", path.encode() + b" "))
+
+    assert got.startswith(b"HTTP/1.1 500 ")
+    assert len(caplog.records) == 1  # another's broken socket is no lost client (R15)
+
+
+async def test_a_failure_beside_a_cancelled_task_is_logged_when_the_client_has_gone(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    ended = trio.Event()
+
+    async def fail_late() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise ValueError("clean-up went wrong")
+
+    async def handler(request: Request, response: Response) -> None:
+        try:
+            async with trio.open_nursery() as nursery, response.open() as body:
+                nursery.start_soon(fail_late)
+                await body.send(b"hello")
+                await trio.sleep_forever()
+        finally:
+            ended.set()
+
+    async with serving(handler) as port, connected(port) as stream:
+        await stream.send_all(GET)
+        await read_until(stream, b"hello\r\n")
+        reset(stream)
+        await ended.wait()
+        await trio.testing.wait_all_tasks_blocked()
+
+        assert await exchanged(port, b"nonsense\r\n\r\n") != b""
+
+    assert [record.exc_info is not None for record in caplog.records] == [True]
+
+
 # Clients that leave.
 
 
@@ -707,6 +774,34 @@ async def test_an_upgrade_nobody_wants_is_answered_as_if_it_were_not_asked_for()
         got = await exchanged(port, request * 2)
 
     assert got == HELLO * 2
+
+
+async def test_a_server_without_descriptors_tries_again(caplog: pytest.LogCaptureFixture) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    async with serving(hello) as port:
+        sock = trio.socket.socket()
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (sock.fileno() + 1, hard))
+            await sock.connect(("127.0.0.1", port))
+            while not caplog.records:  # noqa: ASYNC110 - a log has no event
+                await trio.sleep(0.01)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        async with trio.SocketStream(sock) as stream:
+            await stream.send_all(GET)
+
+            assert (await stream.receive_some()).endswith(b"hello")
+
+    assert "cannot accept a connection" in caplog.text
+
+
+async def test_a_connection_that_is_being_ended_does_not_hold_up_the_stop(autojump_clock: MockClock) -> None:
+    async with serving(hello) as port, connected(port) as stream:
+        await stream.send_all(b"nonsense\r\n\r\n")
+        await stream.receive_some()
+        began = trio.current_time()
+
+    assert trio.current_time() - began < 1
 
 
 # Starting and stopping.

@@ -64,8 +64,7 @@ class Connection:
         try:
             await self._serve()
         except trio.BrokenResourceError:
-            if not self._is_lost:
-                raise
+            pass  # the client has gone
         finally:
             self._watch.remove(transport.sock)
             if self._phase == "busy":

@@ -164,13 +164,13 @@ class Response(Writable[bytes, int]):
         self._sent = 0
 
     # Made for each run, not kept: a response that holds its own methods would be garbage for the collector, not for
-    # the counter, once per request.
+    # the counter, once per request. Nobody sets them, so that a property may stand for them.
     @property
-    def _stages(self) -> tuple[Stage, ...]:  # type: ignore[override]  # nobody sets it
+    def _stages(self) -> tuple[Stage, ...]:  # type: ignore[override]
         return (Stage(label("response"), function=self._receive),)
 
     @property
-    def take_region(self) -> Any:  # type: ignore[override]  # nobody sets it
+    def take_region(self) -> Any:  # type: ignore[override]  # pyright: ignore[reportIncompatibleVariableOverride]
         """Take a file as a whole, from its descriptor; for a run, not for users."""
         return self._take_region
 
