@@ -140,7 +140,7 @@ class SendChannel(_End, trio.abc.SendChannel[SendT]):
         weights = [weight_of(item) for item in items]
         self._check()
         buffer = self._buffer
-        if sum(weights) > buffer.room() and not (len(items) == 1 and buffer.empty):
+        if sum(weights) > buffer.room() and not (len(items) == 1 and buffer.empty and not buffer.sending):
             raise trio.WouldBlock
         for item, weight in zip(items, weights, strict=True):
             buffer.put(item, weight)
