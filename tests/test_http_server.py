@@ -871,6 +871,30 @@ async def test_a_stopping_server_finishes_the_request_at_hand_and_says_it_is_the
             assert await read_all(busy) == HELLO.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
 
 
+async def test_a_stopping_server_finishes_an_answer_it_has_begun() -> None:
+    go_on = trio.Event()
+
+    async def handler(request: Request, response: Response) -> None:
+        async with response.open() as body:
+            await body.send(b"hello")
+            await go_on.wait()
+            await body.send(b"world")
+
+    async with serving(handler) as port:
+        stream = await trio.open_tcp_stream("127.0.0.1", port)
+        await stream.send_all(GET)
+        await read_until(stream, b"hello\r\n")
+        trio.lowlevel.spawn_system_task(set_when_all_wait, go_on)
+
+    async with stream:
+        assert await read_all(stream) == b"5\r\nworld\r\n0\r\n\r\n"
+
+
+async def set_when_all_wait(event: trio.Event) -> None:
+    await trio.testing.wait_all_tasks_blocked()
+    event.set()
+
+
 async def test_R16_a_request_that_outlives_the_time_of_grace_is_cut(autojump_clock: MockClock) -> None:
     async def handler(request: Request, response: Response) -> None:
         async with response.open() as body:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import socket
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 from trio.testing import MockClock
 
 import trioflow as tf
-from tests.http_client import connected, exchanged, serving
+from tests.http_client import RESET, connected, exchanged, serving
 from trioflow.http import Limits, Request, RequestError, Response, _sendfile, _transport, _watch, _wire
 from trioflow.http._transport import SocketTransport
 from trioflow.http._wire import Exchange, Wire
@@ -316,6 +317,24 @@ async def test_lingering_reads_to_the_end_or_to_its_limit() -> None:
         assert not transport.receive_nowait()
 
 
+async def test_lingering_for_a_client_that_has_gone_ends_at_once() -> None:
+    for before in (True, False):
+        ours, theirs = tcp_pair()
+        with ours, theirs:
+            ours.setblocking(False)
+            transport, _ = transport_over(ours)
+            theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+            if before:
+                theirs.close()
+            with trio.fail_after(5):
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(transport.linger, 1 << 20)
+                    await trio.testing.wait_all_tasks_blocked()
+                    theirs.close()
+
+            assert not transport.at_end
+
+
 # Files to sockets.
 
 
@@ -393,7 +412,17 @@ def test_what_the_page_cache_holds_is_known(content: Path, monkeypatch: pytest.M
         assert _sendfile.read_cached(fd, 0, 10) is None
 
 
-def test_a_file_system_that_cannot_say_is_asked_by_a_thread() -> None:
+@pytest.mark.skipif(not Path("/dev/shm").is_mount(), reason="needs a file system in memory")
+def test_a_file_system_that_cannot_say_does_not() -> None:
+    with tempfile.TemporaryFile(dir="/dev/shm") as file:
+        file.write(bytes(100))
+        file.flush()
+
+        assert _sendfile.is_cached(file.fileno(), 0, 100) in (True, False)  # newer kernels can say
+        assert _sendfile.read_cached(file.fileno(), 0, 100) in (bytes(100), None)
+
+
+def test_what_is_no_file_is_an_error() -> None:
     reading, writing = os.pipe()
     try:
         with pytest.raises(OSError, match="seek"):
@@ -433,7 +462,7 @@ async def test_a_reset_is_told_once_and_a_half_close_never(kind: type[Any], auto
 
             assert told == []
 
-            theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+            theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
             theirs.close()
             await trio.sleep(3)
 

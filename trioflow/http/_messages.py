@@ -115,8 +115,6 @@ def normalised(raw_path: str) -> str:
         raise RequestError(400, f"the path {raw_path!r} is not UTF-8") from None
     if "\0" in path:
         raise RequestError(400, f"the path {raw_path!r} has a NUL in it")
-    if not path.startswith("/"):
-        return path
     kept: list[str] = []
     segments = path.split("/")
     for segment in segments:

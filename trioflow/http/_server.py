@@ -21,7 +21,6 @@ from trioflow.http._wire import Limits
 
 _log: Final = logging.getLogger("trioflow.http")
 _EXHAUSTED: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS))
-_CLOSED: Final = frozenset((errno.EBADF, errno.ENOTSOCK, errno.EINVAL))
 _BACK_OFF: Final = 0.1  # seconds
 _AT_ONCE: Final = 64  # connections accepted between two yields
 _KEEP_ALIVE: Final = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4))
@@ -125,8 +124,6 @@ class _Server:
                 except BlockingIOError:
                     break
                 except OSError as exc:
-                    if exc.errno in _CLOSED:
-                        raise
                     if exc.errno in _EXHAUSTED:
                         _log.error("cannot accept a connection, trying again in %g seconds: %s", _BACK_OFF, exc)
                         await trio.sleep(_BACK_OFF)
