@@ -1,0 +1,99 @@
+"""The command line: `trioflow serve DIR` and `trioflow demo`.
+
+Rule 1: what was asked for and cannot be is told in one line on stderr: exit code 2 for the command, 1 for the system.
+Rule 2: Ctrl-C and SIGTERM end it cleanly, with exit code 0 and no traceback; a second one ends it at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import signal
+import sys
+from collections.abc import Sequence
+from functools import partial
+from typing import NoReturn
+
+import trio
+
+from trioflow import demo, http
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; `{self.prog} --help` tells more\n")
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text[:6]) <= 65535):
+        raise argparse.ArgumentTypeError(f"a port is a number from 0 to 65535, not {text!r}")
+    return int(text)
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("trioflow")
+    except importlib.metadata.PackageNotFoundError:
+        return "(not installed)"
+
+
+def _parser() -> argparse.ArgumentParser:
+    where = _Parser(add_help=False)
+    where.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: %(default)s)")
+    where.add_argument(
+        "--port", type=_port, default=8000, help="the port to listen on, 0 for any free one (default: %(default)s)"
+    )
+    parser = _Parser(prog="trioflow", description="Node-like streams for Trio, and an HTTP server that streams them.")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {_version()}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    serve = commands.add_parser(
+        "serve", parents=[where], help="serve a directory's files", description="Serve a directory's files over HTTP."
+    )
+    serve.add_argument("directory", metavar="DIR", help="the directory; names that begin with a dot are not served")
+    commands.add_parser(
+        "demo", parents=[where], help="serve the demo", description="Serve a page that shows streams at work."
+    )
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and give its exit code."""
+    arguments = _parser().parse_args(argv)
+    try:
+        if arguments.command == "serve":
+            handler, greeting = http.files(arguments.directory), f"Serving {_shown(arguments.directory)} at"
+        else:
+            handler, greeting = demo.handler(), "The trioflow demo is at"
+    except OSError as exc:
+        return _failed(2, f"cannot serve {_shown(arguments.directory)}: {_reason(exc)}")
+    try:
+        return trio.run(_serve, handler, arguments.host, arguments.port, greeting)
+    except KeyboardInterrupt:  # before the signals are watched
+        return 0
+
+
+async def _serve(handler: http.Handler, host: str, port: int, greeting: str) -> int:
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async with trio.open_nursery() as nursery:
+            try:
+                urls = await nursery.start(partial(http.serve, handler, host=host, port=port))
+            except OSError as exc:
+                return _failed(1, f"cannot listen on {_shown(host)}, port {port}: {_reason(exc)}")
+            print(greeting, " and ".join(urls), flush=True)
+            await anext(signals)
+            nursery.cancel_scope.cancel()
+    return 0
+
+
+def _failed(code: int, what: str) -> int:
+    print(f"trioflow: {what}", file=sys.stderr)
+    return code
+
+
+def _reason(exc: OSError) -> str:
+    return (exc.strerror or str(exc)).lower()
+
+
+def _shown(text: str) -> str:
+    """Give what was typed as it may be printed, whatever bytes and controls are in it."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
