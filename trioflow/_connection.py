@@ -19,7 +19,7 @@ import trio
 from trioflow._channel import ReceiveChannel, SendChannel
 from trioflow._engine import together
 from trioflow._errors import HangUp, failure_in
-from trioflow._foreign import RECEIVE, Tally, cut, receive_into, send_from
+from trioflow._foreign import RECEIVE, Enough, Tally, cut, receive_into, send_from
 
 CLOSING: Final = 5.0  # seconds; a TLS peer may be slow to say goodbye
 READ: Final = "readable"
@@ -59,6 +59,7 @@ class Connection:
         self._written = False  # all of it, with its end
         self._closed = False
         self._was_cut = False
+        self._has_enough = False  # who read, and closed it for that
 
     async def read(self, output: SendChannel[bytes]) -> None:
         """Send all that comes to `output`, as a source."""
@@ -74,13 +75,16 @@ class Connection:
         async def send() -> None:
             await self._send(source, stream, tally)
 
-        async with self._using(WRITE) as stream:
-            if not self._is_lost(READ):
-                await self._run(stream, send)
-            elif self._lives_by_output:
-                await self._run(stream, lambda: _drain(stream), send)
-            else:
-                await self._run(stream, send, lambda: _drain(stream))
+        try:
+            async with self._using(WRITE) as stream:
+                if not self._is_lost(READ):
+                    await self._run(stream, send)
+                elif self._lives_by_output:
+                    await self._run(stream, lambda: _drain(stream), send)
+                else:
+                    await self._run(stream, send, lambda: _drain(stream))
+        except Enough:
+            pass  # whoever reads had enough before this began
         return tally.bytes
 
     async def exchange(self, source: ReceiveChannel[bytes], output: SendChannel[bytes]) -> None:
@@ -137,21 +141,21 @@ class Connection:
             if direction in self._begun:
                 raise trio.ClosedResourceError(f"the {direction} of {self._name()} can run once only, and has run")
         self._begun.update(directions)
+        stream: trio.abc.Stream | None = None
         try:
             stream = await self._open()
-        except Exception:
-            self._begun.difference_update(directions)
-            raise
-        except BaseException:
-            self._over.update(directions)
-            raise
-        try:
             yield stream
         except BaseException as exc:
+            if stream is None and isinstance(exc, Exception):
+                self._begun.difference_update(directions)
+                raise
             self._over.update(directions)
             had_enough = directions == (READ,) and (isinstance(exc, HangUp) or failure_in(exc) is None)
+            if self._has_enough and isinstance(exc, trio.ClosedResourceError):
+                return  # whoever reads wants no more, so that what is written has nowhere to go
             if self._lives_by_output or not had_enough or len(self._over) == 2:
-                await self._cut(stream)
+                self._has_enough = had_enough
+                await self._cut()
             if self._was_cut and isinstance(exc, trio.ClosedResourceError):
                 raise self._broken() from None
             raise
@@ -161,24 +165,28 @@ class Connection:
 
     async def _open(self) -> trio.abc.Stream:
         async with self._opening:
-            if self._was_cut:
-                raise self._broken()
             if self._stream is None and not self._closed:
                 assert not isinstance(self._connect, trio.abc.Stream)
                 self._stream = await self._connect()
-            if self._stream is not None and not self._closed:
-                return self._stream
-        if self._stream is not None:  # closed while it was being opened
-            await cut(self._stream, reset=False)
+        if not self._closed:
+            assert self._stream is not None
+            return self._stream
+        if self._stream is not None:
+            await cut(self._stream, reset=False)  # it may have been closed while it was being opened
+        if self._was_cut:
+            raise self._broken()
+        if self._has_enough:
+            raise Enough(f"{self._name()} was ended: its reader had enough")
         raise trio.ClosedResourceError(f"{self._name()} is closed")
 
     def _broken(self) -> trio.BrokenResourceError:
         return trio.BrokenResourceError(f"{self._name()} was cut off: its other direction failed or was cancelled")
 
-    async def _cut(self, stream: trio.abc.Stream) -> None:
-        self._was_cut = self._was_cut or not self._closed
+    async def _cut(self) -> None:
+        self._was_cut = self._was_cut or not (self._closed or self._has_enough)
         self._closed = True
-        await cut(stream, reset=WRITE in self._begun and not self._written)
+        if self._stream is not None:
+            await cut(self._stream, reset=WRITE in self._begun and not self._written)
 
     async def _send(self, source: ReceiveChannel[bytes], stream: trio.abc.Stream, tally: Tally) -> None:
         await send_from(source, stream, tally)
