@@ -395,3 +395,19 @@ async def test_R15_a_hang_up_in_a_group_with_a_failure_leaves_the_failure() -> N
         await tf.pipeline([1], tf.Transform(mixed), tf.take(1), tf.collect())
 
     assert [type(exc) for exc in caught.value.exceptions] == [Boom]
+
+
+async def test_R11_a_failure_keeps_what_it_was_raised_from_though_the_block_was_cancelled() -> None:
+    async def source(output: tf.SendChannel[int]) -> None:
+        try:
+            raise ValueError("first")
+        finally:
+            raise Boom("in the cleanup of that")
+
+    with pytest.raises(Boom) as caught, trio.CancelScope() as scope:  # noqa: PT012
+        async with tf.Readable(source).open():
+            await wait_all_tasks_blocked()
+            scope.cancel()
+            await trio.sleep_forever()
+
+    assert isinstance(caught.value.__context__, ValueError)

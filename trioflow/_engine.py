@@ -148,7 +148,12 @@ class _Run:
             caught += nursery.exceptions if isinstance(nursery, BaseExceptionGroup) else [nursery]
         failures = [failure for exc in caught if (failure := self.failure_in(exc)) is not None] + left
         if failures:
-            raise combined(failures)
+            failure = combined(failures)
+            context = failure.__context__
+            try:
+                raise failure
+            finally:
+                failure.__context__ = context  # not what the block happens to be handling: that may be a Cancelled
         for exc in caught:
             if cancelled := cancelled_in(exc):
                 raise cancelled
