@@ -1,0 +1,687 @@
+"""Real sockets: a connection as a stage, as two directions, as a stream; and the server beside it."""
+
+from __future__ import annotations
+
+import gc
+import socket
+import struct
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from trio.testing import MockClock, memory_stream_pair, wait_all_tasks_blocked
+
+import trioflow as tf
+
+Duplex = tf.Duplex[bytes, bytes]
+Handler = Callable[[Duplex], Awaitable[object]]
+HOST = "127.0.0.1"
+
+
+async def echo(duplex: Duplex) -> None:
+    await duplex.pipe(duplex.writable)
+
+
+async def hold(duplex: Duplex) -> None:
+    await trio.sleep_forever()
+
+
+@asynccontextmanager
+async def serving(handler: Handler) -> AsyncIterator[int]:
+    """Serve on a port that the system chooses, as long as the block lasts."""
+    async with trio.open_nursery() as nursery:
+        [listener] = await nursery.start(partial(tf.serve_tcp, handler, 0, host=HOST))
+        yield listener.socket.getsockname()[1]
+        nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def accepting() -> AsyncIterator[tuple[int, trio.SocketListener]]:
+    """Listen on a port that the system chooses; the block accepts for itself."""
+    [listener] = await trio.open_tcp_listeners(0, host=HOST)
+    async with listener:
+        yield listener.socket.getsockname()[1], listener
+
+
+def reset(stream: trio.SocketStream) -> None:
+    stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    stream.socket.close()
+
+
+async def read_all(stream: trio.abc.ReceiveStream) -> bytes:
+    return b"".join([chunk async for chunk in stream])
+
+
+async def test_a_connection_in_the_middle_sends_what_comes_in_and_gives_what_comes_back() -> None:
+    async with serving(echo) as port:
+        assert await tf.pipeline([b"a", b"", b"b"], tf.connect_tcp(HOST, port), tf.join()) == b"ab"
+
+
+async def test_R4_each_run_as_a_transform_connects_anew_also_side_by_side() -> None:
+    async with serving(echo) as port:
+        connection = tf.connect_tcp(HOST, port)
+        got = []
+
+        async def run(word: bytes) -> None:
+            got.append(await tf.pipeline([word], connection, connection, tf.join()))
+
+        async with trio.open_nursery() as nursery:
+            for word in (b"one", b"two", b"three"):
+                nursery.start_soon(run, word)
+
+    assert sorted(got) == [b"one", b"three", b"two"]
+
+
+@pytest.mark.parametrize("is_read_first", [False, True])
+async def test_R4_the_directions_share_a_connection_side_by_side_and_run_once(is_read_first: bool) -> None:
+    async with serving(echo) as port:
+        duplex = tf.connect_tcp(HOST, port)
+        got = []
+
+        async def read() -> None:
+            got.append(await duplex.readable.pipe(tf.join()))
+
+        async def write() -> None:
+            got.append(await tf.pipeline([b"abc"], duplex.writable))
+
+        first, second = (read, write) if is_read_first else (write, read)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(first)
+            await wait_all_tasks_blocked()
+            nursery.start_soon(second)
+
+        assert sorted(got, key=str) == [3, b"abc"]
+        with pytest.raises(trio.ClosedResourceError, match=r"readable of connect_tcp\(.*\) can run once only"):
+            await duplex.readable.pipe(tf.join())
+        with pytest.raises(trio.ClosedResourceError, match=r"writable of connect_tcp\(.*\) can run once only"):
+            await tf.pipeline([b"abc"], duplex.writable)
+
+
+async def test_a_duplex_at_both_ends_of_a_pipeline_is_one_connection() -> None:
+    async def ask(duplex: Duplex) -> None:
+        assert await tf.pipeline([b"question"], duplex.writable) == 8
+        assert await duplex.pipe(tf.join()) == b"QUESTION"
+
+    asked = False
+
+    async def ask_once(duplex: Duplex) -> None:
+        nonlocal asked
+        await ask(duplex)
+        asked = True
+
+    async with serving(ask_once) as port:
+        answering = tf.connect_tcp(HOST, port)
+        assert await tf.pipeline(answering, tf.map(bytes.upper), answering) == 8
+        await wait_all_tasks_blocked()
+
+    assert asked
+
+
+async def test_R9_a_take_behind_a_quiet_connection_ends_it() -> None:
+    async def greet(duplex: Duplex) -> None:
+        async with duplex.writable.open() as send:
+            await send.send(b"hello")
+            await trio.sleep_forever()
+
+    async with serving(greet) as port:
+        with trio.fail_after(5):
+            assert await tf.connect_tcp(HOST, port).pipe(tf.take(1)).pipe(tf.join()) == b"hello"
+
+
+async def test_R9_a_server_that_has_enough_ends_what_is_upstream_of_it() -> None:
+    is_closed = False
+
+    @tf.readable
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal is_closed
+        try:
+            yield b"x"
+            await trio.sleep_forever()
+        finally:
+            is_closed = True
+
+    async def answer_early(duplex: Duplex) -> None:
+        await tf.pipeline([b"enough"], duplex.writable)
+
+    async with serving(answer_early) as port:
+        with trio.fail_after(5):
+            assert await endless().pipe(tf.connect_tcp(HOST, port)).pipe(tf.join()) == b"enough"
+
+    assert is_closed
+
+
+async def test_R2_a_run_that_only_reads_or_only_writes_closes_its_connection() -> None:
+    async with accepting() as (port, listener), trio.open_nursery() as nursery:
+        got: list[object] = []
+
+        async def read() -> None:
+            got.append(await tf.connect_tcp(HOST, port).pipe(tf.join()))
+
+        nursery.start_soon(read)
+        server = await listener.accept()
+        await server.send_all(b"hello")
+        await server.send_eof()
+        with trio.fail_after(5):
+            assert await read_all(server) == b""  # the end of the connection: this direction alone was never used
+        await server.aclose()
+
+        async def write() -> None:
+            got.append(await tf.pipeline([b"x" * 1000], tf.connect_tcp(HOST, port)))
+
+        nursery.start_soon(write)
+        server = await listener.accept()
+        assert await read_all(server) == b"x" * 1000
+        await server.aclose()
+
+    assert got == [b"hello", 1000]
+
+
+async def test_a_connection_that_is_only_written_to_does_not_choke_on_what_the_server_answers() -> None:
+    async with serving(echo) as port:
+        with trio.fail_after(20):
+            sent = await tf.pipeline([bytes(100_000)] * 200, tf.connect_tcp(HOST, port))
+
+    assert sent == 20_000_000
+
+
+async def test_half_close_the_end_of_what_is_sent_leaves_the_other_direction_open() -> None:
+    async def count(duplex: Duplex) -> None:
+        async with duplex.open() as stream:
+            total = len(await read_all(stream))
+            await stream.send_all(b"%d bytes" % total)
+
+    async with serving(count) as port:
+        got = await tf.pipeline([b"x" * 10] * 10, tf.connect_tcp(HOST, port), tf.join())
+
+    assert got == b"100 bytes"
+
+
+async def test_large_data_comes_back_whole_and_small_chunks_are_gathered() -> None:
+    data = [bytes([i % 256]) * (i * 97 % 3000) for i in range(5000)]
+    sizes = []
+
+    async def measure(duplex: Duplex) -> None:
+        await duplex.pipe(tf.tap(lambda chunk: sizes.append(len(chunk)))).pipe(duplex.writable)
+
+    async with serving(measure) as port:
+        assert await tf.pipeline(data, tf.connect_tcp(HOST, port), tf.join()) == b"".join(data)
+
+    assert max(sizes) > 16384
+
+
+async def test_full_chunks_are_received_256_KiB_at_a_time() -> None:
+    asked = []
+
+    class Full(trio.abc.ReceiveStream):
+        async def receive_some(self, max_bytes: int | None = None) -> bytes:
+            assert max_bytes is not None
+            asked.append(max_bytes)
+            return bytes(max_bytes) if len(asked) < 3 else b"short"[: 8 - len(asked)] if len(asked) < 5 else b""
+
+        async def aclose(self) -> None:
+            pass
+
+    await tf.from_iterable(Full()).pipe(tf.drain())
+
+    assert asked == [65536, 262144, 262144, 65536, 65536]
+
+
+async def test_R15_a_connection_that_the_server_resets_surfaces_once_and_names_its_stage() -> None:
+    async with accepting() as (port, listener), trio.open_nursery() as nursery:
+
+        async def run() -> None:
+            with pytest.raises(trio.BrokenResourceError) as caught:
+                await tf.pipeline([b"x"], tf.connect_tcp(HOST, port), tf.drain())
+            assert caught.value.__notes__ == [f"in stage 2 of 3: connect_tcp('127.0.0.1', {port})"]
+
+        nursery.start_soon(run)
+        server = await listener.accept()
+        await server.receive_some()
+        await wait_all_tasks_blocked()
+        reset(server)
+
+
+async def test_R15_a_reset_while_both_directions_are_at_work_is_one_failure() -> None:
+    async def endless() -> AsyncIterator[bytes]:
+        while True:
+            yield bytes(65536)
+
+    async with accepting() as (port, listener), trio.open_nursery() as nursery:
+
+        async def run() -> None:
+            with pytest.raises(trio.BrokenResourceError):
+                await tf.pipeline(endless(), tf.connect_tcp(HOST, port), tf.drain())
+
+        nursery.start_soon(run)
+        server = await listener.accept()
+        await server.receive_some()
+        await wait_all_tasks_blocked()  # it waits to write, and to read
+        reset(server)
+
+
+async def test_R15_a_failure_of_one_direction_is_told_in_the_other_that_runs_apart() -> None:
+    async with accepting() as (port, listener), trio.open_nursery() as nursery:
+        duplex = tf.connect_tcp(HOST, port)
+
+        async def read() -> None:
+            with pytest.raises(trio.BrokenResourceError, match=r"connect_tcp\(.*\) was cut off"):
+                await duplex.readable.pipe(tf.join())
+
+        nursery.start_soon(read)
+        server = await listener.accept()
+
+        @tf.readable
+        async def failing() -> AsyncIterator[bytes]:
+            yield b"half of it"
+            await wait_all_tasks_blocked()
+            raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            await failing().pipe(duplex.writable)
+        with pytest.raises(trio.BrokenResourceError):  # R13: not an end
+            await read_all(server)
+        await server.aclose()
+
+
+@pytest.mark.parametrize("is_whole", [False, True])
+async def test_R13_F26_a_cancelled_write_resets_the_connection(is_whole: bool) -> None:
+    async def endless() -> AsyncIterator[bytes]:
+        yield b"half of it"
+        await trio.sleep_forever()
+
+    async with accepting() as (port, listener), trio.open_nursery() as nursery:
+        duplex = tf.connect_tcp(HOST, port)
+        run = tf.pipeline(endless(), duplex, tf.drain()) if is_whole else tf.pipeline(endless(), duplex.writable)
+
+        async def write() -> None:
+            await run
+
+        nursery.start_soon(write)
+        server = await listener.accept()
+        assert await server.receive_some() == b"half of it"
+        await wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+        with trio.CancelScope(shield=True):
+            with pytest.raises(trio.BrokenResourceError):
+                await read_all(server)
+            await server.aclose()
+
+    if not is_whole:
+        with pytest.raises(trio.BrokenResourceError, match="was cut off"):
+            await duplex.readable.pipe(tf.join())
+
+
+async def test_R13_who_hung_up_after_all_was_sent_does_not_reset() -> None:
+    async with accepting() as (port, listener), trio.open_nursery() as nursery:
+
+        async def run() -> None:
+            await tf.pipeline([b"all of it"], tf.connect_tcp(HOST, port), tf.take(1), tf.drain())
+
+        nursery.start_soon(run)
+        server = await listener.accept()
+        assert await read_all(server) == b"all of it"
+        await server.send_all(b"enough")
+        await wait_all_tasks_blocked()
+        assert await server.receive_some() == b""
+        await server.aclose()
+
+
+async def test_R4_a_connection_that_could_not_be_made_may_be_tried_again() -> None:
+    with socket.socket() as reserved:
+        reserved.bind((HOST, 0))
+        port = reserved.getsockname()[1]
+        duplex = tf.connect_tcp(HOST, port)
+        with pytest.raises(OSError, match=f"all attempts to connect to {HOST}:{port} failed") as caught:
+            await duplex.readable.pipe(tf.join())
+    assert caught.value.__notes__ == [f"in stage 1 of 2: connect_tcp('127.0.0.1', {port}).readable"]
+
+    [listener] = await trio.open_tcp_listeners(port, host=HOST)
+    async with listener, duplex, trio.open_nursery() as nursery:
+
+        async def answer() -> None:
+            async with await listener.accept() as stream:
+                await stream.send_all(b"now")
+
+        nursery.start_soon(answer)
+        assert await duplex.readable.pipe(tf.join()) == b"now"
+
+
+async def test_R1_a_connection_that_cannot_be_made_takes_nothing_from_its_source() -> None:
+    taken = []
+    with socket.socket() as reserved:
+        reserved.bind((HOST, 0))
+        source = tf.from_iterable([b"x"]).pipe(tf.tap(taken.append))
+        with trio.fail_after(5), pytest.raises(OSError, match="failed"):
+            await source.pipe(tf.connect_tcp(HOST, reserved.getsockname()[1])).pipe(tf.join())
+
+    assert len(taken) <= 1  # what its channel held was not sent
+
+
+async def test_R16_closing_a_duplex_ends_what_runs_on_it_and_may_be_repeated() -> None:
+    async with serving(hold) as port:
+        async with tf.connect_tcp(HOST, port) as duplex, trio.open_nursery() as nursery:
+
+            async def read() -> None:
+                with pytest.raises(trio.ClosedResourceError):
+                    await duplex.readable.pipe(tf.join())
+
+            nursery.start_soon(read)
+            await wait_all_tasks_blocked()
+            await duplex.aclose()
+            await duplex.aclose()
+        with pytest.raises(trio.ClosedResourceError, match=r"connect_tcp\(.*\) is closed"):
+            await tf.pipeline([b"x"], duplex.writable)
+
+
+async def test_R16_closing_while_it_connects_leaves_nothing_open() -> None:
+    async with serving(hold) as port, trio.open_nursery() as nursery:
+        duplex = tf.connect_tcp(HOST, port)
+
+        async def read() -> None:
+            with pytest.raises(trio.ClosedResourceError, match="is closed"):
+                await duplex.readable.pipe(tf.join())
+
+        nursery.start_soon(read)
+        await trio.lowlevel.checkpoint()
+        await duplex.aclose()
+
+
+async def test_R16_an_exception_that_leaves_the_block_closes_at_once_and_stays_itself() -> None:
+    near, far = memory_stream_pair()
+
+    async def leave() -> None:
+        async with tf.Duplex.from_stream(near):
+            raise ZeroDivisionError
+
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        with pytest.raises(ZeroDivisionError):
+            await leave()
+    assert await far.receive_some() == b""
+
+
+async def test_R16_closing_a_peer_that_never_says_goodbye_takes_five_seconds(autojump_clock: MockClock) -> None:
+    near, far = memory_stream_pair()
+
+    class Slow(trio.abc.Stream):
+        send_all = staticmethod(near.send_all)
+        wait_send_all_might_not_block = staticmethod(near.wait_send_all_might_not_block)
+        receive_some = staticmethod(near.receive_some)
+
+        async def aclose(self) -> None:
+            try:
+                await trio.sleep_forever()
+            finally:
+                near.send_stream.close()
+                near.receive_stream.close()
+
+    async with tf.Duplex.from_stream(Slow()):
+        started = trio.current_time()
+
+    assert trio.current_time() - started == pytest.approx(5)
+    assert await far.receive_some() == b""
+
+
+async def test_F24_a_failure_is_not_lost_to_a_cancellation_at_the_same_moment() -> None:
+    async with serving(hold) as port:
+        with trio.CancelScope() as scope:
+
+            @tf.readable
+            async def failing() -> AsyncIterator[bytes]:
+                yield b"x"
+                scope.cancel()
+                raise ZeroDivisionError
+
+            with pytest.raises(ZeroDivisionError):
+                await failing().pipe(tf.connect_tcp(HOST, port).writable)
+
+
+async def test_from_stream_gives_a_duplex_whose_directions_run_once() -> None:
+    near, far = memory_stream_pair()
+    duplex = tf.Duplex.from_stream(near)
+
+    assert await tf.pipeline([b"a", b"b"], duplex.writable) == 2
+    assert await read_all(far) == b"ab"
+    await far.send_all(b"back")
+    await far.send_eof()
+    assert await duplex.readable.pipe(tf.join()) == b"back"
+
+    with pytest.raises(trio.ClosedResourceError, match=r"the readable of this StapledStream can run once only"):
+        await duplex.readable.pipe(tf.join())
+    with pytest.raises(trio.ClosedResourceError):
+        await near.receive_some()
+    with pytest.raises(TypeError, match=r"from_stream wants a trio\.abc\.Stream, not int 3"):
+        tf.Duplex.from_stream(3)  # type: ignore[arg-type]
+
+
+async def test_R4_from_stream_runs_once_as_a_transform_and_leaves_one_direction_to_its_owner() -> None:
+    near, far = memory_stream_pair()
+    await far.send_all(b"read")
+    await far.send_eof()
+    assert await tf.Duplex.from_stream(near).pipe(tf.join()) == b"read"
+    await near.send_all(b"still open")  # the other direction is its owner's
+
+    near, far = memory_stream_pair()
+    await far.send_all(b"back")
+    await far.send_eof()
+    duplex = tf.Duplex.from_stream(near)
+    assert await tf.pipeline([b"there"], duplex, tf.join()) == b"back"
+    with pytest.raises(trio.ClosedResourceError, match="can run once only"):
+        await tf.pipeline([b"there"], duplex, tf.join())
+
+
+async def test_a_stream_without_half_close_is_written_without_an_end() -> None:
+    near, far = memory_stream_pair()
+
+    class Plain(trio.abc.Stream):
+        send_all = staticmethod(near.send_all)
+        wait_send_all_might_not_block = staticmethod(near.wait_send_all_might_not_block)
+        receive_some = staticmethod(near.receive_some)
+        aclose = staticmethod(near.aclose)
+
+    async with tf.Duplex.from_stream(Plain()).open() as stream:
+        await stream.send_all(b"question")
+        await stream.send_eof()
+        assert await far.receive_some() == b"question"
+        await far.send_all(b"answer")
+        assert await stream.receive_some() == b"answer"
+
+    assert await far.receive_some() == b""
+
+
+async def test_a_duplex_of_two_streams_runs_as_a_transform_and_ends_what_has_enough() -> None:
+    there_send, there_receive = tf.open_channel[bytes]()
+    is_closed = False
+
+    @tf.readable
+    async def quiet() -> AsyncIterator[bytes]:
+        nonlocal is_closed
+        try:
+            yield b"x"
+            await trio.sleep_forever()
+        finally:
+            is_closed = True
+
+    @tf.readable
+    async def answer() -> AsyncIterator[bytes]:
+        yield await there_receive.receive()
+        while not is_closed:
+            await trio.lowlevel.checkpoint()
+
+    @tf.writable
+    async def one(chunks: AsyncIterable[bytes]) -> None:
+        async for chunk in chunks:
+            await there_send.send(chunk)
+            return
+
+    with trio.fail_after(5):
+        assert await quiet().pipe(tf.Duplex(answer(), one())).pipe(tf.join()) == b"x"
+    async with tf.Duplex(answer(), one()) as duplex:
+        await duplex.aclose()
+    with pytest.raises(TypeError, match="Duplex wants a Readable first, not"):
+        tf.Duplex(one(), one())  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="Duplex wants a Writable second, not the function one: call it"):
+        tf.Duplex(answer(), one)  # type: ignore[arg-type]
+
+
+async def test_a_unix_socket_is_connected_to_by_its_path(tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    with trio.socket.socket(trio.socket.AF_UNIX) as server:
+        await server.bind(str(path))
+        server.listen()
+
+        async def answer() -> None:
+            accepted, _ = await server.accept()
+            async with tf.Duplex.from_stream(trio.SocketStream(accepted)) as duplex:
+                await echo(duplex)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(answer)
+            assert await tf.pipeline([b"x"], tf.connect_unix(path), tf.join()) == b"x"
+    with pytest.raises(FileNotFoundError) as caught:
+        await tf.connect_unix(tmp_path / "missing").pipe(tf.join())
+    assert "in stage 1 of 2: connect_unix(" in caught.value.__notes__[0]
+
+
+async def test_a_handler_that_fails_is_told_by_the_server_and_ends_the_others() -> None:
+    is_cancelled = False
+
+    async def handle(duplex: Duplex) -> None:
+        nonlocal is_cancelled
+        async with duplex.readable.open() as receive:
+            try:
+                await receive.receive()
+            except trio.Cancelled:
+                is_cancelled = True
+                raise
+        raise ZeroDivisionError
+
+    async def clients(task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        async with serving(handle) as port:
+            quiet = await trio.open_tcp_stream(HOST, port)
+            async with quiet, await trio.open_tcp_stream(HOST, port) as loud:
+                await loud.send_all(b"x")
+                await trio.sleep_forever()
+
+    with trio.fail_after(5), pytest.RaisesGroup(ZeroDivisionError, flatten_subgroups=True):
+        await clients()
+
+    assert is_cancelled
+
+
+async def test_a_client_that_resets_breaks_its_handler_alone_where_the_handler_says_so() -> None:
+    broken = 0
+
+    async def patient(duplex: Duplex) -> None:
+        nonlocal broken
+        try:
+            await echo(duplex)
+        except trio.BrokenResourceError:
+            broken += 1
+
+    async with serving(patient) as port:
+        for _ in range(3):
+            client = await trio.open_tcp_stream(HOST, port)
+            await client.send_all(b"x")
+            assert await client.receive_some() == b"x"
+            reset(client)
+        assert await tf.pipeline([b"still here"], tf.connect_tcp(HOST, port), tf.join()) == b"still here"
+        await wait_all_tasks_blocked()
+
+    assert broken == 3
+
+
+async def test_a_connection_is_closed_when_its_handler_returns() -> None:
+    async def nothing(duplex: Duplex) -> None:
+        await trio.lowlevel.checkpoint()
+
+    async with serving(nothing) as port:
+        with trio.fail_after(5):
+            assert await tf.connect_tcp(HOST, port).pipe(tf.join()) == b""
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.integers(0, 12), min_size=1, max_size=12), st.booleans())
+def test_R16_cancelling_at_any_moment_leaves_nothing_open(delays: list[int], is_whole: bool) -> None:
+    async def endless() -> AsyncIterator[bytes]:
+        while True:
+            yield bytes(10_000)
+
+    async def patient(duplex: Duplex) -> None:
+        try:
+            await echo(duplex)
+        except trio.BrokenResourceError:
+            pass
+
+    async def client(port: int, delay: int) -> None:
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as nursery:
+                if is_whole:
+                    nursery.start_soon(tf.pipeline, endless(), tf.connect_tcp(HOST, port), tf.drain())
+                else:
+                    duplex = tf.connect_tcp(HOST, port)
+                    nursery.start_soon(tf.pipeline, endless(), duplex.writable)
+                    nursery.start_soon(tf.pipeline, duplex.readable, tf.drain())
+                for _ in range(delay):
+                    await trio.lowlevel.checkpoint()
+                scope.cancel()
+
+    async def main() -> int:
+        async with serving(patient) as port, trio.open_nursery() as nursery:
+            for delay in delays:
+                nursery.start_soon(client, port, delay)
+        return trio.lowlevel.current_statistics().tasks_living
+
+    assert trio.run(main) <= 3
+    gc.collect()  # a socket that was left open complains here
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "said"),
+    [
+        (lambda: tf.connect_tcp(1, 80), TypeError, "host must be a str, not 1"),
+        (lambda: tf.connect_tcp("", 80), ValueError, "host must be a name or an address, not empty"),
+        (lambda: tf.connect_tcp("localhost", "80"), TypeError, "port must be an int, not '80'"),
+        (lambda: tf.connect_tcp("localhost", 0), ValueError, "port must be 1 or more, not 0"),
+        (lambda: tf.connect_tcp("localhost", 65536), ValueError, "port must be 65535 or less, not 65536"),
+        (lambda: tf.connect_unix(3), TypeError, "path must be a path, not 3"),
+        (lambda: tf.connect_unix(""), ValueError, "path must not be empty"),
+    ],
+)
+def test_R1_a_wrong_address_is_told_when_the_value_is_made(
+    make: Callable[[], object], error: type[Exception], said: str
+) -> None:
+    with pytest.raises(error, match=said):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "said"),
+    [
+        ((3, 0, None), TypeError, "serve_tcp wants a function, not 3"),
+        ((echo, -1, None), ValueError, "port must be 0 or more, not -1"),
+        ((echo, 0, 3), TypeError, "host must be a str or None, not 3"),
+    ],
+)
+async def test_a_server_is_not_started_with_wrong_arguments(
+    arguments: tuple[Any, Any, Any], error: type[Exception], said: str
+) -> None:
+    handler, port, host = arguments
+    with pytest.raises(error, match=said):
+        await tf.serve_tcp(handler, port, host=host)
+
+
+async def test_R2_a_connection_made_and_never_run_opens_nothing() -> None:
+    duplex = tf.connect_tcp(HOST, 9)
+
+    await duplex.aclose()
+
+    assert repr(duplex) == "<Duplex connect_tcp('127.0.0.1', 9)>"
+    with pytest.raises(trio.ClosedResourceError, match="is closed"):
+        await duplex.readable.pipe(tf.join())
