@@ -20,7 +20,7 @@ import trioflow as tf
 from tests.http_client import DATE, Client, connected, exchanged, read_until, serving
 from trioflow import http
 from trioflow.http import Headers, Request, RequestError, Response
-from trioflow.http._messages import normalised
+from trioflow.http._target import normalised
 
 GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 

@@ -3,8 +3,8 @@
 from trioflow.http._connection import Handler
 from trioflow.http._files import files
 from trioflow.http._headers import Headers
+from trioflow.http._limits import Limits, RequestError
 from trioflow.http._messages import Request, Response
 from trioflow.http._server import serve
-from trioflow.http._wire import Limits, RequestError
 
 __all__ = ["Handler", "Headers", "Limits", "Request", "RequestError", "Response", "files", "serve"]

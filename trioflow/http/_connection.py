@@ -16,10 +16,11 @@ from typing import Any, Final
 
 import trio
 
+from trioflow.http._limits import Limits, RequestError
 from trioflow.http._messages import Request, Response
 from trioflow.http._transport import SocketTransport
 from trioflow.http._watch import Watch
-from trioflow.http._wire import Exchange, Limits, RequestError, Wire, refusal
+from trioflow.http._wire import Exchange, Wire, refusal
 
 Handler = Callable[[Request, Response], Awaitable[object]]
 

@@ -8,7 +8,6 @@ Rule 3: a request's body and a response run once (R4).
 from __future__ import annotations
 
 from typing import Any, Final
-from urllib.parse import unquote_to_bytes
 
 import trio
 
@@ -18,7 +17,8 @@ from trioflow._foreign import gathered, once
 from trioflow._streams import OpenRegion, Readable, Writable, label
 from trioflow.http._headers import Headers
 from trioflow.http._sendfile import read_cached
-from trioflow.http._wire import Exchange, Piece, RequestError, date
+from trioflow.http._target import normalised, origin_form
+from trioflow.http._wire import Exchange, Piece, date
 
 _SMALL: Final = 65536  # bytes of a file that go out in one write with the head
 _WITHOUT_BODY: Final = frozenset((204, 304))
@@ -45,7 +45,7 @@ class Request:
         self._body: Readable[bytes] | None = None
         self.method = exchange.method
         self.client = client
-        self.raw_path, _, self.query = _origin_form(exchange).partition("?")
+        self.raw_path, _, self.query = origin_form(exchange.method, exchange.target).partition("?")
         self.path = normalised(self.raw_path)
 
     @property
@@ -83,53 +83,6 @@ class Request:
 
     def __repr__(self) -> str:
         return f"<Request {self.method} {self._exchange.target}>"
-
-
-def _origin_form(exchange: Exchange) -> str:
-    """Give path and query of a request's target (RFC 9112 3.2)."""
-    target = exchange.target
-    if target.startswith("/") or (target == "*" and exchange.method == "OPTIONS"):
-        return target
-    scheme, colon, rest = target.partition("://")
-    if colon and scheme.lower() in ("http", "https"):
-        slash = min((at for at in (rest.find("/"), rest.find("?")) if at >= 0), default=len(rest))
-        return rest[slash:] if rest[slash:].startswith("/") else "/" + rest[slash:]
-    if exchange.method == "CONNECT":
-        raise RequestError(501, "this server is no proxy")
-    raise RequestError(400, f"the target of a request is a path, not {target!r}")
-
-
-def normalised(raw_path: str) -> str:
-    """Give a path percent-decoded, without dot segments and repeated slashes.
-
-    Raises:
-        RequestError: it has a bad escape, a NUL, is not UTF-8, or leads above the root.
-    """
-    if "%" not in raw_path and "/." not in raw_path and "//" not in raw_path:
-        return raw_path
-    if any(not _is_hex(part[:2]) for part in raw_path.split("%")[1:]):
-        raise RequestError(400, f"the path {raw_path!r} has a % without two digits behind it")
-    try:
-        path = unquote_to_bytes(raw_path).decode("utf-8")
-    except UnicodeDecodeError:
-        raise RequestError(400, f"the path {raw_path!r} is not UTF-8") from None
-    if "\0" in path:
-        raise RequestError(400, f"the path {raw_path!r} has a NUL in it")
-    kept: list[str] = []
-    segments = path.split("/")
-    for segment in segments:
-        if segment == "..":
-            if not kept:
-                raise RequestError(400, f"the path {raw_path!r} leads above the root")
-            kept.pop()
-        elif segment not in ("", "."):
-            kept.append(segment)
-    tail = "/" if kept and segments[-1] in ("", ".", "..") else ""
-    return "/" + "/".join(kept) + tail
-
-
-def _is_hex(digits: str) -> bool:
-    return len(digits) == 2 and all(digit in "0123456789abcdefABCDEF" for digit in digits)
 
 
 class Response(Writable[bytes, int]):

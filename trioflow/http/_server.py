@@ -16,8 +16,8 @@ import trio
 
 from trioflow._checks import check_count, check_function
 from trioflow.http._connection import Connection, Handler
+from trioflow.http._limits import Limits
 from trioflow.http._watch import open_watch
-from trioflow.http._wire import Limits
 
 _log: Final = logging.getLogger("trioflow.http")
 _EXHAUSTED: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS))

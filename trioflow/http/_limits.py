@@ -1,0 +1,67 @@
+"""What a client may cost, and the error that says it asked for what it cannot have.
+
+Rule 1: every wait for a client and everything held for one has a limit; the defaults can face the internet.
+Rule 2: who breaks one is told by a status, where it can still be told.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import trio
+
+from trioflow._checks import check_limit, check_positive
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a client may cost. Seconds and bytes; `math.inf` for no limit.
+
+    Args:
+        head_size: Bytes in a request's line and headers together; more is answered with 431.
+        head_count: Header fields in a request; more is answered with 431.
+        head_time: Seconds for a whole head, from its first byte; longer is answered with 408.
+        idle: Seconds a connection may rest between two requests, or before the first.
+        body_size: Bytes in a request's body; more is answered with 413.
+        body_stall: Seconds without a byte of a body that the handler waits for; longer is answered with 408.
+        drain: Bytes of a body the handler did not want that are thrown away to keep the connection.
+        write_stall: Seconds without the client taking anything; then the connection is cut.
+        linger: Seconds a closing connection waits until the client has read the last answer.
+        connections: Connections at once; more wait until one has gone.
+        grace: Seconds that requests in progress may still take when the server stops.
+    """
+
+    head_size: float = 32768
+    head_count: float = 100
+    head_time: float = 15.0
+    idle: float = 60.0
+    body_size: float = 1 << 30
+    body_stall: float = 30.0
+    drain: float = 1 << 18
+    write_stall: float = 30.0
+    linger: float = 3.0
+    connections: float = 1000
+    grace: float = 5.0
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name == "grace" and value == 0:
+                continue
+            if isinstance(field.default, float):
+                check_positive(field.name, value)
+            else:
+                check_limit(field.name, value, 0 if field.name == "drain" else 1)
+
+
+class RequestError(trio.BrokenResourceError):
+    """A request that cannot be read to its end. A handler that lets it pass leaves it to the server to answer.
+
+    Args:
+        status: The status to answer with.
+        reason: What is wrong, in words.
+    """
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
