@@ -1,13 +1,12 @@
 """Files: what streaming costs beside the loop that only does the work. The page cache has the source; targets are new.
 
 Rule 1: every program reads and writes the same bytes, and what it wrote is looked at afterwards.
-Rule 2: before each sample what is still to be written goes to the disk: nobody pays for what another wrote.
+Rule 2: nobody pays for what another has still to write, nor for memory that was given back meanwhile.
 Rule 3: who would take minutes for all of it is given a part; a rate is a rate, and its name says so.
 """
 
 from __future__ import annotations
 
-import os
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -36,7 +35,7 @@ def timed(
         source = prepare(max(1000, int(scale.size * part)))
         with _place.scratch() as directory:
             target = directory / "target"
-            os.sync()
+            _place.make_ready(source, target)
             told = run([*command(), PEERS / program, job, source, target])
             check(source, target)
             amount = max(source.stat().st_size, target.stat().st_size)

@@ -84,7 +84,7 @@ def many_small(server: Server, root: Path, scale: Scale) -> Sample:
 def post(server: Server, root: Path, scale: Scale) -> Sample:
     """Measure a large body sent to be written to a file."""
     file, upload = root / "file.bin", root / "upload.bin"
-    os.sync()
+    _place.make_ready(file, upload)
     cpu = server.cpu_seconds()
     told = _client("load_send.py", server.port, "/upload", file)
     cpu = server.cpu_seconds() - cpu
