@@ -29,8 +29,8 @@ def _plain(factory: Callable[[], Part], name: str, *args: object) -> Transform[A
     return Transform[Any, Any].of(Stage(label(name, *args), factory=factory))
 
 
-def _task(function: StageFunction, name: str, *args: object) -> Transform[Any, Any]:
-    return Transform[Any, Any].of(Stage(label(name, *args), function=function))
+def _task(function: StageFunction, name: str, *args: object, **kwargs: object) -> Transform[Any, Any]:
+    return Transform[Any, Any].of(Stage(label(name, *args, **kwargs), function=function))
 
 
 @overload
@@ -362,7 +362,7 @@ def batch(size: int, *, within: float = math.inf) -> Transform[T, list[T]]:
                         break
             await output.send(items)
 
-    return _task(run, "batch", size)
+    return _task(run, "batch", size, within=within)
 
 
 class _Batch(Operator[Any, list[Any]]):

@@ -1,0 +1,349 @@
+"""The per-item operators, each proved against the rules, and what is special to it."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+import trio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+import trioflow as tf
+from tests.consumers import CONSUMERS, Boom, Consumer, Source
+from trioflow.testing import check_transform
+
+
+async def later(item: Any) -> Any:
+    """Stand for a function that waits."""
+    await trio.lowlevel.checkpoint()
+    return item
+
+
+async def twice_later(n: int) -> int:
+    await trio.lowlevel.checkpoint()
+    return n * 2
+
+
+async def is_odd_later(n: int) -> bool:
+    await trio.lowlevel.checkpoint()
+    return n % 2 == 1
+
+
+async def split_later(text: str) -> list[str]:
+    await trio.lowlevel.checkpoint()
+    return text.split()
+
+
+async def words_of(text: str) -> AsyncIterator[str]:
+    for word in text.split():
+        await trio.lowlevel.checkpoint()
+        yield word
+
+
+async def add_later(total: int, n: int) -> int:
+    await trio.lowlevel.checkpoint()
+    return total + n
+
+
+class Doubler:
+    """An object with an async `__call__`."""
+
+    async def __call__(self, n: int) -> int:
+        await trio.lowlevel.checkpoint()
+        return n * 2
+
+
+NUMBERS = range(9)
+TEXTS = ["a b", "", "c"]
+
+OPERATORS: list[tuple[str, Callable[[], tf.Transform[Any, Any]], Any, list[Any]]] = [
+    ("map", lambda: tf.map(lambda n: n * 2), NUMBERS, [n * 2 for n in NUMBERS]),
+    ("map async", lambda: tf.map(twice_later), NUMBERS, [n * 2 for n in NUMBERS]),
+    ("map async object", lambda: tf.map(Doubler()), NUMBERS, [n * 2 for n in NUMBERS]),
+    ("filter", lambda: tf.filter(lambda n: n % 2), NUMBERS, [1, 3, 5, 7]),
+    ("filter async", lambda: tf.filter(is_odd_later), NUMBERS, [1, 3, 5, 7]),
+    ("filter all", lambda: tf.filter(lambda n: True), NUMBERS, [*NUMBERS]),
+    ("filter none", lambda: tf.filter(lambda n: False), NUMBERS, []),
+    ("flat_map", lambda: tf.flat_map(str.split), TEXTS, ["a", "b", "c"]),
+    ("flat_map async", lambda: tf.flat_map(split_later), TEXTS, ["a", "b", "c"]),
+    ("flat_map generator", lambda: tf.flat_map(words_of), TEXTS, ["a", "b", "c"]),
+    ("flat_map lazily", lambda: tf.flat_map(range), [0, 3, 1], [0, 1, 2, 0]),
+    ("take", lambda: tf.take(4), NUMBERS, [0, 1, 2, 3]),
+    ("take none", lambda: tf.take(0), NUMBERS, []),
+    ("take more", lambda: tf.take(100), NUMBERS, [*NUMBERS]),
+    ("drop", lambda: tf.drop(7), NUMBERS, [7, 8]),
+    ("drop none", lambda: tf.drop(0), NUMBERS, [*NUMBERS]),
+    ("drop more", lambda: tf.drop(100), NUMBERS, []),
+    ("scan", lambda: tf.scan(lambda total, n: total + n, 0), NUMBERS, list(itertools.accumulate(NUMBERS))),
+    ("scan async", lambda: tf.scan(add_later, 0), NUMBERS, list(itertools.accumulate(NUMBERS))),
+    ("tap", lambda: tf.tap(id), NUMBERS, [*NUMBERS]),
+    ("tap async", lambda: tf.tap(later), NUMBERS, [*NUMBERS]),
+    ("batch", lambda: tf.batch(4), NUMBERS, [[0, 1, 2, 3], [4, 5, 6, 7], [8]]),
+    ("batch even", lambda: tf.batch(3), NUMBERS, [[0, 1, 2], [3, 4, 5], [6, 7, 8]]),
+    ("batch of one", lambda: tf.batch(1), NUMBERS, [[n] for n in NUMBERS]),
+    ("batch within", lambda: tf.batch(4, within=60), NUMBERS, [[0, 1, 2, 3], [4, 5, 6, 7], [8]]),
+    ("composed", lambda: tf.drop(1).pipe(tf.map(twice_later)).pipe(tf.take(2)), NUMBERS, [2, 4]),
+    ("nothing in", lambda: tf.batch(2).pipe(tf.map(later)), [], []),
+]
+NAMES = [name for name, *_ in OPERATORS]
+
+
+@pytest.mark.parametrize(("name", "make", "items", "expected"), OPERATORS, ids=NAMES)
+async def test_an_operator_keeps_the_rules(
+    name: str, make: Callable[[], tf.Transform[Any, Any]], items: Any, expected: list[Any], autojump_clock: MockClock
+) -> None:
+    await check_transform(make, items, expected, holds=4)
+
+
+@pytest.mark.parametrize("consume", CONSUMERS)
+@pytest.mark.parametrize(("name", "make", "items", "expected"), OPERATORS, ids=NAMES)
+async def test_an_operator_serves_every_consumer(
+    name: str, make: Any, items: Any, expected: list[Any], consume: Consumer
+) -> None:
+    source = Source(items)
+
+    got = await consume(source.readable.pipe(make()))
+
+    assert got == expected[: len(got)]
+    assert len(got) == len(expected) or consume in CONSUMERS[2:]
+    assert source.started == source.ended == 1
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    items=st.lists(st.integers(0, 9), max_size=40),
+    chain=st.lists(st.sampled_from(["map", "filter", "flat_map", "take", "drop", "scan", "batch"]), max_size=5),
+    numbers=st.lists(st.integers(0, 6), min_size=5, max_size=5),
+    waits=st.lists(st.booleans(), min_size=5, max_size=5),
+    capacity=st.sampled_from([1, 2, 7, 256]),
+)
+async def test_a_chain_gives_what_plain_python_gives(
+    items: list[int], chain: list[str], numbers: list[int], waits: list[bool], capacity: int
+) -> None:
+    def maybe(function: Callable[..., Any], wait: bool) -> Callable[..., Any]:
+        async def waiting(*args: Any) -> Any:
+            await trio.lowlevel.checkpoint()
+            return function(*args)
+
+        return waiting if wait else function
+
+    expected: list[int] = items
+    stages: list[tf.Transform[Any, Any]] = []
+    for name, n, wait in zip(chain, numbers, waits, strict=False):
+        match name:
+            case "map":
+                stages.append(tf.map(maybe(n.__add__, wait)))
+                expected = [item + n for item in expected]
+            case "filter":
+                stages.append(tf.filter(maybe(n.__le__, wait)))
+                expected = [item for item in expected if n <= item]
+            case "flat_map":
+                stages.append(tf.flat_map(maybe(lambda item, n=n: [item] * n, wait)))
+                expected = [item for item in expected for _ in range(n)]
+            case "take":
+                stages.append(tf.take(n))
+                expected = expected[:n]
+            case "drop":
+                stages.append(tf.drop(n))
+                expected = expected[n:]
+            case "scan":
+                stages.append(tf.scan(maybe(lambda total, item: total + item, wait), n))
+                expected = list(itertools.accumulate(expected, initial=n))[1:]
+            case _:
+                size = n + 1
+                stages.append(tf.batch(size).pipe(tf.map(maybe(sum, wait))))
+                expected = [sum(expected[i : i + size]) for i in range(0, len(expected), size)]
+
+    assert await tf.pipeline(items, *stages, tf.collect(), capacity=capacity) == expected
+
+
+# What is special to each
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (lambda: tf.map(lambda n: later(n)), "map"),
+        (lambda: tf.filter(lambda n: later(n)), "filter"),
+        (lambda: tf.flat_map(lambda n: later(n)), "flat_map"),
+        (lambda: tf.tap(lambda n: later(n)), "tap"),
+        (lambda: tf.scan(lambda state, n: later(n), 0), "scan"),
+    ],
+)
+async def test_a_plain_function_that_returns_a_coroutine_is_told_to_give_the_coroutine_function(
+    make: Callable[[], tf.Transform[Any, Any]], name: str
+) -> None:
+    message = f"{name} was given a plain function that returns a coroutine: give it the coroutine function"
+    for chain in (make(), tf.batch(3).pipe(tf.flat_map(list)).pipe(make())):  # also behind what gives several at once
+        with pytest.raises(TypeError, match=message) as caught:
+            await tf.from_iterable(range(3)).pipe(chain).pipe(tf.drain())
+        assert f": {name}(" in caught.value.__notes__[0]
+
+
+def stop(*args: Any) -> Any:
+    raise StopIteration
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: tf.map(stop),
+        lambda: tf.filter(stop),
+        lambda: tf.flat_map(stop),
+        lambda: tf.tap(stop),
+        lambda: tf.scan(stop, 0),
+    ],
+)
+@pytest.mark.parametrize("before", [0, 3])
+async def test_a_stop_iteration_that_a_function_raises_is_an_error_and_not_an_end(
+    make: Callable[[], tf.Transform[Any, Any]], before: int
+) -> None:
+    with pytest.raises(RuntimeError, match="raised StopIteration"):
+        await tf.from_iterable(range(before + 1)).pipe(tf.drop(before)).pipe(make()).pipe(tf.collect())
+
+
+async def test_an_async_function_sees_items_one_at_a_time() -> None:
+    seen = []
+
+    async def see(n: int) -> int:
+        seen.append(n)
+        return n
+
+    async with tf.from_iterable(range(100)).pipe(tf.map(see)).open(capacity=1) as receive:
+        assert await receive.receive() == 0
+        await wait_all_tasks_blocked()
+
+    assert seen == [0, 1, 2]  # one received, one in the channel, one in hand
+
+
+async def test_a_plain_function_is_applied_no_further_than_there_is_room() -> None:
+    seen: list[int] = []
+
+    async with tf.from_iterable(range(1000)).pipe(tf.tap(seen.append)).open(capacity=3):
+        await wait_all_tasks_blocked()
+
+    assert len(seen) <= 4
+
+
+async def test_filter_takes_any_truth() -> None:
+    assert await tf.pipeline([[], [0], None, "x", 0.0, 2], tf.filter(lambda item: item), tf.collect()) == [[0], "x", 2]
+
+
+@pytest.mark.parametrize("n", [0, 1, 300])
+async def test_take_ends_its_source_at_once(n: int) -> None:
+    source = Source(itertools.count(), then=None)
+
+    assert await source.readable.pipe(tf.take(n)).pipe(tf.map(abs)).pipe(tf.count()) == n
+    assert source.ended == 1
+
+
+async def test_take_closes_a_generator_behind_a_flat_map() -> None:
+    closed = []
+
+    def endless(n: int) -> Any:
+        try:
+            while True:
+                yield n
+        finally:
+            closed.append(n)
+
+    chain = tf.from_iterable(itertools.count(1)).pipe(tf.flat_map(endless)).pipe(tf.take(2))
+
+    assert await chain.pipe(tf.collect()) == [1, 1]
+    assert closed == [1]
+
+
+async def test_flat_map_closes_an_async_generator_that_is_left() -> None:
+    closed = []
+
+    async def endless(n: int) -> AsyncIterator[int]:
+        try:
+            while True:
+                yield n
+        finally:
+            closed.append(n)
+
+    assert await tf.from_iterable([7]).pipe(tf.flat_map(endless)).pipe(tf.take(2)).pipe(tf.collect()) == [7, 7]
+    assert closed == [7]
+
+
+async def test_flat_map_says_what_it_cannot_iterate() -> None:
+    for fn in (lambda n: n, later):
+        with pytest.raises(TypeError, match="'int' object is not iterable") as caught:
+            await tf.from_iterable([1]).pipe(tf.flat_map(fn)).pipe(tf.collect())
+        assert ": flat_map(" in caught.value.__notes__[0]
+
+
+async def test_an_endless_flat_map_can_be_cancelled() -> None:
+    with trio.CancelScope() as scope:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(drain_endless)
+            await trio.lowlevel.checkpoint()
+            await trio.lowlevel.checkpoint()
+            scope.cancel()
+
+    assert scope.cancelled_caught
+
+
+async def drain_endless() -> None:
+    await tf.from_iterable([0]).pipe(tf.flat_map(itertools.count)).pipe(tf.drain())
+
+
+async def test_tap_looks_before_it_gives_and_fails_before_it_gives() -> None:
+    seen: list[int] = []
+
+    def look(n: int) -> None:
+        seen.append(n)
+        if n == 2:
+            raise Boom
+
+    with pytest.raises(Boom):
+        await tf.from_iterable(range(5)).pipe(tf.tap(look)).pipe(tf.collect())
+    assert seen == [0, 1, 2]
+
+
+async def test_a_batch_goes_when_its_first_item_has_waited_long_enough(autojump_clock: MockClock) -> None:
+    async def slowly(output: tf.SendChannel[int]) -> None:
+        for n, pause in enumerate([1, 2, 10, 1, 1, 1, 1]):
+            await trio.sleep(pause)
+            await output.send(n)
+
+    got = []
+    async with tf.Readable(slowly).pipe(tf.batch(3, within=5)).open() as receive:
+        async for items in receive:
+            got.append((items, trio.current_time()))
+
+    assert [items for items, _ in got] == [[0, 1], [2, 3, 4], [5, 6]]
+    assert [at for _, at in got] == pytest.approx([6, 15, 17])
+
+
+async def test_a_batch_never_sends_an_empty_list(autojump_clock: MockClock) -> None:
+    quiet = Source([], then=None)
+
+    with trio.move_on_after(100):
+        async with quiet.readable.pipe(tf.batch(2, within=1)).open() as receive:
+            pytest.fail(f"an empty source gave {await receive.receive()}")
+    assert await tf.from_iterable([]).pipe(tf.batch(2, within=1)).pipe(tf.collect()) == []
+
+
+async def test_a_batch_may_wait_for_ever_and_is_then_fused() -> None:
+    assert await tf.from_iterable(range(3)).pipe(tf.batch(2, within=math.inf)).pipe(tf.collect()) == [[0, 1], [2]]
+
+
+@pytest.mark.parametrize(
+    ("stage", "text"),
+    [
+        (tf.map(str.upper), "<Transform map(upper)>"),
+        (tf.take(3).pipe(tf.batch(2)), "<Transform take(3) | batch(2)>"),
+        (tf.batch(2, within=0.5), "<Transform batch(2, within=0.5)>"),
+        (tf.scan(add_later, 0), "<Transform scan(add_later, 0)>"),
+        (tf.drop(1), "<Transform drop(1)>"),
+    ],
+)
+def test_a_stage_shows_the_call_that_made_it(stage: object, text: str) -> None:
+    assert repr(stage) == text
