@@ -265,12 +265,71 @@ async def test_R15_a_reset_while_both_directions_are_at_work_is_one_failure() ->
         reset(server)
 
 
+async def test_R11_a_reset_is_one_failure_where_both_directions_are_stages_of_one_run() -> None:
+    async with accepting() as (port, listener), trio.open_nursery() as nursery:
+        broken = []
+
+        async def run(duplex: Duplex) -> None:
+            with pytest.raises(trio.BrokenResourceError) as caught:
+                await tf.pipeline(duplex, tf.map(lambda chunk: chunk * 100), duplex)
+            broken.append(caught.value)
+
+        for _ in range(10):
+            client = await trio.open_tcp_stream(HOST, port)
+            nursery.start_soon(run, tf.Duplex.from_stream(await listener.accept()))
+            with trio.move_on_after(5):
+                await client.send_all(bytes(100_000))
+            await wait_all_tasks_blocked()  # one waits to write, the other to read or for the one that writes
+            reset(client)
+
+    assert len(broken) == 10
+    assert all(len(failure.__notes__) == 1 for failure in broken)
+
+
+async def test_a_direction_that_runs_behind_a_failure_of_the_other_says_what_it_was() -> None:
+    async with accepting() as (port, listener):
+        duplex = tf.connect_tcp(HOST, port)
+        async with trio.open_nursery() as nursery:
+
+            async def read() -> None:
+                with pytest.raises(trio.BrokenResourceError, match="broken"):
+                    await duplex.readable.pipe(tf.join())
+
+            nursery.start_soon(read)
+            server = await listener.accept()
+            await wait_all_tasks_blocked()
+            reset(server)
+        with pytest.raises(trio.BrokenResourceError, match="was cut off by its other direction") as caught:
+            await tf.pipeline([b"x"], duplex.writable)
+
+    assert isinstance(caught.value.__cause__, trio.BrokenResourceError)
+
+
+async def test_R11_chunks_that_are_no_bytes_are_one_failure_of_the_writer() -> None:
+    async with accepting() as (port, listener), trio.open_nursery() as nursery:
+        duplex = tf.connect_tcp(HOST, port)
+
+        async def run() -> None:
+            with pytest.raises(TypeError, match="a byte stream carries bytes, not 'text'") as caught:
+                await duplex.pipe(tf.map(bytes.decode)).pipe(duplex.writable)  # type: ignore[arg-type]
+            assert caught.value.__notes__[0].endswith(".writable")
+
+        nursery.start_soon(run)
+        server = await listener.accept()
+        await server.send_all(b"text")
+        with pytest.raises(trio.BrokenResourceError):
+            await server.receive_some()
+        await server.aclose()
+
+
 async def test_R15_a_failure_of_one_direction_is_told_in_the_other_that_runs_apart() -> None:
     async with accepting() as (port, listener), trio.open_nursery() as nursery:
         duplex = tf.connect_tcp(HOST, port)
 
         async def read() -> None:
-            with pytest.raises(trio.BrokenResourceError, match=r"connect_tcp\(.*\) was cut off"):
+            with pytest.raises(
+                trio.BrokenResourceError, match=r"connect_tcp\(.*\) was cut off: its writer was cancelled"
+            ):
                 await duplex.readable.pipe(tf.join())
 
         nursery.start_soon(read)

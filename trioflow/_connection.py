@@ -58,7 +58,8 @@ class Connection:
         self._over: set[str] = set()
         self._written = False  # all of it, with its end
         self._closed = False
-        self._was_cut = False
+        self._settled = trio.Event()  # it has been cut off
+        self._failure: BaseException | None = None  # of the direction that failed first
         self._has_enough = False  # who read, and closed it for that
 
     async def read(self, output: SendChannel[bytes]) -> None:
@@ -150,14 +151,21 @@ class Connection:
                 self._begun.difference_update(directions)
                 raise
             self._over.update(directions)
-            had_enough = directions == (READ,) and (isinstance(exc, HangUp) or failure_in(exc) is None)
-            if self._has_enough and isinstance(exc, trio.ClosedResourceError):
-                return  # whoever reads wants no more, so that what is written has nowhere to go
+            if isinstance(exc, (trio.BrokenResourceError, trio.ClosedResourceError)) and not isinstance(exc, HangUp):
+                if self._has_enough:
+                    return  # whoever reads wants no more, so that what is written has nowhere to go
+                if self._failure is not None:
+                    # The other direction's: let it speak first, and raise the same object, which a run tells once.
+                    await self._settled.wait()
+                    raise self._failure  # noqa: B904 - it has a cause of its own
+            failure = None if isinstance(exc, HangUp) else failure_in(exc)
+            had_enough = directions == (READ,) and failure is None
             if self._lives_by_output or not had_enough or len(self._over) == 2:
                 self._has_enough = had_enough
-                await self._cut()
-            if self._was_cut and isinstance(exc, trio.ClosedResourceError):
-                raise self._broken() from None
+                try:
+                    await self._cut(failure)
+                finally:
+                    self._settled.set()
             raise
         self._over.update(directions)
         if len(self._over) == 2:
@@ -173,17 +181,15 @@ class Connection:
             return self._stream
         if self._stream is not None:
             await cut(self._stream, reset=False)  # it may have been closed while it was being opened
-        if self._was_cut:
-            raise self._broken()
+        if self._failure is not None:
+            raise trio.BrokenResourceError(f"{self._name()} was cut off by its other direction") from self._failure
         if self._has_enough:
             raise Enough(f"{self._name()} was ended: its reader had enough")
         raise trio.ClosedResourceError(f"{self._name()} is closed")
 
-    def _broken(self) -> trio.BrokenResourceError:
-        return trio.BrokenResourceError(f"{self._name()} was cut off: its other direction failed or was cancelled")
-
-    async def _cut(self) -> None:
-        self._was_cut = self._was_cut or not (self._closed or self._has_enough)
+    async def _cut(self, failure: BaseException | None) -> None:
+        if not (self._closed or self._has_enough):
+            self._failure = failure or trio.BrokenResourceError(f"{self._name()} was cut off: its writer was cancelled")
         self._closed = True
         if self._stream is not None:
             await cut(self._stream, reset=WRITE in self._begun and not self._written)
