@@ -88,6 +88,8 @@ def process(
 def _checked(argv: Sequence[Word]) -> list[Any]:
     if isinstance(argv, (str, bytes)):
         raise TypeError(f"process wants a list of words, not {argv!r}: ['sort', '-n'], or ['sh', '-c', {argv!r}]")
+    if not isinstance(argv, Sequence):
+        raise TypeError(f"process wants a list of words, not {argv!r}")
     words = list(argv)
     if not words:
         raise ValueError("process wants a program to run, not an empty list")
