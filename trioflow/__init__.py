@@ -4,6 +4,7 @@ from trioflow._channel import ReceiveChannel, SendChannel, open_channel
 from trioflow._decorators import readable, transform, writable
 from trioflow._pipeline import pipeline
 from trioflow._streams import Duplex, Readable, Transform, Writable
+from trioflow.compression import gunzip, gzip
 from trioflow.files import read_file, write_file
 from trioflow.items import batch, drop, filter, flat_map, map, scan, take, tap
 from trioflow.processes import process
@@ -11,6 +12,7 @@ from trioflow.sinks import collect, count, drain, first, for_each, join, reduce,
 from trioflow.sockets import connect_tcp, connect_unix, serve_tcp
 from trioflow.sources import from_iterable
 from trioflow.stdio import stdin, stdout
+from trioflow.text import decode, encode, lines, split
 
 __all__ = [
     "Duplex",
@@ -24,14 +26,19 @@ __all__ = [
     "connect_tcp",
     "connect_unix",
     "count",
+    "decode",
     "drain",
     "drop",
+    "encode",
     "filter",
     "first",
     "flat_map",
     "for_each",
     "from_iterable",
+    "gunzip",
+    "gzip",
     "join",
+    "lines",
     "map",
     "open_channel",
     "pipeline",
@@ -41,6 +48,7 @@ __all__ = [
     "reduce",
     "scan",
     "serve_tcp",
+    "split",
     "stdin",
     "stdout",
     "take",
