@@ -264,8 +264,9 @@ def test_data_have_the_size_asked_for_and_are_the_same_each_time(own_place: Path
         (own_place / "data" / make(3_000_017).name).unlink()
         make.cache_clear()
         assert make(3_000_017).read_bytes() == first
-    lines = first.splitlines(keepends=True)
-    assert first.endswith(b"\n")
+    log = _place.log_file(3_000_017).read_bytes()
+    lines = log.splitlines(keepends=True)
+    assert log.endswith(b"\n")
     assert 0.05 < sum(b" 500 " in line for line in lines) / len(lines) < 0.15
     assert _place.size_in(_place.gzip_file(3_000_017)) == 3_000_017
 
