@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from typing import NoReturn
 
@@ -65,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         else:
             handler, greeting = demo.handler(), "The trioflow demo is at"
     except OSError as exc:
-        return _failed(2, f"cannot serve {_shown(arguments.directory)}: {_reason(exc)}")
+        return _failed(2, f"cannot serve {_shown(str(exc.filename))}: {_reason(exc)}")
     try:
         return trio.run(_serve, handler, arguments.host, arguments.port, greeting)
     except KeyboardInterrupt:  # before the signals are watched
@@ -74,15 +75,24 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 async def _serve(handler: http.Handler, host: str, port: int, greeting: str) -> int:
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async with trio.open_nursery() as nursery:
-            try:
-                urls = await nursery.start(partial(http.serve, handler, host=host, port=port))
-            except OSError as exc:
-                return _failed(1, f"cannot listen on {_shown(host)}, port {port}: {_reason(exc)}")
-            print(greeting, " and ".join(urls), flush=True)
-            await anext(signals)
-            nursery.cancel_scope.cancel()
+        async with trio.open_nursery() as watching:
+            async with trio.open_nursery() as serving:
+                try:
+                    urls = await serving.start(partial(http.serve, handler, host=host, port=port))
+                except OSError as exc:
+                    return _failed(1, f"cannot listen on {_shown(host)}, port {port}: {_reason(exc)}")
+                print(greeting, " and ".join(urls), flush=True)
+                await anext(signals)
+                watching.start_soon(_end_at_next, signals)
+                serving.cancel_scope.cancel()
+            watching.cancel_scope.cancel()
     return 0
+
+
+async def _end_at_next(signals: AsyncIterator[int]) -> None:
+    await anext(signals)
+    # The server gives what it is sending a time of grace, which a cancellation does not shorten.
+    os._exit(0)
 
 
 def _failed(code: int, what: str) -> int:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import ast
 import functools
 import hashlib
-import itertools
 import json
 from collections.abc import AsyncIterable, AsyncIterator
 from pathlib import Path
@@ -48,8 +47,9 @@ async def piped(request: http.Request, response: http.Response) -> None:
 
 @tf.readable
 async def ticking(per_second: float) -> AsyncIterator[int]:
-    for number in itertools.count(1):
-        yield number
+    number = 0
+    while True:
+        yield (number := number + 1)
         await trio.sleep(1 / per_second)
 
 
@@ -112,7 +112,7 @@ def as_line(value: object) -> bytes:
 def number_in(request: http.Request, name: str, default: float) -> float:
     """Give a number from the query, between 1 and 1000."""
     try:
-        return min(max(float(parse_qs(request.query)[name][0]), 1.0), 1000.0)
+        return min(1000.0, max(1.0, float(parse_qs(request.query)[name][0])))
     except (KeyError, ValueError):
         return default
 

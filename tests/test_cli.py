@@ -1,0 +1,270 @@
+"""The command line as its users have it: processes, signals, what is printed."""
+
+from __future__ import annotations
+
+import os
+import re
+import runpy
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trio
+
+from tests.benchmarks import slow_readers
+from tests.http_client import Client, connected
+from trioflow import cli
+
+BIG = 1 << 26
+
+
+@asynccontextmanager
+async def started(*arguments: str) -> AsyncGenerator[tuple[trio.Process, str], None]:
+    """A command that serves, and the line it printed; it is stopped, if it has not ended by then."""
+    process = await trio.lowlevel.open_process(
+        [sys.executable, "-W", "error", "-m", "trioflow", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    try:
+        with trio.fail_after(20):
+            line = b""
+            while not line.endswith(b"\n"):
+                chunk = await process.stdout.receive_some()
+                assert chunk, await ended(process)
+                line += chunk
+        yield process, line.decode()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+        await process.stdout.aclose()
+        assert process.stderr is not None
+        await process.stderr.aclose()
+
+
+async def ended(process: trio.Process) -> tuple[int, str]:
+    """Wait for a command's end; give its exit code and what it complained about."""
+    assert process.stderr is not None
+    said = b""
+    with trio.fail_after(20):
+        async for chunk in process.stderr:
+            said += chunk
+        return await process.wait(), said.decode()
+
+
+def port_in(line: str) -> int:
+    found = re.search(r":(\d+)\n$", line)
+    assert found is not None, line
+    return int(found[1])
+
+
+def ran(*arguments: str | bytes) -> tuple[int, str, str]:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-m", "trioflow", *arguments], capture_output=True, timeout=20
+    )
+    return done.returncode, done.stdout.decode(), done.stderr.decode()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_serve_tells_where_once_it_answers_and_ends_cleanly_at_a_signal(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    (tmp_path / "a.txt").write_text("hello")
+    async with started("serve", str(tmp_path), "--port", "0") as (process, line):
+        assert re.fullmatch(rf"Serving {re.escape(str(tmp_path))} at http://127\.0\.0\.1:\d+\n", line)
+        async with connected(port_in(line)) as stream:
+            assert (await Client(stream).ask("GET", "/a.txt"))[2] == b"hello"
+
+            process.send_signal(number)  # a connection at rest is no reason to stay
+
+            assert await ended(process) == (0, "")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_a_signal_ends_serve_cleanly_in_the_middle_of_a_download(tmp_path: Path, number: signal.Signals) -> None:
+    (tmp_path / "big.bin").touch()
+    os.truncate(tmp_path / "big.bin", BIG)
+    async with started("serve", str(tmp_path), "--port", "0") as (process, line):
+        async with connected(port_in(line)) as stream:
+            await stream.send_all(b"GET /big.bin HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            got = len(await stream.receive_some())
+
+            process.send_signal(number)  # a download may still end well, within the time of grace
+            async for chunk in stream:
+                got += len(chunk)
+
+        assert got > BIG
+        assert await ended(process) == (0, "")
+
+
+async def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
+    (tmp_path / "big.bin").touch()
+    os.truncate(tmp_path / "big.bin", BIG)
+    async with started("serve", str(tmp_path), "--port", "0") as (process, line):
+        async with connected(port_in(line)) as stream:
+            await stream.send_all(b"GET /big.bin HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            await stream.receive_some()
+            process.send_signal(signal.SIGTERM)
+            with trio.fail_after(20):
+                while True:  # until the first is taken: it listens no more
+                    try:
+                        await (await trio.open_tcp_stream("127.0.0.1", port_in(line))).aclose()
+                    except OSError:
+                        break
+            process.send_signal(signal.SIGTERM)
+
+            with trio.fail_after(2):  # the time of grace is 5 seconds
+                code, said = await ended(process)
+
+        assert (code, said) == (0, "")
+
+
+async def test_slow_readers_cost_the_server_little_memory(tmp_path: Path) -> None:
+    (tmp_path / "large").touch()
+    os.truncate(tmp_path / "large", 1 << 31)
+
+    grown, least = await slow_readers.measure(str(tmp_path), clients=40, seconds=1, rate=1 << 20)
+
+    assert grown < 40 * slow_readers.LIMIT_EACH
+    assert least > 1 << 16
+
+
+async def test_the_demo_tells_where_it_is_and_ends_cleanly() -> None:
+    async with started("demo", "--host", "localhost", "--port", "0") as (process, line):
+        assert re.match(r"The trioflow demo is at http://(127\.0\.0\.1|\[::1\]):\d+", line)
+        process.send_signal(signal.SIGINT)
+
+        assert await ended(process) == (0, "")
+
+
+async def test_a_port_in_use_is_told_in_one_line(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        for command in (["serve", str(tmp_path)], ["demo"]):
+            code, out, said = await trio.to_thread.run_sync(ran, *command, "--port", str(port))
+
+            assert (code, out) == (1, "")
+            assert said == f"trioflow: cannot listen on 127.0.0.1, port {port}: address already in use\n"
+
+
+def test_a_host_that_is_none_is_told_in_one_line(tmp_path: Path) -> None:
+    code, out, said = ran("serve", str(tmp_path), "--port", "0", "--host", "203.0.113.1")
+
+    assert (code, out) == (1, "")
+    assert re.fullmatch(r"trioflow: cannot listen on 203\.0\.113\.1, port 0: [^\n]+\n", said)
+
+
+@pytest.mark.parametrize(("make", "reason"), [(None, "no such file or directory"), (Path.touch, "not a directory")])
+def test_what_is_no_directory_is_told_in_one_line(tmp_path: Path, make: object, reason: str) -> None:
+    path = tmp_path / "x"
+    if callable(make):
+        make(path)
+
+    assert ran("serve", str(path)) == (2, "", f"trioflow: cannot serve {path}: {reason}\n")
+
+
+def test_a_name_that_cannot_be_printed_is_told_all_the_same(tmp_path: Path) -> None:
+    code, out, said = ran("serve", os.fsencode(tmp_path) + b"/\xff\n\x1b[31m")
+
+    assert (code, out) == (2, "")
+    assert said == f"trioflow: cannot serve {tmp_path}/\\udcff\\n\\x1b[31m: no such file or directory\n"
+
+
+@pytest.mark.parametrize("port", ["x", "-1", "65536", "1e3", "", "٣", "9" * 5000])
+def test_a_wrong_port_is_told_in_one_line(port: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit:
+        cli.main(["serve", ".", f"--port={port}"])
+
+    out, said = capsys.readouterr()
+    assert exit.value.code == 2
+    assert out == ""
+    assert "a port is a number from 0 to 65535, not " in said
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [[], ["serve"], ["novelty"], ["demo", "extra"], ["serve", ".", "--novelty"]])
+def test_a_wrong_command_is_told_in_one_line(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit:
+        cli.main(arguments)
+
+    out, said = capsys.readouterr()
+    assert exit.value.code == 2
+    assert out == ""
+    assert said.startswith("trioflow")
+    assert "--help` tells more" in said
+    assert said.count("\n") == 1
+
+
+def test_help_and_version_are_told(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for arguments in (["--help"], ["serve", "--help"], ["demo", "--help"], ["--version"]):
+        with pytest.raises(SystemExit) as exit:
+            cli.main(arguments)
+        assert exit.value.code == 0
+    assert "the directory; names that begin with a dot are not served" in capsys.readouterr().out
+
+    def missing(name: str) -> str:
+        raise cli.importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(cli.importlib.metadata, "version", missing)
+    with pytest.raises(SystemExit):
+        cli.main(["--version"])
+    assert capsys.readouterr().out == "trioflow (not installed)\n"
+
+
+def test_an_interrupt_before_it_listens_ends_it_cleanly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*arguments: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli.trio, "run", interrupted)
+
+    assert cli.main(["serve", str(tmp_path)]) == 0
+
+
+def test_what_the_signals_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As above, in this process: here a debugger, and coverage, can look."""
+    exits: list[int] = []
+    ended = trio.Event()
+
+    def exit(code: int) -> None:
+        exits.append(code)
+        ended.set()
+
+    async def serve(
+        handler: object, *, host: str, port: int, task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        task_status.started([f"http://{host}:{port}", "http://[::1]:1"])
+        os.kill(os.getpid(), signal.SIGINT)
+        try:
+            await trio.sleep_forever()
+        finally:
+            with trio.CancelScope(shield=True):
+                os.kill(os.getpid(), signal.SIGTERM)
+                await ended.wait()
+
+    monkeypatch.setattr(cli.os, "_exit", exit)
+    monkeypatch.setattr(cli.http, "serve", serve)
+
+    assert cli.main(["serve", str(tmp_path), "--port", "7"]) == 0
+    assert capsys.readouterr().out == f"Serving {tmp_path} at http://127.0.0.1:7 and http://[::1]:1\n"
+    assert exits == [0]
+
+
+def test_what_cannot_be_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        assert cli.main(["demo", "--port", str(taken.getsockname()[1])]) == 1
+    assert cli.main(["serve", str(tmp_path / "missing")]) == 2
+    assert capsys.readouterr().err.count("\n") == 2
+
+    monkeypatch.setattr(sys, "argv", ["trioflow", "--version"])
+    with pytest.raises(SystemExit):
+        runpy.run_module("trioflow", run_name="__main__")
+    assert runpy.run_module("trioflow.__main__")["main"] is cli.main
