@@ -18,6 +18,7 @@ import pytest
 FLOORS: dict[str, float] = {
     "_errors": 1,
     "_checks": 1,
+    "_names": 1,
     "_pieces": 1,
     "_buffer": 1.5,
     "_channel": 2,

@@ -337,6 +337,35 @@ async def test_R16_closing_ends_a_process_that_waits_for_nothing(monkeypatch: py
             await duplex.aclose()
 
 
+async def test_R16_closing_a_process_wakes_who_writes_to_it_and_who_reads() -> None:
+    async with sh("exec sleep 1000", stderr=subprocess.PIPE).open() as stream, trio.open_nursery() as nursery:
+
+        async def write() -> None:
+            with pytest.raises(trio.ClosedResourceError):
+                await stream.send_all(bytes(10**6))
+
+        async def read() -> None:
+            with pytest.raises(trio.ClosedResourceError):
+                await stream.receive_some()
+
+        nursery.start_soon(write)
+        nursery.start_soon(read)
+        await wait_all_tasks_blocked()
+        await trio.aclose_forcefully(stream)
+
+
+async def test_writing_to_a_process_that_has_exited_says_that_it_reads_no_more() -> None:
+    async with sh("exec true").open() as stream:
+        assert await stream.receive_some() == b""
+        with pytest.raises(trio.BrokenResourceError, match="the process has exited"):
+            await stream.send_all(b"x")
+    async with sh("exec 0<&-; echo ready; exec sleep 1000").open() as stream:
+        assert await stream.receive_some() == b"ready\n"
+        with pytest.raises(trio.BrokenResourceError, match="the process reads no more"):
+            await stream.send_all(b"x")
+        await trio.aclose_forcefully(stream)
+
+
 async def test_R16_a_failure_beside_a_process_ends_it_at_once() -> None:
     @tf.readable
     async def failing() -> AsyncIterator[bytes]:

@@ -15,7 +15,7 @@ import pytest
 import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from trio.testing import MockClock, memory_stream_pair, wait_all_tasks_blocked
+from trio.testing import MockClock, memory_stream_one_way_pair, memory_stream_pair, wait_all_tasks_blocked
 
 import trioflow as tf
 
@@ -305,6 +305,55 @@ async def test_a_direction_that_runs_behind_a_failure_of_the_other_says_what_it_
     assert isinstance(caught.value.__cause__, trio.BrokenResourceError)
 
 
+async def test_R11_a_stream_that_breaks_in_both_directions_at_once_is_one_failure() -> None:
+    is_broken = trio.Event()
+
+    class Breaking(trio.abc.Stream):
+        async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+            await self.receive_some()
+
+        async def wait_send_all_might_not_block(self) -> None:
+            await trio.lowlevel.checkpoint()
+
+        async def receive_some(self, max_bytes: int | None = None) -> bytes:
+            await is_broken.wait()
+            raise trio.BrokenResourceError("the line was cut")
+
+        async def aclose(self) -> None:
+            await trio.lowlevel.checkpoint()
+
+    async def run() -> None:
+        with pytest.raises(trio.BrokenResourceError, match="the line was cut"):
+            await tf.pipeline([b"x"], tf.Duplex.from_stream(Breaking()), tf.drain())
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run)
+        await wait_all_tasks_blocked()
+        is_broken.set()
+
+
+async def test_R11_a_failure_of_both_directions_that_is_not_the_same_is_two() -> None:
+    near, far = memory_stream_pair()
+    far.send_stream.close()
+    gate = trio.Event()
+
+    async def fail(error: Exception) -> None:
+        await gate.wait()
+        raise error
+
+    near.send_stream.send_all_hook = partial(fail, ZeroDivisionError())
+    near.receive_stream.receive_some_hook = partial(fail, ValueError())
+
+    async def run() -> None:
+        with pytest.RaisesGroup(ZeroDivisionError, ValueError):
+            await tf.pipeline([b"x"], tf.Duplex.from_stream(near), tf.drain())
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run)
+        await wait_all_tasks_blocked()
+        gate.set()
+
+
 async def test_R11_chunks_that_are_no_bytes_are_one_failure_of_the_writer() -> None:
     async with accepting() as (port, listener), trio.open_nursery() as nursery:
         duplex = tf.connect_tcp(HOST, port)
@@ -533,6 +582,42 @@ async def test_R4_from_stream_runs_once_as_a_transform_and_leaves_one_direction_
     assert await tf.pipeline([b"there"], duplex, tf.join()) == b"back"
     with pytest.raises(trio.ClosedResourceError, match="can run once only"):
         await tf.pipeline([b"there"], duplex, tf.join())
+
+
+async def test_a_one_way_stream_is_closed_at_the_end_and_cut_off_by_a_failure() -> None:
+    send, receive = memory_stream_one_way_pair()
+    assert await tf.pipeline([b"a", memoryview(b"bc")], send) == 3
+    assert await tf.pipeline(receive, tf.join()) == b"abc"
+    for use in (partial(send.send_all, b"x"), receive.receive_some):
+        with pytest.raises(trio.ClosedResourceError):
+            await use()
+
+    send, receive = memory_stream_one_way_pair()
+    with pytest.raises(TypeError, match="a byte stream carries bytes, not 'text'"):
+        await tf.pipeline([b"x" * 65536, "text"], send)
+    with pytest.raises(trio.ClosedResourceError):
+        await send.send_all(b"x")
+
+    send, receive = memory_stream_one_way_pair()
+    await send.send_all(b"x")
+    with pytest.raises(ZeroDivisionError):
+        await tf.pipeline(receive, tf.for_each(lambda chunk: 1 // (len(chunk) - 1)))
+    with pytest.raises(trio.ClosedResourceError):
+        await receive.receive_some()
+
+
+async def test_a_two_way_stream_at_an_end_of_a_pipeline_is_ended_in_its_own_direction_only() -> None:
+    near, far = memory_stream_pair()
+    assert await tf.pipeline([b"there"], near) == 5
+    assert await read_all(far) == b"there"
+    await tf.pipeline([b"back"], far)
+    assert await tf.pipeline(near, tf.join()) == b"back"
+
+    near, far = memory_stream_pair()
+    await far.send_all(b"x")
+    with pytest.raises(ZeroDivisionError):
+        await tf.pipeline(near, tf.for_each(lambda chunk: 1 // (len(chunk) - 1)))
+    await near.send_all(b"still open")
 
 
 async def test_a_stream_without_half_close_is_written_without_an_end() -> None:

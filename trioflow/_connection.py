@@ -115,9 +115,11 @@ class Connection:
                     except BaseException as exc:  # noqa: BLE001 - raised again below, without the nursery's group
                         body = exc
                     nursery.cancel_scope.cancel()
-            finally:
-                if body is not None:
-                    raise body
+            except BaseException:
+                if body is None:
+                    raise
+            if body is not None:
+                raise body
 
     async def aclose(self) -> None:
         """Close both directions. Harmless when repeated."""

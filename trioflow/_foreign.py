@@ -214,18 +214,24 @@ def gathered(chunks: Iterable[Any]) -> Iterator[bytes]:
     small: list[Any] = []
     size = 0
     for chunk in chunks:
-        if isinstance(chunk, memoryview):
-            chunk = chunk.cast("B")
-        elif not isinstance(chunk, (bytes, bytearray)):
-            raise TypeError(f"a byte stream carries bytes, not {chunk!r}")
-        length = len(chunk)
+        piece = _in_bytes(chunk)
+        length = len(piece)
         if small and size + length > GATHER:
             yield b"".join(small)
             small, size = [], 0
         if length >= GATHER:
-            yield chunk
+            yield piece
         elif length:
-            small.append(chunk)
+            small.append(piece)
             size += length
     if small:
         yield small[0] if len(small) == 1 else b"".join(small)
+
+
+def _in_bytes(chunk: Any) -> Any:
+    """Give a chunk whose length is its size in bytes."""
+    if isinstance(chunk, memoryview):
+        return chunk.cast("B")
+    if isinstance(chunk, (bytes, bytearray)):
+        return chunk
+    raise TypeError(f"a byte stream carries bytes, not {chunk!r}")

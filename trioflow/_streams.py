@@ -6,7 +6,6 @@ Rule 2: arguments are checked here, when the value is made; what came is named i
 
 from __future__ import annotations
 
-import reprlib
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
 from types import CoroutineType, TracebackType
@@ -21,6 +20,9 @@ from trioflow._channel import ReceiveChannel, SendChannel
 from trioflow._connection import READ, WRITE, Connection, Direction
 from trioflow._engine import Stage
 from trioflow._foreign import cut, forward
+from trioflow._names import label as label
+from trioflow._names import name_of
+from trioflow._names import wanted as wanted
 
 T = TypeVar("T", covariant=True)
 In = TypeVar("In", contravariant=True)
@@ -30,43 +32,10 @@ R = TypeVar("R")
 Result = TypeVar("Result", covariant=True)
 
 
-class _Brief(reprlib.Repr):
-    def __init__(self) -> None:
-        super().__init__()
-        self.maxstring = self.maxother = 40
-
-    def repr_instance(self, x: Any, level: int) -> str:
-        return x.__name__ if callable(x) and hasattr(x, "__name__") else super().repr_instance(x, level)
-
-
-_brief = _Brief()
-
-
-def label(name: str, *args: object, **kwargs: object) -> Callable[[], str]:
-    """Make what names a stage in notes and reprs: the call as it was written, cut short, rendered when asked for."""
-
-    def render() -> str:
-        given = [_brief.repr(arg) for arg in args]
-        given += [f"{key}={_brief.repr(value)}" for key, value in kwargs.items()]
-        return f"{name}({', '.join(given)})"
-
-    return render
-
-
-def _name_of(function: object) -> str:
-    return getattr(function, "__name__", type(function).__name__)
-
-
-def wanted(what: str, given: object) -> TypeError:
-    """Make the error for a wrong stage: what was wanted and what came."""
-    came = f"the function {_name_of(given)}: call it" if callable(given) else f"{type(given).__name__} {given!r}"
-    return TypeError(f"{what}, not {came}")
-
-
 def _only_stage(run: Callable[..., Awaitable[Any]], kind: str) -> tuple[Stage, ...]:
     if not callable(run):
         raise TypeError(f"{kind} wants an async function over channels, not {run!r}")
-    return (Stage(label(_name_of(run)), function=run),)
+    return (Stage(label(name_of(run)), function=run),)
 
 
 class _Stream:
@@ -238,13 +207,17 @@ class Duplex(trio.abc.AsyncResource, Generic[Out, In]):
 
         For endpoints, not for users.
         """
+
+        async def exchange(source: ReceiveChannel[bytes], output: SendChannel[bytes]) -> None:
+            await fresh().exchange(source, output)
+
         self = Duplex[bytes, bytes](
             Readable[bytes].of(Stage(lambda: f"{name()}.readable", function=Direction(shared, READ))),
             Writable[bytes, int].of(Stage(lambda: f"{name()}.writable", function=Direction(shared, WRITE))),
         )
         self._label = name
         self._aclose = shared.aclose
-        self._exchange = lambda source, output: fresh().exchange(source, output)
+        self._exchange = exchange
         self._open = lambda: fresh().open()
         return self
 
@@ -301,15 +274,19 @@ class Duplex(trio.abc.AsyncResource, Generic[Out, In]):
 
     async def _exchange_apart(self, source: ReceiveChannel[In], output: SendChannel[Out]) -> None:
         """Run both directions side by side, each a run of its own."""
-        head = Stage(label("source"), function=lambda send: forward(source, send))
-        tail = Stage(label("output"), function=lambda receive: forward(receive, output))
+
+        async def take(send: SendChannel[In]) -> None:
+            await forward(source, send)
+
+        async def give(receive: ReceiveChannel[Out]) -> None:
+            await forward(receive, output)
 
         async def write() -> None:
-            await _engine.run((head, *self.writable._stages), DEFAULT_CAPACITY)
+            await Readable(take).pipe(self.writable)
             source.close()  # a writable that has enough ends what is upstream (R9)
 
         async def read() -> None:
-            await _engine.run((*self.readable._stages, tail), DEFAULT_CAPACITY)
+            await self.readable.pipe(Writable(give))
 
         await _engine.together(read, write)
 

@@ -1,0 +1,41 @@
+"""What stages are called: in notes, in reprs and in errors."""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Callable
+from typing import Any
+
+
+class _Brief(reprlib.Repr):
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxstring = self.maxother = 40
+
+    def repr_instance(self, x: Any, level: int) -> str:
+        return x.__name__ if callable(x) and hasattr(x, "__name__") else super().repr_instance(x, level)
+
+
+_brief = _Brief()
+
+
+def label(name: str, *args: object, **kwargs: object) -> Callable[[], str]:
+    """Make what names a stage in notes and reprs: the call as it was written, cut short, rendered when asked for."""
+
+    def render() -> str:
+        given = [_brief.repr(arg) for arg in args]
+        given += [f"{key}={_brief.repr(value)}" for key, value in kwargs.items()]
+        return f"{name}({', '.join(given)})"
+
+    return render
+
+
+def name_of(function: object) -> str:
+    """Give a function's name, or that of what stands in for one."""
+    return getattr(function, "__name__", type(function).__name__)
+
+
+def wanted(what: str, given: object) -> TypeError:
+    """Make the error for a wrong stage: what was wanted and what came."""
+    came = f"the function {name_of(given)}: call it" if callable(given) else f"{type(given).__name__} {given!r}"
+    return TypeError(f"{what}, not {came}")
