@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
 from typing import Any, Concatenate, ParamSpec, TypeVar, overload
 
 from trioflow._channel import ReceiveChannel, SendChannel
@@ -47,6 +47,10 @@ def readable(function: Callable[..., Any]) -> Callable[..., Readable[Any]]:
 
 @overload
 def transform(
+    function: Callable[Concatenate[AsyncIterable[T], P], AsyncIterator[U]],
+) -> Callable[P, Transform[T, U]]: ...
+@overload
+def transform(
     function: Callable[Concatenate[ReceiveChannel[T], P], AsyncIterator[U]],
 ) -> Callable[P, Transform[T, U]]: ...
 @overload
@@ -74,9 +78,11 @@ def transform(function: Callable[..., Any]) -> Callable[..., Transform[Any, Any]
     return _factory(function, 2, Transform[Any, Any].of, "transform")
 
 
-def writable(
-    function: Callable[Concatenate[ReceiveChannel[T], P], Awaitable[R]],
-) -> Callable[P, Writable[T, R]]:
+@overload
+def writable(function: Callable[Concatenate[AsyncIterable[T], P], Awaitable[R]]) -> Callable[P, Writable[T, R]]: ...
+@overload
+def writable(function: Callable[Concatenate[ReceiveChannel[T], P], Awaitable[R]]) -> Callable[P, Writable[T, R]]: ...
+def writable(function: Callable[..., Any]) -> Callable[..., Writable[Any, Any]]:
     """Make a factory of `Writable`s of an async function over items, which returns the result.
 
     Raises:
