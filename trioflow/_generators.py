@@ -28,16 +28,21 @@ _BYTES_TYPES: Final = (bytes, bytearray, memoryview)
 class _Ahead(ReceiveChannel[T]):
     """A stage's own reading end: it takes a batch at a time, and gives item by item."""
 
-    __slots__ = ("_items", "_taken")
+    __slots__ = ("_items", "_reader", "_taken")
 
     def __init__(self, source: ReceiveChannel[T]) -> None:
         super().__init__(source._buffer)
         source.close()
         self._taken: list[T] = []  # the next item last
         self._items: AsyncGenerator[T, None] = self._each()
+        self._reader: trio.lowlevel.Task | None = None
 
-    def __aiter__(self) -> AsyncGenerator[T, None]:  # type: ignore[override]  # a generator costs a third of __anext__
-        return self._items
+    def __aiter__(self) -> AsyncIterator[T]:  # type: ignore[override]
+        # A generator costs a third of __anext__, but serves one task at a time: others, as in a nursery, get ourselves.
+        task = trio.lowlevel.current_task()
+        if self._reader is None:
+            self._reader = task
+        return self._items if self._reader is task else self
 
     async def _each(self) -> AsyncGenerator[T, None]:
         buffer = self._buffer
@@ -61,7 +66,8 @@ class _Ahead(ReceiveChannel[T]):
             await trio.lowlevel.checkpoint_if_cancelled()
             self._check()
         else:
-            self._taken = (await super().receive_many())[::-1]
+            items = await super().receive_many()
+            self._taken[:0] = items[::-1]  # another task may have taken some meanwhile
         return self._taken.pop()
 
     async def receive_many(self, limit: int | None = None) -> list[T]:

@@ -1,0 +1,169 @@
+"""The ends where items arrive, each proved against the rules, and what is special to it."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+import trioflow as tf
+from tests.consumers import Boom, Source
+from trioflow.testing import check_writable
+
+
+async def add_later(total: int, n: int) -> int:
+    await trio.lowlevel.checkpoint()
+    return total + n
+
+
+async def nothing_later(n: int) -> None:
+    await trio.lowlevel.checkpoint()
+
+
+async def take_all(source: tf.ReceiveChannel[Any]) -> int:
+    return len([item async for item in source])
+
+
+NUMBERS = range(9)
+
+SINKS: list[tuple[str, Callable[[], tf.Writable[Any, Any]], Any, Any]] = [
+    ("collect", tf.collect, NUMBERS, [*NUMBERS]),
+    ("collect nothing", tf.collect, [], []),
+    ("join bytes", tf.join, [b"a", b"", b"bc"], b"abc"),
+    ("join bytearrays", tf.join, [bytearray(b"a"), memoryview(b"b")], b"ab"),
+    ("join str", tf.join, ["a", "bc"], "abc"),
+    ("join nothing", tf.join, [], b""),
+    ("join with", lambda: tf.join(", "), ["a", "b"], "a, b"),
+    ("join nothing with", lambda: tf.join(", "), [], ""),
+    ("join bytes with", lambda: tf.join(b"-"), [b"a", b"b"], b"a-b"),
+    ("for_each", lambda: tf.for_each(abs), NUMBERS, None),
+    ("for_each async", lambda: tf.for_each(nothing_later), NUMBERS, None),
+    ("reduce", lambda: tf.reduce(lambda total, n: total + n, 0), NUMBERS, 36),
+    ("reduce async", lambda: tf.reduce(add_later, 5), NUMBERS, 41),
+    ("reduce nothing", lambda: tf.reduce(add_later, 5), [], 5),
+    ("reduce nothing at once", lambda: tf.reduce(max, "initial"), [], "initial"),
+    ("first", tf.first, NUMBERS, 0),
+    ("first or default", lambda: tf.first(default="none"), [], "none"),
+    ("count", tf.count, NUMBERS, 9),
+    ("drain", tf.drain, NUMBERS, None),
+    ("to_channel", lambda: tf.to_channel(tf.open_channel[Any](100)[0]), [], 0),
+    ("behind transforms", lambda: tf.batch(2).pipe(tf.map(sum)).pipe(tf.collect()), NUMBERS, [1, 5, 9, 13, 8]),
+    ("one of your own", lambda: tf.Writable(take_all), NUMBERS, 9),
+]
+
+
+@pytest.mark.parametrize(("name", "make", "items", "expected"), SINKS, ids=[name for name, *_ in SINKS])
+async def test_a_sink_keeps_the_rules(
+    name: str, make: Callable[[], tf.Writable[Any, Any]], items: Any, expected: Any
+) -> None:
+    held = [tf.open_channel[Any](1)]  # the reader of a channel that is given away must live
+    if name == "to_channel":
+        held = [tf.open_channel[Any](100) for _ in range(200)]
+        ends = iter(held)
+        make = lambda: tf.to_channel(next(ends)[0])  # noqa: E731
+    await check_writable(make, items, expected)
+    assert held
+
+
+async def test_for_each_calls_in_order() -> None:
+    called: list[int] = []
+
+    async def call(n: int) -> None:
+        await trio.lowlevel.checkpoint()
+        called.append(n)
+
+    await tf.from_iterable(range(5)).pipe(tf.for_each(called.append))
+    await tf.from_iterable(range(5, 8)).pipe(tf.for_each(call))
+
+    assert called == list(range(8))
+
+
+@pytest.mark.parametrize(
+    ("sink", "name"),
+    [
+        (lambda: tf.for_each(lambda n: nothing_later(n)), "for_each"),
+        (lambda: tf.reduce(lambda total, n: add_later(total, n), 0), "reduce"),
+    ],
+)
+async def test_a_plain_function_that_returns_a_coroutine_is_told_to_give_the_coroutine_function(
+    sink: Callable[[], tf.Writable[Any, Any]], name: str
+) -> None:
+    message = f"{name} was given a plain function that returns a coroutine: give it the coroutine function"
+    with pytest.raises(TypeError, match=message):
+        await tf.from_iterable([1]).pipe(sink())
+
+
+async def test_a_stop_iteration_in_a_function_is_no_end() -> None:
+    def stop(*args: Any) -> Any:
+        raise StopIteration
+
+    for sink in (tf.for_each(stop), tf.reduce(stop, 0)):
+        with pytest.raises(RuntimeError, match="raised StopIteration"):
+            await tf.from_iterable([1]).pipe(sink)
+
+
+async def test_first_says_that_no_item_came() -> None:
+    with pytest.raises(LookupError, match=r"first\(\) wants an item, but none came") as caught:
+        await tf.from_iterable([]).pipe(tf.first())
+
+    assert caught.value.__notes__ == ["in stage 2 of 2: first()"]
+
+
+async def test_first_ends_a_source_that_sleeps() -> None:
+    source = Source([1], then=None)
+
+    assert await source.readable.pipe(tf.first()) == 1
+    assert source.ended == 1
+
+
+async def test_first_ends_an_endless_flat_map() -> None:
+    assert await tf.from_iterable([3]).pipe(tf.flat_map(itertools.count)).pipe(tf.first()) == 3
+
+
+async def test_join_wants_chunks_of_one_kind() -> None:
+    for chunks, sink in (([b"a", "b"], tf.join()), ([1], tf.join()), ([b"a"], tf.join(", "))):
+        with pytest.raises(TypeError) as caught:
+            await tf.from_iterable(chunks).pipe(sink)
+        assert ": join(" in caught.value.__notes__[0]
+
+
+async def test_to_channel_aborts_a_channel_of_ours_when_it_is_cut_short() -> None:
+    send, receive = tf.open_channel[int](1)
+
+    with trio.CancelScope() as scope:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(lambda: Source([1], then=None).readable.pipe(tf.to_channel(send)))
+            await wait_all_tasks_blocked()
+            scope.cancel()
+
+    with pytest.raises(trio.BrokenResourceError, match="the sender has failed"):
+        await receive.receive()
+
+
+async def test_to_channel_closes_another_kind_of_channel_however_it_ends() -> None:
+    send, receive = trio.open_memory_channel[int](10)
+
+    with pytest.raises(Boom):
+        await Source([1], then=Boom()).readable.pipe(tf.to_channel(send))
+
+    got = [item async for item in receive]
+    assert got in ([], [1])
+    with pytest.raises(trio.ClosedResourceError):
+        send.send_nowait(1)
+
+
+async def test_to_channel_waits_for_a_slow_reader() -> None:
+    send, receive = tf.open_channel[int](2)
+    source = Source(itertools.count())
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(lambda: tf.pipeline(source.readable, tf.to_channel(send), capacity=3))
+        await wait_all_tasks_blocked()
+
+        assert source.sent <= 3 + 3 + 2  # in the run's channel, in the batch at hand, and in the channel itself
+        assert await receive.receive() == 0
+        nursery.cancel_scope.cancel()
