@@ -129,7 +129,7 @@ class _Encode(Operator[Any, bytes]):
         _refuse_others("encode wants str", items, str)
         end = self._end
         if self._plain is not None:
-            # 0.1 µs an item, where an incremental encoder costs 0.4.
+            # 0.10 µs an item; through an incremental encoder it would be 0.16.
             encoding, errors = self._plain
             return [(item + end).encode(encoding, errors) for item in items]
         return [self._encode(item + end) for item in items]
@@ -188,8 +188,8 @@ class _Lines(Operator[Any, str]):
         return _cut(self._lines_of, "lines", "as the first was", items, self._kind)
 
     def _lines_of(self, portion: Any) -> list[str]:
-        # One decoding and one `split` for all lines of a portion, 0.07 µs a line of 97 bytes; 16 times as fast as
-        # looking for each line's end.
+        # One decoding and one `split` a portion: 0.07 µs a line of 97 bytes, as `for line in open(...)` takes; to
+        # decode each line by itself takes 0.09, to look for each line's end 0.25.
         return self._without_cr(portion if self._kind is str else self._decode(portion))
 
     def _without_cr(self, text: str) -> list[str]:
