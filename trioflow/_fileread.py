@@ -78,10 +78,8 @@ class FileRegion:
 def _has_true_size(fd: int, status: os.stat_result) -> bool:
     """Tell whether the file holds as many bytes as it says; those of /proc and /sys hold less or more."""
     size = status.st_size
-    if not stat.S_ISREG(status.st_mode):
-        return False
     if status.st_blocks:
-        return True
+        return stat.S_ISREG(status.st_mode)
     return not os.pread(fd, 1, size) and (not size or len(os.pread(fd, 1, size - 1)) == 1)
 
 

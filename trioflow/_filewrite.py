@@ -157,7 +157,7 @@ def _open_target(path: str, append: bool, atomic: bool) -> Target | None:  # noq
 
 def _open_beside(path: str, status: os.stat_result | None) -> Target:
     """Open a new file in the directory of what `path` names, with the mode it has, or gets from the umask."""
-    if status is not None and not os.access(path, os.W_OK):
+    if status is not None and not os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
     place = os.path.realpath(path)  # a link stays a link: what it points to is replaced
     if status is None and not os.path.basename(path):
