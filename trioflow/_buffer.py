@@ -13,7 +13,7 @@ import math
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, Generic, Literal, TypeVar
+from typing import Final, Generic, Literal, TypeVar, cast
 
 import trio
 from trio.lowlevel import Abort, checkpoint_if_cancelled, current_task, reschedule, wait_task_rescheduled
@@ -43,9 +43,16 @@ def weight_of(item: object) -> int:
     return (size_of(item) + PAGE - 1) // PAGE or 1
 
 
-def are_light(items: Sequence[object]) -> bool:
-    """Tell whether each of `items` surely weighs 1: 25 ns an item, against 90 for weighing each."""
-    return not any(issubclass(kind, (bytes, bytearray, memoryview)) for kind in set(map(type, items)))
+def light_size(items: Sequence[object]) -> int | None:
+    """Give how many bytes `items` have together if each surely weighs 1, else None: 30 ns an item, not 200 to weigh each."""
+    kinds = set(map(type, items))
+    bytes_like = [kind for kind in kinds if issubclass(kind, (bytes, bytearray, memoryview))]
+    if not bytes_like:
+        return 0
+    if len(bytes_like) < len(kinds) or memoryview in kinds:
+        return None
+    sizes = list(map(len, cast("Sequence[bytes]", items)))
+    return sum(sizes) if max(sizes) <= PAGE else None
 
 
 def check_capacity(capacity: float) -> float:
@@ -176,10 +183,11 @@ class Buffer(Generic[T]):
         self.bytes += size_of(item)
         self._gained(weight)
 
-    def put_light(self, items: Sequence[T]) -> None:
-        """Append `items`, which weigh 1 each; the caller has seen that they fit."""
+    def put_light(self, items: Sequence[T], size: int) -> None:
+        """Append `items` of `size` bytes together, which weigh 1 each; the caller has seen that they fit."""
         self._items.extend(items)
         self.count += len(items)
+        self.bytes += size
         self._gained(len(items))
 
     def _gained(self, weight: int) -> None:

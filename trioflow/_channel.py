@@ -24,8 +24,8 @@ from trioflow._buffer import (
     ChannelStatistics,
     Line,
     Overflow,
-    are_light,
     check_capacity,
+    light_size,
     weight_of,
 )
 from trioflow._errors import HangUp
@@ -117,12 +117,17 @@ class SendChannel(_End, trio.abc.SendChannel[SendT]):
         items = values if isinstance(values, list) else list(values)
         buffer = self._buffer
         start = 0
-        if are_light(items) and buffer.overflow == "wait":
+        size = light_size(items)
+        if size is not None and buffer.overflow == "wait":
             while True:
                 await self._checkpoint(0)
                 self._check()
                 count = int(min(buffer.room(), len(items) - start))
-                buffer.put_light(items[start : start + count] if count < len(items) else items)
+                if count == len(items):
+                    buffer.put_light(items, size)
+                else:
+                    part = items[start : start + count]
+                    buffer.put_light(part, (light_size(part) or 0) if size else 0)
                 self._moved += count
                 start += count
                 if start == len(items):
@@ -137,9 +142,13 @@ class SendChannel(_End, trio.abc.SendChannel[SendT]):
     def send_many_nowait(self, values: Iterable[SendT]) -> None:
         """Put all of `values` in if there is room for all now; raises as `send_nowait` does, and then has put none."""
         items = values if isinstance(values, list) else list(values)
-        weights = [weight_of(item) for item in items]
         self._check()
         buffer = self._buffer
+        size = light_size(items)
+        if size is not None and len(items) <= buffer.room():
+            buffer.put_light(items, size)
+            return
+        weights = [weight_of(item) for item in items]
         if sum(weights) > buffer.room() and not (len(items) == 1 and buffer.empty and not buffer.sending):
             raise trio.WouldBlock
         for item, weight in zip(items, weights, strict=True):

@@ -16,7 +16,7 @@ from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 import trio
 
-from trioflow._buffer import DEFAULT_CAPACITY, are_light, weight_of
+from trioflow._buffer import DEFAULT_CAPACITY, light_size, weight_of
 from trioflow._channel import ReceiveChannel, SendChannel
 
 T = TypeVar("T")
@@ -137,7 +137,7 @@ class Fused:
         room = self._most if output is None else max(1, int(min(output.room(), self._most)))
         if not self._heavy:
             items = list(islice(iterator, min(self._size, room)))
-            self._heavy = not are_light(items)
+            self._heavy = light_size(items) is None
             return items
         items, weight = [], 0
         for item in islice(iterator, self._size):
@@ -145,7 +145,7 @@ class Fused:
             weight += weight_of(item)
             if weight >= room:
                 break
-        self._heavy = not are_light(items)
+        self._heavy = light_size(items) is None
         return items
 
     async def _flush(self, output: SendChannel[Any] | None) -> None:
