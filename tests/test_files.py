@@ -247,18 +247,48 @@ async def test_a_file_system_that_cannot_answer_at_once_is_read_by_threads(conte
         path.unlink()
 
 
-async def test_what_the_page_cache_says_of_a_broken_disk_is_raised(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.skipif(not _fileread.NOWAIT, reason="the page cache cannot be asked")
+async def test_where_the_page_cache_denies_what_the_size_promises_a_thread_looks(
+    file: Path, content: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "preadv", lambda *_: 0)
+
+    assert await read(file) == content
+
+
+def break_disk(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Let a function of `os` fail as with a broken disk."""
+
     def broken(*_: object) -> int:
         raise OSError(errno.EIO, "the disk is broken")
 
-    monkeypatch.setattr(os, "preadv", broken)
-    if not _fileread.NOWAIT:
+    monkeypatch.setattr(os, name, broken)
+
+
+@pytest.mark.parametrize("asked", [True, False])
+async def test_a_broken_disk_is_a_failure_of_the_source(
+    asked: bool, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if asked and not _fileread.NOWAIT:
         pytest.skip("the page cache cannot be asked")
+    monkeypatch.setattr(_fileread, "NOWAIT", _fileread.NOWAIT if asked else 0)
+    break_disk(monkeypatch, "preadv" if asked else "pread")
 
     with pytest.raises(OSError, match="the disk is broken") as caught:
         await read(file)
 
     assert note_of(caught.value).startswith("in stage 1 of 2: read_file(")
+
+
+async def test_a_broken_disk_is_met_when_the_size_is_proved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "empty").touch()
+    break_disk(monkeypatch, "pread")
+
+    with pytest.raises(OSError, match="the disk is broken") as caught:
+        await tf.read_file(tmp_path / "empty").pipe(tf.write_file(tmp_path / "copy"))
+
+    assert note_of(caught.value).startswith("in stage 1 of 2: read_file(")
+    assert os.listdir(tmp_path) == ["empty"]
 
 
 class Held:
@@ -503,6 +533,16 @@ async def test_a_pipe_is_read_where_nothing_answers_at_once(
     async with trio.open_nursery() as nursery:
         nursery.start_soon(tf.from_iterable([content]).pipe, tf.write_file(pipe))
         assert await read(pipe) == content
+
+
+async def test_a_pipe_that_breaks_is_a_failure(pipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    break_disk(monkeypatch, "preadv")
+    break_disk(monkeypatch, "read")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(tf.from_iterable([b"a"]).pipe, tf.write_file(pipe))
+        with pytest.raises(OSError, match="the disk is broken"):
+            await read(pipe)
 
 
 async def test_R16_a_pipe_that_nobody_writes_can_be_left(pipe: Path) -> None:
@@ -839,6 +879,27 @@ async def test_an_existing_file_keeps_its_owner(tmp_path: Path) -> None:
     await tf.from_iterable([b"a"]).pipe(tf.write_file(path))
 
     assert (path.stat().st_uid, path.stat().st_gid) == (1234, 2345)
+
+
+async def test_a_mode_that_cannot_be_kept_leaves_nothing(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    break_disk(monkeypatch, "fchmod")
+
+    with pytest.raises(OSError, match="the disk is broken"):
+        await tf.from_iterable([b"a"]).pipe(tf.write_file(file))
+
+    assert os.listdir(file.parent) == ["file"]
+
+
+async def test_a_file_that_may_not_be_written_is_not_replaced_either(
+    file: Path, content: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda *_, **__: False)  # as it is for whoever is not root
+
+    with pytest.raises(PermissionError) as caught:
+        await tf.from_iterable([b"a"]).pipe(tf.write_file(file))
+
+    assert caught.value.filename == str(file)
+    assert bytes_in(file) == content
 
 
 async def test_a_file_of_another_group_is_written_by_who_may_not_give_it_away(

@@ -7,6 +7,7 @@ Rule 2: what must be waited for is waited for in the loop, then read or written 
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import stat
@@ -57,7 +58,14 @@ def stdin() -> Readable[bytes]:
     return Readable[bytes].of(Stage(label("stdin"), function=run))
 
 
+def _check_there(stream: object, name: str) -> None:
+    # Where a process starts without one, its number is free: the next file that is opened gets it.
+    if stream is None:
+        raise OSError(errno.EBADF, f"this process has no standard {name}")
+
+
 async def _read(output: SendChannel[bytes]) -> None:
+    _check_there(sys.__stdin__, "input")
     status = os.fstat(_INPUT)
     refuse_directory(status, "<stdin>")
     is_file = stat.S_ISREG(status.st_mode) or stat.S_ISBLK(status.st_mode)
@@ -86,7 +94,8 @@ def stdout() -> Writable[bytes | str, int]:
     """
 
     async def run(source: ReceiveChannel[bytes | str]) -> int:
-        if sys.stdout is not None:  # pyright: ignore[reportUnnecessaryComparison]  # it is, where there was none at the start
+        _check_there(sys.__stdout__, "output")
+        if sys.stdout is not None:  # somebody may have taken it away
             await trio.to_thread.run_sync(sys.stdout.flush)
         output = _Output()
         try:
