@@ -79,7 +79,8 @@ def gunzip(*, max_output: float = math.inf) -> Transform[bytes, bytes]:
     Waits when: its reader does, be it in the middle of a chunk.
     Ends when: the source ends.
     On cancel: what was not read is lost.
-    Holds: 64 KiB for zlib, one batch of chunks, and the pieces that go out together.
+    Holds: 64 KiB for zlib, one batch of chunks, and the pieces that go out together: 256 at most, fewer where a few
+        take milliseconds to make.
 
     Args:
         max_output: The most bytes to give in all; `math.inf` for no limit. For input from strangers set one: gzip
