@@ -328,7 +328,7 @@ def _same(rule: str, case: str, got: Any, want: Any) -> Any:
 
 def _opened(feed: Any, value: Any) -> AbstractAsyncContextManager[ReceiveChannel[Any]]:
     """Open `value` behind `feed`, unless that is None."""
-    readable = value if feed is None else as_readable(feed).pipe(value)
+    readable: Readable[Any] = value if feed is None else as_readable(feed).pipe(value)
     return readable.open(capacity=1)
 
 

@@ -37,7 +37,7 @@ class _Ahead(ReceiveChannel[T]):
         self._items: AsyncGenerator[T, None] = self._each()
         self._reader: trio.lowlevel.Task | None = None
 
-    def __aiter__(self) -> AsyncIterator[T]:  # type: ignore[override]
+    def __aiter__(self) -> AsyncIterator[T]:  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride]
         # A generator costs a third of __anext__, but serves one task at a time: others, as in a nursery, get ourselves.
         task = trio.lowlevel.current_task()
         if self._reader is None:

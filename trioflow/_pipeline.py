@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Coroutine, Iterable
-from typing import Any, TypeAlias, TypeVar, overload
+from collections.abc import AsyncIterable, Callable, Coroutine, Iterable
+from typing import Any, NoReturn, TypeAlias, TypeVar, overload
 
 import trio
 
@@ -24,6 +24,9 @@ R = TypeVar("R")
 Head: TypeAlias = "Readable[A] | Duplex[A, Any] | AsyncIterable[A] | Iterable[A]"
 Middle: TypeAlias = "Transform[A, B] | Duplex[B, A]"
 Run: TypeAlias = "Coroutine[Any, Any, R]"
+# A function cannot be a stage. But mypy looks at an argument last, when it knows what A is, where it might be one:
+# without that, `collect()` would give it a `list[Never]`.
+Later: TypeAlias = "Callable[[A], NoReturn]"
 Tail: TypeAlias = "trio.abc.SendChannel[A] | Duplex[Any, A]"
 
 
@@ -63,7 +66,7 @@ def as_writable(tail: object) -> Writable[Any, Any]:
 
 
 @overload
-def pipeline(a: Head[A], z: Writable[A, R], /, *, capacity: float = ...) -> Run[R]: ...
+def pipeline(a: Head[A], z: Writable[A, R] | Later[A], /, *, capacity: float = ...) -> Run[R]: ...
 @overload
 def pipeline(a: Head[A], b: Middle[A, B], z: Writable[B, R], /, *, capacity: float = ...) -> Run[R]: ...
 @overload

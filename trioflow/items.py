@@ -173,7 +173,7 @@ class _FlatMap(Operator[Any, Any]):
             yield from given
 
 
-def take(n: int) -> Transform[Any, Any]:
+def take(n: int) -> Transform[T, T]:
     """Give the first `n` items, then end.
 
     Emits when: an item comes.
@@ -205,7 +205,7 @@ class _Take(Operator[Any, Any]):
         return given
 
 
-def drop(n: int) -> Transform[Any, Any]:
+def drop(n: int) -> Transform[T, T]:
     """Give all but the first `n` items.
 
     Emits when: an item comes behind the first `n`.
