@@ -43,7 +43,8 @@ class Pieces(Generic[AnyStr]):
         if self._held:
             text = self._held + text
         may_be_too_long = self._length + len(text) > self._limit
-        pieces = text.split(self._delimiter)
+        split: Any = text.split  # type checkers tell its kinds apart no further
+        pieces: list[AnyStr] = split(self._delimiter)
         tail = pieces.pop()
         if pieces and self._length:
             self._parts.write(pieces[0])
