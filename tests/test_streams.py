@@ -429,3 +429,11 @@ async def test_a_duplex_shows_what_it_is() -> None:
     await apart.aclose()
     assert await apart.pipe(tf.join()) == b"x"
     assert await apart.pipe(tf.map(bytes.upper)).pipe(tf.join()) == b"X"
+
+
+def test_a_generator_where_a_channel_function_is_wanted_is_told_to_be_decorated() -> None:
+    async def ticks() -> AsyncIterator[int]:
+        yield 1
+
+    with pytest.raises(TypeError, match=r"Readable wants an async function over channels, but ticks yields"):
+        tf.Readable(ticks)  # type: ignore[arg-type]

@@ -6,6 +6,7 @@ Rule 2: arguments are checked here, when the value is made; what came is named i
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
 from types import CoroutineType, TracebackType
@@ -35,6 +36,8 @@ Result = TypeVar("Result", covariant=True)
 def _only_stage(run: Callable[..., Awaitable[Any]], kind: str) -> tuple[Stage, ...]:
     if not callable(run):
         raise TypeError(f"{kind} wants an async function over channels, not {run!r}")
+    if inspect.isasyncgenfunction(run):
+        raise TypeError(f"{kind} wants an async function over channels, but {name_of(run)} yields: decorate it")
     return (Stage(label(name_of(run)), function=run),)
 
 
