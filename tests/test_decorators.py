@@ -10,7 +10,7 @@ import pytest
 import trio
 
 import trioflow as tf
-from tests.consumers import Boom
+from tests.consumers import Boom, Source
 from trioflow.testing import check_readable, check_transform, check_writable
 
 
@@ -147,6 +147,16 @@ async def test_a_generator_may_use_all_of_a_channel() -> None:
     assert got[:2] == [0, [1, 2]]
     assert got[2:5] == [3, 4, 5]
     assert [item for items in got[6:] for item in items] == [6, 7]
+
+
+async def test_a_generator_is_told_that_it_would_have_to_wait() -> None:
+    @tf.transform
+    async def impatient(source: tf.ReceiveChannel[int]) -> AsyncIterator[str]:
+        with pytest.raises(trio.WouldBlock):
+            source.receive_nowait()
+        yield "nothing yet"
+
+    assert await Source([], then=None).readable.pipe(impatient()).pipe(tf.collect()) == ["nothing yet"]
 
 
 async def test_a_generator_that_closes_its_source_ends_it() -> None:

@@ -193,12 +193,12 @@ async def test_F11_lines_that_were_opened_long_before_they_are_read_are_all_ther
     path = tmp_path / "lines"
     path.write_bytes(b"line\n" * 10)
 
-    async with tf.read_file(path).pipe(tf.flat_map(bytes.splitlines)).open() as lines:
+    async with tf.read_file(path).pipe(tf.lines()).open() as lines:
         await trio.sleep(10)
-        assert [line async for line in lines] == [b"line"] * 10
+        assert [line async for line in lines] == ["line"] * 10
     with pytest.raises(FileNotFoundError) as caught:
-        async with tf.read_file(tmp_path / "none").open() as lines:
-            await lines.receive()
+        async with tf.read_file(tmp_path / "none").open() as chunks:
+            await chunks.receive()
     assert caught.value.__notes__[0].startswith("in stage 1 of 1: read_file(")
 
 
@@ -278,22 +278,26 @@ async def test_F15_after_a_failure_nothing_more_is_called(fails_after: int) -> N
 
 @pytest.mark.parametrize("fails", [False, True])
 async def test_F16_files_are_closed_when_a_run_has_returned_or_raised(tmp_path: Path, fails: bool) -> None:
-    (tmp_path / "in").write_bytes(b"content")
+    (tmp_path / "in").write_bytes(bytes(5000))
     before = open_descriptors()
 
+    open_at_first: list[int] = []
+
     def look(chunk: bytes) -> bytes:
-        assert len(open_descriptors()) > len(before)
-        if fails:
-            raise Boom
+        if not open_at_first:
+            open_at_first.append(len(open_descriptors() - before))
+            if fails:
+                raise Boom
         return chunk
 
-    run = tf.pipeline(tf.read_file(tmp_path / "in"), tf.map(look), tf.write_file(tmp_path / "out"))
+    run = tf.pipeline(tf.read_file(tmp_path / "in", chunk_size=1), tf.map(look), tf.write_file(tmp_path / "out"))
     if fails:
         with pytest.raises(Boom):
             await run
     else:
         await run
 
+    assert open_at_first[0] > 0
     assert open_descriptors() == before
     assert sorted(os.listdir(tmp_path)) == (["in"] if fails else ["in", "out"])
 

@@ -162,6 +162,18 @@ async def test_R11_a_stage_that_converts_a_failure_is_seen() -> None:
         await check_transform(lambda: tf.Transform(converting), [1], [1])
 
 
+async def test_R11_a_source_that_converts_its_cancellation_is_seen() -> None:
+    async def converting(output: Output) -> None:
+        try:
+            await output.send(1)
+            await output.send(2)
+        except trio.Cancelled:
+            raise ValueError("converted") from None
+
+    with pytest.raises(AssertionError, match=r"^R11: cancelled after 0 .*: the run has raised ValueError"):
+        await check_readable(lambda: tf.Readable(converting), expected=[1, 2])
+
+
 async def test_R11_a_stage_that_swallows_its_cancellation_is_seen() -> None:
     async def swallowing(source: Source, output: Output) -> None:
         try:
