@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import signal
 from collections.abc import AsyncIterable, AsyncIterator
 from typing import Any, NoReturn
 
@@ -411,3 +412,29 @@ async def test_R11_a_failure_keeps_what_it_was_raised_from_though_the_block_was_
             await trio.sleep_forever()
 
     assert isinstance(caught.value.__context__, ValueError)
+
+
+@pytest.mark.parametrize("shape", ["run", "opened", "written"])
+def test_R11_a_ctrl_c_is_raised_plain_and_closes_all(shape: str) -> None:
+    source, sink = Source([1], then=None), Sink()
+
+    async def interrupt() -> None:
+        await wait_all_tasks_blocked()
+        signal.raise_signal(signal.SIGINT)
+
+    async def main() -> None:
+        trio.lowlevel.spawn_system_task(interrupt)
+        if shape == "run":
+            await source.readable.pipe(passing()).pipe(sink.writable)
+        elif shape == "opened":
+            async with source.readable.pipe(passing()).open() as receive:
+                async for _ in receive:
+                    pass
+        else:
+            async with passing().pipe(sink.writable).open():
+                await trio.sleep_forever()
+
+    with pytest.raises(KeyboardInterrupt):
+        trio.run(main)
+    assert source.started == source.ended
+    assert sink.how in ("KeyboardInterrupt", "Cancelled", "not run")
