@@ -254,6 +254,12 @@ class ReceiveChannel(_End, trio.abc.ReceiveChannel[ReceiveT]):
         self._moved += len(items)
         return items
 
+    def receive_many_nowait(self) -> list[ReceiveT]:
+        """Take all that is there now; raises as `receive_many` does, and `trio.WouldBlock` where it would wait."""
+        if not self._ready():
+            raise trio.WouldBlock
+        return self._buffer.take_many(None)
+
     def batches(self) -> Batches[ReceiveT]:
         """Iterate over lists of all that is ready, as `receive_many` gives them."""
         return Batches(self)

@@ -19,10 +19,13 @@ from typing import Any, Final
 
 import trio
 
+from trioflow._buffer import size_of
+from trioflow._channel import ReceiveChannel
 from trioflow._foreign import gathered
 
 STEP: Final = 1 << 22  # bytes written by one trip to a thread, or copied between two looks for a cancellation
 _TRIP: Final = 1 << 26  # bytes copied by one trip to a thread: a trip costs 0.25 ms, 4 MiB cost 1
+_WORTH_A_TRIP: Final = 1 << 18  # bytes; up to here more are waited for, if they come at once
 _BOUNCE: Final = 1 << 18  # bytes copied at once where the kernel cannot do it alone
 _PATIENCE: Final = 0.05  # seconds between two looks whether a pipe has got a reader
 # What copy_file_range says where it cannot: other file systems, a pipe, a file opened to append, an old kernel.
@@ -186,6 +189,22 @@ def _keep_owner_and_mode(fd: int, status: os.stat_result) -> None:
         except PermissionError:  # only root gives files away
             pass
     os.fchmod(fd, stat.S_IMODE(status.st_mode))
+
+
+async def add_ready(source: ReceiveChannel[Any], chunks: list[Any]) -> None:
+    """Add to `chunks` what `source` has ready, for as long as more comes at once and it is not worth a trip yet.
+
+    Lines of a log, 256 a batch, are written three times as fast as with a trip to a thread for each batch.
+    """
+    size = sum(map(size_of, chunks))
+    while size < _WORTH_A_TRIP:
+        await trio.lowlevel.checkpoint()  # who was waiting for room makes more now
+        try:
+            more = source.receive_many_nowait()
+        except (trio.WouldBlock, trio.EndOfChannel):
+            return
+        size += sum(map(size_of, more))
+        chunks += more
 
 
 def write_fully(fd: int, pieces: Iterable[memoryview]) -> None:

@@ -12,6 +12,12 @@ class _Brief(reprlib.Repr):
         super().__init__()
         self.maxstring = self.maxother = 40
 
+    def repr_bytes(self, x: bytes, level: int) -> str:
+        shown = repr(bytes(x[: self.maxstring]))  # not all of it: a hundred megabytes take a second
+        return shown if len(x) <= self.maxstring else f"{shown}..."
+
+    repr_bytearray = repr_bytes
+
     def repr_instance(self, x: Any, level: int) -> str:
         return x.__name__ if callable(x) and hasattr(x, "__name__") else super().repr_instance(x, level)
 

@@ -139,12 +139,7 @@ class Fused:
             items = list(islice(iterator, min(self._size, room)))
             self._heavy = light_size(items) is None
             return items
-        items, weight = [], 0
-        for item in islice(iterator, self._size):
-            items.append(item)
-            weight += weight_of(item)
-            if weight >= room:
-                break
+        items = _weighed(iterator, self._size, room)
         self._heavy = light_size(items) is None
         return items
 
@@ -218,7 +213,11 @@ class Fused:
         piece: list[Any] = []
         if self._first <= i + 1:  # or else an operator behind this one has enough
             self.at = i + self._offset
-            piece = list(islice(iterator, self._size))
+            piece = list(islice(iterator, 1))
+            if piece and isinstance(piece[0], (bytes, bytearray, memoryview)):
+                piece += _weighed(iterator, self._size - 1, self._most - weight_of(piece[0]))
+            elif piece:
+                piece += islice(iterator, self._size - 1)
             if i >= 0:
                 self._note_done(i)
         if not piece:
@@ -228,3 +227,15 @@ class Fused:
     def _note_done(self, i: int) -> None:
         if self._operators[i].done:
             self._first = max(self._first, i + 1)
+
+
+def _weighed(iterator: Iterator[Any], most: int, room: float) -> list[Any]:
+    """Take `most` items, or fewer that weigh `room` together."""
+    items: list[Any] = []
+    if room > 0:
+        for item in islice(iterator, most):
+            items.append(item)
+            room -= weight_of(item)
+            if room <= 0:
+                break
+    return items
