@@ -47,8 +47,8 @@ class Check:
         self._has_returned = False  # since then a stage of the value has returned
 
     @asynccontextmanager
-    async def case(self, name: str) -> AsyncGenerator[Any, None]:
-        """Give a new value to a block; it must end in time, and leave nothing."""
+    async def case(self, name: str, unraised: str = "") -> AsyncGenerator[Any, None]:
+        """Give a new value to a block; it must end in time, leave nothing, and by the rule `unraised` not raise."""
         self._running = 0
         self._is_over = self._is_late = self._has_returned = False
         tasks = _tasks()
@@ -62,6 +62,7 @@ class Check:
                 *rest, last = value._stages
                 yield self._kind.of(*rest, self._watched(last))
         except Exception as exc:
+            _demand(not unraised or isinstance(exc, AssertionError), f"{unraised}: {name}: it has raised {exc!r}", exc)
             exc.add_note(f"in the case: {name}")
             raise
         _demand(not scope.cancelled_caught, f"R16: {name}: it has not ended within {self._limit:g} s")
@@ -186,13 +187,13 @@ class Check:
         def feed() -> Any:
             return None if items is None else self.source(items)
 
-        async with self.case("left before the first item") as value, _opened(feed(), value):
+        async with self.case("left before the first item", "R9") as value, _opened(feed(), value):
             pass
-        async with self.case("left in the middle") as value, _opened(feed(), value) as receive:
+        async with self.case("left in the middle", "R9") as value, _opened(feed(), value) as receive:
             await wait_all_tasks_blocked()
             with contextlib.suppress(trio.WouldBlock, trio.EndOfChannel):
                 receive.receive_nowait()
-        async with self.case("a reader that has enough") as value:
+        async with self.case("a reader that has enough", "R9") as value:
             await self.run(feed(), value, self.reader(enough))
         failure = _Failure("of the reader")
         async with self.case("a reader that fails") as value:
@@ -236,7 +237,7 @@ class Check:
     async def cancelled_in_send(self) -> None:
         case = "cancelled while it waits for a reader"
         waiting = 0
-        async with self.case(case) as value:
+        async with self.case(case, "R11") as value:
             with trio.CancelScope() as scope:
                 async with value.open(capacity=1) as receive:
                     await wait_all_tasks_blocked()
@@ -265,7 +266,7 @@ class Check:
             except Exception as exc:  # noqa: BLE001 - it is told below
                 wrong = exc
             nursery.cancel_scope.cancel()
-        _demand(wrong is None, f"R11: {case}: the run has raised {wrong!r}", wrong)
+        _demand(wrong is None, f"R11: {case}: it has raised {wrong!r}", wrong)
 
     async def run_again(self, items: Any, expected: Any, enough: float = math.inf) -> None:
         """Run one value twice, and twice side by side; one that runs once may refuse (R4)."""
