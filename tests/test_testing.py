@@ -162,19 +162,6 @@ async def test_R11_a_stage_that_converts_a_failure_is_seen() -> None:
         await check_transform(lambda: tf.Transform(converting), [1], [1])
 
 
-async def test_R9_a_stage_that_fails_when_its_reader_leaves_is_seen() -> None:
-    async def offended(source: Source, output: Output) -> None:
-        try:
-            async for item in source:
-                await output.send(item)
-        finally:
-            if not output.statistics().open_receive_channels:
-                raise ValueError("nobody reads me")
-
-    with pytest.raises(AssertionError, match=r"^R9: left before the first item: it has raised ValueError"):
-        await check_transform(lambda: tf.Transform(offended), [1, 2], [1, 2])
-
-
 async def test_R11_a_source_that_converts_its_cancellation_is_seen() -> None:
     async def converting(output: Output) -> None:
         try:
