@@ -437,3 +437,8 @@ def test_a_generator_where_a_channel_function_is_wanted_is_told_to_be_decorated(
 
     with pytest.raises(TypeError, match=r"Readable wants an async function over channels, but ticks yields"):
         tf.Readable(ticks)  # type: ignore[arg-type]
+
+
+def test_nothing_in_the_middle_of_a_pipeline_is_refused() -> None:
+    with pytest.raises(TypeError, match="wants a Transform or a Duplex, not NoneType None"):
+        tf.pipeline([1], None, tf.collect())  # type: ignore[arg-type]

@@ -38,13 +38,6 @@ def check_function(name: str, function: Any) -> Any:
     return function
 
 
-def check_plain_function(name: str, function: Any) -> Any:
-    """Give `function` back if it can be called and is not a coroutine function."""
-    if is_async(check_function(name, function)):
-        raise TypeError(f"{name} wants a plain function, not the coroutine function {function!r}")
-    return function
-
-
 def is_async(function: Any) -> bool:
     """Tell whether calling `function` gives a coroutine: also of partials, and of objects with an async `__call__`."""
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004

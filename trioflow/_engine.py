@@ -224,22 +224,14 @@ async def open_readable(stages: Sequence[Stage], capacity: float) -> AsyncGenera
     this = _Run(stages, check_capacity(capacity), tail=True)
     receive = this.receive
     assert receive is not None
-    body: BaseException | None = None
-    caught: BaseException | None = None
-    try:
-        async with trio.open_nursery() as nursery:
-            for task in this.tasks:
-                nursery.start_soon(this.play, task)
-            try:
-                yield receive
-            except BaseException as exc:  # noqa: BLE001 - nothing is swallowed: it is settled below
-                body = exc
-            if body is not None or not this.buffers[-1].ended:
-                this.cancel(this.tasks)
-            receive.close()
-    except BaseException as exc:  # noqa: BLE001 - nothing is swallowed: it is settled below
-        caught = exc
-    this.settle(body, caught)
+
+    def leave(body: BaseException | None) -> None:
+        if body is not None or not this.buffers[-1].ended:
+            this.cancel(this.tasks)
+        receive.close()
+
+    async with _beside(this, leave):
+        yield receive
 
 
 @asynccontextmanager
@@ -248,6 +240,19 @@ async def open_writable(stages: Sequence[Stage], capacity: float) -> AsyncGenera
     this = _Run(stages, check_capacity(capacity), head=True)
     send = this.send
     assert send is not None
+
+    def leave(body: BaseException | None) -> None:
+        if body is not None and (this.failure_in(body) is not None or cancelled_in(body) is not None):
+            this.stop()
+        send.close()
+
+    async with _beside(this, leave):
+        yield send
+
+
+@asynccontextmanager
+async def _beside(this: _Run, leave: Callable[[BaseException | None], None]) -> AsyncGenerator[None, None]:
+    """Run all tasks beside the block; `leave` is told what the block has raised, when it has ended."""
     body: BaseException | None = None
     caught: BaseException | None = None
     try:
@@ -255,12 +260,10 @@ async def open_writable(stages: Sequence[Stage], capacity: float) -> AsyncGenera
             for task in this.tasks:
                 nursery.start_soon(this.play, task)
             try:
-                yield send
+                yield
             except BaseException as exc:  # noqa: BLE001 - nothing is swallowed: it is settled below
                 body = exc
-                if this.failure_in(exc) is not None or cancelled_in(exc) is not None:
-                    this.stop()
-            send.close()
+            leave(body)
     except BaseException as exc:  # noqa: BLE001 - nothing is swallowed: it is settled below
         caught = exc
     this.settle(body, caught)

@@ -354,7 +354,7 @@ def _middle(stage: object, what: str) -> tuple[Stage, ...]:
 def join(head: Readable[Any], middle: tuple[object, ...], what: str) -> Readable[Any]:
     """Pipe `head` through each of `middle`, which must be transforms."""
     for stage in middle:
-        head = Readable[Any].of(*head._stages, *_middle(stage, what)) if stage is not None else head
+        head = Readable[Any].of(*head._stages, *_middle(stage, what))
     return head
 
 
