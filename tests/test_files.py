@@ -379,24 +379,6 @@ async def test_a_directory_is_no_file(direct: bool, tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
-@pytest.mark.skipif(ROOT, reason="root may read everything")
-async def test_a_forbidden_file_is_named(file: Path) -> None:
-    os.chmod(file, 0)
-
-    with pytest.raises(PermissionError, match="file"):
-        await read(file)
-
-
-@pytest.mark.skipif(ROOT, reason="root may write everything")
-async def test_a_forbidden_target_is_named_and_kept(file: Path, content: bytes) -> None:
-    os.chmod(file, 0o400)
-
-    with pytest.raises(PermissionError, match="file"):
-        await tf.from_iterable([b"new"]).pipe(tf.write_file(file))
-
-    assert bytes_in(file) == content
-
-
 @pytest.mark.parametrize("make", [tf.read_file, tf.write_file])
 @pytest.mark.parametrize(
     ("path", "error", "message"),
