@@ -60,6 +60,7 @@ FLOORS: dict[str, float] = {
     "http._strict": 6.1,
     "http._types": 6.1,
     "http._watch": 6.1,
+    "http._writer": 6.1,
     "http._target": 6.2,
     "http._transport": 6.2,
     "http._wire": 6.3,

@@ -11,20 +11,19 @@ from __future__ import annotations
 import re
 import time
 from email.utils import formatdate
-from http import HTTPStatus
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 import h11
 import trio
 
 from trioflow.http._limits import Limits, RequestError
 from trioflow.http._transport import SocketTransport
+from trioflow.http._writer import ResponseWriter, phrase_of
 
 Piece: TypeAlias = bytes | memoryview
 
 _HEAD_END: Final = re.compile(rb"\n\r?\n")
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
-_REASONS: Final = {status.value: status.phrase.encode("ascii") for status in HTTPStatus}
 _EVENTS: Final = 64  # of a body, parsed between two yields: tiny chunks cost 18 µs each
 
 
@@ -89,7 +88,7 @@ class Exchange:
     """One request and its response, on a parser of their own."""
 
     __slots__ = (
-        "_connection", "_continuing", "_over", "_received", "_wire",
+        "_connection", "_continuing", "_over", "_received", "_wire", "_writer",
         "failed", "headers", "is_head", "method", "target",
     )  # fmt: skip
 
@@ -108,10 +107,14 @@ class Exchange:
         self.target = event.target.decode("ascii")
         self.headers: list[tuple[bytes, bytes]] = list(event.headers)
         self.is_head = event.method == b"HEAD"
+        is_old = event.http_version < b"1.1"
+        self._writer = ResponseWriter(
+            is_head=self.is_head, is_old=is_old, keeps_alive=not (is_old or _says_close(self.headers))
+        )
         if len(self.headers) > wire.limits.head_count:
             raise RequestError(431, f"the request has more than {wire.limits.head_count} header fields")
         for name, value in self.headers:
-            if name == b"expect" and value.lower() != b"100-continue" and event.http_version == b"1.1":
+            if name == b"expect" and value.lower() != b"100-continue" and not is_old:
                 raise RequestError(417, f"the server cannot do what {value!r} expects")
 
     def _next_event(self) -> object:
@@ -162,7 +165,7 @@ class Exchange:
         transport = self._wire.transport
         data = transport.receive_nowait()
         if data is None:
-            if self._connection.they_are_waiting_for_100_continue and not self._connection.trailing_data[0]:
+            if self.wants_continue and not self._connection.trailing_data[0]:
                 await self._continue()
             with trio.move_on_after(self._wire.limits.body_stall):
                 data = await transport.receive()
@@ -183,7 +186,7 @@ class Exchange:
     @property
     def wants_continue(self) -> bool:
         """Whether the client still waits to be told to send its body."""
-        return self._connection.they_are_waiting_for_100_continue
+        return self._connection.they_are_waiting_for_100_continue and not self._writer.is_begun
 
     def is_read(self) -> bool:
         """Tell whether the request has been read to its end."""
@@ -196,7 +199,7 @@ class Exchange:
             left -= sum(map(len, self._parse()))
             if self.is_read():
                 return True
-            if self._connection.our_state is not h11.DONE:
+            if not (self._writer.is_ended and self._writer.keeps_alive):
                 return False  # the connection ends anyway
             with trio.move_on_after(self._wire.limits.linger):
                 while left >= 0:
@@ -213,32 +216,25 @@ class Exchange:
     @property
     def can_answer(self) -> bool:
         """Whether no head has been made yet."""
-        return self._connection.our_state in (h11.IDLE, h11.SEND_RESPONSE)
+        return not (self._writer.is_begun or self.failed)
 
     def head(self, status: int, headers: list[tuple[bytes, bytes]], *, last: bool = False) -> bytes:
         """Make the head of the response; with `last`, or where the server stops, the connection ends with it."""
-        if last or self._wire.stopping or self.wants_continue:
-            headers = [*headers, (b"Connection", b"close")]
-        response = h11.Response(status_code=status, headers=headers, reason=_REASONS.get(status, b""))
-        return self._connection.send(response)
+        return self._writer.head(status, headers, last=last or self._wire.stopping or self.wants_continue)
 
     def data(self, chunk: Piece) -> list[Piece]:
         """Frame a chunk of the body."""
-        return self._framed(chunk)
+        return self._writer.data(chunk)
 
     def around(self, size: int) -> tuple[list[Piece], list[Piece]]:
         """Frame `size` bytes that `write_file` will send: give what goes before and behind them."""
-        pieces = self._framed(_Span(size))
-        at = next(i for i, piece in enumerate(pieces) if isinstance(piece, _Span))
+        pieces = self._writer.data(range(size))  # which has a length, and no bytes
+        at = next(i for i, piece in enumerate(pieces) if isinstance(piece, range))
         return pieces[:at], pieces[at + 1 :]
-
-    def _framed(self, data: Any) -> list[Piece]:
-        pieces: Any = self._connection.send_with_data_passthrough(h11.Data(data=data))  # which asks for its len() only
-        return list(pieces)
 
     def end(self) -> bytes:
         """Make the end of the body."""
-        return self._connection.send(h11.EndOfMessage())
+        return self._writer.end()
 
     async def write(self, pieces: list[Piece], *, more: bool = False) -> None:
         """Send bytes of the response; one at a time, and behind a 100 that is still being sent."""
@@ -274,7 +270,6 @@ class Exchange:
 
     def _fail(self) -> None:
         self.failed = True
-        self._connection.send_failed()
 
     def _check(self) -> None:
         if self._over:
@@ -285,17 +280,15 @@ class Exchange:
         self._over = True
         data, _ = self._connection.trailing_data
         self._wire.put_back(data)
-        return not self.failed and self._connection.our_state is h11.DONE and self._connection.their_state is h11.DONE
+        return self.is_read() and not self.failed and self._writer.is_ended and self._writer.keeps_alive
 
 
-class _Span:
-    """Stands for bytes that are sent from elsewhere: h11 asks for their number only."""
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-
-    def __len__(self) -> int:
-        return self._size
+def _says_close(headers: list[tuple[bytes, bytes]]) -> bool:
+    """Tell whether the client says that this is its last request (RFC 9112 9.6)."""
+    return any(
+        name == b"connection" and b"close" in [token.strip().lower() for token in value.split(b",")]
+        for name, value in headers
+    )
 
 
 def _most_for_an_event(limits: Limits) -> int:
@@ -317,7 +310,7 @@ def date() -> bytes:
 
 def error_page(status: int) -> tuple[list[tuple[bytes, bytes]], bytes]:
     """Give the headers and the body of an answer that says no more than its status."""
-    body = b"%d %s\n" % (status, _REASONS.get(status, b""))
+    body = f"{status} {phrase_of(status)}\n".encode("ascii")
     headers = [
         (b"Date", date()),
         (b"Content-Type", b"text/plain; charset=utf-8"),
@@ -331,6 +324,4 @@ def error_page(status: int) -> tuple[list[tuple[bytes, bytes]], bytes]:
 def refusal(status: int) -> bytes:
     """Make a whole answer to a request that could not be read: the last one of its connection."""
     headers, body = error_page(status)
-    connection = h11.Connection(h11.SERVER)
-    head = connection.send(h11.Response(status_code=status, headers=headers, reason=_REASONS.get(status, b"")))
-    return head + body
+    return ResponseWriter(is_head=False, is_old=False, keeps_alive=False).head(status, headers, last=True) + body
