@@ -40,7 +40,7 @@ def is_cached(fd: int, start: int, stop: int) -> bool:
         raise
 
 
-def read_cached(fd: int, start: int, stop: int) -> bytes | None:
+def read_cached(fd: int, start: int, stop: int) -> bytes | memoryview | None:
     """Give this stretch if the page cache holds all of it; None where it does not, or nobody can tell."""
     if start == stop:
         return b""
@@ -51,7 +51,7 @@ def read_cached(fd: int, start: int, stop: int) -> bytes | None:
         count = os.preadv(fd, [content], start, _NOWAIT)
     except OSError:  # what is really wrong is met again where it is read in earnest
         return None
-    return bytes(content) if count == len(content) else None
+    return memoryview(content) if count == len(content) else None
 
 
 def _send_cold(out: int, fd: int, start: int, count: int) -> int:
