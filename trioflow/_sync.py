@@ -9,6 +9,7 @@ Rule 4: `at` always says which part is at work, so that a failure can name its s
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from time import perf_counter
@@ -26,32 +27,32 @@ R = TypeVar("R")
 SLOW: Final = 0.004  # seconds; ten milliseconds is what a heartbeat beside a busy run may notice
 
 
-class Operator(Generic[T, U]):
+class Operator(ABC, Generic[T, U]):
     """Items in, items out, without waiting. Subclasses override `feed` and, where something is held back, `flush`."""
 
     done = False  # set where it has enough: it is fed no more, and not flushed
 
+    @abstractmethod
     def feed(self, items: list[T]) -> Iterable[U]:
         """Give what `items` give: a list, or a lazy iterable where that may be much more than came in."""
-        raise NotImplementedError
 
     def flush(self) -> Iterable[U]:
         """Give what was held back, once, after the last item."""
         return ()
 
 
-class Fold(Generic[T, R]):
+class Fold(ABC, Generic[T, R]):
     """Items in, one result out, without waiting."""
 
     done = False  # set where it has enough
 
+    @abstractmethod
     def feed(self, items: list[T]) -> None:
         """Take `items` in."""
-        raise NotImplementedError
 
+    @abstractmethod
     def result(self) -> R:
         """Give the result, once, after the last item."""
-        raise NotImplementedError
 
 
 Start: TypeAlias = Callable[[], Iterator[Any]]
