@@ -12,8 +12,7 @@ from __future__ import annotations
 import math
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Final, Generic, Literal, TypeVar, cast
+from typing import Final, Generic, Literal, NamedTuple, TypeVar, cast
 
 import trio
 from trio.lowlevel import Abort, checkpoint_if_cancelled, current_task, reschedule, wait_task_rescheduled
@@ -64,8 +63,7 @@ def check_capacity(capacity: float) -> float:
     return capacity
 
 
-@dataclass(frozen=True, slots=True)
-class ChannelStatistics:
+class ChannelStatistics(NamedTuple):
     """What a channel holds and has seen, at one moment.
 
     `used`, `peak` and `capacity` are weights (R5); `items` and `bytes` count all that was ever sent;

@@ -7,7 +7,6 @@ Rule 2: a complaint begins with the number of the rule that is broken.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 import gc
 import itertools
@@ -82,7 +81,7 @@ class Check:
             self._has_returned = self._has_returned or self._is_over
             return result
 
-        return dataclasses.replace(stage, function=run)
+        return stage._replace(function=run)
 
     def source(
         self,

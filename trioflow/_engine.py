@@ -12,8 +12,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import trio
 
@@ -27,8 +26,7 @@ R = TypeVar("R")
 StageFunction = Callable[..., Awaitable[Any]]
 
 
-@dataclass(frozen=True, slots=True)
-class Stage:
+class Stage(NamedTuple):
     """One stage as a value: an async function over its channels, or a factory of a synchronous part."""
 
     label: Callable[[], str]

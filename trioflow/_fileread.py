@@ -15,8 +15,7 @@ import os
 import stat
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import trio
 
@@ -31,8 +30,7 @@ UNSUPPORTED: Final = frozenset((errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS, er
 NOWAIT: Final[int] = getattr(os, "RWF_NOWAIT", 0)
 
 
-@dataclass(frozen=True, slots=True)
-class OpenStretch:
+class OpenStretch(NamedTuple):
     """A stretch of an open file: what `FileRegion.open` gives."""
 
     fd: int
@@ -40,8 +38,7 @@ class OpenStretch:
     stop: int
 
 
-@dataclass(frozen=True, slots=True)
-class FileRegion:
+class FileRegion(NamedTuple):
     """A stretch of the file at `path`, from `start` to before `stop`, which a sink may take whole."""
 
     path: str
