@@ -55,7 +55,6 @@ class Fold(ABC, Generic[T, R]):
         """Give the result, once, after the last item."""
 
 
-Start: TypeAlias = Callable[[], Iterator[Any]]
 Part: TypeAlias = "Iterator[Any] | Operator[Any, Any] | Fold[Any, Any]"
 
 

@@ -1,4 +1,4 @@
-"""HTTP/1.1 on one connection: requests cut out of the bytes that come, responses made into bytes. The only user of h11.
+"""HTTP/1.1 on one connection: requests cut out of the bytes that come, responses written. The only user of h11.
 
 Rule 1: a head is gathered here, within its limits, before a parser sees it; each request has a parser of its own.
 Rule 2: nothing is read before somebody wants it, so that neither bodies nor pipelined requests pile up (R6).
@@ -18,7 +18,7 @@ import trio
 
 from trioflow.http._limits import Limits, RequestError
 from trioflow.http._transport import SocketTransport
-from trioflow.http._writer import ResponseWriter, phrase_of
+from trioflow.http._writer import ResponseWriter, phrase_of, says_close
 
 Piece: TypeAlias = bytes | memoryview
 
@@ -108,9 +108,8 @@ class Exchange:
         self.headers: list[tuple[bytes, bytes]] = list(event.headers)
         self.is_head = event.method == b"HEAD"
         is_old = event.http_version < b"1.1"
-        self._writer = ResponseWriter(
-            is_head=self.is_head, is_old=is_old, keeps_alive=not (is_old or _says_close(self.headers))
-        )
+        is_last = is_old or any(name == b"connection" and says_close(value) for name, value in self.headers)
+        self._writer = ResponseWriter(is_head=self.is_head, is_old=is_old, keeps_alive=not is_last)
         if len(self.headers) > wire.limits.head_count:
             raise RequestError(431, f"the request has more than {wire.limits.head_count} header fields")
         for name, value in self.headers:
@@ -281,14 +280,6 @@ class Exchange:
         data, _ = self._connection.trailing_data
         self._wire.put_back(data)
         return self.is_read() and not self.failed and self._writer.is_ended and self._writer.keeps_alive
-
-
-def _says_close(headers: list[tuple[bytes, bytes]]) -> bool:
-    """Tell whether the client says that this is its last request (RFC 9112 9.6)."""
-    return any(
-        name == b"connection" and b"close" in [token.strip().lower() for token in value.split(b",")]
-        for name, value in headers
-    )
 
 
 def _most_for_an_event(limits: Limits) -> int:

@@ -21,6 +21,11 @@ def phrase_of(status: int) -> str:
     return _PHRASES.get(status, "")
 
 
+def says_close(value: bytes) -> bool:
+    """Tell whether a `Connection` field ends the connection with this message (RFC 9112 9.6)."""
+    return b"close" in [token.strip().lower() for token in value.split(b",")]
+
+
 class ResponseWriter:
     """One response's bytes, in order.
 
@@ -52,7 +57,7 @@ class ResponseWriter:
             if lowered == b"content-length":
                 is_counted = True
             elif lowered == b"connection":
-                is_closing |= b"close" in [token.strip().lower() for token in value.split(b",")]
+                is_closing |= says_close(value)
             parts += (name, b": ", value, b"\r\n")
         is_chunked = not (is_counted or self._is_old)
         if is_closing or last or not (is_counted or is_chunked):  # without either, its end is the connection's
