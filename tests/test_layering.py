@@ -66,6 +66,8 @@ FLOORS: dict[str, float] = {
     "http._wire": 6.3,
     "http._messages": 6.4,
     "http._connection": 6.5,
+    "http._events": 6.5,
+    "http._forms": 6.5,
     "http._files": 6.6,
     "http._server": 6.6,
     "http": 6.7,
@@ -78,6 +80,7 @@ FLOORS: dict[str, float] = {
 EVERYWHERE = {"trio"}
 ONLY_IN: dict[str, set[str]] = {
     "h11": {"http._wire"},
+    "multipart": {"http._forms"},
     "redis": {"redis"},
     "zstandard": {"compression"},
     "brotli": {"compression"},

@@ -1,10 +1,23 @@
 """An HTTP/1.1 server whose requests are Readables and whose responses are Writables."""
 
 from trioflow.http._connection import Handler
+from trioflow.http._events import Event, events, last_event_id
 from trioflow.http._files import files
 from trioflow.http._headers import Headers
 from trioflow.http._limits import Limits, RequestError
 from trioflow.http._messages import Request, Response
 from trioflow.http._server import serve
 
-__all__ = ["Handler", "Headers", "Limits", "Request", "RequestError", "Response", "files", "serve"]
+__all__ = [
+    "Event",
+    "Handler",
+    "Headers",
+    "Limits",
+    "Request",
+    "RequestError",
+    "Response",
+    "events",
+    "files",
+    "last_event_id",
+    "serve",
+]

@@ -1,0 +1,144 @@
+"""Server-sent events: what a browser's EventSource reads, made of values.
+
+Rule 1: what would break out of its line is refused when the event is made; data may have any number of lines.
+Rule 2: a quiet stream says so, by comments: proxies close what is silent, and a client that has gone is found out.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Any, Final
+
+import trio
+
+from trioflow._channel import ReceiveChannel, SendChannel
+from trioflow._checks import check_positive
+from trioflow._engine import Stage
+from trioflow._streams import Transform, label
+from trioflow.http._messages import Request
+
+KEEP_ALIVE: Final = 15.0  # seconds: below every usual proxy's patience
+_COMMENT: Final = b":\n\n"
+_LINE_END: Final = re.compile("\r\n|\r|\n")  # `str.splitlines` knows more than an EventSource does
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    r"""One event.
+
+    Args:
+        data: What the client's handler is given. None sends no message, but `id` and `retry` count all the same.
+        event: The kind of event, which the client listens for by name; without it that is `"message"`.
+        id: What the client sends as `Last-Event-ID` when it connects anew; `""` makes it forget.
+        retry: How many seconds the client waits before it connects anew.
+
+    Raises:
+        TypeError: `data`, `event` or `id` is not a `str`, or `retry` not a number.
+        ValueError: `event` or `id` holds a line end, `id` a NUL, or `retry` is below 0 or infinite.
+
+    Example:
+        >>> Event("1 °C", event="weather", id="7").encode()
+        b'event: weather\nid: 7\ndata: 1 \xc2\xb0C\n\n'
+    """
+
+    data: str | None = None
+    event: str | None = None
+    id: str | None = None
+    retry: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("data", "event", "id"):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, str):
+                raise TypeError(f"an event's {name} is a str, not {value!r}")
+            if value and name != "data" and _LINE_END.search(value):
+                raise ValueError(f"an event's {name} cannot hold a line end: {value!r}")
+        if self.id and "\0" in self.id:
+            raise ValueError(f"an event's id cannot hold a NUL, clients ignore such a one: {self.id!r}")
+        if self.retry and check_positive("retry", self.retry) == math.inf:
+            raise ValueError("retry must be finite")
+
+    def encode(self) -> bytes:
+        """Give the event as it is sent."""
+        parts: list[str] = []
+        if self.event is not None:
+            parts.append(f"event: {self.event}\n")
+        if self.id is not None:
+            parts.append(f"id: {self.id}\n")
+        if self.retry is not None:
+            parts.append(f"retry: {round(self.retry * 1000)}\n")
+        if self.data is not None:
+            parts += (f"data: {line}\n" for line in _LINE_END.split(self.data))
+        parts.append("\n")
+        return "".join(parts).encode()
+
+
+def events(*, keep_alive: float = KEEP_ALIVE) -> Transform[Event | str, bytes]:
+    r"""Encode events for a browser's `EventSource`; a `str` is an event's data.
+
+    The handler says what it is, and reads with `last_event_id` from where the client wants to go on:
+
+        response.headers["content-type"] = "text/event-stream"
+        response.headers["cache-control"] = "no-store"
+        await news(since=http.last_event_id(request)).pipe(http.events()).pipe(response)
+
+    `await response.start()` before it lets the client know at once that it is connected, where the first event may be
+    long in coming.
+
+    Emits when: events have come: one chunk for all that came together; a comment, `:`, after `keep_alive` seconds
+        without one.
+    Waits when: its reader does; comments do not pile up meanwhile.
+    Ends when: the source ends; the client then connects anew, unless it is answered with 204.
+    On cancel: nothing of its own is lost.
+    Holds: one batch.
+
+    Args:
+        keep_alive: Seconds; `math.inf` for no comments.
+
+    Raises:
+        TypeError: `keep_alive` is not a number; an item is neither an `Event` nor a `str`.
+        ValueError: `keep_alive` is not above 0.
+
+    Example:
+        >>> feed = tf.from_iterable(["one", Event("two\nlines", id="2")])
+        >>> print(run(feed.pipe(events()).pipe(tf.join())).decode(), end="")
+        data: one
+        <BLANKLINE>
+        id: 2
+        data: two
+        data: lines
+        <BLANKLINE>
+    """
+    check_positive("keep_alive", keep_alive)
+
+    async def run(source: ReceiveChannel[Event | str], output: SendChannel[bytes]) -> None:
+        while True:
+            chunk = _COMMENT
+            with trio.move_on_after(keep_alive):
+                try:
+                    chunk = b"".join(map(_encoded, await source.receive_many()))
+                except trio.EndOfChannel:
+                    return
+            await output.send(chunk)
+
+    given = {} if keep_alive == KEEP_ALIVE else {"keep_alive": keep_alive}
+    return Transform[Event | str, bytes].of(Stage(label("events", **given), function=run))
+
+
+def _encoded(item: Any) -> bytes:
+    if isinstance(item, Event):
+        return item.encode()
+    if isinstance(item, str):
+        return Event(item).encode()
+    raise TypeError(f"events wants each item to be an Event or a str, not {type(item).__name__}")
+
+
+def last_event_id(request: Request) -> str | None:
+    """Give the id of the last event that this client has got; None where it has got none.
+
+    It is the client's word: what it names may never have been sent.
+    """
+    value = request.headers.get("last-event-id")
+    return None if not value else value.encode("latin-1").decode("utf-8", "replace")
