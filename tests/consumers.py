@@ -116,3 +116,20 @@ async def passes(count: int) -> None:
     """Let the scheduler pass `count` times."""
     for _ in range(count):
         await trio.lowlevel.checkpoint()
+
+
+async def serve(
+    readable: Callable[[tf.Readable[Any]], tf.Readable[Any]], items: Any, expected: Any, consume: Consumer
+) -> None:
+    """See that what is piped behind a source gives what is expected, and ends its source, whoever consumes it."""
+    source = Source(items)
+
+    got = await consume(readable(source.readable))
+
+    if isinstance(expected, (bytes, str)):
+        assert expected.startswith(expected[:0].join(got))
+        assert expected == expected[:0].join(got) or consume in CONSUMERS[2:]
+    else:
+        assert got == expected[: len(got)]
+        assert len(got) == len(expected) or consume in CONSUMERS[2:]
+    assert source.started == source.ended == 1

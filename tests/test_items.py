@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -73,20 +72,10 @@ OPERATORS: list[tuple[str, Callable[[], tf.Transform[Any, Any]], Any, list[Any]]
     ("flat_map async", lambda: tf.flat_map(split_later), TEXTS, ["a", "b", "c"]),
     ("flat_map generator", lambda: tf.flat_map(words_of), TEXTS, ["a", "b", "c"]),
     ("flat_map lazily", lambda: tf.flat_map(range), [0, 3, 1], [0, 1, 2, 0]),
-    ("take", lambda: tf.take(4), NUMBERS, [0, 1, 2, 3]),
-    ("take none", lambda: tf.take(0), NUMBERS, []),
-    ("take more", lambda: tf.take(100), NUMBERS, [*NUMBERS]),
-    ("drop", lambda: tf.drop(7), NUMBERS, [7, 8]),
-    ("drop none", lambda: tf.drop(0), NUMBERS, [*NUMBERS]),
-    ("drop more", lambda: tf.drop(100), NUMBERS, []),
     ("scan", lambda: tf.scan(lambda total, n: total + n, 0), NUMBERS, list(itertools.accumulate(NUMBERS))),
     ("scan async", lambda: tf.scan(add_later, 0), NUMBERS, list(itertools.accumulate(NUMBERS))),
     ("tap", lambda: tf.tap(id), NUMBERS, [*NUMBERS]),
     ("tap async", lambda: tf.tap(later), NUMBERS, [*NUMBERS]),
-    ("batch", lambda: tf.batch(4), NUMBERS, [[0, 1, 2, 3], [4, 5, 6, 7], [8]]),
-    ("batch even", lambda: tf.batch(3), NUMBERS, [[0, 1, 2], [3, 4, 5], [6, 7, 8]]),
-    ("batch of one", lambda: tf.batch(1), NUMBERS, [[n] for n in NUMBERS]),
-    ("batch within", lambda: tf.batch(4, within=60), NUMBERS, [[0, 1, 2, 3], [4, 5, 6, 7], [8]]),
     ("composed", lambda: tf.drop(1).pipe(tf.map(twice_later)).pipe(tf.take(2)), NUMBERS, [2, 4]),
     ("nothing in", lambda: tf.batch(2).pipe(tf.map(later)), [], []),
 ]
@@ -234,14 +223,6 @@ async def test_filter_takes_any_truth() -> None:
     assert await tf.pipeline([[], [0], None, "x", 0.0, 2], tf.filter(lambda item: item), tf.collect()) == [[0], "x", 2]
 
 
-@pytest.mark.parametrize("n", [0, 1, 300])
-async def test_take_ends_its_source_at_once(n: int) -> None:
-    source = Source(itertools.count(), then=None)
-
-    assert await source.readable.pipe(tf.take(n)).pipe(tf.map(abs)).pipe(tf.count()) == n
-    assert source.ended == 1
-
-
 async def test_take_closes_a_generator_behind_a_flat_map() -> None:
     closed = []
 
@@ -305,34 +286,6 @@ async def test_tap_looks_before_it_gives_and_fails_before_it_gives() -> None:
     with pytest.raises(Boom):
         await tf.from_iterable(range(5)).pipe(tf.tap(look)).pipe(tf.collect())
     assert seen == [0, 1, 2]
-
-
-async def test_a_batch_goes_when_its_first_item_has_waited_long_enough(autojump_clock: MockClock) -> None:
-    async def slowly(output: tf.SendChannel[int]) -> None:
-        for n, pause in enumerate([1, 2, 10, 1, 1, 1, 1]):
-            await trio.sleep(pause)
-            await output.send(n)
-
-    got = []
-    async with tf.Readable(slowly).pipe(tf.batch(3, within=5)).open() as receive:
-        async for items in receive:
-            got.append((items, trio.current_time()))
-
-    assert [items for items, _ in got] == [[0, 1], [2, 3, 4], [5, 6]]
-    assert [at for _, at in got] == pytest.approx([6, 15, 17])
-
-
-async def test_a_batch_never_sends_an_empty_list(autojump_clock: MockClock) -> None:
-    quiet = Source([], then=None)
-
-    with trio.move_on_after(100):
-        async with quiet.readable.pipe(tf.batch(2, within=1)).open() as receive:
-            pytest.fail(f"an empty source gave {await receive.receive()}")
-    assert await tf.from_iterable([]).pipe(tf.batch(2, within=1)).pipe(tf.collect()) == []
-
-
-async def test_a_batch_may_wait_for_ever_and_is_then_fused() -> None:
-    assert await tf.from_iterable(range(3)).pipe(tf.batch(2, within=math.inf)).pipe(tf.collect()) == [[0, 1], [2]]
 
 
 @pytest.mark.parametrize(

@@ -4,13 +4,17 @@ from trioflow._channel import ReceiveChannel, SendChannel, open_channel
 from trioflow._decorators import readable, transform, writable
 from trioflow._pipeline import pipeline
 from trioflow._streams import Duplex, Readable, Transform, Writable
+from trioflow.arranging import enumerate, flatten, intersperse, passthrough
 from trioflow.compression import gunzip, gzip
 from trioflow.files import read_file, write_file
-from trioflow.items import batch, drop, filter, flat_map, map, scan, take, tap
+from trioflow.grouping import batch, pairwise, window
+from trioflow.items import filter, flat_map, map, scan, tap
 from trioflow.processes import process
-from trioflow.sinks import collect, count, drain, first, for_each, join, reduce, to_channel, to_stream
+from trioflow.results import collect, count, first, join, last, reduce
+from trioflow.selecting import changes, distinct, drop, drop_while, take, take_while
+from trioflow.sinks import drain, for_each, to_channel, to_stream
 from trioflow.sockets import connect_tcp, connect_unix, serve_tcp
-from trioflow.sources import from_iterable
+from trioflow.sources import empty, failed, from_iterable, repeat, unfold
 from trioflow.stdio import stdin, stdout
 from trioflow.text import decode, encode, lines, split
 
@@ -22,40 +26,55 @@ __all__ = [
     "Transform",
     "Writable",
     "batch",
+    "changes",
     "collect",
     "connect_tcp",
     "connect_unix",
     "count",
     "decode",
+    "distinct",
     "drain",
     "drop",
+    "drop_while",
+    "empty",
     "encode",
+    "enumerate",
+    "failed",
     "filter",
     "first",
     "flat_map",
+    "flatten",
     "for_each",
     "from_iterable",
     "gunzip",
     "gzip",
+    "intersperse",
     "join",
+    "last",
     "lines",
     "map",
     "open_channel",
+    "pairwise",
+    "passthrough",
     "pipeline",
     "process",
     "read_file",
     "readable",
     "reduce",
+    "repeat",
     "scan",
     "serve_tcp",
     "split",
     "stdin",
     "stdout",
     "take",
+    "take_while",
     "tap",
     "to_channel",
     "to_stream",
     "transform",
+    "unfold",
+    "window",
     "writable",
     "write_file",
 ]

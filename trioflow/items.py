@@ -1,4 +1,4 @@
-"""Per-item operators.
+"""A function applied to each item.
 
 Rule 1: a plain function is applied batch by batch, in one task with its neighbours; a coroutine function sees one item
     at a time, and its stage is a task of its own.
@@ -9,28 +9,17 @@ from __future__ import annotations
 
 import builtins
 import inspect
-import math
 from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Iterator
 from typing import Any, TypeVar, overload
 
-import trio
-
 from trioflow._channel import ReceiveChannel, SendChannel
-from trioflow._checks import check_count, check_function, check_positive, is_async, refuse_coroutine
-from trioflow._engine import Stage, StageFunction
-from trioflow._streams import Transform, label
-from trioflow._sync import Operator, Part
+from trioflow._checks import check_function, is_async, refuse_coroutine
+from trioflow._operators import fused, task
+from trioflow._streams import Transform
+from trioflow._sync import Operator
 
 T = TypeVar("T")
 U = TypeVar("U")
-
-
-def _plain(factory: Callable[[], Part], name: str, *args: object) -> Transform[Any, Any]:
-    return Transform[Any, Any].of(Stage(label(name, *args), factory=factory))
-
-
-def _task(function: StageFunction, name: str, *args: object, **kwargs: object) -> Transform[Any, Any]:
-    return Transform[Any, Any].of(Stage(label(name, *args, **kwargs), function=function))
 
 
 @overload
@@ -54,13 +43,13 @@ def map(fn: Callable[[Any], Any]) -> Transform[Any, Any]:
         [1, 4]
     """
     if not is_async(check_function("map", fn)):
-        return _plain(lambda: _Map(fn), "map", fn)
+        return fused(lambda: _Map(fn), "map", fn)
 
     async def run(source: ReceiveChannel[Any], output: SendChannel[Any]) -> None:
         async for item in source:
             await output.send(await fn(item))
 
-    return _task(run, "map", fn)
+    return task(run, "map", fn)
 
 
 class _Map(Operator[Any, Any]):
@@ -94,14 +83,14 @@ def filter(fn: Callable[[T], object]) -> Transform[T, T]:
     """
     ask: Callable[[T], Any] = fn
     if not is_async(check_function("filter", fn)):
-        return _plain(lambda: _Filter(ask), "filter", fn)
+        return fused(lambda: _Filter(ask), "filter", fn)
 
     async def run(source: ReceiveChannel[Any], output: SendChannel[Any]) -> None:
         async for item in source:
             if await ask(item):
                 await output.send(item)
 
-    return _task(run, "filter", fn)
+    return task(run, "filter", fn)
 
 
 class _Filter(Operator[Any, Any]):
@@ -150,16 +139,16 @@ def flat_map(
                 finally:
                     await items.aclose()
 
-        return _task(run_generators, "flat_map", fn)
+        return task(run_generators, "flat_map", fn)
     if not is_async(fn):
-        return _plain(lambda: _FlatMap(give), "flat_map", fn)
+        return fused(lambda: _FlatMap(give), "flat_map", fn)
 
     async def run(source: ReceiveChannel[Any], output: SendChannel[Any]) -> None:
         async for item in source:
             for one in await give(item):
                 await output.send(one)
 
-    return _task(run, "flat_map", fn)
+    return task(run, "flat_map", fn)
 
 
 class _FlatMap(Operator[Any, Any]):
@@ -171,70 +160,6 @@ class _FlatMap(Operator[Any, Any]):
             given = self._fn(item)
             refuse_coroutine("flat_map", given)
             yield from given
-
-
-def take(n: int) -> Transform[T, T]:
-    """Give the first `n` items, then end.
-
-    Emits when: an item comes.
-    Waits when: its reader does.
-    Ends when: `n` items have come: everything upstream is cancelled at once (R9); or the source ends.
-    On cancel: nothing of its own is lost.
-    Holds: one batch.
-
-    Raises:
-        TypeError, ValueError: `n` is not an int of 0 or more.
-
-    Example:
-        >>> run(from_iterable(range(10**9)).pipe(take(3)).pipe(collect()))
-        [0, 1, 2]
-    """
-    check_count("n", n, 0)
-    return _plain(lambda: _Take(n), "take", n)
-
-
-class _Take(Operator[Any, Any]):
-    def __init__(self, n: int) -> None:
-        self._left = n
-        self.done = n == 0
-
-    def feed(self, items: list[Any]) -> list[Any]:
-        given = items[: self._left] if self._left < len(items) else items
-        self._left -= len(given)
-        self.done = self._left == 0
-        return given
-
-
-def drop(n: int) -> Transform[T, T]:
-    """Give all but the first `n` items.
-
-    Emits when: an item comes behind the first `n`.
-    Waits when: its reader does.
-    Ends when: the source ends.
-    On cancel: nothing of its own is lost.
-    Holds: one batch.
-
-    Raises:
-        TypeError, ValueError: `n` is not an int of 0 or more.
-
-    Example:
-        >>> run(from_iterable(range(5)).pipe(drop(3)).pipe(collect()))
-        [3, 4]
-    """
-    check_count("n", n, 0)
-    return _plain(lambda: _Drop(n), "drop", n)
-
-
-class _Drop(Operator[Any, Any]):
-    def __init__(self, n: int) -> None:
-        self._left = n
-
-    def feed(self, items: list[Any]) -> list[Any]:
-        if not self._left:
-            return items
-        given = items[self._left :]
-        self._left -= min(self._left, len(items))
-        return given
 
 
 @overload
@@ -258,7 +183,7 @@ def scan(fn: Callable[[Any, Any], Any], initial: Any) -> Transform[Any, Any]:
         [1, 3, 6]
     """
     if not is_async(check_function("scan", fn)):
-        return _plain(lambda: _Scan(fn, initial), "scan", fn, initial)
+        return fused(lambda: _Scan(fn, initial), "scan", fn, initial)
 
     async def run(source: ReceiveChannel[Any], output: SendChannel[Any]) -> None:
         state = initial
@@ -266,7 +191,7 @@ def scan(fn: Callable[[Any, Any], Any], initial: Any) -> Transform[Any, Any]:
             state = await fn(state, item)
             await output.send(state)
 
-    return _task(run, "scan", fn, initial)
+    return task(run, "scan", fn, initial)
 
 
 class _Scan(Operator[Any, Any]):
@@ -305,14 +230,14 @@ def tap(fn: Callable[[T], object]) -> Transform[T, T]:
     """
     look: Callable[[T], Any] = fn
     if not is_async(check_function("tap", fn)):
-        return _plain(lambda: _Tap(look), "tap", fn)
+        return fused(lambda: _Tap(look), "tap", fn)
 
     async def run(source: ReceiveChannel[Any], output: SendChannel[Any]) -> None:
         async for item in source:
             await look(item)
             await output.send(item)
 
-    return _task(run, "tap", fn)
+    return task(run, "tap", fn)
 
 
 class _Tap(Operator[Any, Any]):
@@ -324,58 +249,3 @@ class _Tap(Operator[Any, Any]):
         for item in items:
             refuse_coroutine("tap", fn(item))
         return items
-
-
-def batch(size: int, *, within: float = math.inf) -> Transform[T, list[T]]:
-    """Gather items into lists of at most `size`.
-
-    Emits when: a list is full, its first item has waited `within` seconds, or the source has ended.
-    Waits when: the reader has not taken the last list.
-    Ends when: the source ends, after the unfinished list; an empty list is never sent.
-    On cancel: the unfinished list is lost.
-    Holds: up to `size` items, beside what the channels around it hold.
-
-    Args:
-        size: The longest list to send; 1 or more.
-        within: The longest time an item may wait for company, in seconds.
-
-    Raises:
-        TypeError: `size` is not an int, or `within` not a number.
-        ValueError: `size` is below 1, or `within` is not above 0.
-
-    Example:
-        >>> run(from_iterable(range(5)).pipe(batch(2)).pipe(collect()))
-        [[0, 1], [2, 3], [4]]
-    """
-    check_count("size", size, 1)
-    if check_positive("within", within) == math.inf:
-        return _plain(lambda: _Batch(size), "batch", size)
-
-    async def run(source: ReceiveChannel[Any], output: SendChannel[Any]) -> None:
-        async for item in source:
-            items = [item]
-            with trio.move_on_after(within):
-                while len(items) < size:
-                    try:
-                        items.append(await source.receive())
-                    except trio.EndOfChannel:
-                        break
-            await output.send(items)
-
-    return _task(run, "batch", size, within=within)
-
-
-class _Batch(Operator[Any, list[Any]]):
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._items: list[Any] = []
-
-    def feed(self, items: list[Any]) -> list[list[Any]]:
-        size = self._size
-        items = self._items + items
-        whole = len(items) - len(items) % size
-        self._items = items[whole:]
-        return [items[i : i + size] for i in range(0, whole, size)]
-
-    def flush(self) -> list[list[Any]]:
-        return [self._items] if self._items else []

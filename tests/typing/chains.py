@@ -1,6 +1,6 @@
 """Chains keep the items' types from end to end, through lambdas too; a wrong pipe is refused."""
 
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Iterable
 from typing import Any, assert_type
 
 import trio.testing
@@ -32,6 +32,10 @@ async def add(total: float, n: int) -> float:
     return total + n
 
 
+async def next_page(n: int) -> tuple[str, int] | None:
+    return (str(n), n + 1) if n else None
+
+
 async def show(n: int) -> None:
     print(n)
 
@@ -42,6 +46,12 @@ assert_type(words, tf.Readable[str])
 assert_type(tf.from_iterable(b"bytes"), tf.Readable[bytes])
 assert_type(tf.from_iterable("text"), tf.Readable[str])
 assert_type(tf.from_iterable({1: "a"}), tf.Readable[int])
+assert_type(tf.repeat("x"), tf.Readable[str])
+assert_type(tf.repeat(1, 3), tf.Readable[int])
+assert_type(tf.unfold(lambda n: (str(n), n + 1) if n < 9 else None, 0), tf.Readable[str])
+assert_type(tf.unfold(next_page, 0), tf.Readable[str])
+assert_type(tf.empty(), tf.Readable[Any])
+assert_type(tf.failed(ValueError("no")), tf.Readable[Any])
 
 # Transforms
 assert_type(numbers.pipe(tf.map(lambda n: n + 0.5)), tf.Readable[float])
@@ -65,6 +75,25 @@ assert_type(numbers.pipe(tf.tap(lambda n: print(n + 1))), tf.Readable[int])
 assert_type(numbers.pipe(tf.tap(show)), tf.Readable[int])
 assert_type(numbers.pipe(tf.batch(2)), tf.Readable[list[int]])
 assert_type(numbers.pipe(tf.batch(2)).pipe(tf.map(lambda items: sum(items))), tf.Readable[int])
+assert_type(numbers.pipe(tf.window(2)), tf.Readable[tuple[int, ...]])
+assert_type(numbers.pipe(tf.pairwise()), tf.Readable[tuple[int, int]])
+assert_type(numbers.pipe(tf.pairwise()).pipe(tf.map(lambda pair: pair[1] - pair[0])), tf.Readable[int])
+assert_type(numbers.pipe(tf.take_while(lambda n: n < 2)), tf.Readable[int])
+assert_type(numbers.pipe(tf.take_while(is_small)), tf.Readable[int])
+assert_type(numbers.pipe(tf.drop_while(lambda n: n < 2)), tf.Readable[int])
+assert_type(numbers.pipe(tf.distinct()), tf.Readable[int])
+assert_type(words.pipe(tf.distinct(lambda word: word.lower())), tf.Readable[str])
+assert_type(numbers.pipe(tf.distinct(to_text)), tf.Readable[int])
+assert_type(words.pipe(tf.changes(lambda word: word.lower())), tf.Readable[str])
+assert_type(numbers.pipe(tf.changes()), tf.Readable[int])
+assert_type(numbers.pipe(tf.enumerate()), tf.Readable[tuple[int, int]])
+assert_type(words.pipe(tf.enumerate(1)), tf.Readable[tuple[int, str]])
+# Pyright does not find a list's item type through an Iterable's, as mypy does: there it is named, or given a function.
+flat: tf.Transform[Iterable[int], int] = tf.flatten()
+assert_type(numbers.pipe(tf.batch(2)).pipe(flat), tf.Readable[int])
+assert_type(numbers.pipe(tf.batch(2)).pipe(tf.flat_map(lambda items: items)), tf.Readable[int])
+assert_type(words.pipe(tf.intersperse(", ")), tf.Readable[str])
+assert_type(numbers.pipe(tf.passthrough()), tf.Readable[int])
 assert_type(tf.map(to_text), tf.Transform[int, str])
 assert_type(tf.map(to_text).pipe(tf.map(len)), tf.Transform[int, int])
 assert_type(tf.map(to_text).pipe(tf.batch(2)), tf.Transform[int, list[str]])
@@ -85,6 +114,8 @@ async def runs() -> None:
     assert_type(await numbers.pipe(tf.first(default="none")), int | str)
     assert_type(await numbers.pipe(tf.first(default=0)), int)
     assert_type(await numbers.pipe(tf.first(default=None)), int | None)
+    assert_type(await numbers.pipe(tf.last()), int)
+    assert_type(await numbers.pipe(tf.last(default="none")), int | str)
     assert_type(await numbers.pipe(tf.count()), int)
     assert_type(await numbers.pipe(tf.drain()), None)
     send, receive = tf.open_channel[int](16)

@@ -1,0 +1,152 @@
+"""Items gathered into lists and tuples: each operator proved against the rules, and what is special to it."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import trio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+import trioflow as tf
+from tests.consumers import CONSUMERS, Consumer, Source, serve
+from trioflow.testing import check_transform
+
+NUMBERS = range(9)
+
+OPERATORS: list[tuple[str, Callable[[], tf.Transform[Any, Any]], Any, list[Any]]] = [
+    ("batch", lambda: tf.batch(4), NUMBERS, [[0, 1, 2, 3], [4, 5, 6, 7], [8]]),
+    ("batch even", lambda: tf.batch(3), NUMBERS, [[0, 1, 2], [3, 4, 5], [6, 7, 8]]),
+    ("batch of one", lambda: tf.batch(1), NUMBERS, [[n] for n in NUMBERS]),
+    ("batch within", lambda: tf.batch(4, within=60), NUMBERS, [[0, 1, 2, 3], [4, 5, 6, 7], [8]]),
+    ("window", lambda: tf.window(4), range(6), [(0, 1, 2, 3), (1, 2, 3, 4), (2, 3, 4, 5)]),
+    ("window of one", lambda: tf.window(1), range(3), [(0,), (1,), (2,)]),
+    ("window that touches", lambda: tf.window(3, step=3), NUMBERS, [(0, 1, 2), (3, 4, 5), (6, 7, 8)]),
+    ("window that leaves out", lambda: tf.window(2, step=4), NUMBERS, [(0, 1), (4, 5)]),
+    ("window of more than there is", lambda: tf.window(4), range(3), []),
+    ("pairwise", lambda: tf.pairwise(), range(4), [(0, 1), (1, 2), (2, 3)]),
+    ("pairwise of one", lambda: tf.pairwise(), [None], []),
+]
+NAMES = [name for name, *_ in OPERATORS]
+
+
+@pytest.mark.parametrize(("name", "make", "items", "expected"), OPERATORS, ids=NAMES)
+async def test_an_operator_keeps_the_rules(
+    name: str, make: Callable[[], tf.Transform[Any, Any]], items: Any, expected: list[Any], autojump_clock: MockClock
+) -> None:
+    await check_transform(make, items, expected, holds=4)
+
+
+@pytest.mark.parametrize("consume", CONSUMERS)
+@pytest.mark.parametrize(("name", "make", "items", "expected"), OPERATORS, ids=NAMES)
+async def test_an_operator_serves_every_consumer(
+    name: str, make: Any, items: Any, expected: list[Any], consume: Consumer
+) -> None:
+    await serve(lambda readable: readable.pipe(make()), items, expected, consume)
+
+
+async def test_a_batch_goes_when_its_first_item_has_waited_long_enough(autojump_clock: MockClock) -> None:
+    async def slowly(output: tf.SendChannel[int]) -> None:
+        for n, pause in enumerate([1, 2, 10, 1, 1, 1, 1]):
+            await trio.sleep(pause)
+            await output.send(n)
+
+    got = []
+    async with tf.Readable(slowly).pipe(tf.batch(3, within=5)).open() as receive:
+        async for items in receive:
+            got.append((items, trio.current_time()))
+
+    assert [items for items, _ in got] == [[0, 1], [2, 3, 4], [5, 6]]
+    assert [at for _, at in got] == pytest.approx([6, 15, 17])
+
+
+async def test_a_batch_never_sends_an_empty_list(autojump_clock: MockClock) -> None:
+    quiet = Source([], then=None)
+
+    with trio.move_on_after(100):
+        async with quiet.readable.pipe(tf.batch(2, within=1)).open() as receive:
+            pytest.fail(f"an empty source gave {await receive.receive()}")
+    assert await tf.from_iterable([]).pipe(tf.batch(2, within=1)).pipe(tf.collect()) == []
+
+
+async def test_a_batch_may_wait_for_ever_and_is_then_fused() -> None:
+    assert await tf.from_iterable(range(3)).pipe(tf.batch(2, within=math.inf)).pipe(tf.collect()) == [[0, 1], [2]]
+
+
+async def test_a_batch_is_timed_from_its_own_first_item_and_not_from_the_last_batch(autojump_clock: MockClock) -> None:
+    async def bursts(output: tf.SendChannel[int]) -> None:
+        await trio.sleep(3)
+        await output.send(0)
+        await trio.sleep(100)
+        await output.send(1)
+        await output.send(2)
+        await trio.sleep_forever()
+
+    got = []
+    async with tf.Readable(bursts).pipe(tf.batch(10, within=5)).open() as receive:
+        for _ in range(2):
+            got.append((await receive.receive(), trio.current_time()))
+
+    assert [items for items, _ in got] == [[0], [1, 2]]
+    assert [at for _, at in got] == pytest.approx([8, 108])
+
+
+async def test_a_full_batch_does_not_wait_for_its_time(autojump_clock: MockClock) -> None:
+    async with Source(range(4), then=None).readable.pipe(tf.batch(2, within=60)).open() as receive:
+        assert await receive.receive() == [0, 1]
+        assert await receive.receive() == [2, 3]
+    assert trio.current_time() == 0
+
+
+async def test_R7_a_timed_batch_takes_no_more_than_its_size(autojump_clock: MockClock) -> None:
+    source = Source(range(100))
+    async with source.readable.pipe(tf.batch(5, within=60)).open(capacity=1):
+        await wait_all_tasks_blocked()
+
+        assert source.sent <= 5 + 5 + 1  # a list received, a list in hand, an item in the channel
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    count=st.integers(0, 30), size=st.integers(1, 8), step=st.integers(1, 10), capacity=st.sampled_from([1, 2, 7, 256])
+)
+async def test_windows_are_the_slices_of_all_items(count: int, size: int, step: int, capacity: int) -> None:
+    items = list(range(count))
+
+    got = await tf.pipeline(Source(items).readable, tf.window(size, step=step), tf.collect(), capacity=capacity)
+
+    assert got == [tuple(items[at : at + size]) for at in range(0, count - size + 1, step)]
+
+
+async def test_pairs_are_those_of_itertools_for_any_items() -> None:
+    items = [None, False, 0, "", b"", None]
+
+    got = await tf.pipeline(items, tf.pairwise(), tf.collect(), capacity=1)
+
+    assert got == list(itertools.pairwise(items))
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: tf.batch(0), ValueError, "size must be 1 or more, not 0"),
+        (lambda: tf.batch("2"), TypeError, "size must be an int, not '2'"),
+        (lambda: tf.batch(2, within=0), ValueError, "within must be above 0, not 0"),
+        (lambda: tf.batch(2, within="soon"), TypeError, "within must be a number, not 'soon'"),
+        (lambda: tf.window(0), ValueError, "size must be 1 or more, not 0"),
+        (lambda: tf.window(1, step=0), ValueError, "step must be 1 or more, not 0"),
+    ],
+)
+def test_R1_a_wrong_argument_is_told_when_the_value_is_built(make: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        make()
+
+
+def test_a_stage_shows_the_call_that_made_it() -> None:
+    assert repr(tf.window(2, step=3)) == "<Transform window(2, step=3)>"
+    assert repr(tf.pairwise().pipe(tf.window(2))) == "<Transform pairwise() | window(2)>"

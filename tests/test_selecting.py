@@ -1,0 +1,189 @@
+"""Items let through or left out: each operator proved against the rules, and what is special to it."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import trio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from trio.testing import MockClock
+
+import trioflow as tf
+from tests.consumers import CONSUMERS, Consumer, Source, serve
+from trioflow.testing import check_transform
+
+NUMBERS = range(9)
+AGAIN = [1, 1, 2, 1, 3, 3, 2]
+WORDS = ["a", "A", "b", "a", "B"]
+
+
+async def is_small(n: int) -> bool:
+    await trio.lowlevel.checkpoint()
+    return n < 4
+
+
+async def lower_later(word: str) -> str:
+    await trio.lowlevel.checkpoint()
+    return word.lower()
+
+
+OPERATORS: list[tuple[str, Callable[[], tf.Transform[Any, Any]], Any, list[Any]]] = [
+    ("take", lambda: tf.take(4), NUMBERS, [0, 1, 2, 3]),
+    ("take none", lambda: tf.take(0), NUMBERS, []),
+    ("take more", lambda: tf.take(100), NUMBERS, [*NUMBERS]),
+    ("drop", lambda: tf.drop(7), NUMBERS, [7, 8]),
+    ("drop none", lambda: tf.drop(0), NUMBERS, [*NUMBERS]),
+    ("drop more", lambda: tf.drop(100), NUMBERS, []),
+    ("take_while", lambda: tf.take_while(lambda n: n < 4), NUMBERS, [0, 1, 2, 3]),
+    ("take_while async", lambda: tf.take_while(is_small), NUMBERS, [0, 1, 2, 3]),
+    ("take_while inclusive", lambda: tf.take_while(lambda n: n < 4, inclusive=True), NUMBERS, [0, 1, 2, 3, 4]),
+    ("take_while inclusive async", lambda: tf.take_while(is_small, inclusive=True), NUMBERS, [0, 1, 2, 3, 4]),
+    ("take_while all", lambda: tf.take_while(lambda n: True), NUMBERS, [*NUMBERS]),
+    ("take_while none", lambda: tf.take_while(lambda n: False), NUMBERS, []),
+    ("drop_while", lambda: tf.drop_while(lambda n: n < 4), [*NUMBERS, 0], [4, 5, 6, 7, 8, 0]),
+    ("drop_while async", lambda: tf.drop_while(is_small), [*NUMBERS, 0], [4, 5, 6, 7, 8, 0]),
+    ("drop_while all", lambda: tf.drop_while(lambda n: True), NUMBERS, []),
+    ("distinct", lambda: tf.distinct(), AGAIN, [1, 2, 3]),
+    ("distinct by key", lambda: tf.distinct(str.lower), WORDS, ["a", "b"]),
+    ("distinct by key async", lambda: tf.distinct(lower_later), WORDS, ["a", "b"]),
+    ("distinct that forgets", lambda: tf.distinct(remember=1), AGAIN, [1, 2, 1, 3, 2]),
+    ("distinct that never forgets", lambda: tf.distinct(remember=math.inf), AGAIN, [1, 2, 3]),
+    ("changes", lambda: tf.changes(), AGAIN, [1, 2, 1, 3, 2]),
+    ("changes by key", lambda: tf.changes(str.lower), WORDS, ["a", "b", "a", "B"]),
+    ("changes by key async", lambda: tf.changes(lower_later), WORDS, ["a", "b", "a", "B"]),
+]
+NAMES = [name for name, *_ in OPERATORS]
+
+
+@pytest.mark.parametrize(("name", "make", "items", "expected"), OPERATORS, ids=NAMES)
+async def test_an_operator_keeps_the_rules(
+    name: str, make: Callable[[], tf.Transform[Any, Any]], items: Any, expected: list[Any], autojump_clock: MockClock
+) -> None:
+    forever = name.startswith("distinct") or name == "drop_while all"  # endless items of these give no more
+    await check_transform(make, items, expected, holds=None if forever else 4)
+
+
+@pytest.mark.parametrize("consume", CONSUMERS)
+@pytest.mark.parametrize(("name", "make", "items", "expected"), OPERATORS, ids=NAMES)
+async def test_an_operator_serves_every_consumer(
+    name: str, make: Any, items: Any, expected: list[Any], consume: Consumer
+) -> None:
+    await serve(lambda readable: readable.pipe(make()), items, expected, consume)
+
+
+@pytest.mark.parametrize("n", [0, 1, 300])
+async def test_take_ends_its_source_at_once(n: int) -> None:
+    source = Source(itertools.count(), then=None)
+
+    assert await source.readable.pipe(tf.take(n)).pipe(tf.map(abs)).pipe(tf.count()) == n
+    assert source.ended == 1
+
+
+@pytest.mark.parametrize("fn", [lambda n: n < 3, is_small], ids=["plain", "async"])
+async def test_R9_take_while_ends_its_source_at_once(fn: Any) -> None:
+    source = Source(itertools.count(), then=None)
+
+    got = await source.readable.pipe(tf.take_while(fn)).pipe(tf.collect())
+
+    assert got == list(range(len(got)))
+    assert source.ended == 1
+
+
+async def test_take_while_asks_no_more_after_its_first_no() -> None:
+    asked: list[int] = []
+
+    def ask(n: int) -> bool:
+        asked.append(n)
+        return n < 2
+
+    assert await tf.from_iterable(range(9)).pipe(tf.take_while(ask)).pipe(tf.collect()) == [0, 1]
+    assert asked == [0, 1, 2]
+
+
+async def test_drop_while_asks_no_more_after_its_first_no() -> None:
+    asked: list[int] = []
+
+    def ask(n: int) -> bool:
+        asked.append(n)
+        return n < 2
+
+    assert await tf.from_iterable(range(5)).pipe(tf.drop_while(ask)).pipe(tf.collect()) == [2, 3, 4]
+    assert asked == [0, 1, 2]
+
+
+async def test_R7_distinct_remembers_no_more_than_it_says_and_forgets_what_has_not_come_for_longest() -> None:
+    items = ["a", "b", "a", "c", "a", "b"]  # when c comes, b has not come for longest
+
+    assert await tf.pipeline(items, tf.distinct(remember=2), tf.collect()) == ["a", "b", "c", "b"]
+
+
+async def test_distinct_tells_what_cannot_be_hashed() -> None:
+    with pytest.raises(TypeError, match="unhashable") as caught:
+        await tf.pipeline([[1]], tf.distinct(), tf.collect())
+    assert caught.value.__notes__ == ["in stage 2 of 3: distinct()"]
+
+
+async def test_changes_compares_but_hashes_nothing() -> None:
+    assert await tf.pipeline([[1], [1], [2]], tf.changes(), tf.collect()) == [[1], [2]]
+
+
+async def test_R18_none_and_false_are_ordinary_items() -> None:
+    items = [None, None, False, 0, "", None]
+
+    assert await tf.pipeline(items, tf.changes(), tf.collect()) == [None, False, "", None]
+    assert await tf.pipeline(items, tf.distinct(), tf.collect()) == [None, False, ""]
+    assert await tf.pipeline(items, tf.take_while(lambda item: not item), tf.count()) == 6
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    items=st.lists(st.integers(0, 5), max_size=30),
+    limit=st.integers(0, 5),
+    capacity=st.sampled_from([1, 2, 7, 256]),
+)
+async def test_no_capacity_changes_a_result(items: list[int], limit: int, capacity: int) -> None:
+    async def through(*stages: tf.Transform[Any, Any]) -> Any:
+        return await tf.pipeline(Source(items).readable, *stages, tf.collect(), capacity=capacity)
+
+    def ask(n: int) -> bool:
+        return n < limit
+
+    assert await through(tf.take_while(ask)) == list(itertools.takewhile(ask, items))
+    assert await through(tf.drop_while(ask)) == list(itertools.dropwhile(ask, items))
+    assert await through(tf.distinct()) == list(dict.fromkeys(items))
+    assert await through(tf.changes()) == [key for key, _ in itertools.groupby(items)]
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: tf.take(-1), ValueError, "n must be 0 or more, not -1"),
+        (lambda: tf.take_while(3), TypeError, "take_while wants a function, not 3"),
+        (lambda: tf.drop_while(3), TypeError, "drop_while wants a function, not 3"),
+        (lambda: tf.distinct(3), TypeError, "distinct wants a function, not 3"),
+        (lambda: tf.distinct(remember=0), ValueError, "remember must be 1 or more, not 0"),
+        (lambda: tf.distinct(remember="all"), TypeError, "remember must be an int, not 'all'"),
+        (lambda: tf.changes("x"), TypeError, "changes wants a function, not 'x'"),
+    ],
+)
+def test_R1_a_wrong_argument_is_told_when_the_value_is_built(make: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        make()
+
+
+@pytest.mark.parametrize("make", [tf.take_while, tf.drop_while, tf.distinct, tf.changes])
+async def test_a_plain_function_that_returns_a_coroutine_is_told(make: Any) -> None:
+    chain = make(lambda n: is_small(n))
+    with pytest.raises(TypeError, match="returns a coroutine: give it the coroutine function"):
+        await tf.pipeline([1, 2, 3], chain, tf.collect())
+
+
+def test_a_stage_shows_the_call_that_made_it() -> None:
+    assert repr(tf.distinct(str.lower, remember=9)) == "<Transform distinct(lower, remember=9)>"
+    assert repr(tf.take_while(is_small, inclusive=True)) == "<Transform take_while(is_small, inclusive=True)>"
+    assert repr(tf.changes()) == "<Transform changes()>"

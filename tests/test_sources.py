@@ -1,0 +1,141 @@
+"""Sources that need nothing from outside, and the sink that takes what comes last."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+import trioflow as tf
+from tests.consumers import Boom
+from trioflow.testing import check_readable, check_writable
+
+
+def halves(n: int) -> tuple[int, int] | None:
+    return (n, n // 2) if n else None
+
+
+async def halves_later(n: int) -> tuple[int, int] | None:
+    await trio.lowlevel.checkpoint()
+    return halves(n)
+
+
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (lambda: tf.repeat(None, 4), [None] * 4),
+        (lambda: tf.repeat("x", 0), []),
+        (lambda: tf.unfold(halves, 9), [9, 4, 2, 1]),
+        (lambda: tf.unfold(halves_later, 9), [9, 4, 2, 1]),
+        (lambda: tf.unfold(halves, 0), []),
+        (lambda: tf.empty(), []),
+    ],
+)
+async def test_a_source_keeps_the_rules(make: Any, expected: list[Any], autojump_clock: MockClock) -> None:
+    await check_readable(make, expected=expected)
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: tf.repeat(0), lambda: tf.unfold(lambda n: (n, n + 1), 0)], ids=["repeat", "unfold"]
+)
+async def test_an_endless_source_keeps_the_rules(make: Any, autojump_clock: MockClock) -> None:
+    await check_readable(make)
+
+
+async def test_R6_unfold_is_asked_no_further_than_there_is_room() -> None:
+    for fn in (halves, halves_later):
+        async with tf.unfold(fn, 2**100).open(capacity=3) as receive:
+            await wait_all_tasks_blocked()
+            assert receive.statistics().used == 3
+
+
+@pytest.mark.parametrize("wrong", [3, (1,), [1, 2], (1, 2, 3), False])
+async def test_unfold_says_what_it_wanted(wrong: Any) -> None:
+    async def wrong_later(state: object) -> Any:
+        return wrong
+
+    for fn in (lambda state: wrong, wrong_later):
+        with pytest.raises(TypeError, match="unfold wants a pair of an item and the next state, or None, not"):
+            await tf.unfold(fn, 0).pipe(tf.collect())
+
+
+async def test_unfold_refuses_a_plain_function_that_returns_a_coroutine() -> None:
+    with pytest.raises(TypeError, match="unfold was given a plain function that returns a coroutine"):
+        await tf.unfold(lambda n: halves_later(n), 1).pipe(tf.collect())
+
+
+async def test_a_failure_in_unfold_names_its_stage() -> None:
+    def fail(state: int) -> tuple[int, int]:
+        raise Boom
+
+    with pytest.raises(Boom) as caught:
+        await tf.unfold(fail, 1).pipe(tf.collect())
+    assert caught.value.__notes__ == ["in stage 1 of 2: unfold(fail, 1)"]
+
+
+async def test_R11_failed_raises_the_same_object() -> None:
+    error = Boom("out of order")
+
+    with pytest.raises(Boom) as caught:
+        await tf.failed(error).pipe(tf.collect())
+
+    assert caught.value is error
+
+
+async def test_R4_failed_given_a_class_raises_a_new_error_in_each_run() -> None:
+    source = tf.failed(Boom)
+    errors = []
+    for _ in range(2):
+        with pytest.raises(Boom) as caught:
+            await source.pipe(tf.collect())
+        errors.append(caught.value)
+
+    assert errors[0] is not errors[1]
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: tf.repeat(1, -1), ValueError, "times must be 0 or more, not -1"),
+        (lambda: tf.repeat(1, 1.5), TypeError, "times must be an int, not 1.5"),
+        (lambda: tf.unfold(3, 0), TypeError, "unfold wants a function, not 3"),
+        (lambda: tf.failed("no"), TypeError, "failed wants an exception, not str 'no'"),
+        (lambda: tf.failed(int), TypeError, "failed wants an exception, not the function int"),
+    ],
+)
+def test_R1_a_wrong_argument_is_told_when_the_value_is_built(make: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        make()
+
+
+def test_a_source_shows_the_call_that_made_it() -> None:
+    assert repr(tf.repeat(1)) == "<Readable repeat(1)>"
+    assert repr(tf.repeat(1, 2)) == "<Readable repeat(1, 2)>"
+    assert repr(tf.repeat(1, math.inf)) == "<Readable repeat(1)>"
+    assert repr(tf.unfold(halves, 1)) == "<Readable unfold(halves, 1)>"
+    assert repr(tf.empty()) == "<Readable empty()>"
+
+
+async def test_last_keeps_the_rules(autojump_clock: MockClock) -> None:
+    await check_writable(lambda: tf.last(), [3, None, 2], 2)
+    await check_writable(lambda: tf.last(default=7), [], 7)
+
+
+async def test_last_of_many_is_the_last_and_of_none_an_error() -> None:
+    assert await tf.from_iterable(range(1000)).pipe(tf.last()) == 999
+    assert await tf.empty().pipe(tf.last(default=None)) is None
+    with pytest.raises(LookupError, match=r"last\(\) wants an item, but none came") as caught:
+        await tf.empty().pipe(tf.last())
+    assert caught.value.__notes__ == ["in stage 2 of 2: last()"]
+    assert repr(tf.last(default=3)) == "<Writable last(default=3)>"
+
+
+async def test_sources_may_stand_where_items_do() -> None:
+    assert await tf.pipeline(tf.repeat(2), tf.take(3), tf.collect()) == [2, 2, 2]
+    assert await tf.unfold(lambda n: (n, n + 1), 0).pipe(tf.take(300)).pipe(tf.collect()) == list(
+        itertools.islice(itertools.count(), 300)
+    )
