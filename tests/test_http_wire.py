@@ -20,7 +20,8 @@ from trio.testing import MockClock
 
 import trioflow as tf
 from tests.http_client import RESET, connected, exchanged, serving
-from trioflow.http import Limits, Request, RequestError, Response, _sendfile, _transport, _watch, _wire
+from trioflow.http import Limits, Request, RequestError, Response, _sendfile, _transport, _watch
+from trioflow.http._head import Head
 from trioflow.http._transport import SocketTransport
 from trioflow.http._wire import Exchange, Wire
 
@@ -105,7 +106,7 @@ async def read_requests(data: bytes, cuts: list[int]) -> list[tuple[str, str, by
                 body = b""
                 while chunks := await exchange.read_body():
                     body += b"".join(chunks)
-                got.append((exchange.method, exchange.target, body))
+                got.append((exchange.request.method, exchange.request.target, body))
                 pieces = [exchange.head(204, []), exchange.end()]
                 await exchange.write([piece for piece in pieces if piece])
                 if not exchange.finish():
@@ -133,6 +134,24 @@ async def test_a_body_of_tiny_chunks_is_given_in_batches_and_lets_others_run() -
 
     assert sum(sizes) == 1000
     assert max(sizes) <= 64
+
+
+@pytest.mark.parametrize(("padding", "is_known"), [(0, True), (3000, False)])
+async def test_a_head_that_comes_again_is_not_parsed_again_where_it_is_small(padding: int, is_known: bool) -> None:
+    data = b"GET /a%20b?c HTTP/1.1\r\nHost: localhost\r\nX-Padding: " + b"x" * padding + b"\r\n\r\n"
+    heads: list[Head] = []
+    for _ in range(2):
+        with pair() as (ours, theirs):
+            wire = Wire(transport_over(ours)[0], Limits())
+            theirs.send(data)
+            assert await wire.wait()
+            heads.append((await wire.read_head()).request)
+
+    assert (heads[0] is heads[1]) is is_known
+    assert heads[1].path() == ("/a%20b", "c", "/a b")
+    assert heads[1].headers["host"] == "localhost"
+    with pytest.raises(RuntimeError, match="cannot change"):
+        heads[1].headers["host"] = "elsewhere"
 
 
 async def test_an_exchange_that_is_over_neither_takes_nor_gives() -> None:
@@ -200,13 +219,6 @@ def fill(sock: socket.socket) -> int:
             count += sock.send(bytes(65536))
     except BlockingIOError:
         return count
-
-
-def test_the_date_is_made_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_wire.time, "time", lambda: 784111777.5)
-
-    assert _wire.date() == b"Sun, 06 Nov 1994 08:49:37 GMT"
-    assert _wire.date() is _wire.date()
 
 
 def test_a_request_error_carries_its_status() -> None:

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trioflow.http._writer import ResponseWriter, phrase_of
+from trioflow.http import _writer
+from trioflow.http._writer import ResponseWriter, date, phrase_of, says_close
 
 
 def read_by_h11(data: bytes, *, method: str = "GET", version: str = "1.1") -> tuple[h11.Response, bytes, bool]:
@@ -32,7 +33,12 @@ def read_by_h11(data: bytes, *, method: str = "GET", version: str = "1.1") -> tu
 
 
 def written(writer: ResponseWriter, status: int, fields: list[tuple[bytes, bytes]], chunks: list[bytes]) -> bytes:
-    data = writer.head(status, fields, last=False)
+    data = writer.head(
+        status,
+        [b"%s: %s\r\n" % field for field in fields],
+        is_counted=any(name == b"Content-Length" for name, _ in fields),
+        is_closing=any(name == b"Connection" and says_close(value) for name, value in fields),
+    )
     for chunk in chunks:
         data += b"".join(writer.data(chunk))
     return data + writer.end()
@@ -44,17 +50,17 @@ def written(writer: ResponseWriter, status: int, fields: list[tuple[bytes, bytes
     is_counted=st.booleans(),
     is_old=st.booleans(),
     keeps_alive=st.booleans(),
-    says_close=st.sampled_from([b"", b"close", b"Close, foo", b"foo"]),
+    connection=st.sampled_from([b"", b"close", b"Close, foo", b"foo"]),
 )
 def test_a_client_reads_what_was_written_and_knows_whether_to_go_on(
-    chunks: list[bytes], is_counted: bool, is_old: bool, keeps_alive: bool, says_close: bytes
+    chunks: list[bytes], is_counted: bool, is_old: bool, keeps_alive: bool, connection: bytes
 ) -> None:
     body = b"".join(chunks)
     fields = [(b"Content-Type", b"text/plain")]
     if is_counted:
         fields.append((b"Content-Length", b"%d" % len(body)))
-    if says_close:
-        fields.append((b"Connection", says_close))
+    if connection:
+        fields.append((b"Connection", connection))
     writer = ResponseWriter(is_head=False, is_old=is_old, keeps_alive=keeps_alive and not is_old)
 
     response, got, goes_on = read_by_h11(written(writer, 200, fields, chunks), version="1.0" if is_old else "1.1")
@@ -62,7 +68,7 @@ def test_a_client_reads_what_was_written_and_knows_whether_to_go_on(
     assert (response.status_code, bytes(response.reason)) == (200, b"OK")
     assert got == body
     assert goes_on is writer.keeps_alive
-    assert writer.keeps_alive is (keeps_alive and not is_old and b"close" not in says_close.lower())
+    assert writer.keeps_alive is (keeps_alive and not is_old and b"close" not in connection.lower())
 
 
 @pytest.mark.parametrize("status", [200, 204, 304, 404, 599])
@@ -91,5 +97,14 @@ def test_an_answer_that_has_no_body_is_not_framed(status: int) -> None:
 def test_the_last_answer_says_so() -> None:
     writer = ResponseWriter(is_head=False, is_old=False, keeps_alive=True)
 
-    assert writer.head(200, [(b"Content-Length", b"0")], last=True).endswith(b"Connection: close\r\n\r\n")
+    assert writer.head(200, [b"Content-Length: 0\r\n"], is_counted=True, last=True).endswith(
+        b"Connection: close\r\n\r\n"
+    )
     assert writer.keeps_alive is False
+
+
+def test_the_date_is_made_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_writer.time, "time", lambda: 784111777.5)
+
+    assert date() == b"Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n"
+    assert date() is date()

@@ -67,6 +67,7 @@ FLOORS: dict[str, float] = {
     "http._watch": 6.1,
     "http._writer": 6.1,
     "http._target": 6.2,
+    "http._head": 6.25,
     "http._transport": 6.2,
     "http._wire": 6.3,
     "http._messages": 6.4,

@@ -20,7 +20,8 @@ from trioflow.http._limits import Limits, RequestError
 from trioflow.http._messages import Request, Response
 from trioflow.http._transport import SocketTransport
 from trioflow.http._watch import Watch
-from trioflow.http._wire import Exchange, Wire, refusal
+from trioflow.http._wire import Exchange, Wire
+from trioflow.http._writer import refusal
 
 Handler = Callable[[Request, Response], Awaitable[object]]
 
@@ -150,7 +151,7 @@ class Connection:
             failure, rest = None, exc
         status = failure.status if isinstance(failure, RequestError) else 500
         if failure is not None and status == 500 and not (self._is_lost and _is_broken(failure)):
-            _log.error("%s %.200r failed", exchange.method, exchange.target, exc_info=failure)
+            _log.error("%s %.200r failed", exchange.request.method, exchange.request.target, exc_info=failure)
         if rest is not None:
             exchange.finish()
             raise rest

@@ -17,8 +17,8 @@ from trioflow._foreign import gathered, once
 from trioflow._streams import OpenRegion, Readable, Writable, label
 from trioflow.http._headers import Headers
 from trioflow.http._sendfile import read_cached
-from trioflow.http._target import normalised, origin_form
-from trioflow.http._wire import Exchange, Piece, date
+from trioflow.http._wire import Exchange, Piece
+from trioflow.http._writer import date, says_close
 
 _SMALL: Final = 65536  # bytes of a file that go out in one write with the head
 _WITHOUT_BODY: Final = frozenset((204, 304))
@@ -37,24 +37,19 @@ class Request:
         client: The client's address, as the socket gives it.
     """
 
-    __slots__ = ("_body", "_exchange", "_headers", "client", "method", "path", "query", "raw_path")
+    __slots__ = ("_body", "_exchange", "client", "method", "path", "query", "raw_path")
 
     def __init__(self, exchange: Exchange, client: Any) -> None:
         self._exchange = exchange
-        self._headers: Headers | None = None
         self._body: Readable[bytes] | None = None
-        self.method = exchange.method
+        self.method = exchange.request.method
         self.client = client
-        self.raw_path, _, self.query = origin_form(exchange.method, exchange.target).partition("?")
-        self.path = normalised(self.raw_path)
+        self.raw_path, self.query, self.path = exchange.request.path()
 
     @property
     def headers(self) -> Headers:
         """The header fields; they cannot be changed."""
-        if self._headers is None:
-            self._headers = Headers.received(self._exchange.headers)
-            self._headers.freeze("a request's headers are what came: they cannot change")
-        return self._headers
+        return self._exchange.request.headers
 
     @property
     def body(self) -> Readable[bytes]:
@@ -82,7 +77,7 @@ class Request:
             await output.send_many(list(gathered(chunks)))
 
     def __repr__(self) -> str:
-        return f"<Request {self.method} {self._exchange.target}>"
+        return f"<Request {self.method} {self._exchange.request.target}>"
 
 
 class Response(Writable[bytes, int]):
@@ -163,10 +158,10 @@ class Response(Writable[bytes, int]):
         chunk = _chunk(data)
         self._begin()
         try:
-            pieces = self._head(len(chunk))
-            if not self._is_bodyless:
-                pieces += self._framed(chunk)
-            return await self._finish(pieces)
+            if self.has_head:  # it went out alone
+                return await self._finish([] if self._is_bodyless else self._framed(chunk))
+            head = self._head(len(chunk))
+            return await self._finish([head] if self._is_bodyless else [head, *self._framed(chunk)])
         finally:
             self._leave()
 
@@ -181,7 +176,7 @@ class Response(Writable[bytes, int]):
         """
         if self._state != "new" or self.has_head:
             raise trio.ClosedResourceError("the head of this response has been sent")
-        await self._exchange.write(self._head(None))
+        await self._exchange.write([self._head(None)])
 
     async def complete(self) -> None:
         """Send what a handler that has returned left unsent: an empty body; for the server, not for users.
@@ -192,7 +187,7 @@ class Response(Writable[bytes, int]):
         if self._state == "cut":
             raise RuntimeError("the handler returned before the body of its response was whole")
         if self._state == "new":
-            await self._finish([] if self.has_head else self._head(0))
+            await self._finish([] if self.has_head else [self._head(0)])
 
     async def _receive(self, source: ReceiveChannel[bytes]) -> int:
         self._begin()
@@ -204,12 +199,12 @@ class Response(Writable[bytes, int]):
                 except trio.EndOfChannel:
                     length = 0
                 source.close()
-                return await self._finish([] if self.has_head else self._head(length))
+                return await self._finish([] if self.has_head else [self._head(length)])
             async for chunks in source.batches():
                 pieces = [piece for chunk in gathered(map(_chunk, chunks)) for piece in self._framed(chunk)]
                 if pieces:
                     await self._exchange.write(pieces)
-            return await self._finish([] if self.has_head else self._head(0))
+            return await self._finish([] if self.has_head else [self._head(0)])
         finally:
             self._leave()
 
@@ -217,11 +212,11 @@ class Response(Writable[bytes, int]):
         self._begin()
         try:
             size = region.stop - region.start
-            pieces = [] if self.has_head else self._head(size)
+            pieces: list[Piece] = [] if self.has_head else [self._head(size)]
             if self._is_bodyless:
                 return await self._finish(pieces)
             if size <= _SMALL and (content := read_cached(region.fd, region.start, region.stop)) is not None:
-                return await self._finish(pieces + self._framed(content))
+                return await self._finish([*pieces, *self._framed(content)])
             self._owe(size)
             before, behind = self._exchange.around(size)
             await self._exchange.write([*pieces, *before], more=True)
@@ -232,7 +227,7 @@ class Response(Writable[bytes, int]):
 
     @property
     def _is_bodyless(self) -> bool:
-        return self._exchange.is_head or self._status in _WITHOUT_BODY
+        return self._exchange.request.is_head or self._status in _WITHOUT_BODY
 
     def _begin(self) -> None:
         if self._state != "new":
@@ -243,32 +238,30 @@ class Response(Writable[bytes, int]):
         if self._state == "busy":
             self._state = "cut" if self.has_head else "new"
 
-    def _fields(self, length: int | None) -> list[tuple[bytes, bytes]]:
-        """Decide the framing for a body of `length`, None where that is not known, and give all header fields."""
+    def _head(self, length: int | None, owed: int = 0) -> bytes:
+        """Make the head for a body of `length`, None where that is not known, of which `owed` bytes follow at once."""
         headers = self._headers
         if "transfer-encoding" in headers:
             raise RuntimeError("Transfer-Encoding is not the handler's to set: the server frames the body")
-        declared = headers.get("content-length")
-        if declared is not None:
-            if not (declared.isascii() and declared.isdigit()):
-                raise RuntimeError(f"Content-Length must be a number, not {declared!r}")
-            if length is not None and length != int(declared) and not self._is_bodyless:
-                raise RuntimeError(f"the body has {length} bytes, but its Content-Length says {declared}")
-            length = int(declared)
-        fields = headers.fields()
+        is_bodyless = self._is_bodyless
+        declared = headers.get_all("content-length")
+        if declared:
+            if not all(value.isascii() and value.isdigit() and value == declared[0] for value in declared):
+                raise RuntimeError(f"Content-Length must be a number, not {', '.join(declared)!r}")
+            if length is not None and length != int(declared[0]) and not is_bodyless:
+                raise RuntimeError(f"the body has {length} bytes, but its Content-Length says {declared[0]}")
+            length = int(declared[0])
+        lines = headers.lines(without="content-length" if self._status == 204 else "")
         if "date" not in headers:
-            fields.append((b"Date", date()))
-        if self._status == 204:
-            fields = [field for field in fields if field[0].lower() != b"content-length"]
-        elif declared is None and length is not None and self._status != 304:
-            fields.append((b"Content-Length", b"%d" % length))
-        self._left = None if self._is_bodyless else length
-        return fields
-
-    def _head(self, length: int | None) -> list[Piece]:
-        fields = self._fields(length)
-        self._headers.freeze(_GONE_OUT)
-        return [self._exchange.head(self._status, fields)]
+            lines.append(date())
+        if not declared and length is not None and self._status not in _WITHOUT_BODY:
+            lines.append(b"Content-Length: %d\r\n" % length)
+        self._left = None if is_bodyless else length
+        self._owe(owed)  # before there is a head, so that its failure can still be told
+        is_closing = "connection" in headers and says_close(headers["connection"].encode("latin-1"))
+        head = self._exchange.head(self._status, lines, is_counted=length is not None, is_closing=is_closing)
+        headers.freeze(_GONE_OUT)
+        return head
 
     def _owe(self, count: int) -> None:
         if self._left is not None:
@@ -282,10 +275,7 @@ class Response(Writable[bytes, int]):
         if self.has_head:
             self._owe(len(chunk))
             return self._exchange.data(chunk)
-        fields = self._fields(None)
-        self._owe(len(chunk))  # before there is a head, so that its failure can still be told
-        self._headers.freeze(_GONE_OUT)
-        return [self._exchange.head(self._status, fields), *self._exchange.data(chunk)]
+        return [self._head(None, len(chunk)), *self._exchange.data(chunk)]
 
     async def _finish(self, pieces: list[Piece]) -> int:
         if self._left:

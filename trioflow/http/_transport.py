@@ -19,6 +19,8 @@ import trio
 from trioflow.http._sendfile import send_file
 
 CHUNK: Final = 65536  # bytes received at once
+_SMALL: Final = 16384  # bytes in a few pieces that are joined: one buffer to send is 2 µs cheaper than two
+_FEW: Final = 8
 _MOST_PIECES: Final = 512  # below every system's limit for one vectored write
 _RESET: Final = struct.pack("ii", 1, 0)
 _MORE: Final[int] = getattr(socket, "MSG_MORE", 0)
@@ -75,13 +77,13 @@ class SocketTransport:
         """
         await trio.lowlevel.checkpoint_if_cancelled()
         flags = _MORE if more else 0
+        if len(pieces) == 1 or (len(pieces) <= _FEW and sum(map(len, pieces)) <= _SMALL):
+            await self._send_one(pieces[0] if len(pieces) == 1 else b"".join(pieces), flags)
+            return
         left = deque(pieces)
         while left:
             try:
-                if len(left) == 1:
-                    sent = self.sock.send(left[0], flags)
-                else:
-                    sent = self.sock.sendmsg([left[i] for i in range(min(len(left), _MOST_PIECES))], (), flags)
+                sent = self.sock.sendmsg([left[i] for i in range(min(len(left), _MOST_PIECES))], (), flags)
             except (BlockingIOError, InterruptedError):
                 await self.wait_writable()
                 continue
@@ -91,6 +93,19 @@ class SocketTransport:
                 sent -= len(left.popleft())
             if sent:
                 left[0] = memoryview(left[0])[sent:]
+
+    async def _send_one(self, piece: bytes | memoryview, flags: int) -> None:
+        while True:
+            try:
+                sent = self.sock.send(piece, flags)
+            except (BlockingIOError, InterruptedError):
+                await self.wait_writable()
+                continue
+            except OSError as exc:
+                raise self._lost("the client broke the connection") from exc
+            if sent == len(piece):
+                return
+            piece = memoryview(piece)[sent:]
 
     async def send_file(self, fd: int, start: int, stop: int) -> None:
         """Send a stretch of an open file; waits and raises as `send` does, and `EOFError` where the file was cut."""

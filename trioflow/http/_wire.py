@@ -1,6 +1,6 @@
 """HTTP/1.1 on one connection: requests cut out of the bytes that come, responses written. The only user of h11.
 
-Rule 1: a head is gathered here, within its limits, before a parser sees it; each request has a parser of its own.
+Rule 1: a head is gathered here, within its limits, before a parser sees it; each body has a parser of its own.
 Rule 2: nothing is read before somebody wants it, so that neither bodies nor pipelined requests pile up (R6).
 Rule 3: what cannot be read is a `RequestError` that carries the status to answer.
 Rule 4: an exchange that is over takes and gives nothing more, whoever still holds it.
@@ -9,22 +9,24 @@ Rule 4: an exchange that is over takes and gives nothing more, whoever still hol
 from __future__ import annotations
 
 import re
-import time
-from email.utils import formatdate
+from functools import lru_cache
 from typing import Final, TypeAlias
 
 import h11
 import trio
 
+from trioflow.http._head import Head
 from trioflow.http._limits import Limits, RequestError
 from trioflow.http._transport import SocketTransport
-from trioflow.http._writer import ResponseWriter, phrase_of, says_close
+from trioflow.http._writer import ResponseWriter, error_page
 
 Piece: TypeAlias = bytes | memoryview
 
 _HEAD_END: Final = re.compile(rb"\n\r?\n")
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _EVENTS: Final = 64  # of a body, parsed between two yields: tiny chunks cost 18 µs each
+_KNOWN_SIZE: Final = 2048  # bytes of a head that is worth remembering
+_KNOWN: Final = 256  # heads: half a MiB at most
 
 
 class Wire:
@@ -69,14 +71,27 @@ class Wire:
 
     def take_head(self) -> Exchange | None:
         """Begin the exchange of a head that is there as a whole; None where it is not."""
-        end = _HEAD_END.search(self._rest, max(self._scanned - 2, 0))
-        self._scanned = 0 if end else len(self._rest)
-        if (end.end() if end else len(self._rest)) > self.limits.head_size:
+        rest = self._rest
+        found = _HEAD_END.search(rest, max(self._scanned - 2, 0))
+        self._scanned = 0 if found else len(rest)
+        end = found.end() if found else len(rest)
+        if end > self.limits.head_size:
             raise RequestError(431, f"the head of the request is larger than {self.limits.head_size} bytes")
-        if end is None:
+        if found is None:
             return None
-        exchange = Exchange(self, bytes(self._rest))
-        self._rest.clear()
+        data = bytes(rest[:end])
+        head = _known_head(data) if end <= _KNOWN_SIZE else read_head(data)
+        if len(head.fields) > self.limits.head_count:
+            raise RequestError(431, f"the request has more than {self.limits.head_count} header fields")
+        if head.has_body:
+            exchange = Exchange(self, head, bytes(rest))
+            rest.clear()
+        else:
+            exchange = Exchange(self, head)
+            if len(rest) == end:
+                rest.clear()
+            else:
+                rest[:] = rest[end:].lstrip(b"\r\n")
         return exchange
 
     def put_back(self, data: bytes) -> None:
@@ -84,43 +99,59 @@ class Wire:
         self._rest += data.lstrip(b"\r\n")
 
 
+def read_head(data: bytes) -> Head:
+    """Read a head, which `data` is from its first to its last byte.
+
+    Raises:
+        RequestError: it is none.
+    """
+    event = _next_event(_parser_of(data, len(data)))
+    if not isinstance(event, h11.Request):  # pragma: no cover - h11 and we agree where a head ends
+        raise RequestError(400, "the request's head is not one")
+    is_old = event.http_version < b"1.1"
+    return Head(event.method.decode("ascii"), event.target.decode("ascii"), list(event.headers), is_old=is_old)
+
+
+# A client that stays sends the same bytes again and again, and what they say is the same each time: remembering it
+# saves 25 of the 110 µs that a small request took.
+_known_head: Final = lru_cache(maxsize=_KNOWN)(read_head)
+
+
+def _parser_of(data: bytes, most: int) -> h11.Connection:
+    parser = h11.Connection(h11.SERVER, max_incomplete_event_size=most)
+    parser.receive_data(data)
+    return parser
+
+
+def _next_event(parser: h11.Connection) -> object:
+    try:
+        return parser.next_event()
+    except h11.RemoteProtocolError as exc:
+        raise RequestError(exc.error_status_hint, str(exc)) from exc
+
+
 class Exchange:
-    """One request and its response, on a parser of their own."""
+    """One request and its response.
 
-    __slots__ = (
-        "_connection", "_continuing", "_over", "_received", "_wire", "_writer",
-        "failed", "headers", "is_head", "method", "target",
-    )  # fmt: skip
+    Args:
+        head: The request's head.
+        data: The head's bytes and what came behind them, where a body follows: they go to a parser of its own.
+    """
 
-    def __init__(self, wire: Wire, data: bytes) -> None:
+    __slots__ = ("_continuing", "_over", "_parser", "_received", "_wire", "_writer", "failed", "request")
+
+    def __init__(self, wire: Wire, head: Head, data: bytes | None = None) -> None:
         self._wire = wire
+        self.request = head
         self._received = 0  # bytes of the body
         self._continuing: trio.Event | None = None  # set once a 100 that is being written is out
         self._over = False
         self.failed = False  # whether something was left half-written
-        self._connection = h11.Connection(h11.SERVER, max_incomplete_event_size=_most_for_an_event(wire.limits))
-        self._connection.receive_data(data)
-        event = self._next_event()
-        if not isinstance(event, h11.Request):  # pragma: no cover - h11 and we agree where a head ends
-            raise RequestError(400, "the request's head is not one")
-        self.method = event.method.decode("ascii")
-        self.target = event.target.decode("ascii")
-        self.headers: list[tuple[bytes, bytes]] = list(event.headers)
-        self.is_head = event.method == b"HEAD"
-        is_old = event.http_version < b"1.1"
-        is_last = is_old or any(name == b"connection" and says_close(value) for name, value in self.headers)
-        self._writer = ResponseWriter(is_head=self.is_head, is_old=is_old, keeps_alive=not is_last)
-        if len(self.headers) > wire.limits.head_count:
-            raise RequestError(431, f"the request has more than {wire.limits.head_count} header fields")
-        for name, value in self.headers:
-            if name == b"expect" and value.lower() != b"100-continue" and not is_old:
-                raise RequestError(417, f"the server cannot do what {value!r} expects")
-
-    def _next_event(self) -> object:
-        try:
-            return self._connection.next_event()
-        except h11.RemoteProtocolError as exc:
-            raise RequestError(exc.error_status_hint, str(exc)) from exc
+        self._writer = ResponseWriter(is_head=head.is_head, is_old=head.is_old, keeps_alive=not head.is_last)
+        self._parser: h11.Connection | None = None
+        if data is not None:
+            self._parser = _parser_of(data, _most_for_an_event(wire.limits))
+            _next_event(self._parser)  # the head once more
 
     # The request's body.
 
@@ -132,7 +163,7 @@ class Exchange:
             trio.BrokenResourceError: the client has gone.
             trio.ClosedResourceError: the exchange is over.
         """
-        if not self._received and self._declared() > self._wire.limits.body_size:
+        if not self._received and (self.request.length or 0) > self._wire.limits.body_size:
             raise self._too_large()
         while True:
             self._check()
@@ -143,8 +174,9 @@ class Exchange:
     def _parse(self) -> list[bytes]:
         """Give what of the body is there."""
         chunks: list[bytes] = []
-        while not self.is_read() and len(chunks) < _EVENTS:
-            event = self._next_event()
+        parser = self._parser
+        while parser is not None and not self.is_read() and len(chunks) < _EVENTS:
+            event = _next_event(parser)
             if isinstance(event, h11.Data):
                 chunks.append(bytes(event.data))
                 self._received += len(event.data)
@@ -154,27 +186,25 @@ class Exchange:
                 break
         return chunks
 
-    def _declared(self) -> int:
-        return next((int(value) for name, value in self.headers if name == b"content-length"), 0)
-
     def _too_large(self) -> RequestError:
         return RequestError(413, f"the body is larger than {self._wire.limits.body_size} bytes")
 
     async def _receive(self) -> None:
-        transport = self._wire.transport
+        transport, parser = self._wire.transport, self._parser
+        assert parser is not None
         data = transport.receive_nowait()
         if data is None:
-            if self.wants_continue and not self._connection.trailing_data[0]:
-                await self._continue()
+            if self.wants_continue and not parser.trailing_data[0]:
+                await self._continue(parser)
             with trio.move_on_after(self._wire.limits.body_stall):
                 data = await transport.receive()
             if data is None:
                 raise RequestError(408, f"no byte of the body came for {self._wire.limits.body_stall:g} seconds")
             self._check()
-        self._connection.receive_data(data)
+        parser.receive_data(data)
 
-    async def _continue(self) -> None:
-        self._connection.send(h11.InformationalResponse(status_code=100, headers=[]))
+    async def _continue(self, parser: h11.Connection) -> None:
+        parser.send(h11.InformationalResponse(status_code=100, headers=[]))
         self._continuing = trio.Event()
         try:
             await self._write([_CONTINUE])
@@ -185,14 +215,17 @@ class Exchange:
     @property
     def wants_continue(self) -> bool:
         """Whether the client still waits to be told to send its body."""
-        return self._connection.they_are_waiting_for_100_continue and not self._writer.is_begun
+        parser = self._parser
+        return parser is not None and parser.they_are_waiting_for_100_continue and not self._writer.is_begun
 
     def is_read(self) -> bool:
         """Tell whether the request has been read to its end."""
-        return self._connection.their_state not in (h11.SEND_BODY, h11.ERROR)
+        return self._parser is None or self._parser.their_state not in (h11.SEND_BODY, h11.ERROR)
 
     async def drain(self) -> bool:
         """Throw away what is left of the body, within the limit; tell whether that was all of it."""
+        if self._parser is None:
+            return True
         left = self._wire.limits.drain
         try:
             left -= sum(map(len, self._parse()))
@@ -217,9 +250,10 @@ class Exchange:
         """Whether no head has been made yet."""
         return not (self._writer.is_begun or self.failed)
 
-    def head(self, status: int, headers: list[tuple[bytes, bytes]], *, last: bool = False) -> bytes:
-        """Make the head of the response; with `last`, or where the server stops, the connection ends with it."""
-        return self._writer.head(status, headers, last=last or self._wire.stopping or self.wants_continue)
+    def head(self, status: int, lines: list[bytes], *, is_counted: bool = False, is_closing: bool = False) -> bytes:
+        """Make the head of the response; the connection ends with it where the server stops."""
+        last = self._wire.stopping or self.wants_continue
+        return self._writer.head(status, lines, is_counted=is_counted, is_closing=is_closing, last=last)
 
     def data(self, chunk: Piece) -> list[Piece]:
         """Frame a chunk of the body."""
@@ -244,12 +278,10 @@ class Exchange:
 
     async def refuse(self, status: int) -> None:
         """Answer with no more than a status; the connection ends with it."""
-        headers, body = error_page(status)
-        pieces: list[Piece] = [self.head(status, headers)]
-        if not self.is_head:
-            pieces += self.data(body)
-        pieces.append(self.end())
-        await self.write(pieces)
+        lines, body = error_page(status)
+        head = self._writer.head(status, lines, is_counted=True, last=True)
+        self._writer.end()
+        await self.write([head if self.request.is_head else head + body])
 
     async def write_file(self, fd: int, start: int, stop: int) -> None:
         """Send a stretch of an open file as it is."""
@@ -277,42 +309,12 @@ class Exchange:
     def finish(self) -> bool:
         """End the exchange, and tell whether the connection can be used again; what came behind it is put back."""
         self._over = True
-        data, _ = self._connection.trailing_data
-        self._wire.put_back(data)
+        if self._parser is not None:
+            data, _ = self._parser.trailing_data
+            self._wire.put_back(data)
         return self.is_read() and not self.failed and self._writer.is_ended and self._writer.keeps_alive
 
 
 def _most_for_an_event(limits: Limits) -> int:
     """Give what h11 may gather for one event; heads are limited here, so that chunk lines and trailers are left."""
     return int(min(limits.head_size, 1 << 30))
-
-
-_date: tuple[int, bytes] = (0, b"")
-
-
-def date() -> bytes:
-    """Give the value of `Date`, made once a second."""
-    global _date
-    now = int(time.time())
-    if _date[0] != now:
-        _date = (now, formatdate(now, usegmt=True).encode("ascii"))
-    return _date[1]
-
-
-def error_page(status: int) -> tuple[list[tuple[bytes, bytes]], bytes]:
-    """Give the headers and the body of an answer that says no more than its status."""
-    body = f"{status} {phrase_of(status)}\n".encode("ascii")
-    headers = [
-        (b"Date", date()),
-        (b"Content-Type", b"text/plain; charset=utf-8"),
-        (b"X-Content-Type-Options", b"nosniff"),
-        (b"Content-Length", b"%d" % len(body)),
-        (b"Connection", b"close"),
-    ]
-    return headers, body
-
-
-def refusal(status: int) -> bytes:
-    """Make a whole answer to a request that could not be read: the last one of its connection."""
-    headers, body = error_page(status)
-    return ResponseWriter(is_head=False, is_old=False, keeps_alive=False).head(status, headers, last=True) + body

@@ -7,11 +7,12 @@ Rule 2: names and values were checked when they were set, and are written as the
 
 from __future__ import annotations
 
+import time
+from email.utils import formatdate
 from http import HTTPStatus
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
-Fields: TypeAlias = "list[tuple[bytes, bytes]]"
-
+_WITHOUT_BODY: Final = frozenset((204, 304))
 _PHRASES: Final = {status.value: status.phrase for status in HTTPStatus}
 _LINES: Final = {n: f"HTTP/1.1 {n} {_PHRASES.get(n, '')}\r\n".encode("ascii") for n in range(100, 600)}
 
@@ -45,29 +46,30 @@ class ResponseWriter:
         self.is_begun = False
         self.is_ended = False
 
-    def head(self, status: int, fields: Fields, *, last: bool) -> bytes:
-        """Make the head; with `last` the connection ends with this response."""
+    def head(
+        self, status: int, lines: list[bytes], *, is_counted: bool = False, is_closing: bool = False, last: bool = False
+    ) -> bytes:
+        """Make the head.
+
+        Args:
+            status: The status.
+            lines: Header fields as they go out, each with its line end.
+            is_counted: Whether Content-Length is among them.
+            is_closing: Whether `Connection: close` is among them.
+            last: Whether the connection ends with this response.
+        """
         assert not self.is_begun
         self.is_begun = True
-        is_counted = status in (204, 304)
-        is_closing = False
-        parts = [_LINES[status]]
-        for name, value in fields:
-            lowered = name.lower()
-            if lowered == b"content-length":
-                is_counted = True
-            elif lowered == b"connection":
-                is_closing |= says_close(value)
-            parts += (name, b": ", value, b"\r\n")
-        is_chunked = not (is_counted or self._is_old)
-        if is_closing or last or not (is_counted or is_chunked):  # without either, its end is the connection's
+        parts = [_LINES[status], *lines]
+        is_framed = not (is_counted or status in _WITHOUT_BODY)
+        if last or is_closing or (is_framed and self._is_old):  # without either framing, its end is the connection's
             self.keeps_alive = False
         if not (self.keeps_alive or is_closing):
             parts.append(b"Connection: close\r\n")
-        if is_chunked:
+        if is_framed and not self._is_old:
             parts.append(b"Transfer-Encoding: chunked\r\n")
+            self._is_chunked = not self._is_head
         parts.append(b"\r\n")
-        self._is_chunked = is_chunked and not self._is_head
         return b"".join(parts)
 
     def data(self, chunk: Any) -> list[Any]:
@@ -83,3 +85,34 @@ class ResponseWriter:
         assert self.is_begun
         self.is_ended = True
         return b"0\r\n\r\n" if self._is_chunked else b""
+
+
+_date: tuple[int, bytes] = (0, b"")
+
+
+def date() -> bytes:
+    """Give the line of `Date`, made once a second."""
+    global _date
+    now = int(time.time())
+    if _date[0] != now:
+        _date = (now, f"Date: {formatdate(now, usegmt=True)}\r\n".encode("ascii"))
+    return _date[1]
+
+
+def error_page(status: int) -> tuple[list[bytes], bytes]:
+    """Give the header lines and the body of an answer that says no more than its status."""
+    body = f"{status} {phrase_of(status)}\n".encode("ascii")
+    lines = [
+        date(),
+        b"Content-Type: text/plain; charset=utf-8\r\n",
+        b"X-Content-Type-Options: nosniff\r\n",
+        b"Content-Length: %d\r\n" % len(body),
+    ]
+    return lines, body
+
+
+def refusal(status: int) -> bytes:
+    """Make a whole answer to a request that could not be read: the last one of its connection."""
+    lines, body = error_page(status)
+    writer = ResponseWriter(is_head=False, is_old=False, keeps_alive=False)
+    return writer.head(status, lines, is_counted=True, last=True) + body
