@@ -18,11 +18,13 @@ class Limits:
     """What a client may cost. Seconds and bytes; `math.inf` for no limit.
 
     Args:
-        head_size: Bytes in a request's line and headers together; more is answered with 431.
-        head_count: Header fields in a request; more is answered with 431.
+        line_size: Bytes in a request's first line; more is answered with 414.
+        head_size: Bytes in a request's line and headers together, and in its trailers; more is answered with 431.
+        head_count: Header fields in a request, and trailers; more is answered with 431.
         head_time: Seconds for a whole head, from its first byte; longer is answered with 408.
         idle: Seconds a connection may rest between two requests, or before the first.
         body_size: Bytes in a request's body; more is answered with 413.
+        extension_size: Bytes in the extensions of a body's chunks, all together; more is answered with 413.
         body_stall: Seconds without a byte of a body that the handler waits for; longer is answered with 408.
         drain: Bytes of a body the handler did not want that are thrown away to keep the connection.
         write_stall: Seconds without the client taking anything; then the connection is cut.
@@ -31,11 +33,13 @@ class Limits:
         grace: Seconds that requests in progress may still take when the server stops.
     """
 
+    line_size: float = 8192
     head_size: float = 32768
     head_count: float = 100
     head_time: float = 15.0
     idle: float = 60.0
     body_size: float = 1 << 30
+    extension_size: float = 16384
     body_stall: float = 30.0
     drain: float = 1 << 18
     write_stall: float = 30.0
