@@ -251,7 +251,7 @@ async def test_a_fifo_is_answered_at_once(root: Path) -> None:
         assert (await get(root, "/fifo"))[0] == 404
 
 
-@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "BREW"])
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "PROPFIND"])
 async def test_other_methods_are_refused_with_those_that_are_not(root: Path, method: str) -> None:
     status, headers, _ = await get(root, "/a.txt", method=method)
 

@@ -16,8 +16,6 @@ from typing import Final
 
 from trioflow.http._limits import Limits, RequestError
 
-ALLOWED: Final = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"  # what a 405 of the server itself names
-
 # The registry of methods (RFC 9110 16.1.1), and those beside it that servers are used to. Not CONNECT: we are no
 # proxy; not TRACE: it shows what only the browser should know.
 _METHODS: Final = frozenset(

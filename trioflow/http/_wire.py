@@ -8,7 +8,6 @@ Rule 4: an exchange that is over takes and gives nothing more, whoever still hol
 
 from __future__ import annotations
 
-import re
 from functools import lru_cache
 from typing import Final, TypeAlias
 
@@ -17,12 +16,12 @@ import trio
 
 from trioflow.http._head import Head
 from trioflow.http._limits import Limits, RequestError
+from trioflow.http._strict import ChunkCheck, check_head, check_start, empty_lines
 from trioflow.http._transport import SocketTransport
 from trioflow.http._writer import ResponseWriter, error_page
 
 Piece: TypeAlias = bytes | memoryview
 
-_HEAD_END: Final = re.compile(rb"\n\r?\n")
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _EVENTS: Final = 64  # of a body, parsed between two yields: tiny chunks cost 18 µs each
 _KNOWN_SIZE: Final = 2048  # bytes of a head that is worth remembering
@@ -43,16 +42,16 @@ class Wire:
 
     @property
     def has_bytes(self) -> bool:
-        """Whether something of a request has come."""
-        return bool(self._rest)
+        """Whether something of a request has come, beside empty lines before it (RFC 9112 2.2)."""
+        return len(self._rest) > empty_lines(self._rest)
 
     async def wait(self) -> bool:
         """Wait for the first byte of a request; False at the end."""
-        while not self._rest:
+        while not self.has_bytes:
             data = await self.transport.receive()
             if not data:
                 return False
-            self._rest += data.lstrip(b"\r\n")  # RFC 9112 2.2: a client may send an empty line between requests
+            self._rest += data
         return True
 
     async def read_head(self) -> Exchange:
@@ -72,31 +71,28 @@ class Wire:
     def take_head(self) -> Exchange | None:
         """Begin the exchange of a head that is there as a whole; None where it is not."""
         rest = self._rest
-        found = _HEAD_END.search(rest, max(self._scanned - 2, 0))
-        self._scanned = 0 if found else len(rest)
-        end = found.end() if found else len(rest)
-        if end > self.limits.head_size:
-            raise RequestError(431, f"the head of the request is larger than {self.limits.head_size} bytes")
-        if found is None:
+        if blank := empty_lines(rest):
+            del rest[:blank]
+        end = rest.find(b"\r\n\r\n", max(self._scanned - 3, 0)) + 4
+        if end < 4:
+            check_start(rest, self._scanned, self.limits)
+            self._scanned = len(rest)
             return None
+        self._scanned = 0
         data = bytes(rest[:end])
+        check_head(data, self.limits)
         head = _known_head(data) if end <= _KNOWN_SIZE else read_head(data)
-        if len(head.fields) > self.limits.head_count:
-            raise RequestError(431, f"the request has more than {self.limits.head_count} header fields")
         if head.has_body:
-            exchange = Exchange(self, head, bytes(rest))
+            exchange = Exchange(self, head, data, bytes(rest[end:]))
             rest.clear()
         else:
             exchange = Exchange(self, head)
-            if len(rest) == end:
-                rest.clear()
-            else:
-                rest[:] = rest[end:].lstrip(b"\r\n")
+            del rest[:end]
         return exchange
 
     def put_back(self, data: bytes) -> None:
         """Take back what came behind a request."""
-        self._rest += data.lstrip(b"\r\n")
+        self._rest += data
 
 
 def read_head(data: bytes) -> Head:
@@ -135,12 +131,15 @@ class Exchange:
 
     Args:
         head: The request's head.
-        data: The head's bytes and what came behind them, where a body follows: they go to a parser of its own.
+        data: The head's bytes, where a body follows: they go to a parser of its own.
+        ahead: What came behind them.
     """
 
-    __slots__ = ("_continuing", "_over", "_parser", "_received", "_wire", "_writer", "failed", "request")
+    __slots__ = (
+        "_ahead", "_chunks", "_continuing", "_over", "_parser", "_received", "_wire", "_writer", "failed", "request",
+    )  # fmt: skip
 
-    def __init__(self, wire: Wire, head: Head, data: bytes | None = None) -> None:
+    def __init__(self, wire: Wire, head: Head, data: bytes | None = None, ahead: bytes = b"") -> None:
         self._wire = wire
         self.request = head
         self._received = 0  # bytes of the body
@@ -148,8 +147,12 @@ class Exchange:
         self._over = False
         self.failed = False  # whether something was left half-written
         self._writer = ResponseWriter(is_head=head.is_head, is_old=head.is_old, keeps_alive=not head.is_last)
+        self._ahead = ahead
+        self._chunks: ChunkCheck | None = None
         self._parser: h11.Connection | None = None
         if data is not None:
+            if head.length is None:
+                self._chunks = ChunkCheck(wire.limits)
             self._parser = _parser_of(data, _most_for_an_event(wire.limits))
             _next_event(self._parser)  # the head once more
 
@@ -175,6 +178,9 @@ class Exchange:
         """Give what of the body is there."""
         chunks: list[bytes] = []
         parser = self._parser
+        if self._ahead and parser is not None:
+            ahead, self._ahead = self._ahead, b""
+            self._feed(parser, ahead)
         while parser is not None and not self.is_read() and len(chunks) < _EVENTS:
             event = _next_event(parser)
             if isinstance(event, h11.Data):
@@ -201,6 +207,11 @@ class Exchange:
             if data is None:
                 raise RequestError(408, f"no byte of the body came for {self._wire.limits.body_stall:g} seconds")
             self._check()
+        self._feed(parser, data)
+
+    def _feed(self, parser: h11.Connection, data: bytes) -> None:
+        if self._chunks is not None:
+            self._chunks.check(data)
         parser.receive_data(data)
 
     async def _continue(self, parser: h11.Connection) -> None:
@@ -311,7 +322,7 @@ class Exchange:
         self._over = True
         if self._parser is not None:
             data, _ = self._parser.trailing_data
-            self._wire.put_back(data)
+            self._wire.put_back(data + self._ahead)
         return self.is_read() and not self.failed and self._writer.is_ended and self._writer.keeps_alive
 
 

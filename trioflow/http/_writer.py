@@ -15,11 +15,34 @@ from typing import Any, Final
 _WITHOUT_BODY: Final = frozenset((204, 304))
 _PHRASES: Final = {status.value: status.phrase for status in HTTPStatus}
 _LINES: Final = {n: f"HTTP/1.1 {n} {_PHRASES.get(n, '')}\r\n".encode("ascii") for n in range(100, 600)}
+_ALLOW: Final = (
+    b"Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n"  # what is not refused before a handler sees it
+)
+
+# What the server itself answers with; never what was wrong in the client's words, nor in an exception's.
+_SENTENCES: Final = {
+    400: "The request is malformed.",
+    405: "This method is not allowed here.",
+    408: "The request took too long.",
+    413: "The body of the request is too large.",
+    414: "The first line of the request is too long.",
+    417: "The server cannot do what the request expects.",
+    431: "The header of the request is too large.",
+    500: "The server failed to answer this request.",
+    501: "The server does not implement what the request asks for.",
+    503: "The server has no room for this request now.",
+    505: "The server speaks HTTP/1.1 and HTTP/1.0.",
+}
 
 
 def phrase_of(status: int) -> str:
     """Give the words that go with a status; none where it has none."""
     return _PHRASES.get(status, "")
+
+
+def sentence_of(status: int) -> bytes:
+    """Give the body that goes with a status: one line."""
+    return (_SENTENCES.get(status) or f"{status} {phrase_of(status)}".rstrip()).encode("ascii") + b"\n"
 
 
 def says_close(value: bytes) -> bool:
@@ -101,13 +124,15 @@ def date() -> bytes:
 
 def error_page(status: int) -> tuple[list[bytes], bytes]:
     """Give the header lines and the body of an answer that says no more than its status."""
-    body = f"{status} {phrase_of(status)}\n".encode("ascii")
+    body = sentence_of(status)
     lines = [
         date(),
         b"Content-Type: text/plain; charset=utf-8\r\n",
         b"X-Content-Type-Options: nosniff\r\n",
         b"Content-Length: %d\r\n" % len(body),
     ]
+    if status == 405:
+        lines.append(_ALLOW)
     return lines, body
 
 
