@@ -652,3 +652,23 @@ async def test_any_interleaving_loses_nothing_doubles_nothing_keeps_order_and_bo
     statistics = receive.statistics()
     assert max(most, statistics.peak) <= capacity
     assert (statistics.used, statistics.tasks_waiting_send, statistics.tasks_waiting_receive) == (0, 0, 0)
+
+
+async def test_the_owner_of_a_channel_is_told_when_a_reader_begins_to_wait() -> None:
+    send, receive = tf.open_channel[int](capacity=2)
+    told: list[str] = []
+    receive._buffer.on_wanted = lambda: told.append("wanted")
+    send.send_nowait(1)
+
+    async with trio.open_nursery() as nursery:
+        assert await receive.receive() == 1
+        assert told == []
+        nursery.start_soon(receive.receive)
+        await wait_all_tasks_blocked()
+        assert told == ["wanted"]
+        send.send_nowait(2)
+        send.close()
+    with pytest.raises(trio.EndOfChannel):
+        await receive.receive()
+
+    assert told == ["wanted"]

@@ -137,7 +137,7 @@ class Buffer(Generic[T]):
 
     __slots__ = (
         "_items", "bytes", "capacity", "count", "discarded", "dropped", "failure", "failure_seen", "on_hang_up",
-        "overflow", "peak", "receivers", "receiving", "senders", "sending", "stride", "used",
+        "on_wanted", "overflow", "peak", "receivers", "receiving", "senders", "sending", "stride", "used",
     )  # fmt: skip
 
     def __init__(self, capacity: float, overflow: Overflow) -> None:
@@ -151,6 +151,7 @@ class Buffer(Generic[T]):
         self.failure: BaseException | None = None
         self.failure_seen = False
         self.on_hang_up: Callable[[], None] | None = None
+        self.on_wanted: Callable[[], None] | None = None  # called when a reader begins to wait
         self._items: deque[T] = deque()
 
     @property

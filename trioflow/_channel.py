@@ -265,6 +265,8 @@ class ReceiveChannel(_End, trio.abc.ReceiveChannel[ReceiveT]):
         return Batches(self)
 
     async def _wait_in_line(self) -> None:
+        if self._buffer.on_wanted is not None:
+            self._buffer.on_wanted()
         line = self._buffer.receiving
         await self._queue(line, 1, lambda: self._ready(is_next=line.is_led_by_us()))
 
