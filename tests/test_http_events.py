@@ -43,6 +43,8 @@ def understood(stream: bytes) -> list[tuple[str, str, str]]:
                 data += value + "\n"
             case "id":
                 last_id = value
+            case _:
+                pass
     return found
 
 

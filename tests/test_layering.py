@@ -65,6 +65,7 @@ FLOORS: dict[str, float] = {
     "http._types": 6.1,
     "http._watch": 6.1,
     "http._writer": 6.1,
+    "http._multipart": 6.2,
     "http._strict": 6.2,
     "http._target": 6.2,
     "http._head": 6.25,
@@ -86,14 +87,14 @@ FLOORS: dict[str, float] = {
 EVERYWHERE = {"trio"}
 ONLY_IN: dict[str, set[str]] = {
     "h11": {"http._wire"},
-    "multipart": {"http._forms"},
+    "multipart": {"http._multipart"},
     "redis": {"redis"},
     "zstandard": {"compression"},
     "brotli": {"compression"},
 }
 
 # These decide without I/O: facts come in as arguments.
-WITHOUT_IO = {"http._conditions", "http._strict", "http._target"}
+WITHOUT_IO = {"http._conditions", "http._multipart", "http._strict", "http._target"}
 IO_PACKAGES = {"trio", "os", "io", "socket", "pathlib", "threading", "subprocess", "ssl"}
 
 PACKAGES = {"", "http", "demo"}

@@ -3,6 +3,7 @@
 from trioflow.http._connection import Handler
 from trioflow.http._events import Event, events, last_event_id
 from trioflow.http._files import files
+from trioflow.http._forms import Part, form
 from trioflow.http._headers import Headers
 from trioflow.http._limits import Limits, RequestError
 from trioflow.http._messages import Request, Response
@@ -13,11 +14,13 @@ __all__ = [
     "Handler",
     "Headers",
     "Limits",
+    "Part",
     "Request",
     "RequestError",
     "Response",
     "events",
     "files",
+    "form",
     "last_event_id",
     "serve",
 ]
