@@ -60,6 +60,7 @@ FLOORS: dict[str, float] = {
     "http._conditions": 6.1,
     "http._headers": 6.1,
     "http._limits": 6.1,
+    "http._rests": 6.1,
     "http._rooted": 6.1,
     "http._sendfile": 6.1,
     "http._types": 6.1,

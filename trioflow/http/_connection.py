@@ -18,6 +18,7 @@ import trio
 
 from trioflow.http._limits import Limits, RequestError
 from trioflow.http._messages import Request, Response
+from trioflow.http._rests import Rests
 from trioflow.http._transport import SocketTransport
 from trioflow.http._watch import Watch
 from trioflow.http._wire import Exchange, Wire
@@ -37,13 +38,16 @@ class Connection:
         client: Its address.
     """
 
-    __slots__ = ("_client", "_handler", "_is_lost", "_limits", "_phase", "_scope", "_watch", "_wire")
+    __slots__ = ("_client", "_handler", "_is_lost", "_limits", "_phase", "_rests", "_scope", "_watch", "_wire")
 
-    def __init__(self, sock: socket.socket, client: Any, handler: Handler, limits: Limits, watch: Watch) -> None:
+    def __init__(
+        self, sock: socket.socket, client: Any, handler: Handler, limits: Limits, watch: Watch, rests: Rests
+    ) -> None:
         self._client = client
         self._handler = handler
         self._limits = limits
         self._watch = watch
+        self._rests = rests
         self._wire = Wire(SocketTransport(sock, stall=limits.write_stall, on_loss=self._lose), limits)
         self._scope = trio.CancelScope()
         self._phase = "idle"  # "head" from a request's first byte, "busy" until it is answered, "ending"
@@ -54,6 +58,10 @@ class Connection:
         self._wire.stopping = True
         if self._phase != "busy":
             self._scope.cancel()
+
+    def expire(self) -> None:
+        """End, without a word to the client, who has asked for nothing."""
+        self._scope.cancel()
 
     def _lose(self) -> None:
         self._is_lost = True
@@ -68,6 +76,7 @@ class Connection:
         except trio.BrokenResourceError:
             pass  # the client has gone
         finally:
+            self._rests.end(self)
             self._watch.remove(transport.sock)
             if self._phase == "busy":
                 transport.cut()
@@ -112,15 +121,16 @@ class Connection:
         if wire.has_bytes:  # of a client that does not wait for its answers
             await trio.lowlevel.checkpoint()
         else:
-            self._scope.deadline = trio.current_time() + self._limits.idle
+            self._rests.begin(self)
             if not await wire.wait():
                 return None
+            self._rests.end(self)
         self._phase = "head"
         exchange = wire.take_head()
-        if exchange is None:
+        if exchange is None:  # most come in one piece
             self._scope.deadline = trio.current_time() + self._limits.head_time
             exchange = await wire.read_head()
-        self._scope.deadline = math.inf
+            self._scope.deadline = math.inf
         return exchange
 
     async def _answer(self, exchange: Exchange) -> bool:

@@ -26,7 +26,7 @@ def _shown(name: str) -> str:
     return _SPELLED.get(name, name.title()) if name.islower() else name
 
 
-class _Field(NamedTuple):
+class Field(NamedTuple):
     """One field: the key it is found by, its name as it goes out, its value, and the line of all that."""
 
     key: str
@@ -35,19 +35,19 @@ class _Field(NamedTuple):
     line: bytes
 
 
-def _made(name: str, value: str) -> _Field:
+def _made(name: str, value: str) -> Field:
     shown = _shown(name)
     if _VALUE.fullmatch(value) is None:
         raise ValueError(f"the header {name!r} cannot hold line ends, controls or what is not Latin-1: {value!r}")
     value = value.strip(" \t")
-    return _Field(name.lower(), shown, value, f"{shown}: {value}\r\n".encode("latin-1"))
+    return Field(name.lower(), shown, value, f"{shown}: {value}\r\n".encode("latin-1"))
 
 
 # Most fields are set again for every response: remembering them saves 2 µs each.
 _known: Final = lru_cache(maxsize=1024)(_made)
 
 
-def _field(name: object, value: object) -> _Field:
+def _field(name: object, value: object) -> Field:
     if not isinstance(name, str):
         raise TypeError(f"a header's name is a str, not {name!r}")
     if not isinstance(value, str):
@@ -80,7 +80,7 @@ class Headers(MutableMapping[str, str]):
     __slots__ = ("_fields", "_frozen")
 
     def __init__(self, fields: Iterable[tuple[str, str]] = ()) -> None:
-        self._fields: dict[str, tuple[_Field, ...]] = {}
+        self._fields: dict[str, tuple[Field, ...]] = {}
         self._frozen: str | None = None
         for name, value in fields:
             self.add(name, value)
@@ -91,7 +91,7 @@ class Headers(MutableMapping[str, str]):
         self = cls()
         for name, value in fields:
             key = name.decode("ascii")
-            field = _Field(key, key, value.decode("latin-1"), b"%s: %s\r\n" % (name, value))
+            field = Field(key, key, value.decode("latin-1"), b"%s: %s\r\n" % (name, value))
             self._fields[key] = (*self._fields.get(key, ()), field)
         return self
 
@@ -110,6 +110,10 @@ class Headers(MutableMapping[str, str]):
     def get_all(self, name: str) -> list[str]:
         """Give each value of `name`, in order; an empty list where there is none."""
         return [field.value for field in self._fields.get(name.lower(), ())]
+
+    def all_of(self, key: str) -> tuple[Field, ...]:
+        """Give each field of that name, which is in lower case: for the server, which asks for each response."""
+        return self._fields.get(key, ())
 
     def __setitem__(self, name: str, value: str) -> None:
         self._check()

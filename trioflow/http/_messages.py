@@ -241,10 +241,10 @@ class Response(Writable[bytes, int]):
     def _head(self, length: int | None, owed: int = 0) -> bytes:
         """Make the head for a body of `length`, None where that is not known, of which `owed` bytes follow at once."""
         headers = self._headers
-        if "transfer-encoding" in headers:
+        if headers.all_of("transfer-encoding"):
             raise RuntimeError("Transfer-Encoding is not the handler's to set: the server frames the body")
         is_bodyless = self._is_bodyless
-        declared = headers.get_all("content-length")
+        declared = [field.value for field in headers.all_of("content-length")]
         if declared:
             if not all(value.isascii() and value.isdigit() and value == declared[0] for value in declared):
                 raise RuntimeError(f"Content-Length must be a number, not {', '.join(declared)!r}")
@@ -252,13 +252,13 @@ class Response(Writable[bytes, int]):
                 raise RuntimeError(f"the body has {length} bytes, but its Content-Length says {declared[0]}")
             length = int(declared[0])
         lines = headers.lines(without="content-length" if self._status == 204 else "")
-        if "date" not in headers:
+        if not headers.all_of("date"):
             lines.append(date())
         if not declared and length is not None and self._status not in _WITHOUT_BODY:
             lines.append(b"Content-Length: %d\r\n" % length)
         self._left = None if is_bodyless else length
         self._owe(owed)  # before there is a head, so that its failure can still be told
-        is_closing = "connection" in headers and says_close(headers["connection"].encode("latin-1"))
+        is_closing = any(says_close(field.value.encode("latin-1")) for field in headers.all_of("connection"))
         head = self._exchange.head(self._status, lines, is_counted=length is not None, is_closing=is_closing)
         headers.freeze(_GONE_OUT)
         return head

@@ -1,6 +1,6 @@
 """The server: listeners, and the connections they accept.
 
-Rule 1: two tasks in all, and one for each connection.
+Rule 1: four tasks in all, and one for each connection.
 Rule 2: a stopping server accepts nothing, ends connections at rest at once, and gives the others `Limits.grace`.
 Rule 3: where the system has no descriptors left, or the limit is reached, clients wait in the backlog.
 """
@@ -17,6 +17,7 @@ import trio
 from trioflow._checks import check_count, check_function
 from trioflow.http._connection import Connection, Handler
 from trioflow.http._limits import Limits
+from trioflow.http._rests import Rests
 from trioflow.http._watch import open_watch
 
 _log: Final = logging.getLogger("trioflow.http")
@@ -81,6 +82,7 @@ class _Server:
         self._handler = handler
         self._limits = limits
         self._watch = open_watch()
+        self._rests = Rests(limits.idle)
         self._connections: set[Connection] = set()
         self._stopping = trio.Event()
         self._left = trio.Event()  # set, and made anew, when a connection has ended
@@ -104,6 +106,7 @@ class _Server:
         with trio.CancelScope(shield=True) as scope:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._watch.run)
+                nursery.start_soon(self._rests.run)
                 task_status.started(nursery)
                 await self._stopping.wait()
                 scope.deadline = trio.current_time() + self._limits.grace
@@ -133,7 +136,7 @@ class _Server:
     def _begin(self, sock: socket.socket, client: Any, nursery: trio.Nursery) -> None:
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection = Connection(sock, client, self._handler, self._limits, self._watch)
+        connection = Connection(sock, client, self._handler, self._limits, self._watch, self._rests)
         self._connections.add(connection)
         nursery.start_soon(self._run, connection)
 
