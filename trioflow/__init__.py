@@ -6,6 +6,7 @@ from trioflow._pipeline import pipeline
 from trioflow._streams import Duplex, Readable, Transform, Writable
 from trioflow.arranging import enumerate, flatten, intersperse, passthrough
 from trioflow.compression import gunzip, gzip
+from trioflow.failing import recover, retry
 from trioflow.files import read_file, write_file
 from trioflow.grouping import batch, pairwise, window
 from trioflow.items import filter, flat_map, map, scan, tap
@@ -60,8 +61,10 @@ __all__ = [
     "process",
     "read_file",
     "readable",
+    "recover",
     "reduce",
     "repeat",
+    "retry",
     "scan",
     "serve_tcp",
     "split",

@@ -4,7 +4,7 @@ Rule 1: what is held weighs at most `capacity`; a heavier item is admitted alone
 Rule 2: nothing here awaits but `Line.sleep`; a woken task looks again instead of being handed an item, so that
     cancelling it can lose nothing.
 Rule 3: each end is served first come, first served.
-Rule 4: a failure drops what is held and overtakes it (R12).
+Rule 4: a failure drops what is held and overtakes it (R12), unless it is told to come behind.
 """
 
 from __future__ import annotations
@@ -235,11 +235,15 @@ class Buffer(Generic[T]):
         self.dropped += 1
         return False
 
-    def abort(self, failure: BaseException) -> None:
-        """Drop what is held and raise `failure` from every call from now on, at both ends (R12)."""
+    def abort(self, failure: BaseException, *, behind: bool = False) -> None:
+        """Drop what is held and raise `failure` from every call from now on, at both ends (R12).
+
+        With `behind` what is held may be received first.
+        """
         if self.failure is None:
             self.failure = failure
-            self._discard()
+            if not behind:
+                self._discard()
             self.wake_all()
 
     def _discard(self) -> None:

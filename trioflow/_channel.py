@@ -280,8 +280,8 @@ class ReceiveChannel(_End, trio.abc.ReceiveChannel[ReceiveT]):
         buffer = self._buffer
         if self._closed:
             raise trio.ClosedResourceError("this receive channel is closed")
-        buffer.check()
         if buffer.empty:
+            buffer.check()
             if buffer.ended:
                 raise trio.EndOfChannel
             return False

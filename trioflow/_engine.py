@@ -6,13 +6,16 @@ Rule 3: who raises ends all: every other stage is cancelled and every channel em
     runs, so that no item, end or flush follows a failure (R12).
 Rule 4: the reader or writer outside (`open`) is not a stage: nobody cancels it. It is told at its next call, and
     if it makes none, when it leaves.
+Rule 5: a stage may enclose all before it: then those are a run of their own, inside its task, and it is told how that
+    ended. So a failure can be dealt with where it would end all.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, NamedTuple, TypeVar
+from functools import partial
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import trio
 
@@ -24,14 +27,20 @@ from trioflow._sync import Fused, Part
 R = TypeVar("R")
 
 StageFunction = Callable[..., Awaitable[Any]]
+Take: TypeAlias = "Callable[[ReceiveChannel[Any]], Awaitable[object]]"
+Attempt: TypeAlias = "Callable[[Take], Awaitable[BaseException | None]]"
 
 
 class Stage(NamedTuple):
-    """One stage as a value: an async function over its channels, or a factory of a synchronous part."""
+    """One stage as a value: an async function over its channels, or a factory of a synchronous part.
+
+    The function of one that `encloses` all before it gets an `Attempt` at them in place of the channel they feed.
+    """
 
     label: Callable[[], str]
     function: StageFunction | None = None
     factory: Callable[[], Part] | None = None
+    encloses: bool = False
 
 
 class _Task:
@@ -61,10 +70,19 @@ class _Task:
 class _Run:
     """One run of a list of stages: its tasks, the buffers between them, and who has failed."""
 
-    def __init__(self, stages: Sequence[Stage], capacity: float, *, head: bool = False, tail: bool = False) -> None:
-        """Join `stages`; with `head` or `tail` there is a channel to the outside at that end."""
-        self._stages = stages
-        self.tasks = list(_tasks_of(stages, capacity))
+    def __init__(
+        self,
+        stages: Sequence[Stage],
+        capacity: float,
+        *,
+        head: bool = False,
+        tail: bool = False,
+        whole: Sequence[Stage] | None = None,
+    ) -> None:
+        """Join `stages`, the first of the `whole`; with `head` or `tail` there is a channel to the outside at that end."""
+        self._stages = stages if whole is None else whole
+        self._is_attempt = whole is not None
+        self.tasks = list(_tasks_of(stages, capacity, self._stages))
         self.buffers: list[Buffer[Any]] = []
         self.failures: list[BaseException] = []
         self.outside: Buffer[Any] | None = None
@@ -96,7 +114,7 @@ class _Run:
         self.cancel(self.tasks)
         for buffer in self.buffers:
             if buffer is self.outside and failure is not None:
-                buffer.abort(failure)
+                buffer.abort(failure, behind=self._is_attempt)
             else:
                 buffer.abort(HangUp(self, "another stage of this run has failed"))
 
@@ -131,6 +149,12 @@ class _Run:
             return None
         return failure_in(exc, self, output, None if self.send is None else self.outside)
 
+    def has_failed_by(self, exc: BaseException) -> bool:
+        """Tell whether `exc` is what stages have failed by, and nothing else."""
+        if any(exc is known for known in self.failures):
+            return True
+        return isinstance(exc, BaseExceptionGroup) and all(map(self.has_failed_by, exc.exceptions))
+
     def _place(self, index: int) -> str:
         return _place(self._stages, index)
 
@@ -161,15 +185,33 @@ def _place(stages: Sequence[Stage], index: int) -> str:
     return f"in stage {index + 1} of {len(stages)}: {stages[index].label()}"
 
 
-def _tasks_of(stages: Sequence[Stage], capacity: float) -> list[_Task]:
-    """Group adjacent synchronous stages; every other stage is a task of its own."""
+def _tasks_of(stages: Sequence[Stage], capacity: float, whole: Sequence[Stage]) -> list[_Task]:
+    """Group adjacent synchronous stages; every other stage is a task of its own, with all that it encloses."""
     tasks: list[_Task] = []
     start = 0
-    for i in range(1, len(stages) + 1):
+    for i in reversed(range(len(stages))):
+        if stages[i].encloses:
+            tasks.append(_Task(i, [_enclosing(stages, i, capacity, whole)], capacity))
+            start = i + 1
+            break
+    for i in range(start + 1, len(stages) + 1):
         if i == len(stages) or stages[i].factory is None or stages[i - 1].factory is None:
             tasks.append(_Task(start, stages[start:i], capacity))
             start = i
     return tasks
+
+
+def _enclosing(stages: Sequence[Stage], index: int, capacity: float, whole: Sequence[Stage]) -> Stage:
+    """Give the stage at `index`, with all before it inside."""
+    function = stages[index].function
+    assert function is not None
+
+    async def run(*ends: Any) -> None:
+        *sources, output = ends
+        source = sources[0] if sources else None
+        await function(partial(attempt, stages[:index], capacity, whole=whole, source=source), output)
+
+    return stages[index]._replace(function=run)
 
 
 async def run(stages: Sequence[Stage], capacity: float) -> Any:
@@ -219,7 +261,41 @@ async def run_directly(
 @asynccontextmanager
 async def open_readable(stages: Sequence[Stage], capacity: float) -> AsyncGenerator[ReceiveChannel[Any], None]:
     """Run stages that lack a sink beside the block; leaving it ends them."""
-    this = _Run(stages, check_capacity(capacity), tail=True)
+    async with _received(_Run(stages, check_capacity(capacity), tail=True)) as receive:
+        yield receive
+
+
+async def attempt(
+    stages: Sequence[Stage],
+    capacity: float,
+    take: Take,
+    *,
+    whole: Sequence[Stage] | None = None,
+    source: ReceiveChannel[Any] | None = None,
+) -> BaseException | None:
+    """Run stages that lack a sink beside `take`, and give their failure, if any, instead of raising it.
+
+    It comes when all of them have ended, and behind what the last one had sent. What `take` raises is raised, and so is
+    what no stage has raised. `whole` is the chain that they are the first stages of, `source` what they read from.
+    """
+    if not stages:
+        assert source is not None
+        await take(source)
+        return None
+    this = _Run(stages, capacity, tail=True, whole=stages if whole is None else whole)
+    this.tasks[0].source = source
+    try:
+        async with _received(this) as receive:
+            await take(receive)
+    except BaseException as exc:
+        if this.has_failed_by(exc):
+            return exc
+        raise
+    return None
+
+
+@asynccontextmanager
+async def _received(this: _Run) -> AsyncGenerator[ReceiveChannel[Any], None]:
     receive = this.receive
     assert receive is not None
 

@@ -101,13 +101,17 @@ class _Gathering(Generic[T]):
 
     async def run(self) -> None:
         gathered, output = self._gathered, self._output
-        async for item in self._items:
-            gathered.append(item)
-            if isinstance(item, _BYTES_TYPES):
-                self._most -= weight_of(item) - 1
-            if len(gathered) >= self._most:
-                await output.send_many(self._taken())
-                self._look()
+        try:
+            async for item in self._items:
+                gathered.append(item)
+                if isinstance(item, _BYTES_TYPES):
+                    self._most -= weight_of(item) - 1
+                if len(gathered) >= self._most:
+                    await output.send_many(self._taken())
+                    self._look()
+        except Exception:
+            self.hand_on()  # where a failure is recovered from, what was given before it counts
+            raise
         if gathered:
             await output.send_many(self._taken())
 

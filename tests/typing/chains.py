@@ -98,6 +98,12 @@ assert_type(tf.map(to_text), tf.Transform[int, str])
 assert_type(tf.map(to_text).pipe(tf.map(len)), tf.Transform[int, int])
 assert_type(tf.map(to_text).pipe(tf.batch(2)), tf.Transform[int, list[str]])
 
+# Failures
+assert_type(tf.retry(numbers, attempts=3, on=(OSError, LookupError)), tf.Readable[int])
+assert_type(tf.retry(lambda position: numbers.pipe(tf.drop(position))), tf.Readable[int])
+assert_type(numbers.pipe(tf.recover(lambda failure: [len(failure.args)])), tf.Readable[int])
+assert_type(numbers.pipe(tf.recover(lambda failure: numbers)).pipe(tf.map(lambda n: n + 0.5)), tf.Readable[float])
+
 
 async def runs() -> None:
     # Sinks
@@ -169,6 +175,8 @@ numbers.pipe(tf.collect)  # type: ignore[call-overload]
 numbers.pipe(print)  # type: ignore[call-overload]
 tf.collect().pipe(tf.count())  # type: ignore[attr-defined]
 tf.from_iterable(3)  # type: ignore[call-overload]
+numbers.pipe(tf.recover(lambda failure: 3))  # type: ignore[arg-type, return-value]
+tf.retry(numbers, on=BaseException)  # type: ignore[arg-type]
 tf.take("3")  # type: ignore[arg-type]
 tf.open_channel[int](capacity="many")  # type: ignore[arg-type]
 tf.open_channel[int](overflow="spill")  # type: ignore[arg-type]
