@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator
 
+import pytest
 import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -72,3 +73,75 @@ def test_no_capacity_pause_or_pace_changes_what_comes_out_of_generators(
                     return received
 
     assert trio.run(main) == items
+
+
+async def test_R12_a_generator_that_was_ahead_when_another_stage_failed_gets_nothing_more() -> None:
+    given: list[int] = []
+
+    @tf.transform
+    async def slow(items: tf.ReceiveChannel[int]) -> AsyncIterator[int]:
+        async for item in items:
+            given.append(item)
+            yield item
+            with trio.CancelScope(shield=True):
+                await wait_all_tasks_blocked()
+
+    @tf.writable
+    async def broken(items: tf.ReceiveChannel[int]) -> None:
+        await items.receive()
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        await tf.from_iterable(range(100)).pipe(slow()).pipe(broken())
+    assert given == [0]
+
+
+@given(
+    ways=st.lists(st.sampled_from(["for", "receive", "many", "two", "nowait"]), max_size=30), capacity=st.integers(1, 9)
+)
+def test_whichever_way_a_generator_receives_it_misses_and_repeats_nothing(ways: list[str], capacity: int) -> None:
+    @tf.transform
+    async def mixed(items: tf.ReceiveChannel[int]) -> AsyncIterator[int]:
+        for way in ways:
+            try:
+                if way == "for":
+                    async for item in items:
+                        yield item
+                        break
+                elif way == "receive":
+                    yield await items.receive()
+                elif way == "nowait":
+                    yield items.receive_nowait()
+                else:
+                    for item in await items.receive_many(2 if way == "two" else None):
+                        yield item
+            except trio.WouldBlock:
+                pass
+            except trio.EndOfChannel:
+                return
+        async for item in items:
+            yield item
+
+    async def main() -> list[int]:
+        return await tf.pipeline(range(50), mixed(), tf.collect(), capacity=capacity)
+
+    assert trio.run(main) == list(range(50))
+
+
+async def test_a_generator_may_let_several_tasks_receive_what_it_is_given() -> None:
+    @tf.transform
+    async def by_three(items: tf.ReceiveChannel[int]) -> AsyncIterator[int]:
+        received: list[int] = []
+
+        async def take() -> None:
+            async for item in items:
+                received.append(item)
+                await trio.lowlevel.checkpoint()
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(3):
+                nursery.start_soon(take)
+        for item in sorted(received):
+            yield item
+
+    assert await tf.pipeline(range(500), by_three(), tf.collect()) == list(range(500))

@@ -1,7 +1,7 @@
 """What the two ends of a channel share: the items, their weight, who waits, who is told.
 
 Rule 1: what is held weighs at most `capacity`; a heavier item is admitted alone, into an empty buffer (R5).
-Rule 2: nothing here awaits but `Line.sleep`; a woken task looks again instead of being handed an item, so that
+Rule 2: nothing here awaits but `Waiter.sleep`; a woken task looks again instead of being handed an item, so that
     cancelling it can lose nothing.
 Rule 3: each end is served first come, first served.
 Rule 4: a failure drops what is held and overtakes it (R12), unless it is told to come behind.
@@ -10,11 +10,10 @@ Rule 4: a failure drops what is held and overtakes it (R12), unless it is told t
 from __future__ import annotations
 
 import math
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final, Generic, Literal, NamedTuple, TypeVar, cast
 
-import trio
 from trio.lowlevel import Abort, checkpoint_if_cancelled, current_task, reschedule, wait_task_rescheduled
 
 T = TypeVar("T")
@@ -83,60 +82,37 @@ class ChannelStatistics(NamedTuple):
     tasks_waiting_receive: int
 
 
-class Line:
-    """The tasks that wait at one end of a channel, first come, first served."""
+class Waiter:
+    """A task that waits in a line for so much room."""
 
-    __slots__ = ("_asleep", "_needs")
+    __slots__ = ("_is_asleep", "_task", "need")
 
-    def __init__(self) -> None:
-        self._needs: OrderedDict[trio.lowlevel.Task, int] = OrderedDict()  # how much room each one waits for
-        self._asleep: set[trio.lowlevel.Task] = set()
-
-    def __len__(self) -> int:
-        return len(self._needs)
-
-    def join(self, need: int) -> None:
-        self._needs[current_task()] = need
-
-    def leave(self) -> None:
-        del self._needs[current_task()]
-
-    def is_led_by_us(self) -> bool:
-        """Tell whether the running task is first: one behind it may wake too, when a clone is closed (Rule 3)."""
-        return next(iter(self._needs)) is current_task()
+    def __init__(self, need: int) -> None:
+        self.need = need
+        self._task = current_task()
+        self._is_asleep = False
 
     async def sleep(self) -> None:
         """Wait to be called; the caller looks again and, if it was called in vain, sleeps again."""
-        task = current_task()
-        self._asleep.add(task)
-
-        def abort(_: object) -> Abort:
-            self._asleep.discard(task)
-            return Abort.SUCCEEDED
-
-        await wait_task_rescheduled(abort)
+        self._is_asleep = True
+        await wait_task_rescheduled(self._abort)
         await checkpoint_if_cancelled()  # a failure that came meanwhile overtakes what woke us (R12)
 
-    def need_of_first(self) -> int:
-        return next(iter(self._needs.values()))
+    def _abort(self, _: object) -> Abort:
+        self._is_asleep = False
+        return Abort.SUCCEEDED
 
-    def call_first(self) -> None:
-        task = next(iter(self._needs))
-        if task in self._asleep:
-            self._asleep.discard(task)
-            reschedule(task)
-
-    def call_all(self) -> None:
-        for task in self._asleep:
-            reschedule(task)
-        self._asleep.clear()
+    def call(self) -> None:
+        if self._is_asleep:
+            self._is_asleep = False
+            reschedule(self._task)
 
 
 class Buffer(Generic[T]):
     """What the two ends of a channel share. The engine keeps hold of it; users see the ends."""
 
     __slots__ = (
-        "_items", "bytes", "capacity", "count", "discarded", "dropped", "failure", "failure_seen", "on_hang_up",
+        "_items", "ahead", "bytes", "capacity", "count", "discarded", "dropped", "failure", "failure_seen", "on_hang_up",
         "on_wanted", "overflow", "peak", "receivers", "receiving", "senders", "sending", "stride", "used",
     )  # fmt: skip
 
@@ -146,12 +122,13 @@ class Buffer(Generic[T]):
         self.stride = int(min(capacity, DEFAULT_CAPACITY))
         self.used = self.peak = self.count = self.bytes = self.dropped = self.discarded = 0
         self.senders = self.receivers = 0  # open handles
-        self.sending = Line()
-        self.receiving = Line()
+        self.sending: deque[Waiter] = deque()  # who waits to send, and to receive: first come, first served
+        self.receiving: deque[Waiter] = deque()
         self.failure: BaseException | None = None
         self.failure_seen = False
         self.on_hang_up: Callable[[], None] | None = None
         self.on_wanted: Callable[[], None] | None = None  # called when a reader begins to wait
+        self.ahead: list[T] = []  # what a reader has taken before it was asked to: it goes with the rest
         self._items: deque[T] = deque()
 
     @property
@@ -194,7 +171,7 @@ class Buffer(Generic[T]):
         if self.used > self.peak:
             self.peak = self.used
         if self.receiving:
-            self.receiving.call_first()
+            self.receiving[0].call()
 
     def take(self) -> T:
         item = self._items.popleft()
@@ -218,10 +195,10 @@ class Buffer(Generic[T]):
 
     def call_next(self) -> None:
         """Wake whoever can go on now, after something was taken or someone left a line."""
-        if self.sending and self.fits(self.sending.need_of_first()):
-            self.sending.call_first()
+        if self.sending and self.fits(self.sending[0].need):
+            self.sending[0].call()
         if self.receiving and (self._items or self.ended):
-            self.receiving.call_first()
+            self.receiving[0].call()
 
     def make_room(self, weight: int) -> bool:
         """Apply the overflow policy to an item that does not fit: is it to be put?"""
@@ -249,11 +226,12 @@ class Buffer(Generic[T]):
     def _discard(self) -> None:
         self.discarded += len(self._items)
         self._items.clear()
+        self.ahead.clear()
         self.used = 0
 
     def wake_all(self) -> None:
-        self.sending.call_all()
-        self.receiving.call_all()
+        for waiter in (*self.sending, *self.receiving):
+            waiter.call()
 
     def sender_closed(self) -> None:
         self.senders -= 1

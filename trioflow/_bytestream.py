@@ -50,16 +50,10 @@ class ByteStream(trio.abc.HalfCloseableStream):
     async def wait_send_all_might_not_block(self) -> None:
         """Wait until there is room for a chunk; the reader may be gone all the same."""
 
-        def has_room() -> bool:
-            self._send._check()
-            return buffer.fits(1)
-
         async def wait() -> None:
             await checkpoint()
-            if not has_room():
-                await self._send._queue(buffer.sending, 1, has_room)
+            await self._send.wait_for_room()
 
-        buffer = self._send._buffer
         await self._alone_in_sending(wait)
 
     async def send_eof(self) -> None:

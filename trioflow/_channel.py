@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -22,8 +23,8 @@ from trioflow._buffer import (
     DEFAULT_CAPACITY,
     Buffer,
     ChannelStatistics,
-    Line,
     Overflow,
+    Waiter,
     check_capacity,
     light_size,
     weight_of,
@@ -38,12 +39,13 @@ ReceiveT = TypeVar("ReceiveT", covariant=True)
 class _End:
     """What both kinds of end have in common: a buffer, being open, and the duty to yield."""
 
-    __slots__ = ("_closed", "_moved", "_buffer")
+    __slots__ = ("_closed", "_moved", "_partner", "_buffer")
 
     def __init__(self, buffer: Buffer[Any]) -> None:
         self._buffer = buffer
         self._closed = False
         self._moved = 0  # items since this end last let other tasks run
+        self._partner: _End | None = None  # the other end of its stage: when one has let others run, both have
 
     def statistics(self) -> ChannelStatistics:
         """Give `ChannelStatistics`: weights, counts, open ends and waiting tasks, all at this moment."""
@@ -53,21 +55,39 @@ class _End:
         # Not a coroutine itself: that would cost 0.15 µs a call.
         self._moved += items
         if self._moved >= self._buffer.stride:
-            self._moved = 0
+            self._has_yielded()
             return checkpoint()  # noqa: ASYNC105 - its caller awaits it
         return checkpoint_if_cancelled()  # noqa: ASYNC105
 
-    async def _queue(self, line: Line, need: int, attempt: Callable[[], bool]) -> None:
-        """Wait in `line` until `attempt` succeeds; it is tried each time this task is called."""
-        line.join(need)
+    def _has_yielded(self) -> None:
+        self._moved = 0
+        if self._partner is not None:
+            self._partner._moved = 0
+
+    def pair(self, other: _End) -> None:
+        """Be an end of the same task as `other`: it yields for both. That saves every second yield of a stage."""
+        self._partner, other._partner = other, self
+
+    def _part(self) -> None:
+        if self._partner is not None:
+            self._partner._partner = None
+            self._partner = None
+
+    async def _queue(self, line: deque[Waiter], need: int, attempt: Callable[[bool], bool]) -> None:
+        """Wait in `line` until `attempt` succeeds; it is tried when this task is called, and told whether it is first.
+
+        One behind the first is called too, when a clone is closed (Rule 3).
+        """
+        waiter = Waiter(need)
+        line.append(waiter)
         try:
             while True:
-                await line.sleep()
-                self._moved = 0
-                if attempt():
+                await waiter.sleep()
+                self._has_yielded()
+                if attempt(line[0] is waiter):
                     return
         finally:
-            line.leave()
+            line.remove(waiter)
             self._buffer.call_next()
 
 
@@ -97,7 +117,7 @@ class SendChannel(_End, trio.abc.SendChannel[SendT]):
         if not self._try_send(value):
             raise trio.WouldBlock
 
-    def _try_send(self, value: SendT, *, is_next: bool = False) -> bool:
+    def _try_send(self, value: SendT, is_next: bool = False) -> bool:  # noqa: FBT001, FBT002 - called by `_queue`
         buffer = self._buffer
         self._check()
         weight = weight_of(value)
@@ -115,29 +135,34 @@ class SendChannel(_End, trio.abc.SendChannel[SendT]):
         The same as `send` for each, at a tenth of the cost: they cross in batches. Raises as `send` does.
         """
         items = values if isinstance(values, list) else list(values)
+        size = light_size(items)
+        if size is not None and self._buffer.overflow == "wait":
+            await self.send_light(items, size)
+        else:
+            for item in items:
+                await self.send(item)
+
+    async def send_light(self, items: Sequence[SendT], size: int) -> None:
+        """Put all of `items` in as `send_many` does, where they are known to weigh 1 each, and `size` bytes together."""
         buffer = self._buffer
         start = 0
-        size = light_size(items)
-        if size is not None and buffer.overflow == "wait":
-            while True:
-                await self._checkpoint(0)
-                self._check()
-                count = int(min(buffer.room(), len(items) - start))
-                if count == len(items):
-                    buffer.put_light(items, size)
-                else:
-                    part = items[start : start + count]
-                    buffer.put_light(part, (light_size(part) or 0) if size else 0)
-                self._moved += count
-                start += count
-                if start == len(items):
-                    return
-                await self._send_in_line(items[start])
-                start += 1
-                if start == len(items):
-                    return
-        for item in items:
-            await self.send(item)
+        while True:
+            await self._checkpoint(0)
+            self._check()
+            count = int(min(buffer.room(), len(items) - start))
+            if count == len(items):
+                buffer.put_light(items, size)
+            else:
+                part = items[start : start + count]
+                buffer.put_light(part, (light_size(part) or 0) if size else 0)
+            self._moved += count
+            start += count
+            if start == len(items):
+                return
+            await self._send_in_line(items[start])
+            start += 1
+            if start == len(items):
+                return
 
     def send_many_nowait(self, values: Iterable[SendT]) -> None:
         """Put all of `values` in if there is room for all now; raises as `send_nowait` does, and then has put none."""
@@ -155,8 +180,7 @@ class SendChannel(_End, trio.abc.SendChannel[SendT]):
             buffer.put(item, weight)
 
     async def _send_in_line(self, value: SendT) -> None:
-        line = self._buffer.sending
-        await self._queue(line, weight_of(value), lambda: self._try_send(value, is_next=line.is_led_by_us()))
+        await self._queue(self._buffer.sending, weight_of(value), lambda is_next: self._try_send(value, is_next))
 
     def _check(self) -> None:
         if self._closed:
@@ -175,6 +199,21 @@ class SendChannel(_End, trio.abc.SendChannel[SendT]):
     def room(self) -> float:
         """Give the weight that could be sent now without waiting."""
         return self._buffer.room()
+
+    async def wait_for_room(self) -> None:
+        """Wait until an item that weighs 1 could be sent; raises as `send` does.
+
+        For who gathers what it sends. Another sender of the same channel may be quicker.
+        """
+
+        def has_room(is_next: bool) -> bool:  # noqa: FBT001
+            self._check()
+            return is_next and self._buffer.fits(1)
+
+        await self._checkpoint(0)
+        self._check()
+        if not self._buffer.room():
+            await self._queue(self._buffer.sending, 1, has_room)
 
     def clone(self) -> SendChannel[SendT]:
         """Make another sending end of the same channel: readers see the end when the last one closes (R19)."""
@@ -195,6 +234,7 @@ class SendChannel(_End, trio.abc.SendChannel[SendT]):
         """Close this end. When it is the last one, readers get what is held, then the end. Harmless when repeated."""
         if not self._closed:
             self._closed = True
+            self._part()
             self._buffer.sender_closed()
 
     async def aclose(self) -> None:
@@ -267,8 +307,7 @@ class ReceiveChannel(_End, trio.abc.ReceiveChannel[ReceiveT]):
     async def _wait_in_line(self) -> None:
         if self._buffer.on_wanted is not None:
             self._buffer.on_wanted()
-        line = self._buffer.receiving
-        await self._queue(line, 1, lambda: self._ready(is_next=line.is_led_by_us()))
+        await self._queue(self._buffer.receiving, 1, self._ready)
 
     async def __anext__(self) -> ReceiveT:
         try:
@@ -276,7 +315,7 @@ class ReceiveChannel(_End, trio.abc.ReceiveChannel[ReceiveT]):
         except trio.EndOfChannel:
             raise StopAsyncIteration from None
 
-    def _ready(self, *, is_next: bool = False) -> bool:
+    def _ready(self, is_next: bool = False) -> bool:  # noqa: FBT001, FBT002 - called by `_queue`
         buffer = self._buffer
         if self._closed:
             raise trio.ClosedResourceError("this receive channel is closed")
@@ -297,6 +336,7 @@ class ReceiveChannel(_End, trio.abc.ReceiveChannel[ReceiveT]):
         """Close this end. When it is the last one, what is held is discarded and senders are told. Harmless when repeated."""
         if not self._closed:
             self._closed = True
+            self._part()
             self._buffer.receiver_closed()
 
     async def aclose(self) -> None:

@@ -113,8 +113,14 @@ def _factory(
     if len(parameters) < given:
         raise TypeError(f"{kind} wants a function of {given} channels and more, but {name} takes {len(parameters)}")
 
+    needs_nothing = all(
+        parameter.default is not parameter.empty or parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+        for parameter in parameters[given:]
+    )
+
     def factory(*args: Any, **kwargs: Any) -> Any:
-        signature.bind(*(None,) * given, *args, **kwargs)
+        if args or kwargs or not needs_nothing:  # else it takes 0.4 µs, not 2.5
+            signature.bind(*(None,) * given, *args, **kwargs)
         stage = functools.partial(generate, function, args, kwargs) if is_generator else bind(args, kwargs)
         return make(Stage(label(name, *args, **kwargs), function=stage))
 

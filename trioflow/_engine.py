@@ -64,6 +64,8 @@ class _Task:
         if self._fused is not None:
             return await self._fused.run(self.source, self.output)
         assert self._function is not None
+        if self.source is not None and self.output is not None:
+            self.source.pair(self.output)
         return await self._function(*(end for end in (self.source, self.output) if end is not None))
 
 
