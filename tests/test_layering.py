@@ -21,6 +21,7 @@ FLOORS: dict[str, float] = {
     "_names": 1,
     "_pieces": 1,
     "_buffer": 1.5,
+    "_end": 1.7,
     "_channel": 2,
     "_sync": 2.5,
     "_engine": 3,
