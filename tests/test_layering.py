@@ -67,6 +67,7 @@ FLOORS: dict[str, float] = {
     "http._types": 6.1,
     "http._watch": 6.1,
     "http._writer": 6.1,
+    "http._forwarded": 6.2,
     "http._multipart": 6.2,
     "http._strict": 6.2,
     "http._target": 6.2,
@@ -75,6 +76,7 @@ FLOORS: dict[str, float] = {
     "http._wire": 6.3,
     "http._messages": 6.4,
     "http._connection": 6.5,
+    "http._decoded": 6.5,
     "http._events": 6.5,
     "http._forms": 6.5,
     "http._files": 6.6,
@@ -96,7 +98,7 @@ ONLY_IN: dict[str, set[str]] = {
 }
 
 # These decide without I/O: facts come in as arguments.
-WITHOUT_IO = {"http._conditions", "http._multipart", "http._strict", "http._target"}
+WITHOUT_IO = {"http._conditions", "http._forwarded", "http._multipart", "http._strict", "http._target"}
 IO_PACKAGES = {"trio", "os", "io", "socket", "pathlib", "threading", "subprocess", "ssl"}
 
 PACKAGES = {"", "http", "demo"}
