@@ -31,7 +31,7 @@ _HEAD: Final = re.compile(rb"(%b) ([!\"$-~]++) HTTP/1\.([01])\r\n(?:%b)*+\r\n" %
 _START: Final = re.compile(rb"(%b) ([!-~]++) HTTP/([0-9]\.[0-9])" % _TOKEN)
 _ONE_FIELD: Final = re.compile(_FIELD)
 _FRAMING: Final = re.compile(rb"\r\n(?i:(host|content-length|transfer-encoding)):[ \t]*([^\r]*)")
-_EMPTY_LINES: Final = re.compile(rb"(?:\r\n){0,8}+")  # RFC 9112 2.2: a client may send one before a request
+_EMPTY_LINES: Final = re.compile(rb"(?:\r\n)*+")
 
 # A line ends with both CR and LF, and neither stands elsewhere; of the controls a line may hold the tab alone.
 _BROKEN: Final = re.compile(rb"\r(?=[^\n])|(?<!\r)\n|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
@@ -51,7 +51,7 @@ _NO_TRAILERS: Final = frozenset(b"authorization content-length host proxy-author
 
 
 def empty_lines(data: bytes | bytearray) -> int:
-    """Tell how many bytes of empty lines to pass over before a request; at most eight lines."""
+    """Tell how many bytes of empty lines to pass over before a request."""
     found = _EMPTY_LINES.match(data)
     return found.end() if found else 0
 

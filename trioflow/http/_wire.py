@@ -45,9 +45,11 @@ class Wire:
 
     @property
     def has_bytes(self) -> bool:
-        """Whether something of a request has come, beside empty lines before it (RFC 9112 2.2)."""
+        """Whether something of a request has come; empty lines before it are passed over (RFC 9112 2.2)."""
         rest = self._rest
-        return bool(rest) and (rest[0] != _CR or len(rest) > empty_lines(rest))
+        if rest and rest[0] == _CR:
+            del rest[: empty_lines(rest)]
+        return bool(rest) and rest != b"\r"
 
     async def wait(self) -> bool:
         """Wait for the first byte of a request; False at the end."""
@@ -75,8 +77,6 @@ class Wire:
     def take_head(self) -> Exchange | None:
         """Begin the exchange of a head that is there as a whole; None where it is not."""
         rest = self._rest
-        if rest[0] == _CR:
-            del rest[: empty_lines(rest)]
         end = rest.find(b"\r\n\r\n", max(self._scanned - 3, 0)) + 4
         if end < 4:
             check_start(rest, self._scanned, self.limits)
