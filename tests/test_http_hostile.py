@@ -6,7 +6,6 @@ hears of it. Where the body alone is malformed the handler reads that; no answer
 
 from __future__ import annotations
 
-import socket
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,11 +15,9 @@ import trio
 import trio.testing
 
 import trioflow as tf
-from tests.http_client import connected, exchanged, read_all, serving
+from tests.http_client import connected, read_all, serving
 from trioflow import http
-from trioflow.http import Limits, Request, RequestError, Response
-from trioflow.http._connection import Connection
-from trioflow.http._watch import open_watch
+from trioflow.http import Request, RequestError, Response
 from trioflow.http._writer import sentence_of
 
 HOST = b"Host: localhost\r\n"
@@ -288,10 +285,10 @@ BODIES = [
 
 
 class Server:
-    """A connection to our server over a pair of sockets, and what its handler was given."""
+    """What the handler of a server was given, and a client that is no client."""
 
-    def __init__(self, stream: trio.SocketStream) -> None:
-        self.stream = stream
+    def __init__(self) -> None:
+        self.port = 0
         self.heard: list[tuple[str, str, str]] = []
         self.read: list[bytes] = []
         self.failed: list[RequestError] = []
@@ -307,29 +304,23 @@ class Server:
 
     async def say(self, data: bytes, *, step: int) -> bytes:
         """Send `data` in pieces of `step` bytes, end our direction, and give all that comes."""
-        try:
-            for at in range(0, len(data), step):
-                await self.stream.send_all(data[at : at + step])
-                await trio.testing.wait_all_tasks_blocked()
-            await self.stream.send_eof()
-        except trio.BrokenResourceError:  # it has heard enough
-            pass
         with trio.fail_after(5):
-            return await read_all(self.stream)
+            async with connected(self.port) as stream:
+                try:
+                    for at in range(0, len(data), step):
+                        await stream.send_all(data[at : at + step])
+                        await trio.testing.wait_all_tasks_blocked()
+                    await stream.send_eof()
+                except trio.BrokenResourceError:  # it has heard enough
+                    pass
+                return await read_all(stream)
 
 
 @asynccontextmanager
-async def at_server(limits: Limits = Limits()) -> AsyncGenerator[Server, None]:  # noqa: B008 - it cannot change
-    ours, theirs = socket.socketpair()
-    ours.setblocking(False)
-    server = Server(trio.SocketStream(trio.socket.from_stdlib_socket(theirs)))
-    watch = open_watch()
-    try:
-        async with trio.open_nursery() as nursery, server.stream:
-            nursery.start_soon(Connection(ours, "client", server.handler, limits, watch).run)
-            yield server
-    finally:
-        watch.close()
+async def at_server() -> AsyncGenerator[Server, None]:
+    server = Server()
+    async with serving(server.handler) as server.port:
+        yield server
 
 
 def steps(data: bytes) -> list[int]:
@@ -379,13 +370,9 @@ async def test_a_malformed_body_is_an_error_in_the_handler_and_is_refused(
 
 
 @pytest.mark.parametrize(("data", "status"), named((HEADS + BODIES)[::9]))
-async def test_it_is_so_over_tcp_and_behind_a_request_that_is_in_order(data: bytes, status: int) -> None:
-    async def handler(request: Request, response: Response) -> None:
-        await request.body.pipe(tf.join())
-        await response.send(b"ok")
-
-    async with serving(handler) as port:
-        got = await exchanged(port, GET + HOST + END + data)
+async def test_it_is_so_behind_a_request_that_is_in_order(data: bytes, status: int) -> None:
+    async with at_server() as server:
+        got = await server.say(GET + HOST + END + data, step=1 << 20)
 
     first, ok, rest = got.partition(b"\r\n\r\nok")
     assert first.startswith(b"HTTP/1.1 200 OK\r\n")
