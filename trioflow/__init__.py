@@ -18,6 +18,7 @@ from trioflow.sockets import connect_tcp, connect_unix, serve_tcp
 from trioflow.sources import empty, failed, from_iterable, repeat, unfold
 from trioflow.stdio import stdin, stdout
 from trioflow.text import decode, encode, lines, split
+from trioflow.timing import debounce, delay, keep_alive, sample, throttle, ticks, timeout
 
 __all__ = [
     "Duplex",
@@ -32,7 +33,9 @@ __all__ = [
     "connect_tcp",
     "connect_unix",
     "count",
+    "debounce",
     "decode",
+    "delay",
     "distinct",
     "drain",
     "drop",
@@ -51,6 +54,7 @@ __all__ = [
     "gzip",
     "intersperse",
     "join",
+    "keep_alive",
     "last",
     "lines",
     "map",
@@ -65,6 +69,7 @@ __all__ = [
     "reduce",
     "repeat",
     "retry",
+    "sample",
     "scan",
     "serve_tcp",
     "split",
@@ -73,6 +78,9 @@ __all__ = [
     "take",
     "take_while",
     "tap",
+    "throttle",
+    "ticks",
+    "timeout",
     "to_channel",
     "to_stream",
     "transform",

@@ -98,6 +98,18 @@ assert_type(tf.map(to_text), tf.Transform[int, str])
 assert_type(tf.map(to_text).pipe(tf.map(len)), tf.Transform[int, int])
 assert_type(tf.map(to_text).pipe(tf.batch(2)), tf.Transform[int, list[str]])
 
+# Time
+assert_type(tf.ticks(1), tf.Readable[float])
+assert_type(numbers.pipe(tf.throttle(10, per=60, burst=3)), tf.Readable[int])
+assert_type(words.pipe(tf.throttle(10, cost=len)), tf.Readable[str])
+assert_type(words.pipe(tf.throttle(10, cost=lambda word: len(word))), tf.Readable[str])
+assert_type(numbers.pipe(tf.debounce(1)), tf.Readable[int])
+assert_type(numbers.pipe(tf.sample(1)).pipe(tf.map(lambda n: n + 0.5)), tf.Readable[float])
+assert_type(numbers.pipe(tf.delay(1, capacity=2)), tf.Readable[int])
+assert_type(numbers.pipe(tf.timeout(1)), tf.Readable[int])
+assert_type(numbers.pipe(tf.keep_alive(1, 0)), tf.Readable[int])
+assert_type(numbers.pipe(tf.keep_alive(1, lambda: 0)), tf.Readable[int])
+
 # Failures
 assert_type(tf.retry(numbers, attempts=3, on=(OSError, LookupError)), tf.Readable[int])
 assert_type(tf.retry(lambda position: numbers.pipe(tf.drop(position))), tf.Readable[int])
@@ -177,6 +189,8 @@ tf.collect().pipe(tf.count())  # type: ignore[attr-defined]
 tf.from_iterable(3)  # type: ignore[call-overload]
 numbers.pipe(tf.recover(lambda failure: 3))  # type: ignore[arg-type, return-value]
 tf.retry(numbers, on=BaseException)  # type: ignore[arg-type]
+numbers.pipe(tf.throttle(10, cost=len))  # type: ignore[arg-type]
+tf.timeout("1")  # type: ignore[arg-type]
 tf.take("3")  # type: ignore[arg-type]
 tf.open_channel[int](capacity="many")  # type: ignore[arg-type]
 tf.open_channel[int](overflow="spill")  # type: ignore[arg-type]

@@ -1,0 +1,364 @@
+"""The operators of time, each against a simple model, on a clock that jumps: what comes out, and exactly when."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import trio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+import trioflow as tf
+from tests.consumers import CONSUMERS, Boom, Consumer, Sink, Source
+from trioflow.testing import check_readable, check_transform
+
+Timed = list[tuple[float, Any]]
+
+# Arrivals are whole seconds apart and limits lie between them: what happens at the very same moment has no order.
+GAPS = st.lists(st.integers(0, 5), max_size=12)
+LIMITS = st.integers(0, 4).map(lambda n: n + 0.37)
+
+
+def arrivals(gaps: list[int]) -> list[tuple[float, int]]:
+    return [(sum(gaps[: n + 1]), n) for n in range(len(gaps))]
+
+
+def passed(items: list[tuple[float, Any]], end: float, stage: tf.Transform[Any, Any]) -> Timed:
+    """Send each item at its time, and the end; give what comes out, and when."""
+    got: Timed = []
+
+    async def source(output: tf.SendChannel[Any]) -> None:
+        for at, item in items:
+            await trio.sleep_until(at)
+            await output.send(item)
+        await trio.sleep_until(end)
+
+    async def main() -> None:
+        async with tf.Readable(source).pipe(stage).open() as receive:
+            async for item in receive:
+                got.append((pytest.approx(trio.current_time()), item))
+
+    trio.run(main, clock=MockClock(autojump_threshold=0))
+    return got
+
+
+OPERATORS: list[tuple[str, Callable[[], tf.Transform[Any, Any]], list[Any], int]] = [
+    ("throttle", lambda: tf.throttle(10), list(range(9)), 1),
+    ("throttle burst", lambda: tf.throttle(10, per=2, burst=4), list(range(9)), 1),
+    ("throttle cost", lambda: tf.throttle(10, cost=lambda n: n / 3), list(range(9)), 1),
+    ("debounce", lambda: tf.debounce(1), [8], 1),
+    ("sample", lambda: tf.sample(1), [8], 1),
+    ("delay", lambda: tf.delay(1), list(range(9)), 258),
+    ("delay little", lambda: tf.delay(1, capacity=2), list(range(9)), 4),
+    ("timeout", lambda: tf.timeout(1000), list(range(9)), 1),
+    ("keep_alive", lambda: tf.keep_alive(1000, None), list(range(9)), 1),
+]
+NAMES = [name for name, *_ in OPERATORS]
+
+
+@pytest.mark.parametrize(("name", "make", "expected", "holds"), OPERATORS, ids=NAMES)
+async def test_an_operator_keeps_the_rules(
+    name: str, make: Callable[[], tf.Transform[Any, Any]], expected: list[Any], holds: int, autojump_clock: MockClock
+) -> None:
+    takes_all = name in ("debounce", "sample")  # of an endless source they take all, as they should
+    await check_transform(make, range(9), expected, holds=None if takes_all else holds, limit=100)
+
+
+@pytest.mark.parametrize("consume", CONSUMERS)
+@pytest.mark.parametrize(("name", "make", "expected", "holds"), OPERATORS, ids=NAMES)
+async def test_an_operator_serves_every_consumer(
+    name: str, make: Any, expected: list[Any], holds: int, consume: Consumer, autojump_clock: MockClock
+) -> None:
+    source = Source(range(9))
+
+    got = await consume(source.readable.pipe(make()))
+
+    if name not in ("debounce", "sample"):  # a reader who is slow sees more of these
+        assert got == expected[: len(got)]
+    assert got[-1:] == expected[-1:] or consume in CONSUMERS[2:]
+    assert source.started == source.ended == 1
+
+
+@pytest.mark.parametrize("name", NAMES)
+async def test_R12_what_is_held_is_not_given_after_a_failure(name: str, autojump_clock: MockClock) -> None:
+    make = next(make for known, make, *_ in OPERATORS if known == name)
+    sink = Sink()
+
+    with pytest.raises(Boom):
+        await Source(range(3), then=Boom()).readable.pipe(make()).pipe(sink.writable)
+
+    assert (sink.got, sink.how) == ([], "Cancelled")
+
+
+# ticks
+
+
+async def test_ticks_keep_the_rules(autojump_clock: MockClock) -> None:
+    await check_readable(lambda: tf.ticks(1).pipe(tf.map(lambda at: None)))
+
+
+@settings(max_examples=30, deadline=None)
+@given(interval=st.floats(0.001, 1000), begin=st.floats(0, 1e6))
+def test_ticks_do_not_drift(interval: float, begin: float) -> None:
+    async def main() -> list[tuple[float, float]]:
+        await trio.sleep(begin)
+        start = trio.current_time()
+        got = []
+        async with tf.ticks(interval).pipe(tf.take(200)).open() as times:
+            async for time in times:
+                got.append((time - start, trio.current_time() - start))
+        return got
+
+    for n, (due, came) in enumerate(trio.run(main, clock=MockClock(autojump_threshold=0))):
+        assert due == pytest.approx(n * interval, abs=1e-8)
+        assert came == pytest.approx(n * interval, abs=1e-8)
+
+
+@settings(max_examples=50, deadline=None)
+@given(interval=st.integers(1, 4), pauses=st.lists(st.integers(0, 20), max_size=8))
+def test_ticks_that_a_reader_had_no_room_for_are_left_out(interval: int, pauses: list[int]) -> None:
+    got: list[tuple[float, float]] = []
+
+    async def main() -> None:
+        async with tf.ticks(interval).open(capacity=1) as times:
+            for pause in pauses:
+                await trio.sleep(pause + 0.5)
+                got.append((await times.receive(), trio.current_time()))
+
+    trio.run(main, clock=MockClock(autojump_threshold=0))
+
+    values = [due for due, _ in got]
+    assert values == sorted(set(values))
+    assert all(due % interval == 0 for due in values)
+    assert all(due <= came for due, came in got)
+    # One waits in the channel and one in the source's hand: what comes behind them is no older than the last read.
+    for (_, read), (due, _) in zip(got, got[2:], strict=False):
+        assert due > read - interval
+
+
+# throttle
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    gaps=GAPS,
+    rate=st.sampled_from([0.5, 1, 2, 4]),
+    burst=st.integers(1, 4),
+    costs=st.lists(st.integers(0, 6), min_size=12, max_size=12),
+)
+def test_throttle_is_a_token_bucket(gaps: list[int], rate: float, burst: int, costs: list[int]) -> None:
+    items = arrivals(gaps)
+    stage: tf.Transform[int, int] = tf.throttle(rate * 2, per=2, burst=burst, cost=lambda n: costs[n])
+
+    got = passed(items, sum(gaps), stage)
+
+    tokens, at = float(burst), 0.0
+    expected = []
+    for came, n in items:
+        came = max(came, at)
+        tokens = min(burst, tokens + (came - at) * rate)
+        at = came + max(0, costs[n] - tokens) / rate
+        tokens = max(0, tokens - costs[n])
+        expected.append((at, n))
+    assert got == expected
+
+
+async def test_a_throttle_spaces_items_evenly_and_lets_a_burst_pass_after_a_quiet_time(
+    autojump_clock: MockClock,
+) -> None:
+    got: list[float] = []
+
+    async with tf.from_iterable(range(6)).pipe(tf.throttle(2, burst=3)).open() as receive:
+        async for _ in receive:
+            got.append(trio.current_time())
+
+    assert got == pytest.approx([0, 0, 0, 0.5, 1, 1.5])
+
+
+async def test_a_throttle_says_what_is_wrong_with_a_cost() -> None:
+    def later(n: int) -> Any:
+        return trio.sleep(n)  # noqa: ASYNC105 - this is the mistake
+
+    wrong: list[tuple[Any, str]] = [
+        (lambda n: -1, "cost must give 0 or more, not -1"),
+        (lambda n: "1", "cost must give a number, not '1'"),
+        (later, "cost was given a plain function that returns a coroutine"),
+    ]
+    for cost, complaint in wrong:
+        with pytest.raises((TypeError, ValueError), match=complaint) as caught:
+            await tf.from_iterable([1]).pipe(tf.throttle(1, cost=cost)).pipe(tf.drain())
+        assert caught.value.__notes__[0].startswith("in stage 2 of 3: throttle(1, cost=")
+
+
+# debounce, sample, delay
+
+
+@settings(max_examples=100, deadline=None)
+@given(gaps=GAPS, last=st.integers(0, 6), quiet=LIMITS)
+def test_debounce_gives_what_is_followed_by_quiet(gaps: list[int], last: int, quiet: float) -> None:
+    items = arrivals(gaps)
+    end = sum(gaps) + last
+
+    got = passed(items, end, tf.debounce(quiet))
+
+    followed_at = [at for at, _ in items[1:]] + [math.inf]
+    expected = [(at + quiet, n) for (at, n), then in zip(items, followed_at, strict=False) if then > at + quiet]
+    assert got == [(min(at, end), n) for at, n in expected]
+
+
+@settings(max_examples=100, deadline=None)
+@given(gaps=GAPS, last=st.integers(0, 6), every=LIMITS)
+def test_sample_gives_the_last_item_of_each_stretch(gaps: list[int], last: int, every: float) -> None:
+    items = [(at + 0.001, n) for at, n in arrivals(gaps)]  # never at a time of a sample
+    end = sum(gaps) + last + 0.001
+
+    got = passed(items, end, tf.sample(every))
+
+    stretches = {math.ceil(at / every): n for at, n in items}
+    assert got == [(min(count * every, end), n) for count, n in stretches.items()]
+
+
+@settings(max_examples=50, deadline=None)
+@given(gaps=GAPS, by=LIMITS)
+def test_delay_keeps_the_rhythm(gaps: list[int], by: float) -> None:
+    items = arrivals(gaps)
+
+    assert passed(items, sum(gaps), tf.delay(by)) == [(at + by, n) for at, n in items]
+
+
+@settings(max_examples=50, deadline=None)
+@given(gaps=GAPS, by=LIMITS, capacity=st.integers(1, 3))
+def test_a_delay_that_is_full_gives_all_in_order_none_too_early(gaps: list[int], by: float, capacity: int) -> None:
+    items = arrivals(gaps)
+
+    got = passed(items, sum(gaps), tf.delay(by, capacity=capacity))
+
+    assert [n for _, n in got] == [n for _, n in items]
+    assert all(at.expected >= came + by - 1e-9 for (at, _), (came, _) in zip(got, items, strict=True))
+
+
+# timeout, keep_alive
+
+
+@settings(max_examples=100, deadline=None)
+@given(gaps=GAPS, last=st.integers(0, 6), limit=LIMITS)
+def test_timeout_fails_in_the_first_gap_that_is_too_long(gaps: list[int], last: int, limit: float) -> None:
+    items = arrivals(gaps)
+    waits = [*gaps, last]
+    late = next((n for n, gap in enumerate(waits) if gap > limit), None)
+
+    if late is None:
+        assert passed(items, sum(waits), tf.timeout(limit)) == items
+    else:
+        with pytest.raises(trio.TooSlowError) as caught:
+            passed(items, sum(waits), tf.timeout(limit))
+        assert str(caught.value) == f"nothing has come for {limit:g} s"
+        assert caught.value.__notes__ == [f"in stage 2 of 2: timeout({limit})"]
+
+
+async def test_a_timeout_does_not_count_the_time_its_reader_takes(autojump_clock: MockClock) -> None:
+    async def slowly(n: int) -> None:
+        await trio.sleep(100)
+
+    await tf.pipeline(range(5), tf.timeout(1), tf.for_each(slowly), capacity=1)
+
+    assert trio.current_time() == pytest.approx(500)
+
+
+async def test_a_timeout_ends_what_is_before_it_when_it_fails(autojump_clock: MockClock) -> None:
+    source = Source([1], then=None)
+    got: list[int] = []
+
+    with pytest.raises(trio.TooSlowError):
+        await source.readable.pipe(tf.timeout(3)).pipe(tf.for_each(got.append))
+
+    assert (got, source.ended) == ([1], 1)
+    assert trio.current_time() == pytest.approx(3)
+
+
+@settings(max_examples=100, deadline=None)
+@given(gaps=GAPS, last=st.integers(0, 6), quiet=LIMITS)
+def test_keep_alive_fills_every_gap(gaps: list[int], last: int, quiet: float) -> None:
+    items = arrivals(gaps)
+    made = iter(range(-1, -1000, -1))
+
+    got = passed(items, sum(gaps) + last, tf.keep_alive(quiet, lambda: next(made)))
+
+    expected: Timed = []
+    before = 0.0
+    fill = -1
+    for at, n in [*items, (sum(gaps) + last, None)]:
+        for k in range(1, math.ceil((at - before) / quiet)):
+            expected.append((before + k * quiet, fill))
+            fill -= 1
+        if n is not None:
+            expected.append((at, n))
+        before = at
+    assert got == expected
+
+
+async def test_keep_alive_gives_an_item_as_it_is_and_refuses_a_coroutine(autojump_clock: MockClock) -> None:
+    quiet = Source([], then=None)
+
+    def later() -> Any:
+        return trio.sleep(1)  # noqa: ASYNC105 - this is the mistake
+
+    kept = await quiet.readable.pipe(tf.keep_alive(5, b": \n\n")).pipe(tf.take(2)).pipe(tf.collect())
+    assert kept == [b": \n\n"] * 2
+    assert trio.current_time() == pytest.approx(10)
+    with pytest.raises(TypeError, match="keep_alive was given a plain function that returns a coroutine"):
+        await quiet.readable.pipe(tf.keep_alive(5, later)).pipe(tf.drain())
+
+
+async def test_keep_alive_does_not_pile_up_before_a_reader_who_is_slow(autojump_clock: MockClock) -> None:
+    quiet = Source([], then=None)
+
+    async with quiet.readable.pipe(tf.keep_alive(1, None)).open(capacity=1) as receive:
+        await trio.sleep(100.5)
+        await receive.receive()
+        await receive.receive()
+        await wait_all_tasks_blocked()
+        with pytest.raises(trio.WouldBlock):
+            receive.receive_nowait()
+
+
+@pytest.mark.parametrize(
+    ("make", "complaint"),
+    [
+        (lambda: tf.ticks(0), "interval must be above 0, not 0"),
+        (lambda: tf.throttle("1"), "rate must be a number, not '1'"),
+        (lambda: tf.throttle(-1), "rate must be above 0, not -1"),
+        (lambda: tf.throttle(1, per=0), "per must be above 0, not 0"),
+        (lambda: tf.throttle(1, per=math.inf), "per finite, not 1 per inf"),
+        (lambda: tf.throttle(1, burst=0), "burst must be above 0, not 0"),
+        (lambda: tf.throttle(1, cost=3), "cost wants a function, not 3"),
+        (lambda: tf.throttle(1, cost=trio.sleep), "cost wants a plain function"),
+        (lambda: tf.debounce(math.nan), "seconds must be above 0, not nan"),
+        (lambda: tf.sample(True), "seconds must be a number, not True"),
+        (lambda: tf.delay(-1), "seconds must be above 0, not -1"),
+        (lambda: tf.delay(1, capacity=0), "capacity must be 1 or more, not 0"),
+        (lambda: tf.timeout(None), "seconds must be a number, not None"),
+        (lambda: tf.keep_alive(0, 1), "seconds must be above 0, not 0"),
+        (lambda: tf.keep_alive(1, trio.sleep), "keep_alive wants an item or a plain function"),
+    ],
+)
+def test_R1_wrong_arguments_are_refused_when_the_value_is_built(make: Callable[[], object], complaint: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=complaint):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("stage", "text"),
+    [
+        (tf.ticks(0.5), "<Readable ticks(0.5)>"),
+        (tf.throttle(10, burst=2, cost=len), "<Transform throttle(10, burst=2, cost=len)>"),
+        (tf.delay(1, capacity=2), "<Transform delay(1, capacity=2)>"),
+        (tf.keep_alive(1, b"x"), "<Transform keep_alive(1, b'x')>"),
+    ],
+)
+def test_a_stage_shows_the_call_that_made_it(stage: object, text: str) -> None:
+    assert repr(stage) == text
