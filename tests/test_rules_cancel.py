@@ -232,6 +232,37 @@ async def test_R17_a_busy_run_lets_others_run_and_can_be_cancelled(case: str) ->
     assert ticks == 20
 
 
+@pytest.mark.parametrize("cost", [1e-6, 40e-6, 0.5e-3, 1.2e-3])
+@pytest.mark.parametrize("head", ["iterable", "channel"])
+async def test_R17_a_heartbeat_beside_busy_synchronous_operators_is_held_up_10_ms_at_most(
+    cost: float, head: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    beats = [now]
+
+    def work(n: int) -> int:
+        nonlocal now
+        now += cost
+        return n
+
+    async def beat() -> None:
+        while True:
+            beats.append(now)
+            await trio.lowlevel.checkpoint()
+
+    monkeypatch.setattr("trioflow._sync.perf_counter", lambda: now)
+    numbers = tf.from_iterable(range(5000))
+    if head == "channel":
+        numbers = numbers.pipe(passing())
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(beat)
+        await numbers.pipe(tf.map(work)).pipe(tf.filter(work)).pipe(tf.flat_map(lambda n: [work(n)])).pipe(tf.drain())
+        nursery.cancel_scope.cancel()
+
+    assert now > 5000 * cost
+    assert max(after - before for before, after in itertools.pairwise(beats)) <= 0.010
+
+
 async def test_R17_an_exception_in_flight_is_not_lost_to_a_cancellation() -> None:
     scope = trio.CancelScope()
 
