@@ -112,6 +112,28 @@ async def test_http_1_0_is_answered_to_the_end_of_the_connection() -> None:
     assert got == b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nab"
 
 
+async def test_http_1_0_is_kept_alive_where_it_asks_and_the_answer_has_a_length() -> None:
+    async def handler(request: Request, response: Response) -> None:
+        if request.path == "/feed":
+            await tf.from_iterable([b"a", b"b"]).pipe(response)
+        else:
+            await response.send(b"hello")
+
+    async with serving(handler) as port:
+        asked = b"GET %b HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n"
+        got = await exchanged(port, asked % b"/", asked % b"/", asked % b"/feed", asked % b"/", half_close=False)
+
+    counted = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: keep-alive\r\n\r\nhello"
+    assert got == counted * 2 + b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nab"
+
+
+async def test_the_last_of_the_requests_that_a_connection_may_carry_ends_it() -> None:
+    async with serving(hello, limits=http.Limits(requests=2)) as port:
+        got = await exchanged(port, GET * 3, half_close=False)
+
+    assert got == HELLO + b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello"
+
+
 async def test_a_client_that_wants_no_more_is_let_go() -> None:
     async with serving(hello) as port:
         request = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
@@ -343,6 +365,41 @@ async def test_a_body_above_the_limit_is_refused_before_it_is_read() -> None:
     assert told.startswith(b"HTTP/1.1 413 ")
     assert untold.startswith(b"HTTP/1.1 413 ")
     assert b"Connection: close\r\n" in told
+
+
+async def test_a_client_that_asks_whether_to_send_too_much_is_told_no() -> None:
+    async with serving(echo, limits=http.Limits(body_size=10)) as port:
+        asked = POST + b"Content-Length: 11\r\nExpect: 100-continue\r\n\r\n"
+        got = await exchanged(port, asked, half_close=False)
+
+    assert got.startswith(b"HTTP/1.1 413 ")
+
+
+async def test_a_client_that_goes_on_sending_can_read_why_it_was_refused() -> None:
+    """A connection closed with bytes unread is reset, and a reset takes back what the client has not read yet."""
+    async with serving(echo, limits=http.Limits(body_size=1000)) as port, connected(port) as stream:
+        await stream.send_all(POST + b"Content-Length: 3000000\r\n\r\n")
+        for _ in range(30):
+            await stream.send_all(bytes(100_000))
+        got = await read_all(stream)
+
+    assert got.startswith(b"HTTP/1.1 413 ")
+
+
+async def test_who_never_stops_sending_is_listened_to_for_a_limited_time(autojump_clock: MockClock) -> None:
+    async with serving(echo, limits=http.Limits(body_size=1000)) as port, connected(port) as stream:
+
+        async def send_for_ever() -> None:
+            while True:
+                await stream.send_all(b"x")
+                await trio.sleep(1)
+
+        began = trio.current_time()
+        await stream.send_all(POST + b"Content-Length: 3000000\r\n\r\n")
+        with pytest.raises(trio.BrokenResourceError):
+            await send_for_ever()
+
+        assert 3 <= trio.current_time() - began < 6
 
 
 async def test_R10_a_body_that_is_cut_off_is_an_error_in_the_handler() -> None:
@@ -710,8 +767,16 @@ async def test_a_connection_at_rest_is_ended_without_a_word(autojump_clock: Mock
         began = trio.current_time()
         got = await read_all(stream)
 
-    assert got == b""
-    assert 60 <= trio.current_time() - began < 65
+        assert got == b""
+        assert 30 <= trio.current_time() - began < 35  # before its first request
+
+    async with serving(hello) as port, connected(port) as stream:
+        await stream.send_all(GET)
+        began = trio.current_time()
+        got = await read_all(stream)
+
+        assert got == HELLO
+        assert 60 <= trio.current_time() - began < 65  # and after it
 
 
 async def test_connections_above_the_limit_wait_until_one_has_gone() -> None:

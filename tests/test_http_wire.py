@@ -51,9 +51,9 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
         yield ours, theirs
 
 
-def transport_over(sock: socket.socket, *, stall: float = 30) -> tuple[SocketTransport, list[str]]:
+def transport_over(sock: socket.socket, *, stall: float = 30, rate: float = 0) -> tuple[SocketTransport, list[str]]:
     lost: list[str] = []
-    return SocketTransport(sock, stall=stall, on_loss=lambda: lost.append("lost")), lost
+    return SocketTransport(sock, stall=stall, rate=rate, on_loss=lambda: lost.append("lost")), lost
 
 
 # Limits.
@@ -61,7 +61,7 @@ def transport_over(sock: socket.socket, *, stall: float = 30) -> tuple[SocketTra
 
 def test_limits_have_defaults_and_can_be_lifted() -> None:
     assert Limits().head_size == 32768
-    assert Limits(body_size=math.inf, drain=0, grace=0).body_size == math.inf
+    assert Limits(body_size=math.inf, drain=0, grace=0, write_rate=0).body_size == math.inf
     assert hash(Limits()) == hash(Limits())
 
 
@@ -74,6 +74,9 @@ def test_limits_have_defaults_and_can_be_lifted() -> None:
         ({"idle": 0}, ValueError),
         ({"idle": "5"}, TypeError),
         ({"write_stall": -1}, ValueError),
+        ({"write_rate": -1}, ValueError),
+        ({"first_byte": 0}, ValueError),
+        ({"requests": 0}, ValueError),
         ({"grace": -1}, ValueError),
         ({"drain": -1}, ValueError),
     ],
@@ -266,7 +269,7 @@ async def test_a_client_that_takes_nothing_is_given_up(autojump_clock: MockClock
     with pair() as (ours, _theirs):
         transport, lost = transport_over(ours, stall=7)
         began = trio.current_time()
-        with pytest.raises(trio.BrokenResourceError, match="the client took nothing for 7 seconds"):
+        with pytest.raises(trio.BrokenResourceError, match="the client took 0 bytes in 7 seconds"):
             await transport.send([bytes(10 << 20)])
 
         assert 7 <= trio.current_time() - began < 15
@@ -289,6 +292,22 @@ async def test_a_client_that_takes_little_is_not_given_up(
                 taken += len(theirs.recv(1 << 20))
 
     assert not lost
+
+
+async def test_a_client_that_takes_too_little_is_given_up(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unsent = iter([1000, 929, 860])
+    monkeypatch.setattr(_transport, "_unsent", lambda sock: next(unsent))
+    with pair() as (ours, _theirs):
+        transport, lost = transport_over(ours, stall=7, rate=10)
+        fill(ours)
+        began = trio.current_time()
+        with pytest.raises(trio.BrokenResourceError, match="the client took 69 bytes in 7 seconds"):
+            await transport.wait_writable()
+
+        assert 14 <= trio.current_time() - began < 15
+        assert lost == ["lost"]
 
 
 async def test_a_client_that_has_gone_breaks_every_call() -> None:

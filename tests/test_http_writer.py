@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trioflow.http import _writer
-from trioflow.http._writer import ResponseWriter, date, phrase_of, says_close
+from trioflow.http._writer import ResponseWriter, date, phrase_of, tokens_of
 
 
 def read_by_h11(data: bytes, *, method: str = "GET", version: str = "1.1") -> tuple[h11.Response, bytes, bool]:
@@ -37,7 +37,7 @@ def written(writer: ResponseWriter, status: int, fields: list[tuple[bytes, bytes
         status,
         [b"%s: %s\r\n" % field for field in fields],
         is_counted=any(name == b"Content-Length" for name, _ in fields),
-        is_closing=any(name == b"Connection" and says_close(value) for name, value in fields),
+        is_closing=any(name == b"Connection" and b"close" in tokens_of(value) for name, value in fields),
     )
     for chunk in chunks:
         data += b"".join(writer.data(chunk))
@@ -92,6 +92,21 @@ def test_an_answer_that_has_no_body_is_not_framed(status: int) -> None:
 
     assert list(response.headers) == []
     assert (body, goes_on) == (b"", True)
+
+
+@pytest.mark.parametrize(
+    ("is_counted", "keeps_alive", "said"),
+    [
+        (True, True, b"Connection: keep-alive\r\n"),
+        (True, False, b"Connection: close\r\n"),
+        (False, True, b"Connection: close\r\n"),
+    ],
+)
+def test_an_old_client_is_told_whether_to_go_on(is_counted: bool, keeps_alive: bool, said: bytes) -> None:
+    writer = ResponseWriter(is_head=False, is_old=True, keeps_alive=keeps_alive)
+
+    assert writer.head(200, [], is_counted=is_counted) == b"HTTP/1.1 200 OK\r\n" + said + b"\r\n"
+    assert writer.keeps_alive is (is_counted and keeps_alive)
 
 
 def test_the_last_answer_says_so() -> None:

@@ -38,7 +38,7 @@ class Connection:
         client: Its address.
     """
 
-    __slots__ = ("_client", "_handler", "_is_lost", "_limits", "_phase", "_rests", "_scope", "_watch", "_wire")
+    __slots__ = ("_client", "_handler", "_is_lost", "_limits", "_left", "_phase", "_rests", "_scope", "_watch", "_wire")
 
     def __init__(
         self, sock: socket.socket, client: Any, handler: Handler, limits: Limits, watch: Watch, rests: Rests
@@ -48,7 +48,9 @@ class Connection:
         self._limits = limits
         self._watch = watch
         self._rests = rests
-        self._wire = Wire(SocketTransport(sock, stall=limits.write_stall, on_loss=self._lose), limits)
+        transport = SocketTransport(sock, stall=limits.write_stall, rate=limits.write_rate, on_loss=self._lose)
+        self._wire = Wire(transport, limits)
+        self._left = limits.requests  # which may still come
         self._scope = trio.CancelScope()
         self._phase = "idle"  # "head" from a request's first byte, "busy" until it is answered, "ending"
         self._is_lost = False
@@ -120,6 +122,10 @@ class Connection:
         wire = self._wire
         if wire.has_bytes:  # of a client that does not wait for its answers
             await trio.lowlevel.checkpoint()
+        elif self._left == self._limits.requests:
+            self._scope.deadline = trio.current_time() + self._limits.first_byte
+            if not await wire.wait():
+                return None
         else:
             self._rests.begin(self)
             if not await wire.wait():
@@ -130,7 +136,11 @@ class Connection:
         if exchange is None:  # most come in one piece
             self._scope.deadline = trio.current_time() + self._limits.head_time
             exchange = await wire.read_head()
+        if self._scope.deadline != math.inf:
             self._scope.deadline = math.inf
+        self._left -= 1
+        if self._left < 1:
+            wire.stopping = True
         return exchange
 
     async def _answer(self, exchange: Exchange) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from trioflow.http._headers import Headers
 from trioflow.http._limits import RequestError
 from trioflow.http._target import normalised, origin_form
-from trioflow.http._writer import says_close
+from trioflow.http._writer import tokens_of
 
 Fields = list[tuple[bytes, bytes]]
 
@@ -44,15 +44,15 @@ class Head:
         self.fields = fields
         self.is_old = is_old
         self.is_head = method == "HEAD"
-        self.is_last = is_old
         self.length: int | None = None
         self.has_body = self.wants_continue = False
         self._headers: Headers | None = None
         self._path: tuple[str, str, str] | None = None
+        options: list[bytes] = []
         for name, value in fields:
             match name:
                 case b"connection":
-                    self.is_last |= says_close(value)
+                    options += tokens_of(value)
                 case b"content-length":
                     self.length = int(value)
                     self.has_body |= self.length > 0
@@ -64,6 +64,7 @@ class Head:
                     self.wants_continue = True
                 case _:
                     pass
+        self.is_last = b"close" in options or (is_old and b"keep-alive" not in options)
 
     @property
     def headers(self) -> Headers:

@@ -18,7 +18,7 @@ from trioflow._streams import OpenRegion, Readable, Writable, label
 from trioflow.http._headers import Headers
 from trioflow.http._sendfile import read_cached
 from trioflow.http._wire import Exchange, Piece
-from trioflow.http._writer import date, says_close
+from trioflow.http._writer import date, tokens_of
 
 _SMALL: Final = 65536  # bytes of a file that go out in one write with the head
 _WITHOUT_BODY: Final = frozenset((204, 304))
@@ -258,7 +258,7 @@ class Response(Writable[bytes, int]):
             lines.append(b"Content-Length: %d\r\n" % length)
         self._left = None if is_bodyless else length
         self._owe(owed)  # before there is a head, so that its failure can still be told
-        is_closing = any(says_close(field.value.encode("latin-1")) for field in headers.all_of("connection"))
+        is_closing = any(b"close" in tokens_of(field.value.encode("latin-1")) for field in headers.all_of("connection"))
         head = self._exchange.head(self._status, lines, is_counted=length is not None, is_closing=is_closing)
         headers.freeze(_GONE_OUT)
         return head

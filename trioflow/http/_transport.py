@@ -32,13 +32,15 @@ class SocketTransport:
     Args:
         sock: Connected and non-blocking; it is owned, and closed by `close` or `cut`.
         stall: How many seconds a write may wait without the client taking anything.
+        rate: How many bytes a second a client must take at least, measured over `stall` seconds.
         on_loss: Called when the client turns out to have gone.
     """
 
-    __slots__ = ("_on_loss", "_stall", "at_end", "sock")
+    __slots__ = ("_on_loss", "_rate", "_stall", "at_end", "sock")
 
-    def __init__(self, sock: socket.socket, *, stall: float, on_loss: Callable[[], None]) -> None:
+    def __init__(self, sock: socket.socket, *, stall: float, rate: float, on_loss: Callable[[], None]) -> None:
         self.sock = sock
+        self._rate = rate
         self._stall = stall
         self._on_loss = on_loss
         self.at_end = False  # whether the client has ended its direction
@@ -115,7 +117,7 @@ class SocketTransport:
             raise self._lost("the client broke the connection") from exc
 
     async def wait_writable(self) -> None:
-        """Wait until the client has taken something; raise if it takes nothing for too long."""
+        """Wait until the client has taken something; raise if it takes nothing, or too little, for too long."""
         before = _unsent(self.sock)
         while True:
             with trio.move_on_after(self._stall):
@@ -123,8 +125,8 @@ class SocketTransport:
                 return
             after = _unsent(self.sock)
             # A slow line may need longer than this to make room in a large buffer, and still be alive.
-            if after >= before:
-                raise self._lost(f"the client took nothing for {self._stall:g} seconds")
+            if before - after < max(1, self._rate * self._stall):
+                raise self._lost(f"the client took {max(0, before - after)} bytes in {self._stall:g} seconds")
             before = after
 
     async def linger(self, most: int) -> None:

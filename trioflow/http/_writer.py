@@ -45,9 +45,9 @@ def sentence_of(status: int) -> bytes:
     return (_SENTENCES.get(status) or f"{status} {phrase_of(status)}".rstrip()).encode("ascii") + b"\n"
 
 
-def says_close(value: bytes) -> bool:
-    """Tell whether a `Connection` field ends the connection with this message (RFC 9112 9.6)."""
-    return b"close" in [token.strip().lower() for token in value.split(b",")]
+def tokens_of(value: bytes) -> list[bytes]:
+    """Give the tokens of a `Connection` field, in lower case: `close` ends the connection with this message."""
+    return [token.strip(b" \t").lower() for token in value.split(b",")]
 
 
 class ResponseWriter:
@@ -89,6 +89,8 @@ class ResponseWriter:
             self.keeps_alive = False
         if not (self.keeps_alive or is_closing):
             parts.append(b"Connection: close\r\n")
+        elif self.keeps_alive and self._is_old:  # it must be told (RFC 9112 C.2.2)
+            parts.append(b"Connection: keep-alive\r\n")
         if is_framed and not self._is_old:
             parts.append(b"Transfer-Encoding: chunked\r\n")
             self._is_chunked = not self._is_head
