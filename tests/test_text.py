@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 import tracemalloc
-from collections.abc import Callable, Iterable, Sequence
-from itertools import pairwise
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
@@ -16,17 +15,13 @@ from trio.testing import MockClock
 
 import trioflow as tf
 from tests.consumers import CONSUMERS, Consumer, Source
-from trioflow._pieces import Pieces
+from tests.cutting import cut, in_twos, places
+from trioflow._pieces import PORTION, Pieces
 from trioflow.testing import check_transform
-from trioflow.text import PORTION
 
 LOG = "GET /\r\n\nPOST /é\n\r\r\n€ no end"
 LOG_LINES = ["GET /", "", "POST /é", "\r", "€ no end"]
 LOG_KEPT = ["GET /\r\n", "\n", "POST /é\n", "\r\r\n", "€ no end"]
-
-
-def in_twos(whole: Any) -> list[Any]:
-    return [whole[i : i + 2] for i in range(0, len(whole), 2)]
 
 
 STREAMS: list[tuple[str, Callable[[], tf.Transform[Any, Any]], Any, Any]] = [
@@ -59,13 +54,6 @@ async def through(chunks: Iterable[Any], *transforms: tf.Transform[Any, Any]) ->
     return got
 
 
-def cut(whole: Any, places: Sequence[int]) -> list[Any]:
-    """Cut at places that are taken modulo the length; the same place twice gives an empty chunk."""
-    at = sorted(place % (len(whole) + 1) for place in places)
-    return [whole[start:stop] for start, stop in pairwise([0, *at, len(whole)])]
-
-
-places = st.lists(st.integers(0, 1000), max_size=12)
 texts = st.lists(
     st.sampled_from(["\n", "\r", "\r\n", "a", "bc", "é", "€", "𝄞", "\u2028", "\x0b", "\x85"]), max_size=30
 ).map("".join)

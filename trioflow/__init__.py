@@ -1,26 +1,33 @@
 """Node.js streams for Trio: Readable, Writable, Duplex, Transform, `pipe` and `pipeline`."""
 
+from trioflow._bytebuffer import ByteBuffer
 from trioflow._channel import ReceiveChannel, SendChannel, open_channel
 from trioflow._decorators import readable, transform, writable
 from trioflow._pipeline import pipeline
 from trioflow._streams import Duplex, Readable, Transform, Writable
 from trioflow.arranging import enumerate, flatten, intersperse, passthrough
+from trioflow.chunks import digest, limit_bytes, rechunk
 from trioflow.compression import gunzip, gzip
 from trioflow.failing import recover, retry
 from trioflow.files import read_file, write_file
+from trioflow.framing import delimited, length_prefixed, parse_length_prefixed
 from trioflow.grouping import batch, pairwise, window
 from trioflow.items import filter, flat_map, map, scan, tap
+from trioflow.jsonlines import json_lines, parse_json_lines
+from trioflow.lines import lines, split
 from trioflow.processes import process
+from trioflow.reading import buffered
 from trioflow.results import collect, count, first, join, last, reduce
 from trioflow.selecting import changes, distinct, drop, drop_while, take, take_while
 from trioflow.sinks import drain, for_each, to_channel, to_stream
 from trioflow.sockets import connect_tcp, connect_unix, serve_tcp
 from trioflow.sources import empty, failed, from_iterable, repeat, unfold
 from trioflow.stdio import stdin, stdout
-from trioflow.text import decode, encode, lines, split
+from trioflow.text import decode, encode
 from trioflow.timing import debounce, delay, keep_alive, sample, throttle, ticks, timeout
 
 __all__ = [
+    "ByteBuffer",
     "Duplex",
     "Readable",
     "ReceiveChannel",
@@ -28,6 +35,7 @@ __all__ = [
     "Transform",
     "Writable",
     "batch",
+    "buffered",
     "changes",
     "collect",
     "connect_tcp",
@@ -36,6 +44,8 @@ __all__ = [
     "debounce",
     "decode",
     "delay",
+    "delimited",
+    "digest",
     "distinct",
     "drain",
     "drop",
@@ -54,17 +64,23 @@ __all__ = [
     "gzip",
     "intersperse",
     "join",
+    "json_lines",
     "keep_alive",
     "last",
+    "length_prefixed",
+    "limit_bytes",
     "lines",
     "map",
     "open_channel",
     "pairwise",
+    "parse_json_lines",
+    "parse_length_prefixed",
     "passthrough",
     "pipeline",
     "process",
     "read_file",
     "readable",
+    "rechunk",
     "recover",
     "reduce",
     "repeat",

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import codecs
 import inspect
 import math
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
+
+BYTES_LIKE: Final = (bytes, bytearray, memoryview)
 
 
 def check_count(name: str, value: object, least: int) -> int:
@@ -49,3 +52,20 @@ def refuse_coroutine(name: str, given: object, *, others: Iterable[Any] = ()) ->
         for coroutine in (given, *others):
             coroutine.close()  # or Python would warn that it was never awaited
         raise TypeError(f"{name} was given a plain function that returns a coroutine: give it the coroutine function")
+
+
+def check_kinds(wish: str, items: Iterable[Any], kinds: type | tuple[type, ...] = BYTES_LIKE) -> None:
+    """Raise if one of `items` is not of these kinds. Its value may be large: its type alone is told."""
+    for kind in set(map(type, items)):
+        if not issubclass(kind, kinds):
+            raise TypeError(f"{wish}, not {kind.__name__}")
+
+
+def check_codec(name: str, encoding: object, errors: object = "strict") -> None:
+    """Raise if there is no such encoding of text, or no such error handler."""
+    if not isinstance(encoding, str):
+        raise TypeError(f"{name} wants the name of an encoding, not {type(encoding).__name__} {encoding!r}")
+    if not isinstance(errors, str):
+        raise TypeError(f"errors must be the name of an error handler, not {type(errors).__name__} {errors!r}")
+    "".encode(encoding)  # raises LookupError where there is no such encoding, or it is not one of text
+    codecs.lookup_error(errors)

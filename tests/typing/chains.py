@@ -94,6 +94,21 @@ assert_type(numbers.pipe(tf.batch(2)).pipe(flat), tf.Readable[int])
 assert_type(numbers.pipe(tf.batch(2)).pipe(tf.flat_map(lambda items: items)), tf.Readable[int])
 assert_type(words.pipe(tf.intersperse(", ")), tf.Readable[str])
 assert_type(numbers.pipe(tf.passthrough()), tf.Readable[int])
+assert_type(chunks.pipe(tf.lines(newlines="crlf", strict=True)), tf.Readable[str])
+assert_type(words.pipe(tf.lines()), tf.Readable[str])
+assert_type(chunks.pipe(tf.split(b"-", strict=True)), tf.Readable[bytes])
+assert_type(chunks.pipe(tf.parse_json_lines()), tf.Readable[Any])
+assert_type(words.pipe(tf.parse_json_lines()), tf.Readable[Any])
+assert_type(numbers.pipe(tf.json_lines(default=str)), tf.Readable[bytes])
+assert_type(chunks.pipe(tf.length_prefixed()), tf.Readable[bytes])
+assert_type(chunks.pipe(tf.parse_length_prefixed(2, byteorder="little")), tf.Readable[bytes])
+assert_type(chunks.pipe(tf.delimited(b";")), tf.Readable[bytes])
+assert_type(chunks.pipe(tf.rechunk(2)), tf.Readable[bytes])
+assert_type(chunks.pipe(tf.limit_bytes(2)), tf.Readable[bytes])
+assert_type(chunks.pipe(tf.digest()), tf.Readable[bytes])
+assert_type(tf.digest().hexdigest(), str)
+assert_type(tf.rechunk(2).pipe(tf.digest()), tf.Transform[bytes, bytes])
+assert_type(tf.ByteBuffer().take(2), bytes | None)
 assert_type(tf.map(to_text), tf.Transform[int, str])
 assert_type(tf.map(to_text).pipe(tf.map(len)), tf.Transform[int, int])
 assert_type(tf.map(to_text).pipe(tf.batch(2)), tf.Transform[int, list[str]])
@@ -150,6 +165,8 @@ async def runs() -> None:
         assert_type(await texts.receive_many(), list[str])
         async for text in texts:
             assert_type(text, str)
+    async with chunks.open() as opened:
+        assert_type(await tf.buffered(opened).receive_exactly(2), bytes)
     async with tf.map(to_text).pipe(tf.collect()).open() as into:
         assert_type(into, tf.SendChannel[int])
         await into.send(1)
@@ -184,6 +201,8 @@ words.pipe(tf.take(1)).pipe(tf.map(to_text))  # type: ignore[arg-type]
 words.pipe(tf.map(to_text))  # type: ignore[arg-type]
 numbers.pipe(tf.join())  # type: ignore[arg-type, unused-coroutine]
 numbers.pipe(tf.collect)  # type: ignore[call-overload]
+numbers.pipe(tf.parse_json_lines())  # type: ignore[arg-type]
+words.pipe(tf.rechunk(2))  # type: ignore[arg-type]
 numbers.pipe(print)  # type: ignore[call-overload]
 tf.collect().pipe(tf.count())  # type: ignore[attr-defined]
 tf.from_iterable(3)  # type: ignore[call-overload]

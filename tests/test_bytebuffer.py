@@ -1,0 +1,156 @@
+"""ByteBuffer against a plain `bytes` that does the same slowly; its bounds; its cost."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+import trioflow as tf
+
+few_bytes = st.text("ab;", max_size=6).map(str.encode)
+
+
+class AgainstBytes(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.buffer = tf.ByteBuffer(limit=20)
+        self.bytes = b""
+
+    @rule(data=few_bytes, kind=st.sampled_from([bytes, bytearray, memoryview]), is_back=st.booleans())
+    def put(self, data: bytes, kind: Callable[[bytes], Any], is_back: bool) -> None:
+        put = self.buffer.put_back if is_back else self.buffer.feed
+        if len(self.bytes) + len(data) > 20:
+            with pytest.raises(BufferError, match=f"limit 20 holds {len(self.bytes)} bytes, and {len(data)} more came"):
+                put(kind(data))
+        else:
+            put(kind(data))
+            self.bytes = data + self.bytes if is_back else self.bytes + data
+
+    @rule(count=st.integers(0, 10))
+    def take(self, count: int) -> None:
+        if count > len(self.bytes):
+            assert self.buffer.take(count) is None
+        else:
+            assert self.buffer.take(count) == self.bytes[:count]
+            self.bytes = self.bytes[count:]
+
+    @rule()
+    def take_all(self) -> None:
+        assert self.buffer.take_all() == self.bytes
+        self.bytes = b""
+
+    @rule(delimiter=st.sampled_from([b";", b"aa", b"ab;"]))
+    def take_until(self, delimiter: bytes) -> None:
+        before, found, behind = self.bytes.partition(delimiter)
+        if found:
+            assert self.buffer.take_until(delimiter) == before
+            self.bytes = behind
+        else:
+            assert self.buffer.take_until(delimiter) is None
+
+    @precondition(lambda self: b"ab" in self.bytes)
+    @rule(less=st.integers(1, 9))
+    def take_until_what_is_too_far(self, less: int) -> None:
+        with pytest.raises(ValueError, match=f"no b'ab' within max_length, {self.bytes.find(b'ab') - less} bytes"):
+            self.buffer.take_until(b"ab", max_length=self.bytes.find(b"ab") - less)
+
+    @rule(count=st.integers(0, 10))
+    def peek(self, count: int) -> None:
+        assert self.buffer.peek(count) == self.bytes[:count]
+
+    @invariant()
+    def holds_the_same(self) -> None:
+        assert len(self.buffer) == len(self.bytes)
+        assert self.buffer.peek() == self.bytes
+
+
+TestAgainstBytes = AgainstBytes.TestCase
+TestAgainstBytes.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+
+
+def test_a_delimiter_that_comes_in_parts_is_found() -> None:
+    buffer = tf.ByteBuffer()
+    for part in (b"one\r", b"", b"\ntwo"):
+        assert buffer.take_until(b"\r\n") is None
+        buffer.feed(part)
+
+    assert buffer.take_until(b"\r\n") == b"one"
+    assert buffer.take_until(b"\r\n") is None
+    assert buffer.take_all() == b"two"
+
+
+def test_another_delimiter_is_looked_for_from_the_beginning() -> None:
+    buffer = tf.ByteBuffer()
+    buffer.feed(b"a,b")
+
+    assert buffer.take_until(b";") is None
+    assert buffer.take_until(b",") == b"a"
+
+
+def test_an_unfinished_piece_is_too_long_as_soon_as_that_is_certain() -> None:
+    buffer = tf.ByteBuffer()
+    buffer.feed(b"12345\r")
+    assert buffer.take_until(b"\r\n", max_length=5) is None  # the \r may be half of the delimiter
+    buffer.feed(b"6")
+    with pytest.raises(ValueError, match=r"^no b'\\r\\n' within max_length, 5 bytes$"):
+        buffer.take_until(b"\r\n", max_length=5)
+    assert buffer.take_all() == b"12345\r6"
+
+
+@pytest.mark.parametrize(
+    ("act", "error", "message"),
+    [
+        (lambda: tf.ByteBuffer(0), ValueError, "limit must be 1 or more, not 0"),
+        (lambda: tf.ByteBuffer("1"), TypeError, "limit must be an int, not '1'"),
+        (lambda: tf.ByteBuffer().feed("text"), TypeError, "a ByteBuffer wants bytes, not str"),
+        (lambda: tf.ByteBuffer().put_back(3), TypeError, "a ByteBuffer wants bytes, not int"),
+        (lambda: tf.ByteBuffer().take(-1), ValueError, "count must be 0 or more, not -1"),
+        (lambda: tf.ByteBuffer().peek(1.5), TypeError, "count must be an int, not 1.5"),
+        (lambda: tf.ByteBuffer().take_until(b""), ValueError, "at least one byte, not an empty one"),
+        (lambda: tf.ByteBuffer().take_until(";"), TypeError, "take_until wants a delimiter of bytes, not str"),
+    ],
+)
+def test_a_wrong_argument_is_told(act: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        act()
+
+
+def seconds(work: Callable[[int], None], size: int) -> float:
+    best = 1e9
+    for _ in range(3):
+        began = time.process_time()
+        work(size)
+        best = min(best, time.process_time() - began)
+    return best
+
+
+def byte_by_byte(size: int) -> None:
+    buffer = tf.ByteBuffer()
+    for _ in range(size):
+        buffer.feed(b"x")
+        assert buffer.take_until(b"\r\n") is None
+
+
+def take_byte_by_byte(size: int) -> None:
+    buffer = tf.ByteBuffer()
+    buffer.feed(bytes(size))
+    while buffer.take(1):
+        pass
+
+
+def put_back_byte_by_byte(size: int) -> None:
+    buffer = tf.ByteBuffer()
+    for _ in range(size):
+        buffer.put_back(b"x")
+
+
+@pytest.mark.parametrize("work", [byte_by_byte, take_byte_by_byte, put_back_byte_by_byte])
+def test_work_is_linear_however_it_is_cut(work: Callable[[int], None]) -> None:
+    # Eight times as much takes eight times as long; were it quadratic, 64 times.
+    assert seconds(work, 160_000) < 30 * seconds(work, 20_000)

@@ -1,0 +1,155 @@
+"""JSON lines, written and read, and what is not JSON told with its place."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import math
+import re
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from trio.testing import MockClock
+
+import trioflow as tf
+from tests.consumers import CONSUMERS, Consumer, Source, serve
+from tests.cutting import cut, in_twos, places
+from trioflow.testing import check_transform
+
+VALUES = [{"é": [1, None]}, "a\nb\u2028", None, 0, False, [], 1.5]
+LINES = '{"é":[1,null]}\n"a\\nb\u2028"\nnull\n0\nfalse\n[]\n1.5\n'
+
+OPERATORS: list[tuple[str, Any, Any, Any, bool]] = [
+    ("json_lines", lambda: tf.json_lines(), VALUES, LINES.encode(), False),
+    ("parse bytes", lambda: tf.parse_json_lines(), in_twos(LINES.encode()), VALUES, True),
+    ("parse text", lambda: tf.parse_json_lines(), in_twos(LINES), VALUES, True),
+    ("parse strictly", lambda: tf.parse_json_lines(strict=True), in_twos(LINES), VALUES, True),
+    ("parse without last end", lambda: tf.parse_json_lines(), [b"[1]\n \r\n\n[2]"], [[1], [2]], True),
+    ("parse nothing", lambda: tf.parse_json_lines(strict=True), [], [], True),
+]
+NAMES = [name for name, *_ in OPERATORS]
+
+
+@pytest.mark.parametrize(("name", "make", "items", "expected", "is_stream"), OPERATORS, ids=NAMES)
+async def test_an_operator_keeps_the_rules(
+    name: str, make: Any, items: Any, expected: Any, is_stream: bool, autojump_clock: MockClock
+) -> None:
+    await check_transform(
+        make, items, expected, is_stream=is_stream, holds=None if name == "parse without last end" else 60
+    )
+
+
+@pytest.mark.parametrize("consume", CONSUMERS)
+@pytest.mark.parametrize(("name", "make", "items", "expected", "is_stream"), OPERATORS, ids=NAMES)
+async def test_an_operator_serves_every_consumer(
+    name: str, make: Any, items: Any, expected: Any, is_stream: bool, consume: Consumer
+) -> None:
+    await serve(lambda readable: readable.pipe(make()), items, expected, consume)
+
+
+async def through(chunks: Any, *transforms: tf.Transform[Any, Any], capacity: float = 256) -> list[Any]:
+    got: list[Any] = await tf.pipeline(Source(chunks).readable, *transforms, tf.collect(), capacity=capacity)
+    return got
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(items=st.lists(values, max_size=8), places=places, as_text=st.booleans(), capacity=st.sampled_from([1, 3, 256]))
+@example(items=["half a character: \ud800"], places=[], as_text=False, capacity=1)
+async def test_any_chunking_gives_the_values_back(
+    items: list[Any], places: list[int], as_text: bool, capacity: int
+) -> None:
+    written = b"".join(await through(items, tf.json_lines(), capacity=capacity))
+    whole: Any = written.decode() if as_text else written
+
+    assert [json.loads(line) for line in written.splitlines()] == items
+    assert await through(cut(whole, places), tf.parse_json_lines(strict=True), capacity=capacity) == items
+
+
+WRONG = [
+    (b'{"a": 1}\n\n{"a": }\n', "line 3 is not JSON: Expecting value at column 7: '{\"a\": }'"),
+    (b"[1, 2", "line 1 is not JSON: Expecting ',' delimiter at column 6: '[1, 2'"),
+    (b"1 2\n", "line 1 is not JSON: Extra data at column 3: '1 2'"),
+    (b"1\n[NaN]\n", "line 2 is not JSON: NaN is not JSON: b'[NaN]'"),
+    (b'1\n"a\xff"\n', "line 2 is not JSON: invalid start byte at byte 3: b'\"a\\xff\"'"),
+    (b"[" * 100_000 + b"\n", f"line 1 is not JSON: it is nested too deeply: {b'[' * 20!r}..."),
+    (b"1\n2" + b" " * 30 + b"x" + b" " * 30, "line 2 is not JSON: Extra data at column 32: ...'" + " " * 20 + "x"),
+]
+
+
+@pytest.mark.parametrize("places", [[], [1], [5, 7], list(range(20))])
+@pytest.mark.parametrize(("whole", "message"), WRONG)
+async def test_R10_what_is_not_json_is_told_with_its_line_and_place(
+    whole: bytes, message: str, places: list[int]
+) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)) as caught:
+        await through(cut(whole, places), tf.parse_json_lines())
+    assert caught.value.__notes__ == ["in stage 2 of 3: parse_json_lines()"]
+
+
+async def test_a_number_of_too_many_digits_is_told() -> None:
+    with pytest.raises(ValueError, match=r"^line 2 is not JSON: Exceeds the limit"):
+        await through([b"1\n", b"9" * 5000], tf.parse_json_lines())
+
+
+@settings(max_examples=60, deadline=None)
+@given(lines=st.lists(st.sampled_from(["1", "[2]", '"long one"', "{", ""]), max_size=8), places=places)
+async def test_any_chunking_finds_the_same_first_error(lines: list[str], places: list[int]) -> None:
+    whole = "".join(f"{line}\n" for line in lines)
+    wrong = [n for n, line in enumerate(lines, 1) if len(line) > 5 or line == "{"]
+    parse = tf.parse_json_lines(max_length=5)
+    if wrong:
+        reason = "not JSON" if lines[wrong[0] - 1] == "{" else "longer than max_length, 5 characters"
+        with pytest.raises(ValueError, match=f"^line {wrong[0]} is {reason}"):
+            await through(cut(whole, places), parse)
+    else:
+        assert await through(cut(whole, places), parse) == [json.loads(line) for line in lines if line]
+
+
+async def test_R10_a_last_line_without_its_end_is_an_error_where_strict() -> None:
+    assert await through([b"12"], tf.parse_json_lines()) == [12]
+    with pytest.raises(EOFError, match="the input ends inside line 2"):
+        await through([b"12\n3"], tf.parse_json_lines(strict=True))
+
+
+@pytest.mark.parametrize("item", [math.nan, [math.inf]])
+async def test_what_json_has_no_number_for_is_not_written(item: Any) -> None:
+    with pytest.raises(ValueError, match="Out of range float values are not JSON compliant"):
+        await through([item], tf.json_lines())
+
+
+async def test_what_json_does_not_know_is_an_error_or_given_to_default() -> None:
+    day = datetime.date(2001, 2, 3)
+    with pytest.raises(TypeError, match="date is not JSON serializable") as caught:
+        await through([1, {"day": day}], tf.json_lines())
+    assert caught.value.__notes__ == ["in stage 2 of 3: json_lines()"]
+
+    assert await through([{"day": day}], tf.json_lines(default=str)) == [b'{"day":"2001-02-03"}\n']
+
+
+async def test_chunks_of_two_kinds_are_told() -> None:
+    with pytest.raises(TypeError, match="parse_json_lines wants chunks of bytes or str, not int"):
+        await through([1], tf.parse_json_lines())
+    with pytest.raises(TypeError, match="parse_json_lines wants chunks of bytes, as the first was, not str"):
+        await through([b"1", "2"], tf.parse_json_lines())
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: tf.json_lines(default=3), TypeError, "default wants a function, not 3"),
+        (lambda: tf.parse_json_lines(max_length=0), ValueError, "max_length must be 1 or more, not 0"),
+        (lambda: tf.parse_json_lines(strict="yes"), TypeError, "strict must be a bool, not str 'yes'"),
+    ],
+)
+def test_R1_a_wrong_argument_is_told_when_the_value_is_built(make: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        make()
