@@ -11,15 +11,14 @@ from hypothesis import strategies as st
 from trioflow.http._conditions import (
     NotModified,
     Outcome,
-    Part,
     PreconditionFailed,
     Unsatisfiable,
     Whole,
     decide,
     etag_of,
-    format_date,
-    parse_date,
 )
+from trioflow.http._dates import format_date, parse_date
+from trioflow.http._ranges import Part
 from trioflow.http._types import content_type
 
 SIZE = 12

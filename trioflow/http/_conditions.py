@@ -9,14 +9,17 @@ Rule 4: a header that breaks its grammar is as good as absent, but for `If-Match
 from __future__ import annotations
 
 import re
-from calendar import timegm
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Final, Protocol, TypeAlias
 
+from trioflow.http._dates import parse_date
+from trioflow.http._ranges import Part, parts_of
+
 LONGEST: Final = 8192  # characters of one field, all its lines together
+CONDITIONAL: Final = frozenset(
+    ("if-match", "if-unmodified-since", "if-none-match", "if-modified-since", "range")
+)  # without one of these, what is decided is the whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +28,10 @@ class Whole:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """The bytes from `start` up to, not including, `stop`: 206."""
+class Parts:
+    """Several stretches of it, in this order: 206 with a body in parts. One alone is a `Part`."""
 
-    start: int
-    stop: int
+    parts: tuple[Part, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,8 @@ class Unsatisfiable:
     total: int
 
 
-Outcome: TypeAlias = Whole | Part | NotModified | PreconditionFailed | Unsatisfiable
+Outcome: TypeAlias = Whole | Part | Parts | NotModified | PreconditionFailed | Unsatisfiable
+WHOLE: Final[Outcome] = Whole()
 
 
 class Headers(Protocol):
@@ -86,7 +89,19 @@ def decide(method: str, headers: Headers, *, size: int, etag: str, modified: int
         condition = _field(headers, "if-range")
         if condition is None or _is_current(condition, etag, modified, now):
             return _chosen(ranges, size)
-    return Whole()
+    return WHOLE
+
+
+def _chosen(ranges: str, size: int) -> Outcome:
+    match parts_of(ranges, size):
+        case None:
+            return WHOLE
+        case []:
+            return Unsatisfiable(size)
+        case [part]:
+            return part
+        case parts:
+            return Parts(tuple(parts))
 
 
 def _field(headers: Headers, name: str) -> str | None:
@@ -135,94 +150,11 @@ def _is_current(condition: str, etag: str, modified: int, now: int) -> bool:
     return parse_date(condition, now) == modified
 
 
-# Ranges.
-
-_RANGES = re.compile(r"bytes=(.*)\Z", re.IGNORECASE)
-_RANGE = re.compile(r"([0-9]*+)-([0-9]*+)\Z")
-_MOST_DIGITS: Final = 19  # a number of more is beyond any file, and is not read: int() is quadratic
-
-
-def _chosen(field: str, size: int) -> Outcome:
-    ranges = _RANGES.match(field)
-    if ranges is None:
-        return Whole()
-    is_asked = False
-    parts: list[Part] = []
-    for member in ranges[1].split(","):
-        if not (member := member.strip(" \t")):
-            continue  # a recipient lets empty members pass (section 5.6.1.2)
-        found = _RANGE.match(member)
-        if found is None or member == "-":
-            return Whole()
-        first, last = found[1].lstrip("0"), found[2].lstrip("0")
-        if not found[1]:  # the last so many bytes
-            if last:
-                parts.append(Part(max(size - _number(last), 0), size))
-        elif found[2] and (len(last), last) < (len(first), first):
-            return Whole()  # backwards
-        elif (start := _number(first)) < size:
-            parts.append(Part(start, min(_number(last) + 1, size) if found[2] else size))
-        is_asked = True
-    if is_asked and not parts:
-        return Unsatisfiable(size)
-    # Several may be answered in full (section 14.2), and Content-Range has no way to say "the last bytes of none".
-    return parts[0] if len(parts) == 1 and size else Whole()
-
-
-def _number(digits: str) -> int:
-    return int(digits or "0") if len(digits) <= _MOST_DIGITS else int(10**_MOST_DIGITS)
-
-
-# Dates: the one form we send, and the three a recipient must know (section 5.6.7).
-
-_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
-_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-_LONG_DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
-_TIME = r"(?P<hour>[0-9]{2}):(?P<minute>[0-9]{2}):(?P<second>[0-9]{2})"
-_MONTH = rf"(?P<month>{'|'.join(_MONTHS)})"
-_DATES: Final = tuple(
-    re.compile(form)
-    for form in (
-        rf"(?:{'|'.join(_DAYS)}), (?P<day>[0-9]{{2}}) {_MONTH} (?P<year>[0-9]{{4}}) {_TIME} GMT\Z",
-        rf"(?:{'|'.join(_LONG_DAYS)}), (?P<day>[0-9]{{2}})-{_MONTH}-(?P<year>[0-9]{{2}}) {_TIME} GMT\Z",
-        rf"(?:{'|'.join(_DAYS)}) {_MONTH} (?P<day>[0-9 ][0-9]) {_TIME} (?P<year>[0-9]{{4}})\Z",
-    )
-)
-_LAST_SECOND: Final = 253402300799  # of the year 9999
-
-
 def _date(headers: Headers, name: str, now: int) -> int | None:
     field = _field(headers, name)
     return None if field is None else parse_date(field, now)
 
 
-def parse_date(text: str, now: int) -> int | None:
-    """Give a date in seconds; None where it is not one. `now` says which century a year of two digits is in."""
-    for form in _DATES:
-        if found := form.match(text):
-            break
-    else:
-        return None
-    year, second = int(found["year"]), int(found["second"])
-    if len(found["year"]) == 2:
-        latest = datetime.fromtimestamp(now, UTC).year + 50
-        year += (latest - year) // 100 * 100
-    try:
-        day = datetime(
-            year, _MONTHS.index(found["month"]) + 1, int(found["day"]), int(found["hour"]), int(found["minute"])
-        )
-    except ValueError:
-        return None
-    return timegm(day.timetuple()) + second if second <= 60 else None  # 60 is a leap second
-
-
-@lru_cache(maxsize=512)  # 5 µs a date, and few files have most of the requests
-def format_date(seconds: float) -> str:
-    """Give a date as HTTP wants it; one outside the years 1970 to 9999 becomes the nearest inside."""
-    day = datetime.fromtimestamp(int(min(max(seconds, 0), _LAST_SECOND)), UTC)
-    return f"{_DAYS[day.weekday()]}, {day.day:02} {_MONTHS[day.month - 1]} {day.year} {day:%H:%M:%S} GMT"
-
-
-def etag_of(modified_ns: int, size: int) -> str:
-    """Make a strong entity tag of when a file was last changed, to the nanosecond, and of its size."""
-    return f'"{modified_ns:x}-{size:x}"'
+def etag_of(modified_ns: int, size: int, variant: str = "") -> str:
+    """Make a strong entity tag of when a file was last changed, to the nanosecond, of its size and its variant's name."""
+    return f'"{modified_ns:x}-{size:x}-{variant}"' if variant else f'"{modified_ns:x}-{size:x}"'

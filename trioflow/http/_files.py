@@ -11,36 +11,25 @@ from __future__ import annotations
 import errno
 import os
 import stat
-import time
-from contextlib import AbstractAsyncContextManager, nullcontext
+from collections.abc import Iterable
 from dataclasses import dataclass
-from http import HTTPStatus
 from typing import Final
-from urllib.parse import quote
 
 import trio
 
-from trioflow._channel import SendChannel
-from trioflow._engine import Stage
-from trioflow._fileread import OpenStretch, reader_of, send_all
-from trioflow._streams import Readable, label
-from trioflow.http._conditions import (
-    NotModified,
-    Part,
-    PreconditionFailed,
-    Unsatisfiable,
-    Whole,
-    decide,
-    etag_of,
-    format_date,
-)
+from trioflow.http._answers import File, Opened, described, give, packed, redirect, refuse
 from trioflow.http._connection import Handler
+from trioflow.http._cors import checked_origins, fields_for, preflight_fields
+from trioflow.http._headers import Headers
+from trioflow.http._hot import LARGEST, Hot, is_at_rest
 from trioflow.http._messages import Request, Response
 from trioflow.http._rooted import open_beneath, open_cached
-from trioflow.http._types import content_type
+from trioflow.http._sendfile import read_cached
+from trioflow.http._types import content_type, is_text, may_be_packed
+from trioflow.http._variants import SUFFIXES, accepted
 
 _METHODS: Final = ("GET", "HEAD")
-_PLAIN_IN_PATH: Final = "/~!$&'()*+,;=:@"  # what a path may hold as it is (RFC 3986 3.3), beside letters and digits
+_WORTH_PACKING: Final = 1024  # bytes: less fits in one packet anyway
 
 # Whatever else goes wrong is the server's fault, and none of the client's business: 500.
 _STATUS_OF: Final = {
@@ -63,26 +52,50 @@ _STATUS_OF: Final = {
 )
 
 
-def files(root: str | os.PathLike[str], *, prefix: str = "/", index: str = "index.html") -> Handler:
+def files(
+    root: str | os.PathLike[str],
+    *,
+    prefix: str = "/",
+    index: str = "index.html",
+    hidden: bool = False,
+    follow_symlinks: bool = False,
+    precompressed: Iterable[str] = ("br", "zstd", "gzip"),
+    cache_control: str | None = None,
+    cors: str | Iterable[str] | None = None,
+    compress: bool = False,
+) -> Handler:
     """Make a handler that serves a directory's files: to be served as it is, or called from a handler of one's own.
 
-    GET and HEAD; single ranges and every condition on date and entity tag, by RFC 9110. A directory redirects to its
-    name with a slash behind it, which gives its `index`. Not found are: names that begin with a dot, what is neither
-    file nor directory, symbolic links that lead out of `root`, paths with an encoded slash. Headers that the response
-    has already, such as Cache-Control, are kept.
+    GET and HEAD; ranges and every condition on date and entity tag, by RFC 9110. A directory redirects to its name with
+    a slash behind it, which gives its `index`. Not found are: names that begin with a dot, what is neither file nor
+    directory, symbolic links that lead out of `root`, paths with an encoded slash. Headers that the response has
+    already, such as Cache-Control, are kept.
+
+    A file of up to 64 KiB that has been at rest for two seconds is kept for a tenth of a second: by then, a change is
+    seen. Everything else is looked up for each request.
 
     Waits when: the client does; the disk is waited for in a thread.
     On cancel: the file is closed, and the connection cut.
-    Holds: one descriptor for each response, and of a file over 64 KiB nothing.
+    Holds: 4 MiB of files that are asked for again and again, one descriptor for each response, and of a file over
+        64 KiB nothing.
 
     Args:
         root: The directory; if it is a symbolic link, what that points to when a request comes.
         prefix: The path at which the root is seen, `"/static/"` for example; what is not below it is not found.
         index: The name of the file that stands for a directory.
+        hidden: Serve names that begin with a dot, too.
+        follow_symlinks: Follow symbolic links out of `root`, too.
+        precompressed: Codings to look for beside a file, in order of preference: `a.css.br`, `a.css.zst` or `a.css.gz`
+            is sent for `a.css` to clients that take it, if it is not older.
+        cache_control: The value of Cache-Control for every file.
+        compress: Pack texts of 1 KiB and more with gzip on the way, for clients that take it and where no packed
+            variant is there. They have a weak entity tag then; a range is one of the file as it is.
+        cors: The origins whose pages may read the files, such as `"https://example.org"`; `"*"` for all.
 
     Raises:
         OSError: `root` is not a directory, or cannot be looked into.
-        ValueError: `prefix` does not begin with a slash, or `index` is no name.
+        ValueError: `prefix` does not begin with a slash, `index` is no name, `precompressed` has an unknown coding,
+            `cors` has what is no origin, or `cache_control` cannot stand in a header.
     """
     top = os.path.abspath(os.fspath(root))
     os.close(os.open(top, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
@@ -90,126 +103,163 @@ def files(root: str | os.PathLike[str], *, prefix: str = "/", index: str = "inde
         raise ValueError(f"prefix must begin with a slash, not {prefix!r}")
     if index in ("", ".", "..") or "/" in index or "\0" in index:
         raise ValueError(f"index must be the name of a file, not {index!r}")
-    below = prefix.rstrip("/") + "/"
+    codings = (precompressed,) if isinstance(precompressed, str) else tuple(precompressed)
+    for coding in codings:
+        if coding not in SUFFIXES:
+            raise ValueError(f"precompressed wants {', '.join(SUFFIXES)}, not {coding!r}")
+    site = _Site(
+        root=top,
+        below=prefix.rstrip("/") + "/",
+        index=index,
+        hidden=hidden,
+        follow_symlinks=follow_symlinks,
+        codings=codings,
+        compress=compress,
+        cache_control=cache_control,
+        origins=checked_origins(cors),
+    )
+    return _Files(site).answer
 
-    async def handler(request: Request, response: Response) -> None:
-        response.headers["X-Content-Type-Options"] = "nosniff"
+
+@dataclass(frozen=True, slots=True)
+class _Site:
+    """What `files` was asked for."""
+
+    root: str
+    below: str
+    index: str
+    hidden: bool
+    follow_symlinks: bool
+    codings: tuple[str, ...]
+    compress: bool
+    cache_control: str | None
+    origins: frozenset[str] | None
+
+
+class _Files:
+    """Answers requests for what is beneath a root."""
+
+    __slots__ = ("_hot", "_plain", "_site", "_varying")
+
+    def __init__(self, site: _Site) -> None:
+        self._site = site
+        self._hot: Hot[File] = Hot()
+        self._plain = Headers([("X-Content-Type-Options", "nosniff")])
+        if site.cache_control is not None:
+            self._plain["Cache-Control"] = site.cache_control
+        self._varying = Headers([("Vary", "Accept-Encoding")])
+        self._varying.fill(self._plain)
+
+    async def answer(self, request: Request, response: Response) -> None:
+        asked, site = request.headers, self._site
+        if site.origins is not None and self._is_preflight(site.origins, request, response):
+            response.status = 204
+            await response.send(b"")
+            return
         if request.method not in _METHODS:
             response.headers["Allow"] = ", ".join(_METHODS)
-            await _refuse(response, 405)
-        elif request.path + "/" == below:
-            await _redirect(request, response)
-        elif (names := _names(request, below)) is None:
-            await _refuse(response, 404)
+            await refuse(response, 405)
+            return
+        # What is packed on the way has no parts: who asks for some is given the file as it is.
+        takes = "" if site.compress and "range" in asked else ",".join(asked.get_all("accept-encoding"))
+        key = (request.raw_path, takes)
+        file = self._hot.get(key)
+        if file is not None:
+            await give(file, None, request, response)
+        elif request.path + "/" == site.below:
+            await redirect(request, response)
+        elif (names := self._names(request)) is None:
+            await refuse(response, 404)
         else:
-            await _Lookup(top, names, index, request, response).answer()
+            await self._answer(names, key, request, response)
 
-    return handler
+    def _is_preflight(self, origins: frozenset[str], request: Request, response: Response) -> bool:
+        """Set what a browser looks for; tell whether that is all it wants to know."""
+        asked = request.headers
+        for name, value in fields_for(origins, asked.get("origin")):
+            response.headers.add(name, value)
+        if request.method != "OPTIONS" or "access-control-request-method" not in asked:
+            return False
+        for name, value in preflight_fields(", ".join(_METHODS)):
+            response.headers[name] = value
+        return True
 
+    def _names(self, request: Request) -> list[bytes] | None:
+        """Give the names that a path consists of, the last one empty for a directory; None for what is never found."""
+        below = self._site.below
+        if not request.path.startswith(below) or "%2f" in request.raw_path.lower():
+            return None
+        names = request.path[len(below) :].split("/")
+        if not self._site.hidden and any(name.startswith(".") for name in names):
+            return None
+        return [os.fsencode(name) for name in names]
 
-def _names(request: Request, below: str) -> list[bytes] | None:
-    """Give the names that a path consists of, the last one empty for a directory; None for what is never found."""
-    if not request.path.startswith(below) or "%2f" in request.raw_path.lower():
-        return None
-    names = request.path[len(below) :].split("/")
-    return None if any(name.startswith(".") for name in names) else [name.encode() for name in names]
+    async def _open(self, names: list[bytes]) -> int:
+        root, anywhere = self._site.root, self._site.follow_symlinks
+        fd = open_cached(root, names, anywhere=anywhere)
+        if fd is None:
+            fd = await trio.to_thread.run_sync(lambda: open_beneath(root, names, anywhere=anywhere))
+        return fd
 
-
-class _Lookup:
-    """One request for something beneath the root."""
-
-    __slots__ = ("_index", "_names", "_request", "_response", "_root")
-
-    def __init__(self, root: str, names: list[bytes], index: str, request: Request, response: Response) -> None:
-        self._root = root
-        self._names = names
-        self._index = index
-        self._request = request
-        self._response = response
-
-    async def answer(self) -> None:
-        names, name = self._names, self._names[-1].decode()
-        if not name:
-            names, name = [*names[:-1], os.fsencode(self._index)], self._index
+    async def _answer(self, names: list[bytes], key: tuple[str, str], request: Request, response: Response) -> None:
+        is_directory = not names[-1]
+        if is_directory:
+            names = [*names[:-1], os.fsencode(self._site.index)]
         try:
-            fd = open_cached(self._root, names)
-            if fd is None:
-                fd = await trio.to_thread.run_sync(open_beneath, self._root, names)
+            fd = await self._open(names)
         except OSError as exc:
             if exc.errno not in _STATUS_OF:
                 raise
-            await _refuse(self._response, _STATUS_OF[exc.errno])
+            await refuse(response, _STATUS_OF[exc.errno])
             return
         try:
             status = os.fstat(fd)
             if stat.S_ISREG(status.st_mode):
-                await self._give(fd, status, name)
-            elif stat.S_ISDIR(status.st_mode) and self._names[-1]:
-                await _redirect(self._request, self._response)
+                await self._give(names, Opened(fd, status), key, request, response)
+            elif stat.S_ISDIR(status.st_mode) and not is_directory:
+                await redirect(request, response)
             else:
-                await _refuse(self._response, 404)
+                await refuse(response, 404)
         finally:
             os.close(fd)
 
-    async def _give(self, fd: int, status: os.stat_result, name: str) -> None:
-        response, size, now = self._response, status.st_size, int(time.time())
-        etag = etag_of(status.st_mtime_ns, size)
-        modified = max(0, min(status.st_mtime_ns // 10**9, now))  # never later than Date (RFC 9110 8.8.2.1)
-        start, stop = 0, size
-        match decide(self._request.method, self._request.headers, size=size, etag=etag, modified=modified, now=now):
-            case PreconditionFailed():
-                await _refuse(response, 412)
-                return
-            case Unsatisfiable(total):
-                response.headers["Content-Range"] = f"bytes */{total}"
-                await _refuse(response, 416)
-                return
-            case NotModified():
-                response.status = 304
-            case Part(start, stop):
-                response.status = 206
-                response.headers["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"
-            case Whole():  # pragma: no branch - there is no sixth outcome
-                pass
-        response.headers["ETag"] = etag
-        response.headers["Last-Modified"] = format_date(modified)
-        response.headers["Accept-Ranges"] = "bytes"
-        if response.status == 304:
-            await response.send(b"")
-            return
-        response.headers.setdefault("Content-Type", content_type(name))
-        response.headers["Content-Length"] = str(stop - start)
-        await _stretch(fd, status, start, stop, name).pipe(response)
+    async def _give(
+        self, names: list[bytes], opened: Opened, key: tuple[str, str], request: Request, response: Response
+    ) -> None:
+        site, takes = self._site, key[1]
+        name = os.fsdecode(names[-1])
+        kind = content_type(name)
+        packs = site.compress and is_text(kind) and opened.status.st_size >= _WORTH_PACKING
+        varies = packs or (bool(site.codings) and may_be_packed(kind))
+        always = self._varying if varies else self._plain
+        variant, coding = await self._variant(names, accepted(takes, site.codings) if varies else (), opened)
+        try:
+            source = variant or opened
+            size = source.status.st_size
+            content = read_cached(source.fd, 0, size) if size <= LARGEST else None
+            if packs and variant is None and accepted(takes, ("gzip",)):
+                file = packed(name, kind, source.status, content, always)
+            else:
+                file = described(name, kind, source.status, content, coding, always)
+            if file.content is not None and is_at_rest(source.status):
+                self._hot.put(key, file)
+            await give(file, source, request, response)
+        finally:
+            if variant is not None:
+                os.close(variant.fd)
 
-
-@dataclass(frozen=True, slots=True)
-class _Held:
-    """A stretch of a file that is open already, and stays its holder's to close."""
-
-    stretch: OpenStretch
-
-    def open(self) -> AbstractAsyncContextManager[OpenStretch]:
-        return nullcontext(self.stretch)
-
-
-def _stretch(fd: int, status: os.stat_result, start: int, stop: int, name: str) -> Readable[bytes]:
-    async def run(output: SendChannel[bytes]) -> None:
-        await send_all(reader_of(fd, status, start, stop, None), output, None)
-
-    return Readable[bytes].of(Stage(label("file", name), function=run), region=_Held(OpenStretch(fd, start, stop)))
-
-
-async def _redirect(request: Request, response: Response) -> None:
-    """Send the client to the same path with a slash behind it: a path alone, so that no other host is named."""
-    query = f"?{request.query}" if request.query else ""
-    response.headers["Location"] = quote(request.path, safe=_PLAIN_IN_PATH) + "/" + query
-    await _refuse(response, 308)
-
-
-async def _refuse(response: Response, status: int) -> None:
-    """Answer with the status in words; a client that only looks for files can do without."""
-    response.status = status
-    response.headers["Content-Type"] = "text/plain; charset=utf-8"
-    if status == 503:
-        response.headers["Retry-After"] = "1"
-    await response.send(f"{status} {HTTPStatus(status).phrase}\n".encode())
+    async def _variant(
+        self, names: list[bytes], codings: tuple[str, ...], plain: Opened
+    ) -> tuple[Opened | None, str | None]:
+        """Open the first packed variant of a file that is there; its coding goes with it."""
+        for coding in codings:
+            try:
+                fd = await self._open([*names[:-1], names[-1] + SUFFIXES[coding].encode()])
+            except OSError:
+                continue
+            status = os.fstat(fd)
+            # By the second: archives and copies keep no more. What is older was made of another version.
+            if stat.S_ISREG(status.st_mode) and int(status.st_mtime) >= int(plain.status.st_mtime):
+                return Opened(fd, status), coding
+            os.close(fd)
+        return None, None

@@ -126,6 +126,12 @@ class Headers(MutableMapping[str, str]):
         field = _field(name, value)
         self._fields[field.key] = (*self._fields.get(field.key, ()), field)
 
+    def fill(self, others: Headers) -> None:
+        """Set those of `others` that are not set; they have been checked."""
+        if self._frozen is not None:
+            raise RuntimeError(self._frozen)
+        self._fields = {**others._fields, **self._fields}
+
     def __delitem__(self, name: str) -> None:
         self._check()
         del self._fields[name.lower()]

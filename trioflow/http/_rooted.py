@@ -25,52 +25,73 @@ _MOST_LINKS: Final = 40  # as many as Linux follows
 
 # openat2(2): its number is the same on every Linux architecture but alpha.
 _OPENAT2: Final = 437
-_BENEATH: Final = 0x08 | 0x02  # and through no magic link, as /proc has them
-_CACHED: Final = 0x20
 _HERE: Final = -100  # AT_FDCWD
+_HOW: Final = struct.Struct("=QQQ")  # flags, mode, and how to resolve: 0x20 from memory alone,
+_DIRECTORY_CACHED: Final = _HOW.pack(_DIRECTORY, 0, 0x20)
+_ANYWHERE_CACHED: Final = _HOW.pack(_FLAGS, 0, 0x20)
+_BENEATH_CACHED: Final = _HOW.pack(_FLAGS, 0, 0x20 | 0x08 | 0x02)  # and beneath, and through no magic link of /proc
 
 
-def open_cached(root: str, names: Sequence[bytes]) -> int | None:
+# What the kernel knows for certain without asking a disk. EXDEV is not among them: `openat2` refuses every absolute link,
+# and one that leads inside is followed by the walk. EAGAIN means that it would have to ask.
+_CERTAIN: Final = frozenset((errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.ENAMETOOLONG, errno.ENXIO))
+
+
+def open_cached(root: str, names: Sequence[bytes], *, anywhere: bool = False) -> int | None:
     """Open a file if the kernel can tell from memory what the names lead to, within microseconds.
 
+    Args:
+        root: The directory that nothing leads out of.
+        names: What to look up, one name after the other.
+        anywhere: Let links lead out of the root.
+
     Returns:
-        A descriptor; None where only `open_beneath` can tell, which includes every failure.
+        A descriptor; None where only `open_beneath` can tell.
+
+    Raises:
+        OSError: there is no such file, or it may not be read, and the kernel is sure of it.
     """
     openat2 = _openat2()
     if openat2 is None:
         return None
-    top = openat2(_HERE, os.fsencode(root), _DIRECTORY, _CACHED)
+    top = openat2(_HERE, os.fsencode(root), _DIRECTORY_CACHED)
     if top < 0:
         return None
     try:
-        descriptor = openat2(top, b"/".join(names) or b".", _FLAGS, _BENEATH | _CACHED)
+        descriptor = openat2(top, b"/".join(names) or b".", _ANYWHERE_CACHED if anywhere else _BENEATH_CACHED)
     finally:
         os.close(top)
-    return descriptor if descriptor >= 0 else None
+    if descriptor >= 0:
+        return descriptor
+    if -descriptor in _CERTAIN:
+        raise OSError(-descriptor, os.strerror(-descriptor), os.fsdecode(b"/".join(names)))
+    return None
 
 
 @functools.cache
-def _openat2() -> Callable[[int, bytes, int, int], int] | None:
+def _openat2() -> Callable[[int, bytes, bytes], int] | None:
+    """Make the system call, which gives a descriptor or a negative error number; None where there is none."""
     if not sys.platform.startswith("linux"):
         return None
-    syscall = ctypes.CDLL(None).syscall
+    syscall = ctypes.CDLL(None, use_errno=True).syscall
+    syscall.argtypes = (ctypes.c_long, ctypes.c_int, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_size_t)
     syscall.restype = ctypes.c_long
-    number = ctypes.c_long(_OPENAT2)
 
-    def openat2(directory: int, path: bytes, flags: int, resolve: int) -> int:
-        how = struct.pack("=QQQ", flags, 0, resolve)
-        descriptor: int = syscall(number, directory, path, how, ctypes.c_size_t(len(how)))
-        return descriptor
+    def openat2(directory: int, path: bytes, how: bytes) -> int:
+        descriptor: int = syscall(_OPENAT2, directory, path, how, _HOW.size)
+        return descriptor if descriptor >= 0 else -ctypes.get_errno()
 
     return openat2
 
 
-def open_beneath(root: str, names: Sequence[bytes]) -> int:
-    """Open a file; it may wait for the disk.
+def open_beneath(root: str, names: Sequence[bytes], *, anywhere: bool = False) -> int:
+    """Open a file as `open_cached` does; it may wait for the disk.
 
     Raises:
         OSError: there is no such file, it may not be read, or a link to it leads out of `root` (EXDEV).
     """
+    if anywhere:
+        return os.open(b"/".join([os.fsencode(root), *names]), _FLAGS)
     stack = [os.open(root, _DIRECTORY)]
     try:
         return _walk(root, stack, list(reversed(names)) or [b"."])

@@ -3,11 +3,13 @@
 Rule 1: the name's last suffix decides, never the content: what is uploaded as text must not become a page.
 Rule 2: the same on every machine: the system's own tables are not asked.
 Rule 3: text is UTF-8, and says so.
+Rule 4: what is packed already is never looked for, or made, in a packed variant.
 """
 
 from __future__ import annotations
 
 import mimetypes
+import re
 from functools import cache
 from typing import Final
 
@@ -89,3 +91,23 @@ def content_type(name: str) -> str:
     stem, dot, suffix = name.rpartition(".")
     kind = _table().get(dot + suffix.lower(), UNKNOWN) if stem else UNKNOWN
     return f"{kind}; charset=utf-8" if kind.startswith("text/") else kind
+
+
+# In their own formats, what these hold is packed already, or as good as.
+_PACKED: Final = re.compile(
+    r"(?:audio|video|image)/(?!svg|bmp|x-icon|vnd\.microsoft\.icon|wav|x-wav)|font/woff"
+    r"|application/(?:zip|gzip|zstd|x-bzip2|x-xz|epub\+zip|pdf|vnd\.apache\.parquet|vnd\.android)"
+)
+_TEXT: Final = re.compile(
+    r"text/|application/(?:json|jsonl|javascript|xml|x-ndjson|wasm|rtf|[a-z.]+\+(?:json|xml))|image/svg"
+)
+
+
+def may_be_packed(kind: str) -> bool:
+    """Tell whether packed variants of a file of this type make sense."""
+    return _PACKED.match(kind) is None
+
+
+def is_text(kind: str) -> bool:
+    """Tell whether this is text, or packs as well as text does."""
+    return _TEXT.match(kind) is not None

@@ -1,0 +1,56 @@
+"""Which other origins a browser may show an answer to: CORS, decided without I/O (the Fetch standard, 3.2).
+
+Rule 1: what is answered depends on the origin only where not all are allowed; then `Vary` says so.
+Rule 2: no credentials: what an origin's scripts may read with a user's cookies is for the handler to decide.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Final, TypeAlias
+
+_ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#\s\"\\,;@]+|null")
+_SHOWN: Final = "Accept-Ranges, Content-Encoding, Content-Length, Content-Range, ETag"
+_MAY_ASK: Final = "If-Match, If-Modified-Since, If-None-Match, If-Range, If-Unmodified-Since, Range"
+_LASTS: Final = "7200"  # seconds a browser may remember the answer to its question; more none does
+
+Fields: TypeAlias = "list[tuple[str, str]]"
+# [tuple[str, str]]
+
+
+def checked_origins(cors: str | Iterable[str] | None) -> frozenset[str] | None:
+    """Give the origins that are allowed, `"*"` for all; None for no CORS.
+
+    Raises:
+        TypeError: one is no str.
+        ValueError: one is not an origin as browsers write it.
+    """
+    if cors is None:
+        return None
+    origins = [cors] if isinstance(cors, str) else list(cors)
+    for origin in origins:
+        if not isinstance(origin, str):
+            raise TypeError(f"cors wants origins such as 'https://example.org', not {origin!r}")
+        if origin != "*" and _ORIGIN.fullmatch(origin) is None:
+            raise ValueError(f"cors wants '*' or origins such as 'https://example.org', without a path, not {origin!r}")
+    return frozenset(origins)
+
+
+def fields_for(origins: frozenset[str], origin: str | None) -> Fields:
+    """Give the header fields of an answer to a request from `origin`, None where it does not say."""
+    if "*" in origins:
+        return [("Access-Control-Allow-Origin", "*"), ("Access-Control-Expose-Headers", _SHOWN)]
+    fields = [("Vary", "Origin")]
+    if origin in origins and origin is not None:
+        fields += [("Access-Control-Allow-Origin", origin), ("Access-Control-Expose-Headers", _SHOWN)]
+    return fields
+
+
+def preflight_fields(methods: str) -> Fields:
+    """Give what the answer to a browser's question before the request has beside these."""
+    return [
+        ("Access-Control-Allow-Methods", methods),
+        ("Access-Control-Allow-Headers", _MAY_ASK),
+        ("Access-Control-Max-Age", _LASTS),
+    ]

@@ -1,0 +1,74 @@
+"""What files were a moment ago: small ones that are asked for again and again are not opened each time.
+
+Rule 1: what is kept is kept whole: a length, a tag and bytes that belong together.
+Rule 2: after `LASTS` seconds it is forgotten, so a file that was replaced, changed or removed is noticed by then.
+Rule 3: a file that changed within the last `RESTS` seconds is not kept: it may be changing still, and who has just
+    written one and asks for it gets what was written.
+Rule 4: no descriptor is kept; of bytes no more than `MOST`.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Final, Generic, Protocol, TypeVar
+
+LASTS: Final = 0.1  # seconds: a file that is asked for 100 times as often as that costs nothing more to open
+RESTS: Final = 2.0  # seconds: coarser than the times of any file system
+LARGEST: Final = 1 << 16  # bytes of a file; beyond, what opening it costs is nothing beside sending it
+MOST: Final = 1 << 22  # bytes of all
+_BESIDE: Final = 2048  # bytes that headers and keys are counted as
+
+
+class Sized(Protocol):
+    """What is kept: its content has a length."""
+
+    @property
+    def content(self) -> bytes | memoryview | None:
+        """The bytes to send."""
+        ...
+
+
+T = TypeVar("T", bound=Sized)
+
+
+class Hot(Generic[T]):
+    """What is kept for a moment, by what was asked for; the oldest goes first."""
+
+    __slots__ = ("_kept", "_weight")
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[str, str], tuple[float, T]] = {}
+        self._weight = 0
+
+    def get(self, key: tuple[str, str]) -> T | None:
+        """Give what is kept, None where there is nothing or its time is over."""
+        known = self._kept.get(key)
+        if known is None:
+            return None
+        until, kept = known
+        if time.monotonic() < until:
+            return kept
+        self._forget(key)
+        return None
+
+    def put(self, key: tuple[str, str], kept: T) -> None:
+        """Keep this, in the place of what is too much."""
+        if key in self._kept:
+            self._forget(key)
+        self._kept[key] = (time.monotonic() + LASTS, kept)
+        self._weight += _weight(kept)
+        while self._weight > MOST:
+            self._forget(next(iter(self._kept)))
+
+    def _forget(self, key: tuple[str, str]) -> None:
+        self._weight -= _weight(self._kept.pop(key)[1])
+
+
+def _weight(kept: Sized) -> int:
+    return _BESIDE + len(kept.content or b"")
+
+
+def is_at_rest(status: os.stat_result) -> bool:
+    """Tell whether a file has not changed for a while."""
+    return time.time() - status.st_mtime > RESTS

@@ -1,0 +1,105 @@
+"""Byte ranges: what a `Range` field asks for, and how several parts are framed. No I/O (RFC 9110, section 14).
+
+Rule 1: a field that breaks its grammar, asks in another unit or for too many parts, is as good as absent.
+Rule 2: parts never overlap: what is asked for twice is sent once, so that no answer is much longer than the whole.
+Rule 3: work is linear in the field's length; a number too long for any file is not read.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+MOST_PARTS: Final = 16
+_MOST_ASKED: Final = 64  # members of a field: who asks for more does not mean it
+_MOST_DIGITS: Final = 19  # a number of more is beyond any file, and is not read: int() is quadratic
+
+_RANGES: Final = re.compile(r"bytes=(.*)\Z", re.IGNORECASE)
+_RANGE: Final = re.compile(r"([0-9]*+)-([0-9]*+)\Z")
+
+
+class Part(NamedTuple):
+    """The bytes from `start` up to, not including, `stop`."""
+
+    start: int
+    stop: int
+
+    def content_range(self, size: int) -> str:
+        """Give the value of Content-Range for this part of `size` bytes."""
+        return f"bytes {self.start}-{self.stop - 1}/{size}"
+
+
+def parts_of(field: str, size: int) -> list[Part] | None:
+    """Give the parts of `size` bytes that a `Range` field asks for, in its order; those that meet are one.
+
+    Returns:
+        None where the field is to be ignored; an empty list where not one byte of what it asks for is there.
+    """
+    ranges = _RANGES.match(field)
+    if ranges is None:
+        return None
+    asked = 0
+    parts: list[Part] = []
+    for member in ranges[1].split(","):
+        if not (member := member.strip(" \t")):
+            continue  # a recipient lets empty members pass (section 5.6.1.2)
+        found = _RANGE.match(member)
+        asked += 1
+        if found is None or member == "-" or asked > _MOST_ASKED:
+            return None
+        first, last = found[1].lstrip("0"), found[2].lstrip("0")
+        if not found[1]:  # the last so many bytes
+            if last:
+                parts.append(Part(max(size - _number(last), 0), size))
+        elif found[2] and (len(last), last) < (len(first), first):
+            return None  # backwards
+        elif (start := _number(first)) < size:
+            parts.append(Part(start, min(_number(last) + 1, size) if found[2] else size))
+    if not asked or (parts and not size):  # Content-Range has no way to say "the last bytes of none"
+        return None
+    parts = _merged(parts)
+    return parts if len(parts) <= MOST_PARTS else None
+
+
+def _number(digits: str) -> int:
+    return int(digits or "0") if len(digits) <= _MOST_DIGITS else int(10**_MOST_DIGITS)
+
+
+def _merged(parts: Sequence[Part]) -> list[Part]:
+    """Join parts that overlap or touch; each stands where the first of it was asked for."""
+    merged: list[tuple[int, Part]] = []
+    for part, place in sorted((part, place) for place, part in enumerate(parts)):
+        before = merged[-1] if merged else None
+        if before is not None and part.start <= before[1].stop:
+            joined = Part(before[1].start, max(before[1].stop, part.stop))
+            merged[-1] = (min(before[0], place), joined)
+        else:
+            merged.append((place, part))
+    return [part for _, part in sorted(merged)]
+
+
+class Framing(NamedTuple):
+    """What stands around the parts of one body: `heads` before each, `tail` behind the last; `length` of it all."""
+
+    heads: list[bytes]
+    tail: bytes
+    length: int
+
+
+def framing(parts: Sequence[Part], *, size: int, kind: str, boundary: str) -> Framing:
+    """Frame parts of `size` bytes of this content type as multipart/byteranges (section 14.6).
+
+    Args:
+        boundary: What no part holds: something long that nobody can guess.
+    """
+    heads = [
+        f"\r\n--{boundary}\r\nContent-Type: {kind}\r\nContent-Range: {part.content_range(size)}\r\n\r\n".encode(
+            "latin-1"
+        )
+        for part in parts
+    ]
+    heads[0] = heads[0].removeprefix(b"\r\n")
+    tail = f"\r\n--{boundary}--\r\n".encode("latin-1")
+    length = sum(map(len, heads)) + sum(part.stop - part.start for part in parts) + len(tail)
+    return Framing(heads, tail, length)
