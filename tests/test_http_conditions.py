@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from trioflow.http._conditions import (
     NotModified,
     Outcome,
+    Parts,
     PreconditionFailed,
     Unsatisfiable,
     Whole,
@@ -18,7 +19,7 @@ from trioflow.http._conditions import (
     etag_of,
 )
 from trioflow.http._dates import format_date, parse_date
-from trioflow.http._ranges import Part
+from trioflow.http._ranges import MOST_PARTS, Part
 from trioflow.http._types import content_type
 
 SIZE = 12
@@ -73,7 +74,12 @@ def ask(
         ("bytes=-000", Unsatisfiable(12)),
         ("bytes=12-,-0", Unsatisfiable(12)),
         ("bytes=" + "9" * 5000 + "-", Unsatisfiable(12)),
-        ("bytes=0-1,3-4", Whole()),
+        ("bytes=0-1,3-4", Parts((Part(0, 2), Part(3, 5)))),
+        ("bytes=8-,0-1", Parts((Part(8, 12), Part(0, 2)))),
+        ("bytes=4-5,0-1,5-7", Parts((Part(4, 8), Part(0, 2)))),
+        ("bytes=0-1,6-7,2-3", Parts((Part(0, 4), Part(6, 8)))),
+        ("bytes=0-1,2-3", Part(0, 4)),
+        ("bytes=0-5,-99", Part(0, 12)),
         ("bytes=" + ",".join(["0-"] * 1300), Whole()),
         ("bytes=5-4", Whole()),
         ("bytes=99-98", Whole()),
@@ -286,10 +292,26 @@ def reference(field: str, size: int) -> Outcome:
             wanted.append({at for at in range(size) if at >= size - int(last)})
         else:
             return Whole()  # the end of nothing
-    given = [positions for positions in wanted if positions]
-    if wanted and not given:
+    if wanted and not any(wanted):
         return Unsatisfiable(size)
-    return Part(min(given[0]), max(given[0]) + 1) if len(given) == 1 else Whole()
+    ends: list[Part] = []
+    for positions in wanted:  # each stretch of what is asked for, where the first of it is asked for
+        for at in sorted(positions):
+            if not any(part.start <= at < part.stop for part in ends):
+                everything = set().union(*wanted)
+                start, stop = at, at
+                while start - 1 in everything:
+                    start -= 1
+                while stop in everything:
+                    stop += 1
+                ends.append(Part(start, stop))
+    match ends:
+        case []:
+            return Whole()
+        case [part]:
+            return part
+        case _:
+            return Parts(tuple(ends))
 
 
 NUMBER = st.one_of(st.integers(0, 30).map(str), st.sampled_from(["", "00", "007", "99999999999999999999", "x", " "]))
@@ -312,6 +334,10 @@ def test_no_text_gives_a_part_outside_the_file(text: str, size: int) -> None:
     match ask(("Range", f"bytes={text}"), size=size):
         case Part(start, stop):
             assert 0 <= start < stop <= size
+        case Parts(parts):
+            assert 1 < len(parts) <= MOST_PARTS
+            assert all(0 <= part.start < part.stop <= size for part in parts)
+            assert sum(part.stop - part.start for part in parts) < size
         case Unsatisfiable(total):
             assert total == size
         case other:

@@ -25,7 +25,7 @@ import trioflow as tf
 from tests.conftest import open_descriptors
 from tests.http_client import Client, connected, exchanged, reset, serving
 from trioflow import http
-from trioflow.http import Request, Response, _files, _rooted
+from trioflow.http import Request, Response, _answers, _files, _rooted
 
 TEXT = b"hello world\n"
 BIG = bytes(range(251)) * 1000  # more than goes out in one write
@@ -117,6 +117,7 @@ async def test_a_file_is_given_with_all_that_caches_and_players_need(root: Path)
         "content-type": "text/plain; charset=utf-8",
         "etag": f'"{1_000_000_000_000_000_255:x}-c"',
         "last-modified": "Sun, 09 Sep 2001 01:46:40 GMT",
+        "vary": "Accept-Encoding",
         "x-content-type-options": "nosniff",
     }
 
@@ -275,10 +276,10 @@ async def test_what_the_system_refuses_has_a_status_of_its_own(
     number: int,
     status: int,
 ) -> None:
-    def refuse(root: str, names: object) -> int:
+    def refuse(root: str, names: object, *, anywhere: bool) -> int:
         raise OSError(number, os.strerror(number), root)
 
-    monkeypatch.setattr(_files, "open_cached", lambda root, names: None)
+    monkeypatch.setattr(_files, "open_cached", lambda root, names, *, anywhere: None)
     monkeypatch.setattr(_files, "open_beneath", refuse)
 
     got = await get(root, "/a.txt")
@@ -388,8 +389,8 @@ async def test_a_range_with_none_of_its_bytes_is_told_how_many_there_are(root: P
     assert headers["content-type"] == "text/plain; charset=utf-8"
 
 
-@pytest.mark.parametrize("field", ["bytes=0-1,3-4", "bytes=x", "items=0-1", "bytes=5-4", "bytes=" + "9" * 8000 + "x"])
-async def test_what_is_no_single_range_gives_the_whole(root: Path, field: str) -> None:
+@pytest.mark.parametrize("field", ["bytes=0-1,x", "bytes=x", "items=0-1", "bytes=5-4", "bytes=" + "9" * 8000 + "x"])
+async def test_what_is_no_range_gives_the_whole(root: Path, field: str) -> None:
     assert (await get(root, "/a.txt", ("Range", field)))[::2] == (200, TEXT)
 
 
@@ -441,7 +442,7 @@ async def test_curl_takes_ranges_and_resumes(root: Path, tmp_path: Path) -> None
 
     assert part.stdout == BIG[9:200009]
     assert half.read_bytes() == BIG
-    assert several.stdout == BIG
+    assert several.stdout.count(b"Content-Range: bytes ") == 2
     assert b"secret" not in raw.stdout
 
 
@@ -527,9 +528,11 @@ async def test_a_stopping_server_leaves_no_file_open(root: Path) -> None:
 
 async def test_a_stretch_that_no_response_takes_whole_is_read_in_chunks(root: Path) -> None:
     with (root / "big.bin").open("rb") as file:
-        stretch = _files._stretch(file.fileno(), os.fstat(file.fileno()), 5, 200_000, "big.bin")
+        opened = _answers.Opened(file.fileno(), os.fstat(file.fileno()))
 
-        assert await stretch.pipe(tf.map(bytes)).pipe(tf.join()) == BIG[5:200_000]
+        assert (
+            await _answers.stretch(opened, 5, 200_000, "big.bin").pipe(tf.map(bytes)).pipe(tf.join()) == BIG[5:200_000]
+        )
 
 
 # Beneath a root, with links of any kind.
@@ -564,7 +567,10 @@ def test_nothing_beneath_a_root_leads_out_of_it(
         try:
             walked = _rooted.open_beneath(str(root), encoded)
         except OSError:
-            assert _rooted.open_cached(str(root), encoded) is None
+            try:
+                assert _rooted.open_cached(str(root), encoded) is None
+            except OSError:
+                pass
             return
         cached = _rooted.open_cached(str(root), encoded)
         try:
@@ -587,7 +593,7 @@ def test_where_the_kernel_cannot_look_up_from_memory_a_thread_does(
         assert _rooted.open_cached(str(tmp_path), [b"a"]) is None
     finally:
         _rooted._openat2.cache_clear()
-    assert _rooted.open_cached(str(tmp_path / "missing"), [b"a"]) is None
+    assert _rooted.open_cached(str(tmp_path / "missing"), [b"a"]) is None  # the root itself is looked for in a thread
     os.close(_rooted.open_beneath(str(tmp_path), [b"a"]))
 
 
