@@ -24,6 +24,7 @@ from trioflow._channel import SendChannel
 CACHED: Final = 1 << 17  # bytes; 64 KiB are 3 % slower, 512 KiB 7 %: a processor's cache holds no more
 COLD: Final = 1 << 19  # bytes a thread reads at once, and has the system read ahead: half of what a channel holds
 LONGEST_IN_LOOP: Final = 1 << 20  # bytes; 0.15 ms
+EAGER: Final = 4  # blocks at first, each of which lets others run: the first byte is through three stages in 1.1 ms, not 1.5
 PIPE: Final = 1 << 16  # bytes; what a pipe holds
 
 UNSUPPORTED: Final = frozenset((errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS, errno.ESPIPE))
@@ -116,11 +117,15 @@ def reader_of(fd: int, status: os.stat_result, start: int, stop: int | None, chu
 
 async def send_all(reader: Reader, output: SendChannel[bytes], chunk_size: int | None) -> None:
     """Send all blocks, cut into chunks of at most `chunk_size`."""
+    eager = EAGER
     while block := await reader.read():
         if chunk_size is None or len(block) <= chunk_size:
             await output.send(block)
         else:
             await output.send_many([block[at : at + chunk_size] for at in range(0, len(block), chunk_size)])
+        if eager:
+            eager -= 1
+            await trio.lowlevel.checkpoint()
 
 
 def _blocks_of(size: int, chunk_size: int | None) -> int:

@@ -13,8 +13,10 @@ import errno
 import os
 import secrets
 import stat
-from collections.abc import AsyncGenerator, Iterable, Iterator
+from collections import deque
+from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
+from itertools import islice
 from typing import Any, Final
 
 import trio
@@ -27,6 +29,7 @@ STEP: Final = 1 << 22  # bytes written by one trip to a thread, or copied betwee
 _TRIP: Final = 1 << 26  # bytes copied by one trip to a thread: a trip costs 0.25 ms, 4 MiB cost 1
 _WORTH_A_TRIP: Final = 1 << 18  # bytes; up to here more are waited for, if they come at once
 _BOUNCE: Final = 1 << 18  # bytes copied at once where the kernel cannot do it alone
+_MOST_PIECES: Final = 512  # below every system's limit for one vectored write
 _PATIENCE: Final = 0.05  # seconds between two looks whether a pipe has got a reader
 # What copy_file_range says where it cannot: other file systems, a pipe, a file opened to append, an old kernel.
 _CANNOT_COPY: Final = frozenset(
@@ -207,11 +210,16 @@ async def add_ready(source: ReceiveChannel[Any], chunks: list[Any]) -> None:
         chunks += more
 
 
-def write_fully(fd: int, pieces: Iterable[memoryview]) -> None:
+def write_fully(fd: int, pieces: Sequence[memoryview]) -> None:
     """Write all of `pieces`; for a thread."""
-    for piece in pieces:
-        while piece:
-            piece = piece[os.write(fd, piece) :]
+    # One call for many: behind each the thread waits until the loop lets it go on, up to 5 ms.
+    left = deque(pieces)
+    while left:
+        written = os.writev(fd, list(islice(left, _MOST_PIECES)))
+        while left and written >= len(left[0]):
+            written -= len(left.popleft())
+        if written:
+            left[0] = left[0][written:]
 
 
 def steps(chunks: Iterable[Any]) -> Iterator[list[memoryview]]:
