@@ -339,7 +339,7 @@ async def test_R13_a_write_in_a_thread_is_over_before_the_file_is_closed(
 ) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"old ")
-    held = Held(monkeypatch, "write")
+    held = Held(monkeypatch, "writev")
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(tf.from_iterable([b"new"]).pipe, tf.write_file(path, **options))

@@ -83,6 +83,7 @@ FLOORS: dict[str, float] = {
     "http._target": 6.2,
     "http._head": 6.25,
     "http._transport": 6.2,
+    "http._body": 6.25,
     "http._wire": 6.3,
     "http._messages": 6.4,
     "http._answers": 6.5,

@@ -24,7 +24,9 @@ from trioflow._channel import SendChannel
 CACHED: Final = 1 << 17  # bytes; 64 KiB are 3 % slower, 512 KiB 7 %: a processor's cache holds no more
 COLD: Final = 1 << 19  # bytes a thread reads at once, and has the system read ahead: half of what a channel holds
 LONGEST_IN_LOOP: Final = 1 << 20  # bytes; 0.15 ms
-EAGER: Final = 4  # blocks at first, each of which lets others run: the first byte is through three stages in 1.1 ms, not 1.5
+EAGER: Final = (
+    4  # blocks at first, each of which lets others run: the first byte is through three stages in 1.1 ms, not 1.5
+)
 PIPE: Final = 1 << 16  # bytes; what a pipe holds
 
 UNSUPPORTED: Final = frozenset((errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS, errno.ESPIPE))

@@ -59,7 +59,7 @@ class Request:
         Waits when: its reader does; the client is then slowed by TCP.
         Ends when: the body does. A client that waits to be told to send it is told by the first run.
         On cancel: what was received and not taken is lost; the rest is thrown away, or the connection closed.
-        Holds: 64 KiB.
+        Holds: 256 KiB, or 64 where it comes in chunks.
 
         Raises:
             RequestError: the body is malformed, too large, was cut off, or stalled (R10); the status to answer is in it.

@@ -15,10 +15,11 @@ from typing import Final, TypeAlias
 import h11
 import trio
 
+from trioflow.http._body import Counted
 from trioflow.http._head import Head
 from trioflow.http._limits import Limits, RequestError
 from trioflow.http._strict import ChunkCheck, check_head, check_start, empty_lines
-from trioflow.http._transport import SocketTransport
+from trioflow.http._transport import CHUNK, SocketTransport
 from trioflow.http._writer import ResponseWriter, error_page
 
 Piece: TypeAlias = bytes | memoryview
@@ -131,35 +132,73 @@ def _next_event(parser: h11.Connection) -> object:
         raise RequestError(exc.error_status_hint, str(exc)) from exc
 
 
+class _Chunked:
+    """A body in chunks: checked, then parsed (RFC 9112 7.1).
+
+    Args:
+        head: The bytes of the request's head.
+        ahead: What came behind them.
+    """
+
+    __slots__ = ("_ahead", "_check", "_parser")
+
+    at_once = most = CHUNK
+
+    def __init__(self, head: bytes, ahead: bytes, limits: Limits) -> None:
+        self._check = ChunkCheck(limits)
+        self._parser = _parser_of(head, _most_for_an_event(limits))
+        _next_event(self._parser)  # the head once more
+        self._ahead = ahead
+
+    @property
+    def is_read(self) -> bool:
+        return self._parser.their_state not in (h11.SEND_BODY, h11.ERROR)
+
+    def feed(self, data: bytes) -> None:
+        self._check.check(data)
+        self._parser.receive_data(data)
+
+    def take(self) -> list[bytes]:
+        chunks: list[bytes] = []
+        if self._ahead:
+            ahead, self._ahead = self._ahead, b""
+            self.feed(ahead)
+        while not self.is_read and len(chunks) < _EVENTS:
+            event = _next_event(self._parser)
+            if isinstance(event, h11.Data):
+                chunks.append(bytes(event.data))
+            elif event is h11.NEED_DATA:
+                break
+        return chunks
+
+    @property
+    def behind(self) -> bytes:
+        return self._parser.trailing_data[0] + self._ahead
+
+
 class Exchange:
     """One request and its response.
 
     Args:
         head: The request's head.
-        data: The head's bytes, where a body follows: they go to a parser of its own.
+        data: The head's bytes, where a body follows.
         ahead: What came behind them.
     """
 
-    __slots__ = (
-        "_ahead", "_chunks", "_continuing", "_over", "_parser", "_received", "_wire", "_writer", "failed", "request",
-    )  # fmt: skip
+    __slots__ = ("_body", "_continuing", "_over", "_waits", "_wire", "_writer", "failed", "request")
 
     def __init__(self, wire: Wire, head: Head, data: bytes | None = None, ahead: bytes = b"") -> None:
         self._wire = wire
         self.request = head
-        self._received = 0  # bytes of the body
+        # Whether the client waits to be told to send its body.
+        self._waits = head.wants_continue and data is not None and not ahead
         self._continuing: trio.Event | None = None  # set once a 100 that is being written is out
         self._over = False
         self.failed = False  # whether something was left half-written
         self._writer = ResponseWriter(is_head=head.is_head, is_old=head.is_old, keeps_alive=not head.is_last)
-        self._ahead = ahead
-        self._chunks: ChunkCheck | None = None
-        self._parser: h11.Connection | None = None
+        self._body: Counted | _Chunked | None = None
         if data is not None:
-            if head.length is None:
-                self._chunks = ChunkCheck(wire.limits)
-            self._parser = _parser_of(data, _most_for_an_event(wire.limits))
-            _next_event(self._parser)  # the head once more
+            self._body = _Chunked(data, ahead, wire.limits) if head.length is None else Counted(head.length, ahead)
 
     # The request's body.
 
@@ -171,56 +210,36 @@ class Exchange:
             trio.BrokenResourceError: the client has gone.
             trio.ClosedResourceError: the exchange is over.
         """
-        if not self._received and (self.request.length or 0) > self._wire.limits.body_size:
-            raise self._too_large()
+        body = self._body
         while True:
             self._check()
-            if (chunks := self._parse()) or self.is_read():
+            if body is None:
+                return []
+            if (chunks := body.take()) or body.is_read:
                 return chunks
-            await self._receive()
+            await self._receive(body)
 
-    def _parse(self) -> list[bytes]:
-        """Give what of the body is there."""
-        chunks: list[bytes] = []
-        parser = self._parser
-        if self._ahead and parser is not None:
-            ahead, self._ahead = self._ahead, b""
-            self._feed(parser, ahead)
-        while parser is not None and not self.is_read() and len(chunks) < _EVENTS:
-            event = _next_event(parser)
-            if isinstance(event, h11.Data):
-                chunks.append(bytes(event.data))
-                self._received += len(event.data)
-                if self._received > self._wire.limits.body_size:
-                    raise self._too_large()
-            elif event is h11.NEED_DATA:
-                break
-        return chunks
-
-    def _too_large(self) -> RequestError:
-        return RequestError(413, f"the body is larger than {self._wire.limits.body_size} bytes")
-
-    async def _receive(self) -> None:
-        transport, parser = self._wire.transport, self._parser
-        assert parser is not None
-        data = transport.receive_nowait()
+    async def _receive(self, body: Counted | _Chunked) -> None:
+        """Wait for something of the body, and take what has come with it."""
+        transport = self._wire.transport
+        data = transport.receive_nowait(body.most)
         if data is None:
-            if self.wants_continue and not parser.trailing_data[0]:
-                await self._continue(parser)
+            if self.wants_continue:
+                await self._continue()
             with trio.move_on_after(self._wire.limits.body_stall):
-                data = await transport.receive()
+                data = await transport.receive(body.most)
             if data is None:
                 raise RequestError(408, f"no byte of the body came for {self._wire.limits.body_stall:g} seconds")
             self._check()
-        self._feed(parser, data)
+        self._waits = False
+        body.feed(data)
+        size = len(data)
+        while size + CHUNK <= body.at_once and body.most and (data := transport.receive_nowait(body.most)):
+            body.feed(data)
+            size += len(data)
 
-    def _feed(self, parser: h11.Connection, data: bytes) -> None:
-        if self._chunks is not None:
-            self._chunks.check(data)
-        parser.receive_data(data)
-
-    async def _continue(self, parser: h11.Connection) -> None:
-        parser.send(h11.InformationalResponse(status_code=100, headers=[]))
+    async def _continue(self) -> None:
+        self._waits = False
         self._continuing = trio.Event()
         try:
             await self._write([_CONTINUE])
@@ -231,20 +250,19 @@ class Exchange:
     @property
     def wants_continue(self) -> bool:
         """Whether the client still waits to be told to send its body."""
-        parser = self._parser
-        return parser is not None and parser.they_are_waiting_for_100_continue and not self._writer.is_begun
+        return self._waits and not self._writer.is_begun
 
     def is_read(self) -> bool:
         """Tell whether the request has been read to its end."""
-        return self._parser is None or self._parser.their_state not in (h11.SEND_BODY, h11.ERROR)
+        return self._body is None or self._body.is_read
 
     async def drain(self) -> bool:
         """Throw away what is left of the body, within the limit; tell whether that was all of it."""
-        if self._parser is None:
+        if self._body is None:
             return True
         left = self._wire.limits.drain
         try:
-            left -= sum(map(len, self._parse()))
+            left -= sum(map(len, self._body.take()))
             if self.is_read():
                 return True
             if not (self._writer.is_ended and self._writer.keeps_alive):
@@ -325,9 +343,8 @@ class Exchange:
     def finish(self) -> bool:
         """End the exchange, and tell whether the connection can be used again; what came behind it is put back."""
         self._over = True
-        if self._parser is not None:
-            data, _ = self._parser.trailing_data
-            self._wire.put_back(data + self._ahead)
+        if self._body is not None:
+            self._wire.put_back(self._body.behind)
         return self.is_read() and not self.failed and self._writer.is_ended and self._writer.keeps_alive
 
 
