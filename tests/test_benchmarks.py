@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.benchmarks import _place, _programs, _report
+from tests.benchmarks import _page, _place, _programs, _report
 from tests.benchmarks.__main__ import WORKS, among, chosen, main
 from tests.benchmarks._harness import Failed, Need, Peer, Row, Sample, Scale, Work, expect, is_met, measure, ratio
 from tests.benchmarks._plot import svg
@@ -359,3 +359,26 @@ def test_peers_and_data_are_kept_outside_the_project(monkeypatch: pytest.MonkeyP
     monkeypatch.delenv("TRIOFLOW_BENCH_ENV", raising=False)
 
     assert not _place.home().is_relative_to(_programs.ROOT)
+
+
+def test_a_page_gets_hits_misses_and_who_is_missing_between_its_marks() -> None:
+    toy = work(giving(30), Peer("slow", giving(10).measure, target=2), Peer("fast", giving(60).measure, target=1))
+    absent = Peer("absent", failing, [ABSENT])
+    rows = measure(Work("toy", "a toy", "items/s", 10, 1, [*toy.peers, absent]), SCALE, 1)
+    page = f"Above.\n\n{_page.BEGIN}\nold\n{_page.END}\n\nBelow.\n"
+
+    made = _page.filled(page, list(_page.lines(_report.machine(), 1, [(toy, rows)])))
+
+    assert made.startswith("Above.\n") and made.endswith("Below.\n") and "old" not in made
+    assert "| **toy**: a toy | slow | 30.0 items/s | 10.0 items/s | 3.00 | 3.00 | ≥ 2: met |" in made
+    assert "|  | fast | 30.0 items/s | 60.0 items/s | 0.50 | 0.50 | ≥ 1: **missed** |" in made
+    assert "- toy, absent: missing: ghost (Debian's package ghost)" in made
+    assert _page.filled(made, ["again"]).count(_page.BEGIN) == 1
+
+
+def test_a_page_without_marks_is_refused_before_anything_is_measured(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("nothing here")
+
+    with pytest.raises(ValueError, match="the page wants a line"):
+        main(["run-1", "--page", str(page)])

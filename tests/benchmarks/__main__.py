@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.benchmarks import _place, _report, files, http, items, runs
+from tests.benchmarks import _page, _place, _report, files, http, items, runs
 from tests.benchmarks._harness import Row, Scale, Work, measure
 from tests.benchmarks._plot import svg
 
@@ -51,6 +51,7 @@ def parser() -> argparse.ArgumentParser:
     told.add_argument("--peer", action="append", default=[], metavar="WORD", help="only peers with this in their name")
     told.add_argument("--json", type=Path, metavar="FILE", help="write all numbers there, '-' for standard output")
     told.add_argument("--plot", type=Path, metavar="FILE.svg", help="draw bars there")
+    told.add_argument("--page", type=Path, metavar="FILE.md", help="write the table into that page, between its marks")
     told.add_argument("--smoke", action="store_true", help="every work tiny and once: proves that it runs")
     told.add_argument("--list", action="store_true", help="name the works and their peers, and stop")
     told.add_argument("--install", action="store_true", help="install the Python peers first, outside the project")
@@ -84,6 +85,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.list:
         listing(works)
         return 0
+    if options.page:
+        _page.filled(options.page.read_text(encoding="utf-8"), [])  # lacking marks are told now, not after an hour
     rounds = 1 if options.smoke else options.rounds
     about = _report.machine()
     out = sys.stderr if str(options.json) == "-" else sys.stdout
@@ -109,6 +112,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             options.json.write_text(text + "\n", encoding="utf-8")
     if options.plot:
         options.plot.write_text(svg([(work, rows) for work, _, rows in results]), encoding="utf-8")
+    if options.page:
+        table = list(_page.lines(about, rounds, [(work, rows) for work, _, rows in results]))
+        options.page.write_text(_page.filled(options.page.read_text(encoding="utf-8"), table), encoding="utf-8")
     failed = [f"{work.name}: {row.peer.name}" for work, _, rows in results for row in rows if row.failed]
     if failed:
         print(f"\nfailed: {'; '.join(failed)}", file=sys.stderr)
