@@ -1,8 +1,8 @@
 """What the two ends of a channel share: the items, their weight, who waits, who is told.
 
 Rule 1: what is held weighs at most `capacity`; a heavier item is admitted alone, into an empty buffer (R5).
-Rule 2: nothing here awaits but `Waiter.sleep`; a woken task looks again instead of being handed an item, so that
-    cancelling it can lose nothing.
+Rule 2: nothing here awaits; a woken task looks again instead of being handed an item, so that cancelling it can lose
+    nothing.
 Rule 3: each end is served first come, first served.
 Rule 4: a failure drops what is held and overtakes it (R12), unless it is told to come behind.
 """
@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final, Generic, Literal, NamedTuple, TypeVar, cast
 
-from trio.lowlevel import Abort, checkpoint_if_cancelled, current_task, reschedule, wait_task_rescheduled
+from trio.lowlevel import Abort, current_task, reschedule
 
 T = TypeVar("T")
 
@@ -85,27 +85,21 @@ class ChannelStatistics(NamedTuple):
 class Waiter:
     """A task that waits in a line for so much room."""
 
-    __slots__ = ("_is_asleep", "_task", "need")
+    __slots__ = ("is_asleep", "need", "task")
 
     def __init__(self, need: int) -> None:
         self.need = need
-        self._task = current_task()
-        self._is_asleep = False
+        self.task = current_task()
+        self.is_asleep = False
 
-    async def sleep(self) -> None:
-        """Wait to be called; the caller looks again and, if it was called in vain, sleeps again."""
-        self._is_asleep = True
-        await wait_task_rescheduled(self._abort)
-        await checkpoint_if_cancelled()  # a failure that came meanwhile overtakes what woke us (R12)
-
-    def _abort(self, _: object) -> Abort:
-        self._is_asleep = False
+    def abort(self, _: object) -> Abort:
+        self.is_asleep = False
         return Abort.SUCCEEDED
 
     def call(self) -> None:
-        if self._is_asleep:
-            self._is_asleep = False
-            reschedule(self._task)
+        if self.is_asleep:
+            self.is_asleep = False
+            reschedule(self.task)
 
 
 class Buffer(Generic[T]):

@@ -89,23 +89,24 @@ class SendChannel(End, trio.abc.SendChannel[SendT]):
         """Put all of `items` in as `send_many` does, where they are known to weigh 1 each, and `size` bytes together."""
         buffer = self._buffer
         start = 0
-        while True:
-            await self._checkpoint(0)
+
+        def put(is_next: bool) -> bool:  # noqa: FBT001 - called by `_queue`
+            nonlocal start
             self._check()
-            count = int(min(buffer.room(), len(items) - start))
+            room = buffer.capacity - buffer.used if is_next else buffer.room()
+            count = max(int(min(room, len(items) - start)), 0)
             if count == len(items):
                 buffer.put_light(items, size)
-            else:
+            elif count:
                 part = items[start : start + count]
                 buffer.put_light(part, (light_size(part) or 0) if size else 0)
             self._moved += count
             start += count
-            if start == len(items):
-                return
-            await self._send_in_line(items[start])
-            start += 1
-            if start == len(items):
-                return
+            return start == len(items)
+
+        await self._checkpoint(0)
+        if not put(False):
+            await self._queue(buffer.sending, 1, put)
 
     def send_many_nowait(self, values: Iterable[SendT]) -> None:
         """Put all of `values` in if there is room for all now; raises as `send_nowait` does, and then has put none."""

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from trio.lowlevel import checkpoint, checkpoint_if_cancelled
+from trio.lowlevel import checkpoint, checkpoint_if_cancelled, wait_task_rescheduled
 
 from trioflow._buffer import Buffer, ChannelStatistics, Waiter
 
@@ -57,7 +57,9 @@ class End:
         line.append(waiter)
         try:
             while True:
-                await waiter.sleep()
+                waiter.is_asleep = True
+                await wait_task_rescheduled(waiter.abort)
+                await checkpoint_if_cancelled()  # a failure that came meanwhile overtakes what woke us (R12)
                 self._has_yielded()
                 if attempt(line[0] is waiter):
                     return
