@@ -369,7 +369,8 @@ def test_a_page_gets_hits_misses_and_who_is_missing_between_its_marks() -> None:
 
     made = _page.filled(page, list(_page.lines(_report.machine(), 1, [(toy, rows)])))
 
-    assert made.startswith("Above.\n") and made.endswith("Below.\n") and "old" not in made
+    assert (made[:6], made[-7:-1]) == ("Above.", "Below.")
+    assert "old" not in made
     assert "| **toy**: a toy | slow | 30.0 items/s | 10.0 items/s | 3.00 | 3.00 | ≥ 2: met |" in made
     assert "|  | fast | 30.0 items/s | 60.0 items/s | 0.50 | 0.50 | ≥ 1: **missed** |" in made
     assert "- toy, absent: missing: ghost (Debian's package ghost)" in made
