@@ -140,6 +140,15 @@ def slow_readers(server: Server, root: Path, scale: Scale) -> Sample:
     return Sample.level((max(highest) - idle) / readers, told["wall"], server.cpu_seconds() - cpu)
 
 
+def beside_a_crowd(server: Server, root: Path, scale: Scale) -> Sample:
+    """Measure how much longer a small request takes beside many slow readers and many slow heads."""
+    readers, tricklers, seconds = (1000, 200, 4) if scale.seconds else (10, 5, 1)
+    (root / "small.txt").write_bytes(b"x" * 1017 + b"the end")
+    cpu = server.cpu_seconds()
+    told = _client("load_beside.py", server.port, "/file.bin", "/small.txt", readers, tricklers, seconds)
+    return Sample.level(told["beside"] / told["alone"], told["wall"], server.cpu_seconds() - cpu)
+
+
 def _work(
     name: str,
     title: str,
@@ -227,6 +236,16 @@ WORKS = [
         [(_servers.NODE, 1.0, None), (_servers.NGINX, None, None)],
         is_cost=True,
         seconds=8.0,
+    ),
+    _work(
+        "crowd",
+        "time of a small request beside 1,000 slow readers and 200 slow heads, as a multiple of it alone",
+        "x",
+        (GIB, 8 * _MIB),
+        beside_a_crowd,
+        [(_servers.NODE, None, None), (_servers.NGINX, None, None)],
+        is_cost=True,
+        seconds=4.0,
     ),
     _work(
         "first-byte",
