@@ -236,6 +236,23 @@ async def test_no_content_and_not_modified_have_no_body(status: int, sent: bytes
     assert got == (b"HTTP/1.1 %d %s\r\n\r\n" % (status, reason)) * 2
 
 
+@pytest.mark.parametrize("how", ["nothing", "send", "pipe", "declared"])
+async def test_reset_content_has_no_body_and_says_so(how: str) -> None:
+    async def handler(request: Request, response: Response) -> None:
+        response.status = 205
+        if how == "declared":
+            response.headers["content-length"] = "5"
+        if how == "pipe":
+            assert await tf.from_iterable([b"hello"]).pipe(response) == 0
+        elif how != "nothing":
+            assert await response.send(b"hello") == 0
+
+    async with serving(handler) as port:
+        got = await exchanged(port, GET * 2)
+
+    assert got == b"HTTP/1.1 205 Reset Content\r\nContent-Length: 0\r\n\r\n" * 2
+
+
 async def test_a_handler_that_sends_nothing_gives_an_empty_body() -> None:
     async def handler(request: Request, response: Response) -> None:
         response.status = 404

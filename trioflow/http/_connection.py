@@ -169,13 +169,21 @@ class Connection:
             failure, rest = exc.split(Exception)
         elif not isinstance(exc, Exception):
             failure, rest = None, exc
-        status = failure.status if isinstance(failure, RequestError) else 500
+        status = _status_of(failure)
         if failure is not None and status == 500 and not (self._is_lost and _is_broken(failure)):
             _log.error("%s %.200r failed", exchange.request.method, exchange.request.target, exc_info=failure)
         if rest is not None:
             exchange.finish()
             raise rest
         return status
+
+
+def _status_of(failure: BaseException | None) -> int:
+    """Give the status to answer a failure with: what a request got wrong, if nothing else did, however many saw it."""
+    if isinstance(failure, BaseExceptionGroup):
+        statuses = [_status_of(one) for one in failure.exceptions]
+        return 500 if 500 in statuses else statuses[0]
+    return failure.status if isinstance(failure, RequestError) else 500
 
 
 def _is_broken(failure: BaseException) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from trioflow.http._headers import Headers
 from trioflow.http._limits import RequestError
-from trioflow.http._target import normalised, origin_form
+from trioflow.http._target import authority_of, normalised, origin_form
 from trioflow.http._writer import tokens_of
 
 Fields = list[tuple[bytes, bytes]]
@@ -41,7 +41,7 @@ class Head:
     def __init__(self, method: str, target: str, fields: Fields, *, is_old: bool) -> None:
         self.method = method
         self.target = target
-        self.fields = fields
+        self.fields = fields if target.startswith("/") else _with_host(fields, target)
         self.is_old = is_old
         self.is_head = method == "HEAD"
         self.length: int | None = None
@@ -84,3 +84,11 @@ class Head:
             raw_path, _, query = origin_form(self.method, self.target).partition("?")
             self._path = raw_path, query, normalised(raw_path)
         return self._path
+
+
+def _with_host(fields: Fields, target: str) -> Fields:
+    """Let the host that a whole URL names take the place of Host (RFC 9112 3.2.2)."""
+    authority = authority_of(target)
+    if authority is None:
+        return fields
+    return [(b"host", authority.encode("ascii")), *(field for field in fields if field[0] != b"host")]

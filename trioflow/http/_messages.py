@@ -83,7 +83,7 @@ class Request:
 class Response(Writable[bytes, int]):
     """The response to one request: pipe into it, or `send` a whole body, or `open` it for pieces. It runs once (R4).
 
-    A source of known length sets Content-Length, any other is sent in chunks. HEAD, 204 and 304 send no body: at most
+    A source of known length sets Content-Length, any other is sent in chunks. HEAD, 204, 205 and 304 send no body: at most
     the first chunk of a source is read, so that it can fail as it does for GET. A handler that sends nothing gets an
     empty body.
 
@@ -227,7 +227,7 @@ class Response(Writable[bytes, int]):
 
     @property
     def _is_bodyless(self) -> bool:
-        return self._exchange.request.is_head or self._status in _WITHOUT_BODY
+        return self._exchange.request.is_head or self._status in _WITHOUT_BODY or self._status == 205
 
     def _begin(self) -> None:
         if self._state != "new":
@@ -251,7 +251,9 @@ class Response(Writable[bytes, int]):
             if length is not None and length != int(declared[0]) and not is_bodyless:
                 raise RuntimeError(f"the body has {length} bytes, but its Content-Length says {declared[0]}")
             length = int(declared[0])
-        lines = headers.lines(without="content-length" if self._status == 204 else "")
+        if self._status == 205:  # which has no body, and says so (RFC 9110 15.3.6)
+            declared, length = [], 0
+        lines = headers.lines(without="content-length" if self._status in (204, 205) else "")
         if not headers.all_of("date"):
             lines.append(date())
         if not declared and length is not None and self._status not in _WITHOUT_BODY:

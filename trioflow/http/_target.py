@@ -28,6 +28,14 @@ def origin_form(method: str, target: str) -> str:
     raise RequestError(400, f"the target of a request is a path, not {target!r}")
 
 
+def authority_of(target: str) -> str | None:
+    """Give the host, and the port if there is one, that a target names; None where it is no URL."""
+    scheme, colon, rest = target.partition("://")
+    if not colon or scheme.lower() not in ("http", "https"):
+        return None
+    return rest.partition("/")[0].partition("?")[0]
+
+
 def normalised(raw_path: str) -> str:
     """Give a path percent-decoded, without dot segments and repeated slashes.
 
