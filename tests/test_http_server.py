@@ -446,6 +446,46 @@ async def test_a_body_that_stalls_is_given_up(autojump_clock: MockClock) -> None
     assert 30 <= trio.current_time() - began < 40
 
 
+@pytest.mark.parametrize(("size", "is_given_up"), [(99, True), (101, False)])
+async def test_a_body_that_comes_too_slowly_is_given_up(
+    size: int, is_given_up: bool, autojump_clock: MockClock
+) -> None:
+    """Never nothing for long, and yet too little: 1 % below the pace costs 1 % of the time that is waited."""
+    seconds = 3200
+
+    async def handler(request: Request, response: Response) -> None:
+        await response.send(b"%d" % len(await request.body.pipe(tf.join())))
+
+    async with serving(handler) as port, connected(port) as stream:
+
+        async def send() -> None:
+            await stream.send_all(POST + b"Content-Length: %d\r\n\r\n" % (seconds * size))
+            for _ in range(seconds):
+                await trio.sleep(1)
+                try:
+                    await stream.send_all(bytes(size))
+                except trio.BrokenResourceError:
+                    return
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(send)
+            got = await read_until(stream, b"The request took too long.\n" if is_given_up else b"%d" % (seconds * size))
+            nursery.cancel_scope.cancel()
+
+    assert got.startswith(b"HTTP/1.1 408 " if is_given_up else b"HTTP/1.1 200 ")
+
+
+async def test_a_body_may_come_at_any_pace_where_there_is_no_limit(autojump_clock: MockClock) -> None:
+    async with serving(echo, limits=http.Limits(body_rate=0)) as port, connected(port) as stream:
+        await stream.send_all(POST + b"Connection: close\r\nContent-Length: 50\r\n\r\n")
+        for _ in range(50):
+            await trio.sleep(20)
+            await stream.send_all(b"x")
+        got = await read_all(stream)
+
+    assert got.count(b"x") == 50
+
+
 async def test_R4_a_body_runs_once() -> None:
     async def handler(request: Request, response: Response) -> None:
         await request.body.pipe(tf.drain())

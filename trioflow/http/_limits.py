@@ -13,7 +13,7 @@ import trio
 
 from trioflow._checks import check_limit, check_positive
 
-_MAY_BE_0: Final = frozenset(("grace", "write_rate"))
+_MAY_BE_0: Final = frozenset(("grace", "body_rate", "write_rate"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +31,8 @@ class Limits:
         body_size: Bytes in a request's body; more is answered with 413.
         extension_size: Bytes in the extensions of a body's chunks, all together; more is answered with 413.
         body_stall: Seconds without a byte of a body that the handler waits for; longer is answered with 408.
+        body_rate: Bytes a second at which a body must come at least while it is waited for, beside one `body_stall` in
+            all; slower is answered with 408; 0 for any pace.
         drain: Bytes of a body the handler did not want that are thrown away to keep the connection.
         write_stall: Seconds without the client taking anything that is sent to it; then the connection is cut.
         write_rate: Bytes a second that a client must take at least while it is waited for, measured over `write_stall`;
@@ -50,6 +52,7 @@ class Limits:
     body_size: float = 1 << 30
     extension_size: float = 16384
     body_stall: float = 30.0
+    body_rate: float = 100.0
     drain: float = 1 << 18
     write_stall: float = 30.0
     write_rate: float = 100.0

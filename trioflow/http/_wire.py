@@ -8,6 +8,7 @@ Rule 4: an exchange that is over takes and gives nothing more, whoever still hol
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Final, TypeAlias
@@ -185,7 +186,7 @@ class Exchange:
         ahead: What came behind them.
     """
 
-    __slots__ = ("_body", "_continuing", "_over", "_waits", "_wire", "_writer", "failed", "request")
+    __slots__ = ("_body", "_continuing", "_over", "_patience", "_waits", "_wire", "_writer", "failed", "request")
 
     def __init__(self, wire: Wire, head: Head, data: bytes | None = None, ahead: bytes = b"") -> None:
         self._wire = wire
@@ -194,6 +195,7 @@ class Exchange:
         self._waits = head.wants_continue and data is not None and not ahead
         self._continuing: trio.Event | None = None  # set once a 100 that is being written is out
         self._over = False
+        self._patience = wire.limits.body_stall  # seconds to wait for the body, which grow again with what comes
         self.failed = False  # whether something was left half-written
         self._writer = ResponseWriter(is_head=head.is_head, is_old=head.is_old, keeps_alive=not head.is_last)
         self._body: Counted | _Chunked | None = None
@@ -226,17 +228,24 @@ class Exchange:
         if data is None:
             if self.wants_continue:
                 await self._continue()
-            with trio.move_on_after(self._wire.limits.body_stall):
+            began = trio.current_time()
+            with trio.move_on_after(self._patience):
                 data = await transport.receive(body.most)
             if data is None:
-                raise RequestError(408, f"no byte of the body came for {self._wire.limits.body_stall:g} seconds")
+                raise RequestError(408, f"the body came too slowly: nothing more in {self._patience:g} seconds")
             self._check()
+            self._regain(len(data), trio.current_time() - began)
         self._waits = False
         body.feed(data)
         size = len(data)
         while size + CHUNK <= body.at_once and body.most and (data := transport.receive_nowait(body.most)):
             body.feed(data)
             size += len(data)
+
+    def _regain(self, size: int, waited: float) -> None:
+        limits = self._wire.limits
+        gained = size / limits.body_rate if limits.body_rate else math.inf
+        self._patience = min(self._patience - waited + gained, limits.body_stall)
 
     async def _continue(self) -> None:
         self._waits = False
