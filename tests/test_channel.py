@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import itertools
 import math
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 import trio
@@ -672,3 +675,66 @@ async def test_the_owner_of_a_channel_is_told_when_a_reader_begins_to_wait() -> 
         await receive.receive()
 
     assert told == ["wanted"]
+
+
+async def test_several_senders_of_batches_take_turns_by_the_buffer_not_by_the_item() -> None:
+    send, receive = tf.open_channel[str](8)
+
+    async with trio.open_nursery() as nursery, receive:
+        for name in "abc":
+            nursery.start_soon(send.send_many, [name] * 80)
+        await wait_all_tasks_blocked()
+        got = [item for _ in range(30) for item in await receive.receive_many()]
+
+    assert sorted(got) == sorted("abc" * 80)
+    assert len(list(itertools.groupby(got))) <= 30
+
+
+@pytest.mark.parametrize("item", [1, bytes(20_000)])
+async def test_a_sender_may_wait_until_all_was_taken(item: Any) -> None:
+    send, receive = tf.open_channel[Any](3)
+    seen: list[str] = []
+
+    async def wait() -> None:
+        await send.wait_empty()
+        seen.append("empty")
+
+    await send.wait_empty()
+    await send.send(item)
+    with contextlib.suppress(trio.WouldBlock):
+        send.send_nowait(item)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wait)
+        await wait_all_tasks_blocked()
+        assert not seen
+        while send.statistics().used:
+            await receive.receive()
+        await wait_all_tasks_blocked()
+        assert seen == ["empty"]
+
+        await send.send(item)
+        nursery.start_soon(told_that_the_reader_has_gone, send.wait_empty)
+        await wait_all_tasks_blocked()
+        receive.close()
+
+
+async def told_that_the_reader_has_gone(call: Callable[[], Awaitable[object]]) -> None:
+    with pytest.raises(trio.BrokenResourceError, match="the last reader of this channel has gone"):
+        await call()
+
+
+async def test_R17_waiting_until_all_was_taken_can_be_cancelled() -> None:
+    send, receive = tf.open_channel[int](3)
+    await send.send(1)
+
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await send.wait_empty()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(send.wait_empty)
+        await wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+
+    assert scope.cancelled_caught
+    assert await receive.receive() == 1
+    assert send.statistics().tasks_waiting_send == 0

@@ -159,6 +159,20 @@ class SendChannel(End, trio.abc.SendChannel[SendT]):
         if not self._buffer.room():
             await self._queue(self._buffer.sending, 1, has_room)
 
+    async def wait_empty(self) -> None:
+        """Wait until readers have taken all that was sent; raises as `send` does.
+
+        For a sender that has something newer, or another reader, for what its reader is not yet ready to take.
+        """
+
+        def is_empty(is_next: bool = False) -> bool:  # noqa: FBT001, FBT002
+            self._check()
+            return self._buffer.empty
+
+        await self._checkpoint(0)
+        if not is_empty():
+            await self._queue(self._buffer.sending, int(min(self._buffer.capacity, sys.maxsize)), is_empty)
+
     def clone(self) -> SendChannel[SendT]:
         """Make another sending end of the same channel: readers see the end when the last one closes (R19)."""
         if self._closed:
