@@ -87,6 +87,7 @@ class _Run:
         self.tasks = list(_tasks_of(stages, capacity, self._stages))
         self.buffers: list[Buffer[Any]] = []
         self.failures: list[BaseException] = []
+        self.on_failure: Callable[[], None] | None = None
         self.outside: Buffer[Any] | None = None
         self.send: SendChannel[Any] | None = None
         self.receive: ReceiveChannel[Any] | None = None
@@ -131,6 +132,8 @@ class _Run:
                 failure.add_note(self._place(task.at))
                 self.failures.append(failure)
                 self.stop(failure)
+                if self.on_failure is not None:
+                    self.on_failure()
             elif cancelled := cancelled_in(exc):
                 self.stop()  # nobody may take what was cut off for the end
                 raise cancelled from None
@@ -261,9 +264,16 @@ async def run_directly(
 
 
 @asynccontextmanager
-async def open_readable(stages: Sequence[Stage], capacity: float) -> AsyncGenerator[ReceiveChannel[Any], None]:
-    """Run stages that lack a sink beside the block; leaving it ends them."""
-    async with _received(_Run(stages, check_capacity(capacity), tail=True)) as receive:
+async def open_readable(
+    stages: Sequence[Stage], capacity: float, on_failure: Callable[[], None] | None = None
+) -> AsyncGenerator[ReceiveChannel[Any], None]:
+    """Run stages that lack a sink beside the block; leaving it ends them.
+
+    A block that may be asleep elsewhere, as it reads several at a time, has `on_failure` called at once.
+    """
+    this = _Run(stages, check_capacity(capacity), tail=True)
+    this.on_failure = on_failure
+    async with _received(this) as receive:
         yield receive
 
 
