@@ -1,0 +1,395 @@
+"""Many calls at once: never more than said, in order where said, and ended by the first that fails."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import trio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+import trioflow as tf
+from tests.consumers import CONSUMERS, Boom, Consumer, Source, passes
+from trioflow.testing import check_transform
+
+
+async def double(n: int) -> int:
+    await passes(n % 3)
+    return n * 2
+
+
+def double_in_thread(n: int) -> int:
+    return n * 2
+
+
+NUMBERS = range(9)
+DOUBLED = [n * 2 for n in NUMBERS]
+
+OPERATORS: list[tuple[str, Callable[[], tf.Transform[Any, Any]]]] = [
+    ("map_async", lambda: tf.map_async(double)),
+    ("map_async lambda", lambda: tf.map_async(lambda n: double(n), concurrency=3)),
+    ("map_async one", lambda: tf.map_async(double, concurrency=1)),
+    ("map_in_threads", lambda: tf.map_in_threads(double_in_thread)),
+    ("map_in_threads one", lambda: tf.map_in_threads(double_in_thread, workers=1)),
+]
+NAMES = [name for name, _ in OPERATORS]
+UNORDERED: list[Callable[[], tf.Transform[Any, Any]]] = [
+    lambda: tf.map_async(double, ordered=False),
+    lambda: tf.map_in_threads(double_in_thread, ordered=False),
+]
+
+
+@pytest.mark.parametrize(("name", "make"), OPERATORS, ids=NAMES)
+async def test_an_operator_keeps_the_rules(name: str, make: Callable[[], tf.Transform[Any, Any]]) -> None:
+    await check_transform(make, NUMBERS, DOUBLED, holds=8)
+    await check_transform(make, [], [])
+
+
+@pytest.mark.parametrize("consume", CONSUMERS)
+@pytest.mark.parametrize(("name", "make"), OPERATORS, ids=NAMES)
+async def test_an_operator_serves_every_consumer(name: str, make: Any, consume: Consumer) -> None:
+    source = Source(NUMBERS)
+
+    got = await consume(source.readable.pipe(make()))
+
+    assert got == DOUBLED[: len(got)]
+    assert len(got) == len(DOUBLED) or consume in CONSUMERS[2:]
+    assert source.started == source.ended == 1
+
+
+@pytest.mark.parametrize("make", UNORDERED)
+async def test_unordered_gives_all_the_same(make: Callable[[], tf.Transform[Any, Any]]) -> None:
+    got = await tf.pipeline(range(1000), make(), tf.collect())
+
+    assert sorted(got) == [n * 2 for n in range(1000)]
+
+
+class Calls:
+    """A coroutine function that waits until it is told how to end, and counts."""
+
+    def __init__(self) -> None:
+        self.running = 0
+        self.most = 0
+        self.done: dict[int, trio.Event] = {}
+        self.cancelled: list[int] = []
+
+    async def __call__(self, n: int) -> int:
+        self.running += 1
+        self.most = max(self.most, self.running)
+        self.done[n] = trio.Event()
+        try:
+            await self.done[n].wait()
+        except trio.Cancelled:
+            self.cancelled.append(n)
+            raise
+        finally:
+            self.running -= 1
+        return n
+
+    async def finish(self, *numbers: int) -> None:
+        for n in numbers:
+            self.done[n].set()
+        await wait_all_tasks_blocked()
+
+
+async def test_R6_no_more_calls_at_once_than_said_and_no_more_results_waiting() -> None:
+    calls = Calls()
+    numbers = Source(itertools.count())
+
+    async with numbers.readable.pipe(tf.map_async(calls, concurrency=4)).open(capacity=1) as receive:
+        await wait_all_tasks_blocked()
+        assert sorted(calls.done) == [0, 1, 2, 3]
+        await calls.finish(1, 2, 3)
+        assert sorted(calls.done) == [
+            0,
+            1,
+            2,
+            3,
+        ]  # three results wait for the first: none is begun that would add to them
+        with pytest.raises(trio.WouldBlock):
+            receive.receive_nowait()
+        await calls.finish(0)
+        got = []
+        for _ in range(4):
+            got.append(await receive.receive())
+        await wait_all_tasks_blocked()
+
+        assert got == [0, 1, 2, 3]
+        assert sorted(calls.done)[4:] == [4, 5, 6, 7]
+        assert calls.most == 4
+
+
+async def test_unordered_gives_each_result_as_it_comes_and_goes_on() -> None:
+    calls = Calls()
+    numbers = Source(itertools.count())
+
+    async with numbers.readable.pipe(tf.map_async(calls, concurrency=2, ordered=False)).open() as receive:
+        await wait_all_tasks_blocked()
+        for n in range(1, 6):
+            await calls.finish(n)
+            assert receive.receive_nowait() == n
+        assert sorted(calls.done) == [0, 1, 2, 3, 4, 5, 6]
+        assert calls.most == 2
+
+
+async def test_R11_the_first_failure_cancels_the_other_calls_and_is_raised_itself() -> None:
+    calls, failure = Calls(), Boom()
+
+    async def fail_third(n: int) -> int:
+        if n == 2:
+            await wait_all_tasks_blocked()
+            raise failure
+        return await calls(n)
+
+    source = Source(itertools.count())
+    with pytest.raises(Boom) as caught:
+        await source.readable.pipe(tf.map_async(fail_third, concurrency=4)).pipe(tf.collect())
+
+    assert caught.value is failure
+    assert failure.__notes__ == ["in stage 2 of 3: map_async(fail_third, concurrency=4)"]
+    assert sorted(calls.cancelled) == [0, 1, 3]
+    assert source.ended == 1
+
+
+async def test_R11_two_calls_that_fail_raise_a_group() -> None:
+    async def fail(n: int) -> int:
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise Boom(n)
+
+    async def fail_first(n: int) -> int:
+        if n:
+            return await fail(n)
+        await wait_all_tasks_blocked()
+        raise Boom(n)
+
+    with pytest.raises(ExceptionGroup) as caught:
+        await tf.pipeline(range(3), tf.map_async(fail_first), tf.collect())
+
+    assert sorted(exc.args[0] for exc in caught.value.exceptions) == [0, 1, 2]
+    assert all(type(exc) is Boom for exc in caught.value.exceptions)
+
+
+async def test_what_was_given_before_a_failure_stays_given(autojump_clock: MockClock) -> None:
+    got: list[int] = []
+
+    async def fail_late(n: int) -> int:
+        await trio.sleep(n)
+        if n == 5:
+            raise Boom
+        return n
+
+    with pytest.raises(Boom):
+        await tf.pipeline(range(9), tf.map_async(fail_late), tf.for_each(got.append))
+
+    assert got == [0, 1, 2, 3, 4]
+
+
+async def test_calls_overlap(autojump_clock: MockClock) -> None:
+    async def wait(n: int) -> int:
+        await trio.sleep(1)
+        return n
+
+    got = await tf.pipeline(range(100), tf.map_async(wait, concurrency=10), tf.collect())
+
+    assert got == list(range(100))
+    assert trio.current_time() == pytest.approx(10)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    delays=st.lists(st.integers(0, 5), max_size=30),
+    concurrency=st.integers(1, 9),
+    capacity=st.sampled_from([1, 2, 256]),
+)
+def test_the_order_is_exact_whatever_takes_how_long(delays: list[int], concurrency: int, capacity: int) -> None:
+    running = most = 0
+
+    async def call(pair: tuple[int, int]) -> int:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await trio.sleep(pair[1])
+        running -= 1
+        return pair[0]
+
+    async def main() -> None:
+        pairs = list(enumerate(delays))
+        got = await tf.pipeline(pairs, tf.map_async(call, concurrency=concurrency), tf.collect(), capacity=capacity)
+        assert got == list(range(len(delays)))
+        assert most <= concurrency
+
+    trio.run(main, clock=MockClock(autojump_threshold=0))
+
+
+async def test_R18_nothing_is_taken_for_the_end() -> None:
+    items = [None, b"", "", 0, False]
+
+    async def same(item: Any) -> Any:
+        return item
+
+    assert await tf.pipeline(items, tf.map_async(same), tf.collect()) == items
+    assert await tf.pipeline(items, tf.map_in_threads(lambda item: item), tf.collect()) == items
+
+
+async def test_R4_one_value_runs_side_by_side() -> None:
+    both = tf.from_iterable(range(50)).pipe(tf.map_async(double)).pipe(tf.map_in_threads(double_in_thread))
+    results: list[list[int]] = []
+
+    async def run() -> None:
+        results.append(await both.pipe(tf.collect()))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run)
+        nursery.start_soon(run)
+
+    assert results == [[n * 4 for n in range(50)]] * 2
+
+
+async def test_R17_a_function_that_never_waits_lets_others_run() -> None:
+    ticks = 0
+
+    async def tick() -> None:
+        nonlocal ticks
+        while True:
+            await trio.lowlevel.checkpoint()
+            ticks += 1
+
+    async def same(n: int) -> int:
+        return n
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(tick)
+        count = await tf.pipeline(range(5000), tf.map_async(same), tf.count())
+        nursery.cancel_scope.cancel()
+
+    assert count == 5000
+    assert ticks > 5000 / 256
+
+
+@pytest.mark.parametrize(
+    ("make", "complaint"),
+    [
+        (lambda: tf.map_async(3), "map_async wants a function, not 3"),
+        (lambda: tf.map_async(double, concurrency=2.5), "concurrency must be an int, not 2.5"),
+        (lambda: tf.map_async(double, concurrency=0), "concurrency must be 1 or more, not 0"),
+        (lambda: tf.map_in_threads(None), "map_in_threads wants a function, not None"),
+        (
+            lambda: tf.map_in_threads(double),
+            "map_in_threads wants a plain function, but double is a coroutine function",
+        ),
+        (lambda: tf.map_in_threads(len, workers=0), "workers must be 1 or more, not 0"),
+        (lambda: tf.map_in_threads(len, workers="4"), "workers must be an int, not '4'"),
+    ],
+)
+def test_R1_wrong_arguments_are_told_when_the_value_is_made(make: Callable[[], Any], complaint: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=complaint):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("stage", "complaint"),
+    [
+        (tf.map_async(len), "map_async wants a function to await, but len gave 1: use map"),
+        (
+            tf.map_in_threads(lambda text: double(len(text)), workers=1),
+            "a plain function, but <lambda> gave a coroutine",
+        ),
+    ],
+)
+async def test_a_function_of_the_wrong_kind_is_told_at_its_first_call(stage: Any, complaint: str) -> None:
+    with pytest.raises(TypeError, match=complaint):
+        await tf.pipeline(["a", "b"], stage, tf.collect())
+
+
+async def test_threads_work_side_by_side_and_never_more_than_said() -> None:
+    running: set[int] = set()
+    most = 0
+    lock = threading.Lock()
+    both = threading.Barrier(2, timeout=10)
+
+    def call(n: int) -> int:
+        nonlocal most
+        with lock:
+            running.add(n)
+            most = max(most, len(running))
+        if n < 2:
+            both.wait()  # two threads at least
+        with lock:
+            running.remove(n)
+        return n
+
+    got = await tf.pipeline(range(20), tf.map_in_threads(call, workers=2), tf.collect())
+
+    assert got == list(range(20))
+    assert most == 2
+
+
+async def test_a_failure_in_a_thread_is_raised_itself_and_no_other_call_is_begun() -> None:
+    calls: list[int] = []
+    failure = Boom()
+
+    def fail(n: int) -> int:
+        calls.append(n)
+        if n == 5:
+            raise failure
+        return n
+
+    with pytest.raises(Boom) as caught:
+        await tf.pipeline(range(1000), tf.map_in_threads(fail, workers=1), tf.drain())
+
+    assert caught.value is failure
+    assert calls == [0, 1, 2, 3, 4, 5]
+
+
+async def test_R16_cancelled_it_waits_for_the_calls_in_progress_and_begins_no_other() -> None:
+    may_end = threading.Event()
+    begun: list[int] = []
+
+    def call(n: int) -> int:
+        begun.append(n)
+        if n == 500:
+            trio.from_thread.run_sync(scope.cancel)
+            assert may_end.wait(10)
+        return n
+
+    def end() -> None:
+        time.sleep(0)
+        may_end.set()
+
+    scope = trio.CancelScope()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trio.to_thread.run_sync, end)
+        with scope:
+            await tf.pipeline(range(1000), tf.map_in_threads(call, workers=1), tf.drain())
+
+    assert scope.cancelled_caught
+    assert begun[-1] == 500
+
+
+async def test_quick_calls_share_trips_and_slow_ones_do_not() -> None:
+    slept: list[int] = []
+    threads: list[int] = []
+
+    def quick(n: int) -> int:
+        threads.append(n)
+        return n
+
+    def slow(n: int) -> int:
+        slept.append(n)
+        time.sleep(0.003)
+        return n
+
+    await tf.pipeline(range(3000), tf.map_in_threads(quick, workers=1), tf.drain())
+    async with tf.from_iterable(range(40)).pipe(tf.map_in_threads(slow, workers=1)).open(capacity=40) as receive:
+        sizes = [len(await receive.receive_many()) for _ in range(3)]
+
+    assert len(threads) == 3000
+    assert sizes == [1, 1, 1]

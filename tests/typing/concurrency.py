@@ -1,0 +1,20 @@
+"""What runs at once keeps the items' types too, through lambdas, tuples and branches."""
+
+from typing import assert_type
+
+import trioflow as tf
+
+numbers = tf.from_iterable([1, 2, 3])
+words = tf.from_iterable(["a", "b"])
+
+
+async def to_text(n: int) -> str:
+    return str(n)
+
+
+# Calls
+assert_type(numbers.pipe(tf.map_async(to_text)), tf.Readable[str])
+assert_type(numbers.pipe(tf.map_async(lambda n: to_text(n), concurrency=2)), tf.Readable[str])
+assert_type(numbers.pipe(tf.map_in_threads(lambda n: n + 0.5, workers=2)), tf.Readable[float])
+assert_type(numbers.pipe(tf.map_in_threads(str)), tf.Readable[str])
+numbers.pipe(tf.map_async(len))  # type: ignore[arg-type]
