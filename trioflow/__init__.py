@@ -12,7 +12,7 @@ from trioflow.failing import recover, retry
 from trioflow.files import read_file, write_file
 from trioflow.framing import delimited, length_prefixed, parse_length_prefixed
 from trioflow.grouping import batch, pairwise, window
-from trioflow.items import batch, drop, filter, flat_map, map, scan, take, tap
+from trioflow.items import filter, flat_map, map, scan, tap
 from trioflow.jsonlines import json_lines, parse_json_lines
 from trioflow.lines import lines, split
 from trioflow.parallel import map_async, map_in_threads
