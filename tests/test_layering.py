@@ -75,6 +75,7 @@ FLOORS: dict[str, float] = {
     "http._headers": 6.1,
     "http._hot": 6.1,
     "http._limits": 6.1,
+    "http._listing": 6.1,
     "http._rests": 6.1,
     "http._rooted": 6.1,
     "http._sendfile": 6.1,

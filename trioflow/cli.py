@@ -51,10 +51,49 @@ def _parser() -> argparse.ArgumentParser:
         "serve", parents=[where], help="serve a directory's files", description="Serve a directory's files over HTTP."
     )
     serve.add_argument("directory", metavar="DIR", help="the directory; names that begin with a dot are not served")
+    _add_options(serve)
     commands.add_parser(
         "demo", parents=[where], help="serve the demo", description="Serve a page that shows streams at work."
     )
     return parser
+
+
+def _add_options(serve: argparse.ArgumentParser) -> None:
+    """Add what `http.files` can be told, by the same names."""
+    flag = partial(serve.add_argument, action="store_true")
+    serve.add_argument("--prefix", default="/", help="the path at which the directory is seen (default: %(default)s)")
+    serve.add_argument(
+        "--index", default="index.html", help="the file that stands for its directory (default: %(default)s)"
+    )
+    flag("--listing", help="give a page of what is in a directory that has no index")
+    flag("--hidden", help="serve names that begin with a dot, too")
+    flag("--follow-symlinks", help="follow symbolic links out of the directory, too")
+    serve.add_argument(
+        "--precompressed",
+        default="br,zstd,gzip",
+        metavar="CODINGS",
+        help="packed variants to look for beside a file, the best first; '' for none (default: %(default)s)",
+    )
+    flag("--compress", help="pack texts with gzip on the way")
+    serve.add_argument("--cache-control", metavar="VALUE", help="the value of Cache-Control, such as 'max-age=60'")
+    serve.add_argument(
+        "--cors", action="append", metavar="ORIGIN", help="an origin whose pages may read the files, or '*'; repeatable"
+    )
+
+
+def _files(arguments: argparse.Namespace) -> http.Handler:
+    return http.files(
+        arguments.directory,
+        prefix=arguments.prefix,
+        index=arguments.index,
+        listing=arguments.listing,
+        hidden=arguments.hidden,
+        follow_symlinks=arguments.follow_symlinks,
+        precompressed=[coding for coding in arguments.precompressed.split(",") if coding],
+        compress=arguments.compress,
+        cache_control=arguments.cache_control,
+        cors=arguments.cors,
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -62,9 +101,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         if arguments.command == "serve":
-            handler, greeting = http.files(arguments.directory), f"Serving {_shown(arguments.directory)} at"
+            handler, greeting = _files(arguments), f"Serving {_shown(arguments.directory)} at"
         else:
             handler, greeting = demo.handler(), "The trioflow demo is at"
+    except ValueError as exc:
+        return _failed(2, _shown(str(exc)))
     except OSError as exc:
         return _failed(2, f"cannot serve {_shown(str(exc.filename))}: {_reason(exc)}")
     try:

@@ -187,7 +187,9 @@ def stretch(opened: Opened, start: int, stop: int, name: str) -> Readable[bytes]
 async def redirect(request: Request, response: Response) -> None:
     """Send the client to the same path with a slash behind it."""
     query = f"?{request.query}" if request.query else ""
-    response.headers["Location"] = quote(os.fsencode(request.path), safe=_PLAIN_IN_PATH) + "/" + query
+    response.headers["Location"] = (
+        quote(request.path.encode("utf-8", "surrogateescape"), safe=_PLAIN_IN_PATH) + "/" + query
+    )
     await refuse(response, 308)
 
 

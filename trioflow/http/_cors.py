@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from typing import Final, TypeAlias
 
-_ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#\s\"\\,;@]+|null")
+_ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://[a-z0-9._~%!$&'()*+=:\[\]-]+|null", re.IGNORECASE)
 _SHOWN: Final = "Accept-Ranges, Content-Encoding, Content-Length, Content-Range, ETag"
 _MAY_ASK: Final = "If-Match, If-Modified-Since, If-None-Match, If-Range, If-Unmodified-Since, Range"
 _LASTS: Final = "7200"  # seconds a browser may remember the answer to its question; more none does

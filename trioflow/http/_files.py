@@ -22,11 +22,13 @@ from trioflow.http._connection import Handler
 from trioflow.http._cors import checked_origins, fields_for, preflight_fields
 from trioflow.http._headers import Headers
 from trioflow.http._hot import LARGEST, Hot, is_at_rest
+from trioflow.http._listing import POLICY, Entry, page, read
 from trioflow.http._messages import Request, Response
 from trioflow.http._rooted import open_beneath, open_cached
 from trioflow.http._sendfile import read_cached
 from trioflow.http._types import content_type, is_text, may_be_packed
 from trioflow.http._variants import SUFFIXES, accepted
+from trioflow.sources import from_iterable
 
 _METHODS: Final = ("GET", "HEAD")
 _WORTH_PACKING: Final = 1024  # bytes: less fits in one packet anyway
@@ -57,6 +59,7 @@ def files(
     *,
     prefix: str = "/",
     index: str = "index.html",
+    listing: bool = False,
     hidden: bool = False,
     follow_symlinks: bool = False,
     precompressed: Iterable[str] = ("br", "zstd", "gzip"),
@@ -83,6 +86,7 @@ def files(
         root: The directory; if it is a symbolic link, what that points to when a request comes.
         prefix: The path at which the root is seen, `"/static/"` for example; what is not below it is not found.
         index: The name of the file that stands for a directory.
+        listing: Give a page of what is in a directory that has no `index`, sortable by name, size and date.
         hidden: Serve names that begin with a dot, too.
         follow_symlinks: Follow symbolic links out of `root`, too.
         precompressed: Codings to look for beside a file, in order of preference: `a.css.br`, `a.css.zst` or `a.css.gz`
@@ -111,6 +115,7 @@ def files(
         root=top,
         below=prefix.rstrip("/") + "/",
         index=index,
+        listing=listing,
         hidden=hidden,
         follow_symlinks=follow_symlinks,
         codings=codings,
@@ -128,6 +133,7 @@ class _Site:
     root: str
     below: str
     index: str
+    listing: bool
     hidden: bool
     follow_symlinks: bool
     codings: tuple[str, ...]
@@ -139,11 +145,12 @@ class _Site:
 class _Files:
     """Answers requests for what is beneath a root."""
 
-    __slots__ = ("_hot", "_plain", "_site", "_varying")
+    __slots__ = ("_hot", "_index", "_plain", "_site", "_varying")
 
     def __init__(self, site: _Site) -> None:
         self._site = site
         self._hot: Hot[File] = Hot()
+        self._index = os.fsencode(site.index)
         self._plain = Headers([("X-Content-Type-Options", "nosniff")])
         if site.cache_control is not None:
             self._plain["Cache-Control"] = site.cache_control
@@ -192,47 +199,85 @@ class _Files:
         names = request.path[len(below) :].split("/")
         if not self._site.hidden and any(name.startswith(".") for name in names):
             return None
-        return [os.fsencode(name) for name in names]
+        return [name.encode("utf-8", "surrogateescape") for name in names]
 
-    async def _open(self, names: list[bytes]) -> int:
-        root, anywhere = self._site.root, self._site.follow_symlinks
-        fd = open_cached(root, names, anywhere=anywhere)
+    async def _opened(self, names: list[bytes]) -> Opened:
+        fd = open_cached(self._site.root, names, anywhere=self._site.follow_symlinks)
         if fd is None:
-            fd = await trio.to_thread.run_sync(lambda: open_beneath(root, names, anywhere=anywhere))
-        return fd
+            fd = await trio.to_thread.run_sync(self._look_up, names)
+        return Opened(fd, os.fstat(fd))
 
     async def _answer(self, names: list[bytes], key: tuple[str, str], request: Request, response: Response) -> None:
+        """Answer with what these names lead to; with the index where they end in a slash, or what is beside it."""
         is_directory = not names[-1]
-        if is_directory:
-            names = [*names[:-1], os.fsencode(self._site.index)]
         try:
-            fd = await self._open(names)
+            opened = await self._opened([*names[:-1], self._index] if is_directory else names)
         except OSError as exc:
-            if exc.errno not in _STATUS_OF:
-                raise
-            await refuse(response, _STATUS_OF[exc.errno])
-            return
+            if not (is_directory and self._site.listing and exc.errno == errno.ENOENT):
+                await _explain(exc, response)
+                return
+            opened = None
         try:
-            status = os.fstat(fd)
-            if stat.S_ISREG(status.st_mode):
-                await self._give(names, Opened(fd, status), key, request, response)
-            elif stat.S_ISDIR(status.st_mode) and not is_directory:
+            if opened is not None and stat.S_ISREG(opened.status.st_mode):
+                await self._give(names[-1] or self._index, names[:-1], opened, key, request, response)
+            elif is_directory and self._site.listing:
+                await self._list(names[:-1], request, response)
+            elif opened is not None and stat.S_ISDIR(opened.status.st_mode) and not is_directory:
                 await redirect(request, response)
             else:
                 await refuse(response, 404)
         finally:
+            if opened is not None:
+                os.close(opened.fd)
+
+    async def _list(self, names: list[bytes], request: Request, response: Response) -> None:
+        def look() -> list[Entry]:
+            fd = self._look_up(names)
+            try:
+                return read(fd, hidden=self._site.hidden, reach=lambda name: self._reach([*names, name]))
+            finally:
+                os.close(fd)
+
+        try:
+            entries = await trio.to_thread.run_sync(look)
+        except OSError as exc:
+            await _explain(exc, response)
+            return
+        headers = Headers([("Content-Type", "text/html; charset=utf-8"), ("Content-Security-Policy", POLICY)])
+        headers.fill(self._plain)
+        response.headers.fill(headers)
+        await from_iterable(page(request.path, len(names), entries, request.query)).pipe(response)
+
+    def _look_up(self, names: list[bytes]) -> int:
+        return open_beneath(self._site.root, names, anywhere=self._site.follow_symlinks)
+
+    def _reach(self, names: list[bytes]) -> os.stat_result | None:
+        """Give what a link leads to, None where it leads nowhere; it waits for the disk."""
+        try:
+            fd = self._look_up(names)
+        except OSError:
+            return None
+        try:
+            return os.fstat(fd)
+        finally:
             os.close(fd)
 
     async def _give(
-        self, names: list[bytes], opened: Opened, key: tuple[str, str], request: Request, response: Response
+        self,
+        last: bytes,
+        above: list[bytes],
+        opened: Opened,
+        key: tuple[str, str],
+        request: Request,
+        response: Response,
     ) -> None:
         site, takes = self._site, key[1]
-        name = os.fsdecode(names[-1])
+        name = os.fsdecode(last)
         kind = content_type(name)
         packs = site.compress and is_text(kind) and opened.status.st_size >= _WORTH_PACKING
         varies = packs or (bool(site.codings) and may_be_packed(kind))
         always = self._varying if varies else self._plain
-        variant, coding = await self._variant(names, accepted(takes, site.codings) if varies else (), opened)
+        variant, coding = await self._variant([*above, last], accepted(takes, site.codings) if varies else (), opened)
         try:
             source = variant or opened
             size = source.status.st_size
@@ -254,12 +299,18 @@ class _Files:
         """Open the first packed variant of a file that is there; its coding goes with it."""
         for coding in codings:
             try:
-                fd = await self._open([*names[:-1], names[-1] + SUFFIXES[coding].encode()])
+                found = await self._opened([*names[:-1], names[-1] + SUFFIXES[coding].encode()])
             except OSError:
                 continue
-            status = os.fstat(fd)
             # By the second: archives and copies keep no more. What is older was made of another version.
-            if stat.S_ISREG(status.st_mode) and int(status.st_mtime) >= int(plain.status.st_mtime):
-                return Opened(fd, status), coding
-            os.close(fd)
+            if stat.S_ISREG(found.status.st_mode) and int(found.status.st_mtime) >= int(plain.status.st_mtime):
+                return found, coding
+            os.close(found.fd)
         return None, None
+
+
+async def _explain(exc: OSError, response: Response) -> None:
+    """Answer with what a lookup failed by, if that is the client's business."""
+    if exc.errno not in _STATUS_OF:
+        raise exc
+    await refuse(response, _STATUS_OF[exc.errno])

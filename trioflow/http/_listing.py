@@ -1,0 +1,186 @@
+"""A directory as a page: what is in it, sorted as its reader likes.
+
+Rule 1: what would not be found is not shown: hidden names, links that lead out, what is neither file nor directory.
+Rule 2: a name is text wherever it is shown and one path segment wherever it is linked, whatever bytes it is made of.
+Rule 3: the page needs no script and loads nothing, and its policy forbids both.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
+from html import escape
+from typing import Any, Final, NamedTuple
+from urllib.parse import quote
+
+MOST: Final = 20_000  # entries: as many names are held, some 3 MiB
+_ROWS: Final = 64  # of a chunk
+
+POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+_UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
+_BREAKING: Final = frozenset(("Cc", "Cs", "Zl", "Zp"))  # what would end a line, or is no text
+
+
+class Entry(NamedTuple):
+    """One name in a directory."""
+
+    name: bytes
+    is_directory: bool
+    size: int
+    modified: float
+
+
+def read(fd: int, *, hidden: bool, reach: Callable[[bytes], os.stat_result | None]) -> list[Entry]:
+    """Give what is in an open directory, `MOST` entries and one more at most; it waits for the disk.
+
+    Args:
+        fd: The directory.
+        hidden: Give names that begin with a dot, too.
+        reach: Gives what a link leads to; None where it must not be followed.
+    """
+    entries: list[Entry] = []
+    with os.scandir(fd) as found:
+        for each in found:
+            if each.name.startswith(".") and not hidden:
+                continue
+            try:
+                status = each.stat(follow_symlinks=False)
+            except OSError:  # it has gone meanwhile
+                continue
+            target = reach(os.fsencode(each.name)) if stat.S_ISLNK(status.st_mode) else status
+            if target is not None and (stat.S_ISREG(target.st_mode) or stat.S_ISDIR(target.st_mode)):
+                is_directory = stat.S_ISDIR(target.st_mode)
+                entries.append(Entry(os.fsencode(each.name), is_directory, target.st_size, target.st_mtime))
+            if len(entries) > MOST:
+                break
+    return entries
+
+
+_KEYS: Final[dict[str, Callable[[Entry], Any]]] = {
+    "name": lambda entry: (entry.name.decode("utf-8", "replace").casefold(), entry.name),
+    "size": lambda entry: entry.size,
+    "date": lambda entry: entry.modified,
+}
+
+
+def sorting(query: str) -> tuple[str, bool]:
+    """Give what a query asks to sort by, and whether the other way round; by name where it asks for nothing known."""
+    asked = dict(part.partition("=")[::2] for part in query[:200].split("&"))
+    by = asked.get("sort", "name")
+    return (by, asked.get("order") == "desc") if by in _KEYS else ("name", False)
+
+
+def page(path: str, depth: int, entries: Sequence[Entry], query: str) -> Iterator[bytes]:
+    """Make the page, chunk by chunk.
+
+    Args:
+        path: The directory's path as it was asked for, a slash at its end.
+        depth: How many of its last segments are below the root; above that nothing is linked.
+        entries: What is in it.
+        query: The request's query: `sort=name`, `size` or `date`, `order=asc` or `desc`.
+    """
+    by, is_reversed = sorting(query)
+    is_cut = len(entries) > MOST
+    ordered = sorted(entries[:MOST], key=_KEYS["name"])
+    if by != "name":
+        ordered.sort(key=_KEYS[by])
+    if is_reversed:
+        ordered.reverse()
+    ordered.sort(key=lambda entry: not entry.is_directory)
+    yield _head(path, depth, by, is_reversed=is_reversed)
+    rows = ['<tr><td class="d"><a href="../">Up one level</a><td><td>\n'] if depth else []
+    for entry in ordered:
+        rows.append(_row(entry))
+        if len(rows) >= _ROWS:
+            yield "".join(rows).encode()
+            rows.clear()
+    if not entries:
+        rows.append('<tr><td colspan="3">Nothing is here.\n')
+    if is_cut:
+        rows.append(f'<tr><td colspan="3">There is more: only {MOST:,} names are shown.\n')
+    yield ("".join(rows) + "</table>\n</main>\n").encode()
+
+
+def shown(name: str | bytes) -> str:
+    """Give a name as text that can stand in a page; what is no text becomes a replacement character."""
+    text = name.decode("utf-8", "replace") if isinstance(name, bytes) else name
+    return escape("".join("\ufffd" if unicodedata.category(c) in _BREAKING else c for c in text))
+
+
+def _row(entry: Entry) -> str:
+    slash = "/" if entry.is_directory else ""
+    # "./" before it, or a name such as "javascript:" would be a scheme.
+    link = f'<a href="./{quote(entry.name, safe="")}{slash}"><bdi>{shown(entry.name)}</bdi>{slash}</a>'
+    size = "" if entry.is_directory else f'<span title="{entry.size:,} bytes">{_size(entry.size)}</span>'
+    return f'<tr><td class="{"d" if entry.is_directory else "f"}">{link}<td>{size}<td>{_time(entry.modified)}\n'
+
+
+def _size(size: float) -> str:
+    for unit in _UNITS:
+        if size < 1000 or unit == _UNITS[-1]:
+            break
+        size /= 1024
+    return f"{size:.0f} {unit}" if unit == "B" or size >= 99.5 else f"{size:.1f} {unit}"
+
+
+def _time(modified: float) -> str:
+    try:
+        moment = time.gmtime(modified)
+    except (OverflowError, ValueError, OSError):  # in a year that no calendar has
+        return ""
+    return f'<time datetime="{time.strftime("%Y-%m-%dT%H:%M:%SZ", moment)}">{time.strftime("%Y-%m-%d %H:%M", moment)}</time>'
+
+
+def _head(path: str, depth: int, by: str, *, is_reversed: bool) -> bytes:
+    segments = path.strip("/").split("/") if path.strip("/") else []
+    above = len(segments) - depth
+    crumbs = [f'<a href="./{"../" * depth}">{shown("/".join(["", *segments[:above]])) or "/"}</a>']
+    crumbs += [
+        f'<a href="./{"../" * (depth - place)}"><bdi>{shown(segment)}</bdi></a>'
+        for place, segment in enumerate(segments[above:], 1)
+    ]
+    columns = []
+    for key, title in (("name", "Name"), ("size", "Size"), ("date", "Modified (UTC)")):
+        order = "asc" if key != by or is_reversed else "desc"
+        mark = f' aria-sort="{"descending" if is_reversed else "ascending"}"' if key == by else ""
+        columns.append(f'<th{mark}><a href="?sort={key}&amp;order={order}">{title}</a>')
+    return _HEAD.format(
+        title=shown(path), style=_STYLE, crumbs=" <span>/</span> ".join(crumbs), columns="".join(columns)
+    ).encode()
+
+
+_HEAD: Final = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>{style}</style>
+<main>
+<h1>{crumbs}</h1>
+<table>
+<thead><tr>{columns}
+<tbody>
+"""
+_STYLE: Final = """
+:root { color-scheme: light dark; --quiet: light-dark(#667, #99a); --line: light-dark(#e4e4ea, #34343c);
+  --over: light-dark(#f4f4f9, #24242b); --link: light-dark(#1550b5, #8ab4f8); }
+body { margin: 0; font: 16px/1.5 system-ui, sans-serif; background: light-dark(#fff, #18181c);
+  color: light-dark(#1b1b1f, #e6e6ea); }
+main { max-width: 60rem; margin: 0 auto; padding: 2rem 1rem; }
+h1 { font-size: 1.25rem; font-weight: 600; overflow-wrap: anywhere; }
+h1 span, td { color: var(--quiet); }
+a { color: var(--link); text-decoration: none; }
+a:hover, a:focus-visible { text-decoration: underline; }
+table { width: 100%; border-collapse: collapse; font-variant-numeric: tabular-nums; }
+th, td { padding: .35rem .6rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }
+th:first-child, td:first-child { width: 100%; text-align: left; white-space: normal; overflow-wrap: anywhere; }
+tbody tr:hover { background: var(--over); }
+th a { color: var(--quiet); }
+.d { font-weight: 600; }
+[aria-sort=ascending] a::after { content: " \\2191"; }
+[aria-sort=descending] a::after { content: " \\2193"; }
+@media (max-width: 30rem) { th:last-child, td:last-child { display: none; } }
+"""
