@@ -52,6 +52,7 @@ FLOORS: dict[str, float] = {
     "buffering": 5,
     "timing": 5,
     "failing": 5,
+    "item_errors": 5,
     "text": 5,
     "lines": 5,
     "jsonlines": 5,

@@ -12,6 +12,7 @@ from trioflow.failing import recover, retry
 from trioflow.files import read_file, write_file
 from trioflow.framing import delimited, length_prefixed, parse_length_prefixed
 from trioflow.grouping import batch, pairwise, window
+from trioflow.item_errors import on_item_error
 from trioflow.items import filter, flat_map, map, scan, tap
 from trioflow.jsonlines import json_lines, parse_json_lines
 from trioflow.lines import lines, split
@@ -74,6 +75,7 @@ __all__ = [
     "map",
     "map_async",
     "map_in_threads",
+    "on_item_error",
     "open_channel",
     "pairwise",
     "parse_json_lines",

@@ -41,6 +41,14 @@ def check_function(name: str, function: Any) -> Any:
     return function
 
 
+def check_exceptions(name: str, on: object) -> tuple[type[Exception], ...]:
+    """Give as a tuple the kinds of exception that `name` is to deal with; a `Cancelled` and the like are none of them."""
+    kinds = on if isinstance(on, tuple) else (on,)
+    if not kinds or not all(isinstance(kind, type) and issubclass(kind, Exception) for kind in kinds):
+        raise TypeError(f"{name} wants a kind of Exception as `on`, or a tuple of them, not {on!r}")
+    return kinds
+
+
 def is_async(function: Any) -> bool:
     """Tell whether calling `function` gives a coroutine: also of partials, and of objects with an async `__call__`."""
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004

@@ -312,7 +312,9 @@ async def _received(this: _Run) -> AsyncGenerator[ReceiveChannel[Any], None]:
     assert receive is not None
 
     def leave(body: BaseException | None) -> None:
-        if body is not None or not this.buffers[-1].ended:
+        if body is not None:
+            this.stop()  # what writes beside the stages shall not take it for a reader that has enough (R13)
+        elif not this.buffers[-1].ended:
             this.cancel(this.tasks)
         receive.close()
 
@@ -376,11 +378,15 @@ async def together(main: Callable[[], Awaitable[R]], *others: Callable[[], Await
             failures.append(failure)
             scope.cancel()
 
-    async with trio.open_nursery() as nursery:
-        for other in others:
-            nursery.start_soon(guarded, other, nursery.cancel_scope)
-        await guarded(lead, nursery.cancel_scope)
-        nursery.cancel_scope.cancel()
+    try:
+        async with trio.open_nursery() as nursery:
+            for other in others:
+                nursery.start_soon(guarded, other, nursery.cancel_scope)
+            await guarded(lead, nursery.cancel_scope)
+            nursery.cancel_scope.cancel()
+    except BaseException:
+        if not failures:
+            raise  # a failure is not lost to a cancellation (R17)
     if failures:
         raise combined(failures)
     return result[0]

@@ -8,8 +8,11 @@ Rule 3: one failure is raised as it is, the same object; two or more are raised 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeAlias, TypeGuard
 
 import trio
+
+Kinds: TypeAlias = type[Exception] | tuple[type[Exception], ...]
 
 
 class HangUp(trio.BrokenResourceError):
@@ -43,6 +46,13 @@ def cancelled_in(exc: BaseException) -> BaseException | None:
     if isinstance(exc, BaseExceptionGroup):
         return exc.split(trio.Cancelled)[0]
     return exc if isinstance(exc, trio.Cancelled) else None
+
+
+def is_among(failure: BaseException, kinds: tuple[type[Exception], ...]) -> TypeGuard[Exception]:
+    """Tell whether `failure` is of one of `kinds`; of a group, whether all in it are."""
+    if isinstance(failure, BaseExceptionGroup) and not isinstance(failure, kinds):
+        return all(is_among(part, kinds) for part in failure.exceptions)
+    return isinstance(failure, kinds)
 
 
 def combined(failures: Sequence[BaseException]) -> BaseException:

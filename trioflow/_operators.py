@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from trioflow._engine import Stage, StageFunction
-from trioflow._streams import Transform, Writable, label
+from trioflow._streams import Transform, Wrap, Writable, label
 from trioflow._sync import Part
 
 
@@ -18,6 +18,12 @@ def fused(factory: Callable[[], Part], name: str, *args: object, **given: object
 def task(function: StageFunction, name: str, *args: object, **given: object) -> Transform[Any, Any]:
     """Make a transform of an async function between two channels, a task of its own."""
     return Transform[Any, Any].of(Stage(label(name, *args, **given), function=function))
+
+
+def each(transform: Transform[Any, Any], around: Callable[[Wrap], Transform[Any, Any]]) -> Transform[Any, Any]:
+    """Tell that `transform` treats each item by itself, and how it is made around another function."""
+    transform.around = around
+    return transform
 
 
 def ending(factory: Callable[[], Part], name: str, *args: object, **given: object) -> Writable[Any, Any]:

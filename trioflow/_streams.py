@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
 from types import CoroutineType, TracebackType
-from typing import Any, Generic, Protocol, TypeVar, cast, overload
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar, cast, overload
 
 import trio
 
@@ -31,6 +31,11 @@ Out = TypeVar("Out", covariant=True)
 U = TypeVar("U")
 R = TypeVar("R")
 Result = TypeVar("Result", covariant=True)
+
+
+# A transform that calls a function for each item, and holds nothing from one to the next, can be made anew around what a
+# `Wrap` makes of that function, plain or async as it was: its `around` does.
+Wrap: TypeAlias = Callable[[Callable[[Any], Any]], Callable[[Any], Any]]
 
 
 def _only_stage(run: Callable[..., Awaitable[Any]], kind: str) -> tuple[Stage, ...]:
@@ -154,16 +159,18 @@ class Transform(_Stream, Generic[In, Out]):
             The code after its loop is the flush.
     """
 
-    __slots__ = ()
+    __slots__ = ("around",)
 
     def __init__(self, run: Callable[[ReceiveChannel[In], SendChannel[Out]], Awaitable[object]]) -> None:
         self._stages = _only_stage(run, "Transform")
+        self.around: Callable[[Wrap], Transform[In, Out]] | None = None
 
     @classmethod
     def of(cls, *stages: Stage) -> Transform[In, Out]:
         """Make one of stages; for operators, not for users."""
         self = cls.__new__(cls)
         self._stages = stages
+        self.around = None
         return self
 
     @overload

@@ -12,19 +12,19 @@ import random
 from collections import deque
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
 from functools import partial
-from typing import Any, NamedTuple, TypeAlias, TypeGuard, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import trio
 
 from trioflow._channel import ReceiveChannel, SendChannel
-from trioflow._checks import check_function, check_limit, check_positive, is_async, refuse_coroutine
+from trioflow._checks import check_exceptions, check_function, check_limit, check_positive, is_async, refuse_coroutine
 from trioflow._engine import Attempt, Stage, attempt
+from trioflow._errors import Kinds, is_among
 from trioflow._foreign import forward
 from trioflow._pipeline import as_readable
 from trioflow._streams import Readable, Transform, label, wanted
 
 T = TypeVar("T")
-Kinds: TypeAlias = type[Exception] | tuple[type[Exception], ...]
 
 
 class Restart(NamedTuple):
@@ -88,7 +88,7 @@ def retry(
         raise TypeError(f"jitter must be a number, not {jitter!r}")
     if not 0 <= jitter <= 1:
         raise ValueError(f"jitter must be from 0 to 1, not {jitter}")
-    kinds = _check_kinds("retry", on)
+    kinds = check_exceptions("retry", on)
     if tell is not None and is_async(check_function("tell", tell)):
         raise TypeError(f"tell wants a plain function, not {tell!r}")
 
@@ -103,7 +103,7 @@ def retry(
             failure = await attempt(source._stages, output._buffer.capacity, counted.take)
             if failure is None:
                 return
-            if not _is_among(failure, kinds):
+            if not is_among(failure, kinds):
                 raise failure
             count += 1
             has_given = counted.position > begun_at
@@ -178,7 +178,7 @@ def recover(
         'integer division or modulo by zero'
     """
     call: Callable[[Exception], Any] = check_function("recover", fn)
-    kinds = _check_kinds("recover", on)
+    kinds = check_exceptions("recover", on)
     waits = is_async(call)
 
     async def run(upstream: Attempt, output: SendChannel[Any]) -> None:
@@ -188,7 +188,7 @@ def recover(
         try:
             raise failure
         except Exception as exc:
-            if not _is_among(exc, kinds):
+            if not is_among(exc, kinds):
                 raise
             await trio.lowlevel.checkpoint_if_cancelled()
             given = await call(exc) if waits else call(exc)
@@ -198,17 +198,3 @@ def recover(
             raise last
 
     return Transform[T, T].of(Stage(label("recover", fn), function=run, encloses=True))
-
-
-def _check_kinds(name: str, on: object) -> tuple[type[Exception], ...]:
-    kinds = on if isinstance(on, tuple) else (on,)
-    if not kinds or not all(isinstance(kind, type) and issubclass(kind, Exception) for kind in kinds):
-        raise TypeError(f"{name} wants a kind of Exception as `on`, or a tuple of them, not {on!r}")
-    return kinds
-
-
-def _is_among(failure: BaseException, kinds: tuple[type[Exception], ...]) -> TypeGuard[Exception]:
-    """Tell whether `failure` is of one of `kinds`; of a group, whether all in it are."""
-    if isinstance(failure, BaseExceptionGroup) and not isinstance(failure, kinds):
-        return all(_is_among(part, kinds) for part in failure.exceptions)
-    return isinstance(failure, kinds)

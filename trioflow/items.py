@@ -10,11 +10,13 @@ from __future__ import annotations
 import builtins
 import inspect
 from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Iterator
+from contextlib import aclosing
+from functools import partial
 from typing import Any, TypeVar, overload
 
 from trioflow._channel import ReceiveChannel, SendChannel
 from trioflow._checks import check_function, is_async, refuse_coroutine
-from trioflow._operators import fused, task
+from trioflow._operators import each, fused, task
 from trioflow._streams import Transform
 from trioflow._sync import Operator
 
@@ -43,13 +45,13 @@ def map(fn: Callable[[Any], Any]) -> Transform[Any, Any]:
         [1, 4]
     """
     if not is_async(check_function("map", fn)):
-        return fused(lambda: _Map(fn), "map", fn)
+        return each(fused(lambda: _Map(fn), "map", fn), lambda wrap: map(wrap(fn)))
 
     async def run(source: ReceiveChannel[Any], output: SendChannel[Any]) -> None:
         async for item in source:
             await output.send(await fn(item))
 
-    return task(run, "map", fn)
+    return each(task(run, "map", fn), lambda wrap: map(wrap(fn)))
 
 
 class _Map(Operator[Any, Any]):
@@ -83,14 +85,22 @@ def filter(fn: Callable[[T], object]) -> Transform[T, T]:
     """
     ask: Callable[[T], Any] = fn
     if not is_async(check_function("filter", fn)):
-        return fused(lambda: _Filter(ask), "filter", fn)
+        return each(fused(lambda: _Filter(ask), "filter", fn), lambda wrap: flat_map(wrap(partial(_kept, ask))))
 
     async def run(source: ReceiveChannel[Any], output: SendChannel[Any]) -> None:
         async for item in source:
             if await ask(item):
                 await output.send(item)
 
-    return task(run, "filter", fn)
+    async def kept(item: Any) -> tuple[Any, ...]:
+        return (item,) if await ask(item) else ()
+
+    return each(task(run, "filter", fn), lambda wrap: flat_map(wrap(kept)))
+
+
+def _kept(fn: Callable[[Any], Any], item: Any) -> Any:
+    verdict = fn(item)
+    return verdict if inspect.iscoroutine(verdict) else (item,) if verdict else ()
 
 
 class _Filter(Operator[Any, Any]):
@@ -139,16 +149,28 @@ def flat_map(
                 finally:
                     await items.aclose()
 
-        return task(run_generators, "flat_map", fn)
+        async def all_of(item: Any) -> list[Any]:
+            async with aclosing(give(item)) as items:
+                return [one async for one in items]
+
+        return each(task(run_generators, "flat_map", fn), lambda wrap: flat_map(wrap(all_of)))
     if not is_async(fn):
-        return fused(lambda: _FlatMap(give), "flat_map", fn)
+        return each(fused(lambda: _FlatMap(give), "flat_map", fn), lambda wrap: flat_map(wrap(partial(_listed, give))))
 
     async def run(source: ReceiveChannel[Any], output: SendChannel[Any]) -> None:
         async for item in source:
             for one in await give(item):
                 await output.send(one)
 
-    return task(run, "flat_map", fn)
+    async def listed(item: Any) -> list[Any]:
+        return list(await give(item))
+
+    return each(task(run, "flat_map", fn), lambda wrap: flat_map(wrap(listed)))
+
+
+def _listed(fn: Callable[[Any], Any], item: Any) -> Any:
+    items = fn(item)
+    return items if inspect.iscoroutine(items) else list(items)
 
 
 class _FlatMap(Operator[Any, Any]):
@@ -230,14 +252,23 @@ def tap(fn: Callable[[T], object]) -> Transform[T, T]:
     """
     look: Callable[[T], Any] = fn
     if not is_async(check_function("tap", fn)):
-        return fused(lambda: _Tap(look), "tap", fn)
+        return each(fused(lambda: _Tap(look), "tap", fn), lambda wrap: map(wrap(partial(_looked_at, look))))
 
     async def run(source: ReceiveChannel[Any], output: SendChannel[Any]) -> None:
         async for item in source:
             await look(item)
             await output.send(item)
 
-    return task(run, "tap", fn)
+    async def looked_at(item: Any) -> Any:
+        await look(item)
+        return item
+
+    return each(task(run, "tap", fn), lambda wrap: map(wrap(looked_at)))
+
+
+def _looked_at(fn: Callable[[Any], Any], item: Any) -> Any:
+    given = fn(item)
+    return given if inspect.iscoroutine(given) else item
 
 
 class _Tap(Operator[Any, Any]):

@@ -130,6 +130,11 @@ assert_type(tf.retry(numbers, attempts=3, on=(OSError, LookupError)), tf.Readabl
 assert_type(tf.retry(lambda position: numbers.pipe(tf.drop(position))), tf.Readable[int])
 assert_type(numbers.pipe(tf.recover(lambda failure: [len(failure.args)])), tf.Readable[int])
 assert_type(numbers.pipe(tf.recover(lambda failure: numbers)).pipe(tf.map(lambda n: n + 0.5)), tf.Readable[float])
+assert_type(words.pipe(tf.on_item_error(tf.map(int), "drop")), tf.Readable[int])
+assert_type(words.pipe(tf.on_item_error(tf.filter(str.isdigit), tf.drain(), on=ValueError)), tf.Readable[str])
+assert_type(numbers.pipe(tf.on_item_error(tf.map(to_text), tf.for_each(print))), tf.Readable[str])
+letters: tf.Writable[tuple[str, Exception], list[tuple[str, Exception]]] = tf.collect()
+assert_type(words.pipe(tf.on_item_error(tf.map(lambda word: int(word)), letters)), tf.Readable[int])
 
 
 async def runs() -> None:
@@ -207,6 +212,7 @@ numbers.pipe(print)  # type: ignore[call-overload]
 tf.collect().pipe(tf.count())  # type: ignore[attr-defined]
 tf.from_iterable(3)  # type: ignore[call-overload]
 numbers.pipe(tf.recover(lambda failure: 3))  # type: ignore[arg-type, return-value]
+tf.on_item_error(tf.map(to_text), "ignore")  # type: ignore[arg-type]
 tf.retry(numbers, on=BaseException)  # type: ignore[arg-type]
 numbers.pipe(tf.throttle(10, cost=len))  # type: ignore[arg-type]
 tf.timeout("1")  # type: ignore[arg-type]
