@@ -67,6 +67,9 @@ TRANSFORMS: list[tuple[str, Callable[[], tf.Transform[int, Any]], list[Any]]] = 
     ("flat_map", lambda: tf.flat_map(twice), TWICE),
     ("flat_map async", lambda: tf.flat_map(twice_later), TWICE),
     ("flat_map generator", lambda: tf.flat_map(twice_one_by_one), TWICE),
+    ("map_async", lambda: tf.map_async(half_later, concurrency=3), [0, 1, 2, 3, 4]),
+    ("map_async plain", lambda: tf.map_async(lambda n: half_later(n), concurrency=3), [0, 1, 2, 3, 4]),
+    ("map_in_threads", lambda: tf.map_in_threads(half, workers=2), [0, 1, 2, 3, 4]),
     ("tap", lambda: tf.tap(half), [0, 2, 4, 6, 8]),
     ("tap async", lambda: tf.tap(half_later), [0, 2, 4, 6, 8]),
 ]
@@ -75,7 +78,7 @@ every_transform = pytest.mark.parametrize(("name", "make", "expected"), TRANSFOR
 
 
 @every_transform
-async def test_it_keeps_the_rules(name: str, make: Any, expected: list[Any], autojump_clock: MockClock) -> None:
+async def test_it_keeps_the_rules(name: str, make: Any, expected: list[Any]) -> None:
     await check_transform(lambda: tf.on_item_error(make(), "drop"), range(10), expected, holds=24)
     await check_transform(lambda: tf.on_item_error(make(), tf.drain()), range(10), expected, holds=24)
 
@@ -100,7 +103,11 @@ async def test_it_serves_every_consumer_and_loses_no_failed_item(
 
 
 @settings(max_examples=40, deadline=None)
-@given(items=st.lists(st.integers(0, 9), max_size=30), capacity=st.sampled_from([1, 2, 256]), which=st.integers(0, 8))
+@given(
+    items=st.lists(st.integers(0, 9), max_size=30),
+    capacity=st.sampled_from([1, 2, 256]),
+    which=st.sampled_from(range(len(TRANSFORMS))),
+)
 async def test_what_comes_and_what_is_put_aside_are_together_what_was_sent(
     items: list[int], capacity: int, which: int
 ) -> None:
@@ -137,6 +144,25 @@ async def test_what_is_not_asked_for_stops_the_flow_and_cuts_off_what_was_put_as
             or True
         )
     assert letters.how == "Cancelled"
+
+
+async def test_calls_at_once_stay_at_once_and_in_order(autojump_clock: MockClock) -> None:
+    at_once = most = 0
+
+    async def work(n: int) -> int:
+        nonlocal at_once, most
+        at_once += 1
+        most = max(most, at_once)
+        await trio.sleep(10 - n)
+        at_once -= 1
+        return half(n)
+
+    letters = Sink()
+    calls = tf.on_item_error(tf.map_async(work, concurrency=4), letters.writable)
+
+    assert await tf.from_iterable(range(10)).pipe(calls).pipe(tf.collect()) == [0, 1, 2, 3, 4]
+    assert [n for n, _ in letters.got] == [1, 3, 5, 7, 9]
+    assert most == 4
 
 
 async def test_a_group_is_dealt_with_where_all_in_it_are_asked_for() -> None:

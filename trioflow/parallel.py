@@ -20,9 +20,9 @@ from trioflow._buffer import DEFAULT_CAPACITY
 from trioflow._channel import ReceiveChannel, SendChannel
 from trioflow._checks import check_count, check_function, is_async
 from trioflow._crew import open_crew
-from trioflow._engine import Stage
 from trioflow._names import name_of
-from trioflow._streams import Transform, label
+from trioflow._operators import each, task
+from trioflow._streams import Transform
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -60,6 +60,9 @@ def map_async(fn: Callable[[T], Awaitable[U]], *, concurrency: int = 8, ordered:
     check_function("map_async", fn)
     check_count("concurrency", concurrency, 1)
 
+    async def one(item: Any) -> Any:
+        return (await call([item]))[0]
+
     async def call(items: list[Any]) -> list[Any]:
         awaitable = fn(items[0])
         if not inspect.isawaitable(awaitable):
@@ -70,7 +73,10 @@ def map_async(fn: Callable[[T], Awaitable[U]], *, concurrency: int = 8, ordered:
         await _Workers(source, output, ordered=ordered).run(concurrency, lambda: call)
 
     order = {} if ordered else {"ordered": False}
-    return Transform[Any, Any].of(Stage(label("map_async", fn, concurrency=concurrency, **order), function=run))
+    return each(
+        task(run, "map_async", fn, concurrency=concurrency, **order),
+        lambda wrap: map_async(wrap(one), concurrency=concurrency, ordered=ordered),
+    )
 
 
 def map_in_threads(fn: Callable[[T], U], *, workers: int = 4, ordered: bool = True) -> Transform[T, U]:
@@ -109,7 +115,10 @@ def map_in_threads(fn: Callable[[T], U], *, workers: int = 4, ordered: bool = Tr
         await _Workers(source, output, ordered=ordered).run(workers, lambda: _Trips(fn, limiter))
 
     order = {} if ordered else {"ordered": False}
-    return Transform[Any, Any].of(Stage(label("map_in_threads", fn, workers=workers, **order), function=run))
+    return each(
+        task(run, "map_in_threads", fn, workers=workers, **order),
+        lambda wrap: map_in_threads(wrap(fn), workers=workers, ordered=ordered),
+    )
 
 
 class _Trips:
