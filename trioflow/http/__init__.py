@@ -1,6 +1,8 @@
 """An HTTP/1.1 server whose requests are Readables and whose responses are Writables."""
 
+from trioflow.http._access import Access
 from trioflow.http._connection import Handler
+from trioflow.http._counters import Counters
 from trioflow.http._decoded import decoded
 from trioflow.http._events import Event, events, last_event_id
 from trioflow.http._files import files
@@ -12,6 +14,8 @@ from trioflow.http._messages import Request, Response
 from trioflow.http._server import serve
 
 __all__ = [
+    "Access",
+    "Counters",
     "Event",
     "Handler",
     "Headers",

@@ -11,16 +11,18 @@ from __future__ import annotations
 import logging
 import math
 import socket
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import trio
 
-from trioflow.http._limits import Limits, RequestError
+from trioflow.http._access import Access
+from trioflow.http._limits import RequestError
 from trioflow.http._messages import Request, Response
-from trioflow.http._rests import Rests
+from trioflow.http._service import Peer, Service
+from trioflow.http._tls import TlsTransport
 from trioflow.http._transport import SocketTransport
-from trioflow.http._watch import Watch
 from trioflow.http._wire import Exchange, Wire
 from trioflow.http._writer import refusal
 
@@ -36,20 +38,27 @@ class Connection:
     Args:
         sock: Connected and non-blocking; it is owned.
         client: Its address.
+        service: What it shares with others.
     """
 
-    __slots__ = ("_client", "_handler", "_is_lost", "_limits", "_left", "_phase", "_rests", "_scope", "_watch", "_wire")
+    __slots__ = (
+        "_counters", "_handler", "_is_lost", "_left", "_limits", "_log", "_peer", "_phase", "_rests", "_scope", "_tls",
+        "_watch", "_wire",
+    )  # fmt: skip
 
-    def __init__(
-        self, sock: socket.socket, client: Any, handler: Handler, limits: Limits, watch: Watch, rests: Rests
-    ) -> None:
-        self._client = client
-        self._handler = handler
-        self._limits = limits
-        self._watch = watch
-        self._rests = rests
-        transport = SocketTransport(sock, stall=limits.write_stall, rate=limits.write_rate, on_loss=self._lose)
-        self._wire = Wire(transport, limits)
+    def __init__(self, sock: socket.socket, client: Any, service: Service) -> None:
+        self._handler: Handler = service.handler
+        self._limits = limits = service.limits
+        self._watch = service.watch
+        self._rests = service.rests
+        self._counters = service.counters
+        self._log = service.log
+        self._peer = Peer(client, "http" if service.context is None else "https", service.proxies)
+        transport = SocketTransport(
+            sock, stall=limits.write_stall, rate=limits.write_rate, on_loss=self._lose, counters=service.counters
+        )
+        self._tls = None if service.context is None else TlsTransport(transport, service.context)
+        self._wire = Wire(self._tls or transport, limits)
         self._left = limits.requests  # which may still come
         self._scope = trio.CancelScope()
         self._phase = "idle"  # "head" from a request's first byte, "busy" until it is answered, "ending"
@@ -88,17 +97,30 @@ class Connection:
     async def _serve(self) -> None:
         status: int | None = None
         with self._scope:
+            if self._tls is not None:
+                await self._shake_hands(self._tls)
             status = await self._converse()
         if self._phase == "head" and self._scope.cancelled_caught and not self._wire.stopping:
             status = 408
+            self._counters.stalls += 1
         if status is None or self._phase == "busy" or self._is_lost:
             return
         self._phase = "ending"
         self._watch.remove(self._wire.transport.sock)
         with trio.move_on_after(self._limits.linger) as self._scope:
             if status:
-                await self._wire.transport.send([refusal(status)])
+                self._counters.refusals += 1
+                page = refusal(status)
+                await self._wire.transport.send([page])
+                if self._log is not None:
+                    size = len(page.partition(b"\r\n\r\n")[2])
+                    self._tell(Access(time.time(), self._peer.address, "", "", status, size, 0.0, True, None, None))
             await self._wire.transport.linger(_LINGER)
+
+    async def _shake_hands(self, tls: TlsTransport) -> None:
+        self._scope.deadline = trio.current_time() + self._limits.handshake
+        await tls.shake_hands()
+        self._scope.deadline = math.inf
 
     async def _converse(self) -> int | None:
         """Answer requests until the last one; give the status to refuse with, 0 to linger, None to close."""
@@ -111,7 +133,8 @@ class Connection:
             if exchange is None:
                 return None
             self._phase = "busy"
-            if not await self._answer(exchange):
+            self._counters.requests += 1
+            if not await (self._answer(exchange) if self._log is None else self._answer_and_tell(exchange)):
                 return 0
             self._phase = "idle"
             if wire.stopping:
@@ -143,16 +166,39 @@ class Connection:
             wire.stopping = True
         return exchange
 
+    async def _answer_and_tell(self, exchange: Exchange) -> bool:
+        arrived, began = time.time(), time.perf_counter()
+        try:
+            return await self._answer(exchange)
+        finally:
+            head, headers = exchange.request, exchange.request.headers
+            client, _ = self._peer.seen(headers)
+            seconds = time.perf_counter() - began
+            answer = (exchange.status, exchange.sent, seconds, exchange.is_whole)
+            said = (headers.get("referer"), headers.get("user-agent"))
+            self._tell(Access(arrived, client, head.method, head.target, *answer, *said))
+
+    def _tell(self, access: Access) -> None:
+        assert self._log is not None
+        try:
+            self._log(access)
+        except Exception:  # noqa: BLE001 - it is told; the answer was right all the same
+            _log.exception("the access log failed")
+
     async def _answer(self, exchange: Exchange) -> bool:
         """Run the handler and see to its answer; tell whether the connection can be used again."""
         status = 0
         response = Response(exchange)
         try:
-            await self._handler(Request(exchange, self._client), response)
+            await self._handler(Request(exchange, self._peer), response)
             await response.complete()
         except BaseException as exc:  # noqa: BLE001 - nothing is swallowed: what is not a failure is raised
             status = self._settle(exchange, exc)
         if status:
+            if status < 500:
+                self._counters.refusals += 1
+            else:
+                self._counters.failures += 1
             if not exchange.can_answer or self._is_lost:
                 exchange.finish()
                 return False  # still busy: it is cut

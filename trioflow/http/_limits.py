@@ -24,6 +24,7 @@ class Limits:
         line_size: Bytes in a request's first line; more is answered with 414.
         head_size: Bytes in a request's line and headers together, and in its trailers; more is answered with 431.
         head_count: Header fields in a request, and trailers; more is answered with 431.
+        handshake: Seconds for a TLS handshake; then the connection is closed.
         head_time: Seconds for a whole head, from its first byte; longer is answered with 408.
         first_byte: Seconds a connection may rest before its first request.
         idle: Seconds a connection may rest between two requests.
@@ -45,6 +46,7 @@ class Limits:
     line_size: float = 8192
     head_size: float = 32768
     head_count: float = 100
+    handshake: float = 10.0
     head_time: float = 15.0
     first_byte: float = 30.0
     idle: float = 60.0

@@ -17,6 +17,7 @@ from trioflow._foreign import gathered, once
 from trioflow._streams import OpenRegion, Readable, Writable, label
 from trioflow.http._headers import Headers
 from trioflow.http._sendfile import read_cached
+from trioflow.http._service import Peer
 from trioflow.http._wire import Exchange, Piece
 from trioflow.http._writer import date, tokens_of
 
@@ -34,17 +35,29 @@ class Request:
         path: The path, percent-decoded, without dot segments and repeated slashes; `"*"` for the whole server.
         raw_path: The path as it was sent.
         query: What stands behind the `?`, as it was sent; `""` where there is none.
-        client: The client's address, as the socket gives it.
     """
 
-    __slots__ = ("_body", "_exchange", "client", "method", "path", "query", "raw_path")
+    __slots__ = ("_body", "_exchange", "_peer", "method", "path", "query", "raw_path")
 
-    def __init__(self, exchange: Exchange, client: Any) -> None:
+    def __init__(self, exchange: Exchange, peer: Peer) -> None:
         self._exchange = exchange
         self._body: Readable[bytes] | None = None
         self.method = exchange.request.method
-        self.client = client
+        self._peer = peer
         self.raw_path, self.query, self.path = exchange.request.path()
+
+    @property
+    def client(self) -> Any:
+        """The client's address as the socket gives it, such as `("127.0.0.1", 50123)`; `""` at a Unix socket.
+
+        Where `serve` was told of trusted proxies, the address that they name, with the port 0.
+        """
+        return self._peer.seen(self.headers)[0]
+
+    @property
+    def scheme(self) -> str:
+        """How the client asks: `"https"` over TLS, or where a trusted proxy says so; else `"http"`."""
+        return self._peer.seen(self.headers)[1]
 
     @property
     def headers(self) -> Headers:

@@ -10,21 +10,25 @@ from __future__ import annotations
 import errno
 import logging
 import socket
+import ssl
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import trio
 
 from trioflow._checks import check_count, check_function
+from trioflow.http._access import Access
 from trioflow.http._connection import Connection, Handler
+from trioflow.http._counters import Counters
+from trioflow.http._forwarded import Proxies
 from trioflow.http._limits import Limits
-from trioflow.http._rests import Rests
-from trioflow.http._watch import open_watch
+from trioflow.http._listening import Listeners, Path, prepare_connection
+from trioflow.http._service import Service
 
 _log: Final = logging.getLogger("trioflow.http")
 _EXHAUSTED: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS))
 _BACK_OFF: Final = 0.1  # seconds
 _AT_ONCE: Final = 64  # connections accepted between two yields
-_KEEP_ALIVE: Final = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4))
 _DEFAULTS: Final = Limits()
 
 
@@ -33,7 +37,13 @@ async def serve(
     *,
     host: str | None = "127.0.0.1",
     port: int = 8000,
+    unix: Path | None = None,
+    listeners: Iterable[socket.socket] | None = None,
     limits: Limits = _DEFAULTS,
+    ssl_context: ssl.SSLContext | None = None,
+    proxies: Proxies | None = None,
+    log: Callable[[Access], object] | None = None,
+    counters: Counters | None = None,
     task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve HTTP/1.1 until cancelled: call `handler(request, response)` for each request.
@@ -50,63 +60,80 @@ async def serve(
         handler: An async function of a `Request` and a `Response`.
         host: The address to listen at; None for all of them.
         port: The port; 0 for one the system chooses.
+        unix: The path of a Unix socket to listen at, in place of `host` and `port`. One that a server has left behind is
+            replaced; at the end it is removed.
+        listeners: Sockets that listen already, in place of all these: inherited, or opened before privileges were
+            dropped. They are closed at the end.
         limits: What a client may cost.
+        ssl_context: The certificate, where TLS is to be spoken; `http/1.1` is offered by ALPN.
+        proxies: Who is trusted to say, in headers, who the client is; nobody unless it is said.
+        log: Called with an `Access` for each request, once it is answered, such as
+            `lambda access: print(access.as_line())`. It must not block.
+        counters: Where to count; look at them while the server runs.
         task_status: Started with the list of base URLs, such as `["http://127.0.0.1:8000"]`.
 
     Raises:
-        TypeError: `handler` cannot be called, `port` is not an int, or `limits` are not `Limits`.
-        ValueError: `port` is not between 0 and 65535.
+        TypeError: an argument is of a wrong kind.
+        ValueError: `port` is not between 0 and 65535, or more than one place to listen at is given.
         OSError: the address cannot be listened at.
     """
     check_function("serve", handler)
     if check_count("port", port, 0) > 65535:
         raise ValueError(f"port must be 65535 or less, not {port}")
-    if not isinstance(limits, Limits):
-        raise TypeError(f"limits must be Limits, not {limits!r}")
-    listeners = [
-        socket.socket(fileno=listener.socket.detach()) for listener in await trio.open_tcp_listeners(port, host=host)
-    ]
-    server = _Server(handler, limits)
+    for name, value, kind in (
+        ("limits", limits, Limits), ("ssl_context", ssl_context, ssl.SSLContext), ("proxies", proxies, Proxies),
+        ("counters", counters, Counters),
+    ):  # fmt: skip
+        if not isinstance(value, kind) and (value is not None or name == "limits"):
+            raise TypeError(f"{name} must be {kind.__name__}, not {value!r}")
+    if log is not None:
+        check_function("log", log)
+    if unix is not None and listeners is not None:
+        raise ValueError("a server listens at a path or at listeners, not at both")
+    if ssl_context is not None:
+        ssl_context.set_alpn_protocols(["http/1.1"])
+    if listeners is not None:
+        places = Listeners(listeners)
+    else:
+        places = await Listeners.at_port(host, port) if unix is None else Listeners.at_path(unix)
+    service = Service(handler, limits, context=ssl_context, proxies=proxies, log=log, counters=counters)
     try:
-        await server.run(listeners, task_status)
+        await _Server(service).run(places, task_status)
     except BaseExceptionGroup as group:
         raise _single(group) from None
     finally:
-        server.close()
-        for listener in listeners:
-            listener.close()
+        service.close()
+        places.close()
 
 
 class _Server:
-    def __init__(self, handler: Handler, limits: Limits) -> None:
-        self._handler = handler
-        self._limits = limits
-        self._watch = open_watch()
-        self._rests = Rests(limits.idle)
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._limits = service.limits
+        self._counters = service.counters
         self._connections: set[Connection] = set()
         self._stopping = trio.Event()
         self._left = trio.Event()  # set, and made anew, when a connection has ended
 
-    async def run(self, listeners: list[socket.socket], task_status: trio.TaskStatus[list[str]]) -> None:
+    async def run(self, places: Listeners, task_status: trio.TaskStatus[list[str]]) -> None:
         async with trio.open_nursery() as nursery:
             connections = await nursery.start(self._hold)
             try:
                 async with trio.open_nursery() as accepting:
-                    for listener in listeners:
-                        _prepare(listener)
+                    for listener in places.sockets:
                         accepting.start_soon(self._accept, listener, connections)
-                    task_status.started([_url_of(listener) for listener in listeners])
+                    task_status.started(places.urls("http" if self._service.context is None else "https"))
             finally:
-                for listener in listeners:
-                    listener.close()
+                places.close()
+                self._counters.stopping = True
                 self._stopping.set()
 
     async def _hold(self, task_status: trio.TaskStatus[trio.Nursery]) -> None:
         """Hold the connections: a cancellation reaches them only when their time of grace is over."""
         with trio.CancelScope(shield=True) as scope:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._watch.run)
-                nursery.start_soon(self._rests.run)
+                nursery.start_soon(self._service.watch.run)
+                nursery.start_soon(self._service.rests.run)
                 task_status.started(nursery)
                 await self._stopping.wait()
                 scope.deadline = trio.current_time() + self._limits.grace
@@ -134,10 +161,11 @@ class _Server:
                 self._begin(sock, client, nursery)
 
     def _begin(self, sock: socket.socket, client: Any, nursery: trio.Nursery) -> None:
-        sock.setblocking(False)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection = Connection(sock, client, self._handler, self._limits, self._watch, self._rests)
+        prepare_connection(sock)
+        connection = Connection(sock, client, self._service)
         self._connections.add(connection)
+        self._counters.connections += 1
+        self._counters.open += 1
         nursery.start_soon(self._run, connection)
 
     async def _run(self, connection: Connection) -> None:
@@ -145,25 +173,9 @@ class _Server:
             await connection.run()
         finally:
             self._connections.discard(connection)
+            self._counters.open -= 1
             self._left.set()
             self._left = trio.Event()
-
-    def close(self) -> None:
-        self._watch.close()
-
-
-def _prepare(listener: socket.socket) -> None:
-    """Let the system ask clients that say nothing for long whether they are still there; connections inherit it."""
-    listener.setblocking(False)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in _KEEP_ALIVE:
-        if (option := getattr(socket, name, None)) is not None:
-            listener.setsockopt(socket.IPPROTO_TCP, option, value)
-
-
-def _url_of(listener: socket.socket) -> str:
-    host, port, *_ = listener.getsockname()
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _single(exc: BaseException) -> BaseException:

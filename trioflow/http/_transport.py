@@ -16,6 +16,7 @@ from typing import Final
 
 import trio
 
+from trioflow.http._counters import Counters
 from trioflow.http._sendfile import send_file
 
 CHUNK: Final = 65536  # bytes received at once
@@ -34,15 +35,25 @@ class SocketTransport:
         stall: How many seconds a write may wait without the client taking anything.
         rate: How many bytes a second a client must take at least, measured over `stall` seconds.
         on_loss: Called when the client turns out to have gone.
+        counters: What is counted goes there.
     """
 
-    __slots__ = ("_on_loss", "_rate", "_stall", "at_end", "sock")
+    __slots__ = ("_on_loss", "_rate", "_stall", "at_end", "counters", "sock")
 
-    def __init__(self, sock: socket.socket, *, stall: float, rate: float, on_loss: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        sock: socket.socket,
+        *,
+        stall: float,
+        rate: float,
+        on_loss: Callable[[], None],
+        counters: Counters | None = None,
+    ) -> None:
         self.sock = sock
         self._rate = rate
         self._stall = stall
         self._on_loss = on_loss
+        self.counters = Counters() if counters is None else counters
         self.at_end = False  # whether the client has ended its direction
 
     def _lost(self, reason: str) -> trio.BrokenResourceError:
@@ -59,6 +70,7 @@ class SocketTransport:
             raise self._lost("the client broke the connection") from exc
         if not data:
             self.at_end = True
+        self.counters.received += len(data)
         return data
 
     async def receive(self, most: int = CHUNK) -> bytes:
@@ -91,6 +103,7 @@ class SocketTransport:
                 continue
             except OSError as exc:
                 raise self._lost("the client broke the connection") from exc
+            self.counters.sent += sent
             while left and sent >= len(left[0]):
                 sent -= len(left.popleft())
             if sent:
@@ -105,6 +118,7 @@ class SocketTransport:
                 continue
             except OSError as exc:
                 raise self._lost("the client broke the connection") from exc
+            self.counters.sent += sent
             if sent == len(piece):
                 return
             piece = memoryview(piece)[sent:]
@@ -115,6 +129,7 @@ class SocketTransport:
             await send_file(self.sock, fd, start, stop, self.wait_writable)
         except (ConnectionError, TimeoutError) as exc:
             raise self._lost("the client broke the connection") from exc
+        self.counters.sent += stop - start
 
     async def wait_writable(self) -> None:
         """Wait until the client has taken something; raise if it takes nothing, or too little, for too long."""
@@ -126,8 +141,21 @@ class SocketTransport:
             after = _unsent(self.sock)
             # A slow line may need longer than this to make room in a large buffer, and still be alive.
             if before - after < max(1, self._rate * self._stall):
+                self.counters.stalls += 1
                 raise self._lost(f"the client took {max(0, before - after)} bytes in {self._stall:g} seconds")
             before = after
+
+    async def end(self) -> None:
+        """End our direction.
+
+        Raises:
+            trio.BrokenResourceError: the client has gone.
+        """
+        await trio.lowlevel.checkpoint_if_cancelled()
+        try:
+            self.sock.shutdown(socket.SHUT_WR)
+        except OSError as exc:
+            raise self._lost("the client broke the connection") from exc
 
     async def linger(self, most: int) -> None:
         """End our direction and throw away what still comes, so that the client can read our answer (RFC 9112 9.6)."""
@@ -143,6 +171,9 @@ class SocketTransport:
 
     def close(self) -> None:
         """End the connection in order. Harmless when repeated."""
+        self._give_up()
+
+    def _give_up(self) -> None:
         if self.sock.fileno() != -1:
             trio.lowlevel.notify_closing(self.sock)
             self.sock.close()
@@ -154,7 +185,7 @@ class SocketTransport:
                 self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             except OSError:  # pragma: no cover - some systems refuse it once the client has gone
                 pass
-            self.close()
+            self._give_up()
 
 
 def _unsent(sock: socket.socket) -> int:

@@ -232,6 +232,7 @@ class Exchange:
             with trio.move_on_after(self._patience):
                 data = await transport.receive(body.most)
             if data is None:
+                transport.counters.stalls += 1
                 raise RequestError(408, f"the body came too slowly: nothing more in {self._patience:g} seconds")
             self._check()
             self._regain(len(data), trio.current_time() - began)
@@ -293,6 +294,21 @@ class Exchange:
         """Whether no head has been made yet."""
         return not (self._writer.is_begun or self.failed)
 
+    @property
+    def status(self) -> int:
+        """The status of the response; 0 where it has none yet."""
+        return self._writer.status
+
+    @property
+    def sent(self) -> int:
+        """Bytes of the response's body that have been framed."""
+        return self._writer.sent
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of the response has gone out."""
+        return self._writer.is_ended and not self.failed
+
     def head(self, status: int, lines: list[bytes], *, is_counted: bool = False, is_closing: bool = False) -> bytes:
         """Make the head of the response; the connection ends with it where the server stops."""
         last = self._wire.stopping or self.wants_continue
@@ -324,7 +340,10 @@ class Exchange:
         lines, body = error_page(status)
         head = self._writer.head(status, lines, is_counted=True, last=True)
         self._writer.end()
-        await self.write([head if self.request.is_head else head + body])
+        if self.request.is_head:
+            body = b""
+        self._writer.sent = len(body)
+        await self.write([head + body])
 
     async def write_file(self, fd: int, start: int, stop: int) -> None:
         """Send a stretch of an open file as it is."""

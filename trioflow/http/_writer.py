@@ -26,6 +26,7 @@ _SENTENCES: Final = {
     408: "The request took too long.",
     413: "The body of the request is too large.",
     414: "The first line of the request is too long.",
+    415: "The server does not take a body of this kind.",
     417: "The server cannot do what the request expects.",
     431: "The header of the request is too large.",
     500: "The server failed to answer this request.",
@@ -59,7 +60,7 @@ class ResponseWriter:
         keeps_alive: Whether the client would use the connection again.
     """
 
-    __slots__ = ("_is_chunked", "_is_head", "_is_old", "is_begun", "is_ended", "keeps_alive")
+    __slots__ = ("_is_chunked", "_is_head", "_is_old", "is_begun", "is_ended", "keeps_alive", "sent", "status")
 
     def __init__(self, *, is_head: bool, is_old: bool, keeps_alive: bool) -> None:
         self._is_head = is_head
@@ -68,6 +69,8 @@ class ResponseWriter:
         self.keeps_alive = keeps_alive
         self.is_begun = False
         self.is_ended = False
+        self.status = 0
+        self.sent = 0  # bytes of the body
 
     def head(
         self, status: int, lines: list[bytes], *, is_counted: bool = False, is_closing: bool = False, last: bool = False
@@ -83,6 +86,7 @@ class ResponseWriter:
         """
         assert not self.is_begun
         self.is_begun = True
+        self.status = status
         parts = [_LINES[status], *lines]
         is_framed = not (is_counted or status in _WITHOUT_BODY)
         if last or is_closing or (is_framed and self._is_old):  # without either framing, its end is the connection's
@@ -101,6 +105,7 @@ class ResponseWriter:
         """Frame a chunk of the body, of which nothing is asked but its `len`."""
         assert self.is_begun
         assert not self.is_ended
+        self.sent += len(chunk)
         if not self._is_chunked:
             return [chunk] if len(chunk) else []
         return [b"%x\r\n" % len(chunk), chunk, b"\r\n"] if len(chunk) else []  # an empty one would be the end
