@@ -164,7 +164,7 @@ async def test_R6_a_slow_reader_of_a_file_slows_the_form() -> None:
             picture = await parts.receive()
             async with picture.body.open(capacity=1) as chunks:
                 await wait_all_tasks_blocked()
-                sizes.append(request._exchange._received)
+                sizes.append(request._exchange._wire.transport.counters.received)
                 return sum([len(chunk) async for chunk in chunks])
 
     size = 1 << 22
