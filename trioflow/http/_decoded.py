@@ -25,7 +25,7 @@ def decoded(request: Request, *, max_size: float = MOST) -> Readable[bytes]:
     Waits when: its reader does.
     Ends when: the body does.
     On cancel: the rest is lost.
-    Holds: 128 KiB beside what `gunzip` holds.
+    Holds: 64 KiB beside what `request.body` and `gunzip` hold.
 
     Args:
         request: Its body is read, which it can be once (R4).

@@ -91,7 +91,8 @@ def form(
     Ends when: the form does. A file that was not begun when the next part is asked for is passed over: begin it in the
         task that takes the parts.
     On cancel: the rest is lost.
-    Holds: fields of `field_size` together, 64 KiB of a file and 64 KiB of the body; an urlencoded form as a whole.
+    Holds: fields of `field_size` together, 64 KiB of a file, and what `request.body` holds, twice; an urlencoded form as
+        a whole.
 
     Args:
         request: Its body is read, which it can be once (R4).
