@@ -8,7 +8,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-places = st.lists(st.integers(0, 1000), max_size=12)
+places = st.lists(st.integers(0, 10_000), max_size=12)
 
 
 def cut(whole: Any, places: Sequence[int]) -> list[Any]:

@@ -8,10 +8,9 @@ import random
 import subprocess
 import tracemalloc
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from functools import cache
 from gzip import BadGzipFile
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,8 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trioflow as tf
 from tests.consumers import CONSUMERS, Consumer, Source
-from trioflow.compression import PIECE, PORTION
+from tests.cutting import cut, places
+from trioflow._unpacking import PIECE, PORTION
 from trioflow.testing import check_transform
 
 TEXT = b"one two three two one " * 20
@@ -50,18 +50,11 @@ def in_parts(whole: bytes, size: int) -> list[bytes]:
     return [whole[i : i + size] for i in range(0, len(whole), size)]
 
 
-def cut(whole: bytes, places: Sequence[int]) -> list[bytes]:
-    """Cut at places that are taken modulo the length; the same place twice gives an empty chunk."""
-    at = sorted(place % (len(whole) + 1) for place in places)
-    return [whole[start:stop] for start, stop in pairwise([0, *at, len(whole)])]
-
-
 async def command(*argv: str, stdin: bytes) -> subprocess.CompletedProcess[bytes]:
     with trio.fail_after(30):
         return await trio.run_process(argv, stdin=stdin, capture_stdout=True, capture_stderr=True, check=False)
 
 
-places = st.lists(st.integers(0, 10_000), max_size=12)
 contents = st.one_of(st.binary(max_size=200), st.integers(0, 3 * PIECE).map(bytes), st.integers(0, 40_000).map(noise))
 
 

@@ -37,6 +37,7 @@ FLOORS: dict[str, float] = {
     "_pipeline": 4.5,
     "_operators": 4.5,
     "_crew": 4.5,
+    "_unpacking": 4.5,
     "_conformance": 4.7,
     "sources": 5,
     "items": 5,
@@ -60,6 +61,7 @@ FLOORS: dict[str, float] = {
     "chunks": 5,
     "reading": 5,
     "compression": 5,
+    "zstd_brotli": 5,
     "files": 5,
     "stdio": 5,
     "sockets": 5,
@@ -116,8 +118,9 @@ ONLY_IN: dict[str, set[str]] = {
     "h11": {"http._wire"},
     "multipart": {"http._multipart"},
     "redis": {"redis"},
-    "zstandard": {"compression"},
-    "brotli": {"compression"},
+    "backports": {"zstd_brotli"},
+    "compression": {"zstd_brotli"},
+    "brotli": {"zstd_brotli"},
 }
 
 # These decide without I/O: facts come in as arguments.

@@ -7,7 +7,7 @@ from trioflow._pipeline import pipeline
 from trioflow._streams import Duplex, Readable, Transform, Writable
 from trioflow.arranging import enumerate, flatten, intersperse, passthrough
 from trioflow.chunks import digest, limit_bytes, rechunk
-from trioflow.compression import gunzip, gzip
+from trioflow.compression import deflate, gunzip, gzip, inflate
 from trioflow.failing import recover, retry
 from trioflow.files import read_file, write_file
 from trioflow.framing import delimited, length_prefixed, parse_length_prefixed
@@ -27,6 +27,7 @@ from trioflow.sources import empty, failed, from_iterable, repeat, unfold
 from trioflow.stdio import stdin, stdout
 from trioflow.text import decode, encode
 from trioflow.timing import debounce, delay, keep_alive, sample, throttle, ticks, timeout
+from trioflow.zstd_brotli import brotli, unbrotli, unzstd, zstd
 
 __all__ = [
     "ByteBuffer",
@@ -37,6 +38,7 @@ __all__ = [
     "Transform",
     "Writable",
     "batch",
+    "brotli",
     "buffered",
     "changes",
     "collect",
@@ -45,6 +47,7 @@ __all__ = [
     "count",
     "debounce",
     "decode",
+    "deflate",
     "delay",
     "delimited",
     "digest",
@@ -64,6 +67,7 @@ __all__ = [
     "from_iterable",
     "gunzip",
     "gzip",
+    "inflate",
     "intersperse",
     "join",
     "json_lines",
@@ -105,8 +109,11 @@ __all__ = [
     "to_channel",
     "to_stream",
     "transform",
+    "unbrotli",
     "unfold",
+    "unzstd",
     "window",
     "writable",
     "write_file",
+    "zstd",
 ]
