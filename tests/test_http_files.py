@@ -5,9 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import threading
 import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from email import policy
+from email.parser import BytesParser
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,7 +26,7 @@ from trio.testing import wait_all_tasks_blocked
 
 import trioflow as tf
 from tests.conftest import open_descriptors
-from tests.http_client import Client, connected, exchanged, reset, serving
+from tests.http_client import Client, connected, exchanged, read_all, reset, serving
 from trioflow import http
 from trioflow.http import Request, Response, _answers, _files, _rooted
 
@@ -427,23 +430,96 @@ async def test_a_file_from_the_future_was_modified_now(root: Path) -> None:
     assert parsedate_to_datetime(headers["last-modified"]) <= parsedate_to_datetime(headers["date"])
 
 
-@pytest.mark.needs("curl")
-async def test_curl_takes_ranges_and_resumes(root: Path, tmp_path: Path) -> None:
-    half = tmp_path / "half.bin"
-    half.write_bytes(BIG[:100_000])
-    async with serving(http.files(root)) as port:
-        url = f"http://127.0.0.1:{port}/big.bin"
-        part = await trio.run_process(["curl", "-sSf", "-r", "9-200008", url], capture_stdout=True)
-        await trio.run_process(["curl", "-sSf", "-C", "-", "-o", str(half), url])
-        several = await trio.run_process(["curl", "-sSf", "-r", "0-1,5-6", url], capture_stdout=True)
-        raw = await trio.run_process(
-            ["curl", "-sS", "--path-as-is", f"http://127.0.0.1:{port}/../secret.txt"], capture_stdout=True
-        )
+@pytest.mark.parametrize(
+    ("field", "parts"),
+    [
+        ("bytes=0-0,-1", [(0, 1), (250_999, 251_000)]),
+        ("bytes=200000-,5-9,0-1", [(200_000, 251_000), (5, 10), (0, 2)]),
+        ("bytes=" + ",".join(f"{at}-{at}" for at in range(0, 32, 2)), [(at, at + 1) for at in range(0, 32, 2)]),
+    ],
+)
+async def test_several_ranges_come_in_parts_in_the_order_asked_for(
+    root: Path, field: str, parts: list[tuple[int, int]]
+) -> None:
+    status, headers, body = await get(root, "/big.bin", ("Range", field))
 
-    assert part.stdout == BIG[9:200009]
-    assert half.read_bytes() == BIG
-    assert several.stdout.count(b"Content-Range: bytes ") == 2
-    assert b"secret" not in raw.stdout
+    assert (status, int(headers["content-length"])) == (206, len(body))
+    assert "content-range" not in headers
+    message = BytesParser(policy=policy.HTTP).parsebytes(
+        b"Content-Type: %s\r\n\r\n" % headers["content-type"].encode() + body
+    )
+    got = list(message.iter_parts())
+    assert [part["content-range"] for part in got] == [f"bytes {start}-{stop - 1}/251000" for start, stop in parts]
+    assert [part.get_payload(decode=True) for part in got] == [BIG[start:stop] for start, stop in parts]
+
+
+async def test_too_many_ranges_give_the_whole_and_ranges_that_meet_are_one(root: Path) -> None:
+    many = ",".join(f"{at}-{at}" for at in range(0, 34, 2))
+    async with asking(http.files(root)) as client:
+        assert (await client.ask("GET", "/big.bin", [("Range", f"bytes={many}")]))[::2] == (200, BIG)
+        assert (await client.ask("GET", "/big.bin", [("Range", "bytes=0-5,3-9,10-11")]))[::2] == (206, BIG[:12])
+        assert (await client.ask("HEAD", "/big.bin", [("Range", "bytes=0-0,5-5")]))[::2] == (200, b"")
+
+
+async def test_R13_a_file_cut_short_while_its_parts_are_sent_is_not_ended_as_if_it_were_whole(
+    root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = large(root)
+    async with serving(http.files(root)) as port, connected(port) as stream:
+        await stream.send_all(
+            b"GET /large.bin HTTP/1.1\r\nHost: localhost\r\nRange: bytes=0-200000000,200000005-\r\n\r\n"
+        )
+        assert (await stream.receive_some()).startswith(b"HTTP/1.1 206 ")
+        os.truncate(path, 1 << 20)
+        got = bytearray()
+        try:
+            async for chunk in stream:
+                got += chunk
+        except trio.BrokenResourceError:
+            pass
+
+    assert not got.endswith(b"--\r\n")
+    assert "shorter than its Content-Length" in caplog.text
+
+
+# What can be chosen.
+
+
+async def test_hidden_names_are_served_where_that_is_asked_for(root: Path) -> None:
+    async with asking(http.files(root, hidden=True)) as client:
+        assert (await client.ask("GET", "/.hidden"))[::2] == (200, b"secret")
+        assert (await client.ask("GET", "/.git/config"))[0] == 200
+        assert (await client.ask("GET", "/.git"))[1]["location"] == "/.git/"
+        assert (await client.ask("GET", "/%2e%2e/secret.txt"))[0] == 400
+
+
+async def test_links_out_of_the_root_are_followed_where_that_is_asked_for(root: Path) -> None:
+    async with asking(http.files(root, follow_symlinks=True)) as client:
+        for link in ("out", "far", "sibling", "parent/secret.txt", "back"):
+            assert (await client.ask("GET", f"/{link}"))[0] == 200
+        assert (await client.ask("GET", "/a.txt"))[2] == TEXT
+        for link in ("dangling", "loop", "fifo", "missing"):
+            assert (await client.ask("GET", f"/{link}"))[0] == 404
+
+
+async def test_cache_control_is_that_of_files_alone_and_a_handlers_own_stays(root: Path) -> None:
+    static = http.files(root, cache_control="max-age=60")
+
+    async def handler(request: Request, response: Response) -> None:
+        if request.query:
+            response.headers["Cache-Control"] = request.query
+        await static(request, response)
+
+    async with asking(handler) as client:
+        _, first, _ = await client.ask("GET", "/a.txt")
+        assert first["cache-control"] == "max-age=60"
+        known = await client.ask("GET", "/a.txt", [("If-None-Match", first["etag"])])
+        assert (known[0], known[1]["cache-control"]) == (304, "max-age=60")
+        assert (await client.ask("GET", "/a.txt?no-store"))[1]["cache-control"] == "no-store"
+        assert "cache-control" not in (await client.ask("GET", "/missing"))[1]
+        assert "cache-control" not in (await client.ask("GET", "/sub"))[1]
+    with pytest.raises(ValueError, match="cannot hold line ends"):
+        http.files(root, cache_control="a\r\nb: c")
 
 
 # Every ending.
@@ -494,6 +570,52 @@ async def test_R13_a_file_cut_short_while_it_is_sent_is_not_ended_as_if_it_were_
 
     assert got < 1 << 28
     assert "ended" in caplog.text
+
+
+async def test_a_file_that_is_replaced_while_it_is_sent_is_given_as_it_was(root: Path) -> None:
+    path = root / "large.bin"
+    path.write_bytes(BIG * 200)
+    (root / "other").write_bytes(b"other")
+    async with serving(http.files(root)) as port, connected(port) as stream:
+        await stream.send_all(b"GET /large.bin HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        head = await stream.receive_some(1000)
+        (root / "other").rename(path)
+        body = (head + await read_all(stream)).partition(b"\r\n\r\n")[2]
+        again = await get(root, "/large.bin")
+
+    assert body == BIG * 200
+    assert again[::2] == (200, b"other")
+
+
+async def test_a_file_that_no_cache_holds_is_opened_and_read_in_threads_alone(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loop asks the kernel for what it has in memory; here it has nothing."""
+    in_loop: list[str] = []
+    loop = threading.get_ident()
+
+    def watched(name: str, really: Any) -> Any:
+        def call(*arguments: Any, **options: Any) -> Any:
+            if threading.get_ident() == loop:
+                in_loop.append(name)
+            return really(*arguments, **options)
+
+        return call
+
+    monkeypatch.setattr(_files, "open_cached", lambda root, names, *, anywhere: None)
+    monkeypatch.setattr(_files, "read_cached", lambda fd, start, stop: None)
+    monkeypatch.setattr("trioflow.http._messages.read_cached", lambda fd, start, stop: None)
+    monkeypatch.setattr("trioflow.http._sendfile.is_cached", lambda fd, start, stop: False)
+    for name in ("open", "pread", "sendfile", "scandir"):
+        monkeypatch.setattr(os, name, watched(name, getattr(os, name)))
+    handler = http.files(root, listing=True)
+    in_loop.clear()
+    async with asking(handler) as client:
+        assert (await client.ask("GET", "/big.bin"))[2] == BIG
+        assert (await client.ask("GET", "/a.txt"))[2] == TEXT
+        assert (await client.ask("GET", "/"))[0] == 200
+
+    assert in_loop == []
 
 
 async def test_a_file_that_grows_while_it_is_sent_is_given_as_long_as_it_was(root: Path) -> None:
