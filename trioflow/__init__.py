@@ -14,6 +14,7 @@ from trioflow.framing import delimited, length_prefixed, parse_length_prefixed
 from trioflow.grouping import batch, pairwise, window
 from trioflow.item_errors import on_item_error
 from trioflow.items import filter, flat_map, map, scan, tap
+from trioflow.joining import concat, interleave, merge, zip, zip_latest
 from trioflow.jsonlines import json_lines, parse_json_lines
 from trioflow.lines import lines, split
 from trioflow.parallel import map_async, map_in_threads
@@ -42,6 +43,7 @@ __all__ = [
     "buffered",
     "changes",
     "collect",
+    "concat",
     "connect_tcp",
     "connect_unix",
     "count",
@@ -68,6 +70,7 @@ __all__ = [
     "gunzip",
     "gzip",
     "inflate",
+    "interleave",
     "intersperse",
     "join",
     "json_lines",
@@ -79,6 +82,7 @@ __all__ = [
     "map",
     "map_async",
     "map_in_threads",
+    "merge",
     "on_item_error",
     "open_channel",
     "pairwise",
@@ -115,5 +119,7 @@ __all__ = [
     "window",
     "writable",
     "write_file",
+    "zip",
+    "zip_latest",
     "zstd",
 ]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from trioflow._engine import Stage, StageFunction
-from trioflow._streams import Transform, Wrap, Writable, label
+from trioflow._streams import Readable, Transform, Wrap, Writable, label
 from trioflow._sync import Part
 
 
@@ -24,6 +24,11 @@ def each(transform: Transform[Any, Any], around: Callable[[Wrap], Transform[Any,
     """Tell that `transform` treats each item by itself, and how it is made around another function."""
     transform.around = around
     return transform
+
+
+def source(function: StageFunction, name: str, *args: object, **given: object) -> Readable[Any]:
+    """Make a source of an async function that sends to a channel, a task of its own."""
+    return Readable[Any].of(Stage(label(name, *args, **given), function=function))
 
 
 def ending(factory: Callable[[], Part], name: str, *args: object, **given: object) -> Writable[Any, Any]:

@@ -21,7 +21,7 @@ from trioflow._channel import ReceiveChannel, SendChannel
 from trioflow._checks import check_count, check_function, is_async
 from trioflow._crew import open_crew
 from trioflow._names import name_of
-from trioflow._operators import each, task
+from trioflow._operators import differing, each, task
 from trioflow._streams import Transform
 
 T = TypeVar("T")
@@ -72,9 +72,8 @@ def map_async(fn: Callable[[T], Awaitable[U]], *, concurrency: int = 8, ordered:
     async def run(source: ReceiveChannel[Any], output: SendChannel[Any]) -> None:
         await _Workers(source, output, ordered=ordered).run(concurrency, lambda: call)
 
-    order = {} if ordered else {"ordered": False}
     return each(
-        task(run, "map_async", fn, concurrency=concurrency, **order),
+        task(run, "map_async", fn, concurrency=concurrency, **differing(ordered=(ordered, True))),
         lambda wrap: map_async(wrap(one), concurrency=concurrency, ordered=ordered),
     )
 
@@ -114,9 +113,8 @@ def map_in_threads(fn: Callable[[T], U], *, workers: int = 4, ordered: bool = Tr
         limiter = trio.CapacityLimiter(workers)
         await _Workers(source, output, ordered=ordered).run(workers, lambda: _Trips(fn, limiter))
 
-    order = {} if ordered else {"ordered": False}
     return each(
-        task(run, "map_in_threads", fn, workers=workers, **order),
+        task(run, "map_in_threads", fn, workers=workers, **differing(ordered=(ordered, True))),
         lambda wrap: map_in_threads(wrap(fn), workers=workers, ordered=ordered),
     )
 

@@ -18,3 +18,15 @@ assert_type(numbers.pipe(tf.map_async(lambda n: to_text(n), concurrency=2)), tf.
 assert_type(numbers.pipe(tf.map_in_threads(lambda n: n + 0.5, workers=2)), tf.Readable[float])
 assert_type(numbers.pipe(tf.map_in_threads(str)), tf.Readable[str])
 numbers.pipe(tf.map_async(len))  # type: ignore[arg-type]
+
+# Joining
+assert_type(tf.merge(numbers, numbers), tf.Readable[int])
+assert_type(tf.concat(words, words), tf.Readable[str])
+assert_type(tf.interleave(numbers, numbers).pipe(tf.map(lambda n: n.bit_length())), tf.Readable[int])
+assert_type(tf.zip(numbers, words), tf.Readable[tuple[int, str]])
+assert_type(tf.zip(numbers, words, strict=True).pipe(tf.map(lambda pair: pair[1])), tf.Readable[str])
+assert_type(tf.zip(numbers, words, words), tf.Readable[tuple[int, str, str]])
+assert_type(tf.zip(*[numbers, numbers]), tf.Readable[tuple[int, ...]])
+assert_type(tf.zip_latest(numbers, words), tf.Readable[tuple[int, str]])
+tf.merge([1, 2])  # type: ignore[arg-type]
+tf.zip(words, "ab")  # type: ignore[call-overload]

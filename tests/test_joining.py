@@ -1,0 +1,343 @@
+"""Several readables as one: what comes out, who waits for whom, and how they end together."""
+
+from __future__ import annotations
+
+import builtins
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import trio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+import trioflow as tf
+from tests.consumers import CONSUMERS, Boom, Consumer, Source, passes
+from trioflow.testing import check_readable
+
+Join = Callable[..., tf.Readable[Any]]
+
+JOINS: list[Join] = [tf.merge, tf.concat, tf.interleave, tf.zip, tf.zip_latest]
+AT_ONCE: list[Join] = [tf.merge, tf.interleave, tf.zip, tf.zip_latest]
+
+
+def slow(items: Any, every: float = 1, first: float = 0) -> tf.Readable[Any]:
+    """Make a source of one item every few seconds."""
+
+    async def run(output: tf.SendChannel[Any]) -> None:
+        await trio.sleep(first)
+        for item in items:
+            await output.send(item)
+            await trio.sleep(every)
+
+    return tf.Readable(run)
+
+
+def strict_zip(*readables: tf.Readable[Any]) -> tf.Readable[Any]:
+    return tf.zip(*readables, strict=True)
+
+
+EXACT: list[tuple[str, Callable[[], tf.Readable[Any]], list[Any]]] = [
+    ("merge of one", lambda: tf.merge(tf.from_iterable(range(9))), [*range(9)]),
+    ("concat", lambda: tf.concat(tf.from_iterable([1, 2]), tf.empty(), tf.from_iterable([3])), [1, 2, 3]),
+    ("interleave", lambda: tf.interleave(*map(tf.from_iterable, ([1, 4, 6, 7], [2, 5], [3]))), [*range(1, 8)]),
+    ("zip", lambda: tf.zip(tf.from_iterable(["a", "b", "c"]), tf.from_iterable([1, 2])), [("a", 1), ("b", 2)]),
+    ("zip strict", lambda: strict_zip(tf.from_iterable([1, 2]), tf.from_iterable([3, 4])), [(1, 3), (2, 4)]),
+    ("zip of one", lambda: tf.zip(tf.from_iterable([1, 2])), [(1,), (2,)]),
+    ("zip_latest of one", lambda: tf.zip_latest(tf.from_iterable([1, 2])), [(1,), (2,)]),
+    *((f"{join.__name__} of none", lambda join=join: join(), []) for join in (*JOINS, strict_zip)),
+    *(
+        (f"{join.__name__} of empty", lambda join=join: join(tf.empty(), tf.empty()), [])
+        for join in (*JOINS, strict_zip)
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "make", "expected"), EXACT, ids=[name for name, *_ in EXACT])
+async def test_a_join_keeps_the_rules(name: str, make: Any, expected: list[Any], autojump_clock: MockClock) -> None:
+    await check_readable(make, expected=expected)
+
+
+@pytest.mark.parametrize("join", JOINS)
+async def test_an_endless_join_keeps_the_rules(join: Join, autojump_clock: MockClock) -> None:
+    await check_readable(lambda: join(Source(itertools.count()).readable, Source(itertools.count()).readable))
+
+
+@pytest.mark.parametrize("consume", CONSUMERS)
+@pytest.mark.parametrize("join", JOINS)
+async def test_R9_whoever_consumes_both_sources_have_ended(join: Join, consume: Consumer) -> None:
+    sources = [Source(range(9)), Source(range(9))]
+
+    await consume(join(sources[0].readable, sources[1].readable))
+
+    assert [source.ended for source in sources] == [source.started for source in sources]
+
+
+@pytest.mark.parametrize("join", JOINS)
+@pytest.mark.parametrize("failing", [0, 1])
+async def test_R11_one_that_fails_ends_the_others_and_its_own_exception_is_raised(join: Join, failing: int) -> None:
+    failure = Boom()
+    sources = [Source([1], then=None), Source([1], then=None)]
+    sources[failing].then = failure
+    if join is tf.concat:
+        sources[0].then = failure
+
+    with pytest.raises(Boom) as caught:
+        await join(sources[0].readable, sources[1].readable).pipe(tf.collect())
+
+    assert caught.value is failure
+    first, second = failure.__notes__
+    assert first == "in stage 1 of 1: run()"
+    assert second.startswith(f"in stage 1 of 2: {join.__name__}(<Readable run()>, <Readable run()>")
+    assert [source.ended for source in sources] == [source.started for source in sources]
+
+
+@pytest.mark.parametrize("join", AT_ONCE)
+async def test_R11_a_failure_is_told_at_once_though_the_others_are_quiet_and_the_reader_slow(
+    join: Join, autojump_clock: MockClock
+) -> None:
+    failure = Boom()
+
+    async def failing_later(output: tf.SendChannel[int]) -> None:
+        await output.send(1)
+        await trio.sleep(3)
+        raise failure
+
+    others = [Source([1, 2], then=None), Source(itertools.count()), Source([3], then=None)]
+    joined = join(others[0].readable, tf.Readable(failing_later), *(other.readable for other in others[1:]))
+
+    async def be_slow(item: Any) -> None:
+        await trio.sleep(100)
+
+    with pytest.raises(Boom) as caught:
+        await joined.pipe(tf.for_each(be_slow))
+
+    assert caught.value is failure
+    assert trio.current_time() == 3
+    assert [other.ended for other in others] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("join", AT_ONCE)
+async def test_R11_two_that_fail_raise_a_group(join: Join) -> None:
+    async def fail(output: tf.SendChannel[Any]) -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise Boom("second")
+
+    with pytest.raises(ExceptionGroup) as caught:
+        await join(tf.Readable(fail), Source(then=Boom("first")).readable).pipe(tf.collect())
+
+    assert sorted(exc.args[0] for exc in caught.value.exceptions) == ["first", "second"]
+
+
+@pytest.mark.parametrize("join", JOINS)
+async def test_R9_a_reader_that_has_enough_ends_all_of_them_and_sees_no_error(join: Join) -> None:
+    sources = [Source([1, 2], then=None), Source([3, 4], then=None)]
+
+    got = await join(sources[0].readable, sources[1].readable).pipe(tf.take(1)).pipe(tf.collect())
+
+    assert len(got) == 1
+    assert [source.ended for source in sources] == [source.started for source in sources]
+
+
+@pytest.mark.parametrize("join", JOINS)
+async def test_R16_a_cancelled_join_ends_all_of_them(join: Join, autojump_clock: MockClock) -> None:
+    sources = [Source([1], then=None), Source([2], then=None)]
+
+    with trio.move_on_after(1) as scope:
+        await join(sources[0].readable, sources[1].readable).pipe(tf.collect())
+
+    assert scope.cancelled_caught
+    assert [source.ended for source in sources] == [source.started for source in sources]
+
+
+@pytest.mark.parametrize("join", JOINS)
+async def test_R5_a_slow_reader_stops_all_of_them(join: Join) -> None:
+    sources = [Source(itertools.count()), Source(itertools.count())]
+
+    async with join(sources[0].readable, sources[1].readable).open(capacity=2):
+        await wait_all_tasks_blocked()
+
+    # Two in its own channel, two in the joined one, and a batch in between; one of the two may hold all of the latter.
+    assert all(source.sent <= 9 for source in sources)
+    assert sources[0].sent >= 2
+
+
+@pytest.mark.parametrize("join", JOINS)
+async def test_R4_a_join_runs_again_and_side_by_side(join: Join) -> None:
+    joined = join(tf.from_iterable(range(100)), tf.from_iterable(range(100)))
+    results: list[list[Any]] = []
+
+    async def run() -> None:
+        results.append(await joined.pipe(tf.collect()))
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(3):
+            nursery.start_soon(run)
+
+    assert len(results) == 3
+    if join in (tf.concat, tf.interleave, tf.zip):
+        assert results[0] == results[1] == results[2]
+    if join in (tf.merge, tf.concat, tf.interleave):
+        assert all(sorted(result) == sorted([*range(100)] * 2) for result in results)
+
+
+@pytest.mark.parametrize("join", JOINS)
+async def test_R1_what_is_no_readable_is_told_when_the_value_is_made(join: Join) -> None:
+    with pytest.raises(TypeError, match=rf"{join.__name__} wants Readables, not list \[1\]"):
+        join(tf.from_iterable([1]), [1])
+    with pytest.raises(TypeError, match="wants Readables, not the function empty: call it"):
+        join(tf.empty)
+
+
+async def test_R18_nothing_is_taken_for_the_end() -> None:
+    items = [None, b"", "", 0, False]
+    readable = tf.from_iterable(items)
+
+    assert await tf.merge(readable).pipe(tf.collect()) == items
+    assert await tf.concat(readable, readable).pipe(tf.collect()) == items * 2
+    assert await tf.interleave(readable, readable).pipe(tf.collect()) == [x for item in items for x in (item, item)]
+    assert await tf.zip(readable, readable).pipe(tf.collect()) == [(item, item) for item in items]
+    latest = await tf.zip_latest(readable, tf.from_iterable([None])).pipe(tf.last())
+    assert latest == (False, None)
+
+
+async def test_merge_gives_what_comes_when_it_comes(autojump_clock: MockClock) -> None:
+    merged = tf.merge(slow("ace", every=2), slow("bdf", every=2, first=1), Source(then=None).readable)
+    got: list[tuple[str, float]] = []
+
+    with trio.move_on_after(60):
+        async with merged.open() as receive:
+            async for item in receive:
+                got.append((item, trio.current_time()))
+
+    assert got == [(item, pytest.approx(time)) for time, item in enumerate("abcdef")]
+
+
+async def test_merge_lets_none_of_its_sources_starve() -> None:
+    merged = tf.merge(*(tf.repeat(name) for name in "abc"))
+
+    got = await merged.pipe(tf.take(5000)).pipe(tf.collect())
+
+    assert all(got.count(name) > 500 for name in "abc")
+
+
+async def test_concat_starts_none_before_the_one_before_it_has_ended() -> None:
+    first, second = Source([1], then=None), Source([2])
+
+    async with tf.concat(first.readable, second.readable).open() as receive:
+        assert await receive.receive() == 1
+        await wait_all_tasks_blocked()
+        assert second.started == 0
+
+
+async def test_interleave_waits_for_the_one_whose_turn_it_is_and_gives_the_others_at_once(
+    autojump_clock: MockClock,
+) -> None:
+    times: list[tuple[str, float]] = []
+
+    async with tf.interleave(tf.from_iterable([*"ace"]), slow([*"bd"], first=1)).open() as receive:
+        async for item in receive:
+            times.append((item, trio.current_time()))
+
+    assert times == [("a", 0), ("b", 1), ("c", 1), ("d", 2), ("e", 2)]
+
+
+async def test_zip_ends_when_the_shortest_does_though_others_are_quiet(autojump_clock: MockClock) -> None:
+    for order in itertools.permutations([0, 1, 2]):
+        readables = [Source([1], then=None).readable, slow([1]), Source(then=None).readable]
+
+        with trio.fail_after(50):
+            got = await tf.zip(*(readables[i] for i in order), tf.empty()).pipe(tf.collect())
+            assert got == []
+    with trio.fail_after(50):
+        assert await tf.zip(slow([1, 2]), Source([3], then=None).readable).pipe(tf.take(1)).pipe(tf.collect()) == [
+            (1, 3)
+        ]
+        assert await tf.zip(slow([1]), Source([3], then=None).readable).pipe(tf.collect()) == [(1, 3)]
+
+
+@pytest.mark.parametrize("lengths", [(2, 3), (3, 2), (0, 1), (1, 0), (1, 1, 2)])
+async def test_strict_zip_refuses_readables_that_are_not_equally_long(lengths: tuple[int, ...]) -> None:
+    got: list[Any] = []
+    readables = [tf.from_iterable(range(length)) for length in lengths]
+
+    with pytest.raises(ValueError, match=r"zip wants readables of equal length, but number \d has ended") as caught:
+        await tf.zip(*readables, strict=True).pipe(tf.for_each(got.append))
+
+    assert str(caught.value).endswith(f"number {lengths.index(max(lengths)) + 1} has more")
+    assert f"number {lengths.index(min(lengths)) + 1} has ended" in str(caught.value)
+    assert caught.value.__notes__[0].startswith("in stage 1 of 2: zip(")
+
+
+async def test_strict_zip_waits_for_the_end_of_all(autojump_clock: MockClock) -> None:
+    got = await strict_zip(slow([1, 2]), tf.from_iterable([3, 4])).pipe(tf.collect())
+
+    assert got == [(1, 3), (2, 4)]
+
+
+async def test_zip_latest_gives_a_tuple_for_each_item_once_all_have_given_one(autojump_clock: MockClock) -> None:
+    joined = tf.zip_latest(slow([*"abc"], every=2), slow([1, 2], every=2, first=1))
+
+    assert await joined.pipe(tf.collect()) == [("a", 1), ("b", 1), ("b", 2), ("c", 2)]
+
+
+async def test_zip_latest_ends_at_once_where_one_has_nothing_to_give(autojump_clock: MockClock) -> None:
+    source = Source([1], then=None)
+
+    assert await tf.zip_latest(source.readable, tf.empty()).pipe(tf.collect()) == []
+    assert source.ended == 1
+    assert trio.current_time() == 0
+
+
+async def test_zip_latest_never_goes_back_whatever_waits(autojump_clock: MockClock) -> None:
+    joined = tf.zip_latest(tf.from_iterable(range(300)), tf.from_iterable(range(300)))
+
+    async with joined.open(capacity=3) as receive:
+        got = []
+        async for pair in receive:
+            got.append(pair)
+            await passes(len(got) % 3)
+
+    for before, after in itertools.pairwise(got):
+        assert before[0] <= after[0]
+        assert before[1] <= after[1]
+        assert sum(after) == sum(before) + 1
+    assert got[-1] == (299, 299)
+
+
+ITEMS = st.lists(st.integers(), max_size=20)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    lists=st.lists(ITEMS, max_size=4),
+    capacity=st.sampled_from([1, 2, 256]),
+    delays=st.lists(st.integers(0, 2), min_size=1, max_size=7),
+)
+def test_neither_capacity_nor_pace_changes_a_result(lists: list[list[int]], capacity: int, delays: list[int]) -> None:
+    def paced(items: list[int]) -> tf.Readable[int]:
+        async def run(output: tf.SendChannel[int]) -> None:
+            for item, delay in builtins.zip(items, itertools.cycle(delays)):
+                await trio.sleep(delay)
+                await output.send(item)
+
+        return tf.Readable(run)
+
+    async def main() -> None:
+        async def got(join: Join) -> list[Any]:
+            return await tf.pipeline(join(*map(paced, lists)), tf.collect(), capacity=capacity)
+
+        assert sorted(await got(tf.merge)) == sorted(itertools.chain(*lists))
+        assert await got(tf.concat) == [*itertools.chain(*lists)]
+        assert await got(tf.zip) == [*builtins.zip(*lists, strict=False)]
+        missing = object()
+        turns = itertools.zip_longest(*lists, fillvalue=missing)
+        assert await got(tf.interleave) == [item for turn in turns for item in turn if item is not missing]
+        if lists and all(lists):
+            assert (await got(tf.zip_latest))[-1] == tuple(items[-1] for items in lists)
+
+    trio.run(main, clock=MockClock(autojump_threshold=0))
