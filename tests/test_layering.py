@@ -29,6 +29,7 @@ FLOORS: dict[str, float] = {
     "_foreign": 3,
     "_generators": 3,
     "_bytestream": 3,
+    "_deflate": 1,
     "_fileread": 3,
     "_connection": 3.5,
     "_filewrite": 3.5,

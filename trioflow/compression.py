@@ -10,27 +10,45 @@ from __future__ import annotations
 import math
 import zlib
 from abc import abstractmethod
+from collections.abc import Callable
 from gzip import BadGzipFile
-from typing import Any, Final
+from struct import pack
+from typing import Any, Final, NamedTuple
 
+from trioflow._channel import ReceiveChannel, SendChannel
 from trioflow._checks import check_count, check_kinds, check_limit
-from trioflow._operators import differing, fused
+from trioflow._deflate import Deflater
+from trioflow._operators import differing, fused, task
 from trioflow._streams import Transform, wanted
-from trioflow._sync import Operator
 from trioflow._unpacking import PIECE, Step, Unpacker
 
 LEVEL: Final = 6
-_GZIP: Final = 16 + zlib.MAX_WBITS  # how zlib is told of a gzip header and trailer
+
+
+class _Format(NamedTuple):
+    """What stands around a deflated stream: how zlib is told of it, the bytes before, and what makes those behind."""
+
+    window: int
+    head: int
+    checksum: Callable[[bytes, int], int]
+    end: Callable[[Deflater], bytes]
+
+
+_GZIP: Final = _Format(16 + zlib.MAX_WBITS, 10, zlib.crc32, lambda done: pack("<II", done.checksum, done.size % 2**32))
+_ZLIB: Final = _Format(zlib.MAX_WBITS, 2, zlib.adler32, lambda done: pack(">I", done.checksum))
+_RAW: Final = _Format(-zlib.MAX_WBITS, 0, lambda data, checksum: 0, lambda done: b"")
 
 
 def gzip(*, level: int = LEVEL) -> Transform[bytes, bytes]:
     """Compress into one gzip member. The same input gives the same output: no time stands in its header.
 
-    Emits when: zlib has gathered enough, some tens of KiB of input; a small chunk does not come out at once.
+    Blocks of 128 KiB are compressed in threads, as many at once as there are processors; the loop is not held.
+
+    Emits when: a block has come as a whole; a small chunk does not come out at once.
     Waits when: its reader does.
     Ends when: the source ends, behind the rest and the checksum; no input gives an empty member.
-    On cancel: what was gathered is lost, and what came out is a cut member.
-    Holds: 256 KiB for zlib, and one batch.
+    On cancel: the blocks at hand are waited for, some milliseconds, and lost; what came out is a cut member.
+    Holds: an unfinished block, one batch and what comes of it, and 256 KiB for zlib for each processor.
 
     Args:
         level: From 1, the fastest, to 9, the smallest; 0 stores without compressing.
@@ -45,17 +63,19 @@ def gzip(*, level: int = LEVEL) -> Transform[bytes, bytes]:
         b'ab'
     """
     _check_level(level)
-    return fused(lambda: _Deflate("gzip", level, _GZIP), "gzip", **differing(level=(level, LEVEL)))
+    return _packing("gzip", level, _GZIP, differing(level=(level, LEVEL)))
 
 
 def deflate(*, level: int = LEVEL, raw: bool = False) -> Transform[bytes, bytes]:
     """Compress into one zlib stream: what HTTP calls deflate, gzip with a smaller header and trailer.
 
-    Emits when: zlib has gathered enough, some tens of KiB of input; a small chunk does not come out at once.
+    Blocks of 128 KiB are compressed in threads, as many at once as there are processors; the loop is not held.
+
+    Emits when: a block has come as a whole; a small chunk does not come out at once.
     Waits when: its reader does.
     Ends when: the source ends, behind the rest and the checksum; no input gives an empty stream.
-    On cancel: what was gathered is lost, and what came out is a cut stream.
-    Holds: 256 KiB for zlib, and one batch.
+    On cancel: the blocks at hand are waited for, some milliseconds, and lost; what came out is a cut stream.
+    Holds: an unfinished block, one batch and what comes of it, and 256 KiB for zlib for each processor.
 
     Args:
         level: From 1, the fastest, to 9, the smallest; 0 stores without compressing.
@@ -71,9 +91,8 @@ def deflate(*, level: int = LEVEL, raw: bool = False) -> Transform[bytes, bytes]
         b'ab'
     """
     _check_level(level)
-    window = _window(raw)
-    given = differing(level=(level, LEVEL), raw=(raw, False))
-    return fused(lambda: _Deflate("deflate", level, window), "deflate", **given)
+    made = _format(raw)
+    return _packing("deflate", level, made, differing(level=(level, LEVEL), raw=(raw, False)))
 
 
 def _check_level(level: int) -> None:
@@ -81,24 +100,25 @@ def _check_level(level: int) -> None:
         raise ValueError(f"level must be 9 or less, not {level}")
 
 
-def _window(raw: object) -> int:
+def _format(raw: object) -> _Format:
     if not isinstance(raw, bool):
         raise wanted("raw must be a bool", raw)
-    return -zlib.MAX_WBITS if raw else zlib.MAX_WBITS
+    return _RAW if raw else _ZLIB
 
 
-class _Deflate(Operator[Any, bytes]):
-    def __init__(self, name: str, level: int, window: int) -> None:
-        self._name = name
-        self._compressor = zlib.compressobj(level, zlib.DEFLATED, window)
+def _packing(name: str, level: int, made: _Format, given: dict[str, object]) -> Transform[bytes, bytes]:
+    async def run(source: ReceiveChannel[bytes], output: SendChannel[bytes]) -> None:
+        deflater = Deflater(level, made.checksum)
+        head = zlib.compressobj(level, zlib.DEFLATED, made.window).flush()[: made.head]
+        async for chunks in source.batches():
+            check_kinds(f"{name} wants bytes", chunks)
+            if packed := await deflater.feed(chunks):
+                packed[0] = head + packed[0]
+                head = b""
+                await output.send_many(packed)
+        await output.send(head + await deflater.finish() + made.end(deflater))
 
-    def feed(self, items: list[Any]) -> list[bytes]:
-        check_kinds(f"{self._name} wants bytes", items)
-        compress = self._compressor.compress
-        return [packed for chunk in items if (packed := compress(chunk))]
-
-    def flush(self) -> list[bytes]:
-        return [self._compressor.flush()]
+    return task(run, name, **given)
 
 
 def gunzip(*, max_output: float = math.inf) -> Transform[bytes, bytes]:
@@ -168,7 +188,7 @@ class _Gunzip(_Zlib):
             return b""
         if self._is_padded or data[:1] != b"\x1f":
             raise self._not_gzip(self.members)
-        self._inflater = zlib.decompressobj(_GZIP)
+        self._inflater = zlib.decompressobj(_GZIP.window)
         return data
 
     def _wrong(self, reason: str) -> Exception:
@@ -205,7 +225,7 @@ def inflate(*, raw: bool = False, max_output: float = math.inf) -> Transform[byt
         >>> run(from_iterable(zlib.compress(b"abc")).pipe(inflate()).pipe(join()))
         b'abc'
     """
-    window = _window(raw)
+    window = _format(raw).window
     limit = check_limit("max_output", max_output)
     given = differing(raw=(raw, False), max_output=(max_output, math.inf))
     return fused(lambda: _Inflate(limit, window), "inflate", **given)

@@ -1,0 +1,117 @@
+"""Deflate in blocks, several at once: one stream, which any zlib reads, made in as many threads as there are processors.
+
+Rule 1: a block takes the end of the one before it for its dictionary, and ends with a whole byte. That makes logs 0.07 %
+    larger than zlib does alone, and the same bytes however many threads there are and however the input was cut.
+Rule 2: the loop is held for 0.5 ms at most: zlib takes 4 ms for a block, in a thread; less than `SMALL` is not worth one.
+Rule 3: a thread is waited for, also when cancelled: at most `_ROUND` blocks.
+"""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+import trio
+
+BLOCK: Final = 1 << 17  # bytes; with 64 KiB the output is 0.15 % larger, with 256 KiB no faster
+SMALL: Final = 1 << 14  # bytes
+_WINDOW: Final = 1 << 15  # bytes back that a match may lie
+_ROUND: Final = 4  # blocks for each thread between two looks for a cancellation
+
+_limiter: Final = trio.lowlevel.RunVar[trio.CapacityLimiter]("processors that deflate")
+
+
+def _processors() -> trio.CapacityLimiter:
+    """Give the threads there may be; others wait for them, and not for those that read files."""
+    try:
+        return _limiter.get()
+    except LookupError:
+        affinity = getattr(os, "sched_getaffinity", None)
+        limiter = trio.CapacityLimiter(len(affinity(0)) if affinity else os.cpu_count() or 1)
+        _limiter.set(limiter)
+        return limiter
+
+
+class Deflater:
+    """One stream: bytes in, blocks out, and in the end the rest.
+
+    Args:
+        level: As zlib has it.
+        checksum: `zlib.crc32`, `zlib.adler32` or the like: gives the checksum of data behind others with that checksum.
+
+    Attributes:
+        checksum: That of what has been deflated.
+        size: How many bytes that is.
+    """
+
+    def __init__(self, level: int, checksum: Callable[[bytes, int], int]) -> None:
+        self.checksum = 1 if checksum is zlib.adler32 else 0
+        self.size = 0
+        self._checksum = checksum
+        self._level = level
+        self._held = bytearray()
+        self._before = b""  # the end of the last block
+
+    async def feed(self, chunks: Iterable[Any]) -> list[bytes]:
+        """Deflate the blocks that `chunks` make whole."""
+        held = self._held
+        held += b"".join(chunks)
+        whole = len(held) - len(held) % BLOCK
+        if not whole:
+            return []
+        with memoryview(held) as view:
+            blocks = [bytes(view[at : at + BLOCK]) for at in range(0, whole, BLOCK)]
+        del held[:whole]
+        limiter = _processors()
+        most = _ROUND * int(limiter.total_tokens)
+        packed: list[bytes] = []
+        for at in range(0, len(blocks), most):
+            packed += await self._round(blocks[at : at + most], limiter)
+        return packed
+
+    async def _round(self, blocks: list[bytes], limiter: trio.CapacityLimiter) -> list[bytes]:
+        before = [self._before, *blocks]
+        packed = [b""] * len(blocks)
+        threads = min(len(blocks), int(limiter.total_tokens))
+
+        def deflate(first: int) -> None:
+            for i in range(first, len(blocks), threads):
+                packed[i] = self._deflate(blocks[i], before[i], zlib.Z_SYNC_FLUSH)
+
+        def deflate_and_count() -> None:
+            deflate(0)
+            self._count(blocks)
+
+        if threads == 1:
+            await trio.to_thread.run_sync(deflate_and_count, limiter=limiter)
+        else:
+            async with trio.open_nursery() as nursery:
+                for first in range(1, threads):
+                    nursery.start_soon(lambda i: trio.to_thread.run_sync(deflate, i, limiter=limiter), first)
+                await trio.to_thread.run_sync(deflate_and_count, limiter=limiter)
+        self._before = blocks[-1]
+        return packed
+
+    async def finish(self) -> bytes:
+        """Deflate the rest, and end the stream."""
+        rest = bytes(self._held)
+        self._held.clear()
+
+        def deflate() -> bytes:
+            self._count([rest])
+            return self._deflate(rest, self._before, zlib.Z_FINISH)
+
+        return deflate() if len(rest) < SMALL else await trio.to_thread.run_sync(deflate, limiter=_processors())
+
+    def _deflate(self, block: bytes, before: bytes, how: int) -> bytes:
+        compressor = zlib.compressobj(
+            self._level, zlib.DEFLATED, -zlib.MAX_WBITS, zlib.DEF_MEM_LEVEL, zlib.Z_DEFAULT_STRATEGY, before[-_WINDOW:]
+        )
+        return compressor.compress(block) + compressor.flush(how)
+
+    def _count(self, blocks: list[bytes]) -> None:
+        for block in blocks:
+            self.checksum = self._checksum(block, self.checksum)
+            self.size += len(block)
