@@ -6,6 +6,7 @@ import gzip as python_gzip
 import os
 import random
 import subprocess
+import threading
 import tracemalloc
 import zlib
 from collections.abc import Callable, Iterable
@@ -23,6 +24,8 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 import trioflow as tf
 from tests.consumers import CONSUMERS, Consumer, Source
 from tests.cutting import cut, places
+from trioflow import _deflate
+from trioflow._deflate import BLOCK, Deflater
 from trioflow._unpacking import PIECE, PORTION
 from trioflow.testing import check_transform
 
@@ -125,6 +128,51 @@ async def test_any_chunking_packs_what_unpacks_to_the_same(data: bytes, places: 
     assert await tf.from_iterable(chunks).pipe(tf.gzip(level=level)).pipe(tf.gunzip()).pipe(tf.join()) == data
     assert not any(whole[4:8])  # no time: the same chunks give the same bytes tomorrow
     assert whole == await through(chunks, tf.gzip(level=level))
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    size=st.integers(0, 6 * BLOCK), places=st.lists(st.integers(0, 6 * BLOCK), max_size=8), threads=st.integers(1, 5)
+)
+async def test_blocks_packed_side_by_side_are_one_stream_whatever_the_threads_and_the_chunks(
+    size: int, places: list[int], threads: int
+) -> None:
+    data = (TEXT + noise(100) + TEXT[::-1]) * (size // 900 + 1)
+    data = data[:size]
+    _deflate._limiter.set(trio.CapacityLimiter(threads))
+
+    whole = await through(cut(data, places), make())
+
+    assert zlib.decompress(whole, window) == data
+    assert whole == await through([data] if data else [], make())
+    assert len(whole) <= len(packed(data)) * 1.05 + 20
+
+
+@pytest.mark.parametrize("blocks", [1, 3])
+async def test_R16_R17_packing_never_holds_the_loop_and_is_over_when_a_cancelled_run_is(
+    blocks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, working, go_on = Deflater._deflate, trio.Event(), threading.Event()
+    calls: list[str] = []
+
+    def slow(self: Deflater, block: bytes, before: bytes, how: int) -> bytes:
+        calls.append("begun")
+        trio.from_thread.run_sync(working.set)
+        assert go_on.wait(10)  # which only the loop sets: it goes on meanwhile
+        calls.append("over")
+        return real(self, block, before, how)
+
+    monkeypatch.setattr(Deflater, "_deflate", slow)
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(through, [noise(blocks * BLOCK)], tf.gzip())
+            await working.wait()
+            nursery.cancel_scope.cancel()
+            with trio.CancelScope(shield=True):
+                await wait_all_tasks_blocked()
+                go_on.set()
+
+    assert calls.count("begun") == calls.count("over") >= 1
 
 
 async def test_a_higher_level_gives_less() -> None:
