@@ -132,11 +132,15 @@ async def test_any_chunking_packs_what_unpacks_to_the_same(data: bytes, places: 
 
 @settings(max_examples=20, deadline=None)
 @given(
-    size=st.integers(0, 6 * BLOCK), places=st.lists(st.integers(0, 6 * BLOCK), max_size=8), threads=st.integers(1, 5)
+    size=st.integers(0, 6 * BLOCK),
+    places=st.lists(st.integers(0, 6 * BLOCK), max_size=8),
+    threads=st.integers(1, 5),
+    kind=st.sampled_from([(tf.gzip, 31), (tf.deflate, 15), (lambda: tf.deflate(raw=True), -15)]),
 )
 async def test_blocks_packed_side_by_side_are_one_stream_whatever_the_threads_and_the_chunks(
-    size: int, places: list[int], threads: int
+    size: int, places: list[int], threads: int, kind: tuple[Callable[[], tf.Transform[bytes, bytes]], int]
 ) -> None:
+    make, window = kind
     data = (TEXT + noise(100) + TEXT[::-1]) * (size // 900 + 1)
     data = data[:size]
     _deflate._limiter.set(trio.CapacityLimiter(threads))
