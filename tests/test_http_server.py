@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import resource
 from collections.abc import AsyncIterator
@@ -827,7 +828,7 @@ async def test_a_connection_at_rest_is_ended_without_a_word(autojump_clock: Mock
         assert got == b""
         assert 30 <= trio.current_time() - began < 35  # before its first request
 
-    async with serving(hello) as port, connected(port) as stream:
+    async with serving(hello, limits=http.Limits(requests=math.inf)) as port, connected(port) as stream:
         await stream.send_all(GET)
         began = trio.current_time()
         got = await read_all(stream)

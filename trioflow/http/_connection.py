@@ -42,7 +42,7 @@ class Connection:
     """
 
     __slots__ = (
-        "_counters", "_handler", "_is_lost", "_left", "_limits", "_log", "_peer", "_phase", "_rests", "_scope", "_tls",
+        "_asked", "_counters", "_handler", "_is_lost", "_limits", "_log", "_peer", "_phase", "_rests", "_scope", "_tls",
         "_watch", "_wire",
     )  # fmt: skip
 
@@ -59,7 +59,7 @@ class Connection:
         )
         self._tls = None if service.context is None else TlsTransport(transport, service.context)
         self._wire = Wire(self._tls or transport, limits)
-        self._left = limits.requests  # which may still come
+        self._asked = 0  # requests that have come
         self._scope = trio.CancelScope()
         self._phase = "idle"  # "head" from a request's first byte, "busy" until it is answered, "ending"
         self._is_lost = False
@@ -145,7 +145,7 @@ class Connection:
         wire = self._wire
         if wire.has_bytes:  # of a client that does not wait for its answers
             await trio.lowlevel.checkpoint()
-        elif self._left == self._limits.requests:
+        elif not self._asked:
             self._scope.deadline = trio.current_time() + self._limits.first_byte
             if not await wire.wait():
                 return None
@@ -161,8 +161,8 @@ class Connection:
             exchange = await wire.read_head()
         if self._scope.deadline != math.inf:
             self._scope.deadline = math.inf
-        self._left -= 1
-        if self._left < 1:
+        self._asked += 1
+        if self._asked >= self._limits.requests:
             wire.stopping = True
         return exchange
 

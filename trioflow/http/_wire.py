@@ -1,6 +1,6 @@
-"""HTTP/1.1 on one connection: requests cut out of the bytes that come, responses written. The only user of h11.
+"""HTTP/1.1 on one connection: requests cut out of the bytes that come, responses written.
 
-Rule 1: a head is gathered here, within its limits, before a parser sees it; each body has a parser of its own.
+Rule 1: a head is gathered here, within its limits, before a parser sees it.
 Rule 2: nothing is read before somebody wants it, so that neither bodies nor pipelined requests pile up (R6).
 Rule 3: what cannot be read is a `RequestError` that carries the status to answer.
 Rule 4: an exchange that is over takes and gives nothing more, whoever still holds it.
@@ -9,27 +9,22 @@ Rule 4: an exchange that is over takes and gives nothing more, whoever still hol
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from functools import lru_cache
 from typing import Final, TypeAlias
 
-import h11
 import trio
 
 from trioflow.http._body import Counted
 from trioflow.http._head import Head
 from trioflow.http._limits import Limits, RequestError
-from trioflow.http._strict import ChunkCheck, check_head, check_start, empty_lines
+from trioflow.http._parsing import Chunked, reader_of
+from trioflow.http._strict import check_start, empty_lines
 from trioflow.http._transport import CHUNK, SocketTransport
 from trioflow.http._writer import ResponseWriter, error_page
 
 Piece: TypeAlias = bytes | memoryview
 
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
-_EVENTS: Final = 64  # of a body, parsed between two yields: tiny chunks cost 18 µs each
 _CR: Final = 13
-_KNOWN_SIZE: Final = 2048  # bytes of a head that is worth remembering
-_KNOWN: Final = 256  # heads: half a MiB at most
 
 
 class Wire:
@@ -41,7 +36,7 @@ class Wire:
         self.transport = transport
         self.limits = limits
         self.stopping = False  # whether every answer from now on is the last
-        self._read_head = _reader_of(limits)
+        self._read_head = reader_of(limits)
         self._rest = bytearray()  # what came and belongs to no exchange yet
         self._scanned = 0
 
@@ -100,83 +95,6 @@ class Wire:
         self._rest += data
 
 
-@lru_cache(maxsize=8)
-def _reader_of(limits: Limits) -> Callable[[bytes], Head]:
-    """Make what checks and parses a head within limits; it raises `RequestError`.
-
-    A client that stays sends the same bytes again and again, and what they say is the same each time: remembering it
-    saves 30 of the 110 µs that a small request took.
-    """
-
-    def read(data: bytes) -> Head:
-        check_head(data, limits)
-        event = _next_event(_parser_of(data, len(data)))
-        if not isinstance(event, h11.Request):  # pragma: no cover - h11 and we agree where a head ends
-            raise RequestError(400, "the request's head is not one")
-        is_old = event.http_version < b"1.1"
-        return Head(event.method.decode("ascii"), event.target.decode("ascii"), list(event.headers), is_old=is_old)
-
-    known = lru_cache(maxsize=_KNOWN)(read)
-    return lambda data: known(data) if len(data) <= _KNOWN_SIZE else read(data)
-
-
-def _parser_of(data: bytes, most: int) -> h11.Connection:
-    parser = h11.Connection(h11.SERVER, max_incomplete_event_size=most)
-    parser.receive_data(data)
-    return parser
-
-
-def _next_event(parser: h11.Connection) -> object:
-    try:
-        return parser.next_event()
-    except h11.RemoteProtocolError as exc:
-        raise RequestError(exc.error_status_hint, str(exc)) from exc
-
-
-class _Chunked:
-    """A body in chunks: checked, then parsed (RFC 9112 7.1).
-
-    Args:
-        head: The bytes of the request's head.
-        ahead: What came behind them.
-    """
-
-    __slots__ = ("_ahead", "_check", "_parser")
-
-    at_once = most = CHUNK
-
-    def __init__(self, head: bytes, ahead: bytes, limits: Limits) -> None:
-        self._check = ChunkCheck(limits)
-        self._parser = _parser_of(head, _most_for_an_event(limits))
-        _next_event(self._parser)  # the head once more
-        self._ahead = ahead
-
-    @property
-    def is_read(self) -> bool:
-        return self._parser.their_state not in (h11.SEND_BODY, h11.ERROR)
-
-    def feed(self, data: bytes) -> None:
-        self._check.check(data)
-        self._parser.receive_data(data)
-
-    def take(self) -> list[bytes]:
-        chunks: list[bytes] = []
-        if self._ahead:
-            ahead, self._ahead = self._ahead, b""
-            self.feed(ahead)
-        while not self.is_read and len(chunks) < _EVENTS:
-            event = _next_event(self._parser)
-            if isinstance(event, h11.Data):
-                chunks.append(bytes(event.data))
-            elif event is h11.NEED_DATA:
-                break
-        return chunks
-
-    @property
-    def behind(self) -> bytes:
-        return self._parser.trailing_data[0] + self._ahead
-
-
 class Exchange:
     """One request and its response.
 
@@ -198,9 +116,9 @@ class Exchange:
         self._patience = wire.limits.body_stall  # seconds to wait for the body, which grow again with what comes
         self.failed = False  # whether something was left half-written
         self._writer = ResponseWriter(is_head=head.is_head, is_old=head.is_old, keeps_alive=not head.is_last)
-        self._body: Counted | _Chunked | None = None
+        self._body: Counted | Chunked | None = None
         if data is not None:
-            self._body = _Chunked(data, ahead, wire.limits) if head.length is None else Counted(head.length, ahead)
+            self._body = Chunked(data, ahead, wire.limits) if head.length is None else Counted(head.length, ahead)
 
     # The request's body.
 
@@ -221,7 +139,7 @@ class Exchange:
                 return chunks
             await self._receive(body)
 
-    async def _receive(self, body: Counted | _Chunked) -> None:
+    async def _receive(self, body: Counted | Chunked) -> None:
         """Wait for something of the body, and take what has come with it."""
         transport = self._wire.transport
         data = transport.receive_nowait(body.most)
@@ -374,8 +292,3 @@ class Exchange:
         if self._body is not None:
             self._wire.put_back(self._body.behind)
         return self.is_read() and not self.failed and self._writer.is_ended and self._writer.keeps_alive
-
-
-def _most_for_an_event(limits: Limits) -> int:
-    """Give what h11 may gather for one event; heads are limited here, so that chunk lines and trailers are left."""
-    return int(min(limits.head_size, 1 << 30))
