@@ -33,6 +33,7 @@ FLOORS: dict[str, float] = {
     "_fileread": 3,
     "_connection": 3.5,
     "_filewrite": 3.5,
+    "_filefollow": 3.5,
     "_streams": 4,
     "_decorators": 4.5,
     "_pipeline": 4.5,

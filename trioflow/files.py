@@ -12,8 +12,9 @@ from typing import Any
 import trio
 
 from trioflow._channel import ReceiveChannel, SendChannel
-from trioflow._checks import check_count
+from trioflow._checks import check_count, check_positive
 from trioflow._engine import Stage
+from trioflow._filefollow import open_following
 from trioflow._fileread import FileRegion, open_for_reading, reader_of, send_all
 from trioflow._filewrite import add_ready, check_chunks, open_target
 from trioflow._streams import OpenRegion, Readable, Writable, label
@@ -22,7 +23,13 @@ AnyPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 
 def read_file(
-    path: AnyPath, *, start: int = 0, stop: int | None = None, chunk_size: int | None = None
+    path: AnyPath,
+    *,
+    start: int = 0,
+    stop: int | None = None,
+    chunk_size: int | None = None,
+    follow: bool = False,
+    interval: float = 0.25,
 ) -> Readable[bytes]:
     """Give the bytes of a file, in chunks; each run opens it anew (R4).
 
@@ -30,9 +37,14 @@ def read_file(
     A pipe or a device is read too, as its bytes come: it has no place to start at, so bytes before `start` are
     read and forgotten.
 
+    With `follow` it goes on behind the file's end, as `tail -F` does: every `interval` seconds it looks for more. A file
+    that has become shorter is read again from its beginning; one that has grown as long again between two looks cannot
+    be told from one that grew. Where another file has taken its name, as when logs are rotated, the rest of the old one
+    is given until that has been quiet for an interval, then the new one from its beginning. Where none has, it waits.
+
     Emits when: a chunk has been read, from the page cache at once, from the disk by a thread.
-    Waits when: its reader does.
-    Ends when: the file does, as long as it is by then, or at `stop`.
+    Waits when: its reader does; with `follow`, also for the file to grow.
+    Ends when: the file does, as long as it is by then, or at `stop`; with `follow`, never.
     On cancel: a read from the disk is waited for, then the file is closed.
     Holds: one chunk of at most 512 KiB, or of `chunk_size`, and a buffer of 128 KiB.
 
@@ -41,10 +53,13 @@ def read_file(
         start: The offset of the first byte to give.
         stop: The offset of the first byte not to give.
         chunk_size: The largest chunk to give; the system may give smaller ones.
+        follow: Go on as the file grows.
+        interval: How often to look whether it has, in seconds.
 
     Raises:
-        TypeError: `path` is no path, or a number is not an int.
-        ValueError: `path` is empty, `start` is below 0, `stop` is below `start`, or `chunk_size` is below 1.
+        TypeError: `path` is no path, a number is not an int, or `follow` not a bool.
+        ValueError: `path` is empty, `start` is below 0, `stop` is below `start`, `chunk_size` is below 1, or `interval`
+            not above 0; or there is a `stop` where it is to `follow`.
         OSError: the file cannot be opened or read: `FileNotFoundError`, `IsADirectoryError`, `PermissionError`.
 
     Example:
@@ -53,13 +68,26 @@ def read_file(
         >>> run(read_file("numbers", start=3).pipe(join()))
         b'two'
     """
-    name = label("read_file", path, **given(start=(start, 0), stop=(stop, None), chunk_size=(chunk_size, None)))
+    options = given(start=(start, 0), stop=(stop, None), chunk_size=(chunk_size, None), follow=(follow, False))
+    name = label("read_file", path, **options)
     where = check_path("read_file", path)
     check_count("start", start, 0)
     if stop is not None and check_count("stop", stop, 0) < start:
         raise ValueError(f"stop must be {start} or more, as start is, not {stop}")
     if chunk_size is not None:
         check_count("chunk_size", chunk_size, 1)
+    check_positive("interval", interval)
+    if not isinstance(follow, bool):
+        raise TypeError(f"follow must be True or False, not {follow!r}")
+    if follow:
+        if stop is not None:
+            raise ValueError(f"a file that is followed has no end: it wants no stop, not {stop}")
+
+        async def run_on(output: SendChannel[bytes]) -> None:
+            async with open_following(where, start, chunk_size, interval) as reader:
+                await send_all(reader, output, chunk_size)
+
+        return Readable[bytes].of(Stage(name, function=run_on))
 
     async def run(output: SendChannel[bytes]) -> None:
         fd, status = await trio.to_thread.run_sync(open_for_reading, where)
