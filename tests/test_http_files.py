@@ -422,6 +422,20 @@ async def test_a_range_of_another_version_gives_all_of_this_one(root: Path) -> N
         assert (await client.ask("GET", "/a.txt", condition))[::2] == (200, b"HELLO WORLD\n")
 
 
+@pytest.mark.parametrize("second", [0, 1])
+async def test_a_date_that_builds_set_on_every_file_is_none(root: Path, second: int) -> None:
+    os.utime(root / "a.txt", (second, second))
+    async with asking(http.files(root)) as client:
+        _, first, _ = await client.ask("GET", "/a.txt")
+        (root / "b.txt").write_bytes(b"HELLO WORLD\n")
+        (root / "b.txt").rename(root / "a.txt")
+        os.utime(root / "a.txt", (second, second))
+        status, _, body = await client.ask("GET", "/a.txt", [("If-None-Match", first["etag"])])
+
+    assert "1970" not in first["last-modified"]
+    assert (status, body) == (200, b"HELLO WORLD\n")
+
+
 async def test_a_file_from_the_future_was_modified_now(root: Path) -> None:
     os.utime(root / "a.txt", (time.time() + 10**6,) * 2)
 
@@ -650,7 +664,7 @@ async def test_a_stopping_server_leaves_no_file_open(root: Path) -> None:
 
 async def test_a_stretch_that_no_response_takes_whole_is_read_in_chunks(root: Path) -> None:
     with (root / "big.bin").open("rb") as file:
-        opened = _answers.Opened(file.fileno(), os.fstat(file.fileno()))
+        opened = _rooted.Opened(file.fileno(), os.fstat(file.fileno()))
 
         assert (
             await _answers.stretch(opened, 5, 200_000, "big.bin").pipe(tf.map(bytes)).pipe(tf.join()) == BIG[5:200_000]

@@ -126,8 +126,9 @@ def test_what_was_forgotten_weighs_nothing(clock: list[float]) -> None:
     assert (hot._weight, hot._kept) == (0, {})
 
 
-def test_a_file_from_the_future_is_not_at_rest(tmp_path: Path) -> None:
-    path = old(tmp_path / "a", b"")
-    assert _hot.is_at_rest(path.stat())
-    os.utime(path, (time.time() + 100,) * 2)
-    assert not _hot.is_at_rest(path.stat())
+def test_a_file_is_at_rest_when_it_has_not_changed_for_a_while() -> None:
+    now = time.time_ns()
+
+    assert _hot.is_at_rest(now - 3 * 10**9)
+    assert not _hot.is_at_rest(now - 10**9)
+    assert not _hot.is_at_rest(now + 10**12)

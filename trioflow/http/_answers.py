@@ -9,7 +9,6 @@ Rule 3: a redirect names a path alone, so that it never leads to another host.
 from __future__ import annotations
 
 import gzip
-import os
 import secrets
 import time
 from collections.abc import Sequence
@@ -37,18 +36,12 @@ from trioflow.http._dates import format_date
 from trioflow.http._headers import Headers
 from trioflow.http._messages import Request, Response
 from trioflow.http._ranges import Part, framing
+from trioflow.http._rooted import Opened
 
 LEVEL: Final = 6  # of gzip on the fly: 9 takes twice the time for 1 % less
 _PLAIN_IN_PATH: Final = "/~!$&'()*+,;=:@"  # what a path may hold as it is (RFC 3986 3.3), beside letters and digits
 
 Content: TypeAlias = bytes | memoryview | None
-
-
-class Opened(NamedTuple):
-    """An open file, which is its holder's to close."""
-
-    fd: int
-    status: os.stat_result
 
 
 class File(NamedTuple):
@@ -65,20 +58,18 @@ class File(NamedTuple):
     is_packed_on_the_way: bool = False
 
 
-def described(
-    name: str, kind: str, status: os.stat_result, content: Content, coding: str | None, always: Headers
-) -> File:
-    """Tell of a file of this type what its status says, with a coding if what is open is a packed variant."""
-    etag = etag_of(status.st_mtime_ns, status.st_size, coding or "")
-    file = _described(name, kind, status, etag, coding, always, [("Accept-Ranges", "bytes")])
+def described(name: str, kind: str, opened: Opened, content: Content, coding: str | None, always: Headers) -> File:
+    """Tell what is known of an open file of this type, with a coding if what is open is a packed variant."""
+    etag = etag_of(opened.changed_ns, opened.status.st_size, coding or "")
+    file = _described(name, kind, opened, etag, coding, always, [("Accept-Ranges", "bytes")])
     return file if content is None else file._replace(content=content)
 
 
-def packed(name: str, kind: str, status: os.stat_result, content: Content, always: Headers) -> File:
+def packed(name: str, kind: str, opened: Opened, content: Content, always: Headers) -> File:
     """Tell of a file that is packed while it is sent. No range of it can be asked for: nobody knows how long it is."""
     # Weak: another version of zlib makes other bytes of it.
-    etag = "W/" + etag_of(status.st_mtime_ns, status.st_size, "gzip")
-    file = _described(name, kind, status, etag, "gzip", always, [])
+    etag = "W/" + etag_of(opened.changed_ns, opened.status.st_size, "gzip")
+    file = _described(name, kind, opened, etag, "gzip", always, [])
     if content is not None:
         content = gzip.compress(content, LEVEL, mtime=0)
     return file._replace(content=content, is_packed_on_the_way=content is None)
@@ -87,21 +78,21 @@ def packed(name: str, kind: str, status: os.stat_result, content: Content, alway
 def _described(
     name: str,
     kind: str,
-    status: os.stat_result,
+    opened: Opened,
     etag: str,
     coding: str | None,
     always: Headers,
     fields: Sequence[tuple[str, str]],
 ) -> File:
     # Never later than Date (RFC 9110 8.8.2.1).
-    modified = max(0, min(status.st_mtime_ns // 10**9, int(time.time())))
+    modified = max(0, min(opened.changed_ns // 10**9, int(time.time())))
     validators = Headers([("ETag", etag), ("Last-Modified", format_date(modified)), *fields])
     validators.fill(always)
     headers = Headers([("Content-Type", kind)])
     if coding is not None:
         headers["Content-Encoding"] = coding
     headers.fill(validators)
-    return File(name, kind, status.st_size, etag, modified, validators, headers)
+    return File(name, kind, opened.status.st_size, etag, modified, validators, headers)
 
 
 async def give(file: File, opened: Opened | None, request: Request, response: Response) -> None:

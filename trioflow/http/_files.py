@@ -17,14 +17,14 @@ from typing import Final
 
 import trio
 
-from trioflow.http._answers import File, Opened, described, give, packed, redirect, refuse
+from trioflow.http._answers import File, described, give, packed, redirect, refuse
 from trioflow.http._connection import Handler
 from trioflow.http._cors import checked_origins, fields_for, preflight_fields
 from trioflow.http._headers import Headers
 from trioflow.http._hot import LARGEST, Hot, is_at_rest
 from trioflow.http._listing import POLICY, Entry, page, read
 from trioflow.http._messages import Request, Response
-from trioflow.http._rooted import open_beneath, open_cached
+from trioflow.http._rooted import Opened, open_beneath, open_cached
 from trioflow.http._sendfile import read_cached
 from trioflow.http._types import content_type, is_text, may_be_packed
 from trioflow.http._variants import SUFFIXES, accepted
@@ -283,10 +283,10 @@ class _Files:
             size = source.status.st_size
             content = read_cached(source.fd, 0, size) if size <= LARGEST else None
             if packs and variant is None and accepted(takes, ("gzip",)):
-                file = packed(name, kind, source.status, content, always)
+                file = packed(name, kind, source, content, always)
             else:
-                file = described(name, kind, source.status, content, coding, always)
-            if file.content is not None and is_at_rest(source.status):
+                file = described(name, kind, source, content, coding, always)
+            if file.content is not None and is_at_rest(source.changed_ns):
                 self._hot.put(key, file)
             await give(file, source, request, response)
         finally:

@@ -9,7 +9,6 @@ Rule 4: no descriptor is kept; of bytes no more than `MOST`.
 
 from __future__ import annotations
 
-import os
 import time
 from typing import Final, Generic, Protocol, TypeVar
 
@@ -69,6 +68,6 @@ def _weight(kept: Sized) -> int:
     return _BESIDE + len(kept.content or b"")
 
 
-def is_at_rest(status: os.stat_result) -> bool:
-    """Tell whether a file has not changed for a while."""
-    return time.time() - status.st_mtime > RESTS
+def is_at_rest(changed_ns: int) -> bool:
+    """Tell whether a file that was last changed then has been left alone for a while."""
+    return time.time() - changed_ns / 1e9 > RESTS

@@ -1,7 +1,8 @@
 """A directory as a page: what is in it, sorted as its reader likes.
 
 Rule 1: what would not be found is not shown: hidden names, links that lead out, what is neither file nor directory.
-Rule 2: a name is text wherever it is shown and one path segment wherever it is linked, whatever bytes it is made of.
+Rule 2: a name is text wherever it is shown and one path segment wherever it is linked, whatever bytes it is made of;
+    one that is not UTF-8 is shown alone, since the server takes no such path.
 Rule 3: the page needs no script and loads nothing, and its policy forbids both.
 """
 
@@ -112,18 +113,30 @@ def shown(name: str | bytes) -> str:
 
 def _row(entry: Entry) -> str:
     slash = "/" if entry.is_directory else ""
-    # "./" before it, or a name such as "javascript:" would be a scheme.
-    link = f'<a href="./{quote(entry.name, safe="")}{slash}"><bdi>{shown(entry.name)}</bdi>{slash}</a>'
+    link = f"<bdi>{shown(entry.name)}</bdi>{slash}"
+    if _is_utf8(entry.name):
+        # "./" before it, or a name such as "javascript:" would be a scheme.
+        link = f'<a href="./{quote(entry.name, safe="")}{slash}">{link}</a>'
+    else:
+        link = f'<span title="This name is not UTF-8: no address leads to it.">{link}</span>'
     size = "" if entry.is_directory else f'<span title="{entry.size:,} bytes">{_size(entry.size)}</span>'
     return f'<tr><td class="{"d" if entry.is_directory else "f"}">{link}<td>{size}<td>{_time(entry.modified)}\n'
 
 
+def _is_utf8(name: bytes) -> bool:
+    try:
+        name.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 def _size(size: float) -> str:
-    for unit in _UNITS:
-        if size < 1000 or unit == _UNITS[-1]:
-            break
+    power = 0
+    while size >= 1000 and power < len(_UNITS) - 1:
         size /= 1024
-    return f"{size:.0f} {unit}" if unit == "B" or size >= 99.5 else f"{size:.1f} {unit}"
+        power += 1
+    return f"{size:.1f} {_UNITS[power]}" if power and size < 99.5 else f"{size:.0f} {_UNITS[power]}"
 
 
 def _time(modified: float) -> str:

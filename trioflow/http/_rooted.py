@@ -17,7 +17,7 @@ import os
 import struct
 import sys
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 _FLAGS: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 _DIRECTORY: Final = os.O_DIRECTORY | os.O_CLOEXEC | getattr(os, "O_PATH", os.O_RDONLY)
@@ -35,6 +35,19 @@ _BENEATH_CACHED: Final = _HOW.pack(_FLAGS, 0, 0x20 | 0x08 | 0x02)  # and beneath
 # What the kernel knows for certain without asking a disk. EXDEV is not among them: `openat2` refuses every absolute link,
 # and one that leads inside is followed by the walk. EAGAIN means that it would have to ask.
 _CERTAIN: Final = frozenset((errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.ENAMETOOLONG, errno.ENXIO))
+
+
+class Opened(NamedTuple):
+    """An open file, which is its holder's to close."""
+
+    fd: int
+    status: os.stat_result
+
+    @property
+    def changed_ns(self) -> int:
+        """When it was last changed. The first two seconds of 1970 say nothing: reproducible builds set them."""
+        changed = self.status.st_mtime_ns
+        return changed if changed // 10**9 not in (0, 1) else self.status.st_ctime_ns
 
 
 def open_cached(root: str, names: Sequence[bytes], *, anywhere: bool = False) -> int | None:
