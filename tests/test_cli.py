@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import runpy
@@ -12,9 +13,11 @@ import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
+import trustme
 
 from tests.benchmarks import slow_readers
 from tests.http_client import Client, connected
@@ -24,10 +27,13 @@ BIG = 1 << 26
 
 
 @asynccontextmanager
-async def started(*arguments: str) -> AsyncGenerator[tuple[trio.Process, str], None]:
+async def started(*arguments: str, **options: Any) -> AsyncGenerator[tuple[trio.Process, str], None]:
     """A command that serves, and the line it printed; it is stopped, if it has not ended by then."""
     process = await trio.lowlevel.open_process(
-        [sys.executable, "-W", "error", "-m", "trioflow", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [sys.executable, "-W", "error", "-m", "trioflow", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        **options,
     )
     assert process.stdout is not None
     try:
@@ -279,7 +285,12 @@ def test_what_the_signals_do(
         ended.set()
 
     async def serve(
-        handler: object, *, host: str, port: int, task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED
+        handler: object,
+        *,
+        host: str,
+        port: int,
+        log: object,
+        task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         task_status.started([f"http://{host}:{port}", "http://[::1]:1"])
         os.kill(os.getpid(), signal.SIGINT)
@@ -310,3 +321,133 @@ def test_what_cannot_be_is_told(
     with pytest.raises(SystemExit):
         runpy.run_module("trioflow", run_name="__main__")
     assert runpy.run_module("trioflow.__main__")["main"] is cli.main
+
+
+# Beside files: where it listens, TLS, the log, proxies.
+
+
+async def line_from(process: trio.Process) -> str:
+    assert process.stdout is not None
+    line = b""
+    with trio.fail_after(20):
+        while not line.endswith(b"\n"):
+            line += await process.stdout.receive_some()
+    return line.decode()
+
+
+async def test_a_line_is_printed_for_each_request(tmp_path: Path) -> None:
+    async with started("serve", str(tmp_path), "--port", "0") as (process, line), connected(port_in(line)) as stream:
+        await Client(stream).ask("GET", "/none", [("User-Agent", "x\ty")])
+
+        assert re.search(r'T\S+Z 127\.0\.0\.1 "GET /none" 404 \d+ [\d.]+ms "-" "x\\ty"\n$', await line_from(process))
+
+
+async def test_a_line_may_be_json_and_name_the_client_of_a_proxy(tmp_path: Path) -> None:
+    options = ["--log", "json", "--trust-proxy", "127.0.0.1", "--proxy-header", "forwarded"]
+    started_so = started("serve", str(tmp_path), "--port", "0", *options)
+    async with started_so as (process, line), connected(port_in(line)) as stream:
+        await Client(stream).ask("GET", "/none", [("Forwarded", "for=192.0.2.7")])
+
+        told = json.loads(await line_from(process))
+    assert (told["client"], told["target"], told["status"]) == ("192.0.2.7", "/none", 404)
+
+
+async def test_no_line_is_printed_where_none_is_wanted(tmp_path: Path) -> None:
+    async with started("serve", str(tmp_path), "--port", "0", "--log", "off") as (process, line):
+        async with connected(port_in(line)) as stream:
+            await Client(stream).ask("GET", "/none")
+        process.terminate()
+        assert await ended(process) == (0, "")
+        assert process.stdout is not None
+        assert await process.stdout.receive_some() == b""
+
+
+async def test_a_log_that_nobody_reads_stops_nothing(tmp_path: Path) -> None:
+    async with started("serve", str(tmp_path), "--port", "0") as (process, line):
+        assert process.stdout is not None
+        await process.stdout.aclose()
+        async with connected(port_in(line)) as stream:
+            client = Client(stream)
+            for _ in range(3):
+                assert (await client.ask("GET", "/none"))[0] == 404
+        process.terminate()
+
+        assert await ended(process) == (0, "")
+
+
+@pytest.mark.needs("curl")
+async def test_serve_speaks_tls_at_a_unix_socket(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    issued = authority.issue_cert("localhost")
+    (tmp_path / "cert").write_bytes(b"".join(each.bytes() for each in issued.cert_chain_pems))
+    issued.private_key_pem.write_to_path(str(tmp_path / "key"))
+    authority.cert_pem.write_to_path(str(tmp_path / "trusted"))
+    (tmp_path / "a.txt").write_text("hello")
+    path = tmp_path / "sock"
+    options = ["--unix", str(path), "--tls-cert", str(tmp_path / "cert"), "--tls-key", str(tmp_path / "key")]
+    async with started("serve", str(tmp_path), *options) as (process, line):
+        assert line == f"Serving {tmp_path} at https+unix:{path}\n"
+        command = ["curl", "-sS", "--unix-socket", str(path), "--cacert", str(tmp_path / "trusted")]
+        done = await trio.run_process([*command, "https://localhost/a.txt"], capture_stdout=True)
+        assert done.stdout == b"hello"
+        process.terminate()
+
+        assert await ended(process) == (0, "")
+    assert not path.exists()
+
+
+async def test_serve_listens_at_what_it_inherits(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("hello")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        number = listener.fileno()
+        async with started("serve", str(tmp_path), "--fd", str(number), pass_fds=[number]) as (_, line):
+            async with connected(listener.getsockname()[1]) as stream:
+                assert (await Client(stream).ask("GET", "/a.txt"))[2] == b"hello"
+            assert port_in(line) == listener.getsockname()[1]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--tls-key", "x"], "--tls-key wants --tls-cert, too"),
+        (["--tls-cert", "missing"], "cannot read missing: no such file or directory"),
+        (["--tls-cert", "junk", "--tls-key", "junk"], "cannot use the certificate junk: "),
+        (["--trust-proxy", "localhost"], "cannot trust a proxy: 'localhost' does not appear to be"),
+        (["--fd", "-5"], "number -5 is no socket"),
+        (["--fd", "1"], "number 1 is no socket"),
+        (["--fd", "99999999999999999999"], "number 99999999999999999999 is no socket"),
+    ],
+)
+def test_what_serve_cannot_listen_with_is_told_in_one_line(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    options: list[str],
+    said: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "junk").write_text("junk")
+
+    assert cli.main(["serve", ".", *options]) == 2
+    out, told = capsys.readouterr()
+    assert out == ""
+    assert told.startswith(f"trioflow: {said}")
+    assert told.count("\n") == 1
+
+
+def test_a_socket_that_does_not_listen_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.socket() as sock:
+        number = os.dup(sock.fileno())
+        try:
+            assert cli.main(["serve", ".", "--fd", str(number)]) == 2
+        finally:
+            os.close(number)
+
+    assert capsys.readouterr().err == f"trioflow: number {number} is a socket that does not listen\n"
+
+
+def test_a_path_that_cannot_be_listened_at_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a").touch()
+
+    assert cli.main(["serve", ".", "--unix", str(tmp_path / "a")]) == 1
+    assert capsys.readouterr().err == f"trioflow: cannot listen on {tmp_path}/a: what is there is no socket\n"

@@ -108,6 +108,7 @@ FLOORS: dict[str, float] = {
     "http._events": 6.5,
     "http._forms": 6.5,
     "http._files": 6.6,
+    "http._health": 6.6,
     "http._server": 6.6,
     "http": 6.7,
     "demo": 7,

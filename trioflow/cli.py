@@ -10,14 +10,24 @@ import argparse
 import importlib.metadata
 import os
 import signal
+import socket
+import ssl
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
-from typing import NoReturn
+from typing import Any, Final, NoReturn
 
 import trio
 
+import trioflow as tf
 from trioflow import demo, http
+
+_Log = Callable[[http.Access], str]
+
+_LOGS: Final[dict[str, _Log | None]] = {"text": http.Access.as_line, "json": http.Access.as_json, "off": None}
+_LINES: Final = 4096  # that wait to be written
+_PATIENCE: Final = 1.0  # seconds for the last ones
 
 
 class _Parser(argparse.ArgumentParser):
@@ -43,6 +53,26 @@ def _parser() -> argparse.ArgumentParser:
     where.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: %(default)s)")
     where.add_argument(
         "--port", type=_port, default=8000, help="the port to listen on, 0 for any free one (default: %(default)s)"
+    )
+    place = where.add_mutually_exclusive_group()
+    place.add_argument("--unix", metavar="PATH", help="the Unix socket to listen on, in place of a port")
+    place.add_argument("--fd", type=int, metavar="N", help="the number of a socket that listens already, such as 3")
+    where.add_argument("--tls-cert", metavar="FILE", help="a certificate, and those it rests on, in PEM: speak TLS")
+    where.add_argument("--tls-key", metavar="FILE", help="the certificate's private key, where it is not in that file")
+    where.add_argument(
+        "--log", choices=_LOGS, default="text", help="how to print a line for each request (default: %(default)s)"
+    )
+    where.add_argument(
+        "--trust-proxy",
+        action="append",
+        metavar="ADDRESS",
+        help="a proxy, or a network of them, that says who the client is; 'unix' for whoever uses --unix; repeatable",
+    )
+    where.add_argument(
+        "--proxy-header",
+        choices=("x-forwarded", "forwarded"),
+        default="x-forwarded",
+        help="what these proxies set (default: %(default)s)",
     )
     parser = _Parser(prog="trioflow", description="Node-like streams for Trio, and an HTTP server that streams them.")
     parser.add_argument("--version", action="version", version=f"%(prog)s {_version()}")
@@ -109,25 +139,102 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as exc:
         return _failed(2, f"cannot serve {_shown(str(exc.filename))}: {_reason(exc)}")
     try:
-        return trio.run(_serve, handler, arguments.host, arguments.port, greeting)
+        options = _options(arguments)
+    except _Refused as exc:
+        return _failed(2, str(exc))
+    try:
+        return trio.run(_serve, partial(http.serve, handler, **options), _LOGS[arguments.log], greeting)
     except KeyboardInterrupt:  # before the signals are watched
         return 0
 
 
-async def _serve(handler: http.Handler, host: str, port: int, greeting: str) -> int:
+class _Refused(Exception):
+    """What was asked for cannot be."""
+
+
+def _options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Give what `http.serve` is to be told."""
+    options: dict[str, Any] = {}
+    if arguments.tls_cert is not None:
+        options["ssl_context"] = _certified(arguments.tls_cert, arguments.tls_key)
+    elif arguments.tls_key is not None:
+        raise _Refused("--tls-key wants --tls-cert, too")
+    if arguments.trust_proxy is not None:
+        try:
+            options["proxies"] = http.Proxies(arguments.trust_proxy, header=arguments.proxy_header)
+        except ValueError as exc:
+            raise _Refused(f"cannot trust a proxy: {_shown(str(exc))}") from exc
+    if arguments.unix is not None:
+        options["unix"] = arguments.unix
+    elif arguments.fd is not None:
+        options["listeners"] = [_inherited(arguments.fd)]
+    else:
+        options.update(host=arguments.host, port=arguments.port)
+    return options
+
+
+def _inherited(number: int) -> socket.socket:
+    try:
+        sock = socket.socket(fileno=number)
+    except (OSError, ValueError, OverflowError) as exc:
+        raise _Refused(f"number {number} is no socket") from exc
+    if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        raise _Refused(f"number {sock.detach()} is a socket that does not listen")
+    return sock
+
+
+def _certified(certificate: str, key: str | None) -> ssl.SSLContext:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(certificate, key, password="")  # or else it would be asked for at the terminal
+    except ssl.SSLError as exc:
+        raise _Refused(f"cannot use the certificate {_shown(certificate)}: {_shown(str(exc))}") from exc
+    except OSError as exc:
+        names = " or ".join(_shown(name) for name in (certificate, key) if name is not None)
+        raise _Refused(f"cannot read {names}: {_reason(exc)}") from exc
+    return context
+
+
+async def _serve(serve: Callable[..., Awaitable[None]], log: _Log | None, greeting: str) -> int:
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async with trio.open_nursery() as watching:
+        async with trio.open_nursery() as watching, _written(log) as told:
             async with trio.open_nursery() as serving:
                 try:
-                    urls = await serving.start(partial(http.serve, handler, host=host, port=port))
+                    urls = await serving.start(serve if told is None else partial(serve, log=told))
                 except OSError as exc:
-                    return _failed(1, f"cannot listen on {_shown(host)}, port {port}: {_reason(exc)}")
+                    return _failed(1, f"cannot listen on {_place(serve)}: {_reason(exc)}")
                 print(greeting, " and ".join(urls), flush=True)
                 await anext(signals)
                 watching.start_soon(_end_at_next, signals)
                 serving.cancel_scope.cancel()
             watching.cancel_scope.cancel()
     return 0
+
+
+def _place(serve: Any) -> str:
+    options = serve.keywords
+    return _shown(str(options["unix"])) if "unix" in options else f"{_shown(options['host'])}, port {options['port']}"
+
+
+@asynccontextmanager
+async def _written(log: _Log | None) -> AsyncGenerator[Callable[[http.Access], None] | None, None]:
+    """Give what takes a line for each request. Nobody waits for who reads them: what is too much is left out."""
+    if log is None:
+        yield None
+        return
+    send, receive = tf.open_channel[str](_LINES, overflow="drop_newest")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_write, receive)
+        with send:
+            yield lambda access: send.send_nowait(log(access) + "\n")
+        nursery.cancel_scope.deadline = trio.current_time() + _PATIENCE
+
+
+async def _write(lines: tf.ReceiveChannel[str]) -> None:
+    try:
+        await tf.from_iterable(lines.clone()).pipe(tf.stdout())
+    except OSError:  # nobody reads them
+        await tf.from_iterable(lines).pipe(tf.drain())
 
 
 async def _end_at_next(signals: AsyncIterator[int]) -> None:

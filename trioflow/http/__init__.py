@@ -9,6 +9,7 @@ from trioflow.http._files import files
 from trioflow.http._forms import Part, form
 from trioflow.http._forwarded import Proxies
 from trioflow.http._headers import Headers
+from trioflow.http._health import health
 from trioflow.http._limits import Limits, RequestError
 from trioflow.http._messages import Request, Response
 from trioflow.http._server import serve
@@ -29,6 +30,7 @@ __all__ = [
     "events",
     "files",
     "form",
+    "health",
     "last_event_id",
     "serve",
 ]
