@@ -85,12 +85,13 @@ class ChannelStatistics(NamedTuple):
 class Waiter:
     """A task that waits in a line for so much room."""
 
-    __slots__ = ("is_asleep", "need", "task")
+    __slots__ = ("is_asleep", "need", "since", "task")
 
     def __init__(self, need: int) -> None:
         self.need = need
         self.task = current_task()
         self.is_asleep = False
+        self.since = 0.0  # when it began, where someone watches
 
     def abort(self, _: object) -> Abort:
         self.is_asleep = False
@@ -106,8 +107,9 @@ class Buffer(Generic[T]):
     """What the two ends of a channel share. The engine keeps hold of it; users see the ends."""
 
     __slots__ = (
-        "_items", "ahead", "bytes", "capacity", "count", "discarded", "dropped", "failure", "failure_seen", "on_hang_up",
-        "on_wanted", "overflow", "peak", "receivers", "receiving", "senders", "sending", "stride", "used",
+        "_items", "ahead", "bytes", "capacity", "clock", "count", "discarded", "dropped", "ended_at", "expected",
+        "failure", "failure_seen", "on_hang_up", "on_wanted", "overflow", "peak", "receivers", "receiving", "receiving_waited",
+        "senders", "sending", "sending_waited", "stride", "used",
     )  # fmt: skip
 
     def __init__(self, capacity: float, overflow: Overflow) -> None:
@@ -123,6 +125,10 @@ class Buffer(Generic[T]):
         self.on_hang_up: Callable[[], None] | None = None
         self.on_wanted: Callable[[], None] | None = None  # called when a reader begins to wait
         self.ahead: list[T] = []  # what a reader has taken before it was asked to: it goes with the rest
+        self.clock: Callable[[], float] | None = None  # of who watches: then waiting is timed
+        self.ended_at: float | None = None
+        self.sending_waited = self.receiving_waited = 0.0  # seconds
+        self.expected: int | None = None  # how many bytes will come in all, where that is known
         self._items: deque[T] = deque()
 
     @property
@@ -229,6 +235,8 @@ class Buffer(Generic[T]):
 
     def sender_closed(self) -> None:
         self.senders -= 1
+        if self.clock is not None and not self.senders:
+            self.ended_at = self.clock()
         self.wake_all()
 
     def receiver_closed(self) -> None:
@@ -238,6 +246,25 @@ class Buffer(Generic[T]):
         self.wake_all()
         if not self.receivers and self.senders and self.on_hang_up is not None:
             self.on_hang_up()
+
+    def note_wait(self, line: deque[Waiter], seconds: float) -> None:
+        if line is self.sending:
+            self.sending_waited += seconds
+        else:
+            self.receiving_waited += seconds
+
+    def watch(self, clock: Callable[[], float]) -> None:
+        """Time from now on how long is waited at either end."""
+        self.clock = clock
+        for waiter in (*self.sending, *self.receiving):
+            waiter.since = clock()
+
+    def waits(self, now: float) -> tuple[float, float]:
+        """Give the seconds that were waited to send and to receive, those waits that go on included."""
+        return (
+            self.sending_waited + sum(now - waiter.since for waiter in self.sending),
+            self.receiving_waited + sum(now - waiter.since for waiter in self.receiving),
+        )
 
     def statistics(self) -> ChannelStatistics:
         return ChannelStatistics(

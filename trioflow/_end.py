@@ -55,6 +55,8 @@ class End:
         """
         waiter = Waiter(need)
         line.append(waiter)
+        if (clock := self._buffer.clock) is not None:
+            waiter.since = clock()
         try:
             while True:
                 waiter.is_asleep = True
@@ -65,4 +67,6 @@ class End:
                     return
         finally:
             line.remove(waiter)
+            if (clock := self._buffer.clock) is not None:
+                self._buffer.note_wait(line, clock() - waiter.since)
             self._buffer.call_next()

@@ -13,7 +13,7 @@ Rule 5: a stage may enclose all before it: then those are a run of their own, in
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
@@ -43,11 +43,24 @@ class Stage(NamedTuple):
     encloses: bool = False
 
 
+class Watched(NamedTuple):
+    """One task of a run, for who watches it: its stages' names, and the channels before and behind it."""
+
+    labels: Sequence[Callable[[], str]]
+    fused: Fused | None
+    source: Buffer[Any] | None
+    output: Buffer[Any] | None
+
+
+Watch: TypeAlias = "Callable[[Sequence[Watched]], AbstractContextManager[object]]"
+
+
 class _Task:
     """One task of a run: one stage, or adjacent synchronous stages fused."""
 
     def __init__(self, first: int, stages: Sequence[Stage], capacity: float) -> None:
         self._first = first
+        self._labels = [stage.label for stage in stages]
         factories = [stage.factory for stage in stages if stage.factory is not None]
         self._fused = Fused(factories, capacity) if factories else None
         self._function = stages[0].function
@@ -59,6 +72,14 @@ class _Task:
     def at(self) -> int:
         """The index of the stage at work."""
         return self._first if self._fused is None else self._first + self._fused.at
+
+    def watched(self) -> Watched:
+        """Give what may be watched while this runs."""
+        if self._fused is not None:
+            self._fused.is_watched = True
+        source = None if self.source is None else self.source._buffer
+        output = None if self.output is None else self.output._buffer
+        return Watched(self._labels, self._fused, source, output)
 
     async def run(self) -> Any:
         if self._fused is not None:
@@ -219,9 +240,19 @@ def _enclosing(stages: Sequence[Stage], index: int, capacity: float, whole: Sequ
     return stages[index]._replace(function=run)
 
 
+async def run_watched(stages: Sequence[Stage], capacity: float, watch: Watch) -> Any:
+    """Run stages inside what `watch` gives for their tasks."""
+    this = _Run(stages, capacity)
+    with watch([task.watched() for task in this.tasks]):
+        return await _finish(this)
+
+
 async def run(stages: Sequence[Stage], capacity: float) -> Any:
     """Run stages from source to sink and give the sink's value."""
-    this = _Run(stages, capacity)
+    return await _finish(_Run(stages, capacity))
+
+
+async def _finish(this: _Run) -> Any:
     caught: BaseException | None = None
     result: Any = None
     try:

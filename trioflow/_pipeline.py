@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Callable, Coroutine, Iterable
-from typing import Any, NoReturn, TypeAlias, TypeVar, overload
+from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, NoReturn, Protocol, TypeAlias, TypeVar, overload
 
 import trio
 
 from trioflow._buffer import DEFAULT_CAPACITY, check_capacity
-from trioflow._engine import Stage
+from trioflow._engine import Stage, Watched
 from trioflow._foreign import async_source, channel_sink, iterator_factory, stream_sink
 from trioflow._streams import Duplex, Readable, Transform, Writable, join, label, run_all, wanted
 
@@ -27,6 +28,12 @@ Run: TypeAlias = "Coroutine[Any, Any, R]"
 # without that, `collect()` would give it a `list[Never]`.
 Later: TypeAlias = "Callable[[A], NoReturn]"
 Tail: TypeAlias = "trio.abc.SendChannel[A] | Duplex[Any, A]"
+
+
+class Watcher(Protocol):
+    """Who is told of a run's tasks when it begins: `monitor()` gives one."""
+
+    def watch(self, tasks: Sequence[Watched]) -> AbstractContextManager[object]: ...
 
 
 def as_readable(head: object) -> Readable[Any]:
@@ -65,9 +72,13 @@ def as_writable(tail: object) -> Writable[Any, Any]:
 
 
 @overload
-def pipeline(a: Head[A], z: Writable[A, R] | Later[A], /, *, capacity: float = ...) -> Run[R]: ...
+def pipeline(
+    a: Head[A], z: Writable[A, R] | Later[A], /, *, capacity: float = ..., monitor: Watcher | None = ...
+) -> Run[R]: ...
 @overload
-def pipeline(a: Head[A], b: Middle[A, B], z: Writable[B, R], /, *, capacity: float = ...) -> Run[R]: ...
+def pipeline(
+    a: Head[A], b: Middle[A, B], z: Writable[B, R], /, *, capacity: float = ..., monitor: Watcher | None = ...
+) -> Run[R]: ...
 @overload
 def pipeline(
     a: Head[A], b: Middle[A, B], c: Middle[B, C], z: Writable[C, R], /, *, capacity: float = ...
@@ -87,6 +98,7 @@ def pipeline(
     /,
     *,
     capacity: float = ...,
+    monitor: Watcher | None = ...,
 ) -> Run[R]: ...
 @overload
 def pipeline(
@@ -100,16 +112,21 @@ def pipeline(
     /,
     *,
     capacity: float = ...,
+    monitor: Watcher | None = ...,
 ) -> Run[R]: ...
 @overload
-def pipeline(a: Head[A], z: Tail[A] | trio.abc.SendStream, /, *, capacity: float = ...) -> Run[int]: ...
+def pipeline(
+    a: Head[A], z: Tail[A] | trio.abc.SendStream, /, *, capacity: float = ..., monitor: Watcher | None = ...
+) -> Run[int]: ...
 @overload
 def pipeline(
     a: Head[A], b: Middle[A, B], z: Tail[B] | trio.abc.SendStream, /, *, capacity: float = ...
 ) -> Run[int]: ...
 @overload
-def pipeline(a: Any, b: Any, c: Any, /, *stages: Any, capacity: float = ...) -> Run[Any]: ...
-def pipeline(*stages: Any, capacity: float = DEFAULT_CAPACITY) -> Run[Any]:
+def pipeline(
+    a: Any, b: Any, c: Any, /, *stages: Any, capacity: float = ..., monitor: Watcher | None = ...
+) -> Run[Any]: ...
+def pipeline(*stages: Any, capacity: float = DEFAULT_CAPACITY, monitor: Watcher | None = None) -> Run[Any]:
     """Run stages from first to last, and give the last one's value (R3). Await what it returns.
 
     The first may also be an iterable, an async iterable, a channel or a byte stream to receive from, the last a
@@ -121,6 +138,8 @@ def pipeline(*stages: Any, capacity: float = DEFAULT_CAPACITY) -> Run[Any]:
     Args:
         stages: A `Readable`, any number of `Transform`s and `Duplex`es, a `Writable`.
         capacity: The weight each channel may hold.
+        monitor: What `monitor()` gives: it tells what each stage has done and what it waits for. A file that would be
+            copied inside the kernel is then read in chunks.
 
     Raises:
         TypeError: a stage is not what its place wants, or there are fewer than two.
@@ -140,4 +159,6 @@ def pipeline(*stages: Any, capacity: float = DEFAULT_CAPACITY) -> Run[Any]:
         raise TypeError(f"a pipeline ends in a Writable, a channel or a byte stream, not in {last!r}: nobody reads it")
     sink = as_writable(last)
     source = join(as_readable(first), tuple(middle), "the middle of a pipeline wants a Transform or a Duplex")
-    return run_all(source, sink, capacity)
+    if monitor is not None and not callable(getattr(monitor, "watch", None)):
+        raise TypeError(f"monitor wants what monitor() gives, not {monitor!r}")
+    return run_all(source, sink, capacity, None if monitor is None else monitor.watch)

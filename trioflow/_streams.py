@@ -19,7 +19,7 @@ from trioflow._buffer import DEFAULT_CAPACITY, check_capacity
 from trioflow._bytestream import open_stream
 from trioflow._channel import ReceiveChannel, SendChannel
 from trioflow._connection import READ, WRITE, Connection, Direction
-from trioflow._engine import Stage
+from trioflow._engine import Stage, Watch
 from trioflow._foreign import cut, forward
 from trioflow._names import label as label
 from trioflow._names import name_of
@@ -365,10 +365,14 @@ def join(head: Readable[Any], middle: tuple[object, ...], what: str) -> Readable
     return head
 
 
-def run_all(head: Readable[Any], tail: Writable[Any, R], capacity: float) -> Coroutine[Any, Any, R]:
+def run_all(
+    head: Readable[Any], tail: Writable[Any, R], capacity: float, watch: Watch | None = None
+) -> Coroutine[Any, Any, R]:
     """Make the coroutine that runs `head` into `tail`; it is named after the chain, for whoever forgets to await it."""
     stages = head._stages + tail._stages
-    if head.region is not None and tail.take_region is not None:
+    if watch is not None:
+        coroutine = _engine.run_watched(stages, capacity, watch)
+    elif head.region is not None and tail.take_region is not None:
         coroutine = _engine.run_directly(stages, head.region.open, tail.take_region, capacity)
     else:
         coroutine = _engine.run(stages, capacity)

@@ -74,6 +74,8 @@ class Fused:
         self._first = 0  # the first operator that still wants items: those before it have enough
         self._offset = 0  # the place of the first operator among the parts
         self._pulling = 0.0  # seconds that the iterator took for the batch in hand
+        self.is_watched = False  # whether to count what each part gives
+        self._counts: list[int] = []  # of what came first, then of what each operator gave
 
     async def run(self, source: ReceiveChannel[Any] | None, output: SendChannel[Any] | None) -> Any:
         """Run as a stage between two channels; without `source` or `output` there is an iterator or a fold instead."""
@@ -116,6 +118,12 @@ class Fused:
             else:
                 self._iterator = part
                 self._offset = 1
+        if self.is_watched:
+            self._counts = [0] * (len(self._operators) + 1)
+
+    def given(self, part: int) -> int:
+        """Give how many items the part at that place has given, or taken where it is the last; counted if watched."""
+        return self._counts[min(part + 1 - self._offset, len(self._operators))] if self._counts else 0
 
     @property
     def _has_enough(self) -> bool:
@@ -193,6 +201,8 @@ class Fused:
                     is_dropped = False
                     break
                 i += 1
+                if self._counts:
+                    self._counts[i] += len(given)
                 if i == len(self._operators):
                     yield given
                     is_dropped = False
