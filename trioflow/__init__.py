@@ -19,6 +19,7 @@ from trioflow.jsonlines import json_lines, parse_json_lines
 from trioflow.lines import lines, split
 from trioflow.parallel import map_async, map_in_threads
 from trioflow.processes import process
+from trioflow.progress import progress
 from trioflow.reading import buffered
 from trioflow.results import collect, count, first, join, last, reduce
 from trioflow.selecting import changes, distinct, drop, drop_while, take, take_while
@@ -28,6 +29,7 @@ from trioflow.sources import empty, failed, from_iterable, repeat, unfold
 from trioflow.stdio import stdin, stdout
 from trioflow.text import decode, encode
 from trioflow.timing import debounce, delay, keep_alive, sample, throttle, ticks, timeout
+from trioflow.watching import monitor
 from trioflow.zstd_brotli import brotli, unbrotli, unzstd, zstd
 
 __all__ = [
@@ -84,6 +86,7 @@ __all__ = [
     "map_in_threads",
     "merge",
     "on_item_error",
+    "monitor",
     "open_channel",
     "pairwise",
     "parse_json_lines",
@@ -91,6 +94,7 @@ __all__ = [
     "passthrough",
     "pipeline",
     "process",
+    "progress",
     "read_file",
     "readable",
     "rechunk",

@@ -9,8 +9,9 @@ from typing import Any, NoReturn, Protocol, TypeAlias, TypeVar, overload
 import trio
 
 from trioflow._buffer import DEFAULT_CAPACITY, check_capacity
-from trioflow._engine import Stage, Watched
+from trioflow._engine import Stage
 from trioflow._foreign import async_source, channel_sink, iterator_factory, stream_sink
+from trioflow._run import Watched
 from trioflow._streams import Duplex, Readable, Transform, Writable, join, label, run_all, wanted
 
 A = TypeVar("A")

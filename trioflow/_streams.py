@@ -19,11 +19,12 @@ from trioflow._buffer import DEFAULT_CAPACITY, check_capacity
 from trioflow._bytestream import open_stream
 from trioflow._channel import ReceiveChannel, SendChannel
 from trioflow._connection import READ, WRITE, Connection, Direction
-from trioflow._engine import Stage, Watch
+from trioflow._engine import Stage
 from trioflow._foreign import cut, forward
 from trioflow._names import label as label
 from trioflow._names import name_of
 from trioflow._names import wanted as wanted
+from trioflow._run import Watch
 
 T = TypeVar("T", covariant=True)
 In = TypeVar("In", contravariant=True)

@@ -7,6 +7,7 @@ Rule 2: nothing here blocks the loop; a pipe or a terminal is waited for, a disk
 from __future__ import annotations
 
 import os
+import stat
 from typing import Any
 
 import trio
@@ -92,6 +93,9 @@ def read_file(
     async def run(output: SendChannel[bytes]) -> None:
         fd, status = await trio.to_thread.run_sync(open_for_reading, where)
         try:
+            if stat.S_ISREG(status.st_mode):
+                end = status.st_size if stop is None else min(stop, status.st_size)
+                output._buffer.expected = max(end - start, 0)  # for who shows progress
             await send_all(reader_of(fd, status, start, stop, chunk_size), output, chunk_size)
         finally:
             os.close(fd)

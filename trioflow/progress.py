@@ -13,7 +13,7 @@ import trio
 
 from trioflow._buffer import size_of
 from trioflow._channel import ReceiveChannel, SendChannel
-from trioflow._checks import check_limit
+from trioflow._checks import check_limit, check_positive
 from trioflow._engine import Stage
 from trioflow._streams import Transform, label
 from trioflow._units import shown_bytes
@@ -22,7 +22,7 @@ from trioflow._units import shown_bytes
 def progress(
     total: float | None = None, *, name: str = "", every: float = 5.0, file: TextIO | None = None, silent: bool = False
 ) -> Transform[Any, Any]:
-    """Show how far a run has come, by what passes here: bytes where the first item is bytes-like, else items.
+    r"""Show how far a run has come, by what passes here: bytes where the first item is bytes-like, else items.
 
     On a terminal it is a bar, drawn by rich (`pip install trioflow[progress]`); elsewhere, and without rich, it is a
     plain line every few seconds and one at the end.
@@ -50,12 +50,11 @@ def progress(
         >>> run(pipeline(range(4), progress(4, name="numbers", file=told), count()))
         4
         >>> told.getvalue()
-        'numbers: 4 of 4 items, 100 %\\n'
+        'numbers: 4 of 4 items, 100 %\n'
     """
     if total is not None:
         check_limit("total", total, 0)
-    if not every > 0:
-        raise ValueError(f"every must be above 0 seconds, not {every}")
+    check_positive("every", every)
 
     async def run(source: ReceiveChannel[Any], output: SendChannel[Any]) -> None:
         done = 0
@@ -66,7 +65,7 @@ def progress(
                 if not done and size_of(items[0]):
                     weigh, show.is_bytes = _bytes_of, True
                     if expected is None:
-                        expected = source.expected
+                        expected = source._buffer.expected
                 await output.send_many(items)
                 done += weigh(items)
                 show.update(done, expected)
@@ -133,7 +132,14 @@ class _Bar:
 
     def __init__(self, name: str, file: TextIO) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.progress import (
+            BarColumn,
+            DownloadColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+        )
 
         self.is_bytes = False
         self._name = name

@@ -14,9 +14,12 @@ import trio
 
 from trioflow._buffer import Buffer
 from trioflow._channel import ReceiveChannel, SendChannel
-from trioflow._engine import Stage, Watched
+from trioflow._checks import check_positive
+from trioflow._engine import Stage
 from trioflow._foreign import forward
+from trioflow._run import Watched
 from trioflow._streams import Transform, label
+from trioflow._units import shown_bytes
 
 T = TypeVar("T")
 
@@ -73,20 +76,11 @@ def _cells(stage: StageSnapshot) -> tuple[str, ...]:
         stage.name,
         f"{stage.items:,}",
         f"{stage.rate:,.0f}",
-        "" if not stage.bytes else size(stage.bytes),
+        "" if not stage.bytes else shown_bytes(stage.bytes),
         "" if stage.fill is None else f"{stage.fill:.0%}",
         f"{stage.source_wait:.0%}",
         f"{stage.reader_wait:.0%}",
     )
-
-
-def size(count: float) -> str:
-    """Give a number of bytes in three digits or so: 3.2 MiB."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if count < 1024:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1024
-    return f"{count:.1f} TiB"
 
 
 class Monitor(Transform[T, T], Generic[T]):
@@ -153,10 +147,9 @@ class Monitor(Transform[T, T], Generic[T]):
         """Give a snapshot every so many seconds until the run has ended, and then the last one.
 
         Raises:
-            ValueError: `every` is not above 0.
+            TypeError, ValueError: `every` is not a number above 0.
         """
-        if not every > 0:
-            raise ValueError(f"every must be above 0 seconds, not {every}")
+        check_positive("every", every)
         while True:
             with trio.move_on_after(every):
                 await self._is_over.wait()
@@ -172,10 +165,9 @@ def _done(task: Watched, place: int) -> tuple[int, int | None, float | None]:
     """Give the items and bytes of one of a task's stages, and the fill of the channel behind it."""
     if task.output is not None and place == len(task.labels) - 1:
         return task.output.count, task.output.bytes, task.output.used / task.output.capacity
-    if task.fused is not None:
-        return task.fused.given(place), None, None
-    assert task.source is not None
-    return task.source.count, task.source.bytes, None
+    taken = task.source if len(task.labels) == 1 else None  # a sink's own channel, which it is the only one to read
+    items = task.fused.given(place) if task.fused is not None else 0 if taken is None else taken.count
+    return items, None if taken is None else taken.bytes, None
 
 
 def monitor(name: str = "") -> Monitor[Any]:

@@ -1,0 +1,143 @@
+"""monitor: what each stage has done, and who waits for whom; on Trio's clock."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterable, AsyncIterator
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+import trioflow as tf
+from tests.consumers import Boom, Source
+from trioflow import testing
+
+
+@tf.transform
+async def slowly(items: AsyncIterable[Any], seconds: float = 1.0) -> AsyncIterator[Any]:
+    async for item in items:
+        await trio.sleep(seconds)
+        yield item
+
+
+async def test_a_watched_run_shows_each_stage_and_who_waits_for_whom(autojump_clock: MockClock) -> None:
+    watch = tf.monitor("log")
+
+    written = await tf.pipeline(
+        [b"x" * 10] * 20, tf.map(lambda line: line * 2), slowly(), tf.count(), monitor=watch, capacity=2
+    )
+
+    assert written == 20
+    snapshot = watch.snapshot()
+    assert snapshot.seconds == pytest.approx(20)
+    source, mapped, slow, counted = snapshot.stages
+    assert [stage.items for stage in snapshot.stages] == [20, 20, 20, 20]
+    assert [stage.bytes for stage in snapshot.stages] == [None, 400, 400, 400]
+    assert mapped.reader_wait == pytest.approx(0.8, abs=0.1)  # its last items were taken before the end
+    assert slow.busy == pytest.approx(1)
+    assert counted.source_wait == pytest.approx(1)
+    assert (snapshot.slowest, source.rate) == (slow, pytest.approx(1))
+
+
+async def test_a_source_that_ended_early_is_not_taken_for_the_busiest(autojump_clock: MockClock) -> None:
+    watch = tf.monitor()
+
+    await tf.pipeline(range(10), slowly(), tf.drain(), monitor=watch)
+
+    slowest = watch.snapshot().slowest
+    assert slowest is not None
+    assert slowest.name == "slowly()"
+
+
+async def test_a_wait_that_goes_on_is_counted(autojump_clock: MockClock) -> None:
+    watch = tf.monitor()
+    source = Source(["a"], then=None)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(lambda: tf.pipeline(source.readable, slowly(0), tf.drain(), monitor=watch))
+        await trio.sleep(10)
+        first, slow, drained = watch.snapshot().stages
+        nursery.cancel_scope.cancel()
+
+    assert (first.items, slow.items, drained.items) == (1, 1, 1)
+    assert (slow.source_wait, drained.source_wait) == (pytest.approx(1), pytest.approx(1))
+
+
+async def test_snapshots_come_in_time_and_the_last_one_when_the_run_ends(autojump_clock: MockClock) -> None:
+    watch = tf.monitor("numbers")
+    seen = []
+
+    async def look() -> None:
+        async for snapshot in watch.snapshots(every=2.0):
+            seen.append((round(snapshot.seconds, 3), snapshot.stages[-1].items))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(look)
+        await wait_all_tasks_blocked()
+        await tf.pipeline(range(5), slowly(), tf.count(), monitor=watch)
+
+    assert seen == [(2.0, 1), (4.0, 3), (5.0, 5)] or seen[-1] == (5.0, 5)
+    assert [seconds for seconds, _ in seen] == [2.0, 4.0, 5.0]
+
+
+async def test_one_in_the_middle_shows_what_passes_there(autojump_clock: MockClock) -> None:
+    watch: tf.Transform[int, int] = (before := tf.monitor("middle"))
+
+    result = await tf.from_iterable(range(6)).pipe(watch).pipe(slowly()).pipe(tf.collect())
+
+    assert result == list(range(6))
+    (stage,) = before.snapshot().stages
+    assert (stage.name, stage.items) == ("monitor('middle')", 6)
+
+
+async def test_a_watched_run_that_fails_fails_alike_and_stays_to_be_seen() -> None:
+    watch = tf.monitor("broken")
+    boom = Boom()
+
+    with pytest.raises(Boom) as caught:
+        await tf.pipeline(Source([1, 2], boom).readable, tf.drain(), monitor=watch)
+
+    assert caught.value is boom
+    assert watch.snapshot().stages[0].items == 2
+
+
+async def test_the_table_names_the_stage_that_the_others_wait_for(autojump_clock: MockClock) -> None:
+    watch = tf.monitor("job")
+
+    await tf.pipeline([b"x" * 2048] * 4, slowly(), tf.drain(), monitor=watch)
+
+    head, names, *rows = str(watch).splitlines()
+    assert head == "job, 4.0 s"
+    assert names.split() == ["items", "items/s", "bytes", "channel", "waits", "for", "source", "for", "reader"]
+    assert [row.split()[0] for row in rows][1:] == ["slowly()", "drain()"]
+    assert [row.endswith("< the others wait for it") for row in rows] == [False, True, False]
+    assert "8.0 KiB" in rows[1]
+
+
+async def test_a_snapshot_is_what_json_can_hold() -> None:
+    watch = tf.monitor("numbers")
+
+    assert str(watch) == "numbers, 0.0 s\n  items  items/s  bytes  channel  waits for source  for reader"
+    await tf.pipeline(range(3), tf.count(), monitor=watch)
+
+    told = json.loads(json.dumps(watch.snapshot().as_dict()))
+    assert (told["name"], [stage["items"] for stage in told["stages"]]) == ("numbers", [3, 3])
+
+
+async def test_one_in_the_middle_is_a_transform_in_every_respect() -> None:
+    await testing.check_transform(lambda: tf.monitor("checked"), [1, 2, 3], [1, 2, 3])
+
+
+def test_bad_arguments_are_told_at_once() -> None:
+    wrong: Any = 3
+    with pytest.raises(TypeError, match="monitor wants a name, not 3"):
+        tf.monitor(wrong)
+    with pytest.raises(TypeError, match=r"monitor wants what monitor\(\) gives, not 3"):
+        tf.pipeline([1], tf.count(), monitor=wrong)
+
+
+async def test_snapshots_want_a_pace_above_0() -> None:
+    with pytest.raises(ValueError, match="every must be above 0, not 0"):
+        await anext(tf.monitor().snapshots(every=0))
