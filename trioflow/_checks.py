@@ -41,9 +41,9 @@ def check_function(name: str, function: Any) -> Any:
     return function
 
 
-def check_exceptions(name: str, on: object) -> tuple[type[Exception], ...]:
+def check_exceptions(name: str, on: Any) -> tuple[type[Exception], ...]:
     """Give as a tuple the kinds of exception that `name` is to deal with; a `Cancelled` and the like are none of them."""
-    kinds = on if isinstance(on, tuple) else (on,)
+    kinds: tuple[Any, ...] = on if isinstance(on, tuple) else (on,)
     if not kinds or not all(isinstance(kind, type) and issubclass(kind, Exception) for kind in kinds):
         raise TypeError(f"{name} wants a kind of Exception as `on`, or a tuple of them, not {on!r}")
     return kinds

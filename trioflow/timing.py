@@ -265,12 +265,13 @@ def timeout(seconds: float) -> Transform[T, T]:
 
     async def run(source: ReceiveChannel[Any], output: SendChannel[Any]) -> None:
         while True:
-            with trio.move_on_after(seconds) as limit:
+            items: list[Any] = []
+            with trio.move_on_after(seconds):
                 try:
                     items = await source.receive_many()
                 except trio.EndOfChannel:
                     return
-            if limit.cancelled_caught:
+            if not items:
                 raise trio.TooSlowError(f"nothing has come for {seconds:g} s")
             await output.send_many(items)
 
@@ -307,12 +308,13 @@ def keep_alive(seconds: float, item: Any) -> Transform[Any, Any]:
 
     async def run(source: ReceiveChannel[Any], output: SendChannel[Any]) -> None:
         while True:
-            with trio.move_on_after(seconds) as quiet:
+            items: list[Any] = []
+            with trio.move_on_after(seconds):
                 try:
                     items = await source.receive_many()
                 except trio.EndOfChannel:
                     return
-            if quiet.cancelled_caught:
+            if not items:
                 items = [item() if callable(item) else item]
                 refuse_coroutine("keep_alive", items[0])
             await output.send_many(items)
