@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import random
 import sys
+import threading
 import tracemalloc
 import zlib
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import brotli
 import pytest
+import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from trio.testing import MockClock, wait_all_tasks_blocked
+from trio.testing import wait_all_tasks_blocked
 
 import trioflow as tf
 from tests.consumers import CONSUMERS, Consumer, Source, serve
 from tests.cutting import cut, places
+from trioflow import zstd_brotli
 from trioflow._unpacking import PIECE
 from trioflow.testing import check_transform
+from trioflow.zstd_brotli import BLOCK
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -82,7 +87,7 @@ async def through(chunks: Any, *transforms: tf.Transform[Any, Any], capacity: fl
 
 
 @codecs
-async def test_an_operator_keeps_the_rules(name: str, autojump_clock: MockClock) -> None:
+async def test_an_operator_keeps_the_rules(name: str) -> None:
     codec = CODECS[name]
     packed = await through([TEXT], codec.pack())
     parts = [packed[at : at + 5] for at in range(0, len(packed), 5)]
@@ -128,6 +133,30 @@ async def test_a_higher_level_gives_less(name: str) -> None:
     sizes = [len(await through([data], CODECS[name].pack(level=level))) for level in (1, 9)]
 
     assert sizes[1] < sizes[0]
+
+
+@pytest.mark.parametrize("module", ["zstd", "brotli"])
+async def test_R16_R17_packing_never_holds_the_loop_and_is_over_when_a_cancelled_run_is(
+    module: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    working, go_on, done = trio.Event(), threading.Event(), []
+
+    def pack(data: bytes) -> bytes:
+        trio.from_thread.run_sync(working.set)
+        assert go_on.wait(10)  # which only the loop sets: it goes on meanwhile
+        done.append(len(data))
+        return b"packed"
+
+    monkeypatch.setattr(zstd_brotli, "_Packer", lambda *_: SimpleNamespace(pack=pack, finish=bytes))
+    source = Source([bytes(BLOCK)], then=None)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(lambda: source.readable.pipe(getattr(tf, module)()).pipe(tf.drain()))
+        await working.wait()
+        nursery.cancel_scope.cancel()
+        go_on.set()
+
+    assert done == [BLOCK]
+    assert source.ended == 1
 
 
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])

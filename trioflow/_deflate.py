@@ -23,7 +23,7 @@ _ROUND: Final = 4  # blocks for each thread between two looks for a cancellation
 _limiter: Final = trio.lowlevel.RunVar[trio.CapacityLimiter]("processors that deflate")
 
 
-def _processors() -> trio.CapacityLimiter:
+def processors() -> trio.CapacityLimiter:
     """Give the threads there may be; others wait for them, and not for those that read files."""
     try:
         return _limiter.get()
@@ -64,7 +64,7 @@ class Deflater:
         with memoryview(held) as view:
             blocks = [bytes(view[at : at + BLOCK]) for at in range(0, whole, BLOCK)]
         del held[:whole]
-        limiter = _processors()
+        limiter = processors()
         most = _ROUND * int(limiter.total_tokens)
         packed: list[bytes] = []
         for at in range(0, len(blocks), most):
@@ -103,7 +103,7 @@ class Deflater:
             self._count([rest])
             return self._deflate(rest, self._before, zlib.Z_FINISH)
 
-        return deflate() if len(rest) < SMALL else await trio.to_thread.run_sync(deflate, limiter=_processors())
+        return deflate() if len(rest) < SMALL else await trio.to_thread.run_sync(deflate, limiter=processors())
 
     def _deflate(self, block: bytes, before: bytes, how: int) -> bytes:
         compressor = zlib.compressobj(
