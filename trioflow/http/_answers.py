@@ -9,6 +9,7 @@ Rule 3: a redirect names a path alone, so that it never leads to another host.
 from __future__ import annotations
 
 import gzip
+import os
 import secrets
 import time
 from collections.abc import Sequence
@@ -161,6 +162,8 @@ async def _give_parts(file: File, opened: Opened | None, parts: Sequence[Part], 
             else:
                 assert opened is not None
                 await send_all(reader_of(opened.fd, opened.status, start, stop, None), output, None)
+                if (size := os.fstat(opened.fd).st_size) < stop:  # what is sent next would pass for the end of it all
+                    raise EOFError(f"the file ended at byte {size}, and a part of it at {stop}")
         await output.send(framed.tail)
 
     await Readable[bytes].of(Stage(label("parts", file.name), function=run)).pipe(response)
