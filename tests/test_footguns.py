@@ -112,18 +112,11 @@ async def test_F6_a_failure_that_nobody_received_is_raised_when_the_block_is_lef
 
 
 async def test_F7_two_readers_of_one_source_go_at_the_pace_of_the_slower() -> None:
-    fast_in, fast = tf.open_channel[int](4)
-    slow_in, slow = tf.open_channel[int](4)
-
-    async def tee(items: tf.ReceiveChannel[int]) -> None:
-        async for item in items:
-            await fast_in.send(item)
-            await slow_in.send(item)
-
     got: list[int] = []
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(lambda: Source(itertools.count()).readable.pipe(tf.Writable(tee)))
-        nursery.start_soon(lambda: tf.from_iterable(fast).pipe(tf.for_each(got.append)))
+
+    source = Source(itertools.count()).readable
+    async with tf.broadcast(source, 2, capacity=4) as (fast, slow), trio.open_nursery() as nursery:
+        nursery.start_soon(lambda: fast.pipe(tf.for_each(got.append)))
         await wait_all_tasks_blocked()
 
         assert got == [0, 1, 2, 3, 4]  # four wait for the slow one, a fifth is in hand
@@ -146,27 +139,33 @@ async def test_F8_a_source_that_fails_before_the_first_byte_leaves_room_for_an_a
             assert (status, body) == (404, b"not here")
 
 
-async def test_F9_of_two_destinations_one_that_fails_is_told_and_the_other_is_not_taken_for_whole() -> None:
-    kept_in, kept = tf.open_channel[int](2)
-    gone_in, gone = tf.open_channel[int](2)
-    gone.close()
+@pytest.mark.parametrize("is_minded", [True, False])
+async def test_F9_of_two_destinations_one_fails_and_the_other_has_all_or_knows_that_it_has_not(is_minded: bool) -> None:
+    sink, failure = Sink(), Boom()
 
-    async def tee(items: tf.ReceiveChannel[int], outputs: list[tf.SendChannel[int]]) -> None:
-        async for item in items:
-            for output in outputs:
-                await output.send(item)
+    def fail(item: int) -> None:
+        if item == 1000:
+            raise failure
 
-    async def both(items: tf.ReceiveChannel[int]) -> None:
+    async def fail_alone(branch: tf.Readable[int]) -> None:
         try:
-            await tee(items, [kept_in, gone_in])
-        except BaseException:
-            kept_in.abort()
-            raise
+            await branch.pipe(tf.for_each(fail))
+        except Boom:
+            if is_minded:
+                raise
 
-    with pytest.raises(trio.BrokenResourceError, match="the last reader of this channel has gone"):
-        await tf.from_iterable(range(9)).pipe(tf.Writable(both))
-    with pytest.raises(trio.BrokenResourceError, match="the sender has failed"):
-        await kept.receive()
+    async def run() -> None:
+        async with tf.broadcast(tf.from_iterable(range(5000)), 2) as (kept, gone), trio.open_nursery() as nursery:
+            nursery.start_soon(lambda: kept.pipe(sink.writable))
+            nursery.start_soon(fail_alone, gone)
+
+    if is_minded:
+        with pytest.RaisesGroup(Boom):
+            await run()
+        assert sink.how == "Cancelled"
+    else:
+        await run()
+        assert (sink.how, len(sink.got)) == ("the end", 5000)
 
 
 async def test_F10_ten_thousand_runs_over_one_channel_leave_nothing_on_it() -> None:

@@ -26,6 +26,7 @@ from trioflow.selecting import changes, distinct, drop, drop_while, take, take_w
 from trioflow.sinks import drain, for_each, to_channel, to_stream
 from trioflow.sockets import connect_tcp, connect_unix, serve_tcp
 from trioflow.sources import empty, failed, from_iterable, repeat, unfold
+from trioflow.splitting import balance, broadcast, partition
 from trioflow.stdio import stdin, stdout
 from trioflow.text import decode, encode
 from trioflow.timing import debounce, delay, keep_alive, sample, throttle, ticks, timeout
@@ -40,7 +41,9 @@ __all__ = [
     "SendChannel",
     "Transform",
     "Writable",
+    "balance",
     "batch",
+    "broadcast",
     "brotli",
     "buffered",
     "changes",
@@ -91,6 +94,7 @@ __all__ = [
     "pairwise",
     "parse_json_lines",
     "parse_length_prefixed",
+    "partition",
     "passthrough",
     "pipeline",
     "process",

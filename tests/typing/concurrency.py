@@ -30,3 +30,17 @@ assert_type(tf.zip(*[numbers, numbers]), tf.Readable[tuple[int, ...]])
 assert_type(tf.zip_latest(numbers, words), tf.Readable[tuple[int, str]])
 tf.merge([1, 2])  # type: ignore[arg-type]
 tf.zip(words, "ab")  # type: ignore[call-overload]
+
+
+async def split() -> None:
+    # Splitting
+    async with tf.broadcast(numbers, 2, capacity=4, overflow=["wait", "drop_oldest"]) as (a, b):
+        assert_type(await a.pipe(tf.collect()), list[int])
+        assert_type(b.pipe(tf.map(lambda n: n + 0.5)), tf.Readable[float])
+        assert_type(b.statistics().dropped, int)
+    async with tf.balance(words, 3) as workers:
+        assert_type(tf.merge(*workers), tf.Readable[str])
+    async with tf.partition(words, lambda word: word.isupper(), 2) as branches:
+        assert_type(branches[0].pipe(tf.map(len)), tf.Readable[int])
+    tf.broadcast(numbers, 2, overflow="spill")  # type: ignore[arg-type]
+    tf.partition(numbers, lambda n: n.upper(), 2)  # type: ignore[attr-defined]

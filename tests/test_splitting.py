@@ -1,0 +1,430 @@
+"""One readable for several readers: who gets what, who waits for whom, and what becomes of one who leaves."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+import pytest
+import trio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+import trioflow as tf
+from tests.consumers import CONSUMERS, Boom, Consumer, Source, passes, tasks
+
+Split = Callable[..., AbstractAsyncContextManager[tuple[Any, ...]]]
+
+
+def by_parity(readable: tf.Readable[int], count: int, **options: Any) -> Any:
+    return tf.partition(readable, lambda n: n % count, count, **options)
+
+
+SPLITS: list[Split] = [tf.broadcast, tf.balance, by_parity]
+
+
+async def collect_all(branches: tuple[tf.Readable[Any], ...]) -> list[list[Any]]:
+    """Read all branches side by side."""
+    results: list[list[Any]] = [[] for _ in branches]
+
+    async def read(i: int) -> None:
+        results[i] = await branches[i].pipe(tf.collect())
+
+    async with trio.open_nursery() as nursery:
+        for i in range(len(branches)):
+            nursery.start_soon(read, i)
+    return results
+
+
+async def test_broadcast_gives_every_item_to_each() -> None:
+    async with tf.broadcast(tf.from_iterable(range(1000)), 3) as branches:
+        results = await collect_all(branches)
+
+    assert results == [[*range(1000)]] * 3
+
+
+async def test_partition_gives_each_item_to_the_one_it_is_for() -> None:
+    async with tf.partition(tf.from_iterable(range(1000)), lambda n: n % 3, 3) as branches:
+        results = await collect_all(branches)
+
+    assert results == [[*range(i, 1000, 3)] for i in range(3)]
+
+
+async def test_balance_gives_each_item_to_one() -> None:
+    async with tf.balance(tf.from_iterable(range(1000)), 3) as branches:
+        results = await collect_all(branches)
+
+    assert sorted(itertools.chain(*results)) == [*range(1000)]
+    assert all(result == sorted(result) for result in results)
+    assert all(len(result) > 100 for result in results)
+
+
+async def test_balance_gives_a_slow_reader_little(autojump_clock: MockClock) -> None:
+    taken = {"quick": 0, "slow": 0}
+
+    async def work(branch: tf.Readable[int], name: str, pace: float) -> None:
+        async with branch.open() as receive:
+            async for _ in receive:
+                taken[name] += 1
+                await trio.sleep(pace)
+
+    async with tf.balance(tf.from_iterable(range(110)), 2) as (a, b), trio.open_nursery() as nursery:
+        nursery.start_soon(work, a, "quick", 1)
+        nursery.start_soon(work, b, "slow", 10)
+
+    assert taken["slow"] == pytest.approx(10, abs=2)
+    assert sum(taken.values()) == 110
+
+
+@pytest.mark.parametrize("split", SPLITS)
+async def test_R18_nothing_is_taken_for_the_end(split: Split) -> None:
+    items = [None, b"", "", 0, False]
+
+    if split is by_parity:
+        split = lambda readable, count: tf.partition(readable, lambda item: 0, count)  # noqa: E731
+    async with split(tf.from_iterable(items), 2) as branches:
+        a, b = await collect_all(branches)
+
+    assert a == items or split is tf.balance
+    assert len(a) + len(b) == (10 if split is tf.broadcast else 5)
+
+
+@pytest.mark.parametrize("split", SPLITS)
+async def test_an_empty_source_gives_empty_branches(split: Split) -> None:
+    async with split(tf.empty(), 2) as branches:
+        assert await collect_all(branches) == [[], []]
+
+
+@pytest.mark.parametrize("split", SPLITS)
+async def test_R1_nothing_starts_before_the_block_is_entered(split: Split) -> None:
+    source = Source(range(3))
+
+    block = split(source.readable, 2)
+    await wait_all_tasks_blocked()
+    assert source.started == 0
+    async with block:
+        await wait_all_tasks_blocked()
+        assert source.started == 1
+
+    assert source.ended == 1
+
+
+@pytest.mark.parametrize("split", SPLITS)
+async def test_R4_a_branch_runs_once(split: Split) -> None:
+    async with split(tf.empty(), 1) as (branch,):
+        assert await branch.pipe(tf.collect()) == []
+        with pytest.raises(trio.ClosedResourceError, match="a branch can run once only, and has run"):
+            await branch.pipe(tf.collect())
+
+
+@pytest.mark.parametrize("split", SPLITS)
+@pytest.mark.parametrize("consume", CONSUMERS)
+async def test_a_branch_serves_every_consumer(split: Split, consume: Consumer) -> None:
+    source, before = Source(range(9)), tasks()
+
+    async with split(source.readable, 1) as (branch,):
+        got = await consume(branch)
+
+    assert got == [*range(9)][: len(got)]
+    assert len(got) == 9 or consume in CONSUMERS[2:]
+    assert source.started == source.ended == 1
+    assert tasks() == before
+
+
+async def test_R5_a_slow_branch_of_a_broadcast_bounds_all() -> None:
+    source = Source(itertools.count())
+    got: list[int] = []
+
+    async with tf.broadcast(source.readable, 2, capacity=4) as (fast, slow), trio.open_nursery() as nursery:
+        nursery.start_soon(lambda: fast.pipe(tf.for_each(got.append)))
+        await wait_all_tasks_blocked()
+        assert got == [0, 1, 2, 3, 4]  # four wait for the slow one, a fifth is in hand
+        assert slow.statistics().used == slow.statistics().peak == 4
+        assert source.sent <= 10
+        async with slow.open(capacity=1) as receive:
+            assert await receive.receive() == 0
+            await wait_all_tasks_blocked()
+            assert 5 < len(got) <= 5 + 5  # a batch of four has moved on, to where one fits
+        nursery.cancel_scope.cancel()
+
+
+async def test_R5_big_chunks_never_grow_a_branch_nor_stop_who_reads_both_in_turn() -> None:
+    chunks = [bytes(size) for size in (10, 20_000, 1, 100_000, 4096, 0, 5)] * 3
+
+    async with tf.broadcast(tf.from_iterable(chunks), 2, capacity=3) as (a, b):
+        pairs = await tf.zip(a, b, strict=True).pipe(tf.collect())
+
+    assert pairs == [(chunk, chunk) for chunk in chunks]
+
+
+@pytest.mark.parametrize("capacity", [1, 2, 5])
+@pytest.mark.parametrize("split", [tf.broadcast, by_parity])
+async def test_branches_may_be_read_in_turn(split: Split, capacity: int) -> None:
+    got: list[int] = []
+
+    async with (
+        split(tf.from_iterable(range(100)), 2, capacity=capacity) as (a, b),
+        a.open(capacity=1) as first,
+        b.open(capacity=1) as second,
+    ):
+        async for item in first:
+            got += [item, await second.receive()]
+
+    assert got == ([n for n in range(100) for _ in "ab"] if split is tf.broadcast else [*range(100)])
+
+
+@pytest.mark.parametrize("split", [tf.broadcast, tf.balance])
+async def test_R9_a_branch_that_leaves_detaches_and_the_others_go_on(split: Split) -> None:
+    async with split(tf.from_iterable(range(2000)), 3) as (gone, never_opened, kept):
+        async with never_opened.open():
+            pass
+        results: list[list[int]] = []
+
+        async def read() -> None:
+            results.append(await kept.pipe(tf.collect()))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(read)
+            assert len(await gone.pipe(tf.take(3)).pipe(tf.collect())) == 3
+
+    lost = 0 if split is tf.broadcast else 2000 - len(results[0])
+    assert results[0] == sorted(results[0])
+    assert len(results[0]) + lost == 2000
+    assert lost < 1000
+
+
+async def test_R9_what_is_for_a_reader_who_has_left_is_passed_over() -> None:
+    async with tf.partition(tf.from_iterable(range(2000)), lambda n: n % 2, 2, capacity=4) as (even, odd):
+        assert await odd.pipe(tf.take(1)).pipe(tf.collect()) == [1]
+        assert await even.pipe(tf.collect()) == [*range(0, 2000, 2)]
+
+
+@pytest.mark.parametrize("split", SPLITS)
+async def test_R9_when_all_readers_have_left_a_quiet_source_is_ended(split: Split) -> None:
+    source = Source([0, 1, 2, 3], then=None)
+
+    async with split(source.readable, 2) as branches:
+        for branch in branches:
+            await branch.pipe(tf.take(1)).pipe(tf.collect())
+        await wait_all_tasks_blocked()
+        assert source.ended == 1
+
+
+@pytest.mark.parametrize("split", SPLITS)
+async def test_R11_a_source_that_fails_ends_the_block_which_raises_its_very_exception(split: Split) -> None:
+    failure = Boom()
+    sinks = [0, 0]
+    ended: list[int] = []
+
+    async def read(i: int, branch: tf.Readable[int]) -> None:
+        async def sink(source: tf.ReceiveChannel[int]) -> None:
+            async for _ in source:
+                sinks[i] += 1
+            ended.append(i)
+
+        await branch.pipe(tf.Writable(sink))
+
+    async def fail(output: tf.SendChannel[int]) -> None:
+        await output.send_many([0, 1, 2, 3])
+        await wait_all_tasks_blocked()
+        raise failure
+
+    async def run() -> None:
+        async with split(tf.Readable(fail), 2) as branches, trio.open_nursery() as nursery:
+            for i, branch in enumerate(branches):
+                nursery.start_soon(read, i, branch)
+
+    with pytest.raises(Boom) as caught:
+        await run()
+
+    assert caught.value is failure
+    name = "partition" if split is by_parity else split.__name__
+    assert failure.__notes__ == ["in stage 1 of 1: fail()", f"in {name}(<Readable fail()>)"]
+    assert sum(sinks) >= 4
+    assert ended == []  # no branch took the failure for the end (R12)
+
+
+@pytest.mark.parametrize("split", SPLITS)
+async def test_R11_a_reader_outside_of_the_block_is_told_the_failure_too(split: Split) -> None:
+    failure = Boom()
+    may_fail = trio.Event()
+
+    async def fail(output: tf.SendChannel[int]) -> None:
+        await may_fail.wait()
+        raise failure
+
+    async def read(branch: tf.Readable[int]) -> None:
+        with pytest.raises(Boom) as caught:
+            await branch.pipe(tf.collect())
+        assert caught.value is failure
+
+    async with trio.open_nursery() as nursery:
+
+        async def run() -> None:
+            async with split(tf.Readable(fail), 1) as (branch,):
+                nursery.start_soon(read, branch)
+                await wait_all_tasks_blocked()
+                may_fail.set()
+                await trio.sleep_forever()
+
+        with pytest.raises(Boom) as caught:
+            await run()
+        assert caught.value is failure
+
+
+@pytest.mark.parametrize("split", SPLITS)
+async def test_R11_a_reader_that_fails_and_nobody_minds_is_one_that_has_left(split: Split) -> None:
+    async def fail(item: int) -> None:
+        raise Boom
+
+    async with split(tf.from_iterable(range(100)), 2) as (bad, good):
+        with pytest.raises(Boom):
+            await bad.pipe(tf.for_each(fail))
+        got = await good.pipe(tf.collect())
+
+    assert got == [*range(100)] if split is tf.broadcast else len(got) >= 50
+
+
+@pytest.mark.parametrize("split", SPLITS)
+async def test_a_failure_in_the_block_ends_all_and_is_raised_itself(split: Split) -> None:
+    source, failure = Source(itertools.count()), Boom()
+
+    async def run() -> None:
+        async with split(source.readable, 2):
+            await wait_all_tasks_blocked()
+            raise failure
+
+    with pytest.raises(Boom) as caught:
+        await run()
+
+    assert caught.value is failure
+    assert source.ended == 1
+
+
+@pytest.mark.parametrize("split", SPLITS)
+async def test_R11_a_block_and_a_source_that_fail_raise_a_group(split: Split) -> None:
+    source = Source(then=Boom("source"))
+
+    async def run() -> None:
+        async with split(source.readable, 2):
+            try:
+                await trio.sleep_forever()
+            finally:
+                raise Boom("block")
+
+    with pytest.raises(ExceptionGroup) as caught:
+        await run()
+
+    assert {exc.args[0] for exc in caught.value.exceptions} == {"block", "source"}
+
+
+@pytest.mark.parametrize("split", SPLITS)
+async def test_R16_a_cancelled_block_ends_the_source(split: Split, autojump_clock: MockClock) -> None:
+    source = Source([1], then=None)
+
+    with trio.move_on_after(1) as scope:
+        async with split(source.readable, 2) as (a, _):
+            await a.pipe(tf.collect())
+
+    assert scope.cancelled_caught
+    assert source.ended == 1
+
+
+@pytest.mark.parametrize("split", SPLITS)
+async def test_R13_a_branch_read_beyond_its_block_is_told_that_it_was_left(split: Split) -> None:
+    async with split(Source(itertools.count()).readable, 1) as (branch,):
+        pass
+
+    with pytest.raises(trio.BrokenResourceError, match=r"the block of \w+\(<Readable run\(\)>\) was left"):
+        await branch.pipe(tf.collect())
+
+
+async def test_R6_each_branch_may_have_a_policy_of_its_own() -> None:
+    source = tf.from_iterable(range(10))
+
+    policies: Any = ["wait", "drop_oldest", "drop_newest"]
+    async with tf.broadcast(source, 3, capacity=3, overflow=policies) as (waits, newest, oldest):
+        assert await waits.pipe(tf.collect()) == [*range(10)]
+        assert (newest.statistics().dropped, oldest.statistics().dropped) == (7, 7)
+        assert await newest.pipe(tf.collect()) == [7, 8, 9]
+        assert await oldest.pipe(tf.collect()) == [0, 1, 2]
+
+
+async def test_R6_where_all_branches_drop_the_source_never_waits() -> None:
+    source = Source(range(1000))
+
+    async with tf.broadcast(source.readable, 2, capacity=2, overflow="drop_oldest") as (a, b):
+        await wait_all_tasks_blocked()
+        assert source.ended == 1
+        assert await tf.zip(a, b).pipe(tf.collect()) == [(998, 998), (999, 999)]
+
+
+async def test_R6_a_branch_may_fail_all_when_it_is_full() -> None:
+    with pytest.raises(BufferError, match="the channel is full: it holds 2 of 2") as caught:
+        async with tf.broadcast(tf.from_iterable(range(10)), 2, capacity=2, overflow=["fail", "wait"]) as (_, b):
+            await b.pipe(tf.collect())
+
+    assert caught.value.__notes__ == ["in broadcast(<Readable from_iterable(range(0, 10))>)"]
+
+
+@pytest.mark.parametrize(
+    ("make", "complaint"),
+    [
+        (lambda: tf.broadcast([1], 2), r"broadcast wants Readables, not list \[1\]"),
+        (lambda: tf.broadcast(tf.empty(), 0), "count must be 1 or more, not 0"),
+        (lambda: tf.broadcast(tf.empty(), 2.0), "count must be an int, not 2.0"),
+        (lambda: tf.broadcast(tf.empty(), 2, capacity=0), "capacity must be 1 or more, not 0"),
+        (lambda: tf.broadcast(tf.empty(), 2, overflow="spill"), "overflow must be 'wait', 'drop_oldest'"),
+        (lambda: tf.broadcast(tf.empty(), 2, overflow=["wait"]), "or one for each of 2, not"),
+        (lambda: tf.partition(tf.empty(), 3, 2), "partition wants a function, not 3"),
+        (lambda: tf.partition(tf.empty(), passes, 2), "partition wants a plain function, not the coroutine function"),
+        (lambda: tf.partition(tf.empty(), id, -1), "count must be 1 or more, not -1"),
+        (lambda: tf.balance(tf.empty, 2), "balance wants Readables, not the function empty: call it"),
+        (lambda: tf.balance(tf.empty(), 2, capacity="2"), "capacity must be an int or math.inf, not '2'"),
+    ],
+)
+def test_R1_wrong_arguments_are_told_when_the_value_is_made(make: Callable[[], Any], complaint: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=complaint):
+        make()
+
+
+@pytest.mark.parametrize("index", [2, -1, "0", None, 0.5])
+async def test_a_number_that_is_no_branchs_is_told(index: Any) -> None:
+    with pytest.raises(ValueError, match="partition wants a number from 0 to 1 for each item, not "):
+        async with tf.partition(tf.from_iterable([1]), lambda item: index, 2):
+            await trio.sleep_forever()
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    items=st.lists(st.integers(0, 99) | st.binary(max_size=3).map(lambda chunk: chunk * 3000), max_size=30),
+    count=st.integers(1, 4),
+    capacity=st.sampled_from([1, 2, 3, 256]),
+    enough=st.lists(st.integers(0, 40), min_size=4, max_size=4),
+    paces=st.lists(st.integers(0, 2), min_size=4, max_size=4),
+)
+def test_each_reader_of_a_broadcast_gets_what_it_wants_whatever_the_others_do(
+    items: list[Any], count: int, capacity: int, enough: list[int], paces: list[int]
+) -> None:
+    async def main() -> None:
+        source = Source(items)
+        got: list[list[Any]] = [[] for _ in range(count)]
+
+        async def read(i: int, branch: tf.Readable[Any]) -> None:
+            async def slowly(item: Any) -> None:
+                await trio.sleep(paces[i])
+                got[i].append(item)
+
+            await branch.pipe(tf.take(enough[i])).pipe(tf.for_each(slowly))
+
+        async with tf.broadcast(source.readable, count, capacity=capacity) as branches, trio.open_nursery() as nursery:
+            for i, branch in enumerate(branches):
+                nursery.start_soon(read, i, branch)
+
+        assert got == [items[:most] for most in enough[:count]]
+        assert source.started == source.ended == 1
+
+    trio.run(main, clock=MockClock(autojump_threshold=0))
