@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
+import re
 import socket
 import tempfile
 from collections.abc import Iterator
@@ -222,6 +224,13 @@ def fill(sock: socket.socket) -> int:
             count += sock.send(bytes(65536))
     except BlockingIOError:
         return count
+
+
+def test_every_limit_stands_in_the_reference_with_its_default() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "reference" / "http-limits.md").read_text(encoding="utf-8")
+    told = dict(re.findall(r"^\| `(\w+)` \| (\d+) \|", page, re.MULTILINE))
+
+    assert told == {field.name: f"{field.default:.0f}" for field in dataclasses.fields(Limits)}
 
 
 def test_a_request_error_carries_its_status() -> None:
