@@ -25,7 +25,7 @@ class Pieces(Generic[AnyStr]):
         limit: The longest piece, without its delimiter.
         what: What to call a piece.
         optional: What may stand before a delimiter and does not count for `limit` then.
-        refused: What no piece may have in it, and what to call that.
+        refused: Characters that no piece may have in it, and what to call them.
         strict: Whether an unfinished piece at the end is an error.
     """
 
@@ -109,7 +109,10 @@ class Pieces(Generic[AnyStr]):
 
     def _first_failure(self, pieces: list[AnyStr]) -> tuple[int, ValueError] | None:
         """Find the first wrong piece: its place among `pieces`, behind them for the unfinished one, and what is wrong."""
-        if self._refused or (pieces and max(map(len, pieces)) > self._limit):
+        empty = self._delimiter[:0]
+        # In all at once, which takes a tenth of the time; what is refused is one character.
+        has_refused = self._refused and any(part in empty.join(pieces) for part in self._refused)
+        if has_refused or (pieces and max(map(len, pieces)) > self._limit):
             for place, piece in enumerate(pieces):
                 number = self._count + place + 1
                 if len(piece.removesuffix(self._optional)) > self._limit:

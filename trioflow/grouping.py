@@ -6,6 +6,7 @@ Rule 2: each run gathers anew; what is held is what the next group needs.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 from collections.abc import Iterator
@@ -50,14 +51,15 @@ def batch(size: int, *, within: float = math.inf) -> Transform[T, list[T]]:
         return fused(lambda: _Batch(size), "batch", size)
 
     async def run(source: ReceiveChannel[Any], output: SendChannel[Any]) -> None:
-        async for item in source:
-            items = [item]
-            with trio.move_on_after(within):
-                while len(items) < size:
-                    try:
+        while True:
+            try:
+                items = await source.receive_many(size)
+            except trio.EndOfChannel:
+                return
+            if len(items) < size:
+                with contextlib.suppress(trio.EndOfChannel), trio.move_on_after(within):
+                    while len(items) < size:
                         items += await source.receive_many(size - len(items))
-                    except trio.EndOfChannel:
-                        break
             await output.send(items)
 
     return task(run, "batch", size, within=within)

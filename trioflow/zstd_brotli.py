@@ -170,7 +170,7 @@ class _Packer(NamedTuple):
 
 
 def _packing(name: str, start: Callable[[], _Packer], given: dict[str, object]) -> Transform[bytes, bytes]:
-    async def run(source: ReceiveChannel[bytes], output: SendChannel[bytes]) -> None:
+    async def run(source: ReceiveChannel[Any], output: SendChannel[bytes]) -> None:
         packer = start()
         held = bytearray()  # less than a block
         async for chunks in source.batches():
