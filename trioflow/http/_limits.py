@@ -30,7 +30,7 @@ class Limits:
         idle: Seconds a connection may rest between two requests.
         requests: Requests on one connection; the answer to the last one ends it.
         body_size: Bytes in a request's body; more is answered with 413.
-        extension_size: Bytes in the extensions of a body's chunks, all together; more is answered with 413.
+        extension_size: Bytes in the extensions of a body's chunks, all together; more is answered with 400.
         body_stall: Seconds without a byte of a body that the handler waits for; longer is answered with 408.
         body_rate: Bytes a second at which a body must come at least while it is waited for, beside one `body_stall` in
             all; slower is answered with 408; 0 for any pace.

@@ -40,11 +40,14 @@ _ABSOLUTE: Final = re.compile(rb"(?i:https?)://([^/?]*)(?:[/?].*)?")
 _HOST: Final = re.compile(
     rb"(?:\[([0-9A-Fa-f:.]{2,45})\]|(?:[0-9A-Za-z\-._~!$&'()*+;=]|%[0-9A-Fa-f]{2})+)(?::([0-9]{1,5}))?"
 )
-_MOST_DIGITS: Final = 18  # of a Content-Length: more is beyond any limit, and int() of thousands is slow
+_LENGTH: Final = re.compile(
+    rb"(?=[0-9])0*+[0-9]{0,18}"
+)  # a number beyond 64 bits is none, and int() of thousands is slow
 
 _QUOTED: Final = rb'"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*+"'
 _EXTENSION: Final = rb";[ \t]*+%b(?:[ \t]*+=[ \t]*+(?:%b|%b))?+" % (_TOKEN, _TOKEN, _QUOTED)
 _CHUNK: Final = re.compile(rb"([0-9A-Fa-f]{1,16})((?:%b)*+)\r\n" % _EXTENSION)
+_EXTENDED: Final = "the extensions of its chunks are too large"
 _LONGEST_SIZE: Final = 18  # bytes of a chunk's line without extensions
 # What would change where a message ends, where it goes or who sent it, after that was decided (RFC 9110 6.5.1).
 _NO_TRAILERS: Final = frozenset(b"authorization content-length host proxy-authorization transfer-encoding".split())
@@ -123,6 +126,8 @@ def _check_start_line(data: bytes | bytearray, end: int, limits: Limits) -> None
     if _BROKEN.search(data, 0, int(min(len(data) if end < 0 else end + 2, limits.line_size))):
         raise _malformed("its first line has a control character, or does not end with CR and LF")
     if length > limits.line_size:
+        if data.find(b" ", 0, int(limits.line_size)) < 0:
+            raise _malformed("its method does not end")
         raise RequestError(414, "the first line of the request is too long")
     if end < 0:
         return
@@ -167,9 +172,9 @@ def _check_framing(fields: list[tuple[bytes, bytes]], limits: Limits, *, is_old:
         raise _malformed("it has both a Content-Length and a Transfer-Encoding")
     if codings:
         _check_codings(b",".join(codings), is_old=is_old)
-    elif len(lengths) > 1 or not lengths[0].isdigit():  # of bytes, `isdigit` knows the ASCII digits alone
+    elif len(lengths) > 1 or _LENGTH.fullmatch(lengths[0]) is None:
         raise _malformed("its Content-Length is not one number")
-    elif len(lengths[0].lstrip(b"0")) > _MOST_DIGITS or int(lengths[0]) > limits.body_size:
+    elif int(lengths[0].lstrip(b"0") or b"0") > limits.body_size:
         raise RequestError(413, "the body is too large")
 
 
@@ -251,7 +256,9 @@ class ChunkCheck:
         if _BROKEN.search(self._line, max(seen - 1, 0), int(min(len(self._line), most))):
             raise _malformed("a chunk's line has a control character, or does not end with CR and LF")
         if len(self._line) > most:
-            raise RequestError(*((431, "its trailers are too large") if self._in_trailers else _EXTENDED))
+            if self._in_trailers:
+                raise RequestError(431, "the trailers are too large")
+            raise _malformed(_EXTENDED)
         if end >= 0:
             line, self._line = self._line, b""
             if self._in_trailers:
@@ -268,7 +275,7 @@ class ChunkCheck:
         self._spare -= len(found[2])
         self._size += size
         if self._spare < 0:
-            raise RequestError(*_EXTENDED)
+            raise _malformed(_EXTENDED)
         if self._size > self._limits.body_size:
             raise RequestError(413, "the body is too large")
         if size:
@@ -284,12 +291,9 @@ class ChunkCheck:
         self._spare -= len(line)
         self._fields += 1
         if self._fields > self._limits.head_count:
-            raise RequestError(431, "it has too many trailers")
+            raise RequestError(431, "the request has too many trailers")
         if _ONE_FIELD.fullmatch(line) is None or line.partition(b":")[0].lower() in _NO_TRAILERS:
             raise _malformed("a trailer is no field, or one that cannot be a trailer")
-
-
-_EXTENDED: Final = (413, "the extensions of its chunks are too large")
 
 
 def _malformed(reason: str) -> RequestError:
