@@ -164,6 +164,7 @@ async def test_no_capacity_changes_a_result(items: list[int], limit: int, capaci
     [
         (lambda: tf.take(-1), ValueError, "n must be 0 or more, not -1"),
         (lambda: tf.take_while(3), TypeError, "take_while wants a function, not 3"),
+        (lambda: tf.take_while(abs, inclusive=2), TypeError, "inclusive must be a bool, not int 2"),
         (lambda: tf.drop_while(3), TypeError, "drop_while wants a function, not 3"),
         (lambda: tf.distinct(3), TypeError, "distinct wants a function, not 3"),
         (lambda: tf.distinct(remember=0), ValueError, "remember must be 1 or more, not 0"),

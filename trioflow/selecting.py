@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 from trioflow._channel import ReceiveChannel, SendChannel
 from trioflow._checks import check_count, check_function, check_limit, is_async, refuse_coroutine
 from trioflow._operators import differing, fused, task
-from trioflow._streams import Transform
+from trioflow._streams import Transform, wanted
 from trioflow._sync import Operator
 
 T = TypeVar("T")
@@ -101,13 +101,15 @@ def take_while(fn: Callable[[T], object], *, inclusive: bool = False) -> Transfo
         inclusive: Give the item too for which `fn` has said no, as the last one.
 
     Raises:
-        TypeError: `fn` cannot be called, or is a plain function that returns a coroutine.
+        TypeError: `fn` cannot be called, or is a plain function that returns a coroutine; `inclusive` is not a bool.
 
     Example:
         >>> run(from_iterable([1, 2, 5, 1]).pipe(take_while(lambda n: n < 3)).pipe(collect()))
         [1, 2]
     """
     ask: Callable[[T], Any] = fn
+    if not isinstance(inclusive, bool):
+        raise wanted("inclusive must be a bool", inclusive)
     given = differing(inclusive=(inclusive, False))
     if not is_async(check_function("take_while", fn)):
         return fused(lambda: _TakeWhile(ask, inclusive=inclusive), "take_while", fn, **given)
