@@ -42,7 +42,7 @@ def fields_for(origins: frozenset[str], origin: str | None) -> Fields:
     if "*" in origins:
         return [("Access-Control-Allow-Origin", "*"), ("Access-Control-Expose-Headers", _SHOWN)]
     fields = [("Vary", "Origin")]
-    if origin in origins and origin is not None:
+    if origin is not None and origin in origins:
         fields += [("Access-Control-Allow-Origin", origin), ("Access-Control-Expose-Headers", _SHOWN)]
     return fields
 

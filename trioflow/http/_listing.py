@@ -69,7 +69,7 @@ _KEYS: Final[dict[str, Callable[[Entry], Any]]] = {
 
 def sorting(query: str) -> tuple[str, bool]:
     """Give what a query asks to sort by, and whether the other way round; by name where it asks for nothing known."""
-    asked = dict(part.partition("=")[::2] for part in query[:200].split("&"))
+    asked = {name: value for name, _, value in (part.partition("=") for part in query[:200].split("&"))}
     by = asked.get("sort", "name")
     return (by, asked.get("order") == "desc") if by in _KEYS else ("name", False)
 

@@ -46,7 +46,7 @@ class Wire:
         rest = self._rest
         if rest and rest[0] == _CR:
             del rest[: empty_lines(rest)]
-        return bool(rest) and rest != b"\r"
+        return len(rest) > 1 or (len(rest) == 1 and rest[0] != _CR)
 
     async def wait(self) -> bool:
         """Wait for the first byte of a request; False at the end."""
