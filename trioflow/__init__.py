@@ -6,6 +6,7 @@ from trioflow._decorators import readable, transform, writable
 from trioflow._pipeline import pipeline
 from trioflow._streams import Duplex, Readable, Transform, Writable
 from trioflow.arranging import enumerate, flatten, intersperse, passthrough
+from trioflow.buffering import buffer, queue
 from trioflow.chunks import digest, limit_bytes, rechunk
 from trioflow.compression import deflate, gunzip, gzip, inflate
 from trioflow.failing import recover, retry
@@ -45,6 +46,7 @@ __all__ = [
     "batch",
     "broadcast",
     "brotli",
+    "buffer",
     "buffered",
     "changes",
     "collect",
@@ -88,8 +90,8 @@ __all__ = [
     "map_async",
     "map_in_threads",
     "merge",
-    "on_item_error",
     "monitor",
+    "on_item_error",
     "open_channel",
     "pairwise",
     "parse_json_lines",
@@ -99,6 +101,7 @@ __all__ = [
     "pipeline",
     "process",
     "progress",
+    "queue",
     "read_file",
     "readable",
     "rechunk",

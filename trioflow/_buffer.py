@@ -62,6 +62,13 @@ def check_capacity(capacity: float) -> float:
     return capacity
 
 
+def check_overflow(overflow: Overflow) -> Overflow:
+    """Give `overflow` back if it is one of the policies."""
+    if overflow not in ("wait", "drop_oldest", "drop_newest", "fail"):
+        raise ValueError(f"overflow must be 'wait', 'drop_oldest', 'drop_newest' or 'fail', not {overflow!r}")
+    return overflow
+
+
 class ChannelStatistics(NamedTuple):
     """What a channel holds and has seen, at one moment.
 

@@ -23,6 +23,7 @@ from trioflow._buffer import (
     Buffer,
     Overflow,
     check_capacity,
+    check_overflow,
     light_size,
     weight_of,
 )
@@ -352,9 +353,7 @@ class open_channel(tuple[SendChannel[T], ReceiveChannel[T]]):  # noqa: N801 - ca
     def __new__(  # type: ignore[misc]  # a plain tuple is what it gives
         cls, capacity: float = DEFAULT_CAPACITY, *, overflow: Overflow = "wait"
     ) -> tuple[SendChannel[T], ReceiveChannel[T]]:
-        if overflow not in ("wait", "drop_oldest", "drop_newest", "fail"):
-            raise ValueError(f"overflow must be 'wait', 'drop_oldest', 'drop_newest' or 'fail', not {overflow!r}")
-        buffer: Buffer[T] = Buffer(check_capacity(capacity), overflow)
+        buffer: Buffer[T] = Buffer(check_capacity(capacity), check_overflow(overflow))
         return SendChannel(buffer), ReceiveChannel(buffer)
 
     def __init__(self, capacity: float = DEFAULT_CAPACITY, *, overflow: Overflow = "wait") -> None: ...

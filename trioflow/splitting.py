@@ -15,7 +15,7 @@ from typing import Any, TypeAlias, TypeVar, cast
 
 import trio
 
-from trioflow._buffer import DEFAULT_CAPACITY, ChannelStatistics, Overflow
+from trioflow._buffer import DEFAULT_CAPACITY, ChannelStatistics, Overflow, check_capacity, check_overflow
 from trioflow._channel import ReceiveChannel, SendChannel, open_channel
 from trioflow._checks import check_count, check_function, is_async
 from trioflow._crew import check_readables, open_all, open_crew
@@ -81,8 +81,12 @@ def broadcast(
     overflows = cast("list[Overflow]", [overflow] * count if isinstance(overflow, str) else [*overflow])
     if len(overflows) != count:
         raise ValueError(f"overflow must be one policy for all branches or one for each of {count}, not {overflow!r}")
-    channels = [open_channel[U](capacity, overflow=each) for each in overflows]
-    return _split(readable, "broadcast", channels, _deal_to_all)
+    for each in overflows:
+        check_overflow(each)
+    check_capacity(capacity)
+    return _split(
+        readable, "broadcast", lambda: [open_channel(capacity, overflow=each) for each in overflows], _deal_to_all
+    )
 
 
 async def _deal_to_all(source: ReceiveChannel[Any], outputs: list[SendChannel[Any]]) -> None:
@@ -151,6 +155,7 @@ def partition(
     if is_async(check_function("partition", key)):
         raise TypeError(f"partition wants a plain function, not the coroutine function {key!r}")
     check_count("count", count, 1)
+    check_capacity(capacity)
 
     def index_of(item: Any) -> int:
         index = key(item)
@@ -179,7 +184,7 @@ def partition(
                     except HangUp:
                         slow.remove(index)
 
-    return _split(readable, "partition", [open_channel[U](capacity) for _ in range(count)], deal)
+    return _split(readable, "partition", lambda: [open_channel(capacity) for _ in range(count)], deal)
 
 
 def balance(readable: Readable[U], count: int, *, capacity: float = DEFAULT_CAPACITY) -> Branches[U]:
@@ -208,14 +213,17 @@ def balance(readable: Readable[U], count: int, *, capacity: float = DEFAULT_CAPA
     """
     check_readables("balance", (readable,))
     check_count("count", count, 1)
-    send, receive = open_channel[U](capacity)
-    receives = [receive.clone() for _ in range(count)]
-    receive.close()
+    check_capacity(capacity)
+
+    def make() -> Channels:
+        send, receive = open_channel[Any](capacity)
+        with receive:
+            return [(send, receive.clone()) for _ in range(count)]
 
     async def deal(source: ReceiveChannel[Any], outputs: list[SendChannel[Any]]) -> None:
         await forward(source, outputs[0])
 
-    return _split(readable, "balance", [(send, each) for each in receives], deal, is_shared=True)
+    return _split(readable, "balance", make, deal, is_shared=True)
 
 
 def _take(source: ReceiveChannel[Any]) -> StageFunction:
@@ -242,9 +250,10 @@ def _take_singly(source: ReceiveChannel[Any]) -> StageFunction:
 
 @asynccontextmanager
 async def _split(
-    readable: Readable[Any], name: str, channels: Channels, deal: Deal, *, is_shared: bool = False
+    readable: Readable[Any], name: str, make: Callable[[], Channels], deal: Deal, *, is_shared: bool = False
 ) -> AsyncGenerator[tuple[Branch[Any], ...], None]:
     """Run `readable` beside the block; `deal` gives its items to the branches."""
+    channels = make()
     outputs = [send for send, _ in channels]
     what = label(name, readable)
     scope = trio.CancelScope()

@@ -31,6 +31,13 @@ assert_type(tf.zip_latest(numbers, words), tf.Readable[tuple[int, str]])
 tf.merge([1, 2])  # type: ignore[arg-type]
 tf.zip(words, "ab")  # type: ignore[call-overload]
 
+# Buffering
+assert_type(numbers.pipe(tf.buffer(2, overflow="drop_oldest")), tf.Readable[int])
+pushed = tf.queue[str](16)
+assert_type(pushed.pipe(tf.map(lambda text: text.upper())), tf.Readable[str])
+pushed.offer(1)  # type: ignore[arg-type]
+tf.buffer(1, overflow="spill")  # type: ignore[arg-type]
+
 
 async def split() -> None:
     # Splitting
