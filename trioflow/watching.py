@@ -6,7 +6,7 @@ Rule 1: who watches reads what the channels know anyway; what only he needs (tim
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -98,7 +98,7 @@ class Monitor(Transform[T, T], Generic[T]):
         self._is_over = trio.Event()
 
     @contextmanager
-    def watch(self, tasks: Sequence[Watched]) -> Iterator[None]:
+    def watch(self, tasks: Sequence[Watched]) -> Generator[None, None, None]:
         """Watch these tasks of a run during the block; what they did stays to be seen."""
         self._tasks = tasks
         self._is_over = over = trio.Event()
