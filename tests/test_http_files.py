@@ -282,8 +282,8 @@ async def test_what_the_system_refuses_has_a_status_of_its_own(
     def refuse(root: str, names: object, *, anywhere: bool) -> int:
         raise OSError(number, os.strerror(number), root)
 
-    monkeypatch.setattr(_files, "open_cached", lambda root, names, *, anywhere: None)
-    monkeypatch.setattr(_files, "open_beneath", refuse)
+    monkeypatch.setattr(_rooted, "open_cached", lambda root, names, *, anywhere: None)
+    monkeypatch.setattr(_rooted, "open_beneath", refuse)
 
     got = await get(root, "/a.txt")
 
@@ -616,7 +616,7 @@ async def test_a_file_that_no_cache_holds_is_opened_and_read_in_threads_alone(
 
         return call
 
-    monkeypatch.setattr(_files, "open_cached", lambda root, names, *, anywhere: None)
+    monkeypatch.setattr(_rooted, "open_cached", lambda root, names, *, anywhere: None)
     monkeypatch.setattr(_files, "read_cached", lambda fd, start, stop: None)
     monkeypatch.setattr("trioflow.http._messages.read_cached", lambda fd, start, stop: None)
     monkeypatch.setattr("trioflow.http._sendfile.is_cached", lambda fd, start, stop: False)
@@ -717,6 +717,19 @@ def test_nothing_beneath_a_root_leads_out_of_it(
             os.close(walked)
             if cached is not None:
                 os.close(cached)
+
+
+def test_what_cannot_be_looked_at_does_not_stay_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a").touch()
+
+    def refuse(fd: int) -> os.stat_result:
+        raise OSError(errno.EIO, "no")
+
+    monkeypatch.setattr(os, "fstat", refuse)
+    with pytest.raises(OSError, match="no"):
+        _rooted.Root(str(tmp_path), anywhere=False).open_now([b"a"])
+
+    assert str(tmp_path / "a") not in open_descriptors().values()
 
 
 def test_where_the_kernel_cannot_look_up_from_memory_a_thread_does(

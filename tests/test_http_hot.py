@@ -11,7 +11,7 @@ import pytest
 
 from tests.test_http_files import asking
 from trioflow import http
-from trioflow.http import _files, _hot
+from trioflow.http import _hot, _rooted
 
 
 class Bytes(NamedTuple):
@@ -35,7 +35,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         names.append(b"/".join(parts).decode())
         return os.open(os.path.join(root, names[-1]), os.O_RDONLY)
 
-    monkeypatch.setattr(_files, "open_cached", look)
+    monkeypatch.setattr(_rooted, "open_cached", look)
     return names
 
 
@@ -68,6 +68,14 @@ async def test_a_small_file_at_rest_is_opened_once_in_a_moment(
         assert (await client.ask("GET", "/a.txt"))[2] == b"hello"
 
     assert opened == ["a.txt"] * 2
+
+
+async def test_what_was_packed_for_one_client_is_not_given_to_another(tmp_path: Path, clock: list[float]) -> None:
+    for name in ("a.css", "a.css.gz", "a.css.br"):
+        old(tmp_path / name, name.encode())
+    async with asking(http.files(tmp_path)) as client:
+        for field, name in [("gzip", b"a.css.gz"), ("br", b"a.css.br"), ("x", b"a.css"), ("gzip, br", b"a.css.br")] * 2:
+            assert (await client.ask("GET", "/a.css", [("Accept-Encoding", field)]))[2] == name
 
 
 async def test_a_file_that_was_replaced_or_removed_is_noticed_in_time(tmp_path: Path, clock: list[float]) -> None:
@@ -107,22 +115,30 @@ async def test_a_large_file_is_opened_each_time(tmp_path: Path, clock: list[floa
 def test_what_is_kept_has_a_bound_and_the_oldest_goes_first(clock: list[float]) -> None:
     hot: _hot.Hot[Bytes] = _hot.Hot()
     for number in range(1000):
-        hot.put((str(number), ""), Bytes(bytes(50_000)))
+        hot.put((str(number), ()), Bytes(bytes(50_000)))
 
-    kept = [number for number in range(1000) if hot.get((str(number), ""))]
+    kept = [number for number in range(1000) if hot.get((str(number), ()))]
     assert kept == list(range(1000 - len(kept), 1000))
     assert 40 < len(kept) <= _hot.MOST / 50_000
     assert hot._weight <= _hot.MOST
 
 
+def test_a_long_name_weighs_what_it_holds(clock: list[float]) -> None:
+    hot: _hot.Hot[Bytes] = _hot.Hot()
+    for number in range(1000):
+        hot.put((f"{number}{'x' * 30_000}", ()), Bytes(b""))
+
+    assert len(hot._kept) * 30_000 < _hot.MOST
+
+
 def test_what_was_forgotten_weighs_nothing(clock: list[float]) -> None:
     hot: _hot.Hot[Bytes] = _hot.Hot()
     for _ in range(1000):
-        hot.put(("a", ""), Bytes(bytes(50_000)))
+        hot.put(("a", ()), Bytes(bytes(50_000)))
     clock[0] += _hot.LASTS
 
-    assert hot.get(("a", "")) is None
-    assert hot.get(("a", "")) is None
+    assert hot.get(("a", ())) is None
+    assert hot.get(("a", ())) is None
     assert (hot._weight, hot._kept) == (0, {})
 
 

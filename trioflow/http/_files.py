@@ -2,7 +2,7 @@
 
 Rule 1: a path is split into names, and each is looked up beneath the root; nothing leads out of it, by a link neither.
 Rule 2: a file is opened once. Size, date and type are those of the open file, and its bytes come from there.
-Rule 3: what is not a regular file, or has a name that begins with a dot, is not found.
+Rule 3: what is not a regular file, or has a name that begins with a dot, is not found, unless that is asked for.
 Rule 4: the loop never waits for a disk: what the kernel cannot open from memory, a thread opens.
 """
 
@@ -21,10 +21,10 @@ from trioflow.http._answers import File, described, give, packed, redirect, refu
 from trioflow.http._connection import Handler
 from trioflow.http._cors import checked_origins, fields_for, preflight_fields
 from trioflow.http._headers import Headers
-from trioflow.http._hot import LARGEST, Hot, is_at_rest
+from trioflow.http._hot import LARGEST, Hot, Key, is_at_rest
 from trioflow.http._listing import POLICY, Entry, page, read
 from trioflow.http._messages import Request, Response
-from trioflow.http._rooted import Opened, open_beneath, open_cached
+from trioflow.http._rooted import Opened, Root
 from trioflow.http._sendfile import read_cached
 from trioflow.http._types import content_type, is_text, may_be_packed
 from trioflow.http._variants import SUFFIXES, accepted
@@ -145,12 +145,14 @@ class _Site:
 class _Files:
     """Answers requests for what is beneath a root."""
 
-    __slots__ = ("_hot", "_index", "_plain", "_site", "_varying")
+    __slots__ = ("_codings", "_hot", "_index", "_plain", "_root", "_site", "_varying")
 
     def __init__(self, site: _Site) -> None:
         self._site = site
         self._hot: Hot[File] = Hot()
         self._index = os.fsencode(site.index)
+        self._root = Root(site.root, anywhere=site.follow_symlinks)
+        self._codings = (*site.codings, *(("gzip",) if site.compress and "gzip" not in site.codings else ()))
         self._plain = Headers([("X-Content-Type-Options", "nosniff")])
         if site.cache_control is not None:
             self._plain["Cache-Control"] = site.cache_control
@@ -168,8 +170,9 @@ class _Files:
             await refuse(response, 405)
             return
         # What is packed on the way has no parts: who asks for some is given the file as it is.
-        takes = "" if site.compress and "range" in asked else ",".join(asked.get_all("accept-encoding"))
-        key = (request.raw_path, takes)
+        plain = site.compress and "range" in asked
+        takes = "" if plain else ",".join(asked.get_all("accept-encoding"))
+        key = (request.raw_path, accepted(takes, self._codings) if takes else ())
         file = self._hot.get(key)
         if file is not None:
             await give(file, None, request, response)
@@ -201,17 +204,13 @@ class _Files:
             return None
         return [name.encode("utf-8", "surrogateescape") for name in names]
 
-    async def _opened(self, names: list[bytes]) -> Opened:
-        fd = open_cached(self._site.root, names, anywhere=self._site.follow_symlinks)
-        if fd is None:
-            fd = await trio.to_thread.run_sync(self._look_up, names)
-        return Opened(fd, os.fstat(fd))
-
-    async def _answer(self, names: list[bytes], key: tuple[str, str], request: Request, response: Response) -> None:
+    async def _answer(self, names: list[bytes], key: Key, request: Request, response: Response) -> None:
         """Answer with what these names lead to; with the index where they end in a slash, or what is beside it."""
-        is_directory = not names[-1]
+        is_directory, above = not names[-1], names[:-1]
+        if is_directory:
+            names = [*above, self._index]
         try:
-            opened = await self._opened([*names[:-1], self._index] if is_directory else names)
+            opened = await self._root.open(names)
         except OSError as exc:
             if not (is_directory and self._site.listing and exc.errno == errno.ENOENT):
                 await _explain(exc, response)
@@ -219,9 +218,9 @@ class _Files:
             opened = None
         try:
             if opened is not None and stat.S_ISREG(opened.status.st_mode):
-                await self._give(names[-1] or self._index, names[:-1], opened, key, request, response)
+                await self._give(names, opened, key, request, response)
             elif is_directory and self._site.listing:
-                await self._list(names[:-1], request, response)
+                await self._list(above, request, response)
             elif opened is not None and stat.S_ISDIR(opened.status.st_mode) and not is_directory:
                 await redirect(request, response)
             else:
@@ -232,9 +231,9 @@ class _Files:
 
     async def _list(self, names: list[bytes], request: Request, response: Response) -> None:
         def look() -> list[Entry]:
-            fd = self._look_up(names)
+            fd = self._root.open_now(names).fd
             try:
-                return read(fd, hidden=self._site.hidden, reach=lambda name: self._reach([*names, name]))
+                return read(fd, hidden=self._site.hidden, reach=lambda name: self._root.status([*names, name]))
             finally:
                 os.close(fd)
 
@@ -248,41 +247,19 @@ class _Files:
         response.headers.fill(headers)
         await from_iterable(page(request.path, len(names), entries, request.query)).pipe(response)
 
-    def _look_up(self, names: list[bytes]) -> int:
-        return open_beneath(self._site.root, names, anywhere=self._site.follow_symlinks)
-
-    def _reach(self, names: list[bytes]) -> os.stat_result | None:
-        """Give what a link leads to, None where it leads nowhere; it waits for the disk."""
-        try:
-            fd = self._look_up(names)
-        except OSError:
-            return None
-        try:
-            return os.fstat(fd)
-        finally:
-            os.close(fd)
-
-    async def _give(
-        self,
-        last: bytes,
-        above: list[bytes],
-        opened: Opened,
-        key: tuple[str, str],
-        request: Request,
-        response: Response,
-    ) -> None:
+    async def _give(self, names: list[bytes], opened: Opened, key: Key, request: Request, response: Response) -> None:
         site, takes = self._site, key[1]
-        name = os.fsdecode(last)
+        name = os.fsdecode(names[-1])
         kind = content_type(name)
         packs = site.compress and is_text(kind) and opened.status.st_size >= _WORTH_PACKING
         varies = packs or (bool(site.codings) and may_be_packed(kind))
         always = self._varying if varies else self._plain
-        variant, coding = await self._variant([*above, last], accepted(takes, site.codings) if varies else (), opened)
+        variant, coding = await self._variant(names, takes if varies else (), opened)
         try:
             source = variant or opened
             size = source.status.st_size
             content = read_cached(source.fd, 0, size) if size <= LARGEST else None
-            if packs and variant is None and accepted(takes, ("gzip",)):
+            if packs and variant is None and "gzip" in takes:
                 file = packed(name, kind, source, content, always)
             else:
                 file = described(name, kind, source, content, coding, always)
@@ -298,8 +275,10 @@ class _Files:
     ) -> tuple[Opened | None, str | None]:
         """Open the first packed variant of a file that is there; its coding goes with it."""
         for coding in codings:
+            if coding not in self._site.codings:
+                continue
             try:
-                found = await self._opened([*names[:-1], names[-1] + SUFFIXES[coding].encode()])
+                found = await self._root.open([*names[:-1], names[-1] + SUFFIXES[coding].encode()])
             except OSError:
                 continue
             # By the second: archives and copies keep no more. What is older was made of another version.

@@ -10,13 +10,16 @@ Rule 4: no descriptor is kept; of bytes no more than `MOST`.
 from __future__ import annotations
 
 import time
-from typing import Final, Generic, Protocol, TypeVar
+from typing import Final, Generic, Protocol, TypeAlias, TypeVar
 
 LASTS: Final = 0.1  # seconds: a file that is asked for 100 times as often as that costs nothing more to open
 RESTS: Final = 2.0  # seconds: coarser than the times of any file system
 LARGEST: Final = 1 << 16  # bytes of a file; beyond, what opening it costs is nothing beside sending it
 MOST: Final = 1 << 22  # bytes of all
-_BESIDE: Final = 2048  # bytes that headers and keys are counted as
+_BESIDE: Final = 2048  # bytes that headers are counted as
+
+
+Key: TypeAlias = "tuple[str, tuple[str, ...]]"  # what was asked for, and which codings its client takes
 
 
 class Sized(Protocol):
@@ -37,10 +40,10 @@ class Hot(Generic[T]):
     __slots__ = ("_kept", "_weight")
 
     def __init__(self) -> None:
-        self._kept: dict[tuple[str, str], tuple[float, T]] = {}
+        self._kept: dict[Key, tuple[float, T]] = {}
         self._weight = 0
 
-    def get(self, key: tuple[str, str]) -> T | None:
+    def get(self, key: Key) -> T | None:
         """Give what is kept, None where there is nothing or its time is over."""
         known = self._kept.get(key)
         if known is None:
@@ -51,21 +54,21 @@ class Hot(Generic[T]):
         self._forget(key)
         return None
 
-    def put(self, key: tuple[str, str], kept: T) -> None:
+    def put(self, key: Key, kept: T) -> None:
         """Keep this, in the place of what is too much."""
         if key in self._kept:
             self._forget(key)
         self._kept[key] = (time.monotonic() + LASTS, kept)
-        self._weight += _weight(kept)
+        self._weight += _weight(key, kept)
         while self._weight > MOST:
             self._forget(next(iter(self._kept)))
 
-    def _forget(self, key: tuple[str, str]) -> None:
-        self._weight -= _weight(self._kept.pop(key)[1])
+    def _forget(self, key: Key) -> None:
+        self._weight -= _weight(key, self._kept.pop(key)[1])
 
 
-def _weight(kept: Sized) -> int:
-    return _BESIDE + len(kept.content or b"")
+def _weight(key: Key, kept: Sized) -> int:
+    return _BESIDE + len(key[0]) + len(kept.content or b"")
 
 
 def is_at_rest(changed_ns: int) -> bool:

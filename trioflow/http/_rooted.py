@@ -19,6 +19,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
+import trio
+
 _FLAGS: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 _DIRECTORY: Final = os.O_DIRECTORY | os.O_CLOEXEC | getattr(os, "O_PATH", os.O_RDONLY)
 _MOST_LINKS: Final = 40  # as many as Linux follows
@@ -48,6 +50,51 @@ class Opened(NamedTuple):
         """When it was last changed. The first two seconds of 1970 say nothing: reproducible builds set them."""
         changed = self.status.st_mtime_ns
         return changed if changed // 10**9 not in (0, 1) else self.status.st_ctime_ns
+
+
+class Root:
+    """A directory, and what is beneath it.
+
+    Args:
+        path: The directory that nothing leads out of.
+        anywhere: Let links lead out of it.
+    """
+
+    __slots__ = ("_anywhere", "_path")
+
+    def __init__(self, path: str, *, anywhere: bool) -> None:
+        self._path = path
+        self._anywhere = anywhere
+
+    async def open(self, names: Sequence[bytes]) -> Opened:
+        """Open what these names lead to, from memory or in a thread; raises as `open_now` does."""
+        fd = open_cached(self._path, names, anywhere=self._anywhere)
+        return _opened(fd) if fd is not None else await trio.to_thread.run_sync(self.open_now, names)
+
+    def open_now(self, names: Sequence[bytes]) -> Opened:
+        """Open what these names lead to; it may wait for the disk.
+
+        Raises:
+            OSError: there is no such file, it may not be read, or a link to it leads out (EXDEV).
+        """
+        return _opened(open_beneath(self._path, names, anywhere=self._anywhere))
+
+    def status(self, names: Sequence[bytes]) -> os.stat_result | None:
+        """Give the status of what these names lead to, None where they lead to nothing; it may wait for the disk."""
+        try:
+            opened = self.open_now(names)
+        except OSError:
+            return None
+        os.close(opened.fd)
+        return opened.status
+
+
+def _opened(fd: int) -> Opened:
+    try:
+        return Opened(fd, os.fstat(fd))
+    except BaseException:
+        os.close(fd)
+        raise
 
 
 def open_cached(root: str, names: Sequence[bytes], *, anywhere: bool = False) -> int | None:
