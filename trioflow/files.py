@@ -17,7 +17,7 @@ from trioflow._checks import check_count, check_positive
 from trioflow._engine import Stage
 from trioflow._filefollow import open_following
 from trioflow._fileread import FileRegion, open_for_reading, reader_of, send_all
-from trioflow._filewrite import add_ready, check_chunks, open_target
+from trioflow._filewrite import open_target, ready_pieces
 from trioflow._streams import OpenRegion, Readable, Writable, label
 
 AnyPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
@@ -146,9 +146,7 @@ def write_file(path: AnyPath, *, append: bool = False, atomic: bool = True) -> W
         async with open_target(where, append=append, atomic=atomic) as target:
             count = 0
             async for chunks in source.batches():
-                await add_ready(source, chunks)
-                check_chunks("write_file", chunks)
-                count += await target.write(chunks)
+                count += await target.write(await ready_pieces("write_file", source, chunks))
             return count
 
     async def take_region(region: OpenRegion) -> int:
