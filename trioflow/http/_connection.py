@@ -59,6 +59,7 @@ class Connection:
         )
         self._tls = None if service.context is None else TlsTransport(transport, service.context)
         self._wire = Wire(self._tls or transport, limits)
+        self._wire.before_close = self._forget
         self._asked = 0  # requests that have come
         self._scope = trio.CancelScope()
         self._phase = "idle"  # "head" from a request's first byte, "busy" until it is answered, "ending"
@@ -77,6 +78,9 @@ class Connection:
     def _lose(self) -> None:
         self._is_lost = True
         self._scope.cancel()
+
+    def _forget(self) -> None:
+        self._watch.remove(self._wire.transport.sock)
 
     async def run(self) -> None:
         """Serve until the connection ends; it is closed then, whatever happened."""

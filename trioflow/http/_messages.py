@@ -7,17 +7,21 @@ Rule 3: a request's body and a response run once (R4).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import trio
 
 from trioflow._channel import ReceiveChannel, SendChannel
+from trioflow._checks import check_count
 from trioflow._engine import Stage
 from trioflow._foreign import gathered, once
-from trioflow._streams import OpenRegion, Readable, Writable, label
+from trioflow._streams import Duplex, OpenRegion, Readable, Writable, label
 from trioflow.http._headers import Headers
 from trioflow.http._sendfile import read_cached
 from trioflow.http._service import Peer
+from trioflow.http._switched import check_wish
+from trioflow.http._trailers import Trailers
 from trioflow.http._wire import Exchange, Piece
 from trioflow.http._writer import date, tokens_of
 
@@ -112,7 +116,7 @@ class Response(Writable[bytes, int]):
         trio.ClosedResourceError: it has been sent, or the handler has returned.
     """
 
-    __slots__ = ("_exchange", "_headers", "_left", "_sent", "_state", "_status")
+    __slots__ = ("_exchange", "_headers", "_left", "_sent", "_state", "_status", "_trailers")
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
@@ -121,6 +125,7 @@ class Response(Writable[bytes, int]):
         self._state = "new"  # then "busy", then "done", or "cut"; "new" again where it failed before the head
         self._left: int | None = None  # bytes of body still owed; None where it is sent in chunks
         self._sent = 0
+        self._trailers: Trailers | None = None
 
     # Made for each run, not kept: a response that holds its own methods would be garbage for the collector, not for
     # the counter, once per request. Nobody sets them, so that a property may stand for them.
@@ -159,6 +164,19 @@ class Response(Writable[bytes, int]):
         return self._headers
 
     @property
+    def trailers(self) -> Headers:
+        """Fields to send behind the body, such as a checksum of it, set before it ends (RFC 9110 6.5).
+
+        They go out where the body is sent in chunks; else they are left out, as some clients do. What must be known
+        before a body, such as Content-Type, is refused.
+        """
+        if self._trailers is None:
+            self._trailers = Trailers()
+            if self._state == "done":
+                self._trailers.freeze("the end of this response has gone out")
+        return self._trailers
+
+    @property
     def has_head(self) -> bool:
         """Whether the head has gone out, or been tried to."""
         return not self._exchange.can_answer
@@ -187,9 +205,47 @@ class Response(Writable[bytes, int]):
             trio.BrokenResourceError: the client has gone.
             trio.ClosedResourceError: the head has been sent, or the handler has returned.
         """
+        self._check_new()
+        await self._exchange.write([self._head(None)])
+
+    async def inform(self, status: int, headers: Mapping[str, str] | None = None) -> None:
+        """Send an informational response before this one, such as 103 with what to load early (RFC 8297).
+
+        A client of HTTP/1.0 gets none. 100 is sent when the body is first read, where the client waits for it.
+
+        Raises:
+            ValueError: `status` is not between 102 and 199, or a header cannot be sent.
+            trio.BrokenResourceError: the client has gone.
+            trio.ClosedResourceError: the head has been sent, or the handler has returned.
+        """
+        if check_count("status", status, 102) > 199:
+            raise ValueError(f"status must be 199 or less, not {status}")
+        lines = Headers(() if headers is None else headers.items()).lines()
+        self._check_new()
+        await self._exchange.inform(status, lines)
+
+    async def upgrade(self, protocol: str) -> Duplex[bytes, bytes]:
+        """Answer that the connection goes on in `protocol`, such as `"websocket"`, and give it (RFC 9110 7.8).
+
+        `headers` are sent, and may not be changed any more. The connection is the handler's until it returns: then it is
+        closed. Of the limits only `write_stall` holds.
+
+        Raises:
+            RequestError: the request does not wish for this, or has a body.
+            trio.BrokenResourceError: the client has gone.
+            trio.ClosedResourceError: the head has been sent, or the handler has returned.
+        """
+        own = Headers([("connection", "Upgrade"), ("upgrade", protocol)])
+        check_wish(self._exchange.request, protocol)
+        self._check_new()
+        self._headers.freeze(_GONE_OUT)
+        self._state = "done"
+        stream = await self._exchange.switch([*own.lines(), *self._headers.lines()])
+        return Duplex.from_stream(stream)
+
+    def _check_new(self) -> None:
         if self._state != "new" or self.has_head:
             raise trio.ClosedResourceError("the head of this response has been sent")
-        await self._exchange.write([self._head(None)])
 
     async def complete(self) -> None:
         """Send what a handler that has returned left unsent: an empty body; for the server, not for users.
@@ -295,11 +351,13 @@ class Response(Writable[bytes, int]):
     async def _finish(self, pieces: list[Piece]) -> int:
         if self._left:
             raise RuntimeError(f"the body is shorter than its Content-Length, by {self._left} bytes")
-        if end := self._exchange.end():
+        if end := self._exchange.end(None if self._trailers is None else self._trailers.lines()):
             pieces.append(end)
         if pieces:
             await self._exchange.write(pieces)
         self._state = "done"
+        if self._trailers is not None:
+            self._trailers.freeze("the end of this response has gone out")
         return self._sent
 
 

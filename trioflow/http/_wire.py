@@ -9,6 +9,7 @@ Rule 4: an exchange that is over takes and gives nothing more, whoever still hol
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Final, TypeAlias
 
 import trio
@@ -18,6 +19,7 @@ from trioflow.http._head import Head
 from trioflow.http._limits import Limits, RequestError
 from trioflow.http._parsing import Chunked, reader_of
 from trioflow.http._strict import check_start, empty_lines
+from trioflow.http._switched import SwitchedStream
 from trioflow.http._transport import CHUNK, SocketTransport
 from trioflow.http._writer import ResponseWriter, error_page
 
@@ -27,14 +29,18 @@ _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _CR: Final = 13
 
 
+def _nothing() -> None: ...
+
+
 class Wire:
     """One connection: bytes in, one exchange after the other."""
 
-    __slots__ = ("_read_head", "_rest", "_scanned", "limits", "stopping", "transport")
+    __slots__ = ("_read_head", "_rest", "_scanned", "before_close", "limits", "stopping", "transport")
 
     def __init__(self, transport: SocketTransport, limits: Limits) -> None:
         self.transport = transport
         self.limits = limits
+        self.before_close: Callable[[], None] = _nothing  # called before a handler closes the connection
         self.stopping = False  # whether every answer from now on is the last
         self._read_head = reader_of(limits)
         self._rest = bytearray()  # what came and belongs to no exchange yet
@@ -89,6 +95,12 @@ class Wire:
             exchange = Exchange(self, head)
             del rest[:end]
         return exchange
+
+    def take_rest(self) -> bytes:
+        """Give what has come behind the last request, and forget it."""
+        rest = bytes(self._rest)
+        self._rest.clear()
+        return rest
 
     def put_back(self, data: bytes) -> None:
         """Take back what came behind a request."""
@@ -242,9 +254,23 @@ class Exchange:
         at = next(i for i, piece in enumerate(pieces) if isinstance(piece, range))
         return pieces[:at], pieces[at + 1 :]
 
-    def end(self) -> bytes:
-        """Make the end of the body."""
-        return self._writer.end()
+    def end(self, trailers: list[bytes] | None = None) -> bytes:
+        """Make the end of the body, and what follows it."""
+        return self._writer.end(trailers)
+
+    async def inform(self, status: int, lines: list[bytes]) -> None:
+        """Send an informational response."""
+        self._check()
+        if interim := self._writer.interim(status, lines):
+            await self.write([interim])
+        else:
+            await trio.lowlevel.checkpoint()
+
+    async def switch(self, lines: list[bytes]) -> SwitchedStream:
+        """Send the response after which the connection speaks another protocol, and give it as a stream."""
+        self._check()
+        await self.write([self._writer.switch(lines)])
+        return SwitchedStream(self._wire.transport, self._wire.take_rest(), self._wire.before_close)
 
     async def write(self, pieces: list[Piece], *, more: bool = False) -> None:
         """Send bytes of the response; one at a time, and behind a 100 that is still being sent."""

@@ -110,11 +110,25 @@ class ResponseWriter:
             return [chunk] if len(chunk) else []
         return [b"%x\r\n" % len(chunk), chunk, b"\r\n"] if len(chunk) else []  # an empty one would be the end
 
-    def end(self) -> bytes:
-        """Make the end of the body."""
+    def end(self, trailers: list[bytes] | None = None) -> bytes:
+        """Make the end of the body; trailers go with it where it is in chunks (RFC 9112 7.1.2)."""
         assert self.is_begun
         self.is_ended = True
-        return b"0\r\n\r\n" if self._is_chunked else b""
+        if not self._is_chunked:
+            return b""
+        return b"0\r\n%b\r\n" % b"".join(trailers) if trailers else b"0\r\n\r\n"
+
+    def interim(self, status: int, lines: list[bytes]) -> bytes:
+        """Make an informational response; nothing for a client that knows none (RFC 9110 15.2)."""
+        return b"" if self._is_old else b"".join([_LINES[status], *lines, b"\r\n"])
+
+    def switch(self, lines: list[bytes]) -> bytes:
+        """Make the response after which the connection speaks another protocol."""
+        assert not self.is_begun
+        self.is_begun = self.is_ended = True
+        self.keeps_alive = False
+        self.status = 101
+        return self.interim(101, lines)
 
 
 _date: tuple[int, bytes] = (0, b"")

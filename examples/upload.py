@@ -1,0 +1,32 @@
+"""A form with a file: the file goes to the disk as it comes, under a name of our own, and is never held as a whole."""
+
+import tempfile
+from functools import partial
+from pathlib import Path
+
+import trio
+
+import trioflow as tf
+from trioflow import http
+
+DIRECTORY = Path(tempfile.mkdtemp())
+
+
+async def handler(request: http.Request, response: http.Response) -> None:
+    told = []
+    async with http.form(request, file_size=1 << 30).open() as parts:
+        async for part in parts:
+            if part.filename is None:
+                told.append(f"{part.name}: {part.value}")
+            else:  # its name is the client's word: nothing to write to
+                size = await part.body.pipe(tf.write_file(DIRECTORY / str(len(told))))
+                told.append(f"{part.name}: {size} bytes of {part.filename!r}")
+    await response.send("\n".join([*told, ""]).encode())
+
+
+trio.run(partial(http.serve, handler, port=8000))
+
+# Prints:
+# $ printf hello | curl -s http://127.0.0.1:8000/ -F title=Greeting -F "text=@-;filename=../a.txt"
+# title: Greeting
+# text: 5 bytes of '../a.txt'

@@ -1,0 +1,69 @@
+"""WebSocket on an upgraded connection: `wsproto` knows the protocol, the connection is a Duplex like any other."""
+
+from collections.abc import AsyncIterable, AsyncIterator
+from functools import partial
+
+import trio
+from wsproto import WSConnection
+from wsproto.connection import Connection, ConnectionType
+from wsproto.events import AcceptConnection, CloseConnection, Event, Request, TextMessage
+from wsproto.utilities import generate_accept_token
+
+import trioflow as tf
+from trioflow import http
+
+
+@tf.transform
+async def answers(chunks: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
+    """What comes over the connection, and what goes back: each text in capitals."""
+    socket = Connection(ConnectionType.SERVER)
+    async for chunk in chunks:
+        socket.receive_data(chunk)
+        for event in socket.events():
+            if isinstance(event, TextMessage):
+                yield socket.send(TextMessage(data=event.data.upper()))
+            elif isinstance(event, CloseConnection):
+                yield socket.send(event.response())
+                return
+
+
+async def handler(request: http.Request, response: http.Response) -> None:
+    key = request.headers.get("sec-websocket-key", "")
+    response.headers["sec-websocket-accept"] = generate_accept_token(key.encode()).decode()
+    connection = await response.upgrade("websocket")
+    await connection.readable.pipe(answers()).pipe(connection.writable)
+
+
+async def talk(port: int) -> None:
+    """The other side, which could be a browser."""
+    client = WSConnection(ConnectionType.CLIENT)
+
+    async def next_event(stream: trio.abc.Stream) -> Event:
+        while True:
+            for event in client.events():
+                return event
+            client.receive_data(await stream.receive_some())
+
+    async with tf.connect_tcp("127.0.0.1", port).open() as stream:
+        await stream.send_all(client.send(Request(host="127.0.0.1", target="/")))
+        assert isinstance(await next_event(stream), AcceptConnection)
+        for text in ("hello", "goodbye"):
+            await stream.send_all(client.send(TextMessage(data=text)))
+            print(await next_event(stream))
+        await stream.send_all(client.send(CloseConnection(code=1000)))
+        print(await next_event(stream))
+
+
+async def main() -> None:
+    async with trio.open_nursery() as nursery:
+        [url] = await nursery.start(partial(http.serve, handler, port=0))
+        await talk(int(url.rpartition(":")[2]))
+        nursery.cancel_scope.cancel()
+
+
+trio.run(main)
+
+# Prints:
+# TextMessage(data='HELLO', frame_finished=True, message_finished=True)
+# TextMessage(data='GOODBYE', frame_finished=True, message_finished=True)
+# CloseConnection(code=<CloseReason.NORMAL_CLOSURE: 1000>, reason='')
