@@ -12,6 +12,7 @@ import trioflow as tf
 
 PAGE = Path(__file__).parent.parent / "docs" / "reference" / "operators.md"
 FAMILIES = ["arranging", "chunks", "compression", "framing", "grouping", "items", "jsonlines", "lines"]
+FAMILIES += ["failing", "item_errors", "joining", "splitting", "timing"]
 FAMILIES += ["results", "selecting", "sinks", "sources", "text", "zstd_brotli"]
 
 

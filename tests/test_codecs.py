@@ -159,6 +159,14 @@ async def test_R16_R17_packing_never_holds_the_loop_and_is_over_when_a_cancelled
     assert source.ended == 1
 
 
+async def test_a_block_that_gives_nothing_yet_is_no_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        zstd_brotli, "_Packer", lambda *_: SimpleNamespace(pack=lambda data: b"", finish=lambda: b"end")
+    )
+
+    assert await tf.pipeline([bytes(BLOCK)] * 2, tf.zstd(), tf.collect()) == [b"end"]
+
+
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
 @codecs
 async def test_chunks_may_be_of_every_bytes_like_kind(name: str, kind: Any) -> None:

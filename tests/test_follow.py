@@ -126,6 +126,30 @@ async def test_what_comes_late_into_a_replaced_file_is_given_too(log: Path, monk
         await followed.comes(b"late, new")
 
 
+async def test_what_comes_even_later_is_given_too(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = log.with_name("log.1")
+    look, sleep = _filefollow.Follower._look, trio.sleep
+    replaced = []
+
+    async def look_and_tell(self: _filefollow.Follower) -> None:
+        await look(self)
+        if self._is_replaced:
+            replaced.append(old)
+
+    async def sleep_and_write(seconds: float) -> None:
+        await sleep(seconds)
+        if replaced:
+            append(replaced.pop(), b"later, ")
+
+    monkeypatch.setattr(_filefollow.Follower, "_look", look_and_tell)
+    monkeypatch.setattr(trio, "sleep", sleep_and_write)
+    async with following(log) as followed:
+        await followed.comes(b"one\n")
+        rotate(log)
+        write(log, b"new")
+        await followed.comes(b"later, new")
+
+
 async def test_a_file_that_is_gone_is_waited_for(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     looked = trio.Event()
     look = _filefollow.Follower._look
