@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 import trio
@@ -53,7 +53,7 @@ class SwitchedStream(trio.abc.HalfCloseableStream):
         self._is_ended = False  # whether our direction is
 
     @contextmanager
-    def _alone(self, what: str) -> Iterator[None]:
+    def _alone(self, what: str) -> Generator[None, None, None]:
         if what in self._busy:
             raise trio.BusyResourceError(f"another task is {what} this stream")
         self._busy.add(what)
