@@ -1,4 +1,4 @@
-"""Bytes read by hand from an opened readable: so many, until a delimiter, looked at, put back.
+"""Bytes read by hand from an opened readable or a byte stream: so many, until a delimiter, looked at, put back.
 
 Rule 1: a cancelled call has taken nothing.
 Rule 2: an end between two calls is an end, one inside a call is an `EOFError` (R10).
@@ -94,16 +94,33 @@ class Buffered(trio.abc.ReceiveChannel[bytes]):
         await self._source.aclose()
 
 
-def buffered(receive: trio.abc.ReceiveChannel[bytes]) -> Buffered:
+class _Chunks(trio.abc.ReceiveChannel[bytes]):
+    """A byte stream as a channel of the chunks that it gives."""
+
+    def __init__(self, stream: trio.abc.ReceiveStream) -> None:
+        self._stream = stream
+
+    async def receive(self) -> bytes:
+        chunk = await self._stream.receive_some()
+        if not chunk:
+            raise trio.EndOfChannel
+        return chunk
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
+def buffered(receive: trio.abc.ReceiveChannel[bytes] | trio.abc.ReceiveStream) -> Buffered:
     """Read an opened readable of bytes by hand: `receive_exactly`, `receive_until`, `peek` and `unread`.
 
-    It is itself such a channel: what is left can be iterated, or piped on by `from_iterable`. Closing it closes
-    `receive`; where that belongs to an `async with` block there is no need to.
+    A byte stream will do too, such as the `open` of a `Duplex` gives. What comes of it is itself a channel: what is left
+    can be iterated, or piped on by `from_iterable`. Closing it closes `receive`; where that belongs to an `async with`
+    block there is no need to.
 
     Holds: what one call asks for, and one chunk.
 
     Raises:
-        TypeError: `receive` is not a `trio.abc.ReceiveChannel`.
+        TypeError: `receive` is neither a `trio.abc.ReceiveChannel` nor a `trio.abc.ReceiveStream`.
 
     Example:
         >>> async def read():
@@ -115,6 +132,8 @@ def buffered(receive: trio.abc.ReceiveChannel[bytes]) -> Buffered:
         >>> run(read())
         (5, b'hello', b';', [b';', b'rest'])
     """
+    if isinstance(receive, trio.abc.ReceiveStream):
+        return Buffered(_Chunks(receive))
     if not isinstance(receive, trio.abc.ReceiveChannel):
-        raise wanted("buffered wants an opened readable, a trio.abc.ReceiveChannel", receive)
+        raise wanted("buffered wants an opened readable or a byte stream", receive)
     return Buffered(receive)
