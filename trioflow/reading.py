@@ -104,7 +104,7 @@ class _Chunks(trio.abc.ReceiveChannel[bytes]):
         chunk = await self._stream.receive_some()
         if not chunk:
             raise trio.EndOfChannel
-        return chunk
+        return bytes(chunk)
 
     async def aclose(self) -> None:
         await self._stream.aclose()
