@@ -227,7 +227,7 @@ def fill(sock: socket.socket) -> int:
 
 
 def test_every_limit_stands_in_the_reference_with_its_default() -> None:
-    page = (Path(__file__).parents[1] / "docs" / "reference" / "http-limits.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[1] / "docs" / "reference" / "http.md").read_text(encoding="utf-8")
     told = dict(re.findall(r"^\| `(\w+)` \| (\d+) \|", page, re.MULTILINE))
 
     assert told == {field.name: f"{field.default:.0f}" for field in dataclasses.fields(Limits)}
