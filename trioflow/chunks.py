@@ -25,7 +25,7 @@ def rechunk(size: int) -> Transform[bytes, bytes]:
     Waits when: its reader does; a large chunk is cut as the reader has room.
     Ends when: the source ends, behind the rest unless that is empty.
     On cancel: the unfinished chunk is lost.
-    Holds: the unfinished chunk, and one batch.
+    Holds: the unfinished chunk, twice for a moment when it is complete, and one batch.
 
     Raises:
         TypeError: `size` is not an int; a chunk is not bytes-like.

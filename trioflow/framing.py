@@ -77,7 +77,7 @@ def parse_length_prefixed(
     Waits when: its reader does.
     Ends when: the source ends.
     On cancel: the unfinished frame is lost.
-    Holds: one batch, and the unfinished frame, of `max_length` at most.
+    Holds: one batch, and the unfinished frame, of `max_length` at most; twice for a moment when it is complete.
 
     Args:
         width: How many bytes the number has; 1 to 8.
