@@ -115,14 +115,48 @@ async def run_directly(
                 at = len(stages) - 1
                 return await take(opened)
     except BaseException as exc:
-        failure = failure_in(exc)
-        if failure is None:
-            raise
-        failure.add_note(place(stages, at))
-        if failure is exc:
-            raise
-        raise failure from None
+        if (failure := _noted(exc, place(stages, at))) is not None:
+            raise failure from None
+        raise
     return await run(stages, capacity)
+
+
+async def run_poured(
+    stages: Sequence[Stage],
+    pour: Callable[[Callable[[Any], object]], Awaitable[int]],
+    take: Callable[[Any], Awaitable[Any]],
+) -> Any:
+    """Run a source and a sink as the sink alone, which has the source pour all it has into a function."""
+    at = last = len(stages) - 1
+
+    async def poured(write: Callable[[Any], object]) -> int:
+        nonlocal at
+
+        def written(piece: Any) -> None:
+            nonlocal at
+            at = last
+            write(piece)
+            at = 0
+
+        at = 0
+        size = await pour(written)
+        at = last
+        return size
+
+    try:
+        return await take(poured)
+    except BaseException as exc:
+        if (failure := _noted(exc, place(stages, at))) is not None:
+            raise failure from None
+        raise
+
+
+def _noted(exc: BaseException, note: str) -> BaseException | None:
+    """Note where the failure in `exc` was; give it where it is to be raised instead of `exc`."""
+    failure = failure_in(exc)
+    if failure is not None:
+        failure.add_note(note)
+    return None if failure is exc else failure
 
 
 @asynccontextmanager

@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import select
 import stat
 from collections import deque
 from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
@@ -67,6 +68,21 @@ class Target:
                 piece = piece[os.write(self._fd, piece) :]
             except BlockingIOError:
                 await trio.lowlevel.wait_writable(self._fd)
+
+    def write_now(self, piece: bytes | memoryview) -> None:
+        """Write all of `piece`; for a thread."""
+        left = memoryview(piece)
+        if self._is_file:
+            write_fully(self._fd, [left])
+            return
+        ready = select.poll()
+        ready.register(self._fd, select.POLLOUT)
+        while left:
+            try:
+                left = left[os.write(self._fd, left) :]
+            except BlockingIOError:
+                trio.from_thread.check_cancelled()
+                ready.poll(1000 * _PATIENCE)
 
     async def copy(self, source: int, start: int, stop: int) -> int:
         """Write what the file `source` holds from `start` to `stop`; give the size, less where it has become shorter."""

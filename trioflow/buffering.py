@@ -151,7 +151,7 @@ class queue(Readable[T]):  # noqa: N801 - called as a function, `queue[str](16)`
         self._room: trio.Event | None = None  # what the first one in `send` sleeps on
         self._turn = trio.StrictFIFOLock()
         self._stages = (Stage(label("queue", capacity), function=once(self._run, "this queue")),)
-        self.region = None
+        self.region = self.pour = None
 
     def offer(self, item: T) -> Offered:
         """Push one item, without waiting, from any thread, and tell what became of it: accepted, dropped or closed.

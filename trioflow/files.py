@@ -18,7 +18,7 @@ from trioflow._engine import Stage
 from trioflow._filefollow import open_following
 from trioflow._fileread import FileRegion, open_for_reading, reader_of, send_all
 from trioflow._filewrite import open_target, ready_pieces
-from trioflow._streams import OpenRegion, Readable, Writable, label
+from trioflow._streams import OpenRegion, Pour, Readable, Writable, label
 
 AnyPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
@@ -153,7 +153,11 @@ def write_file(path: AnyPath, *, append: bool = False, atomic: bool = True) -> W
         async with open_target(where, append=append, atomic=atomic) as target:
             return await target.copy(region.fd, region.start, region.stop)
 
-    return Writable[bytes, int].of(Stage(name, function=run), take_region=take_region)
+    async def take_pour(pour: Pour) -> int:
+        async with open_target(where, append=append, atomic=atomic) as target:
+            return await pour(target.write_now)
+
+    return Writable[bytes, int].of(Stage(name, function=run), take_region=take_region, take_pour=take_pour)
 
 
 def given(**arguments: tuple[object, object]) -> dict[str, object]:

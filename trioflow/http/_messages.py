@@ -7,7 +7,7 @@ Rule 3: a request's body and a response run once (R4).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import trio
@@ -84,14 +84,17 @@ class Request:
             trio.ClosedResourceError: it has run already, or the handler has returned.
         """
         if self._body is None:
-            self._body = Readable[bytes].of(
-                Stage(label("body"), function=once(self._receive, f"the body of this {self.method} request"))
-            )
+            run = once(self._receive, f"the body of this {self.method} request")
+            pour = run if self._exchange.can_pour else None
+            self._body = Readable[bytes].of(Stage(label("body"), function=run), pour=pour)
         return self._body
 
-    async def _receive(self, output: SendChannel[bytes]) -> None:
+    async def _receive(self, output: SendChannel[bytes] | Callable[[bytes | memoryview], object]) -> int | None:
+        if not isinstance(output, SendChannel):
+            return await self._exchange.pour_body(output)
         while chunks := await self._exchange.read_body():
             await output.send_many(list(gathered(chunks)))
+        return None
 
     def __repr__(self) -> str:
         return f"<Request {self.method} {self._exchange.request.target}>"
@@ -132,6 +135,11 @@ class Response(Writable[bytes, int]):
     @property
     def _stages(self) -> tuple[Stage, ...]:  # type: ignore[override]
         return (Stage(label("response"), function=self._receive),)
+
+    @property
+    def take_pour(self) -> None:  # type: ignore[override]  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Take nothing of the kind; for a run, not for users."""
+        return
 
     @property
     def take_region(self) -> Any:  # type: ignore[override]  # pyright: ignore[reportIncompatibleVariableOverride]

@@ -30,6 +30,8 @@ class TlsTransport(SocketTransport):
 
     __slots__ = ("_incoming", "_is_over", "_outgoing", "_sending", "_tls")
 
+    is_plain = False
+
     def __init__(self, plain: SocketTransport, context: ssl.SSLContext) -> None:
         super().__init__(
             plain.sock, stall=plain._stall, rate=plain._rate, on_loss=plain._on_loss, counters=plain.counters

@@ -25,6 +25,7 @@ from trioflow.http._writer import ResponseWriter, error_page
 
 Piece: TypeAlias = bytes | memoryview
 
+_POUR: Final = 1 << 22  # bytes of a body between two looks for a cancellation
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _CR: Final = 13
 
@@ -150,6 +151,25 @@ class Exchange:
             if (chunks := body.take()) or body.is_read:
                 return chunks
             await self._receive(body)
+
+    @property
+    def can_pour(self) -> bool:
+        """Whether `pour_body` can take the body as it comes from the socket."""
+        return isinstance(self._body, Counted) and self._wire.transport.is_plain
+
+    async def pour_body(self, write: Callable[[bytes | memoryview], object]) -> int:
+        """Call `write`, in a thread, with all of the body, and give its size; waits and raises as `read_body` does."""
+        body = self._body
+        assert isinstance(body, Counted)
+        size = 0
+        while chunks := await self.read_body():
+            come = sum(map(len, chunks))
+            most = min(body.left, _POUR) if come >= CHUNK else 0  # of a slow client nothing more comes at once
+            poured = await self._wire.transport.pour(most, chunks, write)
+            body.left -= poured
+            self._regain(poured, 0.0)
+            size += come + poured
+        return size
 
     async def _receive(self, body: Counted | Chunked) -> None:
         """Wait for something of the body, and take what has come with it."""
