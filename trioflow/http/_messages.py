@@ -72,11 +72,13 @@ class Request:
     def body(self) -> Readable[bytes]:
         """The body as it comes; it runs once (R4).
 
+        Piped straight into `write_file`, a body of known length is received and written by one thread.
+
         Emits when: something of the body has come, one chunk for what came together.
         Waits when: its reader does; the client is then slowed by TCP.
         Ends when: the body does. A client that waits to be told to send it is told by the first run.
         On cancel: what was received and not taken is lost; the rest is thrown away, or the connection closed.
-        Holds: 256 KiB, or 64 where it comes in chunks.
+        Holds: 256 KiB, or 64 where it comes in chunks; as much again on its way to a file.
 
         Raises:
             RequestError: the body is malformed, too large, was cut off, or stalled (R10); the status to answer is in it.
