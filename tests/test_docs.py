@@ -1,4 +1,4 @@
-"""Every block in README, docs/ and docstrings runs, offline.
+"""Every block in README and its neighbours, docs/ and docstrings runs, offline.
 
 How a page says what its blocks are, by the word after the fence:
 
@@ -38,7 +38,7 @@ from tests.snippets import ask, difference, free_port, matches, serving, with_po
 T = TypeVar("T")
 
 ROOT = Path(__file__).parent.parent
-PAGES = sorted([*ROOT.glob("README.md"), *ROOT.glob("docs/**/*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 MODULES = Path(importlib.import_module("trioflow").__file__ or "").parent
 
 BLOCK = re.compile(
