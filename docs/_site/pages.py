@@ -30,7 +30,7 @@ SECTIONS = {
             "concurrency",
         ),
         *("time", "buffering", "joining", "failing", "bytes-and-text", "compression", "files", "sockets-and-processes"),
-        *("sinks", "watching", "testing", "server"),
+        *("sinks", "watching", "testing", "http", "server"),
     ],
     "explanation": [
         "README",
