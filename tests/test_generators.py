@@ -6,7 +6,7 @@ from collections.abc import AsyncIterable, AsyncIterator
 
 import pytest
 import trio
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from trio.testing import wait_all_tasks_blocked
 
@@ -96,6 +96,7 @@ async def test_R12_a_generator_that_was_ahead_when_another_stage_failed_gets_not
     assert given == [0]
 
 
+@example(ways=["for", *["many"] * 6, "two", "receive"], capacity=7)
 @given(
     ways=st.lists(st.sampled_from(["for", "receive", "many", "two", "nowait"]), max_size=30), capacity=st.integers(1, 9)
 )

@@ -50,8 +50,11 @@ class _Ahead(ReceiveChannel[T]):
 
     async def _each(self) -> AsyncGenerator[T, None]:
         while True:
-            for item in self._taken:  # nothing is looked at between two items: that halves what an item costs
+            taken = self._taken
+            for item in taken:  # nothing is looked at between two items: that halves what an item costs
                 yield item
+            if self._taken is not taken:  # `receive` has taken a batch while the loop was left
+                continue
             try:
                 await self._refill()
             except trio.EndOfChannel:
