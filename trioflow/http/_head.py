@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from trioflow.http._headers import Headers
 from trioflow.http._limits import RequestError
-from trioflow.http._target import authority_of, normalised, origin_form
+from trioflow.http._target import normalised, parts_of
 from trioflow.http._writer import tokens_of
 
 Fields = list[tuple[bytes, bytes]]
@@ -81,14 +81,14 @@ class Head:
             RequestError: there is no path in it, or none that is served.
         """
         if self._path is None:
-            raw_path, _, query = origin_form(self.method, self.target).partition("?")
+            raw_path, _, query = parts_of(self.target)[1].partition("?")
             self._path = raw_path, query, normalised(raw_path)
         return self._path
 
 
 def _with_host(fields: Fields, target: str) -> Fields:
     """Let the host that a whole URL names take the place of Host (RFC 9112 3.2.2)."""
-    authority = authority_of(target)
-    if authority is None:
+    host = parts_of(target)[0]
+    if host is None:
         return fields
-    return [(b"host", authority.encode("ascii")), *(field for field in fields if field[0] != b"host")]
+    return [(b"host", host.encode("ascii")), *(field for field in fields if field[0] != b"host")]

@@ -11,29 +11,14 @@ from urllib.parse import unquote_to_bytes
 from trioflow.http._limits import RequestError
 
 
-def origin_form(method: str, target: str) -> str:
-    """Give path and query of a request's target (RFC 9112 3.2).
-
-    Raises:
-        RequestError: there is no path in it.
-    """
-    if target.startswith("/") or (target == "*" and method == "OPTIONS"):
-        return target
-    scheme, colon, rest = target.partition("://")
-    if colon and scheme.lower() in ("http", "https"):
-        slash = min((at for at in (rest.find("/"), rest.find("?")) if at >= 0), default=len(rest))
-        return rest[slash:] if rest[slash:].startswith("/") else "/" + rest[slash:]
-    if method == "CONNECT":
-        raise RequestError(501, "this server is no proxy")
-    raise RequestError(400, f"the target of a request is a path, not {target!r}")
-
-
-def authority_of(target: str) -> str | None:
-    """Give the host, and the port if there is one, that a target names; None where it is no URL."""
-    scheme, colon, rest = target.partition("://")
-    if not colon or scheme.lower() not in ("http", "https"):
-        return None
-    return rest.partition("/")[0].partition("?")[0]
+def parts_of(target: str) -> tuple[str | None, str]:
+    """Take a target apart whose form was checked: the host it names, None where it does not, and path and query."""
+    if target.startswith(("/", "*")):
+        return None, target
+    rest = target.partition("://")[2]  # of a whole URL (RFC 9112 3.2.2)
+    end = min((at for at in (rest.find("/"), rest.find("?")) if at >= 0), default=len(rest))
+    path = rest[end:]
+    return rest[:end], path if path.startswith("/") else "/" + path
 
 
 def normalised(raw_path: str) -> str:
