@@ -54,6 +54,7 @@ FLOORS: dict[str, float] = {
     "parallel": 5,
     "splitting": 5,
     "flattening": 5,
+    "keyed": 5,
     "buffering": 5,
     "timing": 5,
     "failing": 5,

@@ -11,12 +11,14 @@ from trioflow.chunks import digest, limit_bytes, rechunk
 from trioflow.compression import deflate, gunzip, gzip, inflate
 from trioflow.failing import recover, retry
 from trioflow.files import read_file, write_file
+from trioflow.flattening import flat_map_merge, switch_map
 from trioflow.framing import delimited, length_prefixed, parse_length_prefixed
 from trioflow.grouping import batch, pairwise, window
 from trioflow.item_errors import on_item_error
 from trioflow.items import filter, flat_map, map, scan, tap
 from trioflow.joining import concat, interleave, merge, zip, zip_latest
 from trioflow.jsonlines import json_lines, parse_json_lines
+from trioflow.keyed import group_by
 from trioflow.lines import lines, split
 from trioflow.parallel import map_async, map_in_threads
 from trioflow.processes import process
@@ -71,9 +73,11 @@ __all__ = [
     "filter",
     "first",
     "flat_map",
+    "flat_map_merge",
     "flatten",
     "for_each",
     "from_iterable",
+    "group_by",
     "gunzip",
     "gzip",
     "inflate",
@@ -115,6 +119,7 @@ __all__ = [
     "split",
     "stdin",
     "stdout",
+    "switch_map",
     "take",
     "take_while",
     "tap",

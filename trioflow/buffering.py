@@ -57,7 +57,7 @@ class buffer(Transform[T, T]):  # noqa: N801 - called as a function, `buffer(16)
 
     def __init__(self, capacity: float, *, overflow: Overflow = "wait") -> None:
         self._capacity = check_capacity(capacity)
-        self._overflow = check_overflow(overflow)
+        self._overflow: Overflow = check_overflow(overflow)
         self._ended = 0  # dropped by runs that have ended
         self._running: list[SendChannel[T]] = []
         name = label("buffer", capacity, **differing(overflow=(overflow, "wait")))

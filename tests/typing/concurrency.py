@@ -1,5 +1,6 @@
 """What runs at once keeps the items' types too, through lambdas, tuples and branches."""
 
+from collections.abc import AsyncIterator
 from typing import assert_type
 
 import trioflow as tf
@@ -10,6 +11,10 @@ words = tf.from_iterable(["a", "b"])
 
 async def to_text(n: int) -> str:
     return str(n)
+
+
+async def parts(word: str) -> AsyncIterator[int]:
+    yield len(word)
 
 
 # Calls
@@ -30,6 +35,19 @@ assert_type(tf.zip(*[numbers, numbers]), tf.Readable[tuple[int, ...]])
 assert_type(tf.zip_latest(numbers, words), tf.Readable[tuple[int, str]])
 tf.merge([1, 2])  # type: ignore[arg-type]
 tf.zip(words, "ab")  # type: ignore[call-overload]
+
+# Flattening
+assert_type(numbers.pipe(tf.flat_map_merge(lambda n: tf.repeat(str(n), 2))), tf.Readable[str])
+assert_type(words.pipe(tf.flat_map_merge(lambda word: word.split(), concurrency=2)), tf.Readable[str])
+assert_type(words.pipe(tf.flat_map_merge(parts)), tf.Readable[int])
+assert_type(numbers.pipe(tf.switch_map(lambda n: range(n))), tf.Readable[int])
+assert_type(numbers.pipe(tf.switch_map(lambda n: tf.ticks(n))), tf.Readable[float])
+tf.flat_map_merge(to_text)  # type: ignore[arg-type]
+
+# Keys
+assert_type(words.pipe(tf.group_by(lambda word: len(word))), tf.Readable[tuple[int, tf.Readable[str]]])
+assert_type(numbers.pipe(tf.group_by(str, groups=2)), tf.Readable[tuple[str, tf.Readable[int]]])
+words.pipe(tf.group_by(lambda word: [word]))  # type: ignore[type-var]
 
 # Buffering
 assert_type(numbers.pipe(tf.buffer(2, overflow="drop_oldest")), tf.Readable[int])

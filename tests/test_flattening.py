@@ -1,0 +1,253 @@
+"""Readables made of items: how many run, what they give, and how they end together."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+import trio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+import trioflow as tf
+from tests.consumers import CONSUMERS, Boom, Consumer, Source, passes
+from trioflow.testing import check_transform
+
+NUMBERS = range(9)
+
+
+def thrice(n: int) -> tf.Readable[int]:
+    return tf.repeat(n, 3)
+
+
+def single(n: int) -> list[int]:
+    return [n]
+
+
+async def slowly(n: int) -> AsyncIterator[int]:
+    for _ in range(3):
+        await trio.sleep(1)
+        yield n
+
+
+class Inner:
+    """Makes a source of each item, which ends as `then` says, and keeps them all."""
+
+    def __init__(self, then: Any = "end") -> None:
+        self.then = then
+        self.made: dict[int, Source] = {}
+
+    def __call__(self, n: int) -> tf.Readable[int]:
+        self.made[n] = Source([n, n], then=self.then)
+        return self.made[n].readable
+
+    @property
+    def running(self) -> list[int]:
+        return [n for n, source in self.made.items() if source.started > source.ended]
+
+
+OPERATORS: list[tuple[str, Callable[[], tf.Transform[Any, Any]], list[Any], list[Any]]] = [
+    ("flat_map_merge", lambda: tf.flat_map_merge(thrice, concurrency=1), [1, 2, 3], [1, 1, 1, 2, 2, 2, 3, 3, 3]),
+    ("flat_map_merge lists", lambda: tf.flat_map_merge(single, concurrency=1), [1, 2, 3], [1, 2, 3]),
+    ("flat_map_merge text", lambda: tf.flat_map_merge(str, concurrency=1), [1, 2], ["1", "2"]),
+    ("flat_map_merge empties", lambda: tf.flat_map_merge(lambda n: tf.empty()), [1, 2], []),
+    ("flat_map_merge of none", lambda: tf.flat_map_merge(thrice), [], []),
+    ("switch_map", lambda: tf.switch_map(thrice), [1], [1, 1, 1]),
+    ("switch_map empties", lambda: tf.switch_map(lambda n: tf.empty()), [1, 2], []),
+    ("switch_map of none", lambda: tf.switch_map(thrice), [], []),
+]
+BOTH: list[Callable[..., tf.Transform[Any, Any]]] = [tf.flat_map_merge, tf.switch_map]
+
+
+@pytest.mark.parametrize(("name", "make", "items", "expected"), OPERATORS, ids=[name for name, *_ in OPERATORS])
+async def test_an_operator_keeps_the_rules(
+    name: str, make: Any, items: list[Any], expected: list[Any], autojump_clock: MockClock
+) -> None:
+    await check_transform(make, items, expected)
+
+
+@pytest.mark.parametrize("consume", CONSUMERS)
+@pytest.mark.parametrize("operator", BOTH)
+async def test_R9_whoever_consumes_all_that_was_started_has_ended(operator: Any, consume: Consumer) -> None:
+    source, inner = Source(NUMBERS), Inner()
+
+    await consume(source.readable.pipe(operator(inner)))
+
+    assert source.started == source.ended == 1
+    assert inner.running == []
+
+
+async def test_no_more_run_at_once_than_said_and_their_items_come_as_they_do(autojump_clock: MockClock) -> None:
+    inner = Inner(then=None)
+
+    async with Source(itertools.count()).readable.pipe(tf.flat_map_merge(inner, concurrency=3)).open() as receive:
+        await wait_all_tasks_blocked()
+        assert inner.running == [0, 1, 2]
+        assert sorted(receive.receive_many_nowait()) == [0, 0, 1, 1, 2, 2]
+
+
+async def test_what_is_made_of_items_overlaps(autojump_clock: MockClock) -> None:
+    got = await tf.pipeline(range(10), tf.flat_map_merge(slowly, concurrency=5), tf.collect())
+
+    assert sorted(got) == sorted([*range(10)] * 3)
+    assert trio.current_time() == 6
+
+
+async def test_switch_map_ends_the_old_when_the_new_comes(autojump_clock: MockClock) -> None:
+    inner = Inner(then=None)
+    events: list[tuple[float, list[int]]] = []
+
+    async def items(output: tf.SendChannel[int]) -> None:
+        for n in range(3):
+            await output.send(n)
+            await trio.sleep(1)
+            events.append((trio.current_time(), inner.running))
+
+    with trio.move_on_after(10):
+        await tf.Readable(items).pipe(tf.switch_map(inner)).pipe(tf.collect())
+
+    assert events == [(1, [0]), (2, [1]), (3, [2])]
+    assert inner.running == []
+
+
+async def test_switch_map_goes_on_with_the_last_one_when_its_source_has_ended(autojump_clock: MockClock) -> None:
+    assert await tf.pipeline([1, 2], tf.switch_map(slowly), tf.collect()) == [2, 2, 2]
+
+
+async def test_switch_map_is_not_kept_by_a_slow_reader_from_the_newest(autojump_clock: MockClock) -> None:
+    inner = Inner(then=None)
+
+    async with (
+        tf.ticks(1)
+        .pipe(tf.enumerate())
+        .pipe(tf.map(lambda pair: pair[0]))
+        .pipe(tf.switch_map(lambda n: tf.repeat(n)))
+        .open(capacity=1) as receive
+    ):
+        await trio.sleep(10.5)
+        got = [await receive.receive() for _ in range(5)]
+
+    assert got[-1] == 10
+    assert inner.made == {}
+
+
+@pytest.mark.parametrize("operator", BOTH)
+async def test_R11_one_that_fails_ends_all_and_its_own_exception_is_raised(operator: Any) -> None:
+    failure = Boom()
+    inner, source = Inner(then=None), Source([0, 1, 2], then=None)
+
+    def fail_last(n: int) -> tf.Readable[int]:
+        return Source(then=failure).readable if n == 2 else inner(n)
+
+    with pytest.raises(Boom) as caught:
+        await source.readable.pipe(operator(fail_last)).pipe(tf.collect())
+
+    assert caught.value is failure
+    assert failure.__notes__[0] == "in stage 1 of 1: run()"
+    assert failure.__notes__[1].startswith(f"in stage 2 of 3: {operator.__name__}(fail_last")
+    assert source.ended == 1
+    assert inner.running == []
+
+
+@pytest.mark.parametrize("operator", BOTH)
+async def test_R11_a_function_that_fails_ends_all(operator: Any) -> None:
+    failure, source = Boom(), Source([1], then=None)
+
+    def fail(n: int) -> tf.Readable[int]:
+        raise failure
+
+    with pytest.raises(Boom) as caught:
+        await source.readable.pipe(operator(fail)).pipe(tf.collect())
+
+    assert caught.value is failure
+    assert source.ended == 1
+
+
+@pytest.mark.parametrize("operator", BOTH)
+async def test_R16_cancelled_all_that_runs_is_ended(operator: Any, autojump_clock: MockClock) -> None:
+    inner = Inner(then=None)
+
+    with trio.move_on_after(1) as scope:
+        await Source(range(3), then=None).readable.pipe(operator(inner)).pipe(tf.collect())
+
+    assert scope.cancelled_caught
+    assert inner.running == []
+
+
+@pytest.mark.parametrize("operator", BOTH)
+async def test_R4_one_value_runs_side_by_side(operator: Any) -> None:
+    chain = tf.from_iterable([1]).pipe(operator(thrice))
+    results: list[list[int]] = []
+
+    async def run() -> None:
+        results.append(await chain.pipe(tf.collect()))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run)
+        nursery.start_soon(run)
+
+    assert results == [[1, 1, 1]] * 2
+
+
+@pytest.mark.parametrize("operator", BOTH)
+async def test_R18_nothing_is_taken_for_the_end(operator: Any) -> None:
+    for item in (None, b"", "", 0, False):
+        assert await tf.pipeline([item], operator(lambda item: [item, item]), tf.collect()) == [item, item]
+
+
+@pytest.mark.parametrize(
+    ("make", "complaint"),
+    [
+        (lambda: tf.flat_map_merge(3), "flat_map_merge wants a function, not 3"),
+        (
+            lambda: tf.flat_map_merge(passes),
+            "a plain function that makes a Readable, not the coroutine function passes",
+        ),
+        (lambda: tf.flat_map_merge(thrice, concurrency=0), "concurrency must be 1 or more, not 0"),
+        (lambda: tf.switch_map(None), "switch_map wants a function, not None"),
+        (lambda: tf.switch_map(passes), "a plain function that makes a Readable, not the coroutine function passes"),
+    ],
+)
+def test_R1_wrong_arguments_are_told_when_the_value_is_made(make: Callable[[], Any], complaint: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=complaint):
+        make()
+
+
+@pytest.mark.parametrize("operator", BOTH)
+@pytest.mark.parametrize(
+    ("fn", "complaint"),
+    [
+        (lambda n: n, "a stream begins with a Readable, an iterable, a channel or a byte stream, not int 1"),
+        (lambda n: passes(n), "was given a plain function that returns a coroutine"),
+    ],
+)
+async def test_what_no_items_can_be_read_from_is_told(operator: Any, fn: Any, complaint: str) -> None:
+    with pytest.raises(TypeError, match=complaint):
+        await tf.pipeline([1], operator(fn), tf.collect())
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    plan=st.lists(st.lists(st.integers(0, 2), max_size=4), max_size=8),
+    concurrency=st.integers(1, 4),
+    capacity=st.sampled_from([1, 2, 256]),
+)
+def test_nothing_is_lost_and_each_ones_items_keep_their_order(
+    plan: list[list[int]], concurrency: int, capacity: int
+) -> None:
+    async def paced(n: int) -> AsyncIterator[tuple[int, int]]:
+        for i, delay in enumerate(plan[n]):
+            await trio.sleep(delay)
+            yield n, i
+
+    async def main() -> None:
+        stage = tf.flat_map_merge(paced, concurrency=concurrency)
+        got = await tf.pipeline(range(len(plan)), stage, tf.collect(), capacity=capacity)
+        for n in range(len(plan)):
+            assert [i for m, i in got if m == n] == [*range(len(plan[n]))]
+        assert len(got) == sum(map(len, plan))
+
+    trio.run(main, clock=MockClock(autojump_threshold=0))
