@@ -97,7 +97,8 @@ class _Groups:
                 for item in items:
                     await self._give(item)
         except BaseException as exc:
-            if self._output._buffer.receivers:  # or else its reader has enough, and sees no error (R9)
+            reader = self._output._buffer
+            if reader.receivers or reader.failure is not None:  # or else it has enough, and sees no error (R9)
                 for group in self._open.values():
                     group.send.abort(exc)
             raise
