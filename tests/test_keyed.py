@@ -200,7 +200,8 @@ def test_nothing_is_lost_and_each_keys_items_keep_their_order(
 ) -> None:
     async def main() -> None:
         stage = tf.group_by(lambda n: n % keys, groups=groups, capacity=capacity)
-        got = await tf.pipeline(items, stage, tf.map_async(gather, concurrency=groups), tf.collect(), capacity=capacity)
+        read = tf.map_async(gather, concurrency=groups, ordered=False)
+        got = await tf.pipeline(items, stage, read, tf.collect(), capacity=capacity)
         for key in range(keys):
             of_key = [n for k, part in got if k == key for n in part]
             assert of_key == [n for n in items if n % keys == key]

@@ -28,9 +28,9 @@ def group_by(
 ) -> Transform[T, tuple[K, Readable[T]]]:
     """Give a pair of key and `Readable` for each new `key(item)`; the item, and those of the same key, come from that.
 
-    All groups must be read side by side, as `flat_map_merge` does: one that nobody reads stops all when it is full.
-    When `groups` are open, another key ends the one that has been without an item for longest, and if that one's key
-    comes again it is given anew, as a new group. So `groups` up to the `concurrency` of a `flat_map_merge` never stick.
+    All groups must be read side by side: one that nobody reads stops all when it is full. When `groups` are open, another
+    key ends the one that has been without an item for longest; if that one's key comes again, it is a new group. So a
+    reader never sticks that reads `groups` at once, in no order: `flat_map_merge(...)`, `map_async(..., ordered=False)`.
 
     Emits when: an item comes whose key has no open group.
     Waits when: its reader does, or the group is full that the next item is for.
@@ -51,8 +51,8 @@ def group_by(
         >>> async def tally(pair):
         ...     letter, words = pair
         ...     return letter, await words.pipe(count())
-        >>> words = from_iterable(["ant", "bee", "ape"])
-        >>> run(words.pipe(group_by(lambda word: word[0])).pipe(map_async(tally)).pipe(collect()))
+        >>> words = from_iterable(["ant", "bee", "ape"]).pipe(group_by(lambda word: word[0]))
+        >>> sorted(run(words.pipe(map_async(tally, ordered=False)).pipe(collect())))
         [('a', 2), ('b', 1)]
     """
     if is_async(check_function("group_by", key)):
