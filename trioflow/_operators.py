@@ -26,6 +26,12 @@ def each(transform: Transform[Any, Any], around: Callable[[Wrap], Transform[Any,
     return transform
 
 
+def moving(transform: Transform[Any, Any]) -> Transform[Any, Any]:
+    """Tell that `transform` looks at no item, and gives each on, once and in time, as it is or in a list."""
+    transform.is_moving = True
+    return transform
+
+
 def source(function: StageFunction, name: str, *args: object, **given: object) -> Readable[Any]:
     """Make a source of an async function that sends to a channel, a task of its own."""
     return Readable[Any].of(Stage(label(name, *args, **given), function=function))

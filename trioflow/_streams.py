@@ -100,7 +100,15 @@ class Readable(_Stream, Generic[T]):
         """
         if isinstance(stage, Writable):
             return run_all(self, stage, DEFAULT_CAPACITY)
-        return Readable[Any].of(*self._stages, *_middle(stage, "pipe wants a Transform, a Duplex or a Writable"))
+        return self.through(stage, "pipe wants a Transform, a Duplex or a Writable")
+
+    def through(self, stage: object, what: str) -> Readable[Any]:
+        """Make the longer one that goes through `stage`, however it came there; for sources that follow their items."""
+        return Readable[Any].of(*self._stages, *_middle(stage, what))
+
+    def meeting(self, tail: Writable[Any, Any]) -> tuple[Readable[Any], Writable[Any, Any]]:
+        """Give the two to run as a whole; for sources that have something to arrange with their sink."""
+        return self, tail
 
     def open(self, *, capacity: float = DEFAULT_CAPACITY) -> AbstractAsyncContextManager[ReceiveChannel[T]]:
         """Run this beside an `async with` block that receives its items.
@@ -167,11 +175,12 @@ class Transform(_Stream, Generic[In, Out]):
             The code after its loop is the flush.
     """
 
-    __slots__ = ("around",)
+    __slots__ = ("around", "is_moving")
 
     def __init__(self, run: Callable[[ReceiveChannel[In], SendChannel[Out]], Awaitable[object]]) -> None:
         self._stages = _only_stage(run, "Transform")
         self.around: Callable[[Wrap], Transform[In, Out]] | None = None
+        self.is_moving = False  # looks at no item, and gives each on, once and in time, as it is or in a list
 
     @classmethod
     def of(cls, *stages: Stage) -> Transform[In, Out]:
@@ -179,6 +188,7 @@ class Transform(_Stream, Generic[In, Out]):
         self = cls.__new__(cls)
         self._stages = stages
         self.around = None
+        self.is_moving = False
         return self
 
     @overload
@@ -374,7 +384,7 @@ def _middle(stage: object, what: str) -> tuple[Stage, ...]:
 def join(head: Readable[Any], middle: tuple[object, ...], what: str) -> Readable[Any]:
     """Pipe `head` through each of `middle`, which must be transforms."""
     for stage in middle:
-        head = Readable[Any].of(*head._stages, *_middle(stage, what))
+        head = head.through(stage, what)
     return head
 
 
@@ -382,7 +392,8 @@ def run_all(
     head: Readable[Any], tail: Writable[Any, R], capacity: float, watch: Watch | None = None
 ) -> Coroutine[Any, Any, R]:
     """Make the coroutine that runs `head` into `tail`; it is named after the chain, for whoever forgets to await it."""
-    stages = head._stages + tail._stages
+    source, sink = head.meeting(tail)
+    stages = source._stages + sink._stages
     if watch is not None:
         coroutine = _engine.run_watched(stages, capacity, watch)
     elif head.region is not None and tail.take_region is not None:

@@ -63,6 +63,7 @@ class buffer(Transform[T, T]):  # noqa: N801 - called as a function, `buffer(16)
         name = label("buffer", capacity, **differing(overflow=(overflow, "wait")))
         self._stages = (Stage(name, function=self._run),)
         self.around = None
+        self.is_moving = overflow == "wait"
 
     @property
     def dropped(self) -> int:

@@ -16,7 +16,7 @@ import trio
 
 from trioflow._channel import ReceiveChannel, SendChannel
 from trioflow._checks import check_count, check_positive
-from trioflow._operators import differing, fused, task
+from trioflow._operators import differing, fused, moving, task
 from trioflow._streams import Transform
 from trioflow._sync import Operator
 
@@ -62,7 +62,7 @@ def batch(size: int, *, within: float = math.inf) -> Transform[T, list[T]]:
                         items += await source.receive_many(size - len(items))
             await output.send(items)
 
-    return task(run, "batch", size, within=within)
+    return moving(task(run, "batch", size, within=within))
 
 
 class _Batch(Operator[Any, list[Any]]):

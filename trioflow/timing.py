@@ -19,7 +19,7 @@ from trioflow._buffer import DEFAULT_CAPACITY, check_capacity
 from trioflow._channel import ReceiveChannel, SendChannel, open_channel
 from trioflow._checks import check_function, check_positive, is_async, refuse_coroutine
 from trioflow._engine import Stage, together
-from trioflow._operators import differing, task
+from trioflow._operators import differing, moving, task
 from trioflow._streams import Readable, Transform, label
 
 T = TypeVar("T")
@@ -118,7 +118,8 @@ def throttle(
             await output.send(item)
 
     options = differing(per=(per, 1.0), burst=(burst, 1), cost=(cost, None))
-    return task(run, "throttle", rate, **options)
+    throttling = task(run, "throttle", rate, **options)
+    return throttling if price is not None else moving(throttling)
 
 
 def _checked_cost(tokens: Any) -> float:
@@ -237,7 +238,7 @@ def delay(seconds: float, *, capacity: float = DEFAULT_CAPACITY) -> Transform[T,
 
         await together(give, take)
 
-    return task(run, "delay", seconds, **differing(capacity=(capacity, DEFAULT_CAPACITY)))
+    return moving(task(run, "delay", seconds, **differing(capacity=(capacity, DEFAULT_CAPACITY))))
 
 
 def timeout(seconds: float) -> Transform[T, T]:
@@ -275,7 +276,7 @@ def timeout(seconds: float) -> Transform[T, T]:
                 raise trio.TooSlowError(f"nothing has come for {seconds:g} s")
             await output.send_many(items)
 
-    return task(run, "timeout", seconds)
+    return moving(task(run, "timeout", seconds))
 
 
 @overload
