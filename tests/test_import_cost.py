@@ -12,7 +12,7 @@ import sys
 BUDGET = 30  # ms beyond `import trio`
 RUNS = 21
 NOT_AT_IMPORT = ["h11", "trioflow.http", "trioflow.cli", "trioflow.demo", "trioflow.redis"]
-NOT_AT_IMPORT += ["redis", "backports.zstd", "compression.zstd", "brotli"]  # the extras
+NOT_AT_IMPORT += ["coredis", "anyio", "backports.zstd", "compression.zstd", "brotli"]  # the extras
 
 
 def run(code: str) -> str:

@@ -1,0 +1,66 @@
+"""A real redis-server for tests: on a port of its own, in a directory of its own, ended by its process id."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+PATIENCE = 20  # seconds to start or to stop in
+
+
+class Server:
+    """A server that can be stopped, killed, frozen and started again with what it has stored."""
+
+    def __init__(self, place: Path, *options: str, wrapper: Sequence[str] = ()) -> None:
+        self.place = place
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port: int = probe.getsockname()[1]
+        self.url = f"redis://127.0.0.1:{self.port}"
+        self._options = options
+        self._environment = {**os.environ, **dict(pair.split("=", 1) for pair in wrapper)}
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        command = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.place)]
+        command += ["--save", "", "--daemonize", "no", "--appendonly", "yes", *self._options]
+        with (self.place / "log").open("ab") as log:
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, env=self._environment)
+        deadline = time.monotonic() + PATIENCE
+        while self._process.poll() is None:
+            try:
+                if self.ask("PING").startswith(b"+PONG"):
+                    return
+            except OSError:
+                pass
+            assert time.monotonic() < deadline, (self.place / "log").read_text()
+            time.sleep(0.01)
+        raise AssertionError((self.place / "log").read_text())
+
+    def send(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
+        if self._process is not None:
+            self._process.send_signal(signal.SIGCONT)
+            self._process.send_signal(number)
+            self._process.wait(PATIENCE)
+            self._process = None
+
+    def ask(self, *words: str | int) -> bytes:
+        """Ask in plain RESP, without any client, and give the first piece of the answer."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE) as sock:
+            coded = [str(word).encode() for word in words]
+            sock.sendall(b"*%d\r\n" % len(coded) + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in coded))
+            return sock.recv(65536)
+
+    def cut_all(self) -> None:
+        """Cut every connection but this one."""
+        for kind in ("normal", "pubsub"):
+            self.ask("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")
