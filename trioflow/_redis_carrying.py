@@ -166,15 +166,14 @@ class CarryingReadable(Readable[Any]):
     @classmethod
     def carried(cls, *stages: Stage, goes_on: bool) -> CarryingReadable:
         """Make one of stages whose items are carried."""
-        self = cls.__new__(cls)
-        self._carried = stages
-        self._goes_on = goes_on
-        self.region = None
 
         async def refuse(output: SendChannel[Any]) -> None:
             raise _endless(self)
 
-        self._stages = (Stage(lambda: " | ".join(stage.label() for stage in stages), function=refuse),)
+        self = cls.of(Stage(lambda: " | ".join(stage.label() for stage in stages), function=refuse))
+        assert isinstance(self, CarryingReadable)
+        self._carried = stages
+        self._goes_on = goes_on
         return self
 
     def through(self, stage: Any, what: str) -> Readable[Any]:
