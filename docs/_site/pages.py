@@ -1,7 +1,8 @@
 """What the site makes of the pages: their order, their fences, the members of a module, and the list of changes.
 
 Rule 1: a page is found by being there; the lists below only say what comes first.
-Rule 2: what a fence says to tests/test_docs.py says the same to a reader: a file's name is its title.
+Rule 2: a link to what is no page, a test or an example, is only its words here.
+Rule 3: what a fence says to tests/test_docs.py says the same to a reader: a file's name is its title.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ SECTIONS = {
 }
 TITLES = {"tutorial": "Tutorial", "how-to": "How to", "reference": "Reference", "explanation": "Explanation"}
 MEMBERS = re.compile(r"^<!-- members of ([\w. ]+) -->$", re.MULTILINE)
+OUTSIDE = re.compile(r"\[([^\]]+)\]\((?:\.\./)*(?:\.\./(?:tests|examples|trioflow|README|CONTRIBUTING|LICENSE)[^)]*)\)")
 FENCE = re.compile(r"^( *)```(?:(text) ([\w./-]+)|python server) *$", re.MULTILINE)
 
 
@@ -78,6 +80,7 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     markdown = MEMBERS.sub(
         lambda match: "\n\n".join(f"::: {name}" for module in match[1].split() for name in members(module)), markdown
     )
+    markdown = OUTSIDE.sub(r"\1", markdown)
     return FENCE.sub(
         lambda match: f'{match[1]}```text title="{match[3]}"' if match[2] else f"{match[1]}```python", markdown
     )
