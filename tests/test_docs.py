@@ -118,6 +118,7 @@ def run_page(text: str, page: str, capfd: pytest.CaptureFixture[str]) -> None:
                 case "python", other:
                     pytest.fail(f"{page}, line {block.line}: a python block is a `server` or nothing, not {other!r}")
                 case "text", name if name:
+                    Path(name).parent.mkdir(parents=True, exist_ok=True)
                     Path(name).write_text(block.body, encoding="utf-8")
                 case "console", _:
                     ask(with_port(block.body, port), cwd=here)
