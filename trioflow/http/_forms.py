@@ -159,11 +159,12 @@ class _Pairs:
             async for chunk in chunks:
                 body += meter.passed(chunk)
         try:
-            pairs = parse_qsl(body.decode("utf-8"), keep_blank_values=True, errors="strict")
+            text = body.decode("utf-8")
+            if text.count("&") >= self._count:  # before it is taken apart: a MiB of nothing else takes 0.3 s
+                raise RequestError(413, f"the form has more than {self._count} fields")
+            pairs = parse_qsl(text, keep_blank_values=True, errors="strict")
         except UnicodeDecodeError as exc:
             raise RequestError(400, "the form is not UTF-8") from exc
-        if len(pairs) > self._count:
-            raise RequestError(413, f"the form has more than {self._count} fields")
         for name, value in pairs:
             await output.send(_field(PartHead(name, None, Headers()), value.encode()))
 

@@ -18,6 +18,7 @@ from trioflow.http._headers import Headers
 Address = IPv4Address | IPv6Address
 UNIX: Final = "unix"
 
+_LONGEST: Final = 64  # characters of an address
 _MOST: Final = 64  # hops that are looked at
 _PAIR: Final = re.compile(r'[ \t]*([!#$%&\'*+\-.^_`|~0-9A-Za-z]+)=(?:"((?:[^"\\]|\\.)*)"|([^\s",;]*))[ \t]*(;|,|$)')
 _PORT: Final = re.compile(r":[0-9]{1,5}\Z")
@@ -89,6 +90,8 @@ def _scheme(text: str) -> str | None:
 
 def _address(text: str) -> Address | None:
     """Read an address, be it with a port or in brackets."""
+    if len(text) > _LONGEST:
+        return None
     if text.startswith("["):
         text = text[1:].partition("]")[0]
     elif text.count(":") == 1:
