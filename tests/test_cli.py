@@ -12,16 +12,19 @@ import subprocess
 import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
+import trio.testing
 import trustme
 
+import trioflow as tf
 from tests.benchmarks import slow_readers
 from tests.http_client import Client, connected
-from trioflow import cli
+from trioflow import cli, http
 
 BIG = 1 << 26
 
@@ -451,3 +454,64 @@ def test_a_path_that_cannot_be_listened_at_is_told(tmp_path: Path, capsys: pytes
 
     assert cli.main(["serve", ".", "--unix", str(tmp_path / "a")]) == 1
     assert capsys.readouterr().err == f"trioflow: cannot listen on {tmp_path}/a: what is there is no socket\n"
+
+
+async def test_the_last_requests_are_printed_before_it_ends(tmp_path: Path) -> None:
+    count = 200
+    async with started("serve", str(tmp_path), "--port", "0") as (process, line):
+        async with connected(port_in(line)) as stream:
+            client = Client(stream)
+            for _ in range(count):
+                await client.ask("GET", "/none")
+            process.terminate()
+        said = b""
+        assert process.stdout is not None
+        async for chunk in process.stdout:
+            said += chunk
+
+        assert await ended(process) == (0, "")
+    assert said.count(b'"GET /none" 404 ') == count
+
+
+@pytest.mark.parametrize("log", [None, http.Access.as_line])
+def test_the_log_in_this_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], log: Any
+) -> None:
+    """As above: here coverage can look."""
+    access = http.Access(0, ("::1", 1), "GET", "/", 200, 5, 0.001, True, None, None)
+    told: list[Any] = []
+
+    async def serve(*, log: Any = None, task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED) -> None:
+        told.append(log)
+        if log is not None:
+            log(access)
+        task_status.started(["http://a"])
+        os.kill(os.getpid(), signal.SIGINT)
+        await trio.sleep_forever()
+
+    assert trio.run(cli._serve, serve, log, "At") == 0
+    assert capfd.readouterr().out == "At http://a\n" + ("" if log is None else access.as_line() + "\n")
+    assert (told == [None]) is (log is None)
+
+
+def test_where_nobody_reads_the_log_it_is_thrown_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(source: tf.ReceiveChannel[str]) -> None:
+        raise BrokenPipeError
+
+    async def main() -> None:
+        async with cli._written(http.Access.as_line) as log:
+            assert log is not None
+            for _ in range(3):
+                log(http.Access(0, "", "GET", "/", 200, 5, 0.001, True, None, None))
+                await trio.testing.wait_all_tasks_blocked()
+
+    monkeypatch.setattr(cli.tf, "stdout", lambda: tf.Writable(broken))
+    trio.run(main)
+
+
+async def test_what_it_was_handed_may_be_useless(capsys: pytest.CaptureFixture[str]) -> None:
+    async def serve(*, task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED) -> None:
+        raise OSError(22, "Invalid argument")
+
+    assert await cli._serve(partial(serve), None, "At") == 1
+    assert capsys.readouterr().err == "trioflow: cannot listen on what it was handed: invalid argument\n"

@@ -197,7 +197,7 @@ def _certified(certificate: str, key: str | None) -> ssl.SSLContext:
 
 async def _serve(serve: Callable[..., Awaitable[None]], log: _Log | None, greeting: str) -> int:
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async with trio.open_nursery() as watching, _written(log) as told:
+        async with _written(log) as told, trio.open_nursery() as watching:
             async with trio.open_nursery() as serving:
                 try:
                     urls = await serving.start(serve if told is None else partial(serve, log=told))
@@ -212,8 +212,13 @@ async def _serve(serve: Callable[..., Awaitable[None]], log: _Log | None, greeti
 
 
 def _place(serve: Any) -> str:
-    options = serve.keywords
-    return _shown(str(options["unix"])) if "unix" in options else f"{_shown(options['host'])}, port {options['port']}"
+    match serve.keywords:
+        case {"unix": path}:
+            return _shown(path)
+        case {"host": host, "port": port}:
+            return f"{_shown(host)}, port {port}"
+        case _:
+            return "what it was handed"
 
 
 @asynccontextmanager

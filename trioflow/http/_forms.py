@@ -283,7 +283,7 @@ class _File:
                 await forward(self._receive, output)
             except HangUp as exc:
                 if exc.channel is not self._receive._buffer:
-                    raise
+                    raise  # whoever reads has had enough
                 raise self._failure or trio.BrokenResourceError("the form was left before its end") from None
 
 
