@@ -25,8 +25,8 @@ import trio
 from trioflow._channel import ReceiveChannel
 from trioflow._foreign import gathered
 
-STEP: Final = 1 << 22  # bytes written by one trip to a thread, or copied between two looks for a cancellation
-_TRIP: Final = 1 << 26  # bytes copied by one trip to a thread: a trip costs 0.25 ms, 4 MiB cost 1
+STEP: Final = 1 << 23  # bytes written by one trip to a thread, or copied between two looks for a cancellation: 2 ms
+_TRIP: Final = 1 << 28  # bytes copied by one trip to a thread: a trip costs 0.25 ms, 8 MiB cost 2
 _WORTH_A_TRIP: Final = 1 << 18  # bytes; up to here more are waited for, if they come at once
 _BOUNCE: Final = 1 << 18  # bytes copied at once where the kernel cannot do it alone
 _MOST_PIECES: Final = 512  # below every system's limit for one vectored write
