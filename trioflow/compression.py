@@ -34,9 +34,25 @@ class _Format(NamedTuple):
     end: Callable[[Deflater], bytes]
 
 
-_GZIP: Final = _Format(16 + zlib.MAX_WBITS, 10, zlib.crc32, lambda done: pack("<II", done.checksum, done.size % 2**32))
-_ZLIB: Final = _Format(zlib.MAX_WBITS, 2, zlib.adler32, lambda done: pack(">I", done.checksum))
-_RAW: Final = _Format(-zlib.MAX_WBITS, 0, lambda data, checksum: 0, lambda done: b"")
+def _gzip_end(done: Deflater) -> bytes:
+    return pack("<II", done.checksum, done.size % 2**32)
+
+
+def _zlib_end(done: Deflater) -> bytes:
+    return pack(">I", done.checksum)
+
+
+def _no_end(_: Deflater) -> bytes:
+    return b""
+
+
+def _no_checksum(_: bytes, before: int) -> int:
+    return before
+
+
+_GZIP: Final = _Format(16 + zlib.MAX_WBITS, 10, zlib.crc32, _gzip_end)
+_ZLIB: Final = _Format(zlib.MAX_WBITS, 2, zlib.adler32, _zlib_end)
+_RAW: Final = _Format(-zlib.MAX_WBITS, 0, _no_checksum, _no_end)
 
 
 def gzip(*, level: int = LEVEL) -> Transform[bytes, bytes]:
