@@ -65,6 +65,21 @@ async def test_a_wait_that_goes_on_is_counted(autojump_clock: MockClock) -> None
     assert (slow.source_wait, drained.source_wait) == (pytest.approx(1), pytest.approx(1))
 
 
+async def test_a_last_stage_shows_what_it_took_not_what_waits_for_it(autojump_clock: MockClock) -> None:
+    @tf.writable
+    async def one_a_second(chunks: tf.ReceiveChannel[bytes]) -> None:
+        async for _ in chunks:
+            await trio.sleep(1)
+
+    watch = tf.monitor()
+    with trio.move_on_after(3.5):
+        await tf.pipeline([b"ab"] * 100, one_a_second(), capacity=8, monitor=watch)
+
+    source, sink = watch.snapshot().stages
+    assert (sink.items, sink.bytes) == (4, 8)
+    assert source.items > sink.items
+
+
 async def test_snapshots_come_in_time_and_the_last_one_when_the_run_ends(autojump_clock: MockClock) -> None:
     watch = tf.monitor("numbers")
     seen = []

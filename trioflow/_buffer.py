@@ -114,7 +114,7 @@ class Buffer(Generic[T]):
     """What the two ends of a channel share. The engine keeps hold of it; users see the ends."""
 
     __slots__ = (
-        "_items", "ahead", "bytes", "capacity", "clock", "count", "discarded", "dropped", "ended_at", "expected",
+        "_discarded_bytes", "_items", "ahead", "bytes", "capacity", "clock", "count", "discarded", "dropped", "ended_at", "expected",
         "failure", "failure_seen", "on_hang_up", "on_wanted", "overflow", "peak", "receivers", "receiving", "receiving_waited",
         "senders", "sending", "sending_waited", "stride", "used",
     )  # fmt: skip
@@ -131,6 +131,7 @@ class Buffer(Generic[T]):
         self.failure_seen = False
         self.on_hang_up: Callable[[], None] | None = None
         self.on_wanted: Callable[[], None] | None = None  # called when a reader begins to wait
+        self._discarded_bytes = 0
         self.ahead: list[T] = []  # what a reader has taken before it was asked to: it goes with the rest
         self.clock: Callable[[], float] | None = None  # of who watches: then waiting is timed
         self.ended_at: float | None = None
@@ -146,6 +147,11 @@ class Buffer(Generic[T]):
     @property
     def empty(self) -> bool:
         return not self._items
+
+    def taken(self) -> tuple[int, int]:
+        """Give how many items, and bytes, have been received."""
+        held = sum(map(size_of, self._items))
+        return self.count - len(self._items) - self.discarded, self.bytes - held - self._discarded_bytes
 
     def room(self) -> float:
         """Give the weight that can be put now; 0 where a sender must wait."""
@@ -232,6 +238,7 @@ class Buffer(Generic[T]):
 
     def _discard(self) -> None:
         self.discarded += len(self._items)
+        self._discarded_bytes += sum(map(size_of, self._items))
         self._items.clear()
         self.ahead.clear()
         self.used = 0

@@ -165,9 +165,9 @@ def _done(task: Watched, place: int) -> tuple[int, int | None, float | None]:
     """Give the items and bytes of one of a task's stages, and the fill of the channel behind it."""
     if task.output is not None and place == len(task.labels) - 1:
         return task.output.count, task.output.bytes, task.output.used / task.output.capacity
-    taken = task.source if len(task.labels) == 1 else None  # a sink's own channel, which it is the only one to read
-    items = task.fused.given(place) if task.fused is not None else 0 if taken is None else taken.count
-    return items, None if taken is None else taken.bytes, None
+    # A sink's own channel, which it is the only one to read.
+    items, size = task.source.taken() if task.source is not None and len(task.labels) == 1 else (0, None)
+    return items if task.fused is None else task.fused.given(place), size, None
 
 
 def monitor(name: str = "") -> Monitor[Any]:
