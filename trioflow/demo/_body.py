@@ -1,0 +1,41 @@
+"""Request bodies as streams: an upload on its way to the disk, and a text that must be one."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+import trioflow as tf
+from trioflow import http
+from trioflow.demo._asked import Refused, as_json
+from trioflow.demo._visits import visit_of
+
+ECHOED: Final = 1 << 20  # bytes: all of a text is held until it is known to be one
+
+
+async def upload(request: http.Request, response: http.Response) -> None:
+    visit, digest = visit_of(request), hashlib.sha256()
+
+    def note(chunk: bytes) -> None:
+        digest.update(chunk)
+        visit.upload = {"bytes": visit.upload["bytes"] + len(chunk), "sha256": digest.hexdigest()}
+
+    visit.upload = {"bytes": 0, "sha256": digest.hexdigest()}
+    with TemporaryDirectory() as folder:
+        size = await request.body.pipe(tf.tap(note)).pipe(tf.write_file(Path(folder) / "upload"))
+    await response.send(as_json({"bytes": size, "sha256": digest.hexdigest()}))
+
+
+async def echo(request: http.Request, response: http.Response) -> None:
+    try:
+        read = request.body.pipe(tf.limit_bytes(ECHOED)).pipe(tf.decode()).pipe(tf.encode())
+        text = await read.pipe(tf.join())
+    except UnicodeDecodeError as exc:
+        wrong = exc.object[exc.start : exc.start + 1].hex()
+        raise Refused(f"the body is not valid UTF-8: {exc.reason}, byte 0x{wrong}") from exc
+    except ValueError as exc:
+        raise Refused(f"the body is longer than {ECHOED:,} bytes", 413) from exc
+    response.headers["content-type"] = "text/plain; charset=utf-8"
+    await response.send(text)

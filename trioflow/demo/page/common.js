@@ -1,0 +1,94 @@
+// What all panels use: elements, requests that tell what is wrong, the page's pulse.
+
+export const at = (id) => document.getElementById(id);
+export const pause = (milliseconds) => new Promise((done) => setTimeout(done, milliseconds));
+export const visit = [...crypto.getRandomValues(new Uint32Array(4))].map((n) => n.toString(36)).join("");
+export const whole = (number) => Math.round(number).toLocaleString("en");
+
+export function size(bytes) {
+  if (bytes < 1024) return `${bytes} B`;
+  const [unit, name] = bytes < 2 ** 20 ? [1024, "KiB"] : [2 ** 20, "MiB"];
+  return `${(bytes / unit).toFixed(1)} ${name}`;
+}
+
+export function url(path, query = {}) {
+  return `${path}?${new URLSearchParams({ visit, ...query })}`;
+}
+
+// Ask, and raise what the server says where it is not what was wanted.
+export async function ask(path, query, options) {
+  const response = await fetch(url(path, query), options).catch((error) => {
+    throw error.name === "AbortError" ? error : new Error("the server does not answer");
+  });
+  if (!response.ok) throw new Error((await response.text()).trim());
+  return response;
+}
+
+// Run what an element's panel was told to, and say there what went wrong.
+export async function trying(element, action) {
+  const place = element.closest(".card").querySelector(".wrong");
+  place.textContent = "";
+  try {
+    return await action();
+  } catch (error) {
+    if (error.name !== "AbortError") place.textContent = error.message;
+  }
+}
+
+// Give a field's whole number, or raise what is wrong with it.
+export function number(field) {
+  const [low, high] = [Number(field.min), Number(field.max)];
+  const value = Number(field.value);
+  const fits = field.value.trim() !== "" && Number.isInteger(value) && low <= value && value <= high;
+  field.setAttribute("aria-invalid", String(!fits));
+  if (!fits) throw new Error(`${field.name} must be a whole number from ${whole(low)} to ${whole(high)}`);
+  return value;
+}
+
+// Give a response's lines, each parsed, as they arrive.
+export async function* values(response) {
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) return;
+    const lines = (rest + value).split("\n");
+    rest = lines.pop();
+    for (const line of lines) yield JSON.parse(line);
+  }
+}
+
+export function row(...cells) {
+  const made = document.createElement("tr");
+  made.append(...cells.map((cell) => {
+    const td = document.createElement("td");
+    td.append(cell);
+    return td;
+  }));
+  return made;
+}
+
+export const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name);
+
+// Give a canvas's pen, its width and height, cleared and sharp on every screen.
+export function pen(canvas) {
+  const scale = devicePixelRatio || 1;
+  canvas.width = canvas.clientWidth * scale;
+  canvas.height = canvas.clientHeight * scale;
+  const context = canvas.getContext("2d");
+  context.scale(scale, scale);
+  return [context, canvas.clientWidth, canvas.clientHeight];
+}
+
+// The pulse: whoever wants its beats is given each.
+const listeners = [];
+export const onBeat = (listener) => listeners.push(listener);
+
+const pulse = new EventSource(url("pulse"));
+export const connected = new Promise((done) => pulse.addEventListener("message", done, { once: true }));
+pulse.onmessage = (event) => {
+  at("pulse-state").textContent = "live";
+  const beat = JSON.parse(event.data);
+  for (const listener of listeners) listener(beat);
+};
+pulse.onerror = () => (at("pulse-state").textContent = "the server is gone");
