@@ -323,8 +323,10 @@ def test_a_thread_that_closes_a_queue_whose_run_has_finished_is_harmless() -> No
 
     async def main() -> None:
         await queue.send(1)
-        with trio.move_on_after(0):
-            await queue.send(2)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(queue.send, 2)
+            await wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
 
     trio.run(main)
     queue.close()

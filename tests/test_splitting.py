@@ -202,6 +202,23 @@ async def test_R9_what_is_for_a_reader_who_has_left_is_passed_over() -> None:
         assert await even.pipe(tf.collect()) == [*range(0, 2000, 2)]
 
 
+@pytest.mark.parametrize("split", [tf.broadcast, by_parity])
+async def test_R9_a_branch_may_leave_while_the_source_waits_for_it(split: Split) -> None:
+    async with split(tf.from_iterable(range(100)), 2, capacity=2) as (slow, kept):
+        results: list[list[int]] = []
+
+        async def read() -> None:
+            results.append(await kept.pipe(tf.collect()))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(read)
+            async with slow.open(capacity=1):
+                await wait_all_tasks_blocked()
+                assert not results
+
+    assert results == [[*range(100)] if split is tf.broadcast else [*range(1, 100, 2)]]
+
+
 @pytest.mark.parametrize("split", SPLITS)
 async def test_R9_when_all_readers_have_left_a_quiet_source_is_ended(split: Split) -> None:
     source = Source([0, 1, 2, 3], then=None)

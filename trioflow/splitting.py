@@ -92,7 +92,7 @@ def broadcast(
 async def _deal_to_all(source: ReceiveChannel[Any], outputs: list[SendChannel[Any]]) -> None:
     # Those that drop come first: what they may drop need not wait for the others.
     live = sorted(outputs, key=_waits)
-    while live:
+    while True:
         room = min((output.room() for output in live if _waits(output)), default=DEFAULT_CAPACITY)
         try:
             items = await source.receive_many(max(int(min(room, DEFAULT_CAPACITY)), 1))
