@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 
 import trioflow as tf
-from trioflow import http, testing
+from trioflow import http, redis, testing
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
-PACKAGES = {"": tf, "http.": http, "testing.": testing}
+PACKAGES = {"": tf, "http.": http, "redis.": redis, "testing.": testing}
 
 
 def is_number(value: object) -> bool:

@@ -31,7 +31,7 @@ SECTIONS = {
             "concurrency",
         ),
         *("time", "buffering", "joining", "failing", "bytes-and-text", "compression", "files", "sockets-and-processes"),
-        *("sinks", "watching", "testing", "http", "server"),
+        *("sinks", "watching", "testing", "http", "server", "redis", "redis-names"),
     ],
     "explanation": [
         "README",
