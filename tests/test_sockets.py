@@ -693,6 +693,44 @@ async def test_a_unix_socket_is_connected_to_by_its_path(tmp_path: Path) -> None
     assert "in stage 1 of 2: connect_unix(" in caught.value.__notes__[0]
 
 
+async def test_connecting_waits_where_too_many_wait_for_the_server_already(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    path = str(tmp_path / "s")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen(0)
+        answers: list[bytes] = []
+
+        async def ask() -> None:
+            answers.append(await tf.pipeline([b"x"], tf.connect_unix(path), tf.join()))
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(4):
+                nursery.start_soon(ask)
+            await trio.sleep(1)
+            for _ in range(4):
+                with listener.accept()[0] as accepted:
+                    assert accepted.recv(1) == b"x"
+                    accepted.sendall(b"y")
+                await trio.sleep(1)
+
+    assert answers == [b"y"] * 4
+
+
+async def test_who_waits_to_connect_can_be_cancelled(tmp_path: Path, autojump_clock: MockClock) -> None:
+    path = str(tmp_path / "s")
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as other:
+        listener.bind(path)
+        listener.listen(0)
+        other.connect(path)
+
+        with trio.move_on_after(0.05) as scope:
+            await tf.connect_unix(path).pipe(tf.drain())
+
+    assert scope.cancelled_caught
+
+
 async def test_a_handler_that_fails_is_told_by_the_server_and_ends_the_others() -> None:
     is_cancelled = False
 

@@ -8,6 +8,7 @@ Rule 2: run as a transform, or opened, it is a connection of its own each time; 
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Awaitable, Callable
 from functools import partial
 
@@ -18,6 +19,7 @@ from trioflow._connection import Connection
 from trioflow._streams import Duplex, label
 
 _HIGHEST_PORT = 65535
+_QUEUE_PAUSE = 0.01  # seconds between two looks whether the queue of a Unix socket has room
 
 
 def connect_tcp(host: str, port: int) -> Duplex[bytes, bytes]:
@@ -63,7 +65,8 @@ def connect_tcp(host: str, port: int) -> Duplex[bytes, bytes]:
 def connect_unix(path: str | bytes | os.PathLike[str]) -> Duplex[bytes, bytes]:
     """Exchange bytes with the server that listens at `path`, as `connect_tcp` does over TCP.
 
-    A Unix socket cannot be reset: where this end is cut off, the server sees an end.
+    A Unix socket cannot be reset: where this end is cut off, the server sees an end. Where too many others wait for the
+    server to accept them, connecting waits too.
 
     Raises:
         TypeError, ValueError: `path` is not a path, or is empty.
@@ -74,7 +77,28 @@ def connect_unix(path: str | bytes | os.PathLike[str]) -> Duplex[bytes, bytes]:
         raise TypeError(f"path must be a path, not {path!r}")
     if not os.fspath(path):
         raise ValueError("path must not be empty")
-    return _endpoint(label("connect_unix", path), partial(trio.open_unix_socket, path))
+    return _endpoint(label("connect_unix", path), partial(_open_unix, os.fspath(path)))
+
+
+async def _open_unix(path: str | bytes) -> trio.SocketStream:
+    """Connect; where too many wait for the server already, wait as a blocking connect does.
+
+    `trio.open_unix_socket` gives a stream there that is not connected: Linux answers EAGAIN, not EINPROGRESS, and
+    nothing tells when there is room.
+    """
+    await trio.lowlevel.checkpoint()
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        connection.setblocking(False)
+        while True:
+            try:
+                connection.connect(path)
+                return trio.SocketStream(trio.socket.from_stdlib_socket(connection))
+            except BlockingIOError:
+                await trio.sleep(_QUEUE_PAUSE)
+    except BaseException:
+        connection.close()
+        raise
 
 
 async def serve_tcp(
