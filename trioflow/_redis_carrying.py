@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, Final, NoReturn
 from weakref import WeakValueDictionary
 
@@ -29,11 +29,18 @@ _known: WeakValueDictionary[int, Receipt] = WeakValueDictionary()
 class Receipt:
     """What is still to be stored of one entry, or of several gathered; then `done` is called, or `failed` instead."""
 
-    __slots__ = ("__weakref__", "_done", "_failed", "_number", "left")
+    __slots__ = ("__weakref__", "_done", "_failed", "_number", "is_lost", "left")
 
-    def __init__(self, done: Callable[[], object], failed: Callable[[], object], number: int = 0) -> None:
+    def __init__(
+        self,
+        done: Callable[[], object],
+        failed: Callable[[], object],
+        is_lost: Callable[[], Awaitable[bool]],
+        number: int = 0,
+    ) -> None:
         self._done = done
         self._failed = failed
+        self.is_lost = is_lost  # tells whether others have the entry by now
         self._number = number or next(_numbers)
         self.left = 1
         _known[self._number] = self
@@ -54,7 +61,7 @@ class Receipt:
 
 
 def _found(number: int) -> Receipt:
-    return _known.get(number) or Receipt(_elsewhere, _elsewhere, number)
+    return _known.get(number) or Receipt(_elsewhere, _elsewhere, _elsewhere, number)
 
 
 def _elsewhere() -> NoReturn:
@@ -152,7 +159,10 @@ def _gathered(items: Sequence[Carried]) -> Carried:
         for receipt in receipts:
             receipt.fail()
 
-    return Carried([item.value for item in items], Receipt(done, failed))
+    async def is_lost() -> bool:
+        return all([await receipt.is_lost() for receipt in receipts])
+
+    return Carried([item.value for item in items], Receipt(done, failed, is_lost))
 
 
 class CarryingReadable(Readable[Any]):

@@ -24,7 +24,7 @@ from trioflow._crew import open_crew
 from trioflow._errors import failure_in
 from trioflow._redis_scripts import ACK, CLAIM, END, JOIN, LEAVE, OWN, RENEW, RETURN, Keys
 from trioflow._redis_sending import first_call, own_name
-from trioflow._redis_wire import Address, Line, Lost, Refused, open_lines
+from trioflow._redis_wire import PATIENCE, Address, Line, Lost, Refused, open_lines
 
 T = TypeVar("T", covariant=True)
 
@@ -69,6 +69,11 @@ class Delivery(Generic[T]):
         if not self._is_settled:
             self._is_settled = True
             self._receiver.settle(self, self.times if tried else self.times - 1)
+
+    async def is_lost(self) -> bool:
+        """Ask the server whether another receiver has it by now, or has done it."""
+        self.lost = self.lost or await self._receiver.has_lost(self)
+        return self.lost
 
     async def __aenter__(self) -> Delivery[T]:
         await trio.lowlevel.checkpoint_if_cancelled()
@@ -155,6 +160,7 @@ class _Receiver:
         known = 0
         tick_at = 0.0
         claim_at = 0.0
+        waiting = 0  # whether a last try is to be made, when nothing else is in hand
         while True:
             now = trio.current_time()
             heard_at = max(self._ask.answered_at, self._read.answered_at)
@@ -168,16 +174,19 @@ class _Receiver:
                         return
                 if now >= tick_at:
                     most = self._prefetch - len(self._held) if now >= claim_at else 0
-                    ask = (self._group, self._me, self._lease_ms, self._tries, max(most, 0))
-                    entries = await self._ask.run(CLAIM, self._keys, *ask)
-                    tick_at = trio.current_time() + self._tick
+                    ask = (self._group, self._me, self._lease_ms, self._tries, max(most, 0), len(self._held))
+                    waiting, entries = await self._ask.run(CLAIM, self._keys, *ask)
+                    tick_at = trio.current_time() + (0 if entries else self._tick)
                     if await self._take(entries):
                         return
-                free = self._prefetch - len(self._held)
+                is_last = any(delivery.times >= self._tries > 1 for delivery in self._held.values())
+                free = 0 if is_last or (waiting and self._held) else self._prefetch - len(self._held)
                 if free <= 0:
                     self._room = trio.Event()
                     with trio.move_on_after(max(tick_at - trio.current_time(), 0)):
                         await self._room.wait()
+                    if waiting and not self._held:
+                        tick_at = 0.0
                 elif await self._take(await self._read_some(min(free, AT_ONCE))):
                     return
             except Lost:
@@ -235,20 +244,20 @@ class _Receiver:
             self._changed = trio.Event()
             await self.flush()
 
-    async def flush(self) -> None:
+    async def flush(self, within: float = PATIENCE) -> None:
         """Tell the server all that was settled, many at once."""
         while self._done or self._returned:
             try:
                 if self._done:
                     done = self._done[:AT_ONCE]
                     with trio.CancelScope(shield=True):
-                        await self._ask.run(ACK, self._keys, self._group, *done)
+                        await self._ask.run(ACK, self._keys, self._group, *done, within=within)
                     del self._done[: len(done)]
                 if self._returned:
                     returned = self._returned[:AT_ONCE]
                     pairs: list[str | int] = [word for pair in returned for word in pair]
                     with trio.CancelScope(shield=True):
-                        await self._ask.run(RETURN, self._keys, self._group, self._me, *pairs)
+                        await self._ask.run(RETURN, self._keys, self._group, self._me, *pairs, within=within)
                     del self._returned[: len(returned)]
             except Lost:
                 await self._ask.pause()
@@ -276,13 +285,19 @@ class _Receiver:
                 for delivery in part:
                     delivery.lost = delivery.lost or delivery.id in gone
 
+    async def has_lost(self, delivery: Delivery[Any]) -> bool:
+        """Ask whether another receiver has it by now."""
+        own = (self._group, self._me, self._token, self._lease_ms)
+        lost = await self._ask.insist(RENEW, self._keys, *own, delivery.id)
+        return lost is None or bool(lost)
+
     async def leave(self) -> None:
         """Say what is settled, and give back the rest."""
         for delivery in list(self._held.values()):
             delivery.give_back(tried=False)
         with trio.move_on_after(LEAVING, shield=True):
             try:
-                await self.flush()
+                await self.flush(LEAVING)
                 await self._ask.run(LEAVE, self._keys, self._group, self._me, self._token)
             except (Lost, Refused, trio.BrokenResourceError):
                 pass  # its lease runs out, and others take over

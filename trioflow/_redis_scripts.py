@@ -236,33 +236,43 @@ return count
 """
 )
 
-# group, receiver, lease in ms, the most tries, the most entries -> entries that others have left, as OWN gives them
+# group, receiver, lease in ms, the most tries, the most entries, how many are in hand
+# -> whether entries wait for their last try; then entries that others have left, as OWN gives them.
+# The last try is made alone: who dies of it then has had nothing else in hand, which could be taken for the culprit.
 CLAIM: Final = Script(
     _COMMON
     + """
-local group, me, lease, tries, most = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
+local group, me, lease, tries = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
+local most, held = tonumber(ARGV[5]), tonumber(ARGV[6])
 settle()
-local given = {}
-if most == 0 or redis.call('EXISTS', stream) == 0 then return given end
+local given, waiting = {}, 0
+if redis.call('EXISTS', stream) == 0 then return {0, given} end
 for _, entry in ipairs(redis.call('XPENDING', stream, group, 'IDLE', lease, '-', '+', most + 100)) do
     local id, owner, times = entry[1], entry[2], entry[4]
     local found = redis.call('XRANGE', stream, id, id)
+    local is_end = #found == 1 and found[1][2][1] == 'end'
+    local is_last = not is_end and times + 1 == tries
     if #found == 0 then
         redis.call('XACK', stream, group, id)
-    elseif found[1][2][1] ~= 'end' and times >= tries then
+    elseif times >= tries and not is_end then
         local put = redis.pcall('XADD', dead, '*', 'v', found[1][2][2], 'id', id, 'tries', times, 'owner', owner)
         if type(put) ~= 'table' then
             redis.call('XACK', stream, group, id)
             redis.call('XDEL', stream, id)
             tell_room()
         end
-    elseif owner ~= me and #given < most then
+    elseif owner == me or most == 0 then
+        -- still in hand here, or no room
+    elseif is_last and held + #given > 0 then
+        waiting = 1
+    elseif #given < most then
         redis.call('XCLAIM', stream, group, me, lease, id, 'RETRYCOUNT', times + 1, 'JUSTID')
         given[#given + 1] = {id, found[1][2][1], found[1][2][2], times + 1}
+        if is_last then break end
     end
 end
 settle()
-return given
+return {waiting, given}
 """
 )
 

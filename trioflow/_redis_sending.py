@@ -36,6 +36,13 @@ def own_name() -> str:
     return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
 
 
+class Ended(trio.BrokenResourceError):
+    """All senders of a stream had closed before this one sent."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what} has ended: all its senders had closed")
+
+
 class RedisSender(trio.abc.SendChannel[SendT], Generic[SendT]):
     """The sending end of a stream in Redis. Made by `open_sender`."""
 
@@ -107,7 +114,7 @@ class RedisSender(trio.abc.SendChannel[SendT], Generic[SendT]):
                     self._number += len(items)
                     raise
         if stored == -1:
-            raise trio.BrokenResourceError(f"{self._what} has ended: all its senders had closed")
+            raise Ended(self._what)
         if stored == -2:
             raise trio.BrokenResourceError(f"another sender to {self._what} is called {self.producer!r}, and goes on")
         self._number += stored
@@ -142,7 +149,7 @@ class RedisSender(trio.abc.SendChannel[SendT], Generic[SendT]):
     async def _open(self) -> None:
         stored = await self._ask.insist(OPEN, self._keys, self.producer, self._token, self._lease)
         if stored == -1:
-            raise trio.BrokenResourceError(f"{self._what} has ended: all its senders had closed")
+            raise Ended(self._what)
         self._number = stored
 
     async def _keep(self) -> None:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from typing import Any, TypeVar, overload
-
-import trio
 
 from trioflow._channel import ReceiveChannel, SendChannel
 from trioflow._engine import Stage
@@ -17,7 +15,7 @@ from trioflow._redis_carrying import Acknowledge, Carried, CarryingReadable, Rec
 from trioflow._redis_ends import open_receiver, open_sender
 from trioflow._redis_options import CAPACITY, LEASE, PREFETCH, TRIES, check_lease, to_json
 from trioflow._redis_receiving import Delivery
-from trioflow._redis_sending import RedisSender, sender_to
+from trioflow._redis_sending import Ended, RedisSender, sender_to
 from trioflow._redis_wire import Address
 from trioflow._streams import Readable, Transform, Writable, label
 
@@ -125,7 +123,7 @@ def readable(
                 kept.discard(receipt)
                 delivery.give_back()
 
-            receipt = Receipt(done, failed)
+            receipt = Receipt(done, failed, delivery.is_lost)
             try:
                 item = Carried(delivery.value, receipt)
             except Exception:
@@ -205,19 +203,23 @@ def writable(
         async with AsyncExitStack() as stack:
             send: RedisSender[Any] | None = None
             async for items in source.batches():
-                if send is None:
-                    send = await stack.enter_async_context(enter(expiry))
-                await send.send_many([item.value for item in items])
+                try:
+                    if send is None:
+                        send = await stack.enter_async_context(enter(expiry))
+                    await send.send_many([item.value for item in items])
+                except Ended:
+                    # Who was not heard of for long may find that others have done its work, and all the rest.
+                    if not all([await item.receipt.is_lost() for item in items]):
+                        raise
+                    continue
                 for item in items:
                     item.receipt.settle()
                 count += len(items)
         if send is None:
             # All was done by others, who may have closed; if there was nothing at all, somebody must.
-            try:
+            with suppress(Ended):
                 async with enter(expiry):
                     pass
-            except trio.BrokenResourceError:
-                pass
         return count
 
     name_shown = label("redis.writable", name)

@@ -17,8 +17,8 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import anyio
 import trio
-from coredis.connection import BaseConnection, TCPConnection, TCPLocation, UnixDomainSocketConnection
-from coredis.connection import UnixDomainSocketLocation as UnixLocation
+from anyio.abc import ByteStream
+from coredis.connection import BaseConnection, TCPLocation
 from coredis.exceptions import (
     AuthenticationError,
     BusyLoadingError,
@@ -104,24 +104,39 @@ class Address(NamedTuple):
             parts.scheme == "rediss",
         )
 
-    def connection(self) -> BaseConnection:
-        """Make a connection that is not yet one."""
-        if self.path:
-            return UnixDomainSocketConnection(
-                UnixLocation(self.path), username=self.username, password=self.password, db=self.db
+    async def connect(self) -> ByteStream:
+        """Open a stream to it."""
+        with trio.fail_after(CONNECTING):
+            if self.path:
+                return await anyio.connect_unix(self.path)
+            if not self.is_secure:
+                return await anyio.connect_tcp(self.host, self.port)
+            secrets = ssl.create_default_context()
+            return await anyio.connect_tcp(
+                self.host, self.port, tls=True, ssl_context=secrets, tls_standard_compatible=False
             )
-        return TCPConnection(
-            TCPLocation(self.host, self.port),
-            username=self.username,
-            password=self.password,
-            db=self.db,
-            connect_timeout=CONNECTING,
-            socket_keepalive=True,
-            ssl_context=ssl.create_default_context() if self.is_secure else None,
-        )
 
     def __str__(self) -> str:
         return self.path or f"{self.host}:{self.port}"
+
+
+class _Connection(BaseConnection):
+    """What speaks with the server over a stream that is open: so nothing is left of it where there is no server."""
+
+    def __init__(self, address: Address, stream: ByteStream) -> None:
+        super().__init__(
+            TCPLocation(address.host, address.port),
+            username=address.username,
+            password=address.password,
+            db=address.db,
+        )
+        self._opened = stream
+
+    async def _connect(self) -> ByteStream:
+        return self._opened
+
+    def describe(self) -> str:
+        return f"{self.location}"
 
 
 class Line:
@@ -221,9 +236,9 @@ class Line:
                 self.drop()
                 if self._is_closed:
                     raise ClientConnectionError("this line is closed")
-                connection = self._address.connection()
-                await self._nursery.start(self._keep, connection)
-                self._connection = connection
+                # Known before it is there: who is cancelled meanwhile leaves it to the next one, or to `close`.
+                self._connection = _Connection(self._address, await self._address.connect())
+                await self._nursery.start(self._keep, self._connection)
                 self.connections += 1
             return self._connection
 
