@@ -32,14 +32,14 @@ class Server:
         with (self.place / "log").open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log, env=self._environment)
         deadline = time.monotonic() + PATIENCE
-        while self._process.poll() is None:
+        while self._process.poll() is None and time.monotonic() < deadline:
             try:
                 if self.ask("PING").startswith(b"+PONG"):
                     return
             except OSError:
                 pass
-            assert time.monotonic() < deadline, (self.place / "log").read_text()
             time.sleep(0.01)
+        self.stop(signal.SIGKILL)
         raise AssertionError((self.place / "log").read_text())
 
     def send(self, number: signal.Signals) -> None:

@@ -72,8 +72,7 @@ class Delivery(Generic[T]):
 
     async def is_lost(self) -> bool:
         """Ask the server whether another receiver has it by now, or has done it."""
-        self.lost = self.lost or await self._receiver.has_lost(self)
-        return self.lost
+        return self.lost or await self._receiver.has_lost(self)
 
     async def __aenter__(self) -> Delivery[T]:
         await trio.lowlevel.checkpoint_if_cancelled()
@@ -283,13 +282,21 @@ class _Receiver:
                     raise trio.BrokenResourceError(f"another receiver called {self._me!r} reads {self._what} by now")
                 gone = {entry.decode() for entry in lost}
                 for delivery in part:
-                    delivery.lost = delivery.lost or delivery.id in gone
+                    if delivery.id in gone:
+                        self._lose(delivery)
 
     async def has_lost(self, delivery: Delivery[Any]) -> bool:
         """Ask whether another receiver has it by now."""
         own = (self._group, self._me, self._token, self._lease_ms)
-        lost = await self._ask.insist(RENEW, self._keys, *own, delivery.id)
-        return lost is None or bool(lost)
+        if await self._ask.insist(RENEW, self._keys, *own, delivery.id) != []:
+            self._lose(delivery)
+        return delivery.lost
+
+    def _lose(self, delivery: Delivery[Any]) -> None:
+        delivery.lost = True
+        if self._held.get(delivery.id) is delivery:
+            del self._held[delivery.id]  # it takes no room from others
+            self._room.set()
 
     async def leave(self) -> None:
         """Say what is settled, and give back the rest."""

@@ -214,10 +214,13 @@ async def first_call(line: Line) -> None:
     Raises:
         OSError: there is none, or it refuses us.
     """
-    try:
-        await line.call("PING")
-    except Lost as exc:
-        raise OSError(f"no Redis server at {line._address}: {exc}") from None
-    except Refused as exc:
-        if "LOADING" not in str(exc):
+    for is_last in (False, False, True):
+        try:
+            await line.call("PING")
+            return
+        except Lost as exc:
+            if is_last:
+                raise OSError(f"no Redis server at {line._address}: {exc}") from None
+            await line.pause()
+        except Refused as exc:
             raise OSError(f"the Redis server at {line._address} refuses: {exc}") from None

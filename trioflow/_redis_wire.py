@@ -8,6 +8,7 @@ Rule 4: connections outlive a cancellation of whoever uses them, so that a last 
 
 from __future__ import annotations
 
+import math
 import random
 import ssl
 from collections.abc import AsyncGenerator, Sequence
@@ -131,6 +132,25 @@ class _Connection(BaseConnection):
             db=address.db,
         )
         self._opened = stream
+        self.greeted = trio.Event()  # or found to be none
+        self.failure: Exception | None = None
+
+    async def keep(self) -> None:
+        """Be connected, whoever is cancelled, until it breaks or is dropped."""
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + CONNECTING) as scope:
+
+            class Status:
+                def started(status, value: None = None) -> None:  # noqa: N805 - inside another object
+                    scope.deadline = math.inf
+                    self.greeted.set()
+
+            try:
+                await self.run(task_status=Status())
+            except (RedisError, OSError) as exc:
+                self.failure = exc
+        if not self.greeted.is_set():
+            self.failure = self.failure or TimeoutError("the server has not greeted in time")
+            self.greeted.set()
 
     async def _connect(self) -> ByteStream:
         return self._opened
@@ -146,7 +166,7 @@ class Line:
         self._address = address
         self._nursery = nursery
         self._patience = patience
-        self._connection: BaseConnection | None = None
+        self._connection: _Connection | None = None
         self._connecting = trio.Lock()
         self._is_closed = False
         self._failures = 0  # since the last answer
@@ -163,7 +183,7 @@ class Line:
             trio.BrokenResourceError: the server has been out of reach for longer than the line's patience.
         """
         name, *args = command
-        connection: BaseConnection | None = None
+        connection: _Connection | None = None
         try:
             connection = await self._connected()
             answer = await connection.create_request(
@@ -230,29 +250,22 @@ class Line:
         self._is_closed = True
         self.drop()
 
-    async def _connected(self) -> BaseConnection:
+    async def _connected(self) -> _Connection:
         async with self._connecting:
-            if self._connection is None or not self._connection.usable:
+            if self._connection is not None and self._connection.greeted.is_set() and not self._connection.usable:
                 self.drop()
+            if self._connection is None:
                 if self._is_closed:
                     raise ClientConnectionError("this line is closed")
-                # Known before it is there: who is cancelled meanwhile leaves it to the next one, or to `close`.
                 self._connection = _Connection(self._address, await self._address.connect())
-                await self._nursery.start(self._keep, self._connection)
+                self._nursery.start_soon(self._connection.keep)
                 self.connections += 1
-            return self._connection
-
-    async def _keep(self, connection: BaseConnection, task_status: trio.TaskStatus[None]) -> None:
-        with trio.CancelScope(shield=True, deadline=trio.current_time() + CONNECTING) as scope:
-
-            class Status:
-                def started(self, value: None = None) -> None:
-                    scope.deadline = float("inf")
-                    task_status.started()
-
-            await connection.run(task_status=Status())
-        if scope.cancelled_caught:
-            raise TimeoutError("the server has not greeted in time")
+            connection = self._connection  # who is cancelled now leaves it to the next one, or to `close`
+            await connection.greeted.wait()
+            if connection.failure is not None:
+                self.drop()
+                raise connection.failure
+            return connection
 
 
 @asynccontextmanager
