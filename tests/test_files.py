@@ -208,6 +208,39 @@ async def test_a_file_may_grow_while_it_is_read(tmp_path: Path) -> None:
     assert got in (b"a" * 10, b"a" * 10 + b"b" * 10)
 
 
+async def test_a_file_that_memory_does_not_know_is_opened_by_a_thread(
+    file: Path, content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads = 0
+    run_sync = trio.to_thread.run_sync
+
+    async def counted(*args: Any, **kwargs: Any) -> Any:
+        nonlocal threads
+        threads += 1
+        return await run_sync(*args, **kwargs)
+
+    async def opened() -> int:
+        before = threads
+        assert await tf.read_file(file).pipe(tf.join()) == content
+        return threads - before
+
+    monkeypatch.setattr(trio.to_thread, "run_sync", counted)
+    await opened()
+    from_memory = await opened()
+    monkeypatch.setattr(_fileread, "openat2", lambda: lambda directory, path, how: -errno.EAGAIN)
+    assert await opened() == from_memory + 1
+    assert await tf.read_file(file).pipe(tf.write_file(tmp_path / "copy")) == len(content)
+    monkeypatch.setattr(_fileread, "openat2", lambda: None)
+    assert await opened() == from_memory + 1
+
+
+async def test_a_path_with_a_null_byte_opens_nothing(file: Path) -> None:
+    with pytest.raises(ValueError, match="null"):
+        await tf.read_file(f"{file}\0.txt").pipe(tf.drain())
+    with pytest.raises(ValueError, match="null"):
+        await tf.read_file(f"{file}\0.txt").pipe(tf.write_file(file.with_name("copy")))
+
+
 async def test_what_the_page_cache_has_forgotten_is_read_by_a_thread(file: Path, content: bytes) -> None:
     evict(file)
 

@@ -51,7 +51,7 @@ Answer = tuple[int, dict[str, str], bytes]
 def root(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A directory with one of everything, looked up by the kernel where it can, or by our own walk."""
     if request.param == "walk":
-        monkeypatch.setattr(_rooted, "_openat2", lambda: None)
+        monkeypatch.setattr(_rooted, "openat2", lambda: None)
     (tmp_path / "secret.txt").write_text("secret")
     (tmp_path / "root2").mkdir()
     (tmp_path / "root2" / "a.txt").write_text("secret")
@@ -742,11 +742,11 @@ def test_where_the_kernel_cannot_look_up_from_memory_a_thread_does(
 ) -> None:
     (tmp_path / "a").touch()
     monkeypatch.setattr(_rooted.sys, "platform", "novelty")
-    _rooted._openat2.cache_clear()
+    _rooted.openat2.cache_clear()
     try:
         assert _rooted.open_cached(str(tmp_path), [b"a"]) is None
     finally:
-        _rooted._openat2.cache_clear()
+        _rooted.openat2.cache_clear()
     assert _rooted.open_cached(str(tmp_path / "missing"), [b"a"]) is None  # the root itself is looked for in a thread
     os.close(_rooted.open_beneath(str(tmp_path), [b"a"]))
 

@@ -20,6 +20,7 @@ FLOORS: dict[str, float] = {
     "_checks": 1,
     "_names": 1,
     "_units": 1,
+    "_cachedopen": 1,
     "_regions": 1,
     "_pieces": 1.2,
     "_bytebuffer": 1.2,

@@ -19,6 +19,7 @@ from typing import Final, NamedTuple, Protocol
 
 import trio
 
+from trioflow._cachedopen import HERE, how, openat2
 from trioflow._channel import SendChannel
 
 CACHED: Final = 1 << 17  # bytes; 64 KiB are 3 % slower, 512 KiB 7 %: a processor's cache holds no more
@@ -28,6 +29,10 @@ EAGER: Final = (
     4  # blocks at first, each of which lets others run: the first byte is through three stages in 1.1 ms, not 1.5
 )
 PIPE: Final = 1 << 16  # bytes; what a pipe holds
+
+_FLAGS: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_READ: Final = how(_FLAGS)
+_LOOK: Final = how(getattr(os, "O_PATH", os.O_RDONLY) | os.O_CLOEXEC)
 
 UNSUPPORTED: Final = frozenset((errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS, errno.ESPIPE))
 NOWAIT: Final[int] = getattr(os, "RWF_NOWAIT", 0)
@@ -51,7 +56,7 @@ class FileRegion(NamedTuple):
     @asynccontextmanager
     async def open(self) -> AsyncGenerator[OpenStretch | None, None]:
         """Open the file, and close it at the end of the block; None where it has no fixed length."""
-        found = await trio.to_thread.run_sync(self._find)
+        found = self._find_cached() or await trio.to_thread.run_sync(self._find)
         try:
             yield found
         finally:
@@ -71,6 +76,30 @@ class FileRegion(NamedTuple):
         if not is_true:
             os.close(fd)
             return None
+        return self._stretch(fd, status)
+
+    def _find_cached(self) -> OpenStretch | None:
+        """Find it in the loop, where memory knows that it is a file like most."""
+        path = os.fsencode(self.path)
+        looked = _open_cached(path, _LOOK)
+        if looked is None:
+            return None
+        try:
+            status = os.fstat(looked)
+        finally:
+            os.close(looked)
+        if not stat.S_ISREG(status.st_mode) or not status.st_blocks:
+            return None
+        fd = _open_cached(path, _READ)
+        if fd is None:
+            return None
+        status = os.fstat(fd)
+        if stat.S_ISREG(status.st_mode):
+            return self._stretch(fd, status)
+        os.close(fd)
+        return None
+
+    def _stretch(self, fd: int, status: os.stat_result) -> OpenStretch:
         stop = status.st_size if self.stop is None else min(self.stop, status.st_size)
         return OpenStretch(fd, self.start, max(self.start, stop))
 
@@ -83,10 +112,27 @@ def _has_true_size(fd: int, status: os.stat_result) -> bool:
     return not os.pread(fd, 1, size) and (not size or len(os.pread(fd, 1, size - 1)) == 1)
 
 
+async def open_soon(path: str) -> tuple[int, os.stat_result]:
+    """Open anything but a directory: at once where memory knows it, else in a thread, which takes 0.1 ms more."""
+    fd = _open_cached(os.fsencode(path), _READ)
+    if fd is None:
+        return await trio.to_thread.run_sync(open_for_reading, path)
+    return _looked_at(fd, path)
+
+
+def _open_cached(path: bytes, way: bytes) -> int | None:
+    call = openat2()
+    fd = -1 if call is None else call(HERE, path, way)
+    return fd if fd >= 0 else None  # why not is for the thread to find out
+
+
 def open_for_reading(path: str) -> tuple[int, os.stat_result]:
     """Open anything but a directory; without blocking, whatever it is."""
     # Without O_NONBLOCK, opening a pipe waits for a writer, and cannot be cancelled.
-    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+    return _looked_at(os.open(path, _FLAGS), path)
+
+
+def _looked_at(fd: int, path: str) -> tuple[int, os.stat_result]:
     try:
         status = os.fstat(fd)
         refuse_directory(status, path)

@@ -10,13 +10,11 @@ import os
 import stat
 from typing import Any
 
-import trio
-
 from trioflow._channel import ReceiveChannel, SendChannel
 from trioflow._checks import check_count, check_positive
 from trioflow._engine import Stage
 from trioflow._filefollow import open_following
-from trioflow._fileread import FileRegion, open_for_reading, reader_of, send_all
+from trioflow._fileread import FileRegion, open_soon, reader_of, send_all
 from trioflow._filewrite import open_target, ready_pieces
 from trioflow._streams import OpenRegion, Pour, Readable, Writable, label
 
@@ -91,7 +89,7 @@ def read_file(
         return Readable[bytes].of(Stage(name, function=run_on))
 
     async def run(output: SendChannel[bytes]) -> None:
-        fd, status = await trio.to_thread.run_sync(open_for_reading, where)
+        fd, status = await open_soon(where)
         try:
             if stat.S_ISREG(status.st_mode):
                 end = status.st_size if stop is None else min(stop, status.st_size)

@@ -10,28 +10,22 @@ Rule 4: `open_cached` may run in the event loop, `open_beneath` belongs in a thr
 
 from __future__ import annotations
 
-import ctypes
 import errno
-import functools
 import os
-import struct
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import trio
+
+from trioflow._cachedopen import HERE, how, openat2
 
 _FLAGS: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 _DIRECTORY: Final = os.O_DIRECTORY | os.O_CLOEXEC | getattr(os, "O_PATH", os.O_RDONLY)
 _MOST_LINKS: Final = 40  # as many as Linux follows
 
-# openat2(2): its number is the same on every Linux architecture but alpha.
-_OPENAT2: Final = 437
-_HERE: Final = -100  # AT_FDCWD
-_HOW: Final = struct.Struct("=QQQ")  # flags, mode, and how to resolve: 0x20 from memory alone,
-_DIRECTORY_CACHED: Final = _HOW.pack(_DIRECTORY, 0, 0x20)
-_ANYWHERE_CACHED: Final = _HOW.pack(_FLAGS, 0, 0x20)
-_BENEATH_CACHED: Final = _HOW.pack(_FLAGS, 0, 0x20 | 0x08 | 0x02)  # and beneath, and through no magic link of /proc
+_DIRECTORY_CACHED: Final = how(_DIRECTORY)
+_ANYWHERE_CACHED: Final = how(_FLAGS)
+_BENEATH_CACHED: Final = how(_FLAGS, 0x08 | 0x02)  # beneath, and through no magic link of /proc
 
 
 # What the kernel knows for certain without asking a disk. EXDEV is not among them: `openat2` refuses every absolute link,
@@ -111,14 +105,14 @@ def open_cached(root: str, names: Sequence[bytes], *, anywhere: bool = False) ->
     Raises:
         OSError: there is no such file, or it may not be read, and the kernel is sure of it.
     """
-    openat2 = _openat2()
-    if openat2 is None:
+    call = openat2()
+    if call is None:
         return None
-    top = openat2(_HERE, os.fsencode(root), _DIRECTORY_CACHED)
+    top = call(HERE, os.fsencode(root), _DIRECTORY_CACHED)
     if top < 0:
         return None
     try:
-        descriptor = openat2(top, b"/".join(names) or b".", _ANYWHERE_CACHED if anywhere else _BENEATH_CACHED)
+        descriptor = call(top, b"/".join(names) or b".", _ANYWHERE_CACHED if anywhere else _BENEATH_CACHED)
     finally:
         os.close(top)
     if descriptor >= 0:
@@ -126,22 +120,6 @@ def open_cached(root: str, names: Sequence[bytes], *, anywhere: bool = False) ->
     if -descriptor in _CERTAIN:
         raise OSError(-descriptor, os.strerror(-descriptor), os.fsdecode(b"/".join(names)))
     return None
-
-
-@functools.cache
-def _openat2() -> Callable[[int, bytes, bytes], int] | None:
-    """Make the system call, which gives a descriptor or a negative error number; None where there is none."""
-    if not sys.platform.startswith("linux"):
-        return None
-    syscall = ctypes.CDLL(None, use_errno=True).syscall
-    syscall.argtypes = (ctypes.c_long, ctypes.c_int, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_size_t)
-    syscall.restype = ctypes.c_long
-
-    def openat2(directory: int, path: bytes, how: bytes) -> int:
-        descriptor: int = syscall(_OPENAT2, directory, path, how, _HOW.size)
-        return descriptor if descriptor >= 0 else -ctypes.get_errno()
-
-    return openat2
 
 
 def open_beneath(root: str, names: Sequence[bytes], *, anywhere: bool = False) -> int:
