@@ -6,11 +6,14 @@ itself an error, so both must refuse it. The settings stand in pyproject.toml.
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+import trioflow as tf
 
 ROOT = Path(__file__).parent.parent
 MYPY = ["mypy", "--strict"]
@@ -32,6 +35,20 @@ def test_the_types_of_the_public_names_are_exact(checker: list[str]) -> None:
     complaints = check(checker, *cases)
 
     assert not complaints, f"\n{complaints}"
+
+
+def test_every_public_name_is_read() -> None:
+    read: set[str] = set()
+    for path in ROOT.glob("tests/typing/*.py"):
+        text = path.read_text(encoding="utf-8")
+        refused = {number for number, line in enumerate(text.splitlines(), 1) if "# type: ignore" in line}
+        read |= {
+            node.attr
+            for node in ast.walk(ast.parse(text))
+            if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "tf" and node.lineno not in refused
+        }
+
+    assert {*tf.__all__} - read == set()
 
 
 @pytest.mark.parametrize("checker", [MYPY, PYRIGHT], ids=["mypy", "pyright"])

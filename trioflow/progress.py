@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
-from typing import Any, Protocol, TextIO
+from typing import Any, Protocol, TextIO, TypeVar
 
 import trio
 
@@ -18,10 +18,12 @@ from trioflow._engine import Stage
 from trioflow._streams import Transform, label
 from trioflow._units import shown_bytes
 
+T = TypeVar("T")
+
 
 def progress(
     total: float | None = None, *, name: str = "", every: float = 5.0, file: TextIO | None = None, silent: bool = False
-) -> Transform[Any, Any]:
+) -> Transform[T, T]:
     r"""Show how far a run has come, by what passes here: bytes where the first item is bytes-like, else items.
 
     On a terminal it is a bar, drawn by rich (`pip install trioflow[progress]`); elsewhere, and without rich, it is a
@@ -71,7 +73,7 @@ def progress(
                 show.update(done, expected)
             show.end(done, expected)
 
-    return Transform[Any, Any].of(Stage(label("progress", *([] if total is None else [total])), function=run))
+    return Transform[T, T].of(Stage(label("progress", *([] if total is None else [total])), function=run))
 
 
 def _bytes_of(items: Sequence[Any]) -> int:

@@ -68,6 +68,12 @@ def connect_unix(path: str | bytes | os.PathLike[str]) -> Duplex[bytes, bytes]:
     A Unix socket cannot be reset: where this end is cut off, the server sees an end. Where too many others wait for the
     server to accept them, connecting waits too.
 
+    Emits when: a chunk has come, 64 KiB of it at most, or 256 KiB while they come full.
+    Waits when: the server reads slowly, or the reader here does.
+    Ends when: the server ends what it sends. When the source ends, only sending does (`send_eof`).
+    On cancel: the connection is closed at once.
+    Holds: one chunk in each direction; small chunks are sent as one of at most 64 KiB.
+
     Raises:
         TypeError, ValueError: `path` is not a path, or is empty.
         OSError: running it, no connection can be made; `FileNotFoundError` where there is no such socket.

@@ -120,7 +120,10 @@ def _pair(given: object) -> tuple[Any, Any]:
 def empty() -> Readable[Any]:
     """Give nothing and end at once.
 
+    Emits when: never.
+    Waits when: never.
     Ends when: it begins.
+    On cancel: nothing is lost.
     Holds: nothing.
 
     Example:
@@ -133,7 +136,10 @@ def empty() -> Readable[Any]:
 def failed(error: Exception | type[Exception]) -> Readable[Any]:
     """Give nothing and raise `error`, the same object in each run; of a class each run raises a new one.
 
+    Emits when: never.
+    Waits when: never.
     Ends when: it begins, by failing.
+    On cancel: nothing is lost.
     Holds: nothing.
 
     Raises:
