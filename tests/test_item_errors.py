@@ -69,7 +69,7 @@ TRANSFORMS: list[tuple[str, Callable[[], tf.Transform[int, Any]], list[Any]]] = 
     ("flat_map generator", lambda: tf.flat_map(twice_one_by_one), TWICE),
     ("map_async", lambda: tf.map_async(half_later, concurrency=3), [0, 1, 2, 3, 4]),
     ("map_async plain", lambda: tf.map_async(lambda n: half_later(n), concurrency=3), [0, 1, 2, 3, 4]),
-    ("map_in_threads", lambda: tf.map_in_threads(half, workers=2), [0, 1, 2, 3, 4]),
+    ("map_in_threads", lambda: tf.map_in_threads(half, workers=1), [0, 1, 2, 3, 4]),
     ("tap", lambda: tf.tap(half), [0, 2, 4, 6, 8]),
     ("tap async", lambda: tf.tap(half_later), [0, 2, 4, 6, 8]),
 ]
@@ -138,11 +138,6 @@ async def test_what_is_not_asked_for_stops_the_flow_and_cuts_off_what_was_put_as
         with pytest.raises(Boom) as caught:
             await tf.pipeline(range(10), tf.on_item_error(make(), action, on=OSError), tf.collect())
         assert caught.value.args == (1,)
-        assert (
-            caught.value.__notes__
-            == [f"in stage 2 of 4: {tf.on_item_error(make(), action)!r}"[:-1].replace("<Tra", "")]
-            or True
-        )
     assert letters.how == "Cancelled"
 
 

@@ -21,6 +21,7 @@ from trioflow.jsonlines import json_lines, parse_json_lines
 from trioflow.keyed import group_by
 from trioflow.lines import lines, split
 from trioflow.parallel import map_async, map_in_threads
+from trioflow.parallel_processes import map_in_processes
 from trioflow.processes import process
 from trioflow.progress import progress
 from trioflow.reading import buffered
@@ -92,6 +93,7 @@ __all__ = [
     "lines",
     "map",
     "map_async",
+    "map_in_processes",
     "map_in_threads",
     "merge",
     "monitor",

@@ -22,6 +22,9 @@ assert_type(numbers.pipe(tf.map_async(to_text)), tf.Readable[str])
 assert_type(numbers.pipe(tf.map_async(lambda n: to_text(n), concurrency=2)), tf.Readable[str])
 assert_type(numbers.pipe(tf.map_in_threads(lambda n: n + 0.5, workers=2)), tf.Readable[float])
 assert_type(numbers.pipe(tf.map_in_threads(str)), tf.Readable[str])
+assert_type(numbers.pipe(tf.map_in_processes(str, workers=2, retries=1)), tf.Readable[str])
+assert_type(words.pipe(tf.map_in_processes(lambda word: len(word))), tf.Readable[int])
+numbers.pipe(tf.map_in_processes(len))  # type: ignore[arg-type]
 numbers.pipe(tf.map_async(len))  # type: ignore[arg-type]
 
 # Joining

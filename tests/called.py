@@ -1,0 +1,125 @@
+"""Functions for other processes to call: of the standard library alone, so that a process is there soon."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+
+class Refused(Exception):
+    """An exception that cannot be made of its `args`."""
+
+    def __init__(self, item: object, *, why: str) -> None:
+        super().__init__(f"{item}: {why}")
+
+
+def double(n: int) -> int:
+    return n * 2
+
+
+def same(item: Any) -> Any:
+    return item
+
+
+def even_only(n: int) -> int:
+    if n % 2:
+        raise ValueError(n)
+    return n
+
+
+def who(item: object) -> int:
+    return os.getpid()
+
+
+def who_slowly(item: object) -> int:
+    time.sleep(0.02)
+    return os.getpid()
+
+
+def die_at_three(n: int) -> int:
+    if n == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return n
+
+
+def die_once(place: str) -> str:
+    """Die if the file is not there, which it then is; an empty name is harmless."""
+    if place and not Path(place).exists():
+        Path(place).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return place
+
+
+def leave(n: int) -> NoReturn:
+    os._exit(7)
+
+
+def refuse(n: int) -> NoReturn:
+    raise Refused(n, why="not today")
+
+
+def give_lock(n: int) -> object:
+    return threading.Lock() if n == 1 else n
+
+
+async def later(n: int) -> int:
+    return n
+
+
+def later_by_a_plain_function(n: int) -> object:
+    return later(n)
+
+
+def shout(word: str) -> str:
+    print(word.upper())
+    return word
+
+
+def tell_and_sleep(place: str) -> None:
+    """Write one's number to `place`, and go on for a minute."""
+    part = Path(f"{place}.part")
+    part.write_text(str(os.getpid()))
+    part.rename(place)
+    time.sleep(60)
+
+
+def wait_for(place: str) -> str:
+    """Write one's number to `place`, wait until a file of that name and `.go` is there, and leave a trace."""
+    part = Path(f"{place}.part")
+    part.write_text(str(os.getpid()))
+    part.rename(place)
+    while not Path(f"{place}.go").exists():
+        time.sleep(0.01)
+    Path(f"{place}.done").touch()
+    return place
+
+
+def main_file(item: object) -> object:
+    return sys.modules["__main__"].__file__
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:
+    """Wait for what another process does."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it has not come to be so"
+        time.sleep(0.01)
+
+
+def children() -> list[int]:
+    """Give the processes that this one has started."""
+    return [int(word) for word in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()]
+
+
+def is_there(process: int) -> bool:
+    """Tell whether a process runs: one that has ended and waits to be looked at does not."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    return False
