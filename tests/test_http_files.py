@@ -741,7 +741,7 @@ def test_where_the_kernel_cannot_look_up_from_memory_a_thread_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "a").touch()
-    monkeypatch.setattr(_rooted.sys, "platform", "novelty")
+    monkeypatch.setattr("sys.platform", "novelty")
     _rooted.openat2.cache_clear()
     try:
         assert _rooted.open_cached(str(tmp_path), [b"a"]) is None
