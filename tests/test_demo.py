@@ -199,7 +199,7 @@ async def test_a_second_crowd_has_to_wait(monkeypatch: pytest.MonkeyPatch) -> No
         async with answering(port, b"POST /crowd?how=piped&clients=1"):
             await wait_until(lambda: _whole._crowds.borrowed_tokens)
             status, _headers, body = await client.ask("POST", "/crowd?how=whole&clients=1")
-        await wait_until(lambda: not _whole._crowds.borrowed_tokens)  # who leaves ends his crowd
+        await wait_until(lambda: not _whole._crowds.borrowed_tokens)  # who leaves ends the crowd
 
     assert (status, body) == (409, b"another crowd is being served: wait until it has gone\n")
 
@@ -386,7 +386,7 @@ async def test_pieces_that_are_no_text_are_told_and_no_more_are_taken() -> None:
 # ---- 7: a live feed
 
 
-async def test_a_reader_who_leaves_stops_his_source_and_the_pulse_tells() -> None:
+async def test_a_reader_who_leaves_stops_its_source_and_the_pulse_tells() -> None:
     async with demonstrating() as (_, port), answering(port, b"GET /pulse?visit=v") as pulse:
         await beats_until(pulse, lambda beat: True)
         async with answering(port, b"GET /feed?visit=v") as stream:

@@ -16,26 +16,29 @@ ECHOED: Final = 1 << 20  # bytes: all of a text is held until it is known to be 
 
 
 async def upload(request: http.Request, response: http.Response) -> None:
-    visit, digest = visit_of(request), hashlib.sha256()
+    digest = hashlib.sha256()
+    seen = visit_of(request).upload = {"bytes": 0, "sha256": digest.hexdigest()}
 
     def note(chunk: bytes) -> None:
         digest.update(chunk)
-        visit.upload = {"bytes": visit.upload["bytes"] + len(chunk), "sha256": digest.hexdigest()}
+        seen["bytes"] += len(chunk)
+        seen["sha256"] = digest.hexdigest()
 
-    visit.upload = {"bytes": 0, "sha256": digest.hexdigest()}
     with TemporaryDirectory() as folder:
-        size = await request.body.pipe(tf.tap(note)).pipe(tf.write_file(Path(folder) / "upload"))
-    await response.send(as_json({"bytes": size, "sha256": digest.hexdigest()}))
+        file = tf.write_file(Path(folder) / "upload")
+        await request.body.pipe(tf.tap(note)).pipe(file)
+    await response.send(as_json(seen))
 
 
 async def echo(request: http.Request, response: http.Response) -> None:
     try:
-        read = request.body.pipe(tf.limit_bytes(ECHOED)).pipe(tf.decode()).pipe(tf.encode())
-        text = await read.pipe(tf.join())
+        texts = request.body.pipe(tf.limit_bytes(ECHOED)).pipe(tf.decode())
+        answer = await texts.pipe(tf.encode()).pipe(tf.join())
     except UnicodeDecodeError as exc:
         wrong = exc.object[exc.start : exc.start + 1].hex()
-        raise Refused(f"the body is not valid UTF-8: {exc.reason}, byte 0x{wrong}") from exc
+        told = f"the body is not valid UTF-8: {exc.reason}, byte 0x{wrong}"
+        raise Refused(told) from exc
     except ValueError as exc:
         raise Refused(f"the body is longer than {ECHOED:,} bytes", 413) from exc
     response.headers["content-type"] = "text/plain; charset=utf-8"
-    await response.send(text)
+    await response.send(answer)

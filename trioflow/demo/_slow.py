@@ -41,8 +41,8 @@ async def slow_reader(request: http.Request, response: http.Response) -> None:
     visit, watch = visit_of(request), tf.monitor()
     response.headers["content-type"] = "text/event-stream"
     async with trio.open_nursery() as nursery:
-        stages = counting(50), squared(), slowly(visit)
-        nursery.start_soon(partial(tf.pipeline, *stages, capacity=CAPACITY, monitor=watch))
+        run = partial[Any](tf.pipeline, capacity=CAPACITY, monitor=watch)
+        nursery.start_soon(run, counting(50), squared(), slowly(visit))
         looks = tf.from_iterable(watch.snapshots(every=0.1))
         await looks.pipe(tf.map(as_data)).pipe(http.events()).pipe(response)
 

@@ -16,6 +16,7 @@ from trioflow.demo._asked import Refused, as_json, number_in, word_in
 from trioflow.demo._memory import give_back
 
 MEGABYTES: Final = 8
+ASKED: Final = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 SPEED: Final = 3 << 20  # bytes a second that one client takes
 _crowds: Final = trio.CapacityLimiter(1)  # fifty copies are memory enough
 
@@ -30,10 +31,9 @@ async def piped(path: Path, request: http.Request, response: http.Response) -> N
 
 
 async def slow_client(port: int, taken: list[int]) -> None:
-    async with tf.connect_tcp("127.0.0.1", port) as server, server.writable.open() as ask:
-        await ask.send(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-        pace = tf.throttle(SPEED, burst=SPEED / 16, cost=len)
-        taken.append(await tf.pipeline(server.readable, pace, sizes(), capacity=16))
+    answer = tf.from_iterable([ASKED]).pipe(tf.connect_tcp("127.0.0.1", port))
+    pace = tf.throttle(SPEED, burst=SPEED / 16, cost=len)
+    taken.append(await tf.pipeline(answer, pace, sizes(), capacity=16))
 
 
 @tf.writable

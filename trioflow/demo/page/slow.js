@@ -28,7 +28,7 @@ function draw(look) {
     // The parts are of all the time since the run began: what matters is the last look.
     const waited = (which) => stage[which] * look.seconds - (before ? before.stages[i][which] * before.seconds : 0);
     const lasted = look.seconds - (before?.seconds ?? 0);
-    const waits = waited("reader_wait") > lasted * 0.6 ? "waits for its reader" : waited("source_wait") > lasted * 0.6 ? "waits for its source" : "";
+    const waits = waited("reader_wait") > lasted * 0.5 ? "waits for its reader" : waited("source_wait") > lasted * 0.5 ? "waits for its source" : "";
     state.textContent = waits;
     stages[i].classList.toggle("waits", waits.includes("reader"));
     if (i > 1) return;
