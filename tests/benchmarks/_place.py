@@ -26,7 +26,7 @@ from pathlib import Path
 from tests.benchmarks._harness import Need
 
 # httptools and uvloop come with uvicorn's `standard`: it is measured as it is deployed.
-PACKAGES = ["aiostream", "anyio", "aiofiles", "aiohttp", "starlette", "uvicorn[standard]", "hypercorn[trio]"]
+PACKAGES = ["aiostream", "anyio", "aiofiles", "aiohttp", "starlette", "uvicorn[standard]", "hypercorn[trio]", "redis"]
 _BLOCK = 1 << 20
 
 

@@ -1,0 +1,53 @@
+"""The channel on Redis Streams, from one process to another, beside raw pipelines that do as much of it as they can."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+
+from tests.benchmarks import _place
+from tests.benchmarks._harness import Failed, Need, Peer, Sample, Scale, Work, expect
+from tests.benchmarks._programs import PEERS, free_port, run, serving, with_trioflow
+
+SERVER = _place.command("redis-server", "redis-server")
+
+
+def timed(command: Callable[[], Sequence[str]], program: str, batch: int) -> Callable[[Scale], Sample]:
+    """Make the measurement of a program that sends messages from one process and receives them in another."""
+
+    def measure(scale: Scale) -> Sample:
+        program_at = _place.find("redis-server")
+        if program_at is None:
+            raise Failed("redis-server is gone")
+        port = free_port()
+        with tempfile.TemporaryDirectory() as place:
+            options = ["--port", port, "--bind", "127.0.0.1", "--dir", place, "--save", ""]
+            with serving([program_at, *options], port=port):
+                told = run([*command(), PEERS / program, port, batch, scale.size])
+        expect("the messages", told["result"], scale.size)
+        return Sample.rate(scale.size, told["wall"], told["cpu"])
+
+    return measure
+
+
+def _theirs() -> list[str]:
+    return [str(_place.peers_python())]
+
+
+def _work(batch: int, size: int) -> Work:
+    client: list[Need] = [SERVER, _place.package("redis")]
+    title = "one message at a time" if batch == 1 else f"{batch} messages at a time"
+    return Work(
+        f"redis-{batch}",
+        f"200 bytes from process to process through Redis, {title}",
+        "items/s",
+        size,
+        batch * 4,
+        [
+            Peer("trioflow", timed(with_trioflow, "redis_trioflow.py", batch), [SERVER, _place.trioflow("redis")]),
+            Peer("redis-py: raw pipelines, no bound", timed(_theirs, "redis_raw.py", batch), client),
+        ],
+    )
+
+
+WORKS = [_work(1, 3_000), _work(100, 50_000), _work(500, 100_000)]
