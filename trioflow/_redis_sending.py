@@ -67,6 +67,14 @@ class RedisSender(trio.abc.SendChannel[SendT], Generic[SendT]):
         self._turn = trio.StrictFIFOLock()
         self._is_closed = False
 
+    @property
+    def stored(self) -> int:
+        """How many items have been stored under this name, by earlier senders too: who comes back goes on behind them.
+
+        An item that was given up in doubt counts.
+        """
+        return self._number
+
     async def send(self, value: SendT) -> None:
         """Store one item, waiting while `capacity` are unread or unacknowledged.
 

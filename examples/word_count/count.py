@@ -1,0 +1,31 @@
+"""Count the words of one file after the other, beside as many others as are started.
+
+    python count.py [REDIS_URL]
+
+A path is acknowledged when its counts are stored. Killed, it leaves what it had in hand to the others, after three seconds.
+"""
+
+import re
+import sys
+from collections import Counter
+from pathlib import Path
+
+import trio
+
+import trioflow as tf
+from trioflow import redis
+
+
+def words_of(path: str) -> dict[str, object]:
+    text = Path(path).read_text(encoding="utf-8", errors="replace")
+    return {"path": path, "words": Counter(re.findall(r"\w+", text.lower()))}
+
+
+async def main(url: str = "redis://127.0.0.1:6379") -> None:
+    files = redis.readable(url, "files", group="counters", prefetch=4, lease=3)
+    counted = await files.pipe(tf.map_in_threads(words_of)).pipe(redis.writable(url, "counts", lease=3))
+    print(f"{counted} files counted here")
+
+
+if __name__ == "__main__":
+    trio.run(main, *sys.argv[1:])
