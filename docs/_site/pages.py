@@ -46,8 +46,8 @@ SECTIONS = {
 }
 TITLES = {"tutorial": "Tutorial", "how-to": "How to", "reference": "Reference", "explanation": "Explanation"}
 MEMBERS = re.compile(r"^<!-- members of ([\w. ]+) -->$", re.MULTILINE)
-OUTSIDE = re.compile(r"\[([^\]]+)\]\((?:\.\./)*(?:\.\./(?:tests|examples|trioflow|README|CONTRIBUTING|LICENSE)[^)]*)\)")
-FENCE = re.compile(r"^( *)```(?:(text) ([\w./-]+)|python server) *$", re.MULTILINE)
+OUTSIDE = re.compile(r"\[([^\]]+)\]\((?:\.\./)+(?:tests|examples|trioflow|README|CONTRIBUTING|LICENSE)[^)]*\)")
+FENCE = re.compile(r"^( *)```(text|python server|js)(?: ([\w./-]+))? *$", re.MULTILINE)
 
 
 def members(module: str) -> list[str]:
@@ -72,15 +72,25 @@ def on_config(config: Any) -> Any:
     return config
 
 
+def fence(match: re.Match[str]) -> str:
+    """Give the opening of a block as the site wants it."""
+    margin, kind, name = match.groups()
+    match kind:
+        case "python server":
+            return f"{margin}```python"
+        case "js":
+            return f'{margin}```js title="Node"'
+        case _:
+            return f'{margin}```text title="{name}"' if name else f"{margin}``` {{ .text .output }}"
+
+
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Make of a fence's word what the site understands, and put the changes into their page."""
     if page.file.src_uri == "changes/README.md":
         text = runpy.run_path(str(HERE / "changes" / "changelog.py"))["changelog"](HERE.parent)
-        markdown = markdown.rstrip() + "\n\n" + text.split("\n", 1)[1].lstrip()
+        markdown = markdown.replace("## Writing one", text.split("\n", 1)[1].lstrip() + "\n## Writing one", 1)
     markdown = MEMBERS.sub(
         lambda match: "\n\n".join(f"::: {name}" for module in match[1].split() for name in members(module)), markdown
     )
     markdown = OUTSIDE.sub(r"\1", markdown)
-    return FENCE.sub(
-        lambda match: f'{match[1]}```text title="{match[3]}"' if match[2] else f"{match[1]}```python", markdown
-    )
+    return FENCE.sub(fence, markdown)
