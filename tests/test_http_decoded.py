@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import gzip
+import sys
+import zlib
+from collections.abc import Callable
 from typing import Any
 
+import brotli
 import pytest
 import trio
 from hypothesis import given, settings
@@ -15,7 +19,17 @@ from tests.http_client import exchanged, serving
 from trioflow import http
 from trioflow.http import Request, Response
 
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
 PACKED = gzip.compress(b"hello", mtime=0)
+PACKERS: dict[str, Callable[[bytes], bytes]] = {
+    "deflate": zlib.compress,
+    "br": brotli.compress,
+    "zstd": zstd.compress,
+}
 BOMB = gzip.compress(bytes(1 << 22), mtime=0)
 
 
@@ -51,6 +65,14 @@ async def sent(body: bytes, encoding: str | None, **options: Any) -> bytes | int
         (PACKED + b"x", "gzip", {}, 400),
         (PACKED, "gzip, gzip", {}, 415),
         (PACKED, "zork", {}, 415),
+        *[(pack(b"hello"), coding, {}, b"hello") for coding, pack in PACKERS.items()],
+        *[(pack(b"hello"), coding.upper(), {"max_size": 5}, b"hello") for coding, pack in PACKERS.items()],
+        *[(pack(b"hello"), coding, {"max_size": 4}, 413) for coding, pack in PACKERS.items()],
+        *[(pack(bytes(1 << 22)), coding, {"max_size": 1 << 20}, 413) for coding, pack in PACKERS.items()],
+        *[(b"hello", coding, {}, 400) for coding in PACKERS],
+        *[(b"", coding, {}, 400) for coding in PACKERS],
+        *[(pack(b"hello" * 100)[:-1], coding, {}, 400) for coding, pack in PACKERS.items()],
+        *[(pack(b"hello") + b"x", coding, {}, 400) for coding, pack in PACKERS.items()],
     ],
 )
 async def test_a_body_is_inflated_or_refused(
@@ -60,10 +82,25 @@ async def test_a_body_is_inflated_or_refused(
     assert caplog.records == []
 
 
-@settings(max_examples=15, deadline=None)
-@given(st.binary(max_size=5000))
-async def test_what_was_packed_comes_out(body: bytes) -> None:
-    assert await sent(gzip.compress(body), "gzip") == body
+@pytest.mark.parametrize(
+    ("coding", "module"), [("br", "brotli"), ("zstd", "backports.zstd"), ("zstd", "compression.zstd")]
+)
+async def test_a_coding_whose_library_is_missing_is_not_known(
+    coding: str, module: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    body = PACKERS[coding](b"hello")
+    has_it = await sent(body, coding) == b"hello"
+    monkeypatch.setitem(sys.modules, module, None)
+
+    assert has_it
+    assert await sent(body, coding) == (415 if module in ("brotli", zstd.__name__) else b"hello")
+    assert caplog.records == []
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.binary(max_size=5000), st.sampled_from(["gzip", *PACKERS]))
+async def test_what_was_packed_comes_out(body: bytes, coding: str) -> None:
+    assert await sent({"gzip": gzip.compress, **PACKERS}[coding](body), coding) == body
 
 
 async def test_off_by_default() -> None:

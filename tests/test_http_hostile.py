@@ -358,6 +358,18 @@ async def test_a_malformed_head_is_refused_and_no_handler_hears_of_it(
     assert caplog.records == []
 
 
+@pytest.mark.parametrize("field", [b"A : b", b"Content-Length: x", b"Host: x", b"X: " + b"x" * 40000])
+async def test_a_malformed_head_request_is_refused_by_a_head_alone(field: bytes) -> None:
+    data = b"HEAD / HTTP/1.1\r\n" + HOST + field + b"\r\n" + END
+    for step in steps(data):
+        async with at_server() as server:
+            got = await say(server.port, b"\r\n" + data, step=step)
+
+            assert got.startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 431 "))
+            assert b"\r\nContent-Length: " in got
+            assert got.index(b"\r\n\r\n") + 4 == len(got)
+
+
 @pytest.mark.parametrize(("data", "status"), named(BODIES))
 async def test_a_malformed_body_is_an_error_in_the_handler_and_is_refused(
     data: bytes, status: int, caplog: pytest.LogCaptureFixture

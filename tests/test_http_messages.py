@@ -390,6 +390,17 @@ async def test_a_body_may_be_as_long_as_was_declared_and_no_other(declared: str)
     )
 
 
+@pytest.mark.parametrize("again", ["4", "5", "four", ""])
+async def test_a_length_that_is_declared_twice_is_refused(again: str, caplog: pytest.LogCaptureFixture) -> None:
+    async def handler(request: Request, response: Response) -> None:
+        response.headers["Content-Length"] = "4"
+        response.headers.add("content-length", again)
+        await response.send(b"abcd")
+
+    assert (await asked(handler)).startswith(b"HTTP/1.1 500 ")
+    assert str(caplog.records[0].exc_info[1]) == f"Content-Length must be one number, not '4, {again}'"  # type: ignore[index]
+
+
 async def test_a_declared_length_is_not_framed_in_chunks() -> None:
     async def handler(request: Request, response: Response) -> None:
         response.headers["content-length"] = "4"

@@ -6,7 +6,9 @@ import logging
 import math
 import os
 import resource
+import sys
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -794,6 +796,37 @@ async def test_a_slow_reader_slows_the_source_and_is_given_up(autojump_clock: Mo
 
         assert 30 <= trio.current_time() - began < 100
         assert made < 400  # what the sockets took, and one channel
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what was not taken")
+@pytest.mark.parametrize("reads", [False, True])
+async def test_a_slow_reader_of_what_the_system_holds_is_waited_for_while_it_reads(
+    reads: bool, tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async def handler(request: Request, response: Response) -> None:
+        await response.send(bytes(100_000))
+
+    counters = http.Counters()
+    async with trio.open_nursery() as nursery:
+        limits = http.Limits(idle=10, write_rate=100)
+        await nursery.start(partial(http.serve, handler, unix=tmp_path / "here", limits=limits, counters=counters))
+        async with await trio.open_unix_socket(tmp_path / "here") as stream:
+            began = trio.current_time()
+            await stream.send_all(GET)
+            got = 0
+            if reads:
+                while chunk := await stream.receive_some(5000):
+                    got += len(chunk)
+                    await trio.sleep(2)
+                assert trio.current_time() - began >= 40
+            else:
+                await trio.sleep(25)
+                with pytest.raises(trio.BrokenResourceError):
+                    await stream.send_all(GET)
+        nursery.cancel_scope.cancel()
+
+    assert (got > 100_000) is reads
+    assert counters.stalls == (0 if reads else 1)
 
 
 # Limits.

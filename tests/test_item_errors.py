@@ -136,8 +136,10 @@ async def test_what_is_not_asked_for_stops_the_flow_and_cuts_off_what_was_put_as
 
     for action in ("drop", letters.writable):
         with pytest.raises(Boom) as caught:
-            await tf.pipeline(range(10), tf.on_item_error(make(), action, on=OSError), tf.collect())
+            # One that fails: of several at once, the one that fails first would be told, not the first of them.
+            await tf.pipeline(range(3), tf.on_item_error(make(), action, on=OSError), tf.collect())
         assert caught.value.args == (1,)
+        assert [note.partition(": on_item_error(")[0] for note in caught.value.__notes__] == ["in stage 2 of 4"]
     assert letters.how == "Cancelled"
 
 

@@ -250,6 +250,18 @@ class _Unbrotli(Unpacker):
         return self._error("unbrotli: this is not brotli, is damaged, or goes on behind its end")
 
 
+def zstd_error() -> type[Exception]:
+    """Give the class of what `unzstd` raises for an input that is wrong."""
+    error: type[Exception] = _zstd_library("unzstd").ZstdError
+    return error
+
+
+def brotli_error() -> type[Exception]:
+    """Give the class of what `unbrotli` raises for an input that is wrong."""
+    error: type[Exception] = _library("unbrotli", "brotli", "brotli").error
+    return error
+
+
 def _zstd_library(name: str) -> Any:
     return _library(name, "compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd", "zstd")
 

@@ -22,7 +22,7 @@ from trioflow.http._limits import RequestError
 from trioflow.http._messages import Request, Response
 from trioflow.http._service import Peer, Service
 from trioflow.http._tls import TlsTransport
-from trioflow.http._transport import SocketTransport
+from trioflow.http._transport import SocketTransport, unsent
 from trioflow.http._wire import Exchange, Wire
 from trioflow.http._writer import refusal
 
@@ -43,7 +43,7 @@ class Connection:
 
     __slots__ = (
         "_asked", "_counters", "_handler", "_is_lost", "_limits", "_log", "_peer", "_phase", "_rests", "_scope", "_tls",
-        "_watch", "_wire",
+        "_unsent", "_watch", "_wire",
     )  # fmt: skip
 
     def __init__(self, sock: socket.socket, client: Any, service: Service) -> None:
@@ -64,6 +64,7 @@ class Connection:
         self._scope = trio.CancelScope()
         self._phase = "idle"  # "head" from a request's first byte, "busy" until it is answered, "ending"
         self._is_lost = False
+        self._unsent = math.inf  # bytes the client had not taken when its rest was over
 
     def stop(self) -> None:
         """Answer the request at hand, if there is one, and end."""
@@ -72,7 +73,18 @@ class Connection:
             self._scope.cancel()
 
     def expire(self) -> None:
-        """End, without a word to the client, who has asked for nothing."""
+        """End, without a word to the client, who has asked for nothing; one that still takes its answer may go on.
+
+        The system may hold some MiB of an answer, of which a client that takes nothing would make it the keeper.
+        """
+        if before := unsent(self._wire.transport.sock):
+            taken = self._unsent - before
+            self._unsent = before
+            if taken >= max(1, self._limits.write_rate * self._limits.idle):
+                self._rests.begin(self)
+                return
+            self._counters.stalls += 1
+            self._phase = "busy"  # it is cut
         self._scope.cancel()
 
     def _lose(self) -> None:
@@ -114,7 +126,7 @@ class Connection:
         with trio.move_on_after(self._limits.linger) as self._scope:
             if status:
                 self._counters.refusals += 1
-                page = refusal(status)
+                page = refusal(status, is_head=self._wire.has_begun_head_request)
                 await self._wire.transport.send([page])
                 if self._log is not None:
                     size = len(page.partition(b"\r\n\r\n")[2])
@@ -158,6 +170,7 @@ class Connection:
             if not await wire.wait():
                 return None
             self._rests.end(self)
+            self._unsent = math.inf
         self._phase = "head"
         exchange = wire.take_head()
         if exchange is None:  # most come in one piece

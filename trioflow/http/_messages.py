@@ -325,8 +325,8 @@ class Response(Writable[bytes, int]):
         is_bodyless = self._is_bodyless
         declared = [field.value for field in headers.all_of("content-length")]
         if declared:
-            if not all(value.isascii() and value.isdigit() and value == declared[0] for value in declared):
-                raise RuntimeError(f"Content-Length must be a number, not {', '.join(declared)!r}")
+            if len(declared) > 1 or not (declared[0].isascii() and declared[0].isdigit()):
+                raise RuntimeError(f"Content-Length must be one number, not {', '.join(declared)!r}")
             if length is not None and length != int(declared[0]) and not is_bodyless:
                 raise RuntimeError(f"the body has {length} bytes, but its Content-Length says {declared[0]}")
             length = int(declared[0])

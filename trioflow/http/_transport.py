@@ -150,12 +150,12 @@ class SocketTransport:
 
     async def wait_writable(self) -> None:
         """Wait until the client has taken something; raise if it takes nothing, or too little, for too long."""
-        before = _unsent(self.sock)
+        before = unsent(self.sock)
         while True:
             with trio.move_on_after(self._stall):
                 await trio.lowlevel.wait_writable(self.sock)
                 return
-            after = _unsent(self.sock)
+            after = unsent(self.sock)
             # A slow line may need longer than this to make room in a large buffer, and still be alive.
             if before - after < max(1, self._rate * self._stall):
                 self.counters.stalls += 1
@@ -231,7 +231,7 @@ def _pour(
     return count, None
 
 
-def _unsent(sock: socket.socket) -> int:
+def unsent(sock: socket.socket) -> int:
     """Give how many bytes the client has not yet confirmed; 0 where the system does not tell."""
     if sys.platform != "linux":
         return 0

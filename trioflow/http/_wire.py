@@ -55,6 +55,11 @@ class Wire:
             del rest[: empty_lines(rest)]
         return len(rest) > 1 or (len(rest) == 1 and rest[0] != _CR)
 
+    @property
+    def has_begun_head_request(self) -> bool:
+        """Whether what has come and could not be read says that it is a HEAD request: no body may answer it."""
+        return self._rest.startswith(b"HEAD ")
+
     async def wait(self) -> bool:
         """Wait for the first byte of a request; False at the end."""
         while not self.has_bytes:

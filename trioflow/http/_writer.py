@@ -157,8 +157,9 @@ def error_page(status: int) -> tuple[list[bytes], bytes]:
     return lines, body
 
 
-def refusal(status: int) -> bytes:
+def refusal(status: int, *, is_head: bool = False) -> bytes:
     """Make a whole answer to a request that could not be read: the last one of its connection."""
     lines, body = error_page(status)
-    writer = ResponseWriter(is_head=False, is_old=False, keeps_alive=False)
-    return writer.head(status, lines, is_counted=True, last=True) + body
+    writer = ResponseWriter(is_head=is_head, is_old=False, keeps_alive=False)
+    head = writer.head(status, lines, is_counted=True, last=True)
+    return head if is_head else head + body
