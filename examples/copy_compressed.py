@@ -1,4 +1,7 @@
-"""Copying a file, compressed on the way, and reading it back. Node: pipeline(createReadStream, createGzip, ...)."""
+"""Copying a file, compressed on the way, and reading it back.
+
+Node: pipeline(fs.createReadStream(a), zlib.createGzip(), fs.createWriteStream(b)).
+"""
 
 import trio
 

@@ -1,4 +1,7 @@
-"""A crawl of a site: four requests at once, a busy page is asked again, and what cannot be had goes to a file of its own."""
+"""A crawl of a site: four requests at once, a busy page is asked again, and what cannot be had goes to a file of its own.
+
+Node: readable.map(fn, { concurrency: 4 }); asking again, and a file of failures, are packages.
+"""
 
 import re
 from collections.abc import AsyncIterator

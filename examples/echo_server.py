@@ -1,4 +1,7 @@
-"""A TCP echo: what a client writes is piped back to it, each connection a Duplex."""
+"""A TCP echo, each connection a Duplex: what a client writes goes through a transform and back to it.
+
+Node: a.pipe(b).pipe(a).
+"""
 
 from functools import partial
 
@@ -8,7 +11,7 @@ import trioflow as tf
 
 
 async def echo(client: tf.Duplex[bytes, bytes]) -> None:
-    await client.readable.pipe(client.writable)
+    await client.pipe(tf.map(bytes.upper)).pipe(client.writable)
 
 
 async def main() -> None:
@@ -23,4 +26,4 @@ async def main() -> None:
 trio.run(main)
 
 # Prints:
-# b'hello echo'
+# b'HELLO ECHO'

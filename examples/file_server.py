@@ -1,4 +1,7 @@
-"""A server that pipes a file into its response: the answer begins at once, and a file of any size takes no memory."""
+"""A server that pipes a file into its response: the answer begins at once, and a file of any size takes no memory.
+
+Node: fs.createReadStream(path).pipe(res).
+"""
 
 from functools import partial
 from pathlib import Path
@@ -15,6 +18,7 @@ async def handler(request: http.Request, response: http.Response) -> None:
 
 
 Path("song.txt").write_text("la la la\n")
+print("http://127.0.0.1:8000/")
 trio.run(partial(http.serve, handler, port=8000))
 
 # Prints:

@@ -1,4 +1,7 @@
-"""A transform of one's own: an async generator; what follows its loop is the flush."""
+"""A transform of one's own: an async generator; what follows its loop is the flush.
+
+Node: new Transform({ transform, flush }).
+"""
 
 from collections.abc import AsyncIterable, AsyncIterator
 

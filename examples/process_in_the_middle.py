@@ -1,4 +1,7 @@
-"""A subprocess in the middle of a pipeline: it reads what comes, and what it prints goes on."""
+"""A subprocess in the middle of a pipeline: it reads what comes, and what it prints goes on.
+
+Node: a.pipe(child.stdin); child.stdout.pipe(b), of child_process.spawn().
+"""
 
 import trio
 

@@ -1,4 +1,7 @@
-"""A stream pushed by hand: push, push, end. Node: readable.push(x) ... readable.push(null)."""
+"""A stream pushed by hand: push, push, end.
+
+Node: readable.push(x) ... readable.push(null).
+"""
 
 import trio
 

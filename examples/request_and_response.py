@@ -1,4 +1,7 @@
-"""Request and response as two ends of one stream: the body comes back in upper case as it arrives; 400 if it is no text."""
+"""Request and response as two ends of one stream: the body comes back in upper case as it arrives; 400 if it is no text.
+
+Node: req.setEncoding("utf8"), req.pipe(transform).pipe(res).
+"""
 
 from functools import partial
 
@@ -16,6 +19,7 @@ async def handler(request: http.Request, response: http.Response) -> None:
         await response.send(b"the body is not UTF-8\n")
 
 
+print("http://127.0.0.1:8000/")
 trio.run(partial(http.serve, handler, port=8000))
 
 # Prints:

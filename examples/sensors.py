@@ -1,4 +1,7 @@
-"""Two sensors, each smoothed, merged and throttled into a log of JSON lines. An hour of it takes no time: the clock jumps."""
+"""Two sensors, each smoothed, merged and throttled into a log of JSON lines. An hour of it takes no time: the clock jumps.
+
+Node: none for merging, throttling and a clock that jumps; they are packages.
+"""
 
 from collections.abc import AsyncIterator
 

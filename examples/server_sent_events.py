@@ -1,4 +1,7 @@
-"""Server-sent events: a feed that a browser's EventSource follows, and goes on with where it was cut off."""
+"""Server-sent events: a feed that a browser's EventSource follows, and goes on with where it was cut off.
+
+Node: res.write("data: ..."), and the format by hand.
+"""
 
 from collections.abc import AsyncIterator
 from functools import partial
@@ -23,6 +26,7 @@ async def handler(request: http.Request, response: http.Response) -> None:
     await news(int(last) + 1 if last and last.isdecimal() else 1).pipe(http.events()).pipe(response)
 
 
+print("http://127.0.0.1:8000/")
 trio.run(partial(http.serve, handler, port=8000))
 
 # Prints:

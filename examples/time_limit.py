@@ -1,4 +1,7 @@
-"""A time limit around a run: it ends at once, asleep or not, and everything is closed."""
+"""A time limit around a run: it ends at once, asleep or not, and everything is closed.
+
+Node: pipeline(a, b, { signal: AbortSignal.timeout(100) }).
+"""
 
 from collections.abc import AsyncIterator
 

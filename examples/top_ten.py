@@ -1,4 +1,7 @@
-"""A log is tailed while it is being written, into a live top ten of its pages, shown ten times a second at most."""
+"""A log is tailed while it is being written, into a live top ten of its pages, shown ten times a second at most.
+
+Node: fs.watch() and readline; none for the sampling.
+"""
 
 from collections import Counter
 from pathlib import Path

@@ -1,4 +1,7 @@
-"""A form with a file: the file goes to the disk as it comes, under a name of our own, and is never held as a whole."""
+"""A form with a file: the file goes to the disk as it comes, under a name of our own, and is never held as a whole.
+
+Node: none; a package such as busboy.
+"""
 
 import tempfile
 from functools import partial
@@ -24,6 +27,7 @@ async def handler(request: http.Request, response: http.Response) -> None:
     await response.send("\n".join([*told, ""]).encode())
 
 
+print("http://127.0.0.1:8000/")
 trio.run(partial(http.serve, handler, port=8000))
 
 # Prints:

@@ -1,4 +1,7 @@
-"""WebSocket on an upgraded connection: `wsproto` knows the protocol, the connection is a Duplex like any other."""
+"""WebSocket on an upgraded connection: `wsproto` knows the protocol, the connection is a Duplex like any other.
+
+Node: server.on("upgrade", fn), and the package ws.
+"""
 
 from collections.abc import AsyncIterable, AsyncIterator
 from functools import partial
@@ -42,7 +45,7 @@ async def talk(port: int) -> None:
         while True:
             for event in client.events():
                 return event
-            client.receive_data(await stream.receive_some())
+            client.receive_data(bytes(await stream.receive_some()))
 
     async with tf.connect_tcp("127.0.0.1", port).open() as stream:
         await stream.send_all(client.send(Request(host="127.0.0.1", target="/")))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import doctest
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -42,13 +43,23 @@ def with_port(text: str, port: int) -> str:
 
 @contextmanager
 def serving(source: str, *, name: str, port: int, cwd: Path) -> Iterator[None]:
-    """Run a program that serves on `port`, from when it accepts connections until the block ends."""
+    """Run a program that serves on `port`, from when it accepts connections until the block ends, then end it.
+
+    It is ended as its reader would, by Ctrl-C, and must leave nothing open: -X dev shows what was never closed.
+    """
     with tempfile.TemporaryDirectory() as place:
         program = Path(place, name)
         program.write_text(source, encoding="utf-8")
         log = Path(place, "log")
         with log.open("w") as output:
-            process = subprocess.Popen([sys.executable, program], cwd=cwd, stdout=output, stderr=output)
+            process = subprocess.Popen(
+                [sys.executable, "-X", "dev", program],
+                cwd=cwd,
+                stdout=output,
+                stderr=output,
+                # Ignored is inherited: so it would be where the tests are a job in the background.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+            )
         try:
             deadline = time.monotonic() + PATIENCE
             while not accepts(port):
@@ -57,9 +68,14 @@ def serving(source: str, *, name: str, port: int, cwd: Path) -> Iterator[None]:
                 time.sleep(0.02)
             yield
             assert process.poll() is None, f"{name} ended while it was asked:\n{log.read_text()}"
-        finally:
-            process.terminate()
+            process.send_signal(signal.SIGINT)
             process.wait(PATIENCE)
+            said = log.read_text()
+            assert process.returncode == -signal.SIGINT, f"{name} does not end by Ctrl-C:\n{said}"
+            assert "Warning" not in said, f"{name} left something behind:\n{said}"
+        finally:
+            process.kill()
+            process.wait()
 
 
 def accepts(port: int) -> bool:

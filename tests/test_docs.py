@@ -38,7 +38,7 @@ from tests.snippets import ask, difference, free_port, matches, serving, with_po
 T = TypeVar("T")
 
 ROOT = Path(__file__).parent.parent
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/*.md")])
 MODULES = Path(importlib.import_module("trioflow").__file__ or "").parent
 
 BLOCK = re.compile(

@@ -1,0 +1,31 @@
+"""An MP3 server: a page that plays a melody, and the melody, of which the player asks for the ranges it needs.
+
+Node: fs.createReadStream(path, { start, end }).pipe(res), and the Range header read by hand.
+"""
+
+from functools import partial
+from importlib.resources import files
+
+import trio
+
+from trioflow import http
+
+media = http.files(str(files("trioflow.demo") / "media"))
+
+
+async def handler(request: http.Request, response: http.Response) -> None:
+    if request.path == "/":
+        response.headers["content-type"] = "text/html"
+        await response.send(b'<audio controls src="melody.mp3"></audio>\n')
+    else:
+        await media(request, response)
+
+
+print("http://127.0.0.1:8000/")
+trio.run(partial(http.serve, handler, port=8000))
+
+# Prints:
+# $ curl -s http://127.0.0.1:8000/
+# <audio controls src="melody.mp3"></audio>
+# $ curl -s -r 1000-1999 -o part -w '%{http_code} %{content_type} %{size_download}' http://127.0.0.1:8000/melody.mp3
+# 206 audio/mpeg 1000

@@ -1,0 +1,39 @@
+"""A test of one's own stage: the kit cuts its input anywhere, fails, leaves and cancels, and names the broken rule.
+
+Node: none.
+"""
+
+from collections.abc import AsyncIterable, AsyncIterator
+
+import trio
+
+import trioflow as tf
+from trioflow.testing import check_transform
+
+
+@tf.transform
+async def words(chunks: AsyncIterable[str]) -> AsyncIterator[str]:
+    rest = ""
+    async for chunk in chunks:
+        *whole, rest = (rest + chunk).split(" ")
+        for word in whole:
+            yield word
+    yield rest
+
+
+def hasty_words() -> tf.Transform[str, str]:
+    return tf.flat_map(lambda chunk: chunk.split(" "))  # as if no word were ever cut in two
+
+
+async def main() -> None:
+    await check_transform(words, ["a bee"], ["a", "bee"], is_stream=True)  # which keeps all rules, so nothing is said
+    try:
+        await check_transform(hasty_words, ["a bee"], ["a", "bee"], is_stream=True)
+    except AssertionError as exc:
+        print(exc)
+
+
+trio.run(main)
+
+# Prints:
+# R6: items cut into the smallest, capacity 1: it gave ['a', '', '', 'b', 'e', 'e'], not ['a', 'bee']

@@ -1,0 +1,26 @@
+"""A server that reads a whole file before it answers: right while files are small; file_server.py is the other way.
+
+Node: fs.readFile(path, (err, data) => res.end(data)).
+"""
+
+from functools import partial
+from pathlib import Path
+
+import trio
+
+from trioflow import http
+
+
+async def handler(request: http.Request, response: http.Response) -> None:
+    song = await trio.Path("song.txt").read_bytes()  # all of it in memory, once for each client
+    response.headers["content-type"] = "text/plain"
+    await response.send(song)
+
+
+Path("song.txt").write_text("la la la\n")
+print("http://127.0.0.1:8000/")
+trio.run(partial(http.serve, handler, port=8000))
+
+# Prints:
+# $ curl -s http://127.0.0.1:8000/
+# la la la

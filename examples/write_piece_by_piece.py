@@ -1,0 +1,26 @@
+"""Writing a file piece by piece and ending it: it appears under its name when the block is left, whole or not at all.
+
+Node: writable.write(x) ... writable.end(), and a "drain" between them that nobody may forget.
+"""
+
+from pathlib import Path
+
+import trio
+
+import trioflow as tf
+
+
+async def main() -> None:
+    async with tf.write_file("beep.txt").open() as send:
+        await send.send(b"beep ")
+        await send.send(b"boop\n")
+        print("there already:", await trio.Path("beep.txt").exists())
+    print(await trio.Path("beep.txt").read_text(), end="")
+
+
+Path("beep.txt").unlink(missing_ok=True)
+trio.run(main)
+
+# Prints:
+# there already: False
+# beep boop
