@@ -241,7 +241,8 @@ def test_a_server_on_a_page_is_asked(
     page = """
 ```python server
 from http.server import HTTPServer, SimpleHTTPRequestHandler as Handler
-HTTPServer(("127.0.0.1", 8000), Handler).serve_forever()
+with HTTPServer(("127.0.0.1", 8000), Handler) as server:
+    server.serve_forever()
 ```
 ```text hello.txt
 hello

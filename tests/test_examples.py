@@ -137,3 +137,21 @@ def test_an_example_that_reads_its_input_is_run_by_its_command(tmp_path: Path) -
 
     with pytest.raises(AssertionError, match="but it says"):
         run_example(example, tmp_path)
+
+
+@pytest.mark.needs("curl")
+def test_a_server_that_leaves_something_open_is_caught(tmp_path: Path) -> None:
+    example = tmp_path / "example.py"
+    example.write_text(
+        """'Idea.'
+from http.server import HTTPServer, SimpleHTTPRequestHandler
+print("http://127.0.0.1:8000/")
+HTTPServer(("127.0.0.1", 8000), SimpleHTTPRequestHandler).serve_forever()
+
+# Prints:
+# $ curl -s -o page http://127.0.0.1:8000/
+"""
+    )
+
+    with pytest.raises(AssertionError, match="left something behind"):
+        run_example(example, tmp_path)

@@ -8,6 +8,7 @@ A path is acknowledged when its counts are stored. Killed, it leaves what it had
 import re
 import sys
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import trio
@@ -28,4 +29,4 @@ async def main(url: str = "redis://127.0.0.1:6379") -> None:
 
 
 if __name__ == "__main__":
-    trio.run(main, *sys.argv[1:])
+    trio.run(partial(main, *sys.argv[1:]))

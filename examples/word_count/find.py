@@ -6,6 +6,7 @@ At most 20 wait to be counted, however many there are. Killed and started again,
 """
 
 import sys
+from functools import partial
 from pathlib import Path
 
 import trio
@@ -25,4 +26,4 @@ async def main(directory: str, url: str = "redis://127.0.0.1:6379") -> None:
 
 
 if __name__ == "__main__":
-    trio.run(main, *sys.argv[1:])
+    trio.run(partial(main, *sys.argv[1:]))

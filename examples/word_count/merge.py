@@ -11,6 +11,7 @@ import sqlite3
 import sys
 from collections import Counter
 from contextlib import closing
+from functools import partial
 from typing import Any
 
 import trio
@@ -51,4 +52,4 @@ async def main(database: str, url: str = "redis://127.0.0.1:6379") -> None:
 
 
 if __name__ == "__main__":
-    trio.run(main, *sys.argv[1:])
+    trio.run(partial(main, *sys.argv[1:]))
