@@ -5,16 +5,13 @@ Rule 1: an item travels with the receipt of the entry that it comes of. A transf
     followed too. Any other could hold, mix or drop them unseen: it is refused when it is piped.
 Rule 2: what a function gives nothing for is done when the function has returned.
 Rule 3: a function that fails gives its failure, and a stage behind raises it, or gives the entry back and goes on.
-Rule 4: all this is in one task's memory; receipts are found again when an item has been to another process.
 """
 
 from __future__ import annotations
 
 import inspect
-import itertools
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from typing import Any, Final, NoReturn
-from weakref import WeakValueDictionary
+from typing import Any
 
 from trioflow._channel import ReceiveChannel, SendChannel
 from trioflow._checks import is_async
@@ -22,28 +19,22 @@ from trioflow._engine import Stage
 from trioflow._streams import Duplex, Readable, Transform, Writable, wanted
 from trioflow._sync import Operator
 
-_numbers: Final = itertools.count(1)
-_known: WeakValueDictionary[int, Receipt] = WeakValueDictionary()
-
 
 class Receipt:
     """What is still to be stored of one entry, or of several gathered; then `done` is called, or `failed` instead."""
 
-    __slots__ = ("__weakref__", "_done", "_failed", "_number", "is_lost", "left")
+    __slots__ = ("_done", "_failed", "is_lost", "left")
 
     def __init__(
         self,
         done: Callable[[], object],
         failed: Callable[[], object],
         is_lost: Callable[[], Awaitable[bool]],
-        number: int = 0,
     ) -> None:
         self._done = done
         self._failed = failed
         self.is_lost = is_lost  # tells whether others have the entry by now
-        self._number = number or next(_numbers)
         self.left = 1
-        _known[self._number] = self
 
     def settle(self) -> None:
         """Note that one item of it is stored."""
@@ -55,17 +46,6 @@ class Receipt:
         """Note that it cannot be stored; harmless when repeated, and final."""
         self.left = -1
         self._failed()
-
-    def __reduce__(self) -> tuple[Callable[[int], Receipt], tuple[int]]:
-        return _found, (self._number,)
-
-
-def _found(number: int) -> Receipt:
-    return _known.get(number) or Receipt(_elsewhere, _elsewhere, _elsewhere, number)
-
-
-def _elsewhere() -> NoReturn:
-    raise AssertionError("a receipt is settled in the process it was made in")
 
 
 class Carried:
@@ -91,36 +71,29 @@ class Carried:
             yield Carried(value, self.receipt)
 
 
-class _Carrying:
-    """A plain function around which items are carried; an object, so that it can be sent to another process."""
-
-    def __init__(self, fn: Callable[[Any], Any]) -> None:
-        self._fn = fn
-
-    def __call__(self, carried: Carried) -> Any:
-        if carried.failure is not None:
-            return carried
-        try:
-            given = self._fn(carried.value)
-        except Exception as exc:  # noqa: BLE001 - raised by the stage behind
-            return Carried(None, carried.receipt, exc)
-        if inspect.iscoroutine(given):
-            return given  # the transform refuses it
-        return Carried(given, carried.receipt)
-
-
 def carrying(fn: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """Make of a function of items one of carried items."""
-    if not is_async(fn):
-        return _Carrying(fn)
+    if is_async(fn):
 
-    async def call(carried: Carried) -> Carried:
+        async def call_and_wait(carried: Carried) -> Carried:
+            if carried.failure is not None:
+                return carried
+            try:
+                return Carried(await fn(carried.value), carried.receipt)
+            except Exception as exc:  # noqa: BLE001 - raised by the stage behind
+                return Carried(None, carried.receipt, exc)
+
+        return call_and_wait
+
+    def call(carried: Carried) -> Any:
         if carried.failure is not None:
             return carried
         try:
-            return Carried(await fn(carried.value), carried.receipt)
+            given = fn(carried.value)
         except Exception as exc:  # noqa: BLE001 - raised by the stage behind
             return Carried(None, carried.receipt, exc)
+        # A coroutine is for the transform to refuse.
+        return given if inspect.iscoroutine(given) else Carried(given, carried.receipt)
 
     return call
 

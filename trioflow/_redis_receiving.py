@@ -210,7 +210,7 @@ class _Receiver:
         return [[entry, *fields[:2], 1] for entry, fields in entries if fields]
 
     async def _take(self, entries: Sequence[Any]) -> bool:
-        """Deliver entries; tell whether the end was among them."""
+        """Deliver entries; tell whether the end was among them, or nobody wants more."""
         deliveries = []
         is_end = False
         for entry, kind, raw, times in entries:
@@ -222,7 +222,10 @@ class _Receiver:
                 delivery = Delivery[Any](self, name, raw, int(times))
                 self._held[name] = delivery
                 deliveries.append(delivery)
-        self._output.send_many_nowait(deliveries)
+        try:
+            self._output.send_many_nowait(deliveries)
+        except trio.BrokenResourceError:
+            return True  # who received has closed that end: what is held is given back in the end
         if is_end:
             self._output.close()
         return is_end

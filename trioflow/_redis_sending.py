@@ -115,11 +115,13 @@ class RedisSender(trio.abc.SendChannel[SendT], Generic[SendT]):
                     raise trio.BrokenResourceError(f"{self._what} cannot be sent to: {exc}") from None
                 await trio.sleep(WAITING / 4)  # memory is short: that is no room
                 return 0
-            except Lost:
+            except (Lost, trio.BrokenResourceError) as exc:
                 try:
+                    if not isinstance(exc, Lost):
+                        raise
                     await self._ask.pause()
-                except trio.Cancelled:
-                    self._number += len(items)
+                except BaseException:
+                    self._number += len(items)  # in doubt
                     raise
         if stored == -1:
             raise Ended(self._what)
@@ -217,18 +219,27 @@ async def sender_to(
 
 
 async def first_call(line: Line) -> None:
-    """See that there is a server, at once: a wrong address is no reason to wait.
+    """See that there is a server, at once, and that it keeps what it is given: a wrong address is no reason to wait.
 
     Raises:
-        OSError: there is none, or it refuses us.
+        OSError: there is none, or it refuses us, or it throws away what it was given when it is full.
     """
     for is_last in (False, False, True):
         try:
-            await line.call("PING")
-            return
-        except Lost as exc:
+            told = dict(
+                pair.split(b":", 1) for pair in bytes(await line.call("INFO", "memory")).split() if b":" in pair
+            )
+        except (Lost, trio.BrokenResourceError) as exc:
             if is_last:
-                raise OSError(f"no Redis server at {line._address}: {exc}") from None
+                raise OSError(f"no Redis server at {line.address}: {exc}") from None
             await line.pause()
         except Refused as exc:
-            raise OSError(f"the Redis server at {line._address} refuses: {exc}") from None
+            raise OSError(f"the Redis server at {line.address} refuses: {exc}") from None
+        else:
+            policy = told.get(b"maxmemory_policy", b"").decode()
+            if told.get(b"maxmemory") != b"0" and policy.startswith("allkeys"):
+                raise OSError(
+                    f"the Redis server at {line.address} throws away what it was given when it is full: "
+                    f"its maxmemory-policy must be noeviction, not {policy}"
+                )
+            return

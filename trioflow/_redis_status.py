@@ -8,7 +8,7 @@ from trioflow._checks import check_count
 from trioflow._redis_options import check_name
 from trioflow._redis_scripts import STATUS, Keys
 from trioflow._redis_sending import first_call
-from trioflow._redis_wire import Address, open_lines
+from trioflow._redis_wire import PATIENCE, Address, open_lines
 
 
 class Status(NamedTuple):
@@ -38,7 +38,7 @@ async def status(url: str, name: str) -> Status:
         OSError: there is no server at `url`, or it refuses us.
         trio.BrokenResourceError: it does not answer.
     """
-    async with open_lines(Address.of(url), 1, 0.0) as [line]:
+    async with open_lines(Address.of(url), 1, PATIENCE) as [line]:
         await first_call(line)
         entries, delivered, dead, senders, closed, ended = await line.insist(STATUS, Keys(check_name("name", name)))
         return Status(entries, delivered, dead, senders, bool(closed), bool(ended))
@@ -53,7 +53,7 @@ async def dead_letters(url: str, name: str, *, limit: int = 1000) -> list[DeadLe
     """
     check_count("limit", limit, 1)
     keys = Keys(check_name("name", name))
-    async with open_lines(Address.of(url), 1, 0.0) as [line]:
+    async with open_lines(Address.of(url), 1, PATIENCE) as [line]:
         await first_call(line)
         found = await line.call("XRANGE", keys.dead, "-", "+", "COUNT", limit)
     letters = (dict(zip(fields[::2], fields[1::2], strict=True)) for _, fields in found)

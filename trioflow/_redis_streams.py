@@ -8,6 +8,8 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from typing import Any, TypeVar, overload
 
+import trio
+
 from trioflow._channel import ReceiveChannel, SendChannel
 from trioflow._engine import Stage
 from trioflow._operators import differing
@@ -112,27 +114,15 @@ def readable(
     enter()  # checks the arguments now
 
     async def run(output: SendChannel[Any]) -> None:
-        kept: set[Receipt] = set()  # they are found again by number, when an item has been to another process
-
         def carried(delivery: Delivery[Any]) -> Carried | None:
-            def done() -> None:
-                kept.discard(receipt)
-                delivery.done()
-
-            def failed() -> None:
-                kept.discard(receipt)
-                delivery.give_back()
-
-            receipt = Receipt(done, failed, delivery.is_lost)
+            receipt = Receipt(delivery.done, delivery.give_back, delivery.is_lost)
             try:
-                item = Carried(delivery.value, receipt)
+                return Carried(delivery.value, receipt)
             except Exception:
                 receipt.fail()
                 if on_error == "stop":
                     raise
                 return None
-            kept.add(receipt)
-            return item
 
         async with enter() as deliveries:
             async for batch in deliveries.batches():
@@ -212,6 +202,12 @@ def writable(
                     if not all([await item.receipt.is_lost() for item in items]):
                         raise
                     continue
+                except (OSError, trio.BrokenResourceError):
+                    raise
+                except Exception:
+                    for item in items:
+                        item.receipt.fail()  # one of them cannot be encoded
+                    raise
                 for item in items:
                     item.receipt.settle()
                 count += len(items)

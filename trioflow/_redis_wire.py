@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import random
 import ssl
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -121,6 +121,16 @@ class Address(NamedTuple):
         return self.path or f"{self.host}:{self.port}"
 
 
+class _Status:
+    """What the client tells that it has been greeted."""
+
+    def __init__(self, greet: Callable[[], None]) -> None:
+        self._greet = greet
+
+    def started(self, value: None = None) -> None:
+        self._greet()
+
+
 class _Connection(BaseConnection):
     """What speaks with the server over a stream that is open: so nothing is left of it where there is no server."""
 
@@ -139,13 +149,12 @@ class _Connection(BaseConnection):
         """Be connected, whoever is cancelled, until it breaks or is dropped."""
         with trio.CancelScope(shield=True, deadline=trio.current_time() + CONNECTING) as scope:
 
-            class Status:
-                def started(status, value: None = None) -> None:  # noqa: N805 - inside another object
-                    scope.deadline = math.inf
-                    self.greeted.set()
+            def greet() -> None:
+                scope.deadline = math.inf
+                self.greeted.set()
 
             try:
-                await self.run(task_status=Status())
+                await self.run(task_status=_Status(greet))
             except (RedisError, OSError) as exc:
                 self.failure = exc
         if not self.greeted.is_set():
@@ -163,7 +172,7 @@ class Line:
     """One connection at a time, to one server. Made by `open_lines`."""
 
     def __init__(self, address: Address, nursery: trio.Nursery, patience: float) -> None:
-        self._address = address
+        self.address = address
         self._nursery = nursery
         self._patience = patience
         self._connection: _Connection | None = None
@@ -206,7 +215,7 @@ class Line:
                 self.drop()  # and not what another task has made meanwhile
             if now - self._failing_since > self._patience:
                 raise trio.BrokenResourceError(
-                    f"no answer from the Redis server at {self._address} for {self._patience:g} s: {exc}"
+                    f"no answer from the Redis server at {self.address} for {self._patience:g} s: {exc}"
                 ) from None
             # The client raises one object in all tasks that wait for it, so that its traceback tells nothing.
             raise Lost(str(exc)) from None
@@ -257,7 +266,7 @@ class Line:
             if self._connection is None:
                 if self._is_closed:
                     raise ClientConnectionError("this line is closed")
-                self._connection = _Connection(self._address, await self._address.connect())
+                self._connection = _Connection(self.address, await self.address.connect())
                 self._nursery.start_soon(self._connection.keep)
                 self.connections += 1
             connection = self._connection  # who is cancelled now leaves it to the next one, or to `close`

@@ -119,14 +119,33 @@ class _Trips(Batches):
         self._page: Any = None  # shared with the process: what it is doing is known also when it has died
 
     async def __call__(self, items: list[Any]) -> list[Any]:
+        if self._wrap is None:
+            return await self._call(items)
+        # What is wrapped stays here: the process is sent what the function is to be given, and each result comes back as
+        # if it had been called here.
+        results: list[Any] = []
+        places: list[int] = []
+        given: list[Any] = []
+        for place, item in enumerate(items):
+            known = len(given)
+            results.append(self._wrap(given.append)(item))
+            if len(given) > known:
+                places.append(place)
+        for place, result in zip(places, await self._call(given), strict=True):
+            results[place] = self._wrap(result if isinstance(result, _Raising) else partial(_give, result))(
+                items[place]
+            )
+        return results
+
+    async def _call(self, items: list[Any]) -> list[Any]:
         if not items:
             return []
         try:
             request = packed(items)
         except Exception as exc:  # noqa: BLE001 - by whatever cannot be sent
             if len(items) == 1:
-                return [self._settle(items[0], exc)]
-            return [result for item in items for result in await self([item])]
+                return [self._settle(exc)]
+            return [result for item in items for result in await self._call([item])]
         died: Counter[int] = Counter()
         while True:
             child = self._child
@@ -143,15 +162,15 @@ class _Trips(Batches):
             died[number] += 1
             if number and died[number] > self._retries:  # 0: it has died at rest, nothing was called
                 item = items[number - 1]
-                failure = self._settle(item, self._death(item, status))
-                return [*await self(items[: number - 1]), failure, *await self(items[number:])]
+                failure = self._settle(self._death(item, status))
+                return [*await self._call(items[: number - 1]), failure, *await self._call(items[number:])]
 
     def _taken(
         self, items: list[Any], spent: float, results: list[Any], failures: dict[int, tuple[bytes, str]]
     ) -> list[Any]:
         self.learn(spent, len(items))
         for index, failure in failures.items():
-            results[index] = self._settle(items[index], failure_of(failure))
+            results[index] = self._settle(failure_of(failure))
         return results
 
     async def _ask(self, child: Child, request: bytes) -> Any:
@@ -180,10 +199,11 @@ class _Trips(Batches):
         finally:
             self._page[STOP] = 1
 
-    def _settle(self, item: Any, failure: BaseException) -> Any:
+    def _settle(self, failure: BaseException) -> Any:
         """Raise a failure, or give what stands for it."""
-        raising = partial(_raise, failure)
-        return raising(item) if self._wrap is None else self._wrap(raising)(item)
+        if self._wrap is None:
+            raise failure
+        return _Raising(failure)
 
     def _death(self, item: Any, status: int | None) -> trio.BrokenResourceError:
         call = label(name_of(self._fn), item)()
@@ -217,5 +237,15 @@ class _Trips(Batches):
             await (self._child.end(0) if self._is_busy else self._child.end())
 
 
-def _raise(failure: BaseException, item: Any) -> NoReturn:
-    raise failure
+class _Raising:
+    """A function that raises what has been raised in the process."""
+
+    def __init__(self, failure: BaseException) -> None:
+        self._failure = failure
+
+    def __call__(self, item: Any) -> NoReturn:
+        raise self._failure
+
+
+def _give(result: Any, item: Any) -> Any:
+    return result
