@@ -8,6 +8,7 @@ import struct
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import h11
@@ -26,6 +27,20 @@ async def serving(handler: Any, **options: Any) -> AsyncGenerator[int, None]:
         [url] = await nursery.start(partial(http.serve, handler, port=0, **options))
         yield int(url.rpartition(":")[2])
         nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def served(root: Path, log: list[http.Access] | None = None) -> AsyncGenerator[str, None]:
+    """Serve a directory, note what is asked in `log`, and give its URL."""
+    with trio.fail_after(60):
+        async with serving(http.files(root), log=None if log is None else log.append) as port:
+            yield f"http://127.0.0.1:{port}"
+
+
+async def ran(*command: str | Path, check: bool = True) -> bytes:
+    """Run a program and give what it prints."""
+    done = await trio.run_process([*map(str, command)], capture_stdout=True, capture_stderr=True, check=check)
+    return bytes(done.stdout)
 
 
 @asynccontextmanager

@@ -5,16 +5,15 @@ from __future__ import annotations
 import gzip
 import json
 import os
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+import sys
 from pathlib import Path
 
 import httpx
 import pytest
 import trio
 
-from tests.http_client import serving
-from trioflow import http
+from tests.http_client import ran, served, serving
+from trioflow.http import Request, Response
 
 BIG = bytes(range(251)) * 4000
 TEXT = b"all work and no play\n" * 4000
@@ -31,16 +30,12 @@ def root(tmp_path: Path) -> Path:
     return root
 
 
-@asynccontextmanager
-async def served(root: Path) -> AsyncGenerator[str, None]:
-    with trio.fail_after(30):
-        async with serving(http.files(root)) as port:
-            yield f"http://127.0.0.1:{port}"
-
-
-async def ran(*command: str | Path, check: bool = True) -> bytes:
-    done = await trio.run_process([*map(str, command)], capture_stdout=True, capture_stderr=True, check=check)
-    return bytes(done.stdout)
+async def echo(request: Request, response: Response) -> None:
+    if request.path == "/nothing":
+        response.status = 403
+        await response.send(b"no")
+    else:
+        await request.body.pipe(response)
 
 
 async def curl(*arguments: str | Path) -> bytes:
@@ -117,6 +112,30 @@ async def test_curl_of_other_days_and_manners_is_served_too(root: Path) -> None:
     assert b"secret" not in traversal
     assert slow == BIG
     assert both == TEXT + BIG
+
+
+@pytest.mark.needs("curl")
+async def test_curl_uploads_counted_in_chunks_and_after_asking(tmp_path: Path) -> None:
+    file = tmp_path / "big.bin"
+    file.write_bytes(BIG)
+    said = ("-s", "-D", "-", "-o", tmp_path / "got", "--expect100-timeout", "10")
+    async with serving(echo) as port:
+        url = f"http://127.0.0.1:{port}"
+        for upload in (
+            ("-T", file),  # curl asks first: it is more than 1 MB
+            ("-T", file, "-H", "Transfer-Encoding: chunked"),
+            ("--data-binary", f"@{file}", "-H", "Expect: 100-continue"),
+        ):
+            (tmp_path / "got").unlink(missing_ok=True)
+            heads = await curl(*said, *upload, f"{url}/")
+
+            assert b"HTTP/1.1 200 OK\r\n" in heads
+            assert heads.startswith(b"HTTP/1.1 100 Continue\r\n\r\n") or "Expect: 100-continue" not in upload
+            assert (tmp_path / "got").read_bytes() == BIG
+        refused = await curl(*said, "--data-binary", f"@{file}", "-H", "Expect: 100-continue", f"{url}/nothing")
+
+    assert refused.startswith(b"HTTP/1.1 403 Forbidden\r\n")
+    assert (tmp_path / "got").read_bytes() == b"no"
 
 
 @pytest.mark.needs("wget")
@@ -196,3 +215,58 @@ async def test_httpx_on_trio_takes_files_parts_and_leaves_in_the_middle(root: Pa
                 nursery.start_soon(fetch)
 
     assert got == [len(BIG)] * 20
+
+
+AIOHTTP = """
+import asyncio, json, sys
+import aiohttp
+
+async def pieces():
+    for _ in range(100):
+        yield bytes(10_000)
+
+async def main(files, echo):
+    told = {}
+    async with aiohttp.ClientSession(raise_for_status=False) as session:
+        async with session.get(files + "/a.txt") as whole:
+            told["text"] = [whole.headers["Content-Encoding"], len(await whole.text()), whole.charset]
+            tag = whole.headers["ETag"]
+        async with session.get(files + "/a.txt", headers={"If-None-Match": tag}) as again:
+            told["again"] = [again.status, len(await again.read())]
+        async with session.get(files + "/big.bin", headers={"Range": "bytes=-7"}) as part:
+            told["part"] = [part.status, part.headers["Content-Range"], list(await part.read())]
+        async with session.head(files + "/big.bin") as head:
+            told["head"] = [head.status, head.content_length]
+        async with session.get(files + "/big.bin") as left:
+            await left.content.read(1)
+        many = await asyncio.gather(*(length(session, files + "/big.bin") for _ in range(40)))
+        told["many"] = [len(many), min(many), max(many)]
+        for expects in (False, True):
+            async with session.post(echo, data=pieces(), expect100=expects) as back:
+                told[f"chunks {expects}"] = [back.status, len(await back.read())]
+        async with session.post(echo + "/nothing", data=bytes(3_000_000), expect100=True) as no:
+            told["no"] = [no.status, await no.text()]
+    print(json.dumps(told))
+
+async def length(session, url):
+    async with session.get(url) as response:
+        return len(await response.read())
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+async def test_aiohttp_takes_files_parts_leaves_in_the_middle_and_uploads(root: Path) -> None:
+    async with served(root) as files, serving(echo) as port:
+        told = json.loads(await ran(sys.executable, "-c", AIOHTTP, files, f"http://127.0.0.1:{port}"))
+
+    assert told == {
+        "text": ["gzip", len(TEXT), "utf-8"],
+        "again": [304, 0],
+        "part": [206, f"bytes {len(BIG) - 7}-{len(BIG) - 1}/{len(BIG)}", list(BIG[-7:])],
+        "head": [200, len(BIG)],
+        "many": [40, len(BIG), len(BIG)],
+        "chunks False": [200, 1_000_000],
+        "chunks True": [200, 1_000_000],
+        "no": [403, "no"],
+    }
