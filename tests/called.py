@@ -113,9 +113,14 @@ def wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:
         time.sleep(0.01)
 
 
-def children() -> list[int]:
-    """Give the processes that this one has started."""
-    return [int(word) for word in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()]
+def children(process: int | None = None) -> list[int]:
+    """Give the processes that run and were started by one, this one if none is said: by any of its threads."""
+    found: list[int] = []
+    with contextlib.suppress(OSError):
+        for task in Path(f"/proc/{process or os.getpid()}/task").iterdir():
+            with contextlib.suppress(OSError):
+                found += map(int, (task / "children").read_text().split())
+    return [child for child in found if is_there(child)]
 
 
 def is_there(process: int) -> bool:

@@ -112,6 +112,13 @@ class Child:
             left = left[count:]
         return body
 
+    async def tell(self, what: bytes) -> None:
+        """Send bytes, which nobody reads if it has gone."""
+        try:
+            await self._stream.send_all(what)
+        except trio.BrokenResourceError:
+            pass
+
     def ask_to_end(self) -> None:
         """Let it read the end. Harmless when repeated, or when it has gone."""
         try:

@@ -1,18 +1,22 @@
 """The command line: `trioflow serve DIR` and `trioflow demo`.
 
 Rule 1: what was asked for and cannot be is told in one line on stderr: exit code 2 for the command, 1 for the system.
-Rule 2: Ctrl-C and SIGTERM end it cleanly, with exit code 0 and no traceback; a second one ends it at once.
+Rule 2: Ctrl-C and SIGTERM end it cleanly, with exit code 0 and no traceback; a second one ends it at once. So it is
+    with workers, where SIGHUP replaces them one by one.
 """
 
 from __future__ import annotations
 
 import argparse
+import atexit
 import importlib.metadata
 import os
+import queue
 import signal
 import socket
 import ssl
 import sys
+import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -38,6 +42,12 @@ class _Parser(argparse.ArgumentParser):
 def _port(text: str) -> int:
     if not (text.isascii() and text.isdigit() and int(text[:6]) <= 65535):
         raise argparse.ArgumentTypeError(f"a port is a number from 0 to 65535, not {text!r}")
+    return int(text)
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 1 <= int(text[:6]) <= 1024):
+        raise argparse.ArgumentTypeError(f"workers are a number from 1 to 1024, not {text!r}")
     return int(text)
 
 
@@ -79,6 +89,9 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     serve = commands.add_parser(
         "serve", parents=[where], help="serve a directory's files", description="Serve a directory's files over HTTP."
+    )
+    serve.add_argument(
+        "--workers", type=_count, default=1, metavar="N", help="how many processes to serve from (default: %(default)s)"
     )
     serve.add_argument("directory", metavar="DIR", help="the directory; names that begin with a dot are not served")
     _add_options(serve)
@@ -142,8 +155,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         options = _options(arguments)
     except _Refused as exc:
         return _failed(2, str(exc))
+    log = _LOGS[arguments.log]
     try:
-        return trio.run(_serve, partial(http.serve, handler, **options), _LOGS[arguments.log], greeting)
+        if (workers := getattr(arguments, "workers", 1)) > 1:
+            lines = None if log is None else _Lines(log)
+            return trio.run(_supervise, partial(http.serve, handler, **options, workers=workers, log=lines), greeting)
+        return trio.run(_serve, partial(http.serve, handler, **options), log, greeting)
     except KeyboardInterrupt:  # before the signals are watched
         return 0
 
@@ -156,7 +173,9 @@ def _options(arguments: argparse.Namespace) -> dict[str, Any]:
     """Give what `http.serve` is to be told."""
     options: dict[str, Any] = {}
     if arguments.tls_cert is not None:
-        options["ssl_context"] = _certified(arguments.tls_cert, arguments.tls_key)
+        certified = partial(_certified, arguments.tls_cert, arguments.tls_key)
+        context = certified()
+        options["ssl_context"] = context if getattr(arguments, "workers", 1) == 1 else certified
     elif arguments.tls_key is not None:
         raise _Refused("--tls-key wants --tls-cert, too")
     if arguments.trust_proxy is not None:
@@ -209,6 +228,55 @@ async def _serve(serve: Callable[..., Awaitable[None]], log: _Log | None, greeti
                 serving.cancel_scope.cancel()
             watching.cancel_scope.cancel()
     return 0
+
+
+async def _supervise(serve: Callable[..., Awaitable[None]], greeting: str) -> int:
+    async with trio.open_nursery() as nursery:
+        try:
+            urls = await nursery.start(serve)
+        except OSError as exc:
+            return _failed(1, f"cannot listen on {_place(serve)}: {_reason(exc)}")
+        except RuntimeError as exc:
+            return _failed(1, str(exc))
+        print(greeting, " and ".join(urls), flush=True)
+    return 0
+
+
+class _Lines:
+    """Prints a line for each request of a worker. As in `_written`, nobody waits for who reads them."""
+
+    def __init__(self, log: _Log) -> None:
+        self._log = log
+        self._lines: queue.Queue[str | None] = queue.Queue(_LINES)
+        self._thread: threading.Thread | None = None
+
+    def __reduce__(self) -> tuple[type[_Lines], tuple[_Log]]:
+        return _Lines, (self._log,)  # each process prints its own
+
+    def __call__(self, access: http.Access) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._write, daemon=True)
+            self._thread.start()
+            atexit.register(self._end)
+        try:
+            self._lines.put_nowait(self._log(access) + "\n")
+        except queue.Full:
+            pass
+
+    def _write(self) -> None:
+        try:
+            while (line := self._lines.get()) is not None:
+                os.write(1, line.encode())
+        except OSError:  # nobody reads them
+            pass
+
+    def _end(self) -> None:
+        assert self._thread is not None
+        try:
+            self._lines.put(None, timeout=_PATIENCE)
+        except queue.Full:
+            return
+        self._thread.join(_PATIENCE)
 
 
 def _place(serve: Any) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 from trio.testing import memory_stream_pair
 
 import trioflow as tf
+from tests import called
 from tests.consumers import Boom
 
 NUMBERS = [*range(9)]
@@ -200,6 +201,7 @@ TRANSFORMS = {
     "lines": Entry(tf.lines, CHUNKS, TEXT.split("\n"), is_stream=True, holds=20),
     "map": Entry(lambda: tf.map(lambda n: 2 * n), NUMBERS, DOUBLED, holds=4),
     "map_async": Entry(lambda: tf.map_async(double, concurrency=3), NUMBERS, DOUBLED, holds=3),
+    "map_in_processes": Entry(lambda: tf.map_in_processes(called.double, workers=1), NUMBERS, DOUBLED, holds=256),
     "map_in_threads": Entry(lambda: tf.map_in_threads(lambda n: 2 * n, workers=2), NUMBERS, DOUBLED, holds=512),
     "monitor": Entry(tf.monitor, NUMBERS, NUMBERS, holds=4),
     "on_item_error": Entry(lambda: tf.on_item_error(tf.map(lambda n: 6 // n), "drop"), [0, 1, 2], [6, 3], holds=8),

@@ -66,6 +66,10 @@ class Connection:
         self._is_lost = False
         self._unsent = math.inf  # bytes the client had not taken when its rest was over
 
+    def retire(self) -> None:
+        """Answer one more request, as the last one."""
+        self._wire.stopping = True
+
     def stop(self) -> None:
         """Answer the request at hand, if there is one, and end."""
         self._wire.stopping = True

@@ -159,6 +159,9 @@ class _Files:
         self._varying = Headers([("Vary", "Accept-Encoding")])
         self._varying.fill(self._plain)
 
+    def __reduce__(self) -> tuple[type[_Files], tuple[_Site]]:
+        return _Files, (self._site,)  # to a worker process goes what was asked for
+
     async def answer(self, request: Request, response: Response) -> None:
         asked, site = request.headers, self._site
         if site.origins is not None and self._is_preflight(site.origins, request, response):
