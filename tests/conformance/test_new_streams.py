@@ -360,6 +360,12 @@ async def test_BCAST_001_what_is_pushed_goes_to_every_branch() -> None:
     assert got == {"plain": [1, 2], "changed": ["2", "3"]}
 
 
+async def test_BCAST_004_a_branch_tells_whether_its_reader_has_left() -> None:
+    async with tf.broadcast(tf.from_iterable([1, 2]), 2) as (a, b):
+        assert await a.pipe(tf.first()) == 1
+        assert [branch.statistics().open_receive_channels for branch in (a, b)] == [0, 1]
+
+
 async def test_BCAST_010_what_all_branches_have_taken_is_let_go() -> None:
     peaks = set()
     async with (

@@ -1,0 +1,105 @@
+"""The page of what others ask has every number once, and every test that it names exists."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections import Counter
+from pathlib import Path
+
+TESTS = Path(__file__).parent.parent
+PAGE = TESTS.parent / "docs" / "reference" / "conformance.md"
+VERDICTS = ["holds", "differs", "does not apply"]
+LISTS = {"new-streams": r"(?!RS|WPT)", "Reactive Streams": "RS", "propagation": "WPT"}
+
+# How each list counts: first and last of each run of numbers.
+NEW_STREAMS = {
+    "PUSH": "1-12 20-24 30-33 40-45 50-52 60-62 70-72 80-84 90-99",
+    "FROM": "1-7 10-17 20-26 30-32 40-45 50-54",
+    "PULL": "1-7 10-13 20-22 30-32 40-42",
+    "PIPE": "1-5",
+    "WRITE": "10-12 20-21 25-26 30-30",
+    "BYTES": "1-9",
+    "TEXT": "1-8",
+    "ARRAYBUF": "1-4",
+    "ARRAY": "1-10",
+    "BCAST": "1-5 10-13 20-22 30-32 40-40 50-51 70-72 80-87",
+    "SHARE": "1-7 10-14 20-23 30-30 40-40 50-50 70-74",
+    "DUPLEX": "1-14",
+    "MERGE": "1-7",
+    "TAP": "1-4",
+    "PROTO": "1-6",
+}
+REACTIVE_STREAMS = {1: 11, 2: 13, 3: 17, 4: 2}
+PROPAGATION = {"EF": 4, "EB": 3, "CF": 4, "CB": 3, "M": 2, "S": 1}
+
+
+def numbers() -> list[str]:
+    found = []
+    for prefix, runs in NEW_STREAMS.items():
+        for run in runs.split():
+            first, last = map(int, run.split("-"))
+            found += [f"{prefix}-{n:03}" for n in range(first, last + 1)]
+    found += [f"RS-{part}.{n}" for part, last in REACTIVE_STREAMS.items() for n in range(1, last + 1)]
+    return found + [f"WPT-{part}-{n}" for part, last in PROPAGATION.items() for n in range(1, last + 1)]
+
+
+def rows() -> list[tuple[list[str], str, str]]:
+    """Give the numbers, the verdict and the reason or test of each row."""
+    found = []
+    for line in PAGE.read_text(encoding="utf-8").splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if re.match(r"\| [A-Z]+-", line):
+            found.append((cells[0].split(", "), cells[2], cells[3]))
+    return found
+
+
+def test_every_number_of_the_lists_has_its_place_and_no_other() -> None:
+    assert Counter(number for row, _, _ in rows() for number in row) == Counter(numbers())
+
+
+def test_every_test_that_the_page_names_exists() -> None:
+    named = set(re.findall(r"`(test_\w+)`", PAGE.read_text(encoding="utf-8")))
+    there = {
+        node.name
+        for path in TESTS.rglob("test_*.py")
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+    }
+
+    assert named - there == set()
+
+
+def test_what_holds_has_a_test_and_what_does_not_has_a_reason() -> None:
+    for row, verdict, by in rows():
+        reason = re.sub(r"`test_\w+`(, )?", "", by).strip()
+        assert verdict in VERDICTS, f"{row}: {verdict!r}"
+        assert ("`test_" in by) == (verdict != "does not apply"), f"{row} names a test, or does not apply"
+        assert reason or verdict == "holds", f"{row} says why"
+
+
+def test_every_test_of_a_number_is_on_the_page() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    pattern = re.compile(r"def (test_(?:[A-Z]+_\d{3}|RS_\d|WPT)_\w+)")
+    there = {
+        name
+        for path in TESTS.glob("conformance/test_*.py")
+        for name in pattern.findall(path.read_text(encoding="utf-8"))
+    }
+
+    assert {name for name in there if f"`{name}`" not in page} == set()
+
+
+def test_the_page_counts_right() -> None:
+    counted = {
+        name: [
+            sum(1 for row, is_so, _ in rows() if is_so == verdict for number in row if re.match(prefix, number))
+            for verdict in VERDICTS
+        ]
+        for name, prefix in LISTS.items()
+    }
+    page = PAGE.read_text(encoding="utf-8")
+
+    told = re.findall(r"^\| ([\w -]+) \| (\d+) \| (\d+) \| (\d+) \|$", page, re.MULTILINE)
+
+    assert {name: [int(n) for n in counts] for name, *counts in told} == counted
