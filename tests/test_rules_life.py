@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -28,6 +30,32 @@ async def test_R1_nothing_runs_before_await() -> None:
     assert (source.started, sink.how) == (1, "the end")
     async with block as receive:
         assert await receive.receive() == "1"
+
+
+async def test_R2_what_a_run_held_is_free_when_it_has_ended_without_the_collector() -> None:
+    class Item:
+        pass
+
+    @tf.readable
+    async def items() -> AsyncIterator[Item]:
+        item = Item()
+        alive.append(weakref.ref(item))
+        yield item
+
+    alive: list[weakref.ref[Item]] = []
+    await tf.pipeline(items(), tf.tap(lambda item: None), tf.batch(2), tf.collect())  # what is made once
+    alive.clear()
+    gc.collect()
+    gc.disable()
+    try:
+        await tf.pipeline(items(), tf.tap(lambda item: None), tf.batch(2), tf.collect())
+        async with items().pipe(tf.batch(2)).open() as batches:
+            assert len(await batches.receive()) == 1
+
+        assert [item() for item in alive] == [None, None]
+        assert gc.collect() < 10
+    finally:
+        gc.enable()
 
 
 async def test_R1_an_iterable_is_not_touched_before_await() -> None:

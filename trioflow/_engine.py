@@ -96,6 +96,7 @@ async def _finish(this: Run) -> Any:
                 result = await this.play(this.tasks[-1])
     except BaseException as exc:  # noqa: BLE001 - nothing is swallowed: it is settled below
         caught = exc
+    this.release()
     if caught is not None or this.failures:
         this.settle(None, caught)
     return result
@@ -250,6 +251,7 @@ async def _beside(this: Run, leave: Callable[[BaseException | None], None]) -> A
             leave(body)
     except BaseException as exc:  # noqa: BLE001 - nothing is swallowed: it is settled below
         caught = exc
+    this.release()
     this.settle(body, caught)
 
 

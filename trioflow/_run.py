@@ -157,6 +157,11 @@ class Run:
             if task.source is not None:
                 task.source.close()
 
+    def release(self) -> None:
+        """Let go, after all tasks have ended: else what stages still hold, a file's chunks, would wait for the collector."""
+        for buffer in self.buffers:
+            buffer.on_hang_up = None
+
     def failure_in(self, exc: BaseException, output: Buffer[Any] | None = None) -> BaseException | None:
         """Give what is a new failure in `exc`, which someone has raised who sends to `output`.
 
