@@ -15,7 +15,15 @@ from typing import Any
 
 HERE = Path(__file__).parent.parent
 SECTIONS = {
-    "tutorial": ["README", "first-flow", "errors-and-closing", "own-transform", "merging-and-time", "small-server"],
+    "tutorial": [
+        "README",
+        "see-it-work",
+        "first-flow",
+        "errors-and-closing",
+        "own-transform",
+        "merging-and-time",
+        "small-server",
+    ],
     "how-to": ["README", "port-a-node-pipeline"],
     "reference": [
         *(

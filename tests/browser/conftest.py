@@ -85,7 +85,8 @@ def shoot() -> Shoot:
     def shoot_(page: Page, name: str, element: Locator | None = None) -> None:
         if not SCREENSHOTS:
             return
-        asked: dict[str, object] = {"format": "webp", "quality": 82}
+        page.evaluate("document.activeElement.blur()")
+        asked: dict[str, object] = {"format": "webp", "quality": 80}
         if element is not None:
             element.scroll_into_view_if_needed()
             box = element.evaluate(

@@ -29,7 +29,7 @@ async def picture(request: http.Request, response: http.Response) -> None:
 
     response.headers["content-type"] = "image/webp"
     response.headers["access-control-allow-origin"] = "*"
-    chunks = tf.read_file(PICTURE, chunk_size=size).pipe(paused(pause))
+    chunks = tf.read_file(PICTURE).pipe(tf.rechunk(size)).pipe(paused(pause))
     await chunks.pipe(tf.tap(count)).pipe(response)
 
 

@@ -2,7 +2,9 @@
 
 import { at, connected, onBeat, row, trying, url, whole } from "./common.js";
 
-function send() {
+async function send() {
+  at("picture-shown").removeAttribute("src"); // else the one before is seen until there is something of this
+  await new Promise(requestAnimationFrame);
   at("picture-shown").src = url("picture", { size: at("size").value, pause: at("pause").value, again: Date.now() });
 }
 
