@@ -128,3 +128,14 @@ def test_a_file_of_changes_with_an_unknown_kind_is_refused(tmp_path: Path) -> No
 
     with pytest.raises(ValueError, match=r"zip\.better\.md should be WHAT\.KIND\.md"):
         script["main"]([], root=tmp_path)
+
+
+def test_contributing_can_be_read_at_once() -> None:
+    assert (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").count("\n") <= 80
+
+
+@pytest.mark.parametrize("section", ["tutorial", "how-to"])
+def test_a_section_names_all_its_pages(section: str) -> None:
+    named = re.findall(r"\]\(([\w-]+\.md)\)", (DOCS / section / "README.md").read_text(encoding="utf-8"))
+
+    assert sorted(named) == sorted(path.name for path in (DOCS / section).glob("*.md") if path.name != "README.md")

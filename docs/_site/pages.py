@@ -39,7 +39,7 @@ SECTIONS = {
             "concurrency",
         ),
         *("time", "buffering", "joining", "failing", "bytes-and-text", "compression", "files", "sockets-and-processes"),
-        *("sinks", "watching", "testing", "http", "server", "redis", "redis-names"),
+        *("sinks", "watching", "testing", "http", "server", "redis", "redis-names", "conformance"),
     ],
     "explanation": [
         "README",
