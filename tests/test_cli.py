@@ -414,7 +414,8 @@ async def test_serve_listens_at_what_it_inherits(tmp_path: Path) -> None:
     [
         (["--tls-key", "x"], "--tls-key wants --tls-cert, too"),
         (["--tls-cert", "missing"], "cannot read missing: no such file or directory"),
-        (["--tls-cert", "junk", "--tls-key", "junk"], "cannot use the certificate junk: "),
+        (["--tls-cert", "junk", "--tls-key", "junk"], "cannot use the certificate junk with the key junk: a "),
+        (["--tls-cert", "junk"], "cannot use the certificate junk: a certificate and its key are wanted, in PEM"),
         (["--trust-proxy", "localhost"], "cannot trust a proxy: 'localhost' does not appear to be"),
         (["--fd", "-5"], "number -5 is no socket"),
         (["--fd", "1"], "number 1 is no socket"),

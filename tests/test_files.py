@@ -248,11 +248,15 @@ async def test_what_the_page_cache_has_forgotten_is_read_by_a_thread(file: Path,
 
 
 async def test_a_short_read_from_the_page_cache_is_no_end(file: Path, content: bytes) -> None:
-    evict(file)
     fd = os.open(file, os.O_RDONLY)
     os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_RANDOM)  # so that the system reads nothing ahead
-    os.pread(fd, 5000, 0)
-    cached = os.preadv(fd, [bytearray(_fileread.CACHED)], 0, os.RWF_NOWAIT)
+    for _ in range(20):
+        # A page that another processor still has at hand is not forgotten: sometimes more is left than the first byte tells.
+        evict(file)
+        os.pread(fd, 5000, 0)
+        cached = os.preadv(fd, [bytearray(_fileread.CACHED)], 0, os.RWF_NOWAIT)
+        if cached < _fileread.CACHED:
+            break
     os.close(fd)
     assert 5000 <= cached < _fileread.CACHED
 

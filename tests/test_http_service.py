@@ -212,6 +212,24 @@ async def test_what_went_wrong_is_told_of(caplog: pytest.LogCaptureFixture) -> N
     assert len(caplog.records) == 2
 
 
+async def test_of_a_file_that_was_cut_what_went_is_told(tmp_path: Path) -> None:
+    (tmp_path / "large").touch()
+    os.truncate(tmp_path / "large", 1 << 30)
+    told: list[Access] = []
+    counters = http.Counters()
+    async with serving(http.files(tmp_path), log=told.append, counters=counters) as port:
+        async with connected(port) as stream:
+            await stream.send_all(GET.replace(b"/ ", b"/large "))
+            await stream.receive_some()
+            reset(stream)
+        with trio.fail_after(5):
+            while not told:
+                await wait_all_tasks_blocked()
+
+    assert not told[0].is_whole
+    assert 0 < told[0].sent < counters.sent < 1 << 28
+
+
 async def test_a_log_that_fails_fails_no_request(caplog: pytest.LogCaptureFixture) -> None:
     def log(access: Access) -> None:
         raise OSError("full")

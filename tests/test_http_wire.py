@@ -393,6 +393,7 @@ async def test_a_stretch_of_a_file_is_sent_by_the_loop_or_by_a_thread(
     if cached is not None:
         monkeypatch.setattr(_sendfile, "is_cached", lambda fd, start, stop: cached)
     got = bytearray()
+    told: list[int] = []
     with pair() as (ours, theirs), content.open("rb") as file:
         want = os.pread(file.fileno(), stop - start, start)
         transport, _ = transport_over(ours)
@@ -404,28 +405,33 @@ async def test_a_stretch_of_a_file_is_sent_by_the_loop_or_by_a_thread(
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(receive)
-            await transport.send_file(file.fileno(), start, stop)
+            await transport.send_file(file.fileno(), start, stop, told.append)
 
     assert got == want
+    assert sum(told) == transport.counters.sent == stop - start
 
 
 async def test_R10_a_file_that_is_too_short_is_an_error(content: Path) -> None:
+    told: list[int] = []
     with pair() as (ours, _theirs), content.open("rb") as file:
         transport, lost = transport_over(ours)
         with pytest.raises(EOFError, match="the file ended at byte 5000000, 100 bytes before it should"):
-            await transport.send_file(file.fileno(), 4_999_990, 5_000_100)
+            await transport.send_file(file.fileno(), 4_999_990, 5_000_100, told.append)
 
         assert not lost
+    assert told == [10]
 
 
 async def test_a_client_that_leaves_while_a_file_is_sent_is_told(content: Path) -> None:
+    told: list[int] = []
     with pair() as (ours, theirs), content.open("rb") as file:
         transport, lost = transport_over(ours)
         theirs.close()
         with pytest.raises(trio.BrokenResourceError):
-            await transport.send_file(file.fileno(), 0, 5_000_000)
+            await transport.send_file(file.fileno(), 0, 5_000_000, told.append)
 
         assert lost == ["lost"]
+    assert told == []
 
 
 def test_what_the_page_cache_holds_is_known(content: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -207,7 +207,10 @@ def _certified(certificate: str, key: str | None) -> ssl.SSLContext:
     try:
         context.load_cert_chain(certificate, key, password="")  # or else it would be asked for at the terminal
     except ssl.SSLError as exc:
-        raise _Refused(f"cannot use the certificate {_shown(certificate)}: {_shown(str(exc))}") from exc
+        whose = _shown(certificate) if key is None else f"{_shown(certificate)} with the key {_shown(key)}"
+        if exc.reason == "KEY_VALUES_MISMATCH":
+            raise _Refused(f"cannot use the certificate {whose}: the key is another one's") from exc
+        raise _Refused(f"cannot use the certificate {whose}: a certificate and its key are wanted, in PEM") from exc
     except OSError as exc:
         names = " or ".join(_shown(name) for name in (certificate, key) if name is not None)
         raise _Refused(f"cannot read {names}: {_reason(exc)}") from exc

@@ -216,10 +216,6 @@ class Connection:
         except BaseException as exc:  # noqa: BLE001 - nothing is swallowed: what is not a failure is raised
             status = self._settle(exchange, exc)
         if status:
-            if status < 500:
-                self._counters.refusals += 1
-            else:
-                self._counters.failures += 1
             if not exchange.can_answer or self._is_lost:
                 exchange.finish()
                 return False  # still busy: it is cut
@@ -229,7 +225,7 @@ class Connection:
         return exchange.finish() and is_read
 
     def _settle(self, exchange: Exchange, exc: BaseException) -> int:
-        """Log what a handler raised, and give the status to answer with; raise on what is no failure."""
+        """Count and log what a handler raised, and give the status to answer with; raise on what is no failure."""
         failure: BaseException | None = exc
         rest: BaseException | None = None
         if isinstance(exc, BaseExceptionGroup):
@@ -237,8 +233,12 @@ class Connection:
         elif not isinstance(exc, Exception):
             failure, rest = None, exc
         status = _status_of(failure)
-        if failure is not None and status == 500 and not (self._is_lost and _is_broken(failure)):
-            _log.error("%s %.200r failed", exchange.request.method, exchange.request.target, exc_info=failure)
+        if failure is not None and status < 500:
+            self._counters.refusals += 1
+        elif failure is not None and not (self._is_lost and _is_broken(failure)):
+            self._counters.failures += 1
+            if status == 500:
+                _log.error("%s %.200r failed", exchange.request.method, exchange.request.target, exc_info=failure)
         if rest is not None:
             exchange.finish()
             raise rest

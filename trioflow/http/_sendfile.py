@@ -62,9 +62,14 @@ def _send_cold(out: int, fd: int, start: int, count: int) -> int:
 
 
 async def send_file(
-    sock: socket.socket, fd: int, start: int, stop: int, wait_writable: Callable[[], Awaitable[None]]
+    sock: socket.socket,
+    fd: int,
+    start: int,
+    stop: int,
+    wait_writable: Callable[[], Awaitable[None]],
+    count: Callable[[int], None],
 ) -> None:
-    """Send the bytes from `start` to `stop` of an open file.
+    """Send the bytes from `start` to `stop` of an open file, and call `count` with how many have gone, again and again.
 
     Waits when: the socket is full, by calling `wait_writable`.
     On cancel: how much was sent is not known.
@@ -76,16 +81,19 @@ async def send_file(
     """
     out = sock.fileno()
     while start < stop:
-        count = min(WINDOW, stop - start)
+        window = min(WINDOW, stop - start)
         try:
-            if is_cached(fd, start, start + count):
-                sent = os.sendfile(out, fd, start, count)
-                await trio.lowlevel.checkpoint()
+            is_hot = is_cached(fd, start, start + window)
+            if is_hot:
+                sent = os.sendfile(out, fd, start, window)
             else:
-                sent = await trio.to_thread.run_sync(_send_cold, out, fd, start, count)
+                sent = await trio.to_thread.run_sync(_send_cold, out, fd, start, window)
         except BlockingIOError:
             await wait_writable()
             continue
         if not sent:
             raise EOFError(f"the file ended at byte {start}, {stop - start} bytes before it should")
         start += sent
+        count(sent)
+        if is_hot:
+            await trio.lowlevel.checkpoint()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import trio
 
@@ -110,13 +110,14 @@ class TlsTransport(SocketTransport):
                 raise self._lost("the client broke the TLS connection") from exc
             await self._flush(more=more)
 
-    async def send_file(self, fd: int, start: int, stop: int) -> None:
+    async def send_file(self, fd: int, start: int, stop: int, tell: Callable[[int], None]) -> None:
         while start < stop:
             end = min(start + _PORTION, stop)
             data = read_cached(fd, start, end) or await trio.to_thread.run_sync(os.pread, fd, end - start, start)
             if not data:
                 raise EOFError(f"the file ended at byte {start}, {stop - start} bytes before it should")
             await self.send([data])
+            tell(len(data))
             await trio.lowlevel.checkpoint()
             start += len(data)
 

@@ -140,13 +140,20 @@ class SocketTransport:
                 return
             piece = memoryview(piece)[sent:]
 
-    async def send_file(self, fd: int, start: int, stop: int) -> None:
-        """Send a stretch of an open file; waits and raises as `send` does, and `EOFError` where the file was cut."""
+    async def send_file(self, fd: int, start: int, stop: int, tell: Callable[[int], None]) -> None:
+        """Send a stretch of an open file, and tell how many bytes have gone each time some have.
+
+        Waits and raises as `send` does, and raises `EOFError` where the file was cut.
+        """
+
+        def count(sent: int) -> None:
+            self.counters.sent += sent
+            tell(sent)
+
         try:
-            await send_file(self.sock, fd, start, stop, self.wait_writable)
+            await send_file(self.sock, fd, start, stop, self.wait_writable, count)
         except (ConnectionError, TimeoutError) as exc:
             raise self._lost("the client broke the connection") from exc
-        self.counters.sent += stop - start
 
     async def wait_writable(self) -> None:
         """Wait until the client has taken something; raise if it takes nothing, or too little, for too long."""

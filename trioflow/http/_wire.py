@@ -317,11 +317,15 @@ class Exchange:
     async def write_file(self, fd: int, start: int, stop: int) -> None:
         """Send a stretch of an open file as it is."""
         self._check()
+        self._writer.sent -= stop - start  # counted as it goes: it may be cut
         try:
-            await self._wire.transport.send_file(fd, start, stop)
+            await self._wire.transport.send_file(fd, start, stop, self._count)
         except BaseException:
             self._fail()
             raise
+
+    def _count(self, sent: int) -> None:
+        self._writer.sent += sent
 
     async def _write(self, pieces: list[Piece], *, more: bool = False) -> None:
         try:
