@@ -46,7 +46,7 @@ def resident() -> int:
 def slow(port: int, stack: ExitStack) -> socket.socket:
     """Connect, and let the system take little of what comes."""
     sock = stack.enter_context(socket.socket())
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32768)
     sock.connect(("127.0.0.1", port))
     return sock
 

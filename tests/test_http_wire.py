@@ -288,8 +288,8 @@ async def test_a_client_that_takes_nothing_is_given_up(autojump_clock: MockClock
 async def test_a_client_that_takes_little_is_not_given_up(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    unsent = iter(range(100, 0, -1))
-    monkeypatch.setattr(_transport, "_unsent", lambda sock: next(unsent))
+    left = iter(range(100, 0, -1))
+    monkeypatch.setattr(_transport, "unsent", lambda sock: next(left))
     with pair() as (ours, theirs):
         transport, lost = transport_over(ours, stall=7)
         filled = fill(ours)
@@ -306,8 +306,8 @@ async def test_a_client_that_takes_little_is_not_given_up(
 async def test_a_client_that_takes_too_little_is_given_up(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    unsent = iter([1000, 929, 860])
-    monkeypatch.setattr(_transport, "_unsent", lambda sock: next(unsent))
+    left = iter([1000, 929, 860])
+    monkeypatch.setattr(_transport, "unsent", lambda sock: next(left))
     with pair() as (ours, _theirs):
         transport, lost = transport_over(ours, stall=7, rate=10)
         fill(ours)
