@@ -258,7 +258,7 @@ async def test_media_are_served_in_ranges_and_the_pulse_tells_which(name: str) -
 
 
 async def test_channels_fill_up_and_the_source_stops(autojump_clock: trio.testing.MockClock) -> None:
-    looks = []
+    looks: list[Any] = []
     async with demonstrating() as (client, port), answering(port, b"GET /pulse?visit=v") as pulse:
         await beats_until(pulse, lambda beat: True)
         await client.ask("POST", "/pace?visit=v&per_second=5")

@@ -36,7 +36,7 @@ def noise(rng: np.random.Generator, length: int, steps: int) -> Array:
     part = at % 1
     smooth = part * part * (3 - 2 * part)
     low = at.astype(int)
-    return knots[low] * (1 - smooth) + knots[low + 1] * smooth
+    return np.asarray(knots[low] * (1 - smooth) + knots[low + 1] * smooth)
 
 
 def landscape(width: int, height: int) -> Array:
