@@ -21,7 +21,7 @@ MEDIA = Path(demo_package.__file__).parent / "media"
 
 def mebibytes(text: str) -> float:
     number, unit = text.split()
-    return float(number) * {"B": 2**-20, "KiB": 2**-10, "MiB": 1}[unit]
+    return float(number) * {"B": 2**-20, "KiB": 2**-10, "MiB": 1, "GiB": 1024}[unit]
 
 
 def panel(page: Page, name: str) -> Locator:
@@ -304,6 +304,18 @@ def test_a_file_goes_through_gzip_and_can_be_saved(open_demo: Open, tmp_path: Pa
 
     assert gzip.decompress(download.value.path().read_bytes()) == content
     expect(change.locator("#change-sent")).to_have_text(f"{len(content) / 2**20:.1f} MiB")
+
+
+def test_a_file_that_is_too_large_is_told_before_it_is_sent(open_demo: Open, tmp_path: Path) -> None:
+    page = open_demo()
+    file = tmp_path / "large"
+    with file.open("wb") as large:
+        large.truncate(3 << 29)  # a hole, which takes no room
+    page.set_input_files("#upload-file", file)
+    page.set_input_files("#change-file", file)
+
+    expect(page.locator("#body .wrong")).to_have_text("the file has 1.5 GiB; the server takes 1.0 GiB at most")
+    expect(page.locator("#change .wrong")).to_have_text("the file has 1.5 GiB; this page keeps 256.0 MiB at most")
 
 
 def test_a_dropped_file_comes_back_and_one_that_is_no_text_is_told(open_demo: Open) -> None:

@@ -7,8 +7,8 @@ export const whole = (number) => Math.round(number).toLocaleString("en");
 
 export function size(bytes) {
   if (bytes < 1024) return `${bytes} B`;
-  const [unit, name] = bytes < 2 ** 20 ? [1024, "KiB"] : [2 ** 20, "MiB"];
-  return `${(bytes / unit).toFixed(1)} ${name}`;
+  const power = Math.min(3, Math.floor(Math.log2(bytes) / 10));
+  return `${(bytes / 1024 ** power).toFixed(1)} ${["", "KiB", "MiB", "GiB"][power]}`;
 }
 
 export function url(path, query = {}) {
