@@ -253,6 +253,29 @@ async def test_R4_one_value_runs_side_by_side() -> None:
     assert results == [[n * 4 for n in range(50)]] * 2
 
 
+@pytest.mark.parametrize("ordered", [True, False])
+async def test_R17_a_call_that_fails_while_the_run_is_ended_is_not_lost_to_the_cancellation_of_the_others(
+    ordered: bool,
+) -> None:
+    source, cleanup = Boom("source"), Boom("cleanup")
+
+    async def call(n: int) -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise cleanup
+
+    async def failing(output: tf.SendChannel[int]) -> None:
+        await output.send(1)
+        await wait_all_tasks_blocked()
+        raise source
+
+    with pytest.raises(ExceptionGroup) as caught:
+        await tf.Readable(failing).pipe(tf.map_async(call, concurrency=2, ordered=ordered)).pipe(tf.drain())
+
+    assert {*caught.value.exceptions} == {source, cleanup}
+
+
 async def test_R17_a_function_that_never_waits_lets_others_run() -> None:
     ticks = 0
 

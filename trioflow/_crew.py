@@ -23,9 +23,9 @@ from trioflow._streams import Readable, wanted
 class Crew:
     """Tasks side by side. Made by `open_crew`."""
 
-    def __init__(self, nursery: trio.Nursery) -> None:
+    def __init__(self, nursery: trio.Nursery, failures: list[BaseException]) -> None:
         self._nursery = nursery
-        self.failures: list[BaseException] = []
+        self.failures = failures
 
     def start(self, function: Callable[..., Awaitable[object]], *args: object) -> None:
         """Run `function(*args)` as a task of its own."""
@@ -53,14 +53,21 @@ class Crew:
 @asynccontextmanager
 async def open_crew() -> AsyncGenerator[Crew, None]:
     """Run tasks beside a block; it is left when all have ended."""
-    async with trio.open_nursery() as nursery:
-        crew = Crew(nursery)
-        try:
-            yield crew
-        except BaseException as exc:  # noqa: BLE001 - as in `guard`
-            crew.note(exc)
-    if crew.failures:
-        _raise(combined(crew.failures))
+    failures: list[BaseException] = []
+    try:
+        async with trio.open_nursery() as nursery:
+            crew = Crew(nursery, failures)
+            try:
+                yield crew
+            except BaseException as exc:  # noqa: BLE001 - as in `guard`
+                crew.note(exc)
+    except BaseException as exc:
+        if failure := failure_in(exc):
+            failures.append(failure)
+        if not failures:
+            raise
+    if failures:  # which a cancellation does not make forgotten (R17)
+        _raise(combined(failures))
 
 
 def _raise(failure: BaseException) -> NoReturn:
