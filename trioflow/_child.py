@@ -148,12 +148,15 @@ def _call_each(fn: Callable[[Any], Any], items: list[Any], page: memoryview, *, 
         return packed((spent, results, failures))
 
 
+def _pass_over(*_: object) -> None: ...
+
+
 def _main_program() -> None:
     global _main
     number, kind, patience, *rest = sys.argv[1:]
     sys.modules["trioflow._child"] = sys.modules["__main__"]  # whoever imports it asks what is being loaded here
     sock = socket.socket(fileno=int(number))
-    signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C reaches all; who started this one decides
+    signal.signal(signal.SIGINT, _pass_over)  # Ctrl-C reaches all; who started this one decides
     threading.Thread(target=_watch, args=(sock, float(patience)), daemon=True).start()
     start, target = _receive(sock), _receive(sock)
     if start is None or target is None:

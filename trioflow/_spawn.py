@@ -136,9 +136,10 @@ class Child:
             if self.process.returncode is None:
                 self.process.kill()
             with trio.CancelScope(shield=True):
-                status = await self.process.wait()
+                await self.process.wait()
             self.socket.close()
-        return status
+        assert self.process.returncode is not None
+        return self.process.returncode
 
 
 async def start_child(

@@ -164,7 +164,8 @@ def _work(
     handler: Handler, limits: Limits, options: dict[str, Any], listeners: Sequence[int], control: socket.socket
 ) -> None:
     """Be one of several worker processes."""
-    service = Service(handler, limits, **(options | {"context": _made(options["context"])}))
+    made: dict[str, Any] = options | {"context": _made(options["context"])}
+    service = Service(handler, limits, **made)
     server = _Server(service)
     places = Listeners(socket.socket(fileno=number) for number in listeners)
     trio.run(attend, control, partial(server.run, places), server.retire)

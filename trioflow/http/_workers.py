@@ -179,6 +179,9 @@ class _Silence:
         await trio.sleep_forever()
 
 
+def _pass_over(*_: object) -> None: ...
+
+
 async def attend(control: socket.socket, serve: Callable[..., Awaitable[object]], retire: Callable[[], None]) -> None:
     """Be a worker: run `serve` until the supervisor, or SIGTERM, says that it is enough.
 
@@ -187,7 +190,7 @@ async def attend(control: socket.socket, serve: Callable[..., Awaitable[object]]
         serve: Told to end by a cancellation.
         retire: Called before, where there is another worker to take over.
     """
-    signal.signal(signal.SIGHUP, lambda *_: None)  # a terminal sends it to all; it is the supervisor's
+    signal.signal(signal.SIGHUP, _pass_over)  # a terminal sends it to all; it is the supervisor's
     control.setblocking(False)
     told = trio.socket.from_stdlib_socket(control)
 
