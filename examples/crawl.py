@@ -6,6 +6,7 @@ Node: readable.map(fn, { concurrency: 4 }); asking again, and a file of failures
 import re
 from collections.abc import AsyncIterator
 from functools import partial
+from pathlib import Path
 
 import trio
 
@@ -72,6 +73,7 @@ async def main() -> None:
     await tf.read_file("dead.txt").pipe(tf.lines()).pipe(tf.for_each(print))
 
 
+Path("dead.txt").unlink(missing_ok=True)
 trio.run(main)
 
 # Prints:

@@ -51,7 +51,7 @@ async def main() -> None:
         )
 
 
-Path("access.log").touch()
+Path("access.log").write_text("")
 trio.run(main)
 
 # Prints:
