@@ -33,6 +33,7 @@ from typing import Any, TypeVar
 import pytest
 import trio
 
+from tests.redis_server import NEEDS
 from tests.snippets import ask, difference, free_port, matches, serving, with_port
 
 T = TypeVar("T")
@@ -130,6 +131,8 @@ def page_parameters() -> list[Any]:
         text = path.read_text(encoding="utf-8")
         curl = any(block.kind == "console" and "curl" in block.body for block in blocks_of(text))
         marks = [pytest.mark.needs("curl")] if curl else []
+        if "tests.redis_server" in text:
+            marks += NEEDS
         parameters.append(pytest.param(path, id=str(path.relative_to(ROOT)), marks=marks))
     return parameters
 

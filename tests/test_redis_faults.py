@@ -22,10 +22,10 @@ import pytest
 import trio
 
 import trioflow as tf
-from tests.redis_server import Server
+from tests.redis_server import NEEDS, Server
 from trioflow import redis
 
-pytestmark = pytest.mark.needs("redis-server")
+pytestmark = NEEDS
 
 ROOT = Path(__file__).parent.parent
 LEASE = 0.6
@@ -273,9 +273,9 @@ async def test_cancel_storms_at_both_ends_lose_nothing(server: Server) -> None:
     async def send_in_a_storm() -> None:
         nonlocal cancelled
         async with redis.open_sender(server.url, "jobs", capacity=5) as sender:
-            for n in range(300):
+            for n in range(150):
                 while True:
-                    with trio.move_on_after(random.uniform(0, 0.004)) as scope:
+                    with trio.move_on_after(random.uniform(0, 0.003)) as scope:
                         await sender.send(n)
                         counts.sent.append(n)
                     if not scope.cancelled_caught:
@@ -288,7 +288,7 @@ async def test_cancel_storms_at_both_ends_lose_nothing(server: Server) -> None:
         while not is_over:  # opened and closed again and again, too
             async with redis.open_receiver(server.url, "jobs", group="g", prefetch=3, lease=LEASE) as receive:
                 for _ in range(40):
-                    with trio.move_on_after(random.uniform(0, 0.004)) as scope:
+                    with trio.move_on_after(random.uniform(0, 0.003)) as scope:
                         try:
                             delivery = await receive.receive()
                         except trio.EndOfChannel:

@@ -225,7 +225,7 @@ def writable(
     return made
 
 
-def acknowledge() -> Transform[Any, Any]:
+def acknowledge() -> Transform[T, T]:
     """Acknowledge what comes of a `readable` here: entries are done when the next stage has room for their items.
 
     Behind it any transform and any sink may follow. What is lost there by a failure or a cancellation is lost: to be
