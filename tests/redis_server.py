@@ -8,19 +8,9 @@ import socket
 import subprocess
 import time
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 
-import pytest
-
 PATIENCE = 20  # seconds to start or to stop in
-
-NEEDS = [
-    pytest.mark.needs("redis-server"),
-    pytest.mark.skipif(
-        tuple(map(int, version("trio").split(".")[:2])) < (0, 31), reason="needs trio 0.31, as anyio under coredis does"
-    ),
-]
 
 
 class Server:

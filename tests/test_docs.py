@@ -33,7 +33,6 @@ from typing import Any, TypeVar
 import pytest
 import trio
 
-from tests.redis_server import NEEDS
 from tests.snippets import ask, difference, free_port, matches, serving, with_port
 
 T = TypeVar("T")
@@ -132,7 +131,7 @@ def page_parameters() -> list[Any]:
         curl = any(block.kind == "console" and "curl" in block.body for block in blocks_of(text))
         marks = [pytest.mark.needs("curl")] if curl else []
         if "tests.redis_server" in text:
-            marks += NEEDS
+            marks.append(pytest.mark.needs("redis-server"))
         parameters.append(pytest.param(path, id=str(path.relative_to(ROOT)), marks=marks))
     return parameters
 

@@ -14,12 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import trioflow as tf
-from tests.redis_server import NEEDS, Server
+from tests.redis_server import Server
 from trioflow import redis
 from trioflow._redis_sending import AT_ONCE, AT_ONCE_BYTES, _part
 from trioflow._redis_wire import Address
 
-pytestmark = NEEDS
+pytestmark = pytest.mark.needs("redis-server")
 
 LEASE = 0.6
 

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 import trio
 
-from tests.redis_server import NEEDS, Server
+from tests.redis_server import Server
 from trioflow import redis
 
-pytestmark = NEEDS
+pytestmark = pytest.mark.needs("redis-server")
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "word_count"
 FILES = 150

@@ -22,10 +22,10 @@ import pytest
 import trio
 
 import trioflow as tf
-from tests.redis_server import NEEDS, Server
+from tests.redis_server import Server
 from trioflow import redis
 
-pytestmark = NEEDS
+pytestmark = pytest.mark.needs("redis-server")
 
 ROOT = Path(__file__).parent.parent
 LEASE = 0.6
