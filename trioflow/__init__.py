@@ -28,7 +28,7 @@ from trioflow.reading import buffered
 from trioflow.results import collect, count, first, join, last, reduce
 from trioflow.selecting import changes, distinct, drop, drop_while, take, take_while
 from trioflow.sinks import drain, for_each, to_channel, to_stream
-from trioflow.sockets import connect_tcp, connect_unix, serve_tcp
+from trioflow.sockets import connect_tcp, connect_tls, connect_unix, serve_tcp
 from trioflow.sources import empty, failed, from_iterable, repeat, unfold
 from trioflow.splitting import balance, broadcast, partition
 from trioflow.stdio import stdin, stdout
@@ -55,6 +55,7 @@ __all__ = [
     "collect",
     "concat",
     "connect_tcp",
+    "connect_tls",
     "connect_unix",
     "count",
     "debounce",

@@ -229,18 +229,26 @@ class Duplex(trio.abc.AsyncResource, Generic[Out, In]):
         self.writable = writable
         self._aclose: Callable[[], Awaitable[None]] | None = None
         self._exchange: Callable[..., Awaitable[None]] = self._exchange_apart
-        self._open: Callable[[], AbstractAsyncContextManager[trio.abc.HalfCloseableStream]] | None = None
+        self._open: Callable[[float], AbstractAsyncContextManager[trio.abc.HalfCloseableStream]] | None = None
         self._label: Callable[[], str] = label("Duplex")
 
     @staticmethod
-    def over(name: Callable[[], str], shared: Connection, fresh: Callable[[], Connection]) -> Duplex[bytes, bytes]:
+    def over(
+        name: Callable[[], str], shared: Connection, fresh: Callable[[], Connection], *, can_end: bool = True
+    ) -> Duplex[bytes, bytes]:
         """Make one over a connection that its directions share, and a `fresh` one for each run as a whole.
 
-        For endpoints, not for users.
+        For endpoints, not for users. Where a stream has no `send_eof`, it is not `can_end`: open, it is two channels.
         """
 
         async def exchange(source: ReceiveChannel[bytes], output: SendChannel[bytes]) -> None:
             await fresh().exchange(source, output)
+
+        def opened(capacity: float) -> AbstractAsyncContextManager[trio.abc.HalfCloseableStream]:
+            if can_end:
+                return fresh().open()
+            apart = Duplex.over(name, fresh(), fresh)
+            return open_stream(apart.readable.open(capacity=capacity), apart.writable.open(capacity=capacity))
 
         self = Duplex[bytes, bytes](
             Readable[bytes].of(Stage(lambda: f"{name()}.readable", function=Direction(shared, READ))),
@@ -249,7 +257,7 @@ class Duplex(trio.abc.AsyncResource, Generic[Out, In]):
         self._label = name
         self._aclose = shared.aclose
         self._exchange = exchange
-        self._open = lambda: fresh().open()
+        self._open = opened
         return self
 
     @staticmethod
@@ -296,7 +304,7 @@ class Duplex(trio.abc.AsyncResource, Generic[Out, In]):
         """
         check_capacity(capacity)
         if self._open is not None:
-            return self._open()
+            return self._open(capacity)
         return open_stream(self.readable.open(capacity=capacity), self.writable.open(capacity=capacity))
 
     def as_stage(self) -> Stage:

@@ -1,4 +1,4 @@
-"""Byte streams over TCP and Unix sockets.
+"""Byte streams over TCP, TLS and Unix sockets.
 
 Rule 1: a connection is a value until it is used; arguments are checked when it is made, the network is asked later (R1).
 Rule 2: run as a transform, or opened, it is a connection of its own each time; its `readable` and `writable`, run apart,
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import socket
+import ssl
 from collections.abc import Awaitable, Callable
 from functools import partial
 
@@ -16,6 +17,7 @@ import trio
 
 from trioflow._checks import check_count, check_function
 from trioflow._connection import Connection
+from trioflow._foreign import cut
 from trioflow._streams import Duplex, label
 
 _HIGHEST_PORT = 65535
@@ -54,10 +56,7 @@ def connect_tcp(host: str, port: int) -> Duplex[bytes, bytes]:
         >>> trio.run(main)
         b'HELLO'
     """
-    if not isinstance(host, str):
-        raise TypeError(f"host must be a str, not {host!r}")
-    if not host:
-        raise ValueError("host must be a name or an address, not empty")
+    _check_host(host)
     _check_port(port, 1)
     return _endpoint(label("connect_tcp", host, port), partial(trio.open_tcp_stream, host, port))
 
@@ -84,6 +83,67 @@ def connect_unix(path: str | bytes | os.PathLike[str]) -> Duplex[bytes, bytes]:
     if not os.fspath(path):
         raise ValueError("path must not be empty")
     return _endpoint(label("connect_unix", path), partial(_open_unix, os.fspath(path)))
+
+
+def connect_tls(
+    host: str,
+    port: int,
+    *,
+    ssl_context: ssl.SSLContext | None = None,
+    server_hostname: str | None = None,
+    https_compatible: bool = False,
+) -> Duplex[bytes, bytes]:
+    """Exchange bytes with a TCP server within TLS, as `connect_tcp` does without.
+
+    The server's certificate is checked before anything is sent. TLS cannot end one direction alone: when the source ends,
+    the server is not told, so it has to see the end in what it was sent.
+
+    Emits when: a chunk has come, 16 KiB of it at most.
+    Waits when: the server reads slowly, or the reader here does.
+    Ends when: the server ends what it sends.
+    On cancel: the connection is closed at once, without TLS's goodbye, so that the server can tell it from an end (R13).
+    Holds: one chunk in each direction, and what TLS has not decrypted of one more; small chunks are sent as one.
+
+    Args:
+        host: Where to connect to.
+        port: Where to connect to.
+        ssl_context: What to trust and to offer; None for `ssl.create_default_context()`.
+        server_hostname: The name that the certificate has to be for; None for `host`.
+        https_compatible: Take an end without TLS's goodbye for one, as many HTTP servers close; without, it is a failure,
+            since anybody on the way could have cut it off (R10).
+
+    Raises:
+        TypeError, ValueError: `host` is not a name or address, or `port` not a number from 1 to 65535; or `ssl_context`
+            or `server_hostname` is of the wrong kind.
+        OSError: running it, no connection can be made; an `ssl.SSLCertVerificationError` where the certificate is not
+            to be trusted, another `ssl.SSLError` where the server speaks no TLS that we do.
+        trio.BrokenResourceError: running it, the connection is lost, or cut off without a goodbye.
+    """
+    _check_host(host)
+    _check_port(port, 1)
+    if ssl_context is not None and not isinstance(ssl_context, ssl.SSLContext):
+        raise TypeError(f"ssl_context must be an SSLContext or None, not {ssl_context!r}")
+    if server_hostname is not None and not isinstance(server_hostname, str):
+        raise TypeError(f"server_hostname must be a str or None, not {server_hostname!r}")
+
+    async def connect() -> trio.SSLStream[trio.SocketStream]:
+        context = ssl_context
+        if context is None:
+            context = await trio.to_thread.run_sync(ssl.create_default_context)  # it reads the system's certificates
+        tcp = await trio.open_tcp_stream(host, port)
+        stream = trio.SSLStream(
+            tcp, context, server_hostname=server_hostname or host, https_compatible=https_compatible
+        )
+        try:
+            await stream.do_handshake()
+        except BaseException as exc:
+            await cut(tcp, reset=False)
+            if isinstance(exc, trio.BrokenResourceError) and isinstance(exc.__cause__, ssl.SSLError):
+                raise exc.__cause__ from None  # it says what is wrong
+            raise
+        return stream
+
+    return _endpoint(label("connect_tls", host, port), connect, can_end=False)
 
 
 async def _open_unix(path: str | bytes) -> trio.SocketStream:
@@ -145,13 +205,22 @@ async def serve_tcp(
     await trio.serve_tcp(handle, port, host=host, task_status=task_status)
 
 
+def _check_host(host: object) -> None:
+    if not isinstance(host, str):
+        raise TypeError(f"host must be a str, not {host!r}")
+    if not host:
+        raise ValueError("host must be a name or an address, not empty")
+
+
 def _check_port(port: object, least: int) -> None:
     if check_count("port", port, least) > _HIGHEST_PORT:
         raise ValueError(f"port must be {_HIGHEST_PORT} or less, not {port}")
 
 
-def _endpoint(name: Callable[[], str], connect: Callable[[], Awaitable[trio.SocketStream]]) -> Duplex[bytes, bytes]:
+def _endpoint(
+    name: Callable[[], str], connect: Callable[[], Awaitable[trio.abc.Stream]], *, can_end: bool = True
+) -> Duplex[bytes, bytes]:
     def fresh() -> Connection:
         return Connection(connect, name)
 
-    return Duplex.over(name, fresh(), fresh)
+    return Duplex.over(name, fresh(), fresh, can_end=can_end)

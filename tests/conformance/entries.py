@@ -37,6 +37,7 @@ ELSEWHERE = {
     "open_channel": "it gives live ends: test_channel",
     "pipeline": "it runs stages, those of the kit too: test_streams",
     "readable": "a decorator: test_decorators",
+    "connect_tls": "it cannot end one direction, so its server has to know: test_sockets_tls",
     "serve_tcp": "a server: test_sockets",
     "stdin": "there is one for a process, for one run at a time: test_stdio",
     "transform": "a decorator: test_decorators",

@@ -29,6 +29,7 @@ tf.from_iterable("a").pipe(tf.write_file("a.log"))  # type: ignore[arg-type, unu
 
 # Endpoints
 assert_type(tf.connect_tcp("localhost", 80), tf.Duplex[bytes, bytes])
+assert_type(tf.connect_tls("localhost", 443, https_compatible=True), tf.Duplex[bytes, bytes])
 assert_type(tf.connect_unix(Path("socket")), tf.Duplex[bytes, bytes])
 assert_type(tf.process(["sort", Path("a.log")]), tf.Duplex[bytes, bytes])
 assert_type(tf.process(["sort"]).pipe(tf.map(lambda chunk: len(chunk))), tf.Readable[int])
