@@ -76,8 +76,6 @@ def carrying(fn: Callable[[Any], Any]) -> Callable[[Any], Any]:
     if is_async(fn):
 
         async def call_and_wait(carried: Carried) -> Carried:
-            if carried.failure is not None:
-                return carried
             try:
                 return Carried(await fn(carried.value), carried.receipt)
             except Exception as exc:  # noqa: BLE001 - raised by the stage behind
@@ -86,8 +84,6 @@ def carrying(fn: Callable[[Any], Any]) -> Callable[[Any], Any]:
         return call_and_wait
 
     def call(carried: Carried) -> Any:
-        if carried.failure is not None:
-            return carried
         try:
             given = fn(carried.value)
         except Exception as exc:  # noqa: BLE001 - raised by the stage behind

@@ -14,7 +14,7 @@ import secrets
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from types import TracebackType
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, NoReturn, TypeVar
 
 import trio
 
@@ -120,6 +120,7 @@ class _Receiver:
         self._held: dict[str, Delivery[Any]] = {}
         self._done: list[str] = []
         self._returned: list[tuple[str, int]] = []
+        self._is_broken = False
         self._changed = trio.Event()  # there is something to settle
         self._room = trio.Event()  # and therefore room for more
         buffer: Buffer[Any] = Buffer(math.inf, "wait")
@@ -193,7 +194,7 @@ class _Receiver:
                 await self._read.pause()
             except Refused as exc:
                 if not (exc.is_full or exc.is_unknown):
-                    raise trio.BrokenResourceError(f"{self._what} cannot be read: {exc}") from None
+                    await self._break(f"{self._what} cannot be read: {exc}")
                 await trio.sleep(self._tick / 4)
                 if exc.is_unknown:
                     await self.join()
@@ -236,8 +237,15 @@ class _Receiver:
                 return await self._ask.insist(script, self._keys, *args)
             except Refused as exc:
                 if not exc.is_full:
-                    raise trio.BrokenResourceError(f"{self._what} cannot be read: {exc}") from None
+                    await self._break(f"{self._what} cannot be read: {exc}")
                 await trio.sleep(self._tick / 4)
+
+    async def _break(self, reason: str) -> NoReturn:
+        """Fail; once, although several tasks meet the same reason."""
+        if self._is_broken:
+            await trio.sleep_forever()
+        self._is_broken = True
+        raise trio.BrokenResourceError(reason) from None
 
     async def settle_all(self) -> None:
         """Tell the server what was settled, for ever."""
@@ -265,7 +273,7 @@ class _Receiver:
                 await self._ask.pause()
             except Refused as exc:
                 if not exc.is_full:
-                    raise trio.BrokenResourceError(f"{self._what} cannot be acknowledged: {exc}") from None
+                    await self._break(f"{self._what} cannot be acknowledged: {exc}")
                 await trio.sleep(self._tick / 4)
 
     async def renew(self) -> None:
@@ -282,7 +290,7 @@ class _Receiver:
                 except (Lost, Refused):
                     break  # the next turn is soon enough
                 if lost is None:
-                    raise trio.BrokenResourceError(f"another receiver called {self._me!r} reads {self._what} by now")
+                    await self._break(f"another receiver called {self._me!r} reads {self._what} by now")
                 gone = {entry.decode() for entry in lost}
                 for delivery in part:
                     if delivery.id in gone:
@@ -305,6 +313,8 @@ class _Receiver:
         """Say what is settled, and give back the rest."""
         for delivery in list(self._held.values()):
             delivery.give_back(tried=False)
+        if self._is_broken:
+            return
         with trio.move_on_after(LEAVING, shield=True):
             try:
                 await self.flush(LEAVING)
