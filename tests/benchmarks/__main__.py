@@ -9,11 +9,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.benchmarks import _page, _place, _report, files, http, items, redis, runs
+from tests.benchmarks import _page, _place, _report, calls, files, http, items, redis, runs, workers
 from tests.benchmarks._harness import Row, Scale, Work, measure
 from tests.benchmarks._plot import svg
 
-WORKS: list[Work] = [*items.WORKS, *runs.WORKS, *files.WORKS, *http.WORKS, *redis.WORKS]
+WORKS: list[Work] = [*items.WORKS, *runs.WORKS, *calls.WORKS, *workers.WORKS, *files.WORKS, *http.WORKS, *redis.WORKS]
 
 
 def chosen(works: Sequence[Work], names: Sequence[str]) -> list[Work]:

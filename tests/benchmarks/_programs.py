@@ -96,6 +96,14 @@ class Server:
     port: int
     session: int
 
+    def children(self) -> list[int]:
+        """Give the processes that the first one has started and that run."""
+        return [
+            int(entry.name)
+            for entry, fields in _processes(self.session)
+            if int(fields[1]) == self.session and fields[0] != "Z"
+        ]
+
     def cpu_seconds(self) -> float:
         """Give the CPU time of all its processes that still run."""
         ticks = 0
