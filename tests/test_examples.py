@@ -42,7 +42,13 @@ CASES = {
     "a test of one's own stage": "prove_own_stage",
 }
 LONGEST = 40  # lines: one idea
-WHOLE_PROGRAMS = {"crawl", "sensors", "top_ten", "websocket"}  # they show how ideas meet, and may be longer
+WHOLE_PROGRAMS = {
+    "crawl",
+    "plan_capacity",
+    "sensors",
+    "top_ten",
+    "websocket",
+}  # they show how ideas meet, and may be longer
 
 
 def printed_by(source: str) -> str:

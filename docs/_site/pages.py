@@ -48,6 +48,7 @@ SECTIONS = {
         "how-a-flow-ends",
         "nothing-runs",
         "hops",
+        "scaling",
         "words",
     ],
     "changes": ["README"],
