@@ -174,6 +174,33 @@ async def test_R11_a_failing_block_and_a_failing_stage_are_a_group() -> None:
     assert caught.value.exceptions == (of_block, of_stage)
 
 
+async def test_R11_a_stage_that_raises_the_end_of_another_channel_has_failed() -> None:
+    failure = trio.EndOfChannel("of a channel of its own")
+    readable = Source([1], then=failure).readable
+
+    async with readable.open() as receive:
+        with pytest.raises(trio.EndOfChannel) as looped:
+            _ = [item async for item in receive]
+    async with readable.open() as receive:
+        with pytest.raises(trio.EndOfChannel) as batched:
+            _ = [items async for items in receive.batches()]
+    with pytest.raises(trio.EndOfChannel) as again:
+        await tf.retry(readable, attempts=1).pipe(tf.collect())
+
+    assert looped.value is batched.value is again.value is failure
+    assert await readable.pipe(tf.recover(lambda exc: [exc])).pipe(tf.collect()) == [1, failure]
+
+
+async def test_R11_a_stage_that_raises_stop_async_iteration_has_failed() -> None:
+    failure = StopAsyncIteration()
+
+    async with Source([1], then=failure).readable.open() as receive:
+        with pytest.raises(RuntimeError, match="a stage raised StopAsyncIteration") as caught:
+            _ = [item async for item in receive]
+
+    assert caught.value.__cause__ is failure
+
+
 async def test_R11_a_block_that_deals_with_a_failure_does_not_raise_it_again() -> None:
     failure = Boom()
 

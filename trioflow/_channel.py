@@ -13,7 +13,7 @@ import sys
 import warnings
 from collections.abc import AsyncIterator, Iterable, Sequence
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import trio
 from trio.lowlevel import checkpoint
@@ -271,8 +271,8 @@ class ReceiveChannel(End, trio.abc.ReceiveChannel[ReceiveT]):
     async def __anext__(self) -> ReceiveT:
         try:
             return await self.receive()
-        except trio.EndOfChannel:
-            raise StopAsyncIteration from None
+        except (trio.EndOfChannel, StopAsyncIteration) as exc:
+            _end_of_loop(self._buffer, exc)
 
     def _ready(self, is_next: bool = False) -> bool:  # noqa: FBT001, FBT002 - called by `_queue`
         buffer = self._buffer
@@ -323,8 +323,19 @@ class Batches(AsyncIterator[list[T]]):
     async def __anext__(self) -> list[T]:
         try:
             return await self._source.receive_many()
-        except trio.EndOfChannel:
-            raise StopAsyncIteration from None
+        except (trio.EndOfChannel, StopAsyncIteration) as exc:
+            _end_of_loop(self._source._buffer, exc)
+
+
+def _end_of_loop(buffer: Buffer[Any], exc: Exception) -> NoReturn:
+    """End a loop, unless a stage has failed with what looks like the end (R11)."""
+    if exc is not buffer.failure:
+        raise StopAsyncIteration from None
+    if isinstance(exc, trio.EndOfChannel):
+        raise exc
+    raise RuntimeError(
+        "a stage raised StopAsyncIteration"
+    ) from exc  # as Python does, where a loop would take it for its end
 
 
 class open_channel(tuple[SendChannel[T], ReceiveChannel[T]]):  # noqa: N801 - called as a function, `open_channel[str](16)`
