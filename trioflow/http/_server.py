@@ -167,6 +167,7 @@ def _work(
     made: dict[str, Any] = options | {"context": _made(options["context"])}
     service = Service(handler, limits, **made)
     server = _Server(service)
+    server.at_once = 1  # what comes in a burst is for the other workers, too
     places = Listeners(socket.socket(fileno=number) for number in listeners)
     trio.run(attend, control, partial(server.run, places), server.retire)
 
@@ -180,6 +181,7 @@ class _Server:
         self._stopping = trio.Event()
         self._left = trio.Event()  # set, and made anew, when a connection has ended
         self._rest = 0.0
+        self.at_once = _AT_ONCE
 
     def retire(self) -> None:
         """Let connections at rest, when it stops, send what they may have begun to: another process takes over."""
@@ -228,7 +230,7 @@ class _Server:
     async def _accept(self, listener: socket.socket, nursery: trio.Nursery) -> None:
         while True:
             await trio.lowlevel.wait_readable(listener)
-            for _ in range(_AT_ONCE):
+            for _ in range(self.at_once):
                 while len(self._connections) >= self._limits.connections:
                     await self._left.wait()
                 try:
