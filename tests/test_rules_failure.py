@@ -184,10 +184,13 @@ async def test_R11_a_stage_that_raises_the_end_of_another_channel_has_failed() -
     async with readable.open() as receive:
         with pytest.raises(trio.EndOfChannel) as batched:
             _ = [items async for items in receive.batches()]
+    async with tf.Duplex(Source([b"a"], then=failure).readable, tf.drain()).open() as stream:
+        with pytest.raises(trio.EndOfChannel) as streamed:
+            _ = [chunk async for chunk in stream]
     with pytest.raises(trio.EndOfChannel) as again:
         await tf.retry(readable, attempts=1).pipe(tf.collect())
 
-    assert looped.value is batched.value is again.value is failure
+    assert looped.value is batched.value is streamed.value is again.value is failure
     assert await readable.pipe(tf.recover(lambda exc: [exc])).pipe(tf.collect()) == [1, failure]
 
 

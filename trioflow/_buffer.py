@@ -55,7 +55,7 @@ def light_size(items: Sequence[object]) -> int | None:
 
 def check_capacity(capacity: float) -> float:
     """Give `capacity` back if it can bound a channel."""
-    if capacity != math.inf and not isinstance(capacity, int):
+    if capacity != math.inf and (isinstance(capacity, bool) or not isinstance(capacity, int)):
         raise TypeError(f"capacity must be an int or math.inf, not {capacity!r}")
     if capacity < 1:
         raise ValueError(f"capacity must be 1 or more, not {capacity}")

@@ -99,8 +99,8 @@ class ByteStream(trio.abc.HalfCloseableStream):
         await checkpoint()
         while not (self._rest or self._ended):
             try:
-                self._rest = _as_bytes(await self._receive.receive())
-            except trio.EndOfChannel:
+                self._rest = _as_bytes(await anext(self._receive))
+            except StopAsyncIteration:
                 self._ended = True
         rest = self._rest
         if max_bytes is None or len(rest) <= max_bytes:

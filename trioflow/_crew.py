@@ -67,7 +67,7 @@ async def open_crew() -> AsyncGenerator[Crew, None]:
         if not failures:
             raise
     if failures:  # which a cancellation does not make forgotten (R17)
-        _raise(combined(failures))
+        _raise(combined(failures, "tasks of one stage"))
 
 
 def _raise(failure: BaseException) -> NoReturn:

@@ -286,5 +286,5 @@ async def together(main: Callable[[], Awaitable[R]], *others: Callable[[], Await
         if not failures:
             raise  # a failure is not lost to a cancellation (R17)
     if failures:
-        raise combined(failures)
+        raise combined(failures, "tasks of one stage")
     return result[0]

@@ -55,8 +55,8 @@ def is_among(failure: BaseException, kinds: tuple[type[Exception], ...]) -> Type
     return isinstance(failure, kinds)
 
 
-def combined(failures: Sequence[BaseException]) -> BaseException:
-    """Make one exception of one or more: a single one stays itself, the same object (R11)."""
+def combined(failures: Sequence[BaseException], of: str) -> BaseException:
+    """Make one exception of one or more failures of `of`: a single one stays itself, the same object (R11)."""
     if len(failures) == 1:
         return failures[0]
-    return BaseExceptionGroup(f"{len(failures)} stages failed", failures)
+    return BaseExceptionGroup(f"{len(failures)} {of} failed", failures)

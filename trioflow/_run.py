@@ -192,7 +192,7 @@ class Run:
             caught += nursery.exceptions if isinstance(nursery, BaseExceptionGroup) else [nursery]
         failures = [failure for exc in caught if (failure := self.failure_in(exc)) is not None] + left
         if failures:
-            failure = combined(failures)
+            failure = combined(failures, "stages")
             context = failure.__context__
             try:
                 raise failure

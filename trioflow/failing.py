@@ -149,6 +149,14 @@ def _made(function: Callable[[int], object], position: int) -> Readable[Any]:
     return made
 
 
+def _given(given: object) -> Readable[Any]:
+    try:
+        return as_readable(given)
+    except TypeError:
+        what = "the function given to recover gives a Readable or an iterable, () for nothing more"
+        raise wanted(what, given) from None
+
+
 def recover(
     fn: Callable[[Exception], Readable[T] | AsyncIterable[T] | Iterable[T] | Awaitable[Readable[T] | Iterable[T]]],
     *,
@@ -193,7 +201,7 @@ def recover(
             await trio.lowlevel.checkpoint_if_cancelled()
             given = await call(exc) if waits else call(exc)
             refuse_coroutine("recover", given)
-        last = await attempt(as_readable(given)._stages, output._buffer.capacity, partial(forward, output=output))
+        last = await attempt(_given(given)._stages, output._buffer.capacity, partial(forward, output=output))
         if last is not None:
             raise last
 
