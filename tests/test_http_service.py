@@ -128,6 +128,7 @@ async def test_inherited_sockets_are_served_and_closed(tmp_path: Path) -> None:
     [
         ({"unix": "a", "listeners": []}, "a server listens at a path or at listeners, not at both"),
         ({"listeners": [5]}, "listeners must be sockets, not 5"),
+        ({"host": 5}, "host must be a str or None, not 5"),
         ({"limits": None}, "limits must be Limits, not None"),
         ({"proxies": ["10.0.0.1"]}, "proxies must be Proxies, not"),
         ({"counters": 5}, "counters must be Counters, not 5"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -26,7 +26,7 @@ def trusting() -> ssl.SSLContext:
 
 
 @asynccontextmanager
-async def serving(handler: Callable[[Stream], Awaitable[object]]) -> AsyncIterator[int]:
+async def serving(handler: Callable[[Stream], Awaitable[object]]) -> AsyncGenerator[int, None]:
     """Serve within TLS, as long as the block lasts."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     AUTHORITY.issue_cert(HOST).configure_cert(context)
@@ -197,5 +197,7 @@ async def test_a_server_that_speaks_no_tls_is_an_ssl_error() -> None:
     ],
 )
 def test_R1_arguments_are_checked_when_it_is_made(options: Any, error: type[Exception], message: str) -> None:
+    arguments: dict[str, Any] = {"host": HOST, "port": 443, **options}
+
     with pytest.raises(error, match=message):
-        tf.connect_tls(**{"host": HOST, "port": 443, **options})
+        tf.connect_tls(**arguments)

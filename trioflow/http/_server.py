@@ -96,6 +96,8 @@ async def serve(
     check_function("serve", handler)
     if check_count("port", port, 0) > 65535:
         raise ValueError(f"port must be 65535 or less, not {port}")
+    if host is not None and not isinstance(host, str):
+        raise TypeError(f"host must be a str or None, not {host!r}")
     for name, value, kind in (
         ("limits", limits, Limits),
         ("proxies", proxies, Proxies),
