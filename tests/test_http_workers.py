@@ -372,9 +372,10 @@ async def test_at_a_unix_socket(tmp_path: Path) -> None:
 
 
 async def test_cancelled_it_ends_its_workers() -> None:
+    before = set(called.children())
     async with trio.open_nursery() as nursery:
         [url] = await nursery.start(partial(http.serve, supervised.who, port=0, workers=2))
-        workers = called.children()
+        workers = set(called.children()) - before
         assert await asked(int(url.rpartition(":")[2])) in workers
         nursery.cancel_scope.cancel()
 
@@ -383,10 +384,11 @@ async def test_cancelled_it_ends_its_workers() -> None:
 
 
 async def test_cancelled_while_they_start_it_leaves_none() -> None:
+    before = set(called.children())
     with trio.move_on_after(0.1):
         await http.serve(supervised.who, port=0, workers=2)
 
-    assert called.children() == []
+    assert set(called.children()) <= before
 
 
 async def test_beside_the_main_thread_it_hears_no_signals() -> None:
@@ -443,7 +445,9 @@ async def within(request: http.Request, response: http.Response) -> None:
     ],
 )
 async def test_R1_what_cannot_be_is_refused_at_once(handler: Any, options: dict[str, Any], complaint: str) -> None:
+    before = set(called.children())
+
     with pytest.raises((TypeError, ValueError), match=complaint):
         await http.serve(handler, **{"workers": 2, "port": 0, **options})
 
-    assert called.children() == []
+    assert set(called.children()) <= before
