@@ -32,6 +32,11 @@ _log: Final = logging.getLogger("trioflow.http")
 _LINGER: Final = 1 << 24  # bytes thrown away at most while a client reads the last answer
 
 
+@trio.lowlevel.disable_ki_protection
+async def _called(handler: Handler, request: Request, response: Response) -> None:
+    await handler(request, response)  # Ctrl-C ends one that computes for ever
+
+
 class Connection:
     """One client.
 
@@ -98,6 +103,7 @@ class Connection:
     def _forget(self) -> None:
         self._watch.remove(self._wire.transport.sock)
 
+    @trio.lowlevel.enable_ki_protection  # Ctrl-C comes to the main task, and not between here and what closes
     async def run(self) -> None:
         """Serve until the connection ends; it is closed then, whatever happened."""
         transport = self._wire.transport
@@ -211,7 +217,7 @@ class Connection:
         status = 0
         response = Response(exchange)
         try:
-            await self._handler(Request(exchange, self._peer), response)
+            await _called(self._handler, Request(exchange, self._peer), response)
             await response.complete()
         except BaseException as exc:  # noqa: BLE001 - nothing is swallowed: what is not a failure is raised
             status = self._settle(exchange, exc)

@@ -229,6 +229,7 @@ class _Server:
         for connection in self._connections:
             connection.stop()
 
+    @trio.lowlevel.enable_ki_protection  # or a connection that was accepted could be lost unclosed
     async def _accept(self, listener: socket.socket, nursery: trio.Nursery) -> None:
         while True:
             await trio.lowlevel.wait_readable(listener)
@@ -254,6 +255,7 @@ class _Server:
         self._counters.open += 1
         nursery.start_soon(self._run, connection)
 
+    @trio.lowlevel.enable_ki_protection
     async def _run(self, connection: Connection) -> None:
         try:
             await connection.run()
