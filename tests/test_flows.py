@@ -6,6 +6,8 @@ should come out of it, and how many items it may hold. test_faults does the same
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import math
 from collections import Counter
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator
@@ -115,12 +117,13 @@ class Source:
 
     def make(self, world: World) -> Part:
         numbers = world.take_numbers(self.count)
-        if self.guard == "retry":
-            readable = tf.retry(lambda position: self.run(world, numbers[position:], position), attempts=50)
-            return Part(readable, [*numbers], self.count, stages=2, ends=self.ends)
-        readable = self.run(world, numbers, 0)
+        readable = self.run(world, numbers, self.faults)
         if self.guard == "nobody":
             return Part(readable, [*numbers], self.count, ends=self.ends)
+        if self.guard == "retry":
+            attempts = itertools.chain([self.faults], itertools.repeat(NO_FAULTS))
+            readable = tf.retry(lambda position: self.run(world, numbers[position:], next(attempts)))
+            return Part(readable, [*numbers], self.count, stages=2, ends=self.ends)
         given = numbers[: self.faults.fails_at]
         has_failed = len(given) < self.count or (self.ends and self.faults.fails_in_closing)
         substitutes = world.take_numbers(SUBSTITUTES) if has_failed else ()
@@ -128,24 +131,19 @@ class Source:
         expected = [*given, *substitutes]
         return Part(readable, expected, len(expected), SUBSTITUTES, 2, ends=self.ends or has_failed)
 
-    def run(self, world: World, numbers: range, position: int) -> tf.Readable[Item]:
-        faults = self.faults
+    def run(self, world: World, numbers: range, faults: Faults) -> tf.Readable[Item]:
         is_dealt = self.guard != "nobody"
-        attempt = 0
 
         def items() -> Iterator[Item]:
             for n in numbers:
-                if n - numbers.start + position == faults.fails_at and not (self.guard == "retry" and position):
+                if n - numbers.start == faults.fails_at:
                     world.fail(is_dealt=is_dealt)
                 item = Item(n)
                 world.most = max(world.most, Item.alive)
                 yield item
 
         async def channel(output: tf.SendChannel[Item]) -> None:
-            nonlocal attempt
-            attempt += 1
-            is_last = self.guard == "retry" and (position or attempt > 1 or faults.fails_at >= self.count)
-            async with world.resource(NO_FAULTS if is_last else faults, is_dealt=is_dealt):
+            async with world.resource(faults, is_dealt=is_dealt):
                 for item in items():
                     if faults.pause:
                         await trio.sleep(faults.pause)
@@ -162,15 +160,15 @@ class Source:
                 if not self.ends:
                     await trio.sleep_forever()
 
-        if self.kind == "plain" and self.guard == "nobody" and self.ends:
-            return tf.from_iterable(_Iterable(items))
-        if self.kind == "generator" and self.guard == "nobody":
+        if self.kind == "plain" and self.ends and not is_dealt:
+            return tf.from_iterable(Iterable(items))
+        if self.kind == "generator":
             return generator()
         return tf.Readable(channel)
 
 
 @dataclass
-class _Iterable:
+class Iterable:
     make: Callable[[], Iterator[Item]]
 
     def __iter__(self) -> Iterator[Item]:
@@ -358,10 +356,10 @@ class Join:
                     turns = [turn for turn in turns if _put(turn, together)]
         else:
             readable = tf.zip(*readables).pipe(tf.flatten())
-            shortest = min((part.count for part in parts if part.count is not None), default=0)
-            count = None if None in counts or not ends else shortest * len(parts)
+            count = None if None in counts or not ends else min(part.count or 0 for part in parts) * len(parts)
             if is_exact:
-                together = [part.expected[i] for i in range(shortest) for part in parts]
+                tuples = zip(*[part.expected for part in parts], strict=False)
+                together = [n for each in tuples for n in each]
         holds = sum(part.holds for part in parts)
         return Part(readable, together, count, holds, 2 + sum(part.stages + 2 for part in parts), is_exact, ends)
 
@@ -373,44 +371,41 @@ def _put(turn: Iterator[int], together: list[int]) -> bool:
     return False
 
 
-def faults(most: int) -> st.SearchStrategy[Faults]:
-    often = st.builds(Faults, st.just(NEVER), st.sampled_from([0, 0, 1]), st.integers(0, 2), st.just(False))
-    return st.one_of(
-        *[often] * 6,
-        st.builds(Faults, st.integers(0, most), st.sampled_from([0, 0, 1]), st.integers(0, 2), st.booleans()),
-    )
-
-
+FAULTS = st.builds(
+    Faults,
+    fails_at=st.one_of(st.just(NEVER), st.integers(0, 49)),
+    pause=st.sampled_from([0, 0, 1]),
+    closing=st.integers(0, 2),
+    fails_in_closing=st.booleans(),
+)
+NONE = st.builds(Faults, st.just(NEVER), st.sampled_from([0, 0, 1]), st.integers(0, 2), st.just(False))
+SOME = st.one_of(*[NONE] * 6, FAULTS)
+DEALT = FAULTS.map(lambda faults: dataclasses.replace(faults, fails_at=faults.fails_at % 13))
 KINDS = sorted(name[1:] for name in vars(Stage) if name[0] == "_" and name[1] != "_")
-SOURCES = st.builds(
-    Source,
-    kind=st.sampled_from(["plain", "generator", "channel"]),
-    count=st.sampled_from([0, 1, 5, 12, 60]),
-    faults=faults(12),
-    guard=st.sampled_from(["nobody", "nobody", "nobody", "retry", "recover"]),
-    ends=st.integers(0, 9).map(lambda n: n < 9),
-)
+JOINS = ["merge", "concat", "interleave", "zip"]
 
 
-def chains(sources: st.SearchStrategy[Any], most: int) -> st.SearchStrategy[Any]:
-    """Give sources with stages on them."""
+def flows(faults: st.SearchStrategy[Faults], ends: st.SearchStrategy[bool]) -> st.SearchStrategy[Any]:
+    """Give sources with stages on them, joined or not, with more stages on that."""
+    kinds, counts = st.sampled_from(["plain", "generator", "channel"]), st.sampled_from([0, 1, 5, 12, 60])
+    guards = st.sampled_from(["retry", "recover"])
+    sources = st.one_of(
+        *[st.builds(Source, kinds, counts, faults, st.just("nobody"), ends)] * 3,
+        st.builds(Source, kinds, counts, DEALT, guards, ends),
+    )
+    stages = st.tuples(st.sampled_from(KINDS), st.integers(0, 4), faults)
 
-    def grown(parts: tuple[Any, list[tuple[str, int, Faults]]]) -> Any:
-        flow, stages = parts
-        for kind, n, misbehaviour in stages:
-            flow = Stage(kind, flow, n, misbehaviour)
-        return flow
+    def chains(flows: st.SearchStrategy[Any], most: int) -> st.SearchStrategy[Any]:
+        return st.builds(grown, flows, st.lists(stages, max_size=most))
 
-    stages = st.tuples(st.sampled_from(KINDS), st.integers(0, 4), faults(49))
-    return st.tuples(sources, st.lists(stages, max_size=most)).map(grown)
+    joins = st.builds(Join, st.sampled_from(JOINS), st.lists(chains(sources, 2), min_size=1, max_size=3))
+    return chains(st.one_of(sources, joins), 3)
 
 
-JOINS = st.builds(
-    Join,
-    kind=st.sampled_from(["merge", "concat", "interleave", "zip"]),
-    sources=st.lists(chains(SOURCES, 2), min_size=1, max_size=3),
-)
-FLOWS = chains(st.one_of(SOURCES, JOINS), 3)
+def grown(flow: Any, stages: list[tuple[str, int, Faults]]) -> Any:
+    for kind, n, faults in stages:
+        flow = Stage(kind, flow, n, faults)
+    return flow
 
 
 def booms_in(exc: BaseException | None) -> list[Boom]:
@@ -508,9 +503,9 @@ class Trial:
         return self.part.holds + (self.part.stages + 1) * (3 * self.capacity + 3)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(
-    flow=FLOWS,
+    flow=flows(SOME, st.integers(0, 9).map(lambda n: n < 9)),
     mode=st.sampled_from(["run", "run", "read", "enough", "leave", "stop reading"]),
     capacity=st.sampled_from([1, 2, 16]),
     pause=st.sampled_from([0, 0, 1, 5]),
@@ -545,9 +540,29 @@ def test_any_flow_keeps_its_promises(
     event(f"{mode}: {ended}")
 
 
+@settings(max_examples=400, deadline=None)
+@given(
+    flow=flows(NONE, st.just(True)),
+    capacity=st.sampled_from([1, 2, 16]),
+    pause=st.sampled_from([0, 0, 1]),
+)
+def test_any_flow_without_faults_gives_all_it_should(flow: Any, capacity: int, pause: int) -> None:
+    trial = Trial(flow, "run", capacity, pause, None, 0)
+
+    trial.run()
+
+    assert trial.result == "the end"
+    if trial.part.is_exact:
+        assert trial.got == trial.part.expected
+    else:
+        assert not Counter(trial.got) - Counter(trial.part.expected)
+    assert trial.part.count is None or len(trial.got) == trial.part.count
+    assert trial.world.raised == []
+
+
 @settings(max_examples=150, deadline=None)
 @given(
-    kind=st.sampled_from([*KINDS, "merge", "concat", "interleave", "zip"]),
+    kind=st.sampled_from([*KINDS, *JOINS]),
     then=st.sampled_from(KINDS),
     n=st.integers(0, 4),
     capacity=st.sampled_from([1, 2, 8]),
