@@ -412,12 +412,13 @@ def test_R16_cancelling_at_any_moment_leaves_no_process(delays: list[int], use: 
 
 
 async def test_a_hundred_processes_leave_nothing() -> None:
+    before = children()
     for _ in range(4):
         async with trio.open_nursery() as nursery:
             for _ in range(25):
                 nursery.start_soon(tf.pipeline, [b"x"], tf.process(["cat"]), tf.drain())
 
-    assert children() == set()
+    assert children() <= before
 
 
 async def test_a_process_that_writes_nothing_while_it_is_not_read_waits() -> None:
