@@ -1,14 +1,13 @@
 """Tasks and readables inside a stage: what operators are made of that run more than one thing at a time.
 
-Rule 1: the first failure cancels the rest. One is raised as it is, the same object; two or more as a group (R11), but
-    where all tasks do the same: there the first one speaks for all.
+Rule 1: the first failure cancels the rest. One is raised as it is, the same object; two or more as a group (R11).
 Rule 2: an inner run that fails ends the block that reads it at once, wherever that sleeps.
 Rule 3: nothing outlives its block.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, NoReturn
 
@@ -52,12 +51,8 @@ class Crew:
 
 
 @asynccontextmanager
-async def open_crew(*, alike: bool = False) -> AsyncGenerator[Crew, None]:
-    """Run tasks beside a block; it is left when all have ended.
-
-    With `alike` they do the same to different items: then the first failure is raised for all, by whatever chance others
-    failed before they were cancelled; those stand in its notes.
-    """
+async def open_crew() -> AsyncGenerator[Crew, None]:
+    """Run tasks beside a block; it is left when all have ended."""
     failures: list[BaseException] = []
     try:
         async with trio.open_nursery() as nursery:
@@ -72,17 +67,7 @@ async def open_crew(*, alike: bool = False) -> AsyncGenerator[Crew, None]:
         if not failures:
             raise
     if failures:  # which a cancellation does not make forgotten (R17)
-        _raise(_first(failures) if alike else combined(failures, "tasks of one stage"))
-
-
-def _first(failures: Sequence[BaseException]) -> BaseException:
-    first, *others = failures
-    if not all(isinstance(failure, Exception) for failure in failures):
-        return combined(failures, "tasks of one stage")  # a KeyboardInterrupt is nobody's note
-    for other in others:
-        if other is not first:
-            first.add_note(f"another task of this stage failed meanwhile: {other!r}")
-    return first
+        _raise(combined(failures, "tasks of one stage"))
 
 
 def _raise(failure: BaseException) -> NoReturn:

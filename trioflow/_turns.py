@@ -60,7 +60,7 @@ class Workers:
 
     async def run(self, works: Iterable[Work]) -> None:
         """Let each of `works` work until the source has ended and all was sent."""
-        async with open_crew(alike=True) as crew:
+        async with open_crew() as crew:
             for work in works:
                 crew.start(self._work, work)
 
