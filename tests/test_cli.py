@@ -23,7 +23,7 @@ import trustme
 
 import trioflow as tf
 from tests.benchmarks import slow_readers
-from tests.http_client import Client, connected
+from tests.http.client import Client, connected
 from trioflow import cli, http
 
 BIG = 1 << 26

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import trio
 
-from tests.http_client import Client, connected, read_until, serving
+from tests.http.client import Client, connected, read_until, serving
 from trioflow import demo
 from trioflow.demo import _asked, _feed, _handlers, _media, _memory, _sources, _visits, _whole
 

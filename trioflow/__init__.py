@@ -1,41 +1,41 @@
 """Node.js streams for Trio: Readable, Writable, Duplex, Transform, `pipe` and `pipeline`."""
 
-from trioflow._bytebuffer import ByteBuffer
-from trioflow._channel import ReceiveChannel, SendChannel, open_channel
-from trioflow._decorators import readable, transform, writable
-from trioflow._pipeline import pipeline
-from trioflow._streams import Duplex, Readable, Transform, Writable
-from trioflow.arranging import enumerate, flatten, intersperse, passthrough
-from trioflow.buffering import buffer, queue
-from trioflow.chunks import digest, limit_bytes, rechunk
-from trioflow.compression import deflate, gunzip, gzip, inflate
-from trioflow.failing import recover, retry
-from trioflow.files import read_file, write_file
-from trioflow.flattening import flat_map_merge, switch_map
-from trioflow.framing import delimited, length_prefixed, parse_length_prefixed
-from trioflow.grouping import batch, pairwise, window
-from trioflow.item_errors import on_item_error
-from trioflow.items import filter, flat_map, map, scan, tap
-from trioflow.joining import concat, interleave, merge, zip, zip_latest
-from trioflow.jsonlines import json_lines, parse_json_lines
-from trioflow.keyed import group_by
-from trioflow.lines import lines, split
-from trioflow.parallel import map_async, map_in_threads
-from trioflow.parallel_processes import map_in_processes
-from trioflow.processes import process
-from trioflow.progress import progress
-from trioflow.reading import buffered
-from trioflow.results import collect, count, first, join, last, reduce
-from trioflow.selecting import changes, distinct, drop, drop_while, take, take_while
-from trioflow.sinks import drain, for_each, to_channel, to_stream
-from trioflow.sockets import connect_tcp, connect_tls, connect_unix, serve_tcp
-from trioflow.sources import empty, failed, from_iterable, repeat, unfold
-from trioflow.splitting import balance, broadcast, partition
-from trioflow.stdio import stdin, stdout
-from trioflow.text import decode, encode
-from trioflow.timing import debounce, delay, keep_alive, sample, throttle, ticks, timeout
-from trioflow.watching import monitor
-from trioflow.zstd_brotli import brotli, unbrotli, unzstd, zstd
+from trioflow._core.channel import ReceiveChannel, SendChannel, open_channel
+from trioflow._core.decorators import readable, transform, writable
+from trioflow._core.pipeline import pipeline
+from trioflow._core.streams import Duplex, Readable, Transform, Writable
+from trioflow.codecs.bytebuffer import ByteBuffer
+from trioflow.codecs.chunks import digest, limit_bytes, rechunk
+from trioflow.codecs.framing import delimited, length_prefixed, parse_length_prefixed
+from trioflow.codecs.gzip import deflate, gunzip, gzip, inflate
+from trioflow.codecs.jsonlines import json_lines, parse_json_lines
+from trioflow.codecs.lines import lines, split
+from trioflow.codecs.reading import buffered
+from trioflow.codecs.text import decode, encode
+from trioflow.codecs.zstd_brotli import brotli, unbrotli, unzstd, zstd
+from trioflow.io.files import read_file, write_file
+from trioflow.io.processes import process
+from trioflow.io.sockets import connect_tcp, connect_tls, connect_unix, serve_tcp
+from trioflow.io.stdio import stdin, stdout
+from trioflow.operators.arranging import enumerate, flatten, intersperse, passthrough
+from trioflow.operators.buffering import buffer, queue
+from trioflow.operators.failing import recover, retry
+from trioflow.operators.flattening import flat_map_merge, switch_map
+from trioflow.operators.grouping import batch, pairwise, window
+from trioflow.operators.item_errors import on_item_error
+from trioflow.operators.items import filter, flat_map, map, scan, tap
+from trioflow.operators.joining import concat, interleave, merge, zip, zip_latest
+from trioflow.operators.keyed import group_by
+from trioflow.operators.parallel import map_async, map_in_threads
+from trioflow.operators.parallel_processes import map_in_processes
+from trioflow.operators.progress import progress
+from trioflow.operators.results import collect, count, first, join, last, reduce
+from trioflow.operators.selecting import changes, distinct, drop, drop_while, take, take_while
+from trioflow.operators.sinks import drain, for_each, to_channel, to_stream
+from trioflow.operators.sources import empty, failed, from_iterable, repeat, unfold
+from trioflow.operators.splitting import balance, broadcast, partition
+from trioflow.operators.timing import debounce, delay, keep_alive, sample, throttle, ticks, timeout
+from trioflow.operators.watching import monitor
 
 __all__ = [
     "ByteBuffer",

@@ -11,8 +11,8 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from trioflow._conformance import CAPACITIES, UNKNOWN, Check
-from trioflow._streams import Readable, Transform, Writable
+from trioflow._core.conformance import CAPACITIES, UNKNOWN, Check
+from trioflow._core.streams import Readable, Transform, Writable
 
 __all__ = ["check_readable", "check_transform", "check_writable"]
 

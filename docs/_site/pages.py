@@ -2,7 +2,7 @@
 
 Rule 1: a page is found by being there; the lists below only say what comes first.
 Rule 2: a link to what is no page, a test or an example, is only its words here.
-Rule 3: what a fence says to tests/test_docs.py says the same to a reader: a file's name is its title.
+Rule 3: what a fence says to tests/project/test_docs.py says the same to a reader: a file's name is its title.
 """
 
 from __future__ import annotations

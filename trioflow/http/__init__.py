@@ -2,17 +2,17 @@
 
 from trioflow.http._access import Access
 from trioflow.http._connection import Handler
-from trioflow.http._counters import Counters
 from trioflow.http._decoded import decoded
 from trioflow.http._events import Event, events, last_event_id
-from trioflow.http._files import files
-from trioflow.http._forms import Part, form
-from trioflow.http._forwarded import Proxies
-from trioflow.http._headers import Headers
 from trioflow.http._health import health
-from trioflow.http._limits import Limits, RequestError
 from trioflow.http._messages import Request, Response
+from trioflow.http._proxies import Proxies
 from trioflow.http._server import serve
+from trioflow.http.file_server.handler import files
+from trioflow.http.forms.form import Part, form
+from trioflow.http.wire.counters import Counters
+from trioflow.http.wire.headers import Headers
+from trioflow.http.wire.limits import Limits, RequestError
 
 __all__ = [
     "Access",

@@ -18,13 +18,13 @@ from typing import Any, Final
 import trio
 
 from trioflow.http._access import Access
-from trioflow.http._limits import RequestError
 from trioflow.http._messages import Request, Response
 from trioflow.http._service import Peer, Service
-from trioflow.http._tls import TlsTransport
-from trioflow.http._transport import SocketTransport, unsent
-from trioflow.http._wire import Exchange, Wire
-from trioflow.http._writer import refusal
+from trioflow.http.wire.exchange import Exchange, Wire
+from trioflow.http.wire.limits import RequestError
+from trioflow.http.wire.response_writer import refusal
+from trioflow.http.wire.socket import SocketTransport, unsent
+from trioflow.http.wire.tls import TlsTransport
 
 Handler = Callable[[Request, Response], Awaitable[object]]
 

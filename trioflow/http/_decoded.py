@@ -6,15 +6,15 @@ import zlib
 from gzip import BadGzipFile
 from typing import Final
 
-from trioflow._channel import SendChannel
-from trioflow._checks import check_limit
-from trioflow._engine import Stage
-from trioflow._foreign import forward
-from trioflow._streams import Readable, Transform, label
-from trioflow.compression import gunzip, inflate
-from trioflow.http._limits import RequestError
+from trioflow._core.adapters import forward
+from trioflow._core.channel import SendChannel
+from trioflow._core.checks import check_limit
+from trioflow._core.engine import Stage
+from trioflow._core.streams import Readable, Transform, label
+from trioflow.codecs.gzip import gunzip, inflate
+from trioflow.codecs.zstd_brotli import brotli_error, unbrotli, unzstd, zstd_error
 from trioflow.http._messages import Request
-from trioflow.zstd_brotli import brotli_error, unbrotli, unzstd, zstd_error
+from trioflow.http.wire.limits import RequestError
 
 MOST: Final = 10 << 20
 _AHEAD: Final = 16  # the weight of 64 KiB

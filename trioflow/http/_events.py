@@ -13,10 +13,10 @@ from typing import Any, Final
 
 import trio
 
-from trioflow._channel import ReceiveChannel, SendChannel
-from trioflow._checks import check_positive
-from trioflow._engine import Stage
-from trioflow._streams import Transform, label
+from trioflow._core.channel import ReceiveChannel, SendChannel
+from trioflow._core.checks import check_positive
+from trioflow._core.engine import Stage
+from trioflow._core.streams import Transform, label
 from trioflow.http._messages import Request
 
 KEEP_ALIVE: Final = 15.0  # seconds: below every usual proxy's patience

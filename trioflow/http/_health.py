@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 
 from trioflow.http._connection import Handler
-from trioflow.http._counters import Counters
 from trioflow.http._messages import Request, Response
+from trioflow.http.wire.counters import Counters
 
 
 def health(counters: Counters | None = None) -> Handler:

@@ -12,18 +12,18 @@ from typing import Any, Final
 
 import trio
 
-from trioflow._channel import ReceiveChannel, SendChannel
-from trioflow._checks import check_count
-from trioflow._engine import Stage
-from trioflow._foreign import gathered, once
-from trioflow._streams import Duplex, OpenRegion, Readable, Writable, label
-from trioflow.http._headers import Headers
-from trioflow.http._sendfile import read_cached
+from trioflow._core.adapters import gathered, once
+from trioflow._core.channel import ReceiveChannel, SendChannel
+from trioflow._core.checks import check_count
+from trioflow._core.engine import Stage
+from trioflow._core.streams import Duplex, OpenRegion, Readable, Writable, label
 from trioflow.http._service import Peer
-from trioflow.http._switched import check_wish
-from trioflow.http._trailers import Trailers
-from trioflow.http._wire import Exchange, Piece
-from trioflow.http._writer import date, tokens_of
+from trioflow.http.wire.exchange import Exchange, Piece
+from trioflow.http.wire.headers import Headers
+from trioflow.http.wire.response_writer import date, tokens_of
+from trioflow.http.wire.sendfile import read_cached
+from trioflow.http.wire.trailers import Trailers
+from trioflow.http.wire.upgraded import check_wish
 
 _SMALL: Final = 65536  # bytes of a file that go out in one write with the head
 _WITHOUT_BODY: Final = frozenset((204, 304))

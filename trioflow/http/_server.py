@@ -18,16 +18,16 @@ from typing import Any, Final
 
 import trio
 
-from trioflow._checks import check_count, check_function
-from trioflow._spawn import pickled
+from trioflow._core.checks import check_count, check_function
 from trioflow.http._access import Access
 from trioflow.http._connection import Connection, Handler
-from trioflow.http._counters import Counters
-from trioflow.http._forwarded import Proxies
-from trioflow.http._limits import Limits
-from trioflow.http._listening import Listeners, Path, prepare_connection
+from trioflow.http._listeners import Listeners, Path, prepare_connection
+from trioflow.http._proxies import Proxies
 from trioflow.http._service import Service
 from trioflow.http._workers import Supervisor, attend
+from trioflow.http.wire.counters import Counters
+from trioflow.http.wire.limits import Limits
+from trioflow.io.worker_process import pickled
 
 _log: Final = logging.getLogger("trioflow.http")
 _EXHAUSTED: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS))

@@ -7,12 +7,12 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from trioflow.http._access import Access
-from trioflow.http._counters import Counters
-from trioflow.http._forwarded import Proxies
-from trioflow.http._headers import Headers
-from trioflow.http._limits import Limits
-from trioflow.http._rests import Rests
-from trioflow.http._watch import open_watch
+from trioflow.http._proxies import Proxies
+from trioflow.http.wire.counters import Counters
+from trioflow.http.wire.headers import Headers
+from trioflow.http.wire.idle import Rests
+from trioflow.http.wire.limits import Limits
+from trioflow.http.wire.liveness import open_watch
 
 
 class Service:

@@ -17,7 +17,7 @@ from typing import Final
 
 import trio
 
-from trioflow._spawn import Child, start_child, told_end
+from trioflow.io.worker_process import Child, start_child, told_end
 
 READY: Final = 30.0  # seconds in which a worker must be ready
 FIRST_PAUSE: Final = 0.1  # seconds before a worker is replaced that has ended

@@ -1,0 +1,400 @@
+"""gzip: judged by Python's own module and by the `gzip` command; every cut, damage and bomb is told."""
+
+from __future__ import annotations
+
+import gzip as python_gzip
+import os
+import random
+import subprocess
+import threading
+import tracemalloc
+import zlib
+from collections.abc import Callable, Iterable
+from functools import cache
+from gzip import BadGzipFile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+import trioflow as tf
+from tests.consumers import CONSUMERS, Consumer, Source
+from tests.cutting import cut, places
+from trioflow.codecs import parallel_deflate
+from trioflow.codecs.parallel_deflate import BLOCK, Deflater
+from trioflow.codecs.unpacking import PIECE, PORTION
+from trioflow.testing import check_transform
+
+TEXT = b"one two three two one " * 20
+MEMBER = python_gzip.compress(TEXT, mtime=0)
+
+
+def packed(data: bytes, level: int = 6) -> bytes:
+    """Give what `gzip` is to give: a member without a time in its header."""
+    compressor = zlib.compressobj(level, zlib.DEFLATED, 31)
+    return compressor.compress(data) + compressor.flush()
+
+
+@cache
+def bomb() -> bytes:
+    """Give 64 KiB that inflate to 64 MiB."""
+    return packed(bytes(2**26), level=9)
+
+
+def noise(size: int) -> bytes:
+    return random.Random(size).randbytes(size)
+
+
+def in_parts(whole: bytes, size: int) -> list[bytes]:
+    return [whole[i : i + size] for i in range(0, len(whole), size)]
+
+
+async def command(*argv: str, stdin: bytes) -> subprocess.CompletedProcess[bytes]:
+    with trio.fail_after(30):
+        return await trio.run_process(argv, stdin=stdin, capture_stdout=True, capture_stderr=True, check=False)
+
+
+contents = st.one_of(st.binary(max_size=200), st.integers(0, 3 * PIECE).map(bytes), st.integers(0, 40_000).map(noise))
+
+
+async def through(chunks: Iterable[Any], transform: tf.Transform[Any, bytes]) -> bytes:
+    got: bytes = await tf.pipeline(chunks, transform, tf.join())
+    return got
+
+
+OPERATORS: list[tuple[str, Callable[[], tf.Transform[bytes, bytes]], list[bytes], bytes]] = [
+    ("gzip", tf.gzip, in_parts(TEXT, 50), packed(TEXT)),
+    ("gzip noise", tf.gzip, in_parts(noise(2000), 300), packed(noise(2000))),
+    ("gzip nothing", tf.gzip, [], packed(b"")),
+    ("gunzip", tf.gunzip, in_parts(MEMBER, 20), TEXT),
+    ("gunzip members", tf.gunzip, in_parts(MEMBER + packed(b"") + packed(b"end"), 20), TEXT + b"end"),
+    ("gunzip padded", tf.gunzip, in_parts(MEMBER + bytes(30), 20), TEXT),
+    ("gunzip limited", lambda: tf.gunzip(max_output=len(TEXT)), in_parts(MEMBER, 20), TEXT),
+]
+NAMES = [name for name, *_ in OPERATORS]
+
+
+@pytest.mark.parametrize(("name", "make", "chunks", "expected"), OPERATORS, ids=NAMES)
+async def test_an_operator_keeps_the_rules(
+    name: str,
+    make: Callable[[], tf.Transform[bytes, bytes]],
+    chunks: list[bytes],
+    expected: bytes,
+    autojump_clock: MockClock,
+) -> None:
+    await check_transform(make, chunks, expected, is_stream=True)
+
+
+@pytest.mark.parametrize("consume", CONSUMERS)
+@pytest.mark.parametrize(("name", "make", "chunks", "expected"), OPERATORS, ids=NAMES)
+async def test_an_operator_serves_every_consumer(
+    name: str, make: Any, chunks: list[bytes], expected: bytes, consume: Consumer
+) -> None:
+    source = Source(chunks)
+
+    got = await consume(source.readable.pipe(make()))
+
+    assert expected.startswith(b"".join(got))
+    assert source.started == source.ended == 1
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    members=st.lists(st.tuples(contents, st.sampled_from([0, 1, 6, 9])), min_size=1, max_size=4),
+    padding=st.integers(0, 50),
+    places=places,
+)
+async def test_any_chunking_unpacks_the_same(members: list[tuple[bytes, int]], padding: int, places: list[int]) -> None:
+    whole = b"".join(packed(data, level) for data, level in members) + bytes(padding)
+
+    got = await tf.pipeline(cut(whole, places), tf.gunzip(), tf.collect())
+
+    assert b"".join(got) == b"".join(data for data, _ in members) == python_gzip.decompress(whole)
+    assert all(0 < len(piece) <= PIECE for piece in got)
+
+
+@settings(max_examples=50, deadline=None)
+@given(data=contents, places=places, level=st.integers(0, 9))
+async def test_any_chunking_packs_what_unpacks_to_the_same(data: bytes, places: list[int], level: int) -> None:
+    chunks = cut(data, places)
+
+    whole = await through(chunks, tf.gzip(level=level))
+
+    assert python_gzip.decompress(whole) == data
+    assert await tf.from_iterable(chunks).pipe(tf.gzip(level=level)).pipe(tf.gunzip()).pipe(tf.join()) == data
+    assert not any(whole[4:8])  # no time: the same chunks give the same bytes tomorrow
+    assert whole == await through(chunks, tf.gzip(level=level))
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    size=st.integers(0, 6 * BLOCK),
+    places=st.lists(st.integers(0, 6 * BLOCK), max_size=8),
+    threads=st.integers(1, 5),
+    kind=st.sampled_from([(tf.gzip, 31), (tf.deflate, 15), (lambda: tf.deflate(raw=True), -15)]),
+)
+async def test_blocks_packed_side_by_side_are_one_stream_whatever_the_threads_and_the_chunks(
+    size: int, places: list[int], threads: int, kind: tuple[Callable[[], tf.Transform[bytes, bytes]], int]
+) -> None:
+    make, window = kind
+    data = (TEXT + noise(100) + TEXT[::-1]) * (size // 900 + 1)
+    data = data[:size]
+    parallel_deflate._limiter.set(trio.CapacityLimiter(threads))
+
+    whole = await through(cut(data, places), make())
+
+    assert zlib.decompress(whole, window) == data
+    assert whole == await through([data] if data else [], make())
+    assert len(whole) <= len(packed(data)) * 1.05 + 20
+
+
+@pytest.mark.parametrize("blocks", [1, 3])
+async def test_R16_R17_packing_never_holds_the_loop_and_is_over_when_a_cancelled_run_is(
+    blocks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, working, go_on = Deflater._deflate, trio.Event(), threading.Event()
+    calls: list[str] = []
+
+    def slow(self: Deflater, block: bytes, before: bytes, how: int) -> bytes:
+        calls.append("begun")
+        trio.from_thread.run_sync(working.set)
+        assert go_on.wait(10)  # which only the loop sets: it goes on meanwhile
+        calls.append("over")
+        return real(self, block, before, how)
+
+    monkeypatch.setattr(Deflater, "_deflate", slow)
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(through, [noise(blocks * BLOCK)], tf.gzip())
+            await working.wait()
+            nursery.cancel_scope.cancel()
+            with trio.CancelScope(shield=True):
+                await wait_all_tasks_blocked()
+                go_on.set()
+
+    assert calls.count("begun") == calls.count("over") >= 1
+
+
+async def test_a_higher_level_gives_less() -> None:
+    log = b"".join(b"%d GET /page/%d\n" % (n * n, n % 7) for n in range(3000))
+
+    sizes = [len(await through([log], tf.gzip(level=level))) for level in (0, 1, 6, 9)]
+
+    assert sizes == sorted(sizes, reverse=True)
+    assert len(set(sizes)) == 4
+    assert await through([log], tf.gzip()) == await through([log], tf.gzip(level=6))
+
+
+@pytest.mark.needs("gzip")
+@pytest.mark.parametrize("data", [b"", TEXT, noise(300_000), bytes(300_000)], ids=["nothing", "text", "noise", "zeros"])
+async def test_the_gzip_command_reads_ours_and_we_read_its(data: bytes, tmp_path: Path) -> None:
+    (tmp_path / "in").write_bytes(data)
+
+    await tf.pipeline(tf.read_file(tmp_path / "in", chunk_size=70_000), tf.gzip(), tf.write_file(tmp_path / "ours.gz"))
+    theirs = await command("gzip", "-c", stdin=data)
+    (tmp_path / "theirs.gz").write_bytes(theirs.stdout)
+    await tf.pipeline(tf.read_file(tmp_path / "theirs.gz"), tf.gunzip(), tf.write_file(tmp_path / "out"))
+
+    read = await command("gzip", "-dc", stdin=(tmp_path / "ours.gz").read_bytes())
+    assert read.stdout == data
+    assert (tmp_path / "out").read_bytes() == data
+
+
+@pytest.mark.needs("gzip")
+@pytest.mark.parametrize(
+    ("whole", "is_whole"),
+    [
+        (MEMBER, True),
+        (MEMBER + MEMBER, True),
+        (MEMBER + bytes(1000), True),
+        (b"", False),
+        (MEMBER[:-1], False),
+        (MEMBER + MEMBER[:30], False),
+        (MEMBER + b"garbage", False),
+        (MEMBER + bytes(5) + MEMBER, False),
+        (b"garbage", False),
+        (bytes(100), False),
+        (MEMBER[:-8] + b"damaged!", False),
+    ],
+    ids=["one", "two", "padded", "nothing", "cut", "cut behind one", "garbage behind", "member behind padding",
+         "garbage", "zeros", "damaged"],
+)  # fmt: skip
+async def test_we_take_for_whole_what_the_gzip_command_does(whole: bytes, is_whole: bool) -> None:
+    theirs = await command("gzip", "-dc", stdin=whole)
+
+    assert (theirs.returncode == 0) is is_whole
+    if is_whole:
+        assert await through([whole], tf.gunzip()) == theirs.stdout
+    else:
+        with pytest.raises((EOFError, BadGzipFile)):
+            await through([whole], tf.gunzip())
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+async def test_chunks_may_be_of_every_bytes_like_kind(kind: Callable[[bytes], Any]) -> None:
+    assert await through([kind(TEXT)], tf.gzip()) == packed(TEXT)
+    assert await through([kind(MEMBER[:40]), kind(MEMBER[40:])], tf.gunzip()) == TEXT
+
+
+@pytest.mark.parametrize("stop", range(len(MEMBER)))
+async def test_R10_a_member_cut_anywhere_is_an_error(stop: int) -> None:
+    with pytest.raises(EOFError) as alone:
+        await through([MEMBER[:stop]], tf.gunzip())
+    assert alone.value.__notes__ == ["in stage 2 of 3: gunzip()"]
+
+    if stop:
+        with pytest.raises(EOFError, match=r"^gunzip: the input ends inside gzip member 2\n"):
+            await through([MEMBER + MEMBER[:stop]], tf.gunzip())
+
+
+async def test_R10_no_input_at_all_is_a_cut_member() -> None:
+    with pytest.raises(EOFError, match=r"^gunzip: the input is empty, not even a gzip header\n"):
+        await through([], tf.gunzip())
+    with pytest.raises(EOFError, match="is empty"):
+        await through([b"", b""], tf.gunzip())
+
+
+@pytest.mark.parametrize("size", [1, 7, 10_000])
+@pytest.mark.parametrize(
+    ("whole", "message"),
+    [
+        (b"hello", "gunzip: this is not gzip"),
+        (bytes(20), "gunzip: this is not gzip"),
+        (b"\x1f\x8a" + MEMBER[2:], "gunzip: this is not gzip"),
+        (zlib.compress(TEXT), "gunzip: this is not gzip"),
+        (MEMBER + b"x", "gunzip: garbage follows gzip member 1"),
+        (MEMBER + MEMBER + b"\x1fx", "gunzip: garbage follows gzip member 2"),
+        (MEMBER + bytes(30) + b"x", "gunzip: garbage follows gzip member 1"),
+        (MEMBER + bytes(1) + MEMBER, "gunzip: garbage follows gzip member 1"),
+        (MEMBER[:-8] + bytes(8), "gunzip: gzip member 1 is damaged: incorrect data check"),
+        (MEMBER + MEMBER[:-4] + bytes(4), "gunzip: gzip member 2 is damaged: incorrect length check"),
+        (MEMBER[:2] + b"\t" + MEMBER[3:], "gunzip: gzip member 1 is damaged: unknown compression method"),
+        (MEMBER[:10] + b"\xff" + MEMBER[11:], "gunzip: gzip member 1 is damaged: invalid block type"),
+    ],
+)
+async def test_R10_input_that_is_no_gzip_is_told_at_once(whole: bytes, message: str, size: int) -> None:
+    source = Source(in_parts(whole, size), then=None)
+
+    with pytest.raises(BadGzipFile, match=f"^{message}\n") as caught, trio.fail_after(5):
+        await source.readable.pipe(tf.gunzip()).pipe(tf.drain())
+
+    assert caught.value.__notes__ == ["in stage 2 of 3: gunzip()"]
+    assert source.ended == 1
+
+
+@settings(max_examples=100, deadline=None)
+@given(at=st.integers(0, len(MEMBER) - 1), bit=st.integers(0, 7), places=places)
+async def test_no_damage_gives_wrong_bytes_for_right_ones(at: int, bit: int, places: list[int]) -> None:
+    damaged = bytearray(MEMBER)
+    damaged[at] ^= 1 << bit
+
+    try:
+        got = await through(cut(bytes(damaged), places), tf.gunzip())
+    except (BadGzipFile, EOFError):
+        return
+    assert got == TEXT  # the time and such in the header mean nothing to the data
+
+
+@pytest.mark.parametrize("size", [1000, PORTION, 2**20])
+async def test_R7_a_bomb_fills_no_memory(size: int) -> None:
+    chunks = in_parts(bomb(), size)
+    tracemalloc.start()
+    try:
+        async with tf.from_iterable(chunks).pipe(tf.gunzip()).open() as receive:
+            piece = await receive.receive()
+            await wait_all_tasks_blocked()
+            held = receive.statistics().used
+            count = len(piece)
+            async for piece in receive:
+                assert len(piece) <= PIECE
+                count += len(piece)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+    assert count == 2**26
+    assert held <= 256
+    assert peak < 2**26 / 3  # as is promised: 256 pieces in hand, and what the channel holds
+
+
+async def test_R9_a_bomb_is_inflated_no_further_than_it_is_read() -> None:
+    given: list[int] = []
+
+    first = await (
+        tf.from_iterable(bomb()).pipe(tf.gunzip()).pipe(tf.tap(lambda piece: given.append(len(piece)))).pipe(tf.first())
+    )
+
+    assert first == bytes(len(first))
+    assert sum(given) <= 256 * PIECE < 2**26
+
+
+@pytest.mark.parametrize("size", [100, 2**20])
+async def test_R7_output_over_its_limit_is_refused(size: int) -> None:
+    chunks = in_parts(bomb(), size)
+
+    with pytest.raises(ValueError, match=r"^gunzip: the output is longer than max_output, 1000000 bytes\n") as caught:
+        await tf.from_iterable(chunks).pipe(tf.gunzip(max_output=10**6)).pipe(tf.drain())
+
+    assert caught.value.__notes__ == ["in stage 2 of 3: gunzip(max_output=1000000)"]
+
+
+@settings(max_examples=30, deadline=None)
+@given(size=st.integers(0, 3 * PIECE), over=st.sampled_from([0, 1]), places=places)
+async def test_a_limit_holds_to_the_byte_over_all_members(size: int, over: int, places: list[int]) -> None:
+    whole = packed(bytes(size)) + packed(b"ab")
+    limited = tf.gunzip(max_output=size + 2 - over)
+
+    if over:
+        with pytest.raises(ValueError, match="longer than max_output"):
+            await through(cut(whole, places), limited)
+    else:
+        assert await through(cut(whole, places), limited) == bytes(size) + b"ab"
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: tf.gzip(level=-1), ValueError, "level must be 0 or more, not -1"),
+        (lambda: tf.gzip(level=10), ValueError, "level must be 9 or less, not 10"),
+        (lambda: tf.gzip(level=True), TypeError, "level must be an int, not True"),
+        (lambda: tf.gzip(level="6"), TypeError, "level must be an int, not '6'"),
+        (lambda: tf.gunzip(max_output=0), ValueError, "max_output must be 1 or more, not 0"),
+        (lambda: tf.gunzip(max_output=-1), ValueError, "max_output must be 1 or more, not -1"),
+        (lambda: tf.gunzip(max_output=1.5), TypeError, "max_output must be an int, not 1.5"),
+    ],
+)
+def test_R1_a_wrong_argument_is_refused_when_the_value_is_made(
+    make: Callable[[], object], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        make()
+
+
+@pytest.mark.parametrize("name", ["gzip", "gunzip"])
+@pytest.mark.parametrize(("wrong", "kind"), [("text", "str"), (None, "NoneType"), ([1], "list")])
+async def test_R11_a_chunk_that_is_no_bytes_is_told_with_its_stage(name: str, wrong: Any, kind: str) -> None:
+    source = Source([wrong], then=None)
+
+    with pytest.raises(TypeError, match=f"^{name} wants bytes, not {kind}\n") as caught, trio.fail_after(5):
+        await source.readable.pipe(getattr(tf, name)()).pipe(tf.drain())
+
+    assert caught.value.__notes__ == [f"in stage 2 of 3: {name}()"]
+    assert source.ended == 1
+
+
+async def test_R13_a_cut_member_leaves_no_file(tmp_path: Path) -> None:
+    with pytest.raises(EOFError):
+        await tf.pipeline([packed(noise(300_000))[:-1]], tf.gunzip(), tf.write_file(tmp_path / "out"))
+
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_stage_is_named_as_it_was_called() -> None:
+    assert repr(tf.gzip()) == "<Transform gzip()>"
+    assert repr(tf.gzip(level=9)) == "<Transform gzip(level=9)>"
+    assert repr(tf.gunzip()) == "<Transform gunzip()>"
+    assert repr(tf.gunzip(max_output=10)) == "<Transform gunzip(max_output=10)>"

@@ -1,0 +1,401 @@
+"""Text: decoded, encoded, cut into lines and pieces; the same however the chunks were cut."""
+
+from __future__ import annotations
+
+import re
+import tracemalloc
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pytest
+import trio
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from trio.testing import MockClock
+
+import trioflow as tf
+from tests.consumers import CONSUMERS, Consumer, Source
+from tests.cutting import cut, in_twos, places
+from trioflow.codecs.pieces import PORTION, Pieces
+from trioflow.testing import check_transform
+
+LOG = "GET /\r\n\nPOST /é\n\r\r\n€ no end"
+LOG_LINES = ["GET /", "", "POST /é", "\r", "€ no end"]
+LOG_KEPT = ["GET /\r\n", "\n", "POST /é\n", "\r\r\n", "€ no end"]
+
+
+STREAMS: list[tuple[str, Callable[[], tf.Transform[Any, Any]], Any, Any]] = [
+    ("decode", lambda: tf.decode(), in_twos(LOG.encode()), LOG),
+    ("decode utf-16", lambda: tf.decode("utf-16"), in_twos(LOG.encode("utf-16")), LOG),
+    ("decode gb18030", lambda: tf.decode("gb18030"), in_twos(LOG.encode("gb18030")), LOG),
+    ("decode wrong bytes", lambda: tf.decode(errors="replace"), [b"a\xff", b"b\xc3"], "a�b�"),
+    ("lines of bytes", lambda: tf.lines(), in_twos(LOG.encode()), LOG_LINES),
+    ("lines of text", lambda: tf.lines(), in_twos(LOG), LOG_LINES),
+    ("lines with ends", lambda: tf.lines(keep_ends=True), in_twos(LOG.encode()), LOG_KEPT),
+    ("lines utf-16", lambda: tf.lines(encoding="utf-16-le"), in_twos(LOG.encode("utf-16-le")), LOG_LINES),
+    ("lines with a limit", lambda: tf.lines(max_length=13), in_twos(LOG), LOG_LINES),
+    ("lines of nothing", lambda: tf.lines(), [], []),
+    ("split bytes", lambda: tf.split(b"\0"), in_twos(b"a\0bc\0\0d"), [b"a", b"bc", b"", b"d"]),
+    ("split text", lambda: tf.split("--"), in_twos("a---b---"), ["a", "-b", "-"]),
+]
+ITEMS: list[tuple[str, Callable[[], tf.Transform[Any, Any]], Any, Any]] = [
+    ("encode", lambda: tf.encode(), ["a", "", "é"], [b"a", b"", b"\xc3\xa9"]),
+    ("encode with end", lambda: tf.encode(end="\n"), ["a", "", "é"], [b"a\n", b"\n", b"\xc3\xa9\n"]),
+    ("encode latin-1", lambda: tf.encode("latin-1"), ["a", "é"], [b"a", b"\xe9"]),
+    ("encode utf-16", lambda: tf.encode("utf-16"), ["a", "b"], "ab".encode("utf-16")),
+    ("encode with a last shift", lambda: tf.encode("iso-2022-jp"), ["あ", "い"], "あい".encode("iso-2022-jp")),
+    ("encode what decode let pass", lambda: tf.encode(errors="surrogateescape"), ["\udcff"], [b"\xff"]),
+]
+NAMES = [name for name, *_ in STREAMS + ITEMS]
+
+
+async def through(chunks: Iterable[Any], *transforms: tf.Transform[Any, Any]) -> list[Any]:
+    got: list[Any] = await tf.pipeline(chunks, *transforms, tf.collect())
+    return got
+
+
+texts = st.lists(
+    st.sampled_from(["\n", "\r", "\r\n", "a", "bc", "é", "€", "𝄞", "\u2028", "\x0b", "\x85"]), max_size=30
+).map("".join)
+
+
+def reference_lines(text: str) -> list[str]:
+    found = re.split(r"\r?\n", text)
+    return found if found[-1] else found[:-1]
+
+
+@pytest.mark.parametrize(("name", "make", "items", "expected"), STREAMS + ITEMS, ids=NAMES)
+async def test_an_operator_keeps_the_rules(
+    name: str, make: Callable[[], tf.Transform[Any, Any]], items: Any, expected: Any, autojump_clock: MockClock
+) -> None:
+    is_stream = (name, make, items, expected) in STREAMS
+
+    await check_transform(make, items, expected, is_stream=is_stream, holds=4)
+
+
+@pytest.mark.parametrize("consume", CONSUMERS)
+@pytest.mark.parametrize(("name", "make", "items", "expected"), STREAMS + ITEMS, ids=NAMES)
+async def test_an_operator_serves_every_consumer(
+    name: str, make: Any, items: Any, expected: Any, consume: Consumer
+) -> None:
+    source = Source(items)
+
+    got = await consume(source.readable.pipe(make()))
+
+    if isinstance(expected, (bytes, str)):
+        assert expected.startswith(expected[:0].join(got))
+    else:
+        assert got == expected[: len(got)]
+    assert source.started == source.ended == 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    text=texts, places=places, encoding=st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "utf-32-be", "gb18030", None])
+)
+@example(text="a\r\nb", places=[2], encoding="utf-8")
+@example(text="a\r\r\nb", places=[2], encoding=None)
+async def test_any_chunking_gives_the_same_lines(text: str, places: list[int], encoding: str | None) -> None:
+    chunks = cut(text if encoding is None else text.encode(encoding), places)
+    encoding = encoding or "utf-8"
+
+    assert await through(chunks, tf.lines(encoding=encoding)) == reference_lines(text)
+    kept = await through(chunks, tf.lines(encoding=encoding, keep_ends=True))
+    assert kept == text.replace("\n", "\n\0").removesuffix("\0").split("\0")[: len(kept)]
+    assert "".join(kept) == text
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    pieces=st.lists(st.sampled_from(["-", "--", "-+", "+", "a", "é"]), max_size=30),
+    delimiter=st.sampled_from(["-", "--", "--+", "-+-", "aa"]),
+    places=places,
+    as_bytes=st.booleans(),
+)
+async def test_any_chunking_gives_the_same_pieces(
+    pieces: list[str], delimiter: str, places: list[int], as_bytes: bool
+) -> None:
+    text = "".join(pieces)
+    whole: Any = text.encode() if as_bytes else text
+    mark: Any = delimiter.encode() if as_bytes else delimiter
+    expected = whole.split(mark)
+
+    got = await through(cut(whole, places), tf.split(mark))
+
+    assert got == (expected if expected[-1] else expected[:-1])
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    data=st.lists(st.sampled_from([b"a", "é".encode(), "€".encode(), "𝄞".encode(), b"\xff", b"\xc3"]), max_size=20),
+    places=places,
+    errors=st.sampled_from(["strict", "replace", "ignore", "surrogateescape"]),
+)
+async def test_any_chunking_decodes_the_same(data: list[bytes], places: list[int], errors: str) -> None:
+    whole = b"".join(data)
+    try:
+        expected = whole.decode("utf-8", errors)
+    except UnicodeDecodeError:
+        with pytest.raises(UnicodeDecodeError):
+            await through(cut(whole, places), tf.decode(errors=errors))
+    else:
+        got = await through(cut(whole, places), tf.decode(errors=errors))
+        assert "".join(got) == expected
+        assert "" not in got
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    items=st.lists(st.text("ab\néあ", max_size=4), max_size=8),
+    end=st.sampled_from(["", "\n", "あ"]),
+    encoding=st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "utf-32", "utf-7", "gb18030", "iso-2022-jp-2004"]),
+)
+async def test_what_encode_gives_in_all_is_the_whole_encoded(items: list[str], end: str, encoding: str) -> None:
+    whole = "".join(item + end for item in items)
+
+    got = await through(items, tf.encode(encoding, end=end))
+
+    assert b"".join(got).decode(encoding) == whole
+    assert "".join(await through(got, tf.decode(encoding))) == whole
+
+
+async def test_a_line_ends_at_no_other_character() -> None:
+    text = "a\x0bb\x0cc\x1cd\x1de\x1ef\x85g\u2028h\u2029i\rj"
+
+    assert len(text.splitlines()) == 10
+    assert await through([text.encode()], tf.lines()) == [text]
+    assert await through([text], tf.lines(keep_ends=True)) == [text]
+
+
+@pytest.mark.parametrize(("before", "ends_in"), [(1, "é".encode()), (145, b"\r\n"), (144, b"\n\xc3"), (146, b"\xa9\r")])
+async def test_lines_are_the_same_across_the_portions_of_a_large_chunk(before: int, ends_in: bytes) -> None:
+    line = "é" * 499 + "\r\n"
+    text = "-" * before + line * (PORTION // 400) + "no end"
+    chunk = text.encode()
+
+    assert len(chunk) > 2 * PORTION
+    assert chunk[PORTION - 1 : PORTION + 1] == ends_in
+    assert await through([chunk], tf.lines()) == reference_lines(text)
+    assert await through([text], tf.lines()) == reference_lines(text)
+    assert await through([memoryview(chunk)], tf.split(b"\xa9\r\n")) == chunk.split(b"\xa9\r\n")
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+async def test_chunks_may_be_of_every_bytes_like_kind(kind: Callable[[bytes], Any]) -> None:
+    chunks = [kind(b"a\nb"), kind("é".encode()[:1]), kind("é".encode()[1:] + b"\n")]
+
+    assert await through(chunks, tf.lines()) == ["a", "bé"]
+    assert await through(chunks, tf.decode()) == ["a\nb", "é\n"]
+    pieces = await through(chunks, tf.split(b"\n"))
+    assert pieces == [b"a", "bé".encode()]
+    assert {type(piece) for piece in pieces} == {bytes}
+
+
+async def test_R8_a_line_comes_before_the_next_has_begun() -> None:
+    send, receive = tf.open_channel[bytes](4)
+
+    async with tf.from_iterable(receive).pipe(tf.lines()).open() as lines:
+        await send.send(b"a\nb")
+        assert await lines.receive() == "a"
+        await send.send(b"\n")
+        assert await lines.receive() == "b"
+
+
+async def test_R9_a_reader_with_enough_lines_ends_a_source_that_does_not_end() -> None:
+    source = Source([b"a\nb\nc\n"], then=None)
+
+    with trio.fail_after(5):
+        got = await source.readable.pipe(tf.lines()).pipe(tf.take(2)).pipe(tf.collect())
+
+    assert got == ["a", "b"]
+    assert source.ended == 1
+
+
+@pytest.mark.parametrize("name", ["decode", "lines"])
+@pytest.mark.parametrize(
+    ("encoding", "chunks"),
+    [
+        ("utf-8", [b"a", "€".encode()[:2]]),
+        ("utf-8", [b"\n", "€".encode()[:1], "€".encode()[1:2]]),
+        ("utf-16-le", [b"a\0b"]),
+        ("gb18030", [b"a\x81"]),
+    ],
+)
+async def test_R10_a_character_that_is_cut_off_is_an_error(name: str, encoding: str, chunks: list[bytes]) -> None:
+    make: Any = {"decode": tf.decode(encoding), "lines": tf.lines(encoding=encoding)}[name]
+
+    with pytest.raises(UnicodeDecodeError) as caught:
+        await through(chunks, make)
+
+    assert caught.value.__notes__[0].startswith(f"in stage 2 of 3: {name}(")
+
+
+@pytest.mark.parametrize("make", [tf.decode, tf.lines])
+async def test_bytes_that_are_no_text_are_an_error_at_once(make: Callable[[], tf.Transform[Any, Any]]) -> None:
+    source = Source([b"ok\n\xff\n"], then=None)
+
+    with pytest.raises(UnicodeDecodeError), trio.fail_after(5):
+        await source.readable.pipe(make()).pipe(tf.drain())
+
+    assert source.ended == 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(text=texts, places=places, limit=st.integers(1, 5), keep_ends=st.booleans(), as_bytes=st.booleans())
+@example(text="abc\r\nabc\n", places=[4], limit=3, keep_ends=True, as_bytes=False)
+@example(text="abc\r", places=[4], limit=3, keep_ends=False, as_bytes=False)
+async def test_any_chunking_finds_the_same_line_too_long(
+    text: str, places: list[int], limit: int, keep_ends: bool, as_bytes: bool
+) -> None:
+    chunks = cut(text.encode() if as_bytes else text, places)
+    lines = tf.lines(max_length=limit, keep_ends=keep_ends)
+    too_long = [n for n, line in enumerate(reference_lines(text), 1) if len(line) > limit]
+
+    if too_long:
+        with pytest.raises(
+            ValueError, match=f"^line {too_long[0]} is longer than max_length, {limit} characters\n"
+        ) as caught:
+            await through(chunks, lines)
+        assert caught.value.__notes__[0].startswith("in stage 2 of 3: lines(")
+    else:
+        assert [line.rstrip("\r\n") for line in await through(chunks, lines)] == [
+            line.rstrip("\r\n") for line in reference_lines(text)
+        ]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    pieces=st.lists(st.sampled_from([b"-", b"--", b"a", b"bc"]), max_size=20), places=places, limit=st.integers(1, 5)
+)
+async def test_any_chunking_finds_the_same_piece_too_long(pieces: list[bytes], places: list[int], limit: int) -> None:
+    whole = b"".join(pieces)
+    too_long = [n for n, piece in enumerate(whole.split(b"--"), 1) if len(piece) > limit]
+
+    if too_long:
+        with pytest.raises(ValueError, match=f"^piece {too_long[0]} is longer than max_length, {limit} bytes\n"):
+            await through(cut(whole, places), tf.split(b"--", max_length=limit))
+    else:
+        await through(cut(whole, places), tf.split(b"--", max_length=limit))
+
+
+@pytest.mark.parametrize("make", [tf.lines, lambda: tf.split(b"\n")])
+async def test_R7_an_endless_line_is_refused_at_its_limit(make: Callable[[], tf.Transform[bytes, Any]]) -> None:
+    read = 0
+
+    @tf.readable
+    async def endless() -> Any:
+        nonlocal read
+        while True:
+            read += 4096
+            yield bytes(4096)
+
+    with pytest.raises(ValueError, match="1 is longer than max_length, 1048576 "):
+        await endless().pipe(make()).pipe(tf.drain())
+
+    assert 2**20 < read <= 2 * 2**20 + 4096
+
+
+@pytest.mark.parametrize("part", ["ab", b"ab"])
+def test_R7_a_piece_of_many_small_parts_takes_no_more_memory_than_it_is_long(part: Any) -> None:
+    pieces = Pieces(part[:0] + (b"\n" if isinstance(part, bytes) else "\n"), 10**6, "line")
+    tracemalloc.start()
+    try:
+        for _ in range(50_000):
+            pieces.cut(part)
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert held < 8 * 100_000  # four bytes a character at most, and room to grow; a list of parts would take 6 MB
+    assert pieces.rest() == [part * 50_000]
+
+
+def test_a_piece_is_looked_through_once_however_many_parts_it_spans() -> None:
+    seen = 0
+
+    class Watched(str):
+        def split(self, *args: Any) -> list[str]:  # type: ignore[override]
+            nonlocal seen
+            seen += len(self)
+            return super().split(*args)
+
+    pieces = Pieces[str]("\n", 10**6, "line")
+    got = [line for _ in range(1000) for line in pieces.cut(Watched("abc"))]
+    got += pieces.cut(Watched("d\ne"))
+
+    assert got == ["abc" * 1000 + "d"]
+    assert pieces.rest() == ["e"]
+    assert seen == 3003
+
+
+@pytest.mark.parametrize("limit", [1, 2**20, float("inf")])
+async def test_a_limit_may_be_any_count_or_none(limit: float) -> None:
+    assert await through([b"a\nb"], tf.lines(max_length=limit)) == ["a", "b"]
+    assert await through(["a-b"], tf.split("-", max_length=limit)) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: tf.decode("nonsense"), LookupError, "unknown encoding: nonsense"),
+        (lambda: tf.decode("hex"), LookupError, "'hex' is not a text encoding"),
+        (lambda: tf.decode(errors="nonsense"), LookupError, "unknown error handler name 'nonsense'"),
+        (lambda: tf.decode(8), TypeError, "decode wants the name of an encoding, not int 8"),
+        (lambda: tf.decode(errors=None), TypeError, "errors must be the name of an error handler, not NoneType None"),
+        (lambda: tf.encode("nonsense"), LookupError, "unknown encoding: nonsense"),
+        (lambda: tf.encode(end=b"\n"), TypeError, r"end must be a str, not bytes b'\\n'"),
+        (lambda: tf.lines(encoding="nonsense"), LookupError, "unknown encoding: nonsense"),
+        (lambda: tf.lines(keep_ends=1), TypeError, "keep_ends must be a bool, not int 1"),
+        (lambda: tf.lines(max_length=0), ValueError, "max_length must be 1 or more, not 0"),
+        (lambda: tf.lines(max_length=-1), ValueError, "max_length must be 1 or more, not -1"),
+        (lambda: tf.lines(max_length=1.5), TypeError, "max_length must be an int, not 1.5"),
+        (lambda: tf.split(b"-", max_length=0), ValueError, "max_length must be 1 or more, not 0"),
+        (lambda: tf.split(""), ValueError, "at least one byte or character"),
+        (lambda: tf.split(b""), ValueError, "at least one byte or character"),
+        (lambda: tf.split(10), TypeError, "split wants a delimiter of bytes or str, not int 10"),
+    ],
+)
+def test_R1_a_wrong_argument_is_refused_when_the_value_is_made(
+    make: Callable[[], object], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("make", "chunks", "message"),
+    [
+        (lambda: tf.decode(), ["text"], "decode wants bytes, not str"),
+        (lambda: tf.decode(), [b"a", None], "decode wants bytes, not NoneType"),
+        (lambda: tf.encode(), [b"bytes"], "encode wants str, not bytes"),
+        (lambda: tf.encode(end="x"), ["a", 1], "encode wants str, not int"),
+        (lambda: tf.lines(), [None], "lines wants chunks of bytes or str, not NoneType"),
+        (lambda: tf.lines(), [b"a", 1], "lines wants chunks of bytes, as the first was, not int"),
+        (lambda: tf.lines(), [b"a", "b"], "lines wants chunks of bytes, as the first was, not str"),
+        (lambda: tf.lines(), ["a", b"b"], "lines wants chunks of str, as the first was, not bytes"),
+        (lambda: tf.split(b"-"), ["a-b"], "split wants chunks of bytes, as its delimiter is, not str"),
+        (lambda: tf.split("-"), [b"a-b"], "split wants chunks of str, as its delimiter is, not bytes"),
+    ],
+)
+async def test_R11_a_chunk_of_the_wrong_kind_is_told_with_its_stage(
+    make: Callable[[], tf.Transform[Any, Any]], chunks: list[Any], message: str
+) -> None:
+    source = Source(chunks, then=None)
+
+    with pytest.raises(TypeError, match=f"^{message}\n") as caught, trio.fail_after(5):
+        await source.readable.pipe(make()).pipe(tf.drain())
+
+    assert caught.value.__notes__[0].startswith(f"in stage 2 of 3: {message.split()[0]}(")
+    assert source.ended == 1
+
+
+def test_a_stage_is_named_as_it_was_called() -> None:
+    assert repr(tf.lines()) == "<Transform lines()>"
+    assert repr(tf.lines(encoding="latin-1", keep_ends=True, max_length=80)) == (
+        "<Transform lines(encoding='latin-1', keep_ends=True, max_length=80)>"
+    )
+    assert repr(tf.decode("utf-8")) == "<Transform decode()>"
+    assert repr(tf.encode("ascii", end=".", errors="replace")) == (
+        "<Transform encode(encoding='ascii', end='.', errors='replace')>"
+    )
+    assert repr(tf.split(b"-")) == "<Transform split(b'-')>"

@@ -1,0 +1,150 @@
+"""Small files that are kept for a moment: what is seen when they change, and how much is kept."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests.http.file_server.test_files import asking
+from trioflow import http
+from trioflow.http.file_server import cache, lookup
+
+
+class Bytes(NamedTuple):
+    content: bytes | memoryview | None
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The time by which it is decided what is forgotten; it stands still."""
+    now = [100.0]
+    monkeypatch.setattr(cache.time, "monotonic", lambda: now[0])
+    return now
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The files that were looked up, in order."""
+    names: list[str] = []
+
+    def look(root: str, parts: list[bytes], *, anywhere: bool) -> int:
+        names.append(b"/".join(parts).decode())
+        return os.open(os.path.join(root, names[-1]), os.O_RDONLY)
+
+    monkeypatch.setattr(lookup, "open_cached", look)
+    return names
+
+
+def old(path: Path, content: bytes) -> Path:
+    path.write_bytes(content)
+    os.utime(path, (10**9, 10**9))
+    return path
+
+
+async def test_a_small_file_at_rest_is_opened_once_in_a_moment(
+    tmp_path: Path, clock: list[float], opened: list[str]
+) -> None:
+    old(tmp_path / "a.txt", b"hello")
+    async with asking(http.files(tmp_path, precompressed=())) as client:
+        answers = [await client.ask("GET", "/a.txt") for _ in range(3)]
+        part = await client.ask("GET", "/a.txt", [("Range", "bytes=1-2")])
+        known = await client.ask("GET", "/a.txt", [("If-None-Match", answers[0][1]["etag"])])
+        head = await client.ask("HEAD", "/a.txt")
+        several = await client.ask("GET", "/a.txt", [("Range", "bytes=0-0,4-4")])
+
+        assert opened == ["a.txt"]
+        assert [answer[::2] for answer in answers] == [(200, b"hello")] * 3
+        assert (part[0], part[2]) == (206, b"el")
+        assert (known[0], known[2]) == (304, b"")
+        assert (head[1]["content-length"], head[2]) == ("5", b"")
+        assert several[0] == 206
+        assert several[2].count(b"Content-Range") == 2
+
+        clock[0] += cache.LASTS
+        assert (await client.ask("GET", "/a.txt"))[2] == b"hello"
+
+    assert opened == ["a.txt"] * 2
+
+
+async def test_what_was_packed_for_one_client_is_not_given_to_another(tmp_path: Path, clock: list[float]) -> None:
+    for name in ("a.css", "a.css.gz", "a.css.br"):
+        old(tmp_path / name, name.encode())
+    async with asking(http.files(tmp_path)) as client:
+        for field, name in [("gzip", b"a.css.gz"), ("br", b"a.css.br"), ("x", b"a.css"), ("gzip, br", b"a.css.br")] * 2:
+            assert (await client.ask("GET", "/a.css", [("Accept-Encoding", field)]))[2] == name
+
+
+async def test_a_file_that_was_replaced_or_removed_is_noticed_in_time(tmp_path: Path, clock: list[float]) -> None:
+    path = old(tmp_path / "a.txt", b"one")
+    async with asking(http.files(tmp_path)) as client:
+        first = await client.ask("GET", "/a.txt")
+        old(tmp_path / "new", b"three").rename(path)
+        clock[0] += cache.LASTS
+        second = await client.ask("GET", "/a.txt", [("If-None-Match", first[1]["etag"])])
+        path.unlink()
+        clock[0] += cache.LASTS
+        third = await client.ask("GET", "/a.txt")
+
+    assert first[2] == b"one"
+    assert second[::2] == (200, b"three")
+    assert third[0] == 404
+    assert cache.LASTS <= 1
+
+
+async def test_who_has_just_written_a_file_gets_what_was_written(tmp_path: Path, clock: list[float]) -> None:
+    async with asking(http.files(tmp_path)) as client:
+        for text in (b"one", b"two", b"six"):
+            (tmp_path / "a.txt").write_bytes(text)
+
+            assert (await client.ask("GET", "/a.txt"))[2] == text
+
+
+async def test_a_large_file_is_opened_each_time(tmp_path: Path, clock: list[float], opened: list[str]) -> None:
+    old(tmp_path / "large.bin", bytes(cache.LARGEST + 1))
+    async with asking(http.files(tmp_path, precompressed=())) as client:
+        for _ in range(2):
+            assert len((await client.ask("GET", "/large.bin"))[2]) == cache.LARGEST + 1
+
+    assert opened == ["large.bin"] * 2
+
+
+def test_what_is_kept_has_a_bound_and_the_oldest_goes_first(clock: list[float]) -> None:
+    hot: cache.Hot[Bytes] = cache.Hot()
+    for number in range(1000):
+        hot.put((str(number), ()), Bytes(bytes(50_000)))
+
+    kept = [number for number in range(1000) if hot.get((str(number), ()))]
+    assert kept == list(range(1000 - len(kept), 1000))
+    assert 40 < len(kept) <= cache.MOST / 50_000
+    assert hot._weight <= cache.MOST
+
+
+def test_a_long_name_weighs_what_it_holds(clock: list[float]) -> None:
+    hot: cache.Hot[Bytes] = cache.Hot()
+    for number in range(1000):
+        hot.put((f"{number}{'x' * 30_000}", ()), Bytes(b""))
+
+    assert len(hot._kept) * 30_000 < cache.MOST
+
+
+def test_what_was_forgotten_weighs_nothing(clock: list[float]) -> None:
+    hot: cache.Hot[Bytes] = cache.Hot()
+    for _ in range(1000):
+        hot.put(("a", ()), Bytes(bytes(50_000)))
+    clock[0] += cache.LASTS
+
+    assert hot.get(("a", ())) is None
+    assert hot.get(("a", ())) is None
+    assert (hot._weight, hot._kept) == (0, {})
+
+
+def test_a_file_is_at_rest_when_it_has_not_changed_for_a_while() -> None:
+    now = time.time_ns()
+
+    assert cache.is_at_rest(now - 3 * 10**9)
+    assert not cache.is_at_rest(now - 10**9)
+    assert not cache.is_at_rest(now + 10**12)

@@ -1,0 +1,761 @@
+"""A directory over HTTP: real files, real sockets, raw targets."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import threading
+import time
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from email import policy
+from email.parser import BytesParser
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from urllib.parse import quote
+
+import h11
+import pytest
+import trio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from trio.testing import wait_all_tasks_blocked
+
+import trioflow as tf
+from tests.conftest import open_descriptors
+from tests.http.client import Client, connected, exchanged, read_all, reset, serving
+from trioflow import http
+from trioflow.http import Request, Response
+from trioflow.http.file_server import handler as _files
+from trioflow.http.file_server import lookup, respond
+
+TEXT = b"hello world\n"
+BIG = bytes(range(251)) * 1000  # more than goes out in one write
+ODD = [
+    "a b.txt",
+    "100%.txt",
+    "q?.txt",
+    "h#.txt",
+    "é.txt",
+    "日本.txt",
+    "a+b&c=d;e,f.txt",
+    "back\\slash.txt",
+    "line\nend.txt",
+]
+
+Answer = tuple[int, dict[str, str], bytes]
+
+
+@pytest.fixture(params=["kernel", "walk"])
+def root(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory with one of everything, looked up by the kernel where it can, or by our own walk."""
+    if request.param == "walk":
+        monkeypatch.setattr(lookup, "openat2", lambda: None)
+    (tmp_path / "secret.txt").write_text("secret")
+    (tmp_path / "root2").mkdir()
+    (tmp_path / "root2" / "a.txt").write_text("secret")
+    root = tmp_path / "root"
+    for directory in ("sub/deep", ".git", "empty", "\\evil.example", "static", "noindex/index.html"):
+        (root / directory).mkdir(parents=True)
+    (root / "a.txt").write_bytes(TEXT)
+    (root / "big.bin").write_bytes(BIG)
+    (root / "none.bin").touch()
+    (root / ".hidden").write_text("secret")
+    (root / ".git" / "config").write_text("secret")
+    (root / "sub" / "index.html").write_text("<p>sub")
+    (root / "sub" / "deep" / "b.json").write_text("{}")
+    for name in ODD:
+        (root / name).write_text(name)
+    for link, target in {
+        "inside": "a.txt",
+        "absolute": root / "a.txt",
+        "directory": "sub",
+        "there": root / "sub",
+        "chain": "directory/up",
+        "sub/up": "../a.txt",
+        "sub/self": ".",
+        "out": "../secret.txt",
+        "far": tmp_path / "secret.txt",
+        "sibling": tmp_path / "root2" / "a.txt",
+        "parent": "..",
+        "back": "../root/a.txt",
+        "slash": "/",
+        "dangling": "nowhere",
+        "loop": "loop",
+        "sub/shown": "../.hidden",
+    }.items():
+        (root / link).symlink_to(target)
+    os.mkfifo(root / "fifo")
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(os.path.relpath(root / "socket"))
+    return root
+
+
+@asynccontextmanager
+async def asking(handler: Any) -> AsyncGenerator[Client, None]:
+    async with serving(handler) as port, connected(port) as stream:
+        with trio.fail_after(10):
+            yield Client(stream)
+
+
+async def get(root: Path, target: str, *headers: tuple[str, str], method: str = "GET", **options: Any) -> Answer:
+    async with asking(http.files(root, **options)) as client:
+        return await client.ask(method, target, list(headers))
+
+
+# What is given.
+
+
+async def test_a_file_is_given_with_all_that_caches_and_players_need(root: Path) -> None:
+    os.utime(root / "a.txt", ns=(0, 1_000_000_000_000_000_255))
+
+    status, headers, body = await get(root, "/a.txt")
+
+    assert (status, body) == (200, TEXT)
+    assert headers.pop("date").endswith(" GMT")
+    assert headers == {
+        "accept-ranges": "bytes",
+        "content-length": "12",
+        "content-type": "text/plain; charset=utf-8",
+        "etag": f'"{1_000_000_000_000_000_255:x}-c"',
+        "last-modified": "Sun, 09 Sep 2001 01:46:40 GMT",
+        "vary": "Accept-Encoding",
+        "x-content-type-options": "nosniff",
+    }
+
+
+async def test_head_gives_what_get_does_without_the_body(root: Path) -> None:
+    async with asking(http.files(root)) as client:
+        for target in ("/a.txt", "/big.bin", "/none.bin", "/sub", "/sub/", "/missing"):
+            got = await client.ask("GET", target)
+            # The client knows that no body follows a HEAD, whatever Content-Length says.
+            assert await client.ask("HEAD", target) == (got[0], got[1] | {"date": got[1]["date"]}, b"")
+
+
+@pytest.mark.parametrize("name", ["big.bin", "none.bin"])
+async def test_a_file_of_any_size_is_given_as_it_is(root: Path, name: str) -> None:
+    status, headers, body = await get(root, f"/{name}")
+
+    assert (status, body) == (200, (root / name).read_bytes())
+    assert headers["content-type"] == "application/octet-stream"
+
+
+async def test_names_of_any_kind_are_found(root: Path) -> None:
+    async with asking(http.files(root)) as client:
+        for name in ODD:
+            status, _, body = await client.ask("GET", "/" + quote(name))
+
+            assert (status, body.decode()) == (200, name)
+
+
+async def test_a_directory_gives_its_index(root: Path) -> None:
+    async with asking(http.files(root)) as client:
+        assert (await client.ask("GET", "/sub/"))[2] == b"<p>sub"
+        assert (await client.ask("GET", "/there/"))[1]["content-type"] == "text/html; charset=utf-8"
+        for without in ("/", "/empty/", "/noindex/"):
+            assert (await client.ask("GET", without))[0] == 404
+    assert (await get(root, "/", index="a.txt"))[2] == TEXT
+
+
+@pytest.mark.parametrize(
+    ("target", "location"),
+    [
+        ("/sub", "/sub/"),
+        ("/sub/deep", "/sub/deep/"),
+        ("/directory?a=//evil.example&b", "/directory/?a=//evil.example&b"),
+        ("//sub", "/sub/"),
+        ("/%5Cevil.example", "/%5Cevil.example/"),
+        ("/\\evil.example", "/%5Cevil.example/"),
+        ("http://other.example/sub", "/sub/"),
+    ],
+)
+async def test_a_directory_redirects_to_its_path_and_never_to_another_host(
+    root: Path, target: str, location: str
+) -> None:
+    status, headers, _ = await get(root, target)
+
+    assert (status, headers["location"]) == (308, location)
+
+
+# What is not.
+
+
+@pytest.mark.parametrize(
+    ("target", "status"),
+    [
+        ("/missing", 404),
+        ("/a.txt/", 404),
+        ("/a.txt/b", 404),
+        ("/missing/../a.txt", 200),
+        ("/./a.txt", 200),
+        ("//a.txt", 200),
+        ("/../secret.txt", 400),
+        ("/sub/../../secret.txt", 400),
+        ("/%2e%2e/secret.txt", 400),
+        ("/%2E./secret.txt", 400),
+        ("/sub/%2e%2e/%2e%2e/secret.txt", 400),
+        ("/..%2fsecret.txt", 400),
+        ("/sub%2f..%2fa.txt", 404),
+        ("/sub%2Findex.html", 404),
+        ("/%2fetc/passwd", 404),
+        ("//etc/passwd", 404),
+        ("/..%5csecret.txt", 404),
+        ("/..\\secret.txt", 404),
+        ("/\\..\\secret.txt", 404),
+        ("/%252e%252e/secret.txt", 404),
+        ("/%c0%ae%c0%ae/secret.txt", 400),
+        ("/../root2/a.txt", 400),
+        ("/...", 404),
+        ("/.hidden", 404),
+        ("/%2ehidden", 404),
+        ("/.git/config", 404),
+        ("/.git", 404),
+        ("/sub/.", 200),
+        ("/a.txt%00", 400),
+        ("/a.txt%00.html", 400),
+        ("/%zz", 400),
+        ("/%", 400),
+        ("/%ff", 400),
+        ("/" + "x" * 256, 404),
+        ("/" + "x/" * 3000, 404),
+        ("/" + "sub/self/" * 20, 404),
+        ("/socket", 404),
+        ("/slash", 404),
+        ("/dev", 404),
+        ("/a.txt:stream", 404),
+    ],
+)
+async def test_no_target_leads_out_of_the_root_or_to_what_is_hidden(root: Path, target: str, status: int) -> None:
+    async with serving(http.files(root)) as port:
+        got = await exchanged(port, f"GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+
+    assert got.startswith(b"HTTP/1.1 %d " % status)
+    assert b"secret" not in got.partition(b"\r\n\r\n")[2]
+
+
+@pytest.mark.parametrize("link", ["inside", "absolute", "directory/up", "chain", "there/up", "sub/self/self/up"])
+async def test_a_link_that_stays_inside_is_followed(root: Path, link: str) -> None:
+    assert (await get(root, f"/{link}"))[::2] == (200, TEXT)
+
+
+@pytest.mark.parametrize(
+    "link", ["out", "far", "sibling", "parent/secret.txt", "back", "slash/etc/passwd", "dangling", "loop", "loop/a"]
+)
+async def test_a_link_that_leaves_or_leads_nowhere_is_not_found(root: Path, link: str) -> None:
+    assert (await get(root, f"/{link}"))[::2] == (404, b"404 Not Found\n")
+
+
+async def test_a_link_is_its_owners_word_that_what_it_points_to_is_not_hidden(root: Path) -> None:
+    assert (await get(root, "/sub/shown"))[::2] == (200, b"secret")
+
+
+async def test_a_fifo_is_answered_at_once(root: Path) -> None:
+    with trio.fail_after(5):
+        assert (await get(root, "/fifo"))[0] == 404
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "PROPFIND"])
+async def test_other_methods_are_refused_with_those_that_are_not(root: Path, method: str) -> None:
+    status, headers, _ = await get(root, "/a.txt", method=method)
+
+    assert (status, headers["allow"]) == (405, "GET, HEAD")
+
+
+async def test_nothing_is_sniffed_be_it_an_error(root: Path) -> None:
+    async with asking(http.files(root)) as client:
+        for method, target in [("GET", "/a.txt"), ("GET", "/missing"), ("GET", "/sub"), ("POST", "/a.txt")]:
+            assert (await client.ask(method, target))[1]["x-content-type-options"] == "nosniff"
+
+
+@pytest.mark.parametrize(
+    ("number", "status"),
+    [(errno.EACCES, 403), (errno.EPERM, 403), (errno.EMFILE, 503), (errno.ENFILE, 503), (errno.EIO, 500)],
+)
+async def test_what_the_system_refuses_has_a_status_of_its_own(
+    root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    number: int,
+    status: int,
+) -> None:
+    def refuse(root: str, names: object, *, anywhere: bool) -> int:
+        raise OSError(number, os.strerror(number), root)
+
+    monkeypatch.setattr(lookup, "open_cached", lambda root, names, *, anywhere: None)
+    monkeypatch.setattr(lookup, "open_beneath", refuse)
+
+    got = await get(root, "/a.txt")
+
+    assert got[0] == status
+    assert got[1].get("retry-after") == ("1" if status == 503 else None)
+    assert str(root).encode() not in got[2]
+    assert bool(caplog.records) is (status == 500)
+
+
+# Where the root is.
+
+
+async def test_a_prefix_puts_the_root_below_a_path(root: Path) -> None:
+    for prefix in ("/static", "/static/"):
+        async with asking(http.files(root, prefix=prefix)) as client:
+            assert (await client.ask("GET", "/static/a.txt"))[::2] == (200, TEXT)
+            assert (await client.ask("GET", "/static/sub/"))[0] == 200
+            assert (await client.ask("GET", "/static?x"))[1]["location"] == "/static/?x"
+            assert (await client.ask("GET", "/static/sub"))[1]["location"] == "/static/sub/"
+            for outside in ("/a.txt", "/", "/staticX/a.txt", "/static/../a.txt", "/other/static/a.txt"):
+                assert (await client.ask("GET", outside))[0] == 404
+
+
+async def test_it_is_called_from_a_handler_of_ones_own_whose_headers_are_kept(root: Path) -> None:
+    static = http.files(root, prefix="/static/")
+
+    async def handler(request: Request, response: Response) -> None:
+        if not request.path.startswith("/static/"):
+            await response.send(b"mine")
+            return
+        response.headers["cache-control"] = "max-age=60"
+        response.headers["content-type"] = "text/x-own"
+        await static(request, response)
+
+    async with asking(handler) as client:
+        assert (await client.ask("GET", "/"))[2] == b"mine"
+        status, headers, body = await client.ask("GET", "/static/a.txt")
+
+    assert (status, body) == (200, TEXT)
+    assert (headers["cache-control"], headers["content-type"]) == ("max-age=60", "text/x-own")
+
+
+async def test_a_root_that_is_a_link_is_followed_when_a_request_comes(root: Path) -> None:
+    current = root.parent / "current"
+    current.symlink_to(root)
+    async with asking(http.files(current)) as client:
+        assert (await client.ask("GET", "/a.txt"))[2] == TEXT
+        assert (await client.ask("GET", "/absolute"))[2] == TEXT
+        current.unlink()
+        assert (await client.ask("GET", "/a.txt"))[0] == 404
+        current.symlink_to(root / "sub")
+        assert (await client.ask("GET", "/"))[2] == b"<p>sub"
+
+
+async def test_a_relative_root_stays_where_it_was(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(root)
+    handler = http.files("sub")
+    monkeypatch.chdir("/")
+    async with asking(handler) as client:
+        assert (await client.ask("GET", "/"))[0] == 200
+
+
+def test_R1_a_wrong_argument_is_told_when_the_handler_is_made(root: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        http.files(root / "nowhere")
+    with pytest.raises(NotADirectoryError, match=r"a\.txt"):
+        http.files(root / "a.txt")
+    with pytest.raises(ValueError, match="prefix must begin with a slash, not 'static'"):
+        http.files(root, prefix="static")
+    for index in ("", "..", "a/b", "a\0b"):
+        with pytest.raises(ValueError, match="index must be the name of a file"):
+            http.files(root, index=index)
+    with pytest.raises(TypeError):
+        http.files(3)  # type: ignore[arg-type]
+
+
+# Parts and conditions.
+
+
+@pytest.mark.parametrize(
+    ("field", "start", "stop"),
+    [
+        ("bytes=0-0", 0, 1),
+        ("bytes=5-9", 5, 10),
+        ("bytes=100000-", 100000, len(BIG)),
+        ("bytes=-7", len(BIG) - 7, len(BIG)),
+        ("bytes=1-200000", 1, 200001),
+        ("bytes=0-99999999", 0, len(BIG)),
+        (f"bytes=-{10**30}", 0, len(BIG)),
+    ],
+)
+async def test_a_range_gives_just_these_bytes(root: Path, field: str, start: int, stop: int) -> None:
+    status, headers, body = await get(root, "/big.bin", ("Range", field))
+
+    assert status == 206
+    assert headers["content-range"] == f"bytes {start}-{stop - 1}/{len(BIG)}"
+    assert headers["content-length"] == str(stop - start)
+    assert body == BIG[start:stop]
+
+
+@pytest.mark.parametrize("field", ["bytes=12-", "bytes=-0", "bytes=99-100"])
+async def test_a_range_with_none_of_its_bytes_is_told_how_many_there_are(root: Path, field: str) -> None:
+    status, headers, _ = await get(root, "/a.txt", ("Range", field))
+
+    assert (status, headers["content-range"]) == (416, "bytes */12")
+    assert headers["content-type"] == "text/plain; charset=utf-8"
+
+
+@pytest.mark.parametrize("field", ["bytes=0-1,x", "bytes=x", "items=0-1", "bytes=5-4", "bytes=" + "9" * 8000 + "x"])
+async def test_what_is_no_range_gives_the_whole(root: Path, field: str) -> None:
+    assert (await get(root, "/a.txt", ("Range", field)))[::2] == (200, TEXT)
+
+
+async def test_a_client_that_has_it_is_told_so_without_a_body(root: Path) -> None:
+    async with asking(http.files(root)) as client:
+        _, first, _ = await client.ask("GET", "/a.txt")
+        for condition in [("If-None-Match", first["etag"]), ("If-Modified-Since", first["last-modified"])]:
+            status, headers, body = await client.ask("GET", "/a.txt", [condition])
+
+            assert (status, body) == (304, b"")
+            assert headers["etag"] == first["etag"]
+            assert "content-type" not in headers
+        assert (await client.ask("GET", "/a.txt", [("If-Match", '"other"')]))[0] == 412
+        assert (await client.ask("GET", "/a.txt", [("If-Match", first["etag"])]))[0] == 200
+
+
+async def test_a_range_of_another_version_gives_all_of_this_one(root: Path) -> None:
+    async with asking(http.files(root)) as client:
+        _, first, _ = await client.ask("GET", "/a.txt")
+        condition = [("Range", "bytes=6-"), ("If-Range", first["etag"])]
+        assert (await client.ask("GET", "/a.txt", condition))[::2] == (206, b"world\n")
+
+        (root / "a.txt").write_bytes(b"HELLO WORLD\n")
+        os.utime(root / "a.txt", ns=(0, time.time_ns() + 1))
+
+        assert (await client.ask("GET", "/a.txt", condition))[::2] == (200, b"HELLO WORLD\n")
+
+
+@pytest.mark.parametrize("second", [0, 1])
+async def test_a_date_that_builds_set_on_every_file_is_none(root: Path, second: int) -> None:
+    os.utime(root / "a.txt", (second, second))
+    async with asking(http.files(root)) as client:
+        _, first, _ = await client.ask("GET", "/a.txt")
+        (root / "b.txt").write_bytes(b"HELLO WORLD\n")
+        (root / "b.txt").rename(root / "a.txt")
+        os.utime(root / "a.txt", (second, second))
+        status, _, body = await client.ask("GET", "/a.txt", [("If-None-Match", first["etag"])])
+
+    assert "1970" not in first["last-modified"]
+    assert (status, body) == (200, b"HELLO WORLD\n")
+
+
+async def test_a_file_from_the_future_was_modified_now(root: Path) -> None:
+    os.utime(root / "a.txt", (time.time() + 10**6,) * 2)
+
+    _, headers, _ = await get(root, "/a.txt")
+
+    assert parsedate_to_datetime(headers["last-modified"]) <= parsedate_to_datetime(headers["date"])
+
+
+@pytest.mark.parametrize(
+    ("field", "parts"),
+    [
+        ("bytes=0-0,-1", [(0, 1), (250_999, 251_000)]),
+        ("bytes=200000-,5-9,0-1", [(200_000, 251_000), (5, 10), (0, 2)]),
+        ("bytes=" + ",".join(f"{at}-{at}" for at in range(0, 32, 2)), [(at, at + 1) for at in range(0, 32, 2)]),
+    ],
+)
+async def test_several_ranges_come_in_parts_in_the_order_asked_for(
+    root: Path, field: str, parts: list[tuple[int, int]]
+) -> None:
+    status, headers, body = await get(root, "/big.bin", ("Range", field))
+
+    assert (status, int(headers["content-length"])) == (206, len(body))
+    assert "content-range" not in headers
+    message = BytesParser(policy=policy.HTTP).parsebytes(
+        b"Content-Type: %s\r\n\r\n" % headers["content-type"].encode() + body
+    )
+    got = list(message.iter_parts())
+    assert [part["content-range"] for part in got] == [f"bytes {start}-{stop - 1}/251000" for start, stop in parts]
+    assert [part.get_payload(decode=True) for part in got] == [BIG[start:stop] for start, stop in parts]
+
+
+async def test_too_many_ranges_give_the_whole_and_ranges_that_meet_are_one(root: Path) -> None:
+    many = ",".join(f"{at}-{at}" for at in range(0, 34, 2))
+    async with asking(http.files(root)) as client:
+        assert (await client.ask("GET", "/big.bin", [("Range", f"bytes={many}")]))[::2] == (200, BIG)
+        assert (await client.ask("GET", "/big.bin", [("Range", "bytes=0-5,3-9,10-11")]))[::2] == (206, BIG[:12])
+        assert (await client.ask("HEAD", "/big.bin", [("Range", "bytes=0-0,5-5")]))[::2] == (200, b"")
+
+
+async def test_R13_a_file_cut_short_while_its_parts_are_sent_is_not_ended_as_if_it_were_whole(
+    root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = large(root)
+    async with serving(http.files(root)) as port, connected(port) as stream:
+        await stream.send_all(
+            b"GET /large.bin HTTP/1.1\r\nHost: localhost\r\nRange: bytes=0-200000000,200000005-\r\n\r\n"
+        )
+        assert (await stream.receive_some()).startswith(b"HTTP/1.1 206 ")
+        os.truncate(path, 1 << 20)
+        got = bytearray()
+        try:
+            async for chunk in stream:
+                got += chunk
+        except trio.BrokenResourceError:
+            pass
+
+    assert not got.endswith(b"--\r\n")
+    assert "the file ended at byte 1048576" in caplog.text
+
+
+# What can be chosen.
+
+
+async def test_hidden_names_are_served_where_that_is_asked_for(root: Path) -> None:
+    async with asking(http.files(root, hidden=True)) as client:
+        assert (await client.ask("GET", "/.hidden"))[::2] == (200, b"secret")
+        assert (await client.ask("GET", "/.git/config"))[0] == 200
+        assert (await client.ask("GET", "/.git"))[1]["location"] == "/.git/"
+        assert (await client.ask("GET", "/%2e%2e/secret.txt"))[0] == 400
+
+
+async def test_links_out_of_the_root_are_followed_where_that_is_asked_for(root: Path) -> None:
+    async with asking(http.files(root, follow_symlinks=True)) as client:
+        for link in ("out", "far", "sibling", "parent/secret.txt", "back"):
+            assert (await client.ask("GET", f"/{link}"))[0] == 200
+        assert (await client.ask("GET", "/a.txt"))[2] == TEXT
+        for link in ("dangling", "loop", "fifo", "missing"):
+            assert (await client.ask("GET", f"/{link}"))[0] == 404
+
+
+async def test_cache_control_is_that_of_files_alone_and_a_handlers_own_stays(root: Path) -> None:
+    static = http.files(root, cache_control="max-age=60")
+
+    async def handler(request: Request, response: Response) -> None:
+        if request.query:
+            response.headers["Cache-Control"] = request.query
+        await static(request, response)
+
+    async with asking(handler) as client:
+        _, first, _ = await client.ask("GET", "/a.txt")
+        assert first["cache-control"] == "max-age=60"
+        known = await client.ask("GET", "/a.txt", [("If-None-Match", first["etag"])])
+        assert (known[0], known[1]["cache-control"]) == (304, "max-age=60")
+        assert (await client.ask("GET", "/a.txt?no-store"))[1]["cache-control"] == "no-store"
+        assert "cache-control" not in (await client.ask("GET", "/missing"))[1]
+        assert "cache-control" not in (await client.ask("GET", "/sub"))[1]
+    with pytest.raises(ValueError, match="cannot hold line ends"):
+        http.files(root, cache_control="a\r\nb: c")
+
+
+# Every ending.
+
+
+def large(root: Path) -> Path:
+    path = root / "large.bin"
+    path.touch()
+    os.truncate(path, 1 << 28)
+    return path
+
+
+async def begun(port: int, stream: trio.SocketStream) -> None:
+    await stream.send_all(b"GET /large.bin HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    assert (await stream.receive_some()).startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+async def until_closed(path: Path) -> None:
+    with trio.fail_after(5):
+        while str(path) in open_descriptors().values():
+            await wait_all_tasks_blocked(0.01)
+
+
+async def test_R2_a_client_that_leaves_leaves_no_file_open(root: Path) -> None:
+    path = large(root)
+    async with serving(http.files(root)) as port:
+        async with connected(port) as stream:
+            await begun(port, stream)
+            assert str(path) in open_descriptors().values()
+            reset(stream)
+        await until_closed(path)
+
+
+async def test_R13_a_file_cut_short_while_it_is_sent_is_not_ended_as_if_it_were_whole(
+    root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = large(root)
+    async with serving(http.files(root)) as port, connected(port) as stream:
+        await begun(port, stream)
+        os.truncate(path, 1 << 20)
+        got = 0
+        try:
+            async for chunk in stream:
+                got += len(chunk)
+        except trio.BrokenResourceError:
+            pass
+        await until_closed(path)
+
+    assert got < 1 << 28
+    assert "ended" in caplog.text
+
+
+async def test_a_file_that_is_replaced_while_it_is_sent_is_given_as_it_was(root: Path) -> None:
+    path = root / "large.bin"
+    path.write_bytes(BIG * 200)
+    (root / "other").write_bytes(b"other")
+    async with serving(http.files(root)) as port, connected(port) as stream:
+        await stream.send_all(b"GET /large.bin HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        head = await stream.receive_some(1000)
+        (root / "other").rename(path)
+        body = (head + await read_all(stream)).partition(b"\r\n\r\n")[2]
+        again = await get(root, "/large.bin")
+
+    assert body == BIG * 200
+    assert again[::2] == (200, b"other")
+
+
+async def test_a_file_that_no_cache_holds_is_opened_and_read_in_threads_alone(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loop asks the kernel for what it has in memory; here it has nothing."""
+    in_loop: list[str] = []
+    loop = threading.get_ident()
+
+    def watched(name: str, really: Any) -> Any:
+        def call(*arguments: Any, **options: Any) -> Any:
+            if threading.get_ident() == loop:
+                in_loop.append(name)
+            return really(*arguments, **options)
+
+        return call
+
+    monkeypatch.setattr(lookup, "open_cached", lambda root, names, *, anywhere: None)
+    monkeypatch.setattr(_files, "read_cached", lambda fd, start, stop: None)
+    monkeypatch.setattr("trioflow.http._messages.read_cached", lambda fd, start, stop: None)
+    monkeypatch.setattr("trioflow.http.wire.sendfile.is_cached", lambda fd, start, stop: False)
+    for name in ("open", "pread", "sendfile", "scandir"):
+        monkeypatch.setattr(os, name, watched(name, getattr(os, name)))
+    handler = http.files(root, listing=True)
+    in_loop.clear()
+    async with asking(handler) as client:
+        assert (await client.ask("GET", "/big.bin"))[2] == BIG
+        assert (await client.ask("GET", "/a.txt"))[2] == TEXT
+        assert (await client.ask("GET", "/"))[0] == 200
+
+    assert in_loop == []
+
+
+async def test_a_file_that_grows_while_it_is_sent_is_given_as_long_as_it_was(root: Path) -> None:
+    path = root / "growing.log"
+    path.write_bytes(BIG * 40)
+    async with serving(http.files(root)) as port, connected(port) as stream:
+        client = Client(stream)
+        await stream.send_all(
+            client.connection.send(h11.Request(method="GET", target="/growing.log", headers=[("Host", "x")])) or b""
+        )
+        await stream.send_all(client.connection.send(h11.EndOfMessage()) or b"")
+        client.connection.receive_data(await stream.receive_some(1000))  # so that it has been measured
+        with path.open("ab") as file:
+            file.write(b"more")
+        status, _, body = await client.answer()
+        again = await client.ask("GET", "/growing.log", [("Range", "bytes=-4")])
+
+    assert (status, body) == (200, BIG * 40)
+    assert again[2] == b"more"
+
+
+async def test_a_stopping_server_leaves_no_file_open(root: Path) -> None:
+    path = large(root)
+    async with serving(http.files(root), limits=http.Limits(grace=0)) as port:
+        stream = await trio.open_tcp_stream("127.0.0.1", port)
+        await begun(port, stream)
+    await until_closed(path)
+    await stream.aclose()
+
+    assert str(path) not in open_descriptors().values()
+
+
+async def test_a_stretch_that_no_response_takes_whole_is_read_in_chunks(root: Path) -> None:
+    with (root / "big.bin").open("rb") as file:
+        opened = lookup.Opened(file.fileno(), os.fstat(file.fileno()))
+
+        assert (
+            await respond.stretch(opened, 5, 200_000, "big.bin").pipe(tf.map(bytes)).pipe(tf.join()) == BIG[5:200_000]
+        )
+
+
+# Beneath a root, with links of any kind.
+
+NAMES = st.sampled_from(["a", "b", "file"])
+TARGETS = st.lists(st.sampled_from(["a", "b", "file", "..", ".", ""]), min_size=1, max_size=4).map("/".join)
+
+
+@settings(max_examples=120, deadline=None)
+@given(
+    st.dictionaries(st.tuples(st.sampled_from(["", "a", "b", "a/b"]), NAMES), TARGETS, max_size=5),
+    st.lists(NAMES, min_size=1, max_size=4),
+    st.booleans(),
+)
+def test_nothing_beneath_a_root_leads_out_of_it(
+    links: dict[tuple[str, str], str], names: list[str], absolute: bool
+) -> None:
+    with TemporaryDirectory() as top:
+        root = Path(top).resolve() / "root"
+        (root / "a" / "b").mkdir(parents=True)
+        (root / "b").mkdir()
+        for place in (root.parent, root, root / "a", root / "b"):
+            (place / "file").touch()
+        for (directory, name), target in links.items():
+            link = root / directory / name
+            if link.is_file():
+                link.unlink()
+            if not os.path.lexists(link) and link.parent.is_dir() and not link.parent.is_symlink():
+                link.symlink_to(f"{root}/{target}" if absolute else target or ".")
+        encoded = [name.encode() for name in names]
+        meant = os.path.realpath(root.joinpath(*names))
+        try:
+            walked = lookup.open_beneath(str(root), encoded)
+        except OSError:
+            try:
+                assert lookup.open_cached(str(root), encoded) is None
+            except OSError:
+                pass
+            return
+        cached = lookup.open_cached(str(root), encoded)
+        try:
+            assert meant == str(root) or meant.startswith(f"{root}/")
+            assert os.path.samestat(os.fstat(walked), os.stat(meant))
+            assert cached is None or os.path.samestat(os.fstat(cached), os.stat(meant))
+        finally:
+            os.close(walked)
+            if cached is not None:
+                os.close(cached)
+
+
+def test_what_cannot_be_looked_at_does_not_stay_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a").touch()
+
+    def refuse(fd: int) -> os.stat_result:
+        raise OSError(errno.EIO, "no")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fstat", refuse)
+        failed = False
+        try:
+            lookup.Root(str(tmp_path), anywhere=False).open_now([b"a"])
+        except OSError:
+            failed = True
+
+    assert failed
+    assert str(tmp_path / "a") not in open_descriptors().values()
+
+
+def test_where_the_kernel_cannot_look_up_from_memory_a_thread_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a").touch()
+    monkeypatch.setattr("sys.platform", "novelty")
+    lookup.openat2.cache_clear()
+    try:
+        assert lookup.open_cached(str(tmp_path), [b"a"]) is None
+    finally:
+        lookup.openat2.cache_clear()
+    assert lookup.open_cached(str(tmp_path / "missing"), [b"a"]) is None  # the root itself is looked for in a thread
+    os.close(lookup.open_beneath(str(tmp_path), [b"a"]))
+
+
+def test_a_root_that_is_the_root_of_all_can_be_served(tmp_path: Path) -> None:
+    (tmp_path / "a").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    names = os.fsencode(tmp_path / "link").split(b"/")[1:]
+
+    os.close(lookup.open_beneath("/", names))

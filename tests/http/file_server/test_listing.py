@@ -1,0 +1,289 @@
+"""A directory as a page: what is in it, how it is sorted, and that no name can do harm."""
+
+from __future__ import annotations
+
+import os
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+import pytest
+import trio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.conftest import open_descriptors
+from tests.http.client import serving
+from tests.http.file_server.test_files import asking, get
+from trioflow import http
+from trioflow.http.file_server import listing as _listing
+from trioflow.http.file_server.listing import Entry, page
+
+ODD = [
+    "<b>a&b\"q'.txt",
+    "foo:bar",
+    "javascript:alert(1)",
+    "a b",
+    "100%",
+    "q?",
+    "h#",
+    "日本",
+    "back\\slash",
+    "x\ny",
+    "\u202egnp.exe",
+]
+
+
+class Page(HTMLParser):
+    """What a browser makes of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.links: list[tuple[str, str]] = []
+        self._open: str | None = None
+        self._text = ""
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag == "a":
+            self._open, self._text = dict(attrs)["href"], ""
+
+    def handle_data(self, data: str) -> None:
+        self._text += data
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "a" and self._open is not None:
+            self.links.append((self._open, self._text))
+            self._open = None
+
+    def names(self) -> list[str]:
+        """Give the names in the rows, in order."""
+        return [text for href, text in self.links if re.match(r"\./[^.]", href)]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    root = tmp_path / "root"
+    for directory in ("sub/deep", ".git", "Zebra"):
+        (root / directory).mkdir(parents=True)
+    for name, size, time in [("b.txt", 10, 3), ("a.txt", 2000, 2), ("C.txt", 5, 1)]:
+        (root / name).write_bytes(bytes(size))
+        os.utime(root / name, (time, time))
+    (root / ".hidden").touch()
+    (root / "inside").symlink_to("sub")
+    (root / "out").symlink_to("/etc/passwd")
+    (root / "dangling").symlink_to("nowhere")
+    os.mkfifo(root / "fifo")
+    return root
+
+
+async def listed(root: Path, target: str = "/", **options: Any) -> Page:
+    status, _, body = await get(root, target, listing=True, **options)
+    assert status == 200
+    return Page(body.decode())
+
+
+async def test_a_directory_without_an_index_is_listed_where_that_is_asked_for(root: Path) -> None:
+    assert (await get(root, "/"))[0] == 404
+    status, headers, body = await get(root, "/", listing=True)
+
+    assert status == 200
+    assert headers["content-type"] == "text/html; charset=utf-8"
+    assert headers["content-security-policy"].startswith("default-src 'none'")
+    assert headers["x-content-type-options"] == "nosniff"
+    assert body.startswith(b"<!doctype html>")
+    assert Page(body.decode()).names() == ["inside/", "sub/", "Zebra/", "a.txt", "b.txt", "C.txt"]
+
+
+async def test_an_index_goes_before_the_list_and_a_directory_before_its_slash(root: Path) -> None:
+    (root / "sub" / "index.html").write_text("mine")
+    (root / "Zebra" / "index.html").mkdir()
+    async with asking(http.files(root, listing=True)) as client:
+        assert (await client.ask("GET", "/sub/"))[2] == b"mine"
+        assert (await client.ask("GET", "/sub"))[1]["location"] == "/sub/"
+        assert Page((await client.ask("GET", "/Zebra/"))[2].decode()).names() == ["index.html/"]
+        assert (await client.ask("HEAD", "/"))[::2] == (200, b"")
+        for missing in ("/missing/", "/a.txt/", "/.git/", "/out/", "/dangling/"):
+            assert (await client.ask("GET", missing))[0] == 404
+
+
+@pytest.mark.parametrize(
+    ("query", "names"),
+    [
+        ("sort=name&order=asc", ["a.txt", "b.txt", "C.txt"]),
+        ("sort=name&order=desc", ["C.txt", "b.txt", "a.txt"]),
+        ("sort=size", ["C.txt", "b.txt", "a.txt"]),
+        ("order=desc&sort=size", ["a.txt", "b.txt", "C.txt"]),
+        ("sort=date", ["C.txt", "a.txt", "b.txt"]),
+        ("sort=date&order=desc", ["b.txt", "a.txt", "C.txt"]),
+        ("sort=novelty&order=desc", ["a.txt", "b.txt", "C.txt"]),
+        ("sort&&=&" + "x" * 5000, ["a.txt", "b.txt", "C.txt"]),
+        ("sort=%00", ["a.txt", "b.txt", "C.txt"]),
+    ],
+)
+async def test_it_is_sorted_as_its_reader_likes_directories_first(root: Path, query: str, names: list[str]) -> None:
+    got = await listed(root, f"/?{query}")
+
+    assert got.names()[3:] == names
+    assert all(name.endswith("/") for name in got.names()[:3])
+
+
+async def test_each_column_links_to_its_order_and_the_one_sorted_by_to_the_other(root: Path) -> None:
+    got = await listed(root, "/?sort=size")
+
+    assert [href for href, _ in got.links if href.startswith("?")] == [
+        "?sort=name&order=asc",
+        "?sort=size&order=desc",
+        "?sort=date&order=asc",
+    ]
+    assert [tag["aria-sort"] for name, tag in got.tags if name == "th" and tag] == ["ascending"]
+
+
+async def test_names_of_any_kind_are_text_and_their_links_lead_to_them(root: Path) -> None:
+    place = root / "sub" / "deep"
+    for name in ODD:
+        (place / name).write_text(name)
+    async with asking(http.files(root, listing=True)) as client:
+        body = (await client.ask("GET", "/sub/deep/"))[2].decode()
+        got = Page(body)
+        hrefs = [href for href, _ in got.links if href.startswith("./") and not href.startswith("./..")]
+        read = {(await client.ask("GET", f"/sub/deep/{href[2:]}"))[2].decode() for href in hrefs if href != "./"}
+
+    assert read == set(ODD)
+    assert "<b>" not in body
+    assert {name for name, _ in got.tags} <= {
+        "html", "meta", "title", "style", "main", "h1", "span", "table", "thead", "tbody", "tr", "th", "td", "a", "bdi", "time",
+    }  # fmt: skip
+
+
+async def test_a_name_that_is_not_utf8_is_shown_and_not_linked(root: Path) -> None:
+    (root / "sub" / "deep" / os.fsdecode(b"caf\xe9.txt")).touch()
+    body = (await get(root, "/sub/deep/", listing=True))[2].decode()
+
+    assert "caf\ufffd.txt" in body
+    assert Page(body).names() == []
+
+
+async def test_where_it_is_is_told_with_links_up_to_the_root_and_no_further(root: Path) -> None:
+    got = await listed(root, "/static/files/sub/deep/", prefix="/static/files")
+    up = [(href, text) for href, text in got.links if not href.startswith("?")]
+
+    assert up == [("./../../", "/static/files"), ("./../", "sub"), ("./", "deep"), ("../", "Up one level")]
+    assert [href for href, _ in (await listed(root, "/static/", prefix="/static")).links if ".." in href] == []
+
+
+async def test_an_empty_directory_says_so(root: Path) -> None:
+    _, _, body = await get(root, "/sub/deep/", listing=True)
+
+    assert b"Nothing is here." in body
+
+
+async def test_hidden_names_and_links_out_are_listed_where_they_are_served(root: Path) -> None:
+    assert ".hidden" in (await get(root, "/", listing=True, hidden=True))[2].decode()
+    names = (await listed(root, follow_symlinks=True)).names()
+    assert "out" in names
+    assert "dangling" not in names
+
+
+async def test_a_large_directory_is_cut_and_says_so(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_listing, "MOST", 100)
+    for number in range(150):
+        (root / "sub" / f"{number:03}").touch()
+    got = await get(root, "/sub/", listing=True)
+
+    assert len(Page(got[2].decode()).names()) == 100
+    assert b"only 100 names are shown" in got[2]
+
+
+async def test_a_directory_that_may_not_be_read_is_forbidden(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(fd: int, **options: object) -> None:
+        raise PermissionError(13, "no")
+
+    monkeypatch.setattr("trioflow.http.file_server.handler.read", refuse)
+
+    assert (await get(root, "/", listing=True))[0] == 403
+
+
+async def test_R2_a_client_that_leaves_leaves_no_directory_open(root: Path) -> None:
+    async with serving(http.files(root, listing=True)) as port:
+        for _ in range(3):
+            stream = await trio.open_tcp_stream("127.0.0.1", port)
+            await stream.send_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            await stream.aclose()
+
+    assert str(root) not in open_descriptors().values()
+
+
+@pytest.mark.needs("wget")
+async def test_wget_finds_everything_by_its_links(root: Path, tmp_path: Path) -> None:
+    (root / "sub" / "deep" / "a&b <c>.txt").write_text("found")
+    async with serving(http.files(root, listing=True)) as port:
+        await trio.run_process(
+            ["wget", "-q", "-r", "-np", "-R", "*order=*", "-nH", "-e", "robots=off", f"http://127.0.0.1:{port}/"],
+            cwd=tmp_path,
+        )
+
+    assert (tmp_path / "sub" / "deep" / "a&b <c>.txt").read_text() == "found"
+    assert (tmp_path / "a.txt").stat().st_size == 2000
+
+
+NAME = st.binary(min_size=1, max_size=12).filter(lambda name: not {0, 47} & set(name) and name not in (b".", b".."))
+
+
+@settings(max_examples=100)
+@given(st.lists(NAME, unique=True, max_size=5), st.sampled_from(["", "sort=size&order=desc", "sort=date"]))
+def test_any_bytes_make_a_page_where_each_utf8_name_is_a_link_to_it(names: list[bytes], query: str) -> None:
+    entries = [Entry(name, len(name) % 2 == 0, len(name), 10.0**9) for name in names]
+    got = Page(b"".join(page("/x/", 1, entries, query)).decode())
+    rows = [href for href, _ in got.links if href.startswith("./")][2:]
+    linked = [name for name in names if name.decode("utf-8", "ignore").encode() == name]
+
+    assert sorted(unquote_to_bytes(href[2:].rstrip("/")) for href in rows) == sorted(linked)
+    assert [tag for tag, _ in got.tags].count("tr") == 2 + len(names) + (not names)
+    assert all(re.fullmatch(r"\./[A-Za-z0-9_.~%-]+/?", href) for href in rows)
+
+
+@pytest.mark.parametrize("modified", [1e30, -1e30, float(2**62)])
+def test_a_time_that_no_calendar_has_is_left_out(modified: float) -> None:
+    assert b"<time" not in b"".join(page("/", 0, [Entry(b"a", False, 1, modified)], ""))
+
+
+@pytest.mark.parametrize(
+    ("size", "shown"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1.0 KiB"),
+        (1024 * 150, "150 KiB"),
+        (1 << 30, "1.0 GiB"),
+        (1 << 80, "1048576 EiB"),
+    ],
+)
+def test_sizes_are_short(size: int, shown: str) -> None:
+    assert _listing._size(size) == shown
+
+
+def test_reading_passes_over_what_has_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Gone:
+        name = "gone"
+
+        def stat(self, *, follow_symlinks: bool) -> os.stat_result:
+            raise FileNotFoundError
+
+    class Found(list[Gone]):
+        def __enter__(self) -> Found:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+    monkeypatch.setattr(_listing.os, "scandir", lambda fd: Found([Gone()]))
+    found = _listing.read(0, hidden=True, reach=lambda name: None)
+    monkeypatch.undo()
+
+    assert found == []

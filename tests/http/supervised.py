@@ -1,0 +1,72 @@
+"""A program that serves from several processes: `python -m tests.http.supervised OPTIONS`, as JSON. It prints its URLs.
+
+Handlers, for tests to name, find out of which process they answer, and wait for files.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import ssl
+import sys
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from trioflow import http
+
+
+async def who(request: http.Request, response: http.Response) -> None:
+    await response.send(str(os.getpid()).encode())
+
+
+async def wait(request: http.Request, response: http.Response) -> None:
+    """Answer `/` at once; else leave one's number beside the file that is asked for, and wait until that is there."""
+    if request.path != "/":
+        part = f"{request.path}.part"
+        Path(part).write_text(str(os.getpid()))  # noqa: ASYNC240 - a few bytes, in a test
+        Path(part).rename(f"{request.path}.pid")  # noqa: ASYNC240
+        while not os.path.exists(request.path):  # noqa: ASYNC110, ASYNC240 - another process makes it
+            await trio.sleep(0.01)
+    await who(request, response)
+
+
+async def block(request: http.Request, response: http.Response) -> None:
+    """Hold the whole process, as a handler should not."""
+    Path(request.path).write_text(str(os.getpid()))  # noqa: ASYNC240
+    time.sleep(60)  # noqa: ASYNC251
+
+
+async def leave(request: http.Request, response: http.Response) -> None:
+    os._exit(3)
+
+
+def context() -> ssl.SSLContext:
+    made = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    made.load_cert_chain(os.environ["CERTIFICATE"])
+    return made
+
+
+def told(access: http.Access) -> None:
+    print("told", access.status, flush=True)
+
+
+async def main(options: dict[str, Any]) -> None:
+    options = {name: globals()[value] if name in NAMED else value for name, value in options.items()}
+    limits = http.Limits(grace=options.pop("grace", 5))
+    handler = options.pop("handler", who)
+    async with trio.open_nursery() as nursery:
+        urls = await nursery.start(
+            partial(http.serve, handler, port=0, limits=limits, **({"workers": 2} | options))  # type: ignore[arg-type]
+        )
+        print(*urls, flush=True)
+    print("returned", flush=True)
+
+
+NAMED = ("handler", "ssl_context", "log")
+
+if __name__ == "__main__":
+    trio.run(main, json.loads(sys.argv[1]))

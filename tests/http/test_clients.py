@@ -1,0 +1,272 @@
+"""Programs that people fetch files with: each is held to what it makes of our answers."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+import trio
+
+from tests.http.client import ran, served, serving
+from trioflow.http import Request, Response
+
+BIG = bytes(range(251)) * 4000
+TEXT = b"all work and no play\n" * 4000
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "big.bin").write_bytes(BIG)
+    (root / "a.txt").write_bytes(TEXT)
+    (root / "a.txt.gz").write_bytes(gzip.compress(TEXT))
+    (tmp_path / "secret.txt").write_text("secret")
+    return root
+
+
+async def echo(request: Request, response: Response) -> None:
+    if request.path == "/nothing":
+        response.status = 403
+        await response.send(b"no")
+    else:
+        await request.body.pipe(response)
+
+
+async def curl(*arguments: str | Path) -> bytes:
+    return await ran("curl", "-sS", "--max-time", "20", *arguments)
+
+
+@pytest.mark.needs("curl")
+async def test_curl_resumes_where_it_stopped(root: Path, tmp_path: Path) -> None:
+    half = tmp_path / "half.bin"
+    half.write_bytes(BIG[:300_000])
+    async with served(root) as url:
+        await curl("-f", "-C", "-", "-o", half, f"{url}/big.bin")
+        assert half.read_bytes() == BIG
+        # All of it is there: 416, which curl takes for that.
+        done = await curl("-C", "-", "-o", half, "-w", "%{http_code}", f"{url}/big.bin")
+
+    assert half.read_bytes() == BIG
+    assert done == b"416"
+
+
+@pytest.mark.needs("curl")
+async def test_curl_takes_one_range_and_several(root: Path) -> None:
+    async with served(root) as url:
+        one = await curl("-r", "9-200008", f"{url}/big.bin")
+        last = await curl("-r", "-7", f"{url}/big.bin")
+        several = await curl("-i", "-r", "0-1,500000-500003", f"{url}/big.bin")
+
+    assert one == BIG[9:200009]
+    assert last == BIG[-7:]
+    head, _, body = several.partition(b"\r\n\r\n")
+    boundary = head.partition(b"multipart/byteranges; boundary=")[2].partition(b"\r\n")[0]
+    total = len(BIG)
+    assert (
+        body
+        == b"".join(
+            b"%s--%s\r\nContent-Type: application/octet-stream\r\nContent-Range: bytes %d-%d/%d\r\n\r\n%s"
+            % (b"\r\n" if start else b"", boundary, start, stop - 1, total, BIG[start:stop])
+            for start, stop in [(0, 2), (500_000, 500_004)]
+        )
+        + b"\r\n--%s--\r\n" % boundary
+    )
+
+
+@pytest.mark.needs("curl")
+async def test_curl_keeps_what_it_has_by_tag_and_by_date(root: Path, tmp_path: Path) -> None:
+    os.utime(root / "big.bin", (10**9, 10**9))
+    tag, copy = tmp_path / "tag", tmp_path / "copy.bin"
+    code = ("-w", "%{http_code}", "-o", copy)
+    async with served(root) as url:
+        assert await curl(*code, "-R", "--etag-save", tag, f"{url}/big.bin") == b"200"
+        assert await curl(*code, "--etag-compare", tag, f"{url}/big.bin") == b"304"
+        assert await curl(*code, "-z", "Mon, 10 Sep 2001 01:46:40 GMT", f"{url}/big.bin") == b"304"
+        assert await curl(*code, "-z", "Sat, 08 Sep 2001 01:46:40 GMT", f"{url}/big.bin") == b"200"
+
+
+@pytest.mark.needs("curl")
+async def test_curl_unpacks_what_it_asks_for_packed(root: Path) -> None:
+    async with served(root) as url:
+        assert await curl("--compressed", f"{url}/a.txt") == TEXT
+        assert await curl("-H", "Accept-Encoding: gzip", f"{url}/a.txt") == (root / "a.txt.gz").read_bytes()
+
+
+@pytest.mark.needs("curl")
+async def test_curl_of_other_days_and_manners_is_served_too(root: Path) -> None:
+    async with served(root) as url:
+        assert await curl("--http1.0", f"{url}/big.bin") == BIG
+        assert await curl("-H", "Expect: 100-continue", "-X", "GET", "-d", "x" * 2000, f"{url}/a.txt") == TEXT
+        head = await curl("-I", f"{url}/big.bin")
+        traversal = await curl("--path-as-is", f"{url}/../secret.txt", f"{url}/%2e%2e/secret.txt")
+        slow = await curl("--limit-rate", "2M", f"{url}/big.bin")
+        both = await curl(f"{url}/a.txt", f"{url}/big.bin")
+
+    assert b"Content-Length: 1004000\r\n" in head
+    assert b"secret" not in traversal
+    assert slow == BIG
+    assert both == TEXT + BIG
+
+
+@pytest.mark.needs("curl")
+async def test_curl_uploads_counted_in_chunks_and_after_asking(tmp_path: Path) -> None:
+    file = tmp_path / "big.bin"
+    file.write_bytes(BIG)
+    said = ("-s", "-D", "-", "-o", tmp_path / "got", "--expect100-timeout", "10")
+    async with serving(echo) as port:
+        url = f"http://127.0.0.1:{port}"
+        for upload in (
+            ("-T", file),  # curl asks first: it is more than 1 MB
+            ("-T", file, "-H", "Transfer-Encoding: chunked"),
+            ("--data-binary", f"@{file}", "-H", "Expect: 100-continue"),
+        ):
+            (tmp_path / "got").unlink(missing_ok=True)
+            heads = await curl(*said, *upload, f"{url}/")
+
+            assert b"HTTP/1.1 200 OK\r\n" in heads
+            assert heads.startswith(b"HTTP/1.1 100 Continue\r\n\r\n") or "Expect: 100-continue" not in upload
+            assert (tmp_path / "got").read_bytes() == BIG
+        refused = await curl(*said, "--data-binary", f"@{file}", "-H", "Expect: 100-continue", f"{url}/nothing")
+
+    assert refused.startswith(b"HTTP/1.1 403 Forbidden\r\n")
+    assert (tmp_path / "got").read_bytes() == b"no"
+
+
+@pytest.mark.needs("wget")
+async def test_wget_goes_on_and_looks_for_what_is_newer(root: Path, tmp_path: Path) -> None:
+    place = tmp_path / "here"
+    place.mkdir()
+    (place / "big.bin").write_bytes(BIG[:12345])
+    async with served(root) as url:
+        await ran("wget", "-q", "-c", "-P", place, f"{url}/big.bin")
+        assert (place / "big.bin").read_bytes() == BIG
+        await ran("wget", "-q", "-c", "-P", place, f"{url}/big.bin")  # nothing is left to get
+        await ran("wget", "-q", "-N", "-P", place, f"{url}/a.txt")
+        before = (place / "a.txt").stat()
+        await ran("wget", "-q", "-N", "-P", place, f"{url}/a.txt")
+
+    assert (place / "a.txt").read_bytes() == TEXT
+    assert (place / "a.txt").stat().st_ino == before.st_ino
+    assert before.st_mtime == int((root / "a.txt").stat().st_mtime)
+
+
+FETCH = """
+const [base] = process.argv.slice(1);
+const told = {};
+const whole = await fetch(base + '/a.txt');
+told.encoding = whole.headers.get('content-encoding');
+told.text = (await whole.text()).length;
+const part = await fetch(base + '/big.bin', { headers: { Range: 'bytes=1000-1009' } });
+told.part = [part.status, part.headers.get('content-range'), [...new Uint8Array(await part.arrayBuffer())]];
+const again = await fetch(base + '/a.txt', { headers: { 'If-None-Match': whole.headers.get('etag') } });
+told.again = [again.status, (await again.text()).length];
+const left = new AbortController();
+const big = await fetch(base + '/big.bin', { signal: left.signal });
+await big.body.getReader().read();
+left.abort();
+const missing = await fetch(base + '/missing');
+told.missing = [missing.status, await missing.text()];
+told.redirected = (await fetch(base + '/sub')).url.replace(base, '');
+const many = await Promise.all(Array.from({ length: 40 }, () => fetch(base + '/big.bin').then((r) => r.arrayBuffer())));
+told.many = many.every((buffer) => buffer.byteLength === 1004000);
+console.log(JSON.stringify(told));
+"""
+
+
+@pytest.mark.needs("node")
+async def test_nodes_fetch_takes_files_parts_and_leaves_in_the_middle(root: Path) -> None:
+    (root / "sub").mkdir()
+    (root / "sub" / "index.html").write_text("home")
+    async with served(root) as url:
+        told = json.loads(await ran("node", "--input-type=module", "-e", FETCH, url))
+
+    assert told == {
+        "encoding": "gzip",
+        "text": len(TEXT),
+        "part": [206, f"bytes 1000-1009/{len(BIG)}", list(BIG[1000:1010])],
+        "again": [304, 0],
+        "missing": [404, "404 Not Found\n"],
+        "redirected": "/sub/",
+        "many": True,
+    }
+
+
+async def test_httpx_on_trio_takes_files_parts_and_leaves_in_the_middle(root: Path) -> None:
+    async with served(root) as url, httpx.AsyncClient(base_url=url, trust_env=False) as client:
+        whole = await client.get("/a.txt")
+        assert (whole.headers["content-encoding"], whole.content) == ("gzip", TEXT)
+        part = await client.get("/big.bin", headers={"Range": "bytes=5-8", "If-Range": '"other"'})
+        assert (part.status_code, part.content) == (200, BIG)
+        async with client.stream("GET", "/big.bin") as left:
+            assert left.status_code == 200
+        got: list[int] = []
+
+        async def fetch() -> None:
+            got.append(len((await client.get("/big.bin")).content))
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(20):
+                nursery.start_soon(fetch)
+
+    assert got == [len(BIG)] * 20
+
+
+AIOHTTP = """
+import asyncio, json, sys
+import aiohttp
+
+async def pieces():
+    for _ in range(100):
+        yield bytes(10_000)
+
+async def main(files, echo):
+    told = {}
+    async with aiohttp.ClientSession(raise_for_status=False) as session:
+        async with session.get(files + "/a.txt") as whole:
+            told["text"] = [whole.headers["Content-Encoding"], len(await whole.text()), whole.charset]
+            tag = whole.headers["ETag"]
+        async with session.get(files + "/a.txt", headers={"If-None-Match": tag}) as again:
+            told["again"] = [again.status, len(await again.read())]
+        async with session.get(files + "/big.bin", headers={"Range": "bytes=-7"}) as part:
+            told["part"] = [part.status, part.headers["Content-Range"], list(await part.read())]
+        async with session.head(files + "/big.bin") as head:
+            told["head"] = [head.status, head.content_length]
+        async with session.get(files + "/big.bin") as left:
+            await left.content.read(1)
+        many = await asyncio.gather(*(length(session, files + "/big.bin") for _ in range(40)))
+        told["many"] = [len(many), min(many), max(many)]
+        for expects in (False, True):
+            async with session.post(echo, data=pieces(), expect100=expects) as back:
+                told[f"chunks {expects}"] = [back.status, len(await back.read())]
+        async with session.post(echo + "/nothing", data=bytes(3_000_000), expect100=True) as no:
+            told["no"] = [no.status, await no.text()]
+    print(json.dumps(told))
+
+async def length(session, url):
+    async with session.get(url) as response:
+        return len(await response.read())
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+async def test_aiohttp_takes_files_parts_leaves_in_the_middle_and_uploads(root: Path) -> None:
+    async with served(root) as files, serving(echo) as port:
+        told = json.loads(await ran(sys.executable, "-c", AIOHTTP, files, f"http://127.0.0.1:{port}"))
+
+    assert told == {
+        "text": ["gzip", len(TEXT), "utf-8"],
+        "again": [304, 0],
+        "part": [206, f"bytes {len(BIG) - 7}-{len(BIG) - 1}/{len(BIG)}", list(BIG[-7:])],
+        "head": [200, len(BIG)],
+        "many": [40, len(BIG), len(BIG)],
+        "chunks False": [200, 1_000_000],
+        "chunks True": [200, 1_000_000],
+        "no": [403, "no"],
+    }

@@ -1,0 +1,353 @@
+"""Where a server listens, what it tells of its requests, what it counts, and whom it believes."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import stat
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+import trioflow as tf
+from tests.http.client import Client, connected, exchanged, read_all, read_until, reset, serving
+from trioflow import http
+from trioflow.http import Access, Counters, Limits, Proxies, Request, RequestError, Response
+
+GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+async def hello(request: Request, response: Response) -> None:
+    await response.send(b"hello")
+
+
+async def who(request: Request, response: Response) -> None:
+    await response.send(f"{request.scheme} {request.client!r}".encode())
+
+
+@asynccontextmanager
+async def listening(handler: Any, **options: Any) -> AsyncGenerator[list[str], None]:
+    async with trio.open_nursery() as nursery:
+        yield await nursery.start(partial(http.serve, handler, **options))
+        nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def connected_to(path: Path) -> AsyncGenerator[trio.SocketStream, None]:
+    stream = await trio.open_unix_socket(path)
+    try:
+        yield stream
+    finally:
+        await trio.aclose_forcefully(stream)
+
+
+# Where it listens.
+
+
+async def test_a_unix_socket_is_served_and_removed(tmp_path: Path) -> None:
+    path = tmp_path / "a.sock"
+    async with listening(who, unix=path) as urls:
+        assert urls == [f"http+unix:{path}"]
+        assert stat.S_ISSOCK(os.lstat(path).st_mode)
+        async with connected_to(path) as stream:
+            assert (await Client(stream).ask("GET", "/"))[2] == b"http ''"
+
+    assert not path.is_socket()
+
+
+@pytest.mark.needs("curl")
+async def test_curl_downloads_over_a_unix_socket(tmp_path: Path) -> None:
+    (tmp_path / "a.bin").write_bytes(bytes(3_000_000))
+    path = tmp_path / "a.sock"
+    async with listening(http.files(tmp_path), unix=path):
+        command = ["curl", "-sS", "-m", "10", "--unix-socket", str(path), "http://localhost/a.bin"]
+        done = await trio.run_process(command, capture_stdout=True)
+
+    assert done.stdout == bytes(3_000_000)
+
+
+async def test_a_path_that_a_server_left_behind_is_taken(tmp_path: Path) -> None:
+    path = tmp_path / "a.sock"
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(path))
+    async with listening(hello, unix=str(path)), connected_to(path) as stream:
+        assert (await Client(stream).ask("GET", "/"))[2] == b"hello"
+
+
+async def test_a_path_that_another_server_uses_is_not_taken(tmp_path: Path) -> None:
+    path = tmp_path / "a.sock"
+    async with listening(hello, unix=path):
+        with pytest.raises(OSError, match="another server listens there"):
+            await http.serve(hello, unix=path)
+        async with connected_to(path) as stream:
+            assert (await Client(stream).ask("GET", "/"))[2] == b"hello"
+
+
+async def test_a_file_at_the_path_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "a.sock"
+    path.write_text("mine")
+    with pytest.raises(FileExistsError, match="what is there is no socket"):
+        await http.serve(hello, unix=path)
+
+    assert path.read_text() == "mine"
+
+
+async def test_what_took_the_path_meanwhile_is_not_removed(tmp_path: Path) -> None:
+    path = tmp_path / "a.sock"
+    async with listening(hello, unix=path):
+        path.unlink()
+        path.write_text("other")
+
+    assert path.read_text() == "other"
+
+
+async def test_inherited_sockets_are_served_and_closed(tmp_path: Path) -> None:
+    first, second = socket.create_server(("127.0.0.1", 0)), socket.socket(socket.AF_UNIX)
+    second.bind(str(tmp_path / "b.sock"))
+    second.listen()
+    port = first.getsockname()[1]
+    async with listening(hello, listeners=[first, second]) as urls:
+        assert urls == [f"http://127.0.0.1:{port}", f"http+unix:{tmp_path}/b.sock"]
+        assert (await exchanged(port, GET)).endswith(b"hello")
+        async with connected_to(tmp_path / "b.sock") as stream:
+            assert (await Client(stream).ask("GET", "/"))[2] == b"hello"
+
+    assert first.fileno() == second.fileno() == -1
+    assert (tmp_path / "b.sock").exists()  # whoever made it sees to it
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"unix": "a", "listeners": []}, "a server listens at a path or at listeners, not at both"),
+        ({"listeners": [5]}, "listeners must be sockets, not 5"),
+        ({"host": 5}, "host must be a str or None, not 5"),
+        ({"limits": None}, "limits must be Limits, not None"),
+        ({"proxies": ["10.0.0.1"]}, "proxies must be Proxies, not"),
+        ({"counters": 5}, "counters must be Counters, not 5"),
+        ({"log": "x"}, "log wants a function, not 'x'"),
+    ],
+)
+async def test_what_serve_cannot_use_is_told(options: dict[str, Any], complaint: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=complaint):
+        await http.serve(hello, **options)
+
+
+# What it tells.
+
+
+async def test_each_request_is_told_of() -> None:
+    told: list[Access] = []
+
+    async def handler(request: Request, response: Response) -> None:
+        if request.path == "/teapot":
+            response.status = 418
+        await response.send(b"12345")
+
+    async with serving(handler, log=told.append) as port, connected(port) as stream:
+        client = Client(stream)
+        await client.ask("GET", "/a?b", [("Referer", "http://a.example/"), ("User-Agent", "x")])
+        await client.ask("HEAD", "/")
+        await client.ask("POST", "/teapot", [("Content-Length", "3")], [b"abc"])
+        await wait_all_tasks_blocked()
+        name = stream.socket.getsockname()
+
+    assert [(each.method, each.target, each.status, each.sent) for each in told] == [
+        ("GET", "/a?b", 200, 5),
+        ("HEAD", "/", 200, 0),
+        ("POST", "/teapot", 418, 5),
+    ]
+    assert {each.client for each in told} == {name}
+    assert (told[0].referer, told[0].agent) == ("http://a.example/", "x")
+    assert (told[1].referer, told[1].agent) == (None, None)
+    assert all(each.is_whole and each.seconds >= 0 and each.time > 1e9 for each in told)
+
+
+async def test_what_went_wrong_is_told_of(caplog: pytest.LogCaptureFixture) -> None:
+    told: list[Access] = []
+
+    async def handler(request: Request, response: Response) -> None:
+        match request.path:
+            case "/before":
+                raise ValueError("broken")
+            case "/after":
+                async with response.open() as body:
+                    await body.send(b"123")
+                    await wait_all_tasks_blocked()
+                    raise ValueError("broken")
+            case "/refused":
+                raise RequestError(413, "too large")
+            case _:
+                await response.start()
+                await trio.sleep_forever()
+
+    async with serving(handler, log=told.append) as port:
+        for path in ("before", "refused"):
+            await exchanged(port, GET.replace(b"/ ", f"/{path} ".encode()))
+        with pytest.raises(trio.BrokenResourceError):
+            await exchanged(port, GET.replace(b"/ ", b"/after "))
+        await exchanged(port, b"GET\r\n\r\n")
+        async with connected(port) as stream:
+            await stream.send_all(GET.replace(b"/ ", b"/gone "))
+            await read_until(stream, b"\r\n\r\n")
+            reset(stream)
+        with trio.fail_after(5):
+            while len(told) < 5:
+                await wait_all_tasks_blocked()
+
+    assert [(each.method, each.target, each.status, each.is_whole) for each in told] == [
+        ("GET", "/before", 500, True),
+        ("GET", "/refused", 413, True),
+        ("GET", "/after", 200, False),
+        ("", "", 400, True),
+        ("GET", "/gone", 200, False),
+    ]
+    assert told[2].sent == 3
+    assert len(caplog.records) == 2
+
+
+async def test_of_a_file_that_was_cut_what_went_is_told(tmp_path: Path) -> None:
+    (tmp_path / "large").touch()
+    os.truncate(tmp_path / "large", 1 << 30)
+    told: list[Access] = []
+    counters = http.Counters()
+    async with serving(http.files(tmp_path), log=told.append, counters=counters) as port:
+        async with connected(port) as stream:
+            await stream.send_all(GET.replace(b"/ ", b"/large "))
+            await stream.receive_some()
+            reset(stream)
+        with trio.fail_after(5):
+            while not told:
+                await wait_all_tasks_blocked()
+
+    assert not told[0].is_whole
+    assert 0 < told[0].sent < counters.sent < 1 << 28
+
+
+async def test_a_log_that_fails_fails_no_request(caplog: pytest.LogCaptureFixture) -> None:
+    def log(access: Access) -> None:
+        raise OSError("full")
+
+    async with serving(hello, log=log) as port:
+        assert (await exchanged(port, GET)).endswith(b"hello")
+
+    assert "the access log failed" in caplog.text
+
+
+SAMPLE = Access(0.25, ("::1", 80), "GET", '/\x1b[31m"\\é', 200, 5, 0.0012, True, None, "a\nb")
+
+
+def test_a_line_of_the_log_cannot_be_forged() -> None:
+    assert SAMPLE.as_line() == r'1970-01-01T00:00:00Z ::1 "GET /\x1b[31m\"\\\xe9" 200 5 1.2ms "-" "a\nb"'
+    cut = SAMPLE._replace(is_whole=False, status=0, client="", method="")
+    assert cut.as_line() == r'1970-01-01T00:00:00Z unix "-" - cut 5 1.2ms "-" "a\nb"'
+
+
+def test_a_line_of_json_says_the_same() -> None:
+    line = SAMPLE.as_json()
+
+    assert line.isascii()
+    assert line.isprintable()
+    assert json.loads(line) == {
+        **SAMPLE._asdict(),
+        "time": "1970-01-01T00:00:00.250+00:00",
+        "client": "::1",
+    }
+
+
+# What it counts.
+
+
+async def test_what_happens_is_counted(caplog: pytest.LogCaptureFixture) -> None:
+    counters = Counters()
+
+    async def handler(request: Request, response: Response) -> None:
+        if request.path == "/boom":
+            raise ValueError("broken")
+        await request.body.pipe(tf.drain())
+        await response.send(b"hello")
+
+    limits = Limits(head_time=0.05)
+    async with serving(handler, counters=counters, limits=limits) as port:
+        request = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n\r\nabc"
+        answer = await exchanged(port, request)
+        assert answer.endswith(b"hello")
+        first = counters.as_dict()
+        assert first["received"] == len(request)
+        assert first["sent"] == len(answer) + len("Date: Thu, 01 Jan 1970 00:00:00 GMT\r\n")
+
+        await exchanged(port, GET.replace(b"/ ", b"/boom "))
+        await exchanged(port, b"nonsense\r\n\r\n")
+        async with connected(port) as stream:
+            await stream.send_all(b"GET / HT")
+            await wait_all_tasks_blocked()
+            assert counters.open == 1
+            assert (await read_all(stream)).startswith(b"HTTP/1.1 408 ")
+        with trio.fail_after(5):
+            while counters.open:
+                await wait_all_tasks_blocked()
+
+    told = counters.as_dict()
+    del told["received"], told["sent"]
+    assert told == {"connections": 4, "failures": 1, "open": 0, "refusals": 2, "requests": 2, "stalls": 1}
+    assert counters.stopping
+    assert repr(counters).startswith("<Counters connections=4, ")
+    assert repr(counters).endswith(", stopping>")
+
+
+async def test_a_file_is_counted(tmp_path: Path) -> None:
+    counters = Counters()
+    (tmp_path / "a").write_bytes(bytes(1_000_000))
+    async with serving(http.files(tmp_path), counters=counters) as port:
+        await exchanged(port, GET.replace(b"/ ", b"/a "))
+
+    assert 1_000_000 < counters.sent < 1_001_000
+
+
+async def test_a_health_page_tells_how_the_server_is() -> None:
+    counters = Counters()
+    async with serving(http.health(counters), counters=counters) as port, connected(port) as stream:
+        client = Client(stream)
+        status, headers, body = await client.ask("GET", "/")
+        assert (status, headers["content-type"]) == (200, "application/json")
+        assert json.loads(body) == {**counters.as_dict(), "status": "ok", "sent": 0, "received": counters.received}
+        assert (await client.ask("POST", "/"))[0] == 405
+        counters.stopping = True
+        status, _, body = await client.ask("GET", "/")
+
+    assert (status, json.loads(body)["status"]) == (503, "stopping")
+
+
+async def test_a_health_page_needs_no_counters() -> None:
+    async with serving(http.health()) as port:
+        assert (await exchanged(port, GET)).endswith(b'{"status": "ok"}\n')
+    health: Any = http.health
+    with pytest.raises(TypeError, match="health wants Counters, not 5"):
+        health(5)
+
+
+# Whom it believes.
+
+
+async def test_a_trusted_proxy_says_who_the_client_is() -> None:
+    told: list[Access] = []
+    request = GET.replace(b"\r\n\r\n", b"\r\nX-Forwarded-For: 192.0.2.7\r\nX-Forwarded-Proto: https\r\n\r\n")
+    async with serving(who, proxies=Proxies(["127.0.0.0/8"]), log=told.append) as port:
+        assert (await exchanged(port, request)).endswith(b"https ('192.0.2.7', 0)")
+        assert b"http ('127.0.0.1', " in await exchanged(port, GET)
+
+    assert told[0].client == ("192.0.2.7", 0)
+
+
+async def test_nobody_else_does() -> None:
+    request = GET.replace(b"\r\n\r\n", b"\r\nX-Forwarded-For: 192.0.2.7\r\nX-Forwarded-Proto: https\r\n\r\n")
+    for options in ({}, {"proxies": Proxies(["10.0.0.1"])}):
+        async with serving(who, **options) as port:
+            assert b"http ('127.0.0.1', " in await exchanged(port, request)

@@ -1,0 +1,454 @@
+"""Several processes behind one port: what they survive, and that clients hardly notice."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import ssl
+import subprocess
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import h11
+import pytest
+import trio
+import trustme
+
+from tests import called
+from tests.http import supervised
+from tests.http.client import Client, connected, exchanged, read_all
+from trioflow import http
+
+ROOT = Path(__file__).parents[2]
+GET = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+
+
+class Program:
+    """A supervisor that runs: its process, its port, and what it has said."""
+
+    def __init__(self, process: trio.Process) -> None:
+        self.process = process
+        self.line = ""
+        self.printed = b""
+        self.said = b""
+
+    @property
+    def port(self) -> int:
+        return int(self.line.rpartition(":")[2])
+
+    def workers(self) -> set[int]:
+        return set(called.children(self.process.pid))
+
+    async def until(self, condition: Any) -> None:
+        await trio.to_thread.run_sync(called.wait_until, condition)
+
+    async def ended(self) -> int:
+        with trio.fail_after(20):
+            return await self.process.wait()
+
+    async def listen(self) -> None:
+        assert self.process.stderr is not None
+        async for chunk in self.process.stderr:
+            self.said += chunk
+
+    async def read(self) -> None:
+        assert self.process.stdout is not None
+        async for chunk in self.process.stdout:
+            self.printed += chunk
+
+
+@asynccontextmanager
+async def running(words: list[str], **environment: str) -> AsyncGenerator[Program, None]:
+    process = await trio.lowlevel.open_process(
+        [sys.executable, "-W", "error", *words],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=ROOT,
+        env={**os.environ, **environment},
+    )
+    program = Program(process)
+    left: set[int] = set()
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(program.listen)
+            nursery.start_soon(program.read)
+            with trio.fail_after(30):
+                while b"\n" not in program.printed and process.returncode is None:  # noqa: ASYNC110
+                    await trio.sleep(0.01)
+            program.line = program.printed.partition(b"\n")[0].decode()
+            try:
+                yield program
+            finally:
+                left = program.workers()
+                if process.returncode is None:
+                    process.kill()
+                await process.wait()
+    finally:
+        for stream in (process.stdout, process.stderr):
+            assert stream is not None
+            await trio.aclose_forcefully(stream)
+    await trio.to_thread.run_sync(called.wait_until, lambda: not any(map(called.is_there, left)))
+
+
+def supervising(**options: Any) -> Any:
+    return running(["-m", "tests.http.supervised", json.dumps(options)])
+
+
+async def asked(port: int) -> int:
+    return int((await exchanged(port, GET, half_close=False)).rpartition(b"\n")[2])
+
+
+class Load:
+    """Clients that ask again and again: some with a connection for each request, some with one that stays."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.answered_by: list[int] = []
+        self.failures: list[BaseException] = []
+
+    async def _ask_anew(self) -> None:
+        while True:
+            await self._count(partial(asked, self.port))
+
+    async def _ask_on(self) -> None:
+        while True:
+            async with connected(self.port) as stream:
+                client = Client(stream)
+                while await self._count(partial(self._ask, client)):
+                    if client.connection.their_state is h11.MUST_CLOSE:
+                        break
+
+    async def _ask(self, client: Client) -> int:
+        return int((await client.ask("GET", "/"))[2])
+
+    async def _count(self, ask: Any) -> bool:
+        try:
+            self.answered_by.append(await ask())
+        except (OSError, trio.BrokenResourceError, ValueError, AssertionError, h11.RemoteProtocolError) as exc:
+            self.failures.append(exc)
+            await trio.sleep(0.01)
+            return False
+        return True
+
+    @asynccontextmanager
+    async def on(self) -> AsyncGenerator[Load, None]:
+        async with trio.open_nursery() as nursery:
+            for client in (self._ask_anew, self._ask_on, self._ask_on):
+                nursery.start_soon(client)
+            yield self
+            nursery.cancel_scope.cancel()
+
+
+async def test_several_processes_answer_at_one_port() -> None:
+    async with supervising(workers=3) as program:
+        workers = program.workers()
+        assert len(workers) == 3
+        async with Load(program.port).on() as load:
+            await program.until(lambda: set(load.answered_by) == workers)
+
+        program.process.send_signal(signal.SIGTERM)
+        assert await program.ended() == 0
+
+    assert program.printed.endswith(b"\nreturned\n")
+    assert program.said == b""
+
+
+async def test_a_killed_worker_costs_its_requests_alone_and_is_replaced(tmp_path: Path) -> None:
+    async with supervising(handler="wait") as program, Load(program.port).on() as load:
+        before = program.workers()
+        async with connected(program.port) as stream:
+            await stream.send_all(f"GET {tmp_path}/go HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+            await program.until((tmp_path / "go.pid").exists)
+            victim = int((tmp_path / "go.pid").read_text())
+            os.kill(victim, signal.SIGKILL)
+
+            assert await read_all_or_reset(stream) == b""
+        await program.until(lambda: len(program.workers() - {victim}) == 2)
+        [new] = program.workers() - before
+        await program.until(lambda: new in load.answered_by)
+
+    # Each client had one request under way at most, and a refused connection there was none.
+    assert len(load.failures) <= 3
+    assert not any(isinstance(exc, ConnectionRefusedError) for exc in load.failures)
+    assert f"worker process {victim} was killed by SIGKILL; starting another in 0.1 seconds" in program.said.decode()
+
+
+async def read_all_or_reset(stream: trio.SocketStream) -> bytes:
+    try:
+        return await read_all(stream)
+    except trio.BrokenResourceError:
+        return b""
+
+
+async def test_sighup_replaces_all_workers_and_no_request_fails() -> None:
+    async with supervising() as program, Load(program.port).on() as load:
+        old = program.workers()
+        await program.until(lambda: set(load.answered_by) == old)
+        for _ in range(2):
+            before = program.workers()
+            program.process.send_signal(signal.SIGHUP)
+            await program.until(lambda before=before: not program.workers() & before)
+        count = len(load.answered_by)
+        await program.until(lambda: set(load.answered_by[count:]) == program.workers())
+        assert len(program.workers()) == 2
+
+    assert load.failures == []
+    assert len(set(load.answered_by)) >= 5
+    assert program.said == b""
+
+
+async def test_sighup_while_a_worker_is_being_replaced_replaces_all_again() -> None:
+    async with supervising() as program:
+        old = program.workers()
+        program.process.send_signal(signal.SIGHUP)
+        await program.until(lambda: program.workers() - old)
+        first = program.workers() - old
+        program.process.send_signal(signal.SIGHUP)
+        await program.until(lambda: len(program.workers()) == 2 and not program.workers() & (old | first))
+
+        assert await asked(program.port) in program.workers()
+
+
+async def test_sigterm_lets_requests_in_progress_end_and_accepts_no_more(tmp_path: Path) -> None:
+    async with supervising(handler="wait") as program, connected(program.port) as stream:
+        await stream.send_all(f"GET {tmp_path}/go HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        await stream.send_eof()
+        await program.until((tmp_path / "go.pid").exists)
+        program.process.send_signal(signal.SIGTERM)
+        with trio.fail_after(20):
+            while True:
+                try:
+                    await (await trio.open_tcp_stream("127.0.0.1", program.port)).aclose()
+                except OSError:
+                    break
+        (tmp_path / "go").touch()
+        answer = await read_all(stream)
+
+        assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert await program.ended() == 0
+
+
+async def test_a_second_sigterm_kills_what_is_left(tmp_path: Path) -> None:
+    async with supervising(handler="block", grace=60) as program, connected(program.port) as stream:
+        await stream.send_all(f"GET {tmp_path}/pid HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        await program.until((tmp_path / "pid").exists)
+        workers = program.workers()
+        program.process.send_signal(signal.SIGTERM)
+        await program.until(lambda: len(program.workers()) == 1)
+        program.process.send_signal(signal.SIGTERM)
+        with trio.fail_after(5):
+            assert await program.ended() == 0
+
+    assert not any(map(called.is_there, workers))
+
+
+async def test_workers_end_when_the_supervisor_is_killed(tmp_path: Path) -> None:
+    async with supervising(handler="wait") as program, connected(program.port) as stream:
+        await stream.send_all(f"GET {tmp_path}/go HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        await stream.send_eof()
+        await program.until((tmp_path / "go.pid").exists)
+        workers = program.workers()
+        program.process.kill()
+        await program.ended()
+        await trio.sleep(0.1)
+        (tmp_path / "go").touch()
+
+        assert (await read_all(stream)).startswith(b"HTTP/1.1 200 OK\r\n")  # what is in progress ends well
+        await program.until(lambda: not any(map(called.is_there, workers)))
+
+    assert len(workers) == 2
+
+
+async def test_a_worker_that_ends_soon_is_replaced_after_longer_and_longer() -> None:
+    async with supervising(handler="leave") as program:
+        for _ in range(3):
+            assert await read_nothing(program.port) == b""
+            await program.until(lambda: len(program.workers()) == 2)
+        pauses = re.findall(rb"ended with exit status 3; starting another in ([\d.]+) seconds", program.said)
+
+    assert len(pauses) == 3
+    assert set(pauses) <= {b"0.1", b"0.2", b"0.4"}
+    assert len(set(pauses)) >= 2  # of two, one has ended twice at least
+
+
+async def read_nothing(port: int) -> bytes:
+    try:
+        return await exchanged(port, GET, half_close=False)
+    except (OSError, trio.BrokenResourceError):
+        return b""
+
+
+async def test_a_worker_told_to_end_by_itself_is_replaced() -> None:
+    async with supervising() as program:
+        [one, other] = program.workers()
+        os.kill(one, signal.SIGTERM)
+        await program.until(lambda: len(program.workers() - {one}) == 2)
+
+        assert other in program.workers()
+        assert f"worker process {one} ended with exit status 0" in program.said.decode()
+
+
+PROGRAM = """
+import trio
+from functools import partial
+from trioflow import http
+import answer
+
+async def main():
+    async with trio.open_nursery() as nursery:
+        print(*await nursery.start(partial(http.serve, answer.handler, port=0, workers=2)), flush=True)
+
+if __name__ == "__main__":
+    trio.run(main)
+"""
+ANSWER = "async def handler(request, response): await response.send(b'{}')\n"
+
+
+async def test_new_workers_run_what_the_modules_say_now_and_where_that_fails_the_old_ones_go_on(tmp_path: Path) -> None:
+    place = tmp_path / "answer.py"
+    place.write_text(ANSWER.format("old"))
+    (tmp_path / "program.py").write_text(PROGRAM)
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    async with running([str(tmp_path / "program.py")], PYTHONPATH=path, PYTHONDONTWRITEBYTECODE="1") as program:
+        old = program.workers()
+        place.write_text("1 / 0")
+        program.process.send_signal(signal.SIGHUP)
+        await program.until(lambda: b"the workers that are there go on" in program.said)
+        assert program.workers() == old
+        assert (await exchanged(program.port, GET, half_close=False)).endswith(b"old")
+        assert b"ZeroDivisionError" in program.said
+
+        place.write_text(ANSWER.format("new"))
+        program.process.send_signal(signal.SIGHUP)
+        await program.until(lambda: len(program.workers()) == 2 and not program.workers() & old)
+        assert (await exchanged(program.port, GET, half_close=False)).endswith(b"new")
+
+
+async def test_workers_that_cannot_start_end_the_server(tmp_path: Path) -> None:
+    (tmp_path / "answer.py").write_text(ANSWER + "import sys\nif 'answer' not in str(sys.argv): ...\n")
+    (tmp_path / "program.py").write_text(
+        "import sys, os\nif __name__ == '__mp_main__': sys.exit(4)\n"
+        + PROGRAM.replace("import answer", "class answer:\n    async def handler(request, response): pass\n")
+    )
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    async with running([str(tmp_path / "program.py")], PYTHONPATH=path) as program:
+        assert await program.ended() == 1
+        await program.until(lambda: b"ended with exit status 4 before it was ready" in program.said)
+
+
+async def test_over_tls_and_with_a_log(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    pem = tmp_path / "all.pem"
+    authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(pem))
+    client = ssl.create_default_context()
+    authority.configure_trust(client)
+    options = json.dumps({"ssl_context": "context", "log": "told"})
+    async with running(["-m", "tests.http.supervised", options], CERTIFICATE=str(pem)) as program:
+        assert program.line.startswith("https://127.0.0.1:")
+        stream = await trio.open_ssl_over_tcp_stream("localhost", program.port, ssl_context=client)
+        status, _, body = await Client(stream).ask("GET", "/")
+        assert (status, int(body) in program.workers()) == (200, True)
+        await trio.aclose_forcefully(stream)
+        await program.until(lambda: b"told 200\n" in program.printed)
+
+
+async def test_at_a_unix_socket(tmp_path: Path) -> None:
+    path = tmp_path / "a.sock"
+    async with supervising(unix=str(path)) as program:
+        assert program.line == f"http+unix:{path}"
+        stream = await trio.open_unix_socket(path)
+        assert int((await Client(stream).ask("GET", "/"))[2]) in program.workers()
+        await trio.aclose_forcefully(stream)
+        program.process.send_signal(signal.SIGINT)
+        assert await program.ended() == 0
+
+    assert not path.is_socket()
+
+
+async def test_cancelled_it_ends_its_workers() -> None:
+    before = set(called.children())
+    async with trio.open_nursery() as nursery:
+        [url] = await nursery.start(partial(http.serve, supervised.who, port=0, workers=2))
+        workers = set(called.children()) - before
+        assert await asked(int(url.rpartition(":")[2])) in workers
+        nursery.cancel_scope.cancel()
+
+    assert len(workers) == 2
+    assert not any(map(called.is_there, workers))
+
+
+async def test_cancelled_while_they_start_it_leaves_none() -> None:
+    before = set(called.children())
+    with trio.move_on_after(0.1):
+        await http.serve(supervised.who, port=0, workers=2)
+
+    assert set(called.children()) <= before
+
+
+async def test_beside_the_main_thread_it_hears_no_signals() -> None:
+    async def main() -> int:
+        async with trio.open_nursery() as nursery:
+            [url] = await nursery.start(partial(http.serve, supervised.who, port=0, workers=2))
+            answer = await asked(int(url.rpartition(":")[2]))
+            nursery.cancel_scope.cancel()
+        return answer
+
+    assert await trio.to_thread.run_sync(trio.run, main) != os.getpid()
+
+
+# The command.
+
+
+async def test_the_command_serves_a_directory_from_several_processes(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("hello")
+    async with running(["-m", "trioflow", "serve", str(tmp_path), "--port", "0", "--workers", "2"]) as program:
+        assert len(program.workers()) == 2
+        async with connected(program.port) as stream:
+            assert (await Client(stream).ask("GET", "/a.txt"))[2] == b"hello"
+        await program.until(lambda: b'"GET /a.txt" 200 5' in program.printed)
+        program.process.send_signal(signal.SIGINT)
+        assert await program.ended() == 0
+
+    assert program.said == b""
+
+
+@pytest.mark.parametrize("number", ["0", "x", "2000"])
+async def test_the_command_refuses_other_numbers(number: str) -> None:
+    async with running(["-m", "trioflow", "serve", ".", "--workers", number]) as program:
+        assert await program.ended() == 2
+        await program.until(lambda: b"workers are a number from 1 to 1024" in program.said)
+
+
+# What is refused.
+
+
+async def within(request: http.Request, response: http.Response) -> None:
+    raise NotImplementedError
+
+
+@pytest.mark.parametrize(
+    ("handler", "options", "complaint"),
+    [
+        (lambda request, response: within(request, response), {}, "a handler that can be sent .* but <lambda> cannot"),
+        (within, {"log": lambda access: None}, "a log that can be sent to another process"),
+        (within, {"ssl_context": ssl.create_default_context()}, "must be a function that makes one"),
+        (within, {"ssl_context": lambda: None}, "an ssl_context that can be sent to another process"),
+        (within, {"counters": http.Counters()}, "counters count in one process"),
+        (within, {"workers": 0}, "workers must be 1 or more, not 0"),
+        (within, {"workers": True}, "workers must be an int, not True"),
+    ],
+)
+async def test_R1_what_cannot_be_is_refused_at_once(handler: Any, options: dict[str, Any], complaint: str) -> None:
+    before = set(called.children())
+
+    with pytest.raises((TypeError, ValueError), match=complaint):
+        await http.serve(handler, **{"workers": 2, "port": 0, **options})
+
+    assert set(called.children()) <= before

@@ -1,0 +1,559 @@
+"""Bytes and requests: what is under the messages."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+import re
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from trio.testing import MockClock
+
+import trioflow as tf
+from tests.http.client import RESET, connected, exchanged, serving
+from trioflow.http import Limits, Request, RequestError, Response
+from trioflow.http.wire import liveness, sendfile
+from trioflow.http.wire import socket as _transport
+from trioflow.http.wire.exchange import Exchange, Wire
+from trioflow.http.wire.request_head import Head
+from trioflow.http.wire.socket import SocketTransport
+
+REQUESTS = (
+    b"GET /one HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    b"\r\n"
+    b"POST /two HTTP/1.1\r\nHost: localhost\r\nContent-Length: 11\r\n\r\nhello\r\n\r\nyo"
+    b"PUT /three HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+    b"5\r\nhello\r\n1;x=y\r\n!\r\n0\r\nTrailer: x\r\n\r\n"
+    b"HEAD /four HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+)
+WANTED = [
+    ("GET", "/one", b""),
+    ("POST", "/two", b"hello\r\n\r\nyo"),
+    ("PUT", "/three", b"hello!"),
+    ("HEAD", "/four", b""),
+]
+
+
+@contextmanager
+def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Two connected sockets, not blocking."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.setblocking(False)
+        theirs.setblocking(False)
+        yield ours, theirs
+
+
+def transport_over(sock: socket.socket, *, stall: float = 30, rate: float = 0) -> tuple[SocketTransport, list[str]]:
+    lost: list[str] = []
+    return SocketTransport(sock, stall=stall, rate=rate, on_loss=lambda: lost.append("lost")), lost
+
+
+# Limits.
+
+
+def test_limits_have_defaults_and_can_be_lifted() -> None:
+    assert Limits().head_size == 32768
+    assert Limits(body_size=math.inf, drain=0, grace=0, write_rate=0).body_size == math.inf
+    assert hash(Limits()) == hash(Limits())
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"head_size": 0}, ValueError),
+        ({"head_size": 1.5}, TypeError),
+        ({"connections": -1}, ValueError),
+        ({"idle": 0}, ValueError),
+        ({"idle": "5"}, TypeError),
+        ({"write_stall": -1}, ValueError),
+        ({"write_rate": -1}, ValueError),
+        ({"first_byte": 0}, ValueError),
+        ({"requests": 0}, ValueError),
+        ({"grace": -1}, ValueError),
+        ({"drain": -1}, ValueError),
+    ],
+)
+def test_a_limit_that_is_none_is_refused(options: dict[str, Any], error: type[Exception]) -> None:
+    with pytest.raises(error, match=f"{next(iter(options))} must be"):
+        Limits(**options)
+
+
+# Requests in bytes.
+
+
+async def read_requests(data: bytes, cuts: list[int]) -> list[tuple[str, str, bytes]]:
+    """Feed `data` cut at `cuts`, answer each request, and give what was read."""
+    got = []
+    with pair() as (ours, theirs):
+        transport, _ = transport_over(ours)
+        wire = Wire(transport, Limits())
+
+        async def feed() -> None:
+            for start, stop in zip([0, *cuts], [*cuts, len(data)], strict=True):
+                theirs.send(data[start:stop])
+                await trio.testing.wait_all_tasks_blocked()
+            theirs.shutdown(socket.SHUT_WR)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(feed)
+            while await wire.wait():
+                exchange = await wire.read_head()
+                body = b""
+                while chunks := await exchange.read_body():
+                    body += b"".join(chunks)
+                got.append((exchange.request.method, exchange.request.target, body))
+                pieces = [exchange.head(204, []), exchange.end()]
+                await exchange.write([piece for piece in pieces if piece])
+                if not exchange.finish():
+                    break
+            nursery.cancel_scope.cancel()
+    return got
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.integers(1, len(REQUESTS) - 1), max_size=12, unique=True).map(sorted))
+def test_requests_are_the_same_however_their_bytes_are_cut(cuts: list[int]) -> None:
+    assert trio.run(read_requests, REQUESTS, cuts) == WANTED
+
+
+async def test_a_body_of_tiny_chunks_is_given_in_batches_and_lets_others_run() -> None:
+    head = b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with pair() as (ours, theirs):
+        wire = Wire(transport_over(ours)[0], Limits())
+        theirs.send(head + b"1\r\nx\r\n" * 1000 + b"0\r\n\r\n")
+        assert await wire.wait()
+        exchange = await wire.read_head()
+        sizes = []
+        while chunks := await exchange.read_body():
+            sizes.append(len(chunks))
+
+    assert sum(sizes) == 1000
+    assert max(sizes) <= 64
+
+
+@pytest.mark.parametrize(("padding", "is_known"), [(0, True), (3000, False)])
+async def test_a_head_that_comes_again_is_not_parsed_again_where_it_is_small(padding: int, is_known: bool) -> None:
+    data = b"GET /a%20b?c HTTP/1.1\r\nHost: localhost\r\nX-Padding: " + b"x" * padding + b"\r\n\r\n"
+    heads: list[Head] = []
+    for _ in range(2):
+        with pair() as (ours, theirs):
+            wire = Wire(transport_over(ours)[0], Limits())
+            theirs.send(data)
+            assert await wire.wait()
+            heads.append((await wire.read_head()).request)
+
+    assert (heads[0] is heads[1]) is is_known
+    assert heads[1].path() == ("/a%20b", "c", "/a b")
+    assert heads[1].headers["host"] == "localhost"
+    with pytest.raises(RuntimeError, match="cannot change"):
+        heads[1].headers["host"] = "elsewhere"
+
+
+async def test_an_exchange_that_is_over_neither_takes_nor_gives() -> None:
+    with pair() as (ours, theirs):
+        wire = Wire(transport_over(ours)[0], Limits())
+        theirs.send(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nhello")
+        assert await wire.wait()
+        exchange = await wire.read_head()
+
+        assert not exchange.finish()
+        for act in (exchange.read_body, lambda: exchange.write([b"x"]), lambda: exchange.write_file(0, 0, 1)):
+            with pytest.raises(trio.ClosedResourceError, match="the handler has returned"):
+                await act()
+
+
+async def test_a_body_that_is_waited_for_when_the_exchange_ends_is_not_taken() -> None:
+    failures: list[BaseException] = []
+
+    async def read(exchange: Exchange) -> None:
+        try:
+            await exchange.read_body()
+        except trio.ClosedResourceError as exc:
+            failures.append(exc)
+
+    with pair() as (ours, theirs):
+        wire = Wire(transport_over(ours)[0], Limits())
+        theirs.send(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\n")
+        assert await wire.wait()
+        exchange = await wire.read_head()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(read, exchange)
+            await trio.testing.wait_all_tasks_blocked()
+            exchange.finish()
+            theirs.send(b"hello")
+
+    assert len(failures) == 1
+
+
+async def test_a_100_that_is_being_sent_is_not_mixed_with_the_answer() -> None:
+    with pair() as (ours, theirs):
+        wire = Wire(transport_over(ours)[0], Limits())
+        theirs.send(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nExpect: 100-continue\r\n\r\n")
+        assert await wire.wait()
+        exchange = await wire.read_head()
+        filled = fill(ours)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(exchange.read_body)
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.start_soon(exchange.write, [exchange.head(204, []), exchange.end()])
+            await trio.testing.wait_all_tasks_blocked()
+            got = b""
+            while not got.endswith(b"No Content\r\n\r\n"):
+                await trio.lowlevel.wait_readable(theirs)
+                got += theirs.recv(1 << 20)
+            theirs.send(b"x")
+
+    assert got[filled:] == b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n"
+
+
+def fill(sock: socket.socket) -> int:
+    """Send until there is no room, and give how much that was."""
+    count = 0
+    try:
+        while True:
+            count += sock.send(bytes(65536))
+    except BlockingIOError:
+        return count
+
+
+def test_every_limit_stands_in_the_reference_with_its_default() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "reference" / "http.md").read_text(encoding="utf-8")
+    told = dict(re.findall(r"^\| `(\w+)` \| (\d+) \|", page, re.MULTILINE))
+
+    assert told == {field.name: f"{field.default:.0f}" for field in dataclasses.fields(Limits)}
+
+
+def test_a_request_error_carries_its_status() -> None:
+    error = RequestError(413, "too large")
+
+    assert (error.status, str(error)) == (413, "too large")
+    assert isinstance(error, trio.BrokenResourceError)
+
+
+# The socket.
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(st.binary(max_size=20) | st.integers(1, 300_000).map(bytes), min_size=1, max_size=8))
+def test_what_is_sent_in_pieces_arrives_as_a_whole(pieces: list[bytes]) -> None:
+    async def main() -> bytes:
+        with pair() as (ours, theirs):
+            transport, _ = transport_over(ours)
+            got = bytearray()
+
+            async def receive() -> None:
+                while len(got) < len(want):
+                    await trio.lowlevel.wait_readable(theirs)
+                    got.extend(theirs.recv(50_000))
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(receive)
+                await transport.send(list(pieces))
+            return bytes(got)
+
+    want = b"".join(pieces)
+
+    assert trio.run(main) == want
+
+
+async def test_more_pieces_than_a_system_call_takes_are_sent() -> None:
+    with pair() as (ours, theirs):
+        transport, _ = transport_over(ours)
+        await transport.send([b"x"] * 5000)
+
+        assert theirs.recv(10_000) == b"x" * 5000
+
+
+async def test_a_client_that_takes_nothing_is_given_up(autojump_clock: MockClock) -> None:
+    with pair() as (ours, _theirs):
+        transport, lost = transport_over(ours, stall=7)
+        began = trio.current_time()
+        with pytest.raises(trio.BrokenResourceError, match="the client took 0 bytes in 7 seconds"):
+            await transport.send([bytes(10 << 20)])
+
+        assert 7 <= trio.current_time() - began < 15
+        assert lost == ["lost"]
+
+
+async def test_a_client_that_takes_little_is_not_given_up(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = iter(range(100, 0, -1))
+    monkeypatch.setattr(_transport, "unsent", lambda sock: next(left))
+    with pair() as (ours, theirs):
+        transport, lost = transport_over(ours, stall=7)
+        filled = fill(ours)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(transport.wait_writable)
+            await trio.sleep(100)
+            taken = 0
+            while taken < filled:
+                taken += len(theirs.recv(1 << 20))
+
+    assert not lost
+
+
+async def test_a_client_that_takes_too_little_is_given_up(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = iter([1000, 929, 860])
+    monkeypatch.setattr(_transport, "unsent", lambda sock: next(left))
+    with pair() as (ours, _theirs):
+        transport, lost = transport_over(ours, stall=7, rate=10)
+        fill(ours)
+        began = trio.current_time()
+        with pytest.raises(trio.BrokenResourceError, match="the client took 69 bytes in 7 seconds"):
+            await transport.wait_writable()
+
+        assert 14 <= trio.current_time() - began < 15
+        assert lost == ["lost"]
+
+
+async def test_a_client_that_has_gone_breaks_every_call() -> None:
+    with pair() as (ours, theirs):
+        transport, lost = transport_over(ours)
+        theirs.close()
+
+        assert await transport.receive() == b""
+        assert transport.at_end
+        with pytest.raises(trio.BrokenResourceError) as caught:
+            await transport.send([b"x"])
+        assert isinstance(caught.value.__cause__, OSError)
+        assert lost == ["lost"]
+
+
+async def test_R16_closing_twice_is_harmless() -> None:
+    with pair() as (ours, theirs):
+        transport, _ = transport_over(ours)
+        transport.close()
+        transport.close()
+        transport.cut()
+
+        assert theirs.recv(1) == b""
+
+
+async def test_lingering_reads_to_the_end_or_to_its_limit() -> None:
+    with pair() as (ours, theirs):
+        transport, _ = transport_over(ours)
+        theirs.send(bytes(100_000))
+        await transport.linger(65536)
+
+        assert theirs.recv(1) == b""
+        assert transport.receive_nowait() is not None
+
+        theirs.close()
+        await transport.linger(1 << 20)  # which may end by a reset
+
+        assert not transport.receive_nowait()
+
+
+async def test_lingering_for_a_client_that_has_gone_ends_at_once() -> None:
+    for before in (True, False):
+        ours, theirs = tcp_pair()
+        with ours, theirs:
+            ours.setblocking(False)
+            transport, _ = transport_over(ours)
+            theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+            if before:
+                theirs.close()
+            with trio.fail_after(5):
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(transport.linger, 1 << 20)
+                    await trio.testing.wait_all_tasks_blocked()
+                    theirs.close()
+
+            assert not transport.at_end
+
+
+# Files to sockets.
+
+
+@pytest.fixture
+def content(tmp_path: Path) -> Path:
+    path = tmp_path / "content"
+    path.write_bytes(os.urandom(5_000_000))
+    return path
+
+
+@pytest.mark.parametrize("cached", [True, False, None])
+@pytest.mark.parametrize(("start", "stop"), [(0, 5_000_000), (1, 4_999_999), (7, 7), (3_000_000, 3_000_001)])
+async def test_a_stretch_of_a_file_is_sent_by_the_loop_or_by_a_thread(
+    content: Path, start: int, stop: int, cached: bool | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if cached is not None:
+        monkeypatch.setattr(sendfile, "is_cached", lambda fd, start, stop: cached)
+    got = bytearray()
+    told: list[int] = []
+    with pair() as (ours, theirs), content.open("rb") as file:
+        want = os.pread(file.fileno(), stop - start, start)
+        transport, _ = transport_over(ours)
+
+        async def receive() -> None:
+            while len(got) < stop - start:
+                await trio.lowlevel.wait_readable(theirs)
+                got.extend(theirs.recv(1 << 20))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(receive)
+            await transport.send_file(file.fileno(), start, stop, told.append)
+
+    assert got == want
+    assert sum(told) == transport.counters.sent == stop - start
+
+
+async def test_R10_a_file_that_is_too_short_is_an_error(content: Path) -> None:
+    told: list[int] = []
+    with pair() as (ours, _theirs), content.open("rb") as file:
+        transport, lost = transport_over(ours)
+        with pytest.raises(EOFError, match="the file ended at byte 5000000, 100 bytes before it should"):
+            await transport.send_file(file.fileno(), 4_999_990, 5_000_100, told.append)
+
+        assert not lost
+    assert told == [10]
+
+
+async def test_a_client_that_leaves_while_a_file_is_sent_is_told(content: Path) -> None:
+    told: list[int] = []
+    with pair() as (ours, theirs), content.open("rb") as file:
+        transport, lost = transport_over(ours)
+        theirs.close()
+        with pytest.raises(trio.BrokenResourceError):
+            await transport.send_file(file.fileno(), 0, 5_000_000, told.append)
+
+        assert lost == ["lost"]
+    assert told == []
+
+
+def test_what_the_page_cache_holds_is_known(content: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with content.open("rb") as file:
+        fd = file.fileno()
+        file.read()
+        if not sendfile.is_cached(fd, 0, 5_000_000):
+            pytest.skip("this file system cannot say")
+
+        assert sendfile.read_cached(fd, 10, 20) == content.read_bytes()[10:20]
+        assert sendfile.read_cached(fd, 10, 10) == b""
+        assert sendfile.read_cached(fd, 4_999_999, 5_000_001) is None
+        assert not sendfile.is_cached(fd, 4_999_999, 5_000_001)
+
+        os.fsync(fd)
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+
+        assert not sendfile.is_cached(fd, 0, 5_000_000)
+        assert sendfile.read_cached(fd, 0, 5_000_000) is None
+
+        monkeypatch.setattr(sendfile, "_NOWAIT", 0)
+
+        assert not sendfile.is_cached(fd, 0, 10)
+        assert sendfile.read_cached(fd, 0, 10) is None
+
+
+@pytest.mark.skipif(not Path("/dev/shm").is_mount(), reason="needs a file system in memory")
+def test_a_file_system_that_cannot_say_does_not() -> None:
+    with tempfile.TemporaryFile(dir="/dev/shm") as file:
+        file.write(bytes(100))
+        file.flush()
+
+        assert sendfile.is_cached(file.fileno(), 0, 100) in (True, False)  # newer kernels can say
+        assert sendfile.read_cached(file.fileno(), 0, 100) in (bytes(100), None)
+
+
+def test_what_is_no_file_is_an_error() -> None:
+    reading, writing = os.pipe()
+    try:
+        with pytest.raises(OSError, match="seek"):
+            sendfile.is_cached(reading, 0, 10)
+        assert sendfile.read_cached(reading, 0, 10) is None
+    finally:
+        os.close(reading)
+        os.close(writing)
+
+
+# Who has gone.
+
+
+def tcp_pair() -> tuple[socket.socket, socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        theirs = socket.create_connection(listener.getsockname())
+        ours, _ = listener.accept()
+    return ours, theirs
+
+
+@pytest.mark.parametrize("kind", [liveness.EpollWatch, liveness.PollingWatch])
+async def test_a_reset_is_told_once_and_a_half_close_never(kind: type[Any], autojump_clock: MockClock) -> None:
+    if kind is liveness.EpollWatch and liveness.open_watch().__class__ is not kind:
+        pytest.skip("there is no epoll here")
+    watch = kind()
+    told: list[str] = []
+    ours, theirs = tcp_pair()
+    other, quiet = tcp_pair()
+    with ours, theirs, other, quiet:
+        watch.add(ours, lambda: told.append("ours"))
+        watch.add(other, lambda: told.append("other"))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(watch.run)
+            theirs.shutdown(socket.SHUT_WR)
+            quiet.sendall(b"x")
+            await trio.sleep(3)
+
+            assert told == []
+
+            theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+            theirs.close()
+            await trio.sleep(3)
+
+            assert told == ["ours"]
+
+            watch.remove(ours)
+            watch.remove(other)
+            watch.remove(other)
+            nursery.cancel_scope.cancel()
+    watch.close()
+
+
+def test_where_there_is_no_epoll_each_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(liveness.select, "epoll", raising=False)
+
+    assert isinstance(liveness.open_watch(), liveness.PollingWatch)
+
+
+# All of it, on a small scale.
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(st.binary(min_size=1, max_size=3000), max_size=6), st.integers(1, 300))
+def test_an_echo_gives_back_what_it_was_sent(chunks: list[bytes], step: int) -> None:
+    async def echo(request: Request, response: Response) -> None:
+        await request.body.pipe(response)
+
+    async def main() -> bytes:
+        data = b"POST / HTTP/1.0\r\nContent-Length: %d\r\n\r\n" % sum(map(len, chunks)) + b"".join(chunks)
+        async with serving(echo) as port:
+            return await exchanged(port, *(data[at : at + step] for at in range(0, len(data), step)))
+
+    assert trio.run(main).partition(b"\r\n\r\n")[2] == b"".join(chunks)
+
+
+async def test_two_clients_do_not_wait_for_each_other() -> None:
+    async def handler(request: Request, response: Response) -> None:
+        if request.path == "/quiet":
+            await trio.sleep_forever()
+        await tf.from_iterable([b"ok"]).pipe(response)
+
+    async with serving(handler, limits=Limits(grace=0)) as port, connected(port) as quiet:
+        await quiet.send_all(b"GET /quiet HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        got = await exchanged(port, b"GET / HTTP/1.0\r\n\r\n")
+
+        assert got.endswith(b"ok")

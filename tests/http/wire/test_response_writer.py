@@ -1,0 +1,125 @@
+"""What the writer makes of a response, read by h11's client."""
+
+from __future__ import annotations
+
+import h11
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trioflow.http.wire import response_writer
+from trioflow.http.wire.response_writer import ResponseWriter, date, phrase_of, tokens_of
+
+
+def read_by_h11(data: bytes, *, method: str = "GET", version: str = "1.1") -> tuple[h11.Response, bytes, bool]:
+    """Give the head and the body that a client understands, and whether it would use the connection again."""
+    client = h11.Connection(h11.CLIENT)
+    headers = [("Host", "localhost")] if version == "1.1" else [("Host", "localhost"), ("Connection", "close")]
+    client.send(h11.Request(method=method, target="/", headers=headers))
+    client.send(h11.EndOfMessage())
+    client.receive_data(data)
+    response = client.next_event()
+    assert isinstance(response, h11.Response)
+    body = b""
+    while True:
+        event = client.next_event()
+        if event is h11.NEED_DATA:
+            client.receive_data(b"")  # the server closes
+        elif isinstance(event, h11.Data):
+            body += bytes(event.data)
+        else:
+            assert isinstance(event, h11.EndOfMessage)
+            return response, body, client.their_state is h11.DONE
+
+
+def written(writer: ResponseWriter, status: int, fields: list[tuple[bytes, bytes]], chunks: list[bytes]) -> bytes:
+    data = writer.head(
+        status,
+        [b"%s: %s\r\n" % field for field in fields],
+        is_counted=any(name == b"Content-Length" for name, _ in fields),
+        is_closing=any(name == b"Connection" and b"close" in tokens_of(value) for name, value in fields),
+    )
+    for chunk in chunks:
+        data += b"".join(writer.data(chunk))
+    return data + writer.end()
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    chunks=st.lists(st.binary(max_size=20), max_size=5),
+    is_counted=st.booleans(),
+    is_old=st.booleans(),
+    keeps_alive=st.booleans(),
+    connection=st.sampled_from([b"", b"close", b"Close, foo", b"foo"]),
+)
+def test_a_client_reads_what_was_written_and_knows_whether_to_go_on(
+    chunks: list[bytes], is_counted: bool, is_old: bool, keeps_alive: bool, connection: bytes
+) -> None:
+    body = b"".join(chunks)
+    fields = [(b"Content-Type", b"text/plain")]
+    if is_counted:
+        fields.append((b"Content-Length", b"%d" % len(body)))
+    if connection:
+        fields.append((b"Connection", connection))
+    writer = ResponseWriter(is_head=False, is_old=is_old, keeps_alive=keeps_alive and not is_old)
+
+    response, got, goes_on = read_by_h11(written(writer, 200, fields, chunks), version="1.0" if is_old else "1.1")
+
+    assert (response.status_code, bytes(response.reason)) == (200, b"OK")
+    assert got == body
+    assert goes_on is writer.keeps_alive
+    assert writer.keeps_alive is (keeps_alive and not is_old and b"close" not in connection.lower())
+
+
+@pytest.mark.parametrize("status", [200, 204, 304, 404, 599])
+@pytest.mark.parametrize("fields", [[], [(b"Content-Length", b"5")]])
+def test_a_head_alone_is_a_whole_answer_to_HEAD(status: int, fields: list[tuple[bytes, bytes]]) -> None:
+    writer = ResponseWriter(is_head=True, is_old=False, keeps_alive=True)
+
+    response, body, goes_on = read_by_h11(written(writer, status, fields, []), method="HEAD")
+
+    assert response.status_code == status
+    assert bytes(response.reason).decode() == phrase_of(status)
+    assert body == b""
+    assert goes_on is writer.keeps_alive is True
+
+
+@pytest.mark.parametrize("status", [204, 304])
+def test_an_answer_that_has_no_body_is_not_framed(status: int) -> None:
+    writer = ResponseWriter(is_head=False, is_old=False, keeps_alive=True)
+
+    response, body, goes_on = read_by_h11(written(writer, status, [], []))
+
+    assert list(response.headers) == []
+    assert (body, goes_on) == (b"", True)
+
+
+@pytest.mark.parametrize(
+    ("is_counted", "keeps_alive", "said"),
+    [
+        (True, True, b"Connection: keep-alive\r\n"),
+        (True, False, b"Connection: close\r\n"),
+        (False, True, b"Connection: close\r\n"),
+    ],
+)
+def test_an_old_client_is_told_whether_to_go_on(is_counted: bool, keeps_alive: bool, said: bytes) -> None:
+    writer = ResponseWriter(is_head=False, is_old=True, keeps_alive=keeps_alive)
+
+    assert writer.head(200, [], is_counted=is_counted) == b"HTTP/1.1 200 OK\r\n" + said + b"\r\n"
+    assert writer.keeps_alive is (is_counted and keeps_alive)
+
+
+def test_the_last_answer_says_so() -> None:
+    writer = ResponseWriter(is_head=False, is_old=False, keeps_alive=True)
+
+    assert writer.head(200, [b"Content-Length: 0\r\n"], is_counted=True, last=True).endswith(
+        b"Connection: close\r\n\r\n"
+    )
+    assert writer.keeps_alive is False
+
+
+def test_the_date_is_made_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(response_writer.time, "time", lambda: 784111777.5)
+
+    assert date() == b"Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n"
+    assert date() is date()

@@ -1,0 +1,211 @@
+"""The check of raw heads and chunk lines alone, without a socket. What a client sees of it is in test_http_hostile."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trioflow.http import Limits, RequestError
+from trioflow.http.wire.strict import ChunkCheck, check_head, check_start, empty_lines
+
+GET = b"GET / HTTP/1.1\r\n"
+HOST = b"Host: localhost\r\n"
+SMALL = Limits(line_size=40, head_size=200, head_count=4, body_size=1000, extension_size=30)
+
+
+def status_of_head(data: bytes, cuts: list[int], limits: Limits) -> int | None:
+    """Check a head as it comes, cut at `cuts`; None where it is in order or not yet whole."""
+    came = b""
+    try:
+        for start, stop in zip([0, *cuts], [*cuts, len(data)], strict=True):
+            seen, came = len(came), came + data[start:stop]
+            end = came.find(b"\r\n\r\n")
+            if end >= 0:
+                check_head(came[: end + 4], limits)
+                return None
+            check_start(came, seen, limits)
+    except RequestError as exc:
+        return exc.status
+    return None
+
+
+def status_of_chunks(data: bytes, cuts: list[int], limits: Limits) -> tuple[int | None, bool]:
+    """Check a chunked body as it comes; tell also whether it ended."""
+    check = ChunkCheck(limits)
+    try:
+        for start, stop in zip([0, *cuts], [*cuts, len(data)], strict=True):
+            check.check(data[start:stop])
+    except RequestError as exc:
+        return exc.status, check.is_over
+    return None, check.is_over
+
+
+def every_byte(data: bytes) -> list[int]:
+    return list(range(1, len(data)))
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (GET + HOST, None),
+        (GET + b"Host:localhost:80 \t\r\nA:\r\nB: \x80\xff\ta\r\n", None),
+        (b"GET / HTTP/1.0\r\n", None),
+        (b"OPTIONS * HTTP/1.1\r\n" + HOST, None),
+        (b"GET http://a/ HTTP/1.1\r\n" + HOST, None),
+        (b"GET /" + b"x" * 26 + b" HTTP/1.1\r\n" + HOST, None),
+        (b"GET /" + b"x" * 27 + b" HTTP/1.1\r\n" + HOST, 414),
+        (b"GET /" + b"x" * 35 + b"\x00 HTTP/1.1\r\n" + HOST, 414),
+        (b"GET /" + b"x" * 27 + b"\x00 HTTP/1.1\r\n" + HOST, 400),
+        (GET + HOST + b"A: b\r\n" * 3, None),
+        (GET + HOST + b"A: b\r\n" * 4, 431),
+        (GET + HOST + b"A: " + b"b" * 170 + b"\r\n", 431),
+        (GET + HOST + b"A: " + b"b" * 161 + b"\r\n", 431),
+        (GET + HOST + b"A: " + b"b" * 160 + b"\r\n", None),
+        (GET + HOST + b"A: " + b"b" * 150 + b"\x01\r\n", 400),
+        (GET + HOST + b"A: " + b"b" * 170 + b"\x01\r\n", 431),
+        (GET + HOST + b"Content-Length: 1000\r\n", None),
+        (GET + HOST + b"Content-Length: 1001\r\n", 413),
+        (GET + HOST + b"Content-Length: " + b"0" * 40 + b"1\r\n", None),
+        (GET + HOST + b"Content-Length: " + b"9" * 40 + b"\r\n", 400),
+        (b"BREW / HTTP/2.0\r\nx\r\n", 505),
+        (b"BREW / HTTP/1.1\r\nx\r\n", 501),
+        (b"TRACE / HTTP/1.1\r\nx\r\n", 405),
+        (b"", 400),
+    ],
+)
+def test_a_head_has_one_status_however_it_comes(head: bytes, status: int | None) -> None:
+    data = head + b"\r\n" * (2 if not head else 1)
+
+    assert status_of_head(data, [], SMALL) == status
+    assert status_of_head(data, every_byte(data), SMALL) == status
+    for cut in every_byte(data):
+        assert status_of_head(data, [cut], SMALL) == status
+
+
+@pytest.mark.parametrize(
+    ("start", "status"),
+    [
+        (b"\x16\x03\x01\x02", 400),
+        (b"GET / HTTP/1.1\nHost", 400),
+        (b"GET / HTTP/1.1\rHost", 400),
+        (b"nonsense\r\n", 400),
+        (b"PRI * HTTP/2.0\r\n", 505),
+        (b"BREW / HTTP/1.1\r\n", 501),
+        (GET + b" folded\r\n", 400),
+        (GET + b"Host : a\r\n", 400),
+        (GET + b"A: b\x00", 400),
+        (b"x" * 8193, 400),
+        (b"GET /" + b"x" * 8193, 414),
+        (GET + b"A: b\r\n" * 101, 431),
+    ],
+)
+def test_what_cannot_become_a_head_is_refused_at_once(start: bytes, status: int) -> None:
+    assert status_of_head(start, [], Limits()) == status
+
+
+@pytest.mark.parametrize("start", [b"G", GET, GET[:-1], GET + HOST[:-1], GET + b"Ho", b"x" * 8192 + b"\r"])
+def test_what_can_become_a_head_is_waited_for(start: bytes) -> None:
+    assert status_of_head(start, every_byte(start), Limits()) is None
+
+
+def test_empty_lines_before_a_head_are_counted() -> None:
+    assert empty_lines(GET) == 0
+    assert empty_lines(b"\r\n" * 3 + GET) == 6
+    assert empty_lines(b"\n" + GET) == empty_lines(b"\r") == 0
+
+
+PIECES = [
+    b"GET",
+    b" ",
+    b"/",
+    b"HTTP/1.1",
+    b"\r\n",
+    b"\r",
+    b"\n",
+    b"Host: a",
+    b"X",
+    b":",
+    b"\t",
+    b"\x00",
+    b"\x80",
+    b"x" * 45,
+]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.sampled_from(PIECES), max_size=12), st.booleans(), st.data())
+def test_any_head_has_one_status_however_it_is_cut(pieces: list[bytes], begun: bool, data: st.DataObject) -> None:
+    head = GET * begun + b"".join(pieces) + b"\r\n\r\n"
+    cuts = data.draw(st.lists(st.integers(1, len(head) - 1), max_size=6, unique=True).map(sorted))
+
+    assert status_of_head(head, cuts, SMALL) == status_of_head(head, [], SMALL)
+
+
+CHUNKS: list[tuple[bytes, int | None]] = [
+    (b"5\r\nhello\r\n0\r\n\r\n", None),
+    (b'5;a\r\nhello\r\n0;b=c;d="e ; \\""\r\n\r\n', None),
+    (b"0005\r\nhello\r\n000\r\n\r\n", None),
+    (b"A\r\n0123456789\r\na\r\n0123456789\r\n0\r\n\r\n", None),
+    (b"0\r\nX-Sum: 1\r\nY:\r\n\r\n", None),
+    (b"5\r\nhello!\r\n0\r\n\r\n", 400),
+    (b"5\r\nhelloXX0\r\n\r\n", 400),
+    (b"5\r\nhello\r0\r\n\r\n", 400),
+    (b"5\r\nhello\n0\r\n\r\n", 400),
+    (b"5\nhello\r\n0\r\n\r\n", 400),
+    (b"5\rhello\r\n0\r\n\r\n", 400),
+    (b"\r\n", 400),
+    (b"g\r\n", 400),
+    (b"-5\r\n", 400),
+    (b"+5\r\n", 400),
+    (b"0x5\r\n", 400),
+    (b"5_0\r\n", 400),
+    (b" 5\r\n", 400),
+    (b"5 \r\n", 400),
+    (b"5 ;a\r\n", 400),
+    (b"5;\r\n", 400),
+    (b"5;;a\r\n", 400),
+    (b"5;a=\r\n", 400),
+    (b'5;a="b\r\n', 400),
+    (b"5;a\x00\r\n", 400),
+    (b"5;a\rb\r\n", 400),
+    (b"5;a\nb\r\n", 400),
+    (b"12345678901234567\r\n", 400),
+    (b"123456789012345678901\r\n" + b"x" * 99, 400),
+    (b"ffffffffffffffff\r\n", 413),
+    (b"3e8\r\n" + b"x" * 1000 + b"\r\n1\r\n", 413),
+    (b"5;" + b"a" * 60 + b"\r\n", 400),
+    (b"5;" + b"a" * 20 + b"\r\nhello\r\n5;" + b"a" * 20 + b"\r\n", 400),
+    (b"0\r\nno colon\r\n\r\n", 400),
+    (b"0\r\n folded: x\r\n\r\n", 400),
+    (b"0\r\nA: b\r\n c\r\n\r\n", 400),
+    (b"0\r\nA : b\r\n\r\n", 400),
+    (b"0\r\nA: \x00\r\n\r\n", 400),
+    (b"0\r\nA: b\n\r\n", 400),
+    (b"0\r\nContent-Length: 5\r\n\r\n", 400),
+    (b"0\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
+    (b"0\r\nHost: a\r\n\r\n", 400),
+    (b"0\r\nAuthorization: a\r\n\r\n", 400),
+    (b"0\r\n" + b"A: b\r\n" * 5, 431),
+    (b"0\r\nA: " + b"b" * 250 + b"\r\n\r\n", 431),
+    (b"0\r\n" + (b"A: " + b"b" * 80 + b"\r\n") * 3, 431),
+]
+
+
+@pytest.mark.parametrize(("body", "status"), CHUNKS)
+def test_a_chunked_body_has_one_status_however_it_comes(body: bytes, status: int | None) -> None:
+    for cuts in [[], every_byte(body), *([cut] for cut in every_byte(body))]:
+        assert status_of_chunks(body, cuts, SMALL) == (status, status is None)
+
+
+def test_what_stands_behind_a_body_is_not_looked_at() -> None:
+    assert status_of_chunks(b"0\r\n\r\n\x00\n\n", [], SMALL) == (None, True)
+
+
+def test_a_body_that_was_refused_stays_refused() -> None:
+    check = ChunkCheck(SMALL)
+    for data in (b"x\r\n", b"", b"0\r\n\r\n"):
+        with pytest.raises(RequestError, match="the size of a chunk is none") as caught:
+            check.check(data)
+        assert caught.value.status == 400
+    assert not check.is_over

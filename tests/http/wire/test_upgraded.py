@@ -1,0 +1,341 @@
+"""What goes beside a response: informational ones before it, trailers behind it, another protocol in its place."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+import trustme
+from trio.testing import wait_all_tasks_blocked
+
+import trioflow as tf
+from tests.http.client import connected, exchanged, read_all, read_until, reset, serving
+from trioflow.http import Counters, Request, Response
+from trioflow.http.wire.socket import SocketTransport
+from trioflow.http.wire.upgraded import SwitchedStream
+
+GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+WISH = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: keep-alive, Upgrade\r\nUpgrade: other, Echo\r\n\r\n"
+
+
+# Informational responses.
+
+
+async def test_early_hints_come_before_the_response() -> None:
+    async def handler(request: Request, response: Response) -> None:
+        await response.inform(103, {"link": "</a.css>; rel=preload"})
+        await response.inform(102)
+        await response.send(b"hello")
+
+    async with serving(handler) as port:
+        answer = await exchanged(port, GET, GET)
+        old = await exchanged(port, b"GET / HTTP/1.0\r\n\r\n")
+
+    one = (
+        b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\n\r\n"
+        b"HTTP/1.1 102 Processing\r\n\r\n"
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
+    )
+    assert answer == one * 2
+    assert old.startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "complaint"),
+    [
+        (100, {}, "status must be 102 or more, not 100"),
+        (101, {}, "status must be 102 or more, not 101"),
+        (200, {}, "status must be 199 or less, not 200"),
+        ("103", {}, "status must be an int, not '103'"),
+        (103, {"a": "b\r\nc: d"}, "cannot hold line ends"),
+    ],
+)
+async def test_what_is_no_informational_response_is_refused(status: Any, headers: Any, complaint: str) -> None:
+    async def handler(request: Request, response: Response) -> None:
+        with pytest.raises((TypeError, ValueError), match=complaint):
+            await response.inform(status, headers)
+        await response.send(b"hello")
+
+    async with serving(handler) as port:
+        assert (await exchanged(port, GET)).startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+async def test_behind_the_head_nothing_comes_before_it() -> None:
+    async def handler(request: Request, response: Response) -> None:
+        await response.send(b"hello")
+        with pytest.raises(trio.ClosedResourceError, match="the head of this response has been sent"):
+            await response.inform(103)
+        with pytest.raises(trio.ClosedResourceError, match="the head of this response has been sent"):
+            await response.upgrade("echo")
+
+    async with serving(handler) as port:
+        assert (await exchanged(port, WISH)).endswith(b"hello")
+
+
+@pytest.mark.needs("curl")
+async def test_curl_reads_past_hints_to_the_trailers() -> None:
+    async def handler(request: Request, response: Response) -> None:
+        await response.inform(103, {"link": "</a>"})
+        await chunks().pipe(response)
+
+    async with serving(handler) as port:
+        command = ["curl", "-sS", "-i", "-m", "10", f"http://127.0.0.1:{port}/"]
+        done = await trio.run_process(command, capture_stdout=True)
+
+    assert done.stdout.startswith(b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\n")
+    assert done.stdout.endswith(b"\r\n\r\nabcd")
+
+
+# Trailers.
+
+
+@tf.readable
+async def chunks() -> AsyncIterator[bytes]:
+    yield b"ab"
+    await trio.lowlevel.checkpoint()
+    yield b"cd"
+
+
+async def test_trailers_come_behind_a_body_in_chunks() -> None:
+    async def handler(request: Request, response: Response) -> None:
+        async def count(source: tf.ReceiveChannel[bytes], output: tf.SendChannel[bytes]) -> None:
+            size = 0
+            async for chunk in source:
+                size += len(chunk)
+                await output.send(chunk)
+            response.trailers["x-size"] = str(size)
+
+        await chunks().pipe(tf.Transform(count)).pipe(response)
+        with pytest.raises(RuntimeError, match="the end of this response has gone out"):
+            response.trailers["x"] = "y"
+
+    async with serving(handler) as port:
+        assert (await exchanged(port, GET)).endswith(b"\r\n0\r\nX-Size: 4\r\n\r\n")
+
+
+async def test_trailers_stay_away_where_nothing_can_carry_them() -> None:
+    async def handler(request: Request, response: Response) -> None:
+        response.trailers["x"] = "y"
+        await response.send(b"hello")
+
+    async def late(request: Request, response: Response) -> None:
+        await response.send(b"hello")
+        with pytest.raises(RuntimeError, match="the end of this response has gone out"):
+            response.trailers["x"] = "y"
+
+    async with serving(handler) as port:
+        assert b"X: y" not in await exchanged(port, GET)
+        assert b"X: y" not in await exchanged(port, b"GET / HTTP/1.0\r\n\r\n")
+        assert b"X: y" not in await exchanged(port, b"HEAD" + GET[3:])
+    async with serving(late) as port:
+        assert (await exchanged(port, GET)).endswith(b"hello")
+
+
+async def test_what_must_come_before_a_body_is_no_trailer() -> None:
+    async def handler(request: Request, response: Response) -> None:
+        for name in ("Content-Length", "transfer-encoding", "SET-COOKIE", "host"):
+            with pytest.raises(ValueError, match=f"{name} cannot come behind a body"):
+                response.trailers[name] = "1"
+            with pytest.raises(ValueError, match=f"{name} cannot come behind a body"):
+                response.trailers.add(name, "1")
+        with pytest.raises(ValueError, match="cannot hold line ends"):
+            response.trailers["x"] = "a\r\nb: c"
+        response.trailers.add("x", "1")
+        response.trailers.add("x", "2")
+        await chunks().pipe(response)
+
+    async with serving(handler) as port:
+        assert (await exchanged(port, GET)).endswith(b"0\r\nX: 1\r\nX: 2\r\n\r\n")
+
+
+# Another protocol.
+
+
+async def echo(request: Request, response: Response) -> None:
+    response.headers["x-greeting"] = "hello"
+    connection = await response.upgrade("echo")
+    await connection.readable.pipe(connection.writable)
+
+
+async def test_a_connection_goes_on_in_another_protocol() -> None:
+    async with serving(echo) as port, connected(port) as stream:
+        await stream.send_all(WISH + b"came along, ")
+        head = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\nX-Greeting: hello\r\n\r\n"
+        assert await read_until(stream, b"came along, ") == head + b"came along, "
+        await stream.send_all(b"came later")
+        assert await read_until(stream, b"later") == b"came later"
+        await stream.send_eof()
+        assert await read_all(stream) == b""
+
+
+async def test_a_connection_goes_on_within_tls() -> None:
+    authority = trustme.CA()
+    ours, theirs = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context()
+    authority.issue_cert("127.0.0.1").configure_cert(ours)
+    authority.configure_trust(theirs)
+    big = bytes(range(256)) * 10_000
+    async with serving(echo, ssl_context=ours) as port:
+        stream = await trio.open_ssl_over_tcp_stream("127.0.0.1", port, ssl_context=theirs)
+        try:
+            await stream.send_all(WISH)
+            await read_until(stream, b"\r\n\r\n")
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(stream.send_all, big)
+                got = b""
+                while len(got) < len(big):
+                    got += await stream.receive_some()
+            assert got == big
+        finally:
+            await trio.aclose_forcefully(stream)
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        GET,
+        WISH.replace(b", Upgrade", b""),
+        WISH.replace(b"Echo", b"echoes"),
+        WISH.replace(b"HTTP/1.1", b"HTTP/1.0"),
+        WISH.replace(b"GET", b"POST").replace(b"Host", b"Content-Length: 3\r\nHost") + b"abc",
+    ],
+)
+async def test_who_does_not_wish_for_it_is_answered_with_400(request_: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    async with serving(echo) as port:
+        assert (await exchanged(port, request_)).startswith(b"HTTP/1.1 400 Bad Request\r\n")
+
+    assert caplog.records == []
+
+
+async def test_who_is_not_switched_gets_an_ordinary_answer() -> None:
+    async def handler(request: Request, response: Response) -> None:
+        await response.send(b"hello")
+
+    async with serving(handler) as port:
+        assert (await exchanged(port, WISH, GET)).count(b"hello") == 2
+
+
+async def test_behind_the_switch_the_response_is_done() -> None:
+    told: list[str] = []
+
+    async def handler(request: Request, response: Response) -> None:
+        connection = await response.upgrade("echo")
+        for act in (response.send(b"x"), response.start(), response.inform(103), response.upgrade("echo")):
+            with pytest.raises(trio.ClosedResourceError):
+                await act
+        with pytest.raises(RuntimeError):
+            response.headers["x"] = "y"
+        told.append("seen")
+        await tf.from_iterable([b"bye"]).pipe(connection.writable)
+
+    async with serving(handler) as port:
+        assert (await exchanged(port, WISH)).endswith(b"\r\n\r\nbye")
+
+    assert told == ["seen"]
+
+
+async def test_R16_a_client_that_leaves_cancels_the_handler() -> None:
+    ended = trio.Event()
+    counters = Counters()
+
+    async def handler(request: Request, response: Response) -> None:
+        await response.upgrade("echo")
+        try:
+            await trio.sleep_forever()
+        finally:
+            ended.set()
+
+    async with serving(handler, counters=counters) as port, connected(port) as stream:
+        await stream.send_all(WISH)
+        await read_until(stream, b"\r\n\r\n")
+        reset(stream)
+        with trio.fail_after(5):
+            await ended.wait()
+            while counters.open:
+                await wait_all_tasks_blocked()
+
+    assert counters.open == 0
+
+
+async def test_R13_a_handler_that_fails_cuts_the_connection(caplog: pytest.LogCaptureFixture) -> None:
+    async def handler(request: Request, response: Response) -> None:
+        await response.upgrade("echo")
+        raise ValueError("broken")
+
+    async with serving(handler) as port, connected(port) as stream:
+        await stream.send_all(WISH)
+        with pytest.raises(trio.BrokenResourceError):
+            await read_all(stream)
+
+    assert "failed" in caplog.text
+
+
+@pytest.mark.parametrize("is_cancelled", [False, True])
+async def test_a_handler_may_close_the_connection_itself(is_cancelled: bool) -> None:
+    closed = trio.Event()
+
+    async def handler(request: Request, response: Response) -> None:
+        connection = await response.upgrade("echo")
+        async with connection.open() as stream:
+            await stream.send_all(b"bye")
+            await wait_all_tasks_blocked()
+            if is_cancelled:
+                await trio.aclose_forcefully(stream)
+            else:
+                await stream.aclose()
+            with pytest.raises(trio.ClosedResourceError):
+                await stream.receive_some()
+        closed.set()
+
+    async with serving(handler) as port, connected(port) as stream:
+        await stream.send_all(WISH)
+        await read_until(stream, b"bye")
+        with suppress(trio.BrokenResourceError):
+            assert await read_all(stream) == b""
+            assert not is_cancelled
+        await closed.wait()
+        async with connected(port) as second:  # perhaps under the number of the first
+            await second.send_all(WISH + b"x")
+            await read_until(second, b"bye")
+
+
+async def test_R20_the_stream_is_what_trio_asks_of_one() -> None:
+    def over(sock: socket.socket) -> SwitchedStream:
+        sock.setblocking(False)
+        transport = SocketTransport(sock, stall=30, rate=0, on_loss=lambda: None)
+        return SwitchedStream(transport, b"", lambda: None)
+
+    async def make() -> tuple[SwitchedStream, SwitchedStream]:
+        ours, theirs = socket.socketpair()
+        return over(ours), over(theirs)
+
+    async def clogged() -> tuple[SwitchedStream, SwitchedStream]:
+        ends = await make()
+        for end in ends:
+            with suppress(BlockingIOError):
+                while True:
+                    end._transport.sock.send(bytes(65536))
+        return ends
+
+    with trio.fail_after(20):
+        await trio.testing.check_half_closeable_stream(make, clogged)
+
+
+async def test_what_came_along_is_given_first_and_as_asked_for() -> None:
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    with theirs:
+        stream = SwitchedStream(SocketTransport(ours, stall=30, rate=0, on_loss=lambda: None), b"abc", lambda: None)
+        theirs.send(b"de")
+        assert [await stream.receive_some(2) for _ in range(3)] == [b"ab", b"c", b"de"]
+        await stream.wait_send_all_might_not_block()
+        await stream.send_all(b"")
+        with pytest.raises(ValueError, match="max_bytes must be 1 or more, not 0"):
+            await stream.receive_some(0)
+        await stream.aclose()
+        await stream.aclose()

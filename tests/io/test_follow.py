@@ -1,0 +1,264 @@
+"""A growing file, followed: it grows, shrinks, is replaced, is gone for a while."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+import trioflow as tf
+from trioflow.io import file_follower
+
+
+class Followed:
+    """What has come of a file so far."""
+
+    def __init__(self) -> None:
+        self.got = b""
+        self.news = trio.Event()
+
+    async def run(self, source: tf.ReceiveChannel[bytes]) -> None:
+        async for chunk in source:
+            self.got += chunk
+            self.news.set()
+
+    async def comes(self, expected: bytes) -> None:
+        """Wait until exactly this has come; a thread looks, so the time that takes is not the test's to say."""
+        with trio.fail_after(10):
+            while len(self.got) < len(expected):
+                self.news = trio.Event()
+                await self.news.wait()
+        assert self.got == expected
+        self.got = b""
+
+
+@asynccontextmanager
+async def following(path: Path, **options: Any) -> AsyncIterator[Followed]:
+    followed = Followed()
+    async with trio.open_nursery() as nursery:
+        readable = tf.read_file(path, follow=True, interval=0.002, **options)
+        nursery.start_soon(lambda: readable.pipe(tf.Writable(followed.run)))
+        yield followed
+        nursery.cancel_scope.cancel()
+
+
+def append(path: Path, data: bytes) -> None:
+    with path.open("ab") as file:
+        file.write(data)
+
+
+def write(path: Path, data: bytes) -> None:
+    path.write_bytes(data)
+
+
+def rotate(path: Path) -> Path:
+    return path.rename(path.with_name("log.1"))
+
+
+def remove(path: Path) -> None:
+    path.unlink()
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    path = tmp_path / "log"
+    path.write_bytes(b"one\n")
+    return path
+
+
+async def test_what_a_file_holds_and_what_is_added_is_given(log: Path) -> None:
+    async with following(log) as followed:
+        await followed.comes(b"one\n")
+        for data in (b"two\n", b"3", b"x" * 300_000):
+            append(log, data)
+            await followed.comes(data)
+
+
+async def test_it_starts_where_it_is_told_and_keeps_to_its_chunk_size(log: Path) -> None:
+    async with tf.read_file(log, start=2, follow=True, chunk_size=1, interval=0.001).open() as chunks:
+        with trio.fail_after(10):
+            assert [await chunks.receive() for _ in range(2)] == [b"e", b"\n"]
+            append(log, b"ab")
+            assert [await chunks.receive() for _ in range(2)] == [b"a", b"b"]
+
+
+async def test_a_file_that_became_shorter_is_read_from_its_beginning(log: Path) -> None:
+    async with following(log) as followed:
+        await followed.comes(b"one\n")
+        write(log, b"2\n")
+        await followed.comes(b"2\n")
+        append(log, b"3\n")
+        await followed.comes(b"3\n")
+
+
+async def test_a_file_that_was_replaced_is_read_to_its_end_and_then_the_new_one(log: Path) -> None:
+    async with following(log) as followed:
+        await followed.comes(b"one\n")
+        for turn in (b"first", b"second"):
+            old = rotate(log)
+            append(old, b"last words, ")
+            write(log, turn)
+            await followed.comes(b"last words, " + turn)
+            remove(old)
+
+
+async def test_what_comes_late_into_a_replaced_file_is_given_too(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = log.with_name("log.1")
+    find = file_follower.Follower._find
+
+    def find_and_write(self: file_follower.Follower) -> tuple[int, bool]:
+        found = find(self)
+        if found[1]:
+            append(old, b"late, ")
+        return found
+
+    monkeypatch.setattr(file_follower.Follower, "_find", find_and_write)
+    async with following(log) as followed:
+        await followed.comes(b"one\n")
+        rotate(log)
+        write(log, b"new")
+        await followed.comes(b"late, new")
+
+
+async def test_what_comes_even_later_is_given_too(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = log.with_name("log.1")
+    look, sleep = file_follower.Follower._look, trio.sleep
+    replaced = []
+
+    async def look_and_tell(self: file_follower.Follower) -> None:
+        await look(self)
+        if self._is_replaced:
+            replaced.append(old)
+
+    async def sleep_and_write(seconds: float) -> None:
+        await sleep(seconds)
+        if replaced:
+            append(replaced.pop(), b"later, ")
+
+    monkeypatch.setattr(file_follower.Follower, "_look", look_and_tell)
+    monkeypatch.setattr(trio, "sleep", sleep_and_write)
+    async with following(log) as followed:
+        await followed.comes(b"one\n")
+        rotate(log)
+        write(log, b"new")
+        await followed.comes(b"later, new")
+
+
+async def test_a_file_that_is_gone_is_waited_for(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked = trio.Event()
+    look = file_follower.Follower._look
+
+    async def look_and_tell(self: file_follower.Follower) -> None:
+        gone = not await trio.Path(log).exists()
+        await look(self)
+        if gone:
+            looked.set()
+
+    monkeypatch.setattr(file_follower.Follower, "_look", look_and_tell)
+    async with following(log) as followed:
+        await followed.comes(b"one\n")
+        remove(log)
+        await looked.wait()
+        write(log, b"again")
+        await followed.comes(b"again")
+
+
+async def test_a_file_that_is_gone_again_when_it_is_to_be_opened_is_waited_for(
+    log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_for_reading = file_follower.open_for_reading
+    calls = 0
+
+    def opens_late(path: str) -> tuple[int, os.stat_result]:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise FileNotFoundError
+        return open_for_reading(path)
+
+    monkeypatch.setattr(file_follower, "open_for_reading", opens_late)
+    async with following(log) as followed:
+        await followed.comes(b"one\n")
+        rotate(log)
+        write(log, b"new")
+        await followed.comes(b"new")
+    assert calls == 3
+
+
+async def test_a_directory_in_its_place_is_an_error(log: Path) -> None:
+    with pytest.raises(IsADirectoryError) as caught:
+        await tf.read_file(log, follow=True, interval=0.001).pipe(tf.for_each(lambda chunk: replace_by_directory(log)))
+    assert caught.value.__notes__[0].startswith("in stage 1 of 2: read_file(")
+
+
+def replace_by_directory(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+async def test_a_missing_file_is_an_error_at_the_beginning(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        await tf.read_file(tmp_path / "none", follow=True).pipe(tf.drain())
+
+
+async def test_a_pipe_that_is_followed_ends_as_ever(tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(lambda: tf.pipeline([b"abc"], tf.write_file(path)))
+        with trio.fail_after(10):
+            assert await tf.read_file(path, follow=True).pipe(tf.join()) == b"abc"
+
+
+async def test_it_looks_at_each_interval_on_trios_clock(log: Path, mock_clock: MockClock) -> None:
+    looks = []
+    async with tf.read_file(log, follow=True, interval=10).open() as chunks:
+        assert await chunks.receive() == b"one\n"
+        await wait_all_tasks_blocked(0.05)  # it is at the end of the file, be it by a thread
+        append(log, b"two\n")
+        await wait_all_tasks_blocked()
+        with pytest.raises(trio.WouldBlock):
+            chunks.receive_nowait()
+        mock_clock.jump(10)
+        looks.append(await chunks.receive())
+    assert looks == [b"two\n"]
+
+
+async def test_R9_a_follower_is_ended_by_a_reader_that_has_enough(log: Path) -> None:
+    with trio.fail_after(5):
+        assert await tf.read_file(log, follow=True, interval=1000).pipe(tf.lines()).pipe(tf.first()) == "one"
+
+
+async def test_a_followed_file_is_copied_as_it_grows_and_not_taken_whole(log: Path, tmp_path: Path) -> None:
+    copied = tmp_path / "copy"
+    append(copied, b"")
+    async with following(copied) as followed, trio.open_nursery() as nursery:
+        copying = tf.read_file(log, follow=True, interval=0.001).pipe(tf.write_file(copied, atomic=False))
+        nursery.start_soon(lambda: copying)
+        await followed.comes(b"one\n")
+        append(log, b"two\n")
+        await followed.comes(b"two\n")
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"follow": 1}, TypeError, "follow must be True or False, not 1"),
+        ({"follow": True, "stop": 5}, ValueError, "a file that is followed has no end: it wants no stop, not 5"),
+        ({"follow": True, "interval": 0}, ValueError, "interval must be above 0, not 0"),
+    ],
+)
+def test_R1_a_wrong_argument_is_told_when_the_value_is_built(options: Any, error: Any, message: str) -> None:
+    with pytest.raises(error, match=message):
+        tf.read_file("x", **options)
+
+
+def test_a_follower_shows_the_call_that_made_it() -> None:
+    assert repr(tf.read_file("x", follow=True)) == "<Readable read_file('x', follow=True)>"

@@ -1,0 +1,447 @@
+"""Real processes: in the middle of a pipeline, at its ends, as a stream; and never one left behind."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from trio.testing import wait_all_tasks_blocked
+
+import trioflow as tf
+from trioflow.io import processes
+
+
+def sh(script: str, **options: Any) -> tf.Duplex[bytes, bytes]:
+    return tf.process(["sh", "-c", script], **options)
+
+
+def python(script: str) -> tf.Duplex[bytes, bytes]:
+    return tf.process([sys.executable, "-I", "-S", "-c", script])
+
+
+def children() -> set[int]:
+    """Give the process ids of our children, zombies too."""
+    tasks = Path("/proc/self/task")
+    return {int(pid) for task in tasks.iterdir() for pid in (task / "children").read_text().split()}
+
+
+@pytest.fixture(autouse=True)
+def _leaves_no_child() -> Iterator[None]:
+    if not Path("/proc/self/task").is_dir():
+        yield
+        return
+    before = children()
+    yield
+    assert children() - before == set()
+
+
+@tf.readable
+async def endless(chunk: bytes = b"x" * 65536) -> AsyncIterator[bytes]:
+    while True:
+        yield chunk
+
+
+@tf.readable
+async def quiet(*chunks: bytes) -> AsyncIterator[bytes]:
+    for chunk in chunks:
+        yield chunk
+    await trio.sleep_forever()
+
+
+async def test_a_process_in_the_middle_reads_what_comes_and_gives_what_it_prints() -> None:
+    assert await tf.pipeline([b"pear\n", b"fig\n"], tf.process(["sort"]), tf.join()) == b"fig\npear\n"
+
+
+async def test_three_commands_in_one_pipeline() -> None:
+    got = await tf.pipeline(
+        [b"%d\n" % n for n in range(10_000)],
+        tf.process(["grep", "7"]),
+        tf.process(["sort", "-rn"]),
+        tf.process(["head", "-n", "2"]),
+        tf.join(),
+    )
+
+    assert got == b"9997\n9987\n"
+
+
+async def test_ten_megabytes_through_cat_come_out_the_same() -> None:
+    data = [bytes([n]) * 50_000 for n in range(200)]
+
+    got = await tf.pipeline(data, tf.process(["cat"]), tf.join())
+
+    assert got == b"".join(data)
+
+
+async def test_R4_a_process_value_runs_again_and_side_by_side() -> None:
+    upper = tf.process(["tr", "a-z", "A-Z"])
+    got = []
+
+    async def run(word: bytes) -> None:
+        got.append(await tf.pipeline([word], upper, upper, tf.join()))
+
+    async with trio.open_nursery() as nursery:
+        for word in (b"one", b"two"):
+            nursery.start_soon(run, word)
+
+    assert sorted(got) == [b"ONE", b"TWO"]
+
+
+async def test_a_process_begins_a_pipeline_with_nothing_to_read() -> None:
+    with trio.fail_after(10):
+        assert await tf.process(["cat"]).pipe(tf.join()) == b""
+        assert await tf.pipeline(sh("echo hello"), tf.join()) == b"hello\n"
+
+
+async def test_R2_a_process_at_the_end_of_a_pipeline_is_waited_for(tmp_path: Path) -> None:
+    target = tmp_path / "written"
+
+    written = await tf.pipeline([b"x" * 100_000] * 20, sh(f"tee {shlex.quote(str(target))}"))
+
+    assert written == 2_000_000
+    assert target.stat().st_size == 2_000_000
+
+
+async def test_a_failing_process_at_the_end_of_a_pipeline_fails_it() -> None:
+    with pytest.raises(subprocess.CalledProcessError) as caught:
+        await tf.pipeline([b"x"], sh("cat >/dev/null; exit 4"))
+
+    assert caught.value.returncode == 4
+
+
+async def test_R4_its_directions_share_one_process_and_run_once() -> None:
+    async with tf.process(["tr", "a-z", "A-Z"]) as upper:
+        assert await tf.pipeline([b"abc"], upper.writable) == 3
+        assert await upper.readable.pipe(tf.join()) == b"ABC"
+        with pytest.raises(trio.ClosedResourceError, match=r"the readable of process\(.*\) can run once only"):
+            await upper.readable.pipe(tf.join())
+
+    echoing = tf.process(["cat"])
+    got = []
+
+    async def read() -> None:
+        got.append(await echoing.readable.pipe(tf.join()))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(read)
+        await tf.pipeline([b"x" * 1000] * 1000, echoing.writable)
+    assert len(got[0]) == 1_000_000
+
+
+async def test_a_process_that_ends_well_may_leave_its_input_unread_and_ends_what_is_upstream() -> None:
+    with trio.fail_after(10):
+        assert await endless().pipe(tf.process(["head", "-c", "5"])).pipe(tf.join()) == b"xxxxx"
+        assert await quiet(b"x").pipe(sh("echo ready")).pipe(tf.join()) == b"ready\n"
+        assert await tf.pipeline(endless(), tf.process(["head", "-c", "5"])) >= 0
+        assert await quiet(b"12345").pipe(tf.process(["head", "-c", "5"]).writable) == 5
+
+
+async def test_R9_a_take_behind_a_process_ends_it() -> None:
+    with trio.fail_after(10):
+        assert await tf.process(["yes"]).pipe(tf.take(1)).pipe(tf.count()) == 1
+        assert await sh("echo ready; exec sleep 1000").pipe(tf.take(1)).pipe(tf.join()) == b"ready\n"
+        assert await quiet().pipe(sh("echo ready; exec sleep 1000")).pipe(tf.take(1)).pipe(tf.join()) == b"ready\n"
+
+
+@pytest.mark.parametrize("is_writing_first", [False, True])
+async def test_R9_a_reader_that_has_enough_ends_the_writer_that_runs_apart(is_writing_first: bool) -> None:
+    echoing = tf.process(["cat"])
+    written = []
+
+    async def write() -> None:
+        written.append(await endless().pipe(echoing.writable))
+
+    async with trio.open_nursery() as nursery:
+        if is_writing_first:
+            nursery.start_soon(write)
+        with trio.fail_after(10):
+            if is_writing_first:
+                assert await echoing.readable.pipe(tf.take(1)).pipe(tf.count()) == 1
+            else:
+                assert await echoing.readable.pipe(tf.take(0)).pipe(tf.count()) == 0
+                nursery.start_soon(write)
+
+    assert len(written) == 1
+
+
+async def test_R11_a_process_that_fails_raises_behind_its_output_and_names_its_stage() -> None:
+    got: list[bytes] = []
+    with pytest.raises(subprocess.CalledProcessError) as caught:
+        await tf.pipeline([b"x"], tf.tap(bytes.upper), sh("echo some; exit 3"), tf.for_each(got.append))
+
+    assert got == [b"some\n"]
+    assert caught.value.returncode == 3
+    assert caught.value.cmd == ["sh", "-c", "echo some; exit 3"]
+    assert caught.value.stderr is None
+    assert caught.value.__notes__ == ["in stage 3 of 4: process(['sh', '-c', 'echo some; exit 3'])"]
+
+
+async def test_R11_a_process_that_fails_while_it_is_written_to_is_one_failure() -> None:
+    with pytest.raises(subprocess.CalledProcessError):
+        await endless().pipe(sh("exit 1")).pipe(tf.drain())
+    with pytest.raises(subprocess.CalledProcessError):
+        await quiet(b"x").pipe(sh("exit 1")).pipe(tf.drain())
+    with pytest.raises(subprocess.CalledProcessError):
+        await endless().pipe(sh("exit 1", stderr=subprocess.PIPE)).pipe(tf.drain())
+
+
+async def test_a_process_that_a_signal_ends_fails() -> None:
+    with pytest.raises(subprocess.CalledProcessError) as caught:
+        await sh("kill -KILL $$").pipe(tf.drain())
+
+    assert caught.value.returncode == -signal.SIGKILL
+
+
+async def test_captured_errors_come_with_the_exception_the_last_of_them() -> None:
+    flood = "import sys; sys.stderr.write('x' * 1_000_000 + 'the reason\\n'); sys.exit(1)"
+    with pytest.raises(subprocess.CalledProcessError) as caught:
+        await tf.process([sys.executable, "-I", "-S", "-c", flood], stderr=subprocess.PIPE).pipe(tf.drain())
+
+    assert len(caught.value.stderr) == processes.KEPT
+    assert caught.value.stderr.endswith(b"xxthe reason\n")
+    assert caught.value.__notes__[0].startswith("its stderr: xxx")
+    assert caught.value.__notes__[0].endswith("xxthe reason")
+    assert len(caught.value.__notes__[0]) < 1100
+
+
+async def test_errors_are_captured_where_the_directions_run_apart_and_where_it_is_a_stream() -> None:
+    flood = "head -c 200000 /dev/zero >&2; cat; echo reason >&2; exit 1"
+    failing = sh(flood, stderr=subprocess.PIPE)
+    with trio.fail_after(10):
+        await tf.pipeline([b"x"], failing.writable)
+        with pytest.raises(subprocess.CalledProcessError) as caught:
+            await failing.readable.pipe(tf.drain())
+        assert caught.value.stderr.endswith(b"\0reason\n")
+
+        async with sh(flood, stderr=subprocess.PIPE).open() as stream:
+            await stream.send_all(b"x")
+            await stream.send_eof()
+            assert await stream.receive_some() == b"x"
+            for _ in range(2):
+                with pytest.raises(subprocess.CalledProcessError) as caught:
+                    await stream.receive_some()
+                assert caught.value.stderr.endswith(b"\0reason\n")
+
+    assert await tf.pipeline([b"x"], sh("cat; echo warning >&2", stderr=subprocess.PIPE), tf.join()) == b"x"
+
+
+async def test_what_leaves_the_block_of_a_process_with_captured_errors_is_itself() -> None:
+    async def leave() -> None:
+        async with tf.process(["cat"], stderr=subprocess.PIPE).open():
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await leave()
+
+
+async def test_errors_that_another_process_holds_open_are_not_waited_for() -> None:
+    with trio.fail_after(20):
+        with pytest.raises(subprocess.CalledProcessError) as caught:
+            await sh("sleep 30 >/dev/null & echo $! >&2; exit 1", stderr=subprocess.PIPE).pipe(tf.drain())
+        os.kill(int(caught.value.stderr), signal.SIGKILL)  # the one it left behind, which is not our child
+
+
+async def test_errors_may_join_the_output_or_go_to_a_file(tmp_path: Path) -> None:
+    assert await sh("echo oops >&2", stderr=subprocess.STDOUT).pipe(tf.join()) == b"oops\n"
+    assert await sh("echo oops >&2", stderr=subprocess.DEVNULL).pipe(tf.join()) == b""
+    async with await trio.open_file(tmp_path / "errors", "wb") as errors:
+        await sh("echo oops >&2", stderr=errors.wrapped).pipe(tf.drain())
+    assert (tmp_path / "errors").read_bytes() == b"oops\n"
+
+
+async def test_it_runs_in_its_directory_and_environment(tmp_path: Path) -> None:
+    got = await sh("pwd; echo $NAME", cwd=tmp_path, env={"NAME": "value", "PATH": os.environ["PATH"]}).pipe(tf.join())
+
+    assert got == b"%s\nvalue\n" % os.fsencode(await trio.Path(tmp_path).resolve())
+
+
+@pytest.mark.parametrize("options", [{}, {"cwd": "/nowhere/at/all"}])
+async def test_a_missing_program_or_directory_is_told_before_anything_is_taken(options: dict[str, str]) -> None:
+    taken = False
+
+    @tf.readable
+    async def source(output: tf.SendChannel[bytes]) -> None:
+        nonlocal taken
+        await output.send(b"x" * 4096 * 1000)
+        await output.send(b"x")  # waits for the first to be taken
+        taken = True
+
+    program = "cat" if options else "no-such-program-anywhere"
+    with pytest.raises(FileNotFoundError) as caught:
+        await source().pipe(tf.process([program], **options)).pipe(tf.join())
+
+    assert not taken
+    assert caught.value.__notes__[0].startswith(f"in stage 2 of 3: process(['{program}'])")
+
+
+async def test_a_program_that_may_not_be_run_says_so(tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("no program")
+    with pytest.raises(PermissionError):
+        await tf.process([tmp_path / "data"]).pipe(tf.drain())
+
+
+async def test_R16_cancelled_a_process_is_asked_to_end(tmp_path: Path) -> None:
+    said = tmp_path / "said"
+    async with trio.open_nursery() as nursery:
+        script = f"trap 'echo asked >{shlex.quote(str(said))}; exit 0' TERM; echo ready; while :; do sleep 0.01; done"
+        ready = trio.Event()
+
+        async def run() -> None:
+            await sh(script).pipe(tf.for_each(lambda _: ready.set()))
+
+        nursery.start_soon(run)
+        await ready.wait()
+        nursery.cancel_scope.cancel()
+
+    assert said.read_text() == "asked\n"
+
+
+async def test_R16_a_process_that_does_not_end_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "PATIENCE", 0.05)
+    stubborn = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True)\n"
+    with trio.fail_after(10):
+        got = await quiet(b"x").pipe(python(stubborn + "time.sleep(1000)")).pipe(tf.take(1)).pipe(tf.join())
+
+    assert got == b"ready\n"
+
+
+async def test_R16_closing_lets_a_process_end_by_itself_first(tmp_path: Path) -> None:
+    target = tmp_path / "written"
+    async with sh(f"cat; echo ended >{shlex.quote(str(target))}") as duplex:
+        await tf.pipeline([b"x"], duplex.writable)
+    assert target.read_text() == "ended\n"
+
+    async with sh(f"cat >/dev/null; echo again >{shlex.quote(str(target))}").open() as stream:
+        await stream.send_all(b"x")
+    assert target.read_text() == "again\n"
+
+
+async def test_R16_closing_ends_a_process_that_waits_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "PATIENCE", 0.05)
+    with trio.fail_after(10):
+        async with tf.process(["sleep", "1000"]).open() as stream:
+            await stream.send_all(b"x")
+        await stream.aclose()
+        async with tf.process(["sleep", "1000"]) as duplex:
+            async with duplex.writable.open() as send:
+                await send.send(b"x")
+            await duplex.aclose()
+
+
+async def test_R16_closing_a_process_wakes_who_writes_to_it_and_who_reads() -> None:
+    async with sh("exec sleep 1000", stderr=subprocess.PIPE).open() as stream, trio.open_nursery() as nursery:
+
+        async def write() -> None:
+            with pytest.raises(trio.ClosedResourceError):
+                await stream.send_all(bytes(10**6))
+
+        async def read() -> None:
+            with pytest.raises(trio.ClosedResourceError):
+                await stream.receive_some()
+
+        nursery.start_soon(write)
+        nursery.start_soon(read)
+        await wait_all_tasks_blocked()
+        await trio.aclose_forcefully(stream)
+
+
+async def test_writing_to_a_process_that_has_exited_says_that_it_reads_no_more() -> None:
+    async with sh("exec true").open() as stream:
+        assert await stream.receive_some() == b""
+        with pytest.raises(trio.BrokenResourceError, match="the process has exited"):
+            await stream.send_all(b"x")
+    async with sh("exec 0<&-; echo ready; exec sleep 1000").open() as stream:
+        assert await stream.receive_some() == b"ready\n"
+        with pytest.raises(trio.BrokenResourceError, match="the process reads no more"):
+            await stream.send_all(b"x")
+        await trio.aclose_forcefully(stream)
+
+
+async def test_R16_a_failure_beside_a_process_ends_it_at_once() -> None:
+    @tf.readable
+    async def failing() -> AsyncIterator[bytes]:
+        yield b"x"
+        raise ZeroDivisionError
+
+    with trio.fail_after(10), pytest.raises(ZeroDivisionError) as caught:
+        await failing().pipe(tf.process(["sleep", "1000"])).pipe(tf.drain())
+
+    assert caught.value.__notes__ == ["in stage 1 of 3: failing()"]
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.lists(st.integers(0, 40), min_size=1, max_size=4), st.sampled_from(["whole", "apart", "stream"]))
+def test_R16_cancelling_at_any_moment_leaves_no_process(delays: list[int], use: str) -> None:
+    async def use_as_stream() -> None:
+        async with tf.process(["cat"], stderr=subprocess.PIPE).open() as stream:
+            while True:
+                await stream.send_all(b"x")
+                await stream.receive_some()
+
+    async def client(delay: int) -> None:
+        async with trio.open_nursery() as nursery:
+            if use == "whole":
+                nursery.start_soon(tf.pipeline, endless(), tf.process(["cat"]), tf.process(["cat"]), tf.drain())
+            elif use == "apart":
+                echoing = tf.process(["cat"], stderr=subprocess.PIPE)
+                nursery.start_soon(tf.pipeline, endless(), echoing.writable)
+                nursery.start_soon(tf.pipeline, echoing.readable, tf.drain())
+            else:
+                nursery.start_soon(use_as_stream)
+            for _ in range(delay * 10):
+                await trio.lowlevel.checkpoint()
+            nursery.cancel_scope.cancel()
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            for delay in delays:
+                nursery.start_soon(client, delay)
+
+    before = children()
+    trio.run(main)
+    assert children() == before
+
+
+async def test_a_hundred_processes_leave_nothing() -> None:
+    before = children()
+    for _ in range(4):
+        async with trio.open_nursery() as nursery:
+            for _ in range(25):
+                nursery.start_soon(tf.pipeline, [b"x"], tf.process(["cat"]), tf.drain())
+
+    assert children() <= before
+
+
+async def test_a_process_that_writes_nothing_while_it_is_not_read_waits() -> None:
+    async with tf.process(["yes"]).readable.open(capacity=1) as receive:
+        assert (await receive.receive()).startswith(b"y\ny\n")
+        await wait_all_tasks_blocked()
+        assert receive.statistics().used <= 64
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "said"),
+    [
+        (lambda: tf.process("ls -l"), TypeError, r"process wants a list of words, not 'ls -l': \['sort', '-n'\]"),
+        (lambda: tf.process([]), ValueError, "process wants a program to run, not an empty list"),
+        (lambda: tf.process(["head", 5]), TypeError, "each word of argv must be a str, bytes or a path, not 5"),
+        (lambda: tf.process(3), TypeError, "process wants a list of words, not 3"),
+        (lambda: tf.process(["ls"], cwd=3), TypeError, "cwd must be a path, not 3"),
+        (lambda: tf.process(["ls"], env=["A=1"]), TypeError, r"env must be a mapping, not \['A=1'\]"),
+        (lambda: tf.process(["ls"], stderr="file"), TypeError, "stderr must be None, a constant of subprocess"),
+    ],
+)
+def test_R1_wrong_arguments_are_told_when_the_value_is_made(
+    make: Callable[[], object], error: type[Exception], said: str
+) -> None:
+    with pytest.raises(error, match=said):
+        make()

@@ -1,0 +1,456 @@
+"""`retry` and `recover`: what was sent is given once, a failure is dealt with where it was asked for, and nowhere else."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+import trio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+import trioflow as tf
+from tests.consumers import CONSUMERS, Boom, Consumer, Sink, Source
+from trioflow._core.conformance import CAPACITIES, Check
+from trioflow.operators.failing import Restart
+from trioflow.testing import check_readable
+
+
+def failing_after(*counts: int) -> tuple[Callable[[int], tf.Readable[int]], list[int]]:
+    """Make a function from a position to the numbers from there on: its attempts fail after `counts` items, then end at 9."""
+    asked: list[int] = []
+
+    def begin(position: int) -> tf.Readable[int]:
+        asked.append(position)
+        if len(asked) > len(counts):
+            return Source(range(position, 9)).readable
+        return Source(range(position, position + counts[len(asked) - 1]), then=Boom(len(asked))).readable
+
+    return begin, asked
+
+
+async def test_retry_keeps_the_rules(autojump_clock: MockClock) -> None:
+    await check_readable(lambda: tf.retry(failing_after(2, 0, 3)[0]), expected=range(9))
+    await check_readable(lambda: tf.retry(Source(range(9)).readable), expected=range(9))
+
+
+@pytest.mark.parametrize("consume", CONSUMERS)
+async def test_retry_serves_every_consumer(consume: Consumer, autojump_clock: MockClock) -> None:
+    begin, _ = failing_after(1, 1)
+
+    got = await consume(tf.retry(begin))
+
+    assert got == list(range(len(got)))
+    assert len(got) == 9 or consume in CONSUMERS[2:]
+
+
+@settings(max_examples=50, deadline=None)
+@given(counts=st.lists(st.integers(0, 5), max_size=4), capacity=st.sampled_from([1, 2, 256]), slow=st.booleans())
+def test_a_source_that_resumes_gives_each_item_once(counts: list[int], capacity: int, slow: bool) -> None:
+    begin, asked = failing_after(*counts)
+    got: list[int] = []
+
+    async def main() -> None:
+        async with tf.retry(begin).open(capacity=capacity) as receive:
+            async for n in receive:
+                got.append(n)
+                if slow:
+                    await trio.sleep(1)
+
+    trio.run(main, clock=MockClock(autojump_threshold=0))
+
+    sums = [sum(counts[:n]) for n in range(len(counts) + 1)]
+    assert asked == sums
+    assert got == list(range(max(9, sums[-1])))
+
+
+async def test_a_plain_source_begins_anew(autojump_clock: MockClock) -> None:
+    runs = 0
+
+    @tf.readable
+    async def flaky() -> AsyncIterator[int]:
+        nonlocal runs
+        runs += 1
+        yield runs
+        yield 0
+        if runs < 3:
+            raise Boom
+
+    assert await tf.retry(flaky()).pipe(tf.collect()) == [1, 0, 2, 0, 3, 0]
+
+
+async def test_pauses_double_up_to_the_longest_and_begin_anew_after_an_item(autojump_clock: MockClock) -> None:
+    told: list[Restart] = []
+    begin, _ = failing_after(0, 0, 0, 0, 0, 2, 0)
+
+    got = await tf.retry(begin, attempts=math.inf, initial=1, maximum=5, jitter=0, tell=told.append).pipe(tf.collect())
+
+    assert got == list(range(9))
+    assert [restart.pause for restart in told] == [1, 2, 4, 5, 5, 1, 2]
+    assert [restart.attempt for restart in told] == [1, 2, 3, 4, 5, 6, 7]
+    assert [restart.position for restart in told] == [0, 0, 0, 0, 0, 2, 2]
+    assert [restart.failure.args for restart in told] == [(n,) for n in range(1, 8)]
+    assert trio.current_time() == pytest.approx(20)
+
+
+@settings(max_examples=20, deadline=None)
+@given(jitter=st.floats(0, 1))
+def test_jitter_takes_at_most_its_part_of_a_pause(jitter: float) -> None:
+    told: list[Restart] = []
+    begin, _ = failing_after(0, 0, 0)
+
+    async def main() -> None:
+        await tf.retry(begin, initial=1, maximum=3, jitter=jitter, tell=told.append).pipe(tf.drain())
+
+    trio.run(main, clock=MockClock(autojump_threshold=0))
+
+    for restart, longest in zip(told, [1, 2, 3], strict=True):
+        assert longest * (1 - jitter) <= restart.pause <= longest
+
+
+async def test_the_last_attempt_raises_its_failure_as_it_is(autojump_clock: MockClock) -> None:
+    begin, asked = failing_after(1, 0, 2, 0)
+
+    with pytest.raises(Boom) as caught:
+        await tf.retry(begin, attempts=3).pipe(tf.collect())
+
+    assert caught.value.args == (3,)
+    assert asked == [0, 1, 1]
+    assert caught.value.__notes__ == [
+        "in stage 1 of 1: run()",
+        "at attempt 3, when 3 items had been given",
+        "in stage 1 of 2: retry(begin)",
+    ]
+
+
+async def test_failures_of_long_ago_do_not_count(autojump_clock: MockClock) -> None:
+    begun: list[float] = []
+
+    async def hourly(output: tf.SendChannel[int]) -> None:
+        begun.append(trio.current_time())
+        await trio.sleep(3600 if len(begun) < 6 else 1)
+        raise Boom(len(begun))
+
+    with pytest.raises(Boom) as caught:
+        await tf.retry(tf.Readable(hourly), attempts=3, within=600, initial=1, jitter=0).pipe(tf.drain())
+
+    assert caught.value.args == (7,)  # the fifth after an hour, then two of a second each
+
+
+async def test_only_the_kinds_asked_for_are_tried_again(autojump_clock: MockClock) -> None:
+    source = Source([1], then=Boom("no"))
+
+    with pytest.raises(Boom):
+        await tf.retry(source.readable, on=(OSError, LookupError)).pipe(tf.drain())
+
+    assert source.started == 1
+
+
+async def test_two_failures_at_once_are_tried_again_where_both_are_asked_for(autojump_clock: MockClock) -> None:
+    attempts = 0
+
+    async def fails_when_closed(output: tf.SendChannel[int]) -> None:
+        nonlocal attempts
+        attempts += 1
+        try:
+            await output.send(attempts)
+            await trio.sleep_forever()
+        finally:
+            if attempts < 3:
+                raise KeyError(attempts)
+
+    def fail(n: int) -> int:
+        if n < 3:
+            raise Boom(n)
+        return n
+
+    source = tf.Readable(fails_when_closed).pipe(tf.map(fail))
+    assert await tf.retry(source, on=(Boom, KeyError)).pipe(tf.take(1)).pipe(tf.collect()) == [3]
+    attempts = 0
+    with pytest.raises(ExceptionGroup) as caught:
+        await tf.retry(source, on=Boom).pipe(tf.take(1)).pipe(tf.collect())
+    assert {type(failure) for failure in caught.value.exceptions} == {Boom, KeyError}
+
+
+async def test_a_source_that_runs_once_raises_what_it_failed_by(autojump_clock: MockClock) -> None:
+    async def live() -> AsyncIterator[int]:
+        yield 1
+        raise Boom
+
+    with pytest.raises(Boom) as caught:
+        await tf.retry(tf.from_iterable(live())).pipe(tf.collect())
+
+    assert "it could not be run again: async_generator can run once only, and has run" in caught.value.__notes__
+
+
+@pytest.mark.parametrize("supervise", [tf.retry, lambda source: source.pipe(tf.recover(lambda failure: []))])
+@pytest.mark.parametrize("interrupt", [KeyboardInterrupt, SystemExit])
+async def test_what_is_no_exception_is_not_supervised(supervise: Any, interrupt: type[BaseException]) -> None:
+    source = Source([1], then=interrupt())
+
+    with pytest.raises(interrupt):
+        await supervise(source.readable).pipe(tf.drain())
+
+    assert source.started == source.ended == 1
+
+
+@pytest.mark.parametrize("supervise", [tf.retry, lambda source: source.pipe(tf.recover(lambda failure: []))])
+async def test_R11_a_supervised_flow_is_cancelled_and_left_as_any_other(supervise: Any) -> None:
+    source = Source([1, 2], then=None)
+
+    assert await supervise(source.readable).pipe(tf.take(2)).pipe(tf.collect()) == [1, 2]
+    with trio.move_on_after(60) as scope:
+        async with supervise(source.readable).open() as receive:
+            assert await receive.receive() == 1
+            await wait_all_tasks_blocked()
+            scope.cancel()
+            await trio.sleep_forever()
+
+    assert scope.cancelled_caught
+    assert source.started == source.ended == 2
+
+
+async def test_a_pause_is_cancelled(autojump_clock: MockClock) -> None:
+    with trio.move_on_after(5) as scope:
+        await tf.retry(tf.failed(Boom), initial=1000, maximum=1000).pipe(tf.drain())
+
+    assert scope.cancelled_caught
+    assert trio.current_time() == pytest.approx(5)
+
+
+async def test_a_failure_behind_is_none_of_theirs() -> None:
+    def fail(n: int) -> None:
+        raise Boom(n)
+
+    source = Source([1], then=None)
+    for flow in (tf.retry(source.readable), source.readable.pipe(tf.recover(lambda failure: [2]))):
+        with pytest.raises(Boom):
+            await flow.pipe(tf.for_each(fail))
+    assert source.started == source.ended == 2
+
+
+@pytest.mark.parametrize(
+    ("make", "complaint"),
+    [
+        (lambda: tf.retry([1]), r"retry wants a Readable, or a function from a position to one, not list \[1\]"),
+        (lambda: tf.retry(tf.empty(), attempts=0), "attempts must be 1 or more, not 0"),
+        (lambda: tf.retry(tf.empty(), within=0), "within must be above 0, not 0"),
+        (lambda: tf.retry(tf.empty(), initial="1"), "initial must be a number, not '1'"),
+        (lambda: tf.retry(tf.empty(), maximum=-1), "maximum must be above 0, not -1"),
+        (lambda: tf.retry(tf.empty(), jitter=2), "jitter must be from 0 to 1, not 2"),
+        (lambda: tf.retry(tf.empty(), jitter="some"), "jitter must be a number, not 'some'"),
+        (lambda: tf.retry(tf.empty(), on=BaseException), "retry wants a kind of Exception as `on`"),
+        (lambda: tf.retry(tf.empty(), on=(OSError, "x")), "retry wants a kind of Exception as `on`"),
+        (lambda: tf.retry(tf.empty(), tell=3), "tell wants a function, not 3"),
+        (lambda: tf.retry(tf.empty(), tell=trio.sleep), "tell wants a plain function"),
+        (lambda: tf.recover([1]), r"recover wants a function, not \[1\]"),
+        (lambda: tf.recover(print, on=trio.Cancelled), "recover wants a kind of Exception as `on`"),
+        (lambda: tf.recover(print, on=()), "recover wants a kind of Exception as `on`"),
+    ],
+)
+def test_R1_wrong_arguments_are_refused_when_the_value_is_built(make: Callable[[], object], complaint: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=complaint):
+        make()
+
+
+async def test_retry_says_what_its_function_must_make() -> None:
+    async def later(position: int) -> tf.Readable[int]:
+        raise AssertionError
+
+    with pytest.raises(TypeError, match="the function given to retry makes a Readable, not list"):
+        await tf.retry(lambda position: [position]).pipe(tf.drain())  # type: ignore[arg-type, return-value]
+    with pytest.raises(TypeError, match="retry was given a plain function that returns a coroutine"):
+        await tf.retry(later).pipe(tf.drain())  # type: ignore[arg-type]
+
+
+# recover
+
+
+async def as_list(failure: Exception) -> list[object]:
+    await trio.lowlevel.checkpoint()
+    return [failure]
+
+
+async def two_more(failure: Exception) -> AsyncIterator[int]:
+    for n in range(2):
+        await trio.lowlevel.checkpoint()
+        yield n
+
+
+RECOVERIES: list[tuple[Any, Any]] = [
+    (lambda failure: [failure], lambda failure: [failure]),
+    (lambda failure: (), lambda failure: []),
+    (lambda failure: "gone", lambda failure: ["gone"]),
+    (lambda failure: tf.from_iterable([0, failure]), lambda failure: [0, failure]),
+    (as_list, lambda failure: [failure]),
+    (two_more, lambda failure: [0, 1]),
+]
+
+
+@pytest.mark.parametrize("capacity", [1, 2, 256])
+@pytest.mark.parametrize(("fn", "expected"), RECOVERIES)
+async def test_what_was_sent_before_a_failure_comes_before_what_follows_it(
+    fn: Any, expected: Any, capacity: int
+) -> None:
+    failure = Boom()
+    source = Source([1, 2, 3], then=failure)
+
+    got = await tf.pipeline(source.readable, tf.recover(fn), tf.collect(), capacity=capacity)
+
+    assert got == [1, 2, 3, *expected(failure)]
+    assert source.started == source.ended == 1
+
+
+async def test_recover_keeps_the_rules_but_that_a_failure_comes_behind_what_was_sent() -> None:
+    items = list(range(9))
+    check = Check(lambda: tf.recover(lambda failure: []), tf.Transform, 5)
+
+    for how, feed in check.feeds(items):
+        for capacity in CAPACITIES:
+            await check.result(how, feed, items, capacity)
+    await check.item_by_item(items, items)
+    await check.cancelled(items)
+    await check.reader_leaves(items)
+    await check.run_again(items, items)
+    await check.bound(items, items, 24)
+
+
+@pytest.mark.parametrize("consume", CONSUMERS)
+async def test_recover_serves_every_consumer(consume: Consumer) -> None:
+    source = Source([1, 2], then=Boom())
+
+    got = await consume(source.readable.pipe(tf.recover(lambda failure: [3])))
+
+    assert got == [1, 2, 3][: len(got)]
+    assert len(got) == 3 or consume in CONSUMERS[2:]
+    assert source.started == source.ended == 1
+
+
+async def test_all_before_has_ended_when_a_failure_is_recovered_from() -> None:
+    ended: list[str] = []
+
+    async def slow_to_close(output: tf.SendChannel[int]) -> None:
+        try:
+            await output.send(1)
+            await trio.sleep_forever()
+        finally:
+            with trio.CancelScope(shield=True):
+                for _ in range(5):
+                    await trio.lowlevel.checkpoint()
+            ended.append("source")
+
+    def recovery(failure: Exception) -> list[str]:
+        ended.append("fn")
+        return ["recovered"]
+
+    def fail(n: object) -> str:
+        raise Boom(n)
+
+    got = await tf.Readable(slow_to_close).pipe(tf.map(fail)).pipe(tf.recover(recovery)).pipe(tf.collect())
+
+    assert got == ["recovered"]
+    assert ended == ["source", "fn"]
+
+
+async def test_what_is_behind_goes_on_and_sees_an_end() -> None:
+    sink = Sink()
+
+    assert await Source([1], then=Boom()).readable.pipe(tf.recover(lambda failure: [2])).pipe(sink.writable) == "result"
+    assert (sink.got, sink.how) == ([1, 2], "the end")
+
+
+async def test_a_failure_that_is_not_recovered_from_is_raised_as_it_is_and_named_in_its_chain() -> None:
+    failure = Boom()
+    sink = Sink()
+
+    def refuse(failure: Exception) -> list[int]:
+        raise
+
+    for stage in (tf.recover(lambda failure: [], on=OSError), tf.recover(refuse)):
+        failure = Boom()
+        with pytest.raises(Boom) as caught:
+            await Source([1], then=failure).readable.pipe(tf.map(id)).pipe(stage).pipe(sink.writable)
+        assert caught.value is failure
+        assert failure.__notes__[0] == "in stage 1 of 4: run()"
+        assert failure.__notes__[1].startswith("in stage 3 of 4: recover(")
+        assert len(failure.__notes__) == 2
+        assert sink.how == "Cancelled"
+
+
+async def test_another_failure_may_be_raised_instead() -> None:
+    failure = Boom()
+
+    def tell_more(failure: Exception) -> list[int]:
+        raise LookupError("no such sensor")
+
+    with pytest.raises(LookupError) as caught:
+        await Source([], then=failure).readable.pipe(tf.recover(tell_more)).pipe(tf.drain())
+    assert caught.value.__context__ is failure
+
+
+async def test_what_follows_a_failure_is_not_recovered_from_again_but_by_the_next() -> None:
+    first = tf.recover(lambda failure: Source([2], then=Boom("second")).readable)
+    source = Source([1], then=Boom("first"))
+
+    with pytest.raises(Boom, match="second"):
+        await source.readable.pipe(first).pipe(tf.collect())
+    got = await source.readable.pipe(first).pipe(tf.recover(lambda failure: [str(failure)])).pipe(tf.collect())
+    assert got == [1, 2, "second"]
+
+
+async def test_a_recover_in_a_transform_or_a_writable_encloses_what_is_before_it() -> None:
+    def fail_at_2(n: int) -> int:
+        if n == 2:
+            raise Boom(n)
+        return n
+
+    half = tf.map(fail_at_2).pipe(tf.recover(lambda failure: [-1]))
+    got: list[int] = []
+    assert await Source([1, 2, 3]).readable.pipe(half).pipe(tf.collect()) in ([1, -1], [-1])
+
+    async with half.pipe(tf.for_each(got.append)).open(capacity=1) as send:
+        await send.send(1)
+        await wait_all_tasks_blocked()
+        await send.send(2)
+        await wait_all_tasks_blocked()
+        with pytest.raises(trio.BrokenResourceError):
+            await send.send(3)
+    assert got == [1, -1]
+
+
+async def test_a_block_that_fails_before_a_recover_is_no_failure_of_a_stage() -> None:
+    sink = Sink()
+
+    async def fail() -> None:
+        async with tf.recover(lambda failure: [-1]).pipe(sink.writable).open() as send:
+            await send.send(1)
+            await wait_all_tasks_blocked()
+            raise Boom
+
+    with pytest.raises(Boom):
+        await fail()
+    assert (sink.got, sink.how) == ([1], "Cancelled")
+
+
+async def test_a_failure_of_the_block_that_reads_ends_all(autojump_clock: MockClock) -> None:
+    source = Source([1], then=None)
+
+    async def fail() -> None:
+        async with source.readable.pipe(tf.recover(lambda failure: [2])).open() as receive:
+            assert await receive.receive() == 1
+            raise Boom
+
+    with pytest.raises(Boom):
+        await fail()
+    assert source.ended == 1
+
+
+async def test_recover_says_what_its_function_must_give() -> None:
+    with pytest.raises(
+        TypeError,
+        match=r"the function given to recover gives a Readable or an iterable, \(\) for nothing more, not NoneType None",
+    ):
+        await tf.failed(Boom).pipe(tf.recover(lambda failure: None)).pipe(tf.drain())  # type: ignore[arg-type, return-value]

@@ -1,0 +1,329 @@
+"""`on_item_error`: one item that fails is left out or put aside, and all the others come as they would have."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+import trioflow as tf
+from tests.consumers import CONSUMERS, Boom, Consumer, Sink, Source
+from trioflow._core.streams import Wrap
+from trioflow.operators.item_errors import _catching, _Failed
+from trioflow.testing import check_transform
+
+
+def half(n: int) -> int:
+    if n % 2:
+        raise Boom(n)
+    return n // 2
+
+
+def below_six(n: int) -> bool:
+    half(n)
+    return n < 6
+
+
+def twice(n: int) -> Any:
+    yield n
+    half(n)
+    yield n
+
+
+async def half_later(n: int) -> int:
+    await trio.lowlevel.checkpoint()
+    return half(n)
+
+
+async def below_six_later(n: int) -> bool:
+    await trio.lowlevel.checkpoint()
+    return below_six(n)
+
+
+async def twice_later(n: int) -> list[int]:
+    await trio.lowlevel.checkpoint()
+    return list(twice(n))
+
+
+async def twice_one_by_one(n: int) -> AsyncIterator[int]:
+    for one in twice(n):
+        await trio.lowlevel.checkpoint()
+        yield one
+
+
+TWICE = [0, 0, 2, 2, 4, 4, 6, 6, 8, 8]
+TRANSFORMS: list[tuple[str, Callable[[], tf.Transform[int, Any]], list[Any]]] = [
+    ("map", lambda: tf.map(half), [0, 1, 2, 3, 4]),
+    ("map async", lambda: tf.map(half_later), [0, 1, 2, 3, 4]),
+    ("filter", lambda: tf.filter(below_six), [0, 2, 4]),
+    ("filter async", lambda: tf.filter(below_six_later), [0, 2, 4]),
+    ("flat_map", lambda: tf.flat_map(twice), TWICE),
+    ("flat_map async", lambda: tf.flat_map(twice_later), TWICE),
+    ("flat_map generator", lambda: tf.flat_map(twice_one_by_one), TWICE),
+    ("map_async", lambda: tf.map_async(half_later, concurrency=3), [0, 1, 2, 3, 4]),
+    ("map_async plain", lambda: tf.map_async(lambda n: half_later(n), concurrency=3), [0, 1, 2, 3, 4]),
+    ("map_in_threads", lambda: tf.map_in_threads(half, workers=1), [0, 1, 2, 3, 4]),
+    ("tap", lambda: tf.tap(half), [0, 2, 4, 6, 8]),
+    ("tap async", lambda: tf.tap(half_later), [0, 2, 4, 6, 8]),
+]
+NAMES = [name for name, *_ in TRANSFORMS]
+every_transform = pytest.mark.parametrize(("name", "make", "expected"), TRANSFORMS, ids=NAMES)
+
+
+@every_transform
+async def test_it_keeps_the_rules(name: str, make: Any, expected: list[Any]) -> None:
+    await check_transform(lambda: tf.on_item_error(make(), "drop"), range(10), expected, holds=24)
+    await check_transform(lambda: tf.on_item_error(make(), tf.drain()), range(10), expected, holds=24)
+
+
+@pytest.mark.parametrize("consume", CONSUMERS)
+@every_transform
+async def test_it_serves_every_consumer_and_loses_no_failed_item(
+    name: str, make: Any, expected: list[Any], consume: Consumer
+) -> None:
+    source = Source(range(10))
+    letters = Sink()
+
+    got = await consume(source.readable.pipe(tf.on_item_error(make(), letters.writable)))
+
+    assert got == expected[: len(got)]
+    assert len(got) == len(expected) or consume in CONSUMERS[2:]
+    assert source.started == source.ended == 1
+    assert letters.how == "the end" or (consume is CONSUMERS[3] and letters.how == "Cancelled")
+    assert [item for item, _ in letters.got] == [1, 3, 5, 7, 9][: len(letters.got)]
+    assert all(type(failure) is Boom and failure.args == (item,) for item, failure in letters.got)
+    assert len(letters.got) == 5 or consume in CONSUMERS[2:]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    items=st.lists(st.integers(0, 9), max_size=30),
+    capacity=st.sampled_from([1, 2, 256]),
+    which=st.sampled_from(range(len(TRANSFORMS))),
+)
+async def test_what_comes_and_what_is_put_aside_are_together_what_was_sent(
+    items: list[int], capacity: int, which: int
+) -> None:
+    _, make, _ = TRANSFORMS[which]
+    letters = Sink()
+
+    got = await tf.pipeline(items, tf.on_item_error(make(), letters.writable), tf.collect(), capacity=capacity)
+
+    good = [n for n in items if n % 2 == 0]
+    assert got == await tf.pipeline(good, make(), tf.collect())
+    assert [item for item, _ in letters.got] == [n for n in items if n % 2]
+
+
+@every_transform
+async def test_stop_is_what_happens_without_it(name: str, make: Any, expected: list[Any]) -> None:
+    transform = make()
+
+    assert tf.on_item_error(transform, "stop") is transform
+
+
+@every_transform
+async def test_what_is_not_asked_for_stops_the_flow_and_cuts_off_what_was_put_aside(
+    name: str, make: Any, expected: list[Any]
+) -> None:
+    letters = Sink()
+
+    for action in ("drop", letters.writable):
+        with pytest.raises(Boom) as caught:
+            # One that fails: of several at once, the one that fails first would be told, not the first of them.
+            await tf.pipeline(range(3), tf.on_item_error(make(), action, on=OSError), tf.collect())
+        assert caught.value.args == (1,)
+        assert [note.partition(": on_item_error(")[0] for note in caught.value.__notes__] == ["in stage 2 of 4"]
+    assert letters.how == "Cancelled"
+
+
+async def test_calls_at_once_stay_at_once_and_in_order(autojump_clock: MockClock) -> None:
+    at_once = most = 0
+
+    async def work(n: int) -> int:
+        nonlocal at_once, most
+        at_once += 1
+        most = max(most, at_once)
+        await trio.sleep(10 - n)
+        at_once -= 1
+        return half(n)
+
+    letters = Sink()
+    calls = tf.on_item_error(tf.map_async(work, concurrency=4), letters.writable)
+
+    assert await tf.from_iterable(range(10)).pipe(calls).pipe(tf.collect()) == [0, 1, 2, 3, 4]
+    assert [n for n, _ in letters.got] == [1, 3, 5, 7, 9]
+    assert most == 4
+
+
+async def test_a_group_is_dealt_with_where_all_in_it_are_asked_for() -> None:
+    async def fails(n: int) -> int:
+        raise ExceptionGroup("two", [OSError(n), Boom(n)])
+
+    drop = tf.on_item_error(tf.map(fails), "drop", on=(OSError, Boom))
+    assert await tf.from_iterable([1, 2]).pipe(drop).pipe(tf.collect()) == []
+    with pytest.raises(ExceptionGroup):
+        await tf.from_iterable([1]).pipe(tf.on_item_error(tf.map(fails), "drop", on=OSError)).pipe(tf.collect())
+
+
+@pytest.mark.parametrize("interrupt", [KeyboardInterrupt, SystemExit])
+async def test_what_is_no_exception_stops_the_flow(interrupt: type[BaseException]) -> None:
+    def fail(n: int) -> int:
+        raise interrupt
+
+    with pytest.raises(interrupt):
+        await tf.from_iterable([1]).pipe(tf.on_item_error(tf.map(fail), "drop")).pipe(tf.collect())
+
+
+async def test_the_mistake_of_a_coroutine_in_a_lambda_is_not_taken_for_a_failed_item() -> None:
+    for operator in (tf.map, tf.filter, tf.flat_map, tf.tap):
+        with pytest.raises(TypeError, match="was given a plain function that returns a coroutine"):
+            await (
+                tf.from_iterable([1])
+                .pipe(tf.on_item_error(operator(lambda n: half_later(n)), "drop"))
+                .pipe(tf.collect())
+            )
+
+
+async def test_a_reader_that_has_enough_lets_the_writable_finish(tmp_path: Path) -> None:
+    path = tmp_path / "failed.txt"
+    letters = tf.map(lambda pair: f"{pair[0]}\n".encode()).pipe(tf.write_file(path))
+    source = Source([1, 2, 3, 4], then=None)
+
+    got = await source.readable.pipe(tf.on_item_error(tf.map(half), letters)).pipe(tf.take(2)).pipe(tf.collect())
+
+    assert got == [1, 2]
+    assert path.read_text() == "1\n3\n"
+    assert source.ended == 1
+
+
+async def test_a_writable_that_does_not_finish_when_the_reader_has_left_is_told(autojump_clock: MockClock) -> None:
+    async def slow(pairs: tf.ReceiveChannel[Any]) -> None:
+        await trio.sleep(1000)
+
+    numbers = tf.on_item_error(tf.map(half), tf.Writable(slow))
+    with pytest.raises(trio.TooSlowError, match="failed items were not written within 10 s"):
+        await Source([1, 2], then=None).readable.pipe(numbers).pipe(tf.first())
+    assert trio.current_time() == pytest.approx(10)
+
+
+async def test_a_cancelled_flow_cuts_off_the_writable_at_once(autojump_clock: MockClock, tmp_path: Path) -> None:
+    path = tmp_path / "failed.txt"
+    letters = Sink()
+    source = Source([1], then=None)
+
+    with trio.move_on_after(3) as scope:
+        await source.readable.pipe(tf.on_item_error(tf.map(half), letters.writable)).pipe(tf.collect())
+
+    assert scope.cancelled_caught
+    assert (len(letters.got), letters.how) == (1, "Cancelled")
+    assert trio.current_time() == pytest.approx(3)
+    assert not path.exists()
+
+
+async def test_a_block_that_fails_cuts_off_the_writable() -> None:
+    letters = Sink()
+
+    async def fail() -> None:
+        source = Source([1, 2], then=None)
+        async with source.readable.pipe(tf.on_item_error(tf.map(half), letters.writable)).open() as receive:
+            await receive.receive()
+            raise Boom
+
+    with pytest.raises(Boom):
+        await fail()
+    assert letters.how == "Cancelled"
+
+
+async def test_a_failure_elsewhere_cuts_off_the_writable() -> None:
+    letters = Sink()
+
+    with pytest.raises(Boom):
+        await (
+            Source([1, 2], then=Boom()).readable.pipe(tf.on_item_error(tf.map(half), letters.writable)).pipe(tf.drain())
+        )
+
+    assert letters.how == "Cancelled"
+
+
+async def test_a_writable_that_fails_or_has_enough_is_a_failure() -> None:
+    failure = OSError("disk full")
+
+    async def fails(pairs: tf.ReceiveChannel[Any]) -> None:
+        await pairs.receive()
+        raise failure
+
+    with pytest.raises(OSError, match="disk full") as caught:
+        await tf.from_iterable(range(10)).pipe(tf.on_item_error(tf.map(half), tf.Writable(fails))).pipe(tf.drain())
+    assert caught.value is failure
+
+    async def slowly(output: tf.SendChannel[int]) -> None:
+        for n in (1, 3):
+            await output.send(n)
+            await wait_all_tasks_blocked()
+
+    with pytest.raises(trio.BrokenResourceError, match="the writable for failed items takes no more"):
+        await tf.Readable(slowly).pipe(tf.on_item_error(tf.map(half), tf.first())).pipe(tf.drain())
+
+
+async def test_a_slow_writable_slows_the_flow() -> None:
+    source = Source([1] * 100, then=None)
+
+    async def never(pairs: tf.ReceiveChannel[Any]) -> None:
+        await trio.sleep_forever()
+
+    with trio.CancelScope() as scope:
+        async with source.readable.pipe(tf.on_item_error(tf.map(half), tf.Writable(never))).open(capacity=2):
+            await wait_all_tasks_blocked()
+            scope.cancel()
+            await trio.sleep_forever()
+
+    assert source.sent < 16
+
+
+async def test_what_is_caught_can_be_sent_to_another_process_and_back() -> None:
+    catching = pickle.loads(pickle.dumps(_catching(half, (Boom,))))
+
+    assert catching(4) == 2
+    failed = pickle.loads(pickle.dumps(catching(3)))
+    assert type(failed) is _Failed
+    assert (failed.item, type(failed.failure), failed.failure.args) == (3, Boom, (3,))
+
+
+async def test_a_stage_of_ones_own_may_be_wrapped_too() -> None:
+    """`around` is all that it needs; it is not public yet."""
+
+    def doubled(fn: Callable[[int], int]) -> tf.Transform[int, int]:
+        def around(wrap: Wrap) -> tf.Transform[int, int]:
+            return tf.map(wrap(lambda n: 2 * fn(n)))
+
+        transform: tf.Transform[int, int] = tf.map(fn)
+        transform.around = around
+        return transform
+
+    assert await tf.pipeline(range(4), tf.on_item_error(doubled(half), "drop"), tf.collect()) == [0, 2]
+
+
+@pytest.mark.parametrize(
+    ("make", "complaint"),
+    [
+        (lambda: tf.on_item_error(half, "drop"), "on_item_error wants a Transform, not the function half: call it"),
+        (
+            lambda: tf.on_item_error(tf.batch(2), "drop"),
+            r"for each item, by itself, such as .*, not <Transform batch\(2\)",
+        ),
+        (lambda: tf.on_item_error(tf.map(half).pipe(tf.map(half)), "drop"), r"not <Transform map\(half\) \| map\(half"),
+        (lambda: tf.on_item_error(tf.map(half), "ignore"), "action must be 'stop', 'drop' or a Writable, not 'ignore'"),
+        (lambda: tf.on_item_error(tf.map(half), print), "on_item_error wants 'stop', 'drop' or a Writable, not the"),
+        (lambda: tf.on_item_error(tf.map(half), "drop", on=BaseException), "wants a kind of Exception as `on`"),
+    ],
+)
+def test_R1_wrong_arguments_are_refused_when_the_value_is_built(make: Callable[[], object], complaint: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=complaint):
+        make()

@@ -1,0 +1,405 @@
+"""Calls in processes: in order, bounded, each death the failure of one item, and nothing left behind."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import trioflow as tf
+from tests import called
+from tests.consumers import CONSUMERS, Consumer, Sink, Source
+from trioflow.testing import check_transform
+
+NUMBERS = range(9)
+DOUBLED = [n * 2 for n in NUMBERS]
+
+
+async def appears(place: Path) -> int:
+    """Wait for a file, and give the number in it."""
+    await trio.to_thread.run_sync(called.wait_until, place.exists)
+    return int(await trio.Path(place).read_text())
+
+
+async def ends(process: int) -> None:
+    await trio.to_thread.run_sync(called.wait_until, lambda: not called.is_there(process))
+
+
+async def test_an_operator_keeps_the_rules() -> None:
+    await check_transform(lambda: tf.map_in_processes(called.double, workers=1), NUMBERS, DOUBLED, holds=8)
+
+
+async def test_items_that_fail_can_be_dropped() -> None:
+    made = tf.map_in_processes(called.even_only, workers=1)
+    await check_transform(lambda: tf.on_item_error(made, "drop"), range(10), [0, 2, 4, 6, 8], holds=16)
+
+
+@pytest.mark.parametrize("consume", CONSUMERS)
+@pytest.mark.parametrize("options", [{}, {"ordered": False}, {"kill_on_cancel": False}])
+async def test_an_operator_serves_every_consumer(options: dict[str, Any], consume: Consumer) -> None:
+    source = Source(NUMBERS)
+
+    got = await consume(source.readable.pipe(tf.map_in_processes(called.double, workers=2, **options)))
+
+    assert sorted(got) == DOUBLED[: len(got)] or "ordered" in options
+    assert len(got) == len(DOUBLED) or consume in CONSUMERS[2:]
+    assert source.started == source.ended == 1
+
+
+@settings(max_examples=5, deadline=None)
+@given(items=st.lists(st.integers(), max_size=700), capacity=st.sampled_from([1, 3, 256]))
+def test_the_order_is_exact(items: list[int], capacity: int) -> None:
+    got = trio.run(
+        partial(tf.pipeline, items, tf.map_in_processes(called.double, workers=2), tf.collect(), capacity=capacity)
+    )
+
+    assert got == [n * 2 for n in items]
+
+
+async def test_unordered_gives_all_the_same() -> None:
+    got = await tf.pipeline(range(3000), tf.map_in_processes(called.double, workers=2, ordered=False), tf.collect())
+
+    assert sorted(got) == [n * 2 for n in range(3000)]
+
+
+async def test_R18_nothing_is_taken_for_the_end() -> None:
+    items = [None, b"", "", 0, False]
+
+    assert await tf.pipeline(items, tf.map_in_processes(called.same, workers=1), tf.collect()) == items
+
+
+async def test_large_items_go_and_come() -> None:
+    items = [os.urandom(3_000_000) for _ in range(3)]
+
+    assert await tf.pipeline(items, tf.map_in_processes(called.same, workers=2), tf.collect()) == items
+
+
+async def test_R4_one_value_runs_side_by_side() -> None:
+    stage = tf.map_in_processes(called.double, workers=1)
+    results: list[list[int]] = []
+
+    async def run() -> None:
+        results.append(await tf.pipeline(range(50), stage, tf.collect()))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run)
+        nursery.start_soon(run)
+
+    assert results == [[n * 2 for n in range(50)]] * 2
+
+
+async def test_R2_as_many_processes_as_said_and_none_is_there_afterwards() -> None:
+    got = await tf.pipeline(range(60), tf.map_in_processes(called.who_slowly, workers=2), tf.collect())
+
+    assert len(set(got)) == 2
+    assert os.getpid() not in got
+    assert not any(map(called.is_there, got))
+
+
+async def test_R1_no_process_is_started_without_an_item() -> None:
+    before = set(called.children())
+    async with tf.empty().pipe(tf.map_in_processes(called.double)).open() as receive:
+        with pytest.raises(trio.EndOfChannel):
+            await receive.receive()
+
+    assert set(called.children()) <= before
+
+
+async def test_quick_calls_share_trips_and_slow_ones_do_not() -> None:
+    stage = tf.map_in_processes(called.who_slowly, workers=1)
+    async with tf.from_iterable(range(9)).pipe(stage).open(capacity=9) as receive:
+        slow = [len(await receive.receive_many()) for _ in range(3)]
+    stage = tf.map_in_processes(called.double, workers=1)
+    async with tf.from_iterable(range(20_000)).pipe(stage).open() as receive:
+        quick = [len(batch) async for batch in receive.batches()]
+
+    assert slow == [1, 1, 1]
+    assert max(quick) == 256
+
+
+# What fails.
+
+
+async def test_a_failure_is_raised_with_its_traceback_and_where() -> None:
+    with pytest.raises(ValueError, match=r"^3") as caught:
+        await tf.pipeline([2, 3], tf.map_in_processes(called.even_only, workers=1), tf.drain())
+
+    there, where = caught.value.__notes__
+    assert there.startswith("in a worker process:\nTraceback")
+    assert 'called.py", line' in there
+    assert "_worker_main.py" not in there
+    assert where == "in stage 2 of 3: map_in_processes(even_only, workers=1)"
+
+
+async def test_an_exception_that_cannot_be_sent_comes_as_one_that_says_the_same() -> None:
+    with pytest.raises(RuntimeError, match=r"^Refused: 1: not today") as caught:
+        await tf.pipeline([1], tf.map_in_processes(called.refuse, workers=1), tf.drain())
+
+    assert "called.Refused: 1: not today" in caught.value.__notes__[0]
+
+
+async def test_R11_a_killed_process_is_the_failure_of_the_item_it_worked_on() -> None:
+    with pytest.raises(trio.BrokenResourceError) as caught:
+        await tf.pipeline(range(9), tf.map_in_processes(called.die_at_three, workers=1), tf.drain())
+
+    assert str(caught.value) == "the worker process was killed by SIGKILL while it called die_at_three(3)"
+    assert caught.value.__notes__ == ["in stage 2 of 3: map_in_processes(die_at_three, workers=1)"]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_a_killed_process_costs_one_item_and_the_next_goes_on(workers: int) -> None:
+    letters = Sink()
+    stage = tf.map_in_processes(called.die_at_three, workers=workers)
+
+    got = await tf.pipeline([*range(50), 3], tf.on_item_error(stage, letters.writable), tf.collect())
+
+    assert got == [0, 1, 2, *range(4, 50)]
+    assert [item for item, _ in letters.got] == [3, 3]
+    assert {str(failure) for _, failure in letters.got} == {
+        "the worker process was killed by SIGKILL while it called die_at_three(3)"
+    }
+
+
+async def test_an_item_whose_process_died_is_tried_again_where_that_is_asked_for(tmp_path: Path) -> None:
+    places = ["", str(tmp_path / "a"), "", str(tmp_path / "b")]
+    stage = tf.map_in_processes(called.die_once, workers=1, retries=1)
+
+    assert await tf.pipeline(places, stage, tf.collect()) == places
+
+
+async def test_retries_come_to_an_end() -> None:
+    with pytest.raises(trio.BrokenResourceError, match="ended with exit status 7 while it called leave"):
+        await tf.pipeline([1], tf.map_in_processes(called.leave, workers=1, retries=2), tf.drain())
+
+
+async def test_a_process_killed_at_rest_costs_nothing() -> None:
+    send, receive = tf.open_channel[int]()
+    async with tf.from_iterable(receive).pipe(tf.map_in_processes(called.who, workers=1)).open() as processes:
+        await send.send(1)
+        first = await processes.receive()
+        os.kill(first, signal.SIGKILL)
+        await ends(first)
+        await send.send(2)
+        second = await processes.receive()
+        send.close()
+
+    assert first != second
+
+
+@pytest.mark.parametrize(("items", "kept"), [([0, 1, 2], [0, 2]), ([1, 5], [5])])
+async def test_a_result_that_cannot_be_sent_is_a_failure_of_its_item(items: list[int], kept: list[int]) -> None:
+    stage = tf.map_in_processes(called.give_lock, workers=1)
+
+    with pytest.raises(TypeError, match="cannot pickle"):
+        await tf.pipeline(items, stage, tf.collect())
+    assert await tf.pipeline(items, tf.on_item_error(stage, "drop"), tf.collect()) == kept
+
+
+async def test_an_item_that_cannot_be_sent_is_a_failure_of_its_own() -> None:
+    stage = tf.map_in_processes(called.same, workers=1)
+    items = [*range(200), threading.Lock(), 1]
+
+    with pytest.raises(TypeError, match="cannot pickle"):
+        await tf.pipeline(items, stage, tf.collect())
+    assert await tf.pipeline(items, tf.on_item_error(stage, "drop"), tf.collect()) == [*range(200), 1]
+
+
+async def test_a_function_that_gives_a_coroutine_is_told() -> None:
+    with pytest.raises(TypeError, match="but later_by_a_plain_function gave a coroutine: use map_async"):
+        await tf.pipeline([1], tf.map_in_processes(called.later_by_a_plain_function), tf.drain())
+
+
+# What is cancelled.
+
+
+async def test_R16_cancelled_it_kills_the_calls_in_progress(tmp_path: Path) -> None:
+    place = tmp_path / "number"
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+            stage = tf.map_in_processes(called.tell_and_sleep, workers=1)
+            nursery.start_soon(tf.pipeline, [str(place)], stage, tf.drain())
+            process = await appears(place)
+            nursery.cancel_scope.cancel()
+
+    assert not called.is_there(process)
+
+
+async def test_R9_a_reader_that_has_enough_does_not_wait_for_calls(tmp_path: Path) -> None:
+    place = tmp_path / "number"
+    with trio.fail_after(20):
+        async with tf.from_iterable([str(place)]).pipe(tf.map_in_processes(called.tell_and_sleep, workers=1)).open():
+            process = await appears(place)
+
+    assert not called.is_there(process)
+
+
+async def test_cancelled_it_waits_for_the_calls_in_progress_where_that_is_asked_for(tmp_path: Path) -> None:
+    places = [str(tmp_path / name) for name in "ab"]
+    stage = tf.map_in_processes(called.wait_for, workers=1, kill_on_cancel=False)
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(tf.pipeline, places, stage, tf.drain())
+            process = await appears(tmp_path / "a")
+            nursery.cancel_scope.cancel()
+            (tmp_path / "a.go").touch()
+
+    assert (tmp_path / "a.done").exists()
+    assert not (tmp_path / "b").exists()
+    assert not called.is_there(process)
+
+
+async def test_a_process_killed_while_it_is_waited_for_is_told() -> None:
+    stage = tf.map_in_processes(called.die_at_three, workers=1, kill_on_cancel=False)
+
+    with pytest.raises(trio.BrokenResourceError, match=r"killed by SIGKILL while it called die_at_three\(3\)"):
+        await tf.pipeline(range(9), stage, tf.drain())
+
+
+SCRIPT = """
+import sys, trio, trioflow as tf
+from tests import called
+stage = tf.map_in_processes(called.tell_and_sleep, workers=1)
+trio.run(tf.pipeline, [sys.argv[1]], stage, tf.drain())
+"""
+
+
+def test_processes_end_with_the_program_that_is_killed(tmp_path: Path) -> None:
+    place = tmp_path / "number"
+    with subprocess.Popen([sys.executable, "-c", SCRIPT, str(place)], cwd=Path(__file__).parents[2]) as program:
+        called.wait_until(place.exists)
+        process = int(place.read_text())
+        assert called.is_there(process)
+        program.kill()
+
+    called.wait_until(lambda: not called.is_there(process))
+
+
+# What is sent.
+
+PROGRAM = """
+import dataclasses, sys, trio, trioflow as tf
+
+@dataclasses.dataclass
+class Point:
+    x: int
+
+def shifted(point):
+    return Point(point.x + 1)
+
+class NotFound(Exception):
+    pass
+
+def fail(point):
+    raise NotFound(point)
+
+async def main():
+    print(await tf.pipeline([Point(1)], tf.map_in_processes(shifted, workers=1), tf.collect()))
+    try:
+        await tf.pipeline([Point(2)], tf.map_in_processes(fail, workers=1), tf.drain())
+    except NotFound as exc:
+        print("told", exc)
+
+"""
+
+
+def ran(program: str, tmp_path: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    (tmp_path / "program.py").write_text(program)
+    command = [sys.executable, *(words or ["program.py"])]
+    root = os.pathsep.join([str(Path(tf.__file__).parent.parent), str(Path(__file__).parents[2])])
+    environment = {**os.environ, "PYTHONPATH": root}
+    return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=30, env=environment)
+
+
+@pytest.mark.parametrize("words", [["program.py"], ["-m", "program"]])
+def test_what_a_program_itself_defines_goes_and_comes(tmp_path: Path, words: list[str]) -> None:
+    done = ran(PROGRAM + "if __name__ == '__main__':\n    trio.run(main)\n", tmp_path, *words)
+
+    assert done.stdout == "[Point(x=2)]\ntold Point(x=2)\n", done.stderr
+    assert done.returncode == 0
+
+
+def test_a_program_that_runs_when_imported_is_told_what_to_do(tmp_path: Path) -> None:
+    done = ran(PROGRAM + "trio.run(main)\n", tmp_path)
+
+    assert done.returncode == 1
+    assert "put what it runs below `if __name__ == '__main__':`" in done.stderr
+
+
+def test_what_was_typed_at_a_prompt_is_refused(tmp_path: Path) -> None:
+    done = ran("", tmp_path, "-c", "import trioflow as tf\ndef fn(n): return n\ntf.map_in_processes(fn)")
+
+    assert done.stderr.splitlines()[-1] == (
+        "TypeError: map_in_processes wants a function that another process can find, "
+        "but fn was typed at a prompt: put it in a file"
+    )
+
+
+def test_what_is_printed_is_seen(tmp_path: Path) -> None:
+    program = "from tests import called\nimport trio, trioflow as tf\n"
+    program += "trio.run(tf.pipeline, ['a'], tf.map_in_processes(called.shout, workers=1), tf.drain())\n"
+
+    assert ran(program, tmp_path).stdout == "A\n"
+
+
+async def test_the_program_is_not_imported_where_nothing_of_it_is_asked_for() -> None:
+    [place] = await tf.pipeline([1], tf.map_in_processes(called.main_file, workers=1), tf.collect())
+
+    assert Path(place).name == "_worker_main.py"
+
+
+async def test_a_function_that_cannot_be_found_there_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "soon_gone.py").write_text("def fn(n): return n")
+    monkeypatch.syspath_prepend(tmp_path)
+    import soon_gone  # type: ignore[import-not-found]
+
+    stage = tf.map_in_processes(soon_gone.fn, workers=1)
+    (tmp_path / "soon_gone.py").write_text("")
+    monkeypatch.delitem(sys.modules, "soon_gone")
+
+    with pytest.raises(AttributeError, match="fn") as caught:
+        await tf.pipeline([1], stage, tf.drain())
+    assert caught.value.__notes__[0].startswith("in a worker process:")
+
+
+@pytest.mark.parametrize(
+    ("make", "complaint"),
+    [
+        (lambda: tf.map_in_processes(3), "map_in_processes wants a function, not 3"),
+        (lambda: tf.map_in_processes(called.later), "wants a plain function, but later is a coroutine function"),
+        (
+            lambda: tf.map_in_processes(lambda n: n),
+            "wants a function that can be sent to another process, such as one defined at the top of a module, "
+            "but <lambda> cannot",
+        ),
+        (lambda: tf.map_in_processes(partial(called.same, threading.Lock())), "but partial cannot: cannot pickle"),
+        (lambda: tf.map_in_processes(len, workers=0), "workers must be 1 or more, not 0"),
+        (lambda: tf.map_in_processes(len, workers=2.0), "workers must be an int, not 2.0"),
+        (lambda: tf.map_in_processes(len, retries=-1), "retries must be 0 or more, not -1"),
+    ],
+)
+def test_R1_wrong_arguments_are_told_when_the_value_is_made(make: Callable[[], Any], complaint: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=complaint):
+        make()
+
+
+async def test_R6_what_is_taken_is_bounded() -> None:
+    numbers = Source(itertools.count())
+
+    async with numbers.readable.pipe(tf.map_in_processes(called.double, workers=2)).open(capacity=1) as receive:
+        assert await receive.receive() == 0
+        await trio.sleep(0.3)  # processes have their own clock
+        sent = numbers.sent
+
+    assert sent <= 2 * 2 + 6

@@ -1,0 +1,44 @@
+"""The catalogue names every public name and nothing that there is not, and each tells what a reader asks of a stage."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+import trioflow as tf
+from tests.conformance.entries import SINKS, STAGES
+
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "operators.md"
+HEADINGS = ["Emits when:", "Waits when:", "Ends when:", "On cancel:", "Holds:"]
+
+
+def rows() -> list[list[str]]:
+    """Give the cells of every row of every table."""
+    lines = PAGE.read_text(encoding="utf-8").splitlines()
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| `")]
+
+
+def names() -> set[str]:
+    """Give the names in the first column."""
+    return {name for first, *_ in rows() for name in re.findall(r"`(\w+)`", first)}
+
+
+def test_every_public_name_has_its_row_and_every_row_is_of_one() -> None:
+    assert names() == set(tf.__all__)
+
+
+def test_every_row_has_the_words_of_others() -> None:
+    for first, *cells in rows():
+        assert len(cells) >= 3, f"{first} has no words of others"
+        assert all(cells), f"{first} has an empty cell: a dash where there is no word"
+
+
+@pytest.mark.parametrize("name", [*STAGES, "stdin"])
+def test_a_stage_tells_when_it_emits_waits_and_ends_what_cancelling_loses_and_what_it_holds(name: str) -> None:
+    told = inspect.getdoc(getattr(tf, name)) or ""
+
+    headings = HEADINGS[1:] if name in SINKS else HEADINGS  # a sink gives its result at the end, and nothing before
+    assert re.findall(r"^(?:Emits|Waits|Ends|On|Holds)(?: when| cancel)?:(?= \S)", told, re.MULTILINE) == headings

@@ -1,0 +1,278 @@
+"""What happens seldom to a stream in Redis: refusals, names taken over, ends that a dead one took."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+import trustme
+
+import trioflow as tf
+from tests.redis.server import Server
+from trioflow import redis
+
+pytestmark = pytest.mark.needs("redis-server")
+
+LEASE = 0.3
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    server = Server(tmp_path, "--appendonly", "no", "--user", "me", "on", ">me", "~*", "&*", "+@all")
+    server.start()
+    yield server
+    server.stop(signal.SIGKILL)
+
+
+@pytest.fixture
+def url(server: Server) -> str:
+    return server.url.replace("//", "//me:me@")
+
+
+async def fill(url: str, items: Any, name: str = "jobs") -> None:
+    async with redis.open_sender(url, name) as send:
+        await send.send_many(items)
+
+
+async def take_all(url: str, name: str = "jobs", **options: Any) -> list[Any]:
+    with trio.fail_after(10):
+        source = redis.readable(url, name, group="g", lease=LEASE, **options)
+        return await source.pipe(redis.acknowledge()).pipe(tf.collect())
+
+
+async def test_the_end_that_a_dead_receiver_took_is_given_to_others(server: Server, url: str) -> None:
+    async with redis.open_receiver(url, "jobs", group="g"):
+        pass
+    await fill(url, [])
+    assert b"end" in server.ask("XREADGROUP", "GROUP", "g", "dead", "STREAMS", "{jobs}:stream", ">")
+
+    assert await take_all(url) == []
+    assert await take_all(url) == []
+
+
+async def test_a_last_try_waits_until_nothing_else_is_in_hand(url: str) -> None:
+    await fill(url, range(3))
+    with trio.fail_after(10):
+        async with redis.open_receiver(url, "jobs", group="g", prefetch=3, tries=2, lease=LEASE) as receive:
+            first, second, third = [await receive.receive() for _ in range(3)]
+            assert repr(first).startswith("<Delivery ")
+            first.give_back()
+            with trio.move_on_after(LEASE * 2):
+                await receive.receive()
+                raise AssertionError("it was not alone")
+            second.done()
+            third.give_back()  # its last try too, and they are not in hand together
+            again = await receive.receive()
+            with trio.move_on_after(LEASE * 2):
+                await receive.receive()
+                raise AssertionError("it was not alone")
+            again.done()
+            last = await receive.receive()
+            last.done()
+
+    assert (first.value, third.value) == (again.value, last.value)
+    assert (again.times, last.times) == (2, 2)
+
+
+@pytest.mark.parametrize("stage", [tf.flat_map, tf.filter])
+async def test_a_function_that_fails_gives_its_entry_back_whatever_it_would_have_given(url: str, stage: Any) -> None:
+    def give(n: int) -> list[int]:
+        return [12 // n]
+
+    await fill(url, [0, 1, 2])
+    with trio.fail_after(10):
+        jobs = redis.readable(url, "jobs", group="g", on_error="return", tries=1, lease=LEASE)
+        stored = await jobs.pipe(stage(give)).pipe(redis.writable(url, "results"))
+
+    assert stored == 2
+    assert (await redis.status(url, "jobs")).dead == 1
+
+
+async def test_of_a_list_that_fails_all_entries_are_given_back(url: str) -> None:
+    tried = []
+
+    async def store(numbers: list[int]) -> int:
+        tried.append(numbers)
+        if len(numbers) > 1:
+            raise ValueError("too many")
+        return sum(numbers)
+
+    await fill(url, [1, 2, 3])
+    with trio.fail_after(10):
+        jobs = redis.readable(url, "jobs", group="g", on_error="return", tries=2, lease=LEASE)
+        stored = (
+            await jobs.pipe(tf.batch(3, within=0.05)).pipe(tf.map_async(store)).pipe(redis.writable(url, "results"))
+        )
+
+    assert tried[0] == [1, 2, 3]
+    assert sorted(tried[1:]) == [[1], [2], [3]]  # the last try, each alone
+    assert stored == 3
+
+
+async def test_a_server_that_forbids_is_told_and_not_asked_again(server: Server, url: str) -> None:
+    async def sending() -> None:
+        async with redis.open_sender(url, "jobs") as send:
+            server.ask("ACL", "SETUSER", "me", "-evalsha")
+            await send.send(1)
+
+    async def reading() -> None:
+        async with redis.open_receiver(url, "jobs", group="g"):
+            server.ask("ACL", "SETUSER", "me", "-xreadgroup")
+            await trio.sleep_forever()
+
+    async def settling() -> None:
+        await fill(url, [1], "others")
+        async with redis.open_receiver(url, "others", group="g") as receive:
+            delivery = await receive.receive()
+            server.ask("ACL", "SETUSER", "me", "-evalsha")
+            delivery.done()
+            await trio.sleep_forever()
+
+    async def opening() -> None:
+        server.ask("ACL", "SETUSER", "me", "-evalsha")
+        async with redis.open_sender(url, "jobs"):
+            pass
+
+    async def joining() -> None:
+        server.ask("ACL", "SETUSER", "me", "-evalsha")
+        async with redis.open_receiver(url, "jobs", group="g"):
+            pass
+
+    async def closing() -> None:
+        async with redis.open_sender(url, "jobs"):
+            server.ask("ACL", "SETUSER", "me", "-evalsha")
+
+    for use, complaint in (
+        (sending, "'jobs' cannot be sent to"),
+        (reading, "'jobs' cannot be read"),
+        (settling, "'others' cannot be (acknowledged|read)"),
+        (opening, "'jobs' cannot be sent to"),
+        (joining, "'jobs' cannot be read"),
+        (closing, "cannot be closed"),
+    ):
+        with trio.fail_after(10), pytest.raises(trio.BrokenResourceError, match=complaint):
+            await use()
+        server.ask("ACL", "SETUSER", "me", "+@all")
+
+
+async def test_who_closes_its_receiving_end_is_given_nothing_more_and_loses_nothing(url: str) -> None:
+    with trio.fail_after(10):
+        async with redis.open_receiver(url, "jobs", group="g") as receive:
+            receive.close()
+            await fill(url, [1])
+
+    assert await take_all(url) == [1]
+
+
+async def test_a_receiver_whose_name_was_taken_is_told(server: Server, url: str) -> None:
+    async def receive() -> None:
+        async with redis.open_receiver(url, "jobs", group="g", receiver="r", lease=LEASE):
+            server.ask("HSET", "{jobs}:names", "r", "another 9999999999999")
+            await trio.sleep_forever()
+
+    with trio.fail_after(10), pytest.raises(trio.BrokenResourceError, match="another receiver called 'r' reads"):
+        await receive()
+
+
+async def test_leaving_while_the_server_is_away_takes_no_longer_than_it_may(server: Server, url: str) -> None:
+    await fill(url, [1])
+    with trio.fail_after(10):
+        async with redis.open_receiver(url, "jobs", group="g", lease=LEASE) as receive:
+            delivery = await receive.receive()
+            server.stop(signal.SIGKILL)
+            delivery.done()
+
+    assert delivery.value == 1
+
+
+async def test_a_sender_of_a_stream_that_has_ended_meanwhile_is_told(server: Server, url: str) -> None:
+    async def send() -> None:
+        async with redis.open_sender(url, "jobs", patience=0) as sender:
+            server.ask("HSET", "{jobs}:meta", "closed", 1)
+            await sender.send(1)
+
+    with pytest.raises(trio.BrokenResourceError, match="has ended: all its senders had closed"):
+        await send()
+
+
+async def test_work_that_takes_longer_than_the_lease_keeps_its_place_at_both_ends(url: str) -> None:
+    async def slow(n: int) -> int:
+        await trio.sleep(LEASE * 3 * n)
+        return n
+
+    async def other() -> None:  # it has nothing to do, and would close the results
+        jobs = redis.readable(url, "jobs", group="g", prefetch=1, lease=LEASE)
+        await jobs.pipe(tf.map_async(slow)).pipe(redis.writable(url, "results", lease=LEASE))
+
+    await fill(url, [0, 1, 0, 1])
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(other)
+            nursery.start_soon(other)
+
+    assert sorted(await take_all(url, "results")) == [0, 0, 1, 1]
+
+
+@pytest.mark.parametrize("is_done", [True, False])
+async def test_results_of_what_others_have_done_are_not_missed_and_others_are(
+    server: Server, url: str, *, is_done: bool
+) -> None:
+    begun, may_go = trio.Event(), trio.Event()
+
+    async def work(n: int) -> int:
+        begun.set()
+        await may_go.wait()
+        return n
+
+    outcome: list[object] = []
+
+    async def run() -> None:
+        jobs = redis.readable(url, "jobs", group="g", lease=LEASE)
+        try:
+            stages = jobs.pipe(tf.map_async(work)).pipe(tf.batch(9, within=0.01))
+            outcome.append(await stages.pipe(redis.writable(url, "results")))
+        except trio.BrokenResourceError as exc:
+            outcome.append(exc)
+
+    await fill(url, [1])
+    await fill(url, [], "results")
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(run)
+            await begun.wait()
+            if is_done:
+                entry = server.ask("XRANGE", "{jobs}:stream", "-", "+").split(b"\r\n")[3].decode()
+                server.ask("XACK", "{jobs}:stream", "g", entry)
+                server.ask("XDEL", "{jobs}:stream", entry)
+            may_go.set()
+
+    assert outcome == [0] or (not is_done and "has ended" in str(outcome))
+    if not is_done:
+        assert (await redis.status(url, "jobs")).entries == 1
+
+
+async def test_over_tls_the_certificate_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    authority = trustme.CA()
+    certificate = authority.issue_cert("127.0.0.1")
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    certificate.private_key_pem.write_to_path(tmp_path / "key.pem")
+    for i, blob in enumerate(certificate.cert_chain_pems):
+        blob.write_to_path(tmp_path / "cert.pem", append=i > 0)
+    port = Server(tmp_path).port
+    options = ["--tls-port", str(port), "--tls-cert-file", str(tmp_path / "cert.pem")]
+    options += ["--tls-key-file", str(tmp_path / "key.pem"), "--tls-auth-clients", "no"]
+    server = Server(tmp_path, *options)
+    server.start()
+    try:
+        url = f"rediss://127.0.0.1:{port}"
+        with pytest.raises(OSError, match="no Redis server at"):
+            await redis.status(url, "jobs")
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+        await fill(url, [1])
+        assert await take_all(url) == [1]
+    finally:
+        server.stop(signal.SIGKILL)

@@ -1,0 +1,373 @@
+"""What a stream in Redis survives, and what it costs: everything is counted, nothing may be lost.
+
+    python -m pytest tests/redis/test_faults.py -rP | grep '^|'
+
+prints the table of docs/reference/redis.md.
+"""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+import trioflow as tf
+from tests.redis.server import Server
+from trioflow import redis
+
+pytestmark = pytest.mark.needs("redis-server")
+
+ROOT = Path(__file__).parents[2]
+LEASE = 0.6
+PATIENCE = 20
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    server = Server(tmp_path)
+    server.start()
+    yield server
+    server.stop(signal.SIGKILL)
+
+
+@dataclass
+class Counts:
+    """What was seen of the items 0, 1, 2 ..., each of which should be sent, stored and done once."""
+
+    sent: list[Any] = field(default_factory=list)
+    delivered: Counter[Any] = field(default_factory=Counter)
+    done: Counter[Any] = field(default_factory=Counter)
+    dead: int = 0
+
+    def check(self, fault: str, *, dead: int = 0) -> None:
+        """Print the row of the table, and see that nothing is lost."""
+        lost = set(self.sent) - set(self.done)
+        twice = sum(count - 1 for count in self.done.values())
+        row = (len(self.sent), len(self.delivered), self.delivered.total(), self.done.total(), twice, self.dead)
+        print("|", " | ".join([fault, *map(str, row), str(len(lost) - self.dead)]), "|")
+        assert len(self.sent) == len(set(self.sent))
+        assert set(self.done) <= set(self.sent)
+        assert set(self.delivered) == set(self.sent)  # stored, all of them
+        assert (self.dead, len(lost)) == (dead, dead)
+
+    @property
+    def duplicates(self) -> int:
+        return sum(count - 1 for count in self.done.values())
+
+
+async def send(url: str, counts: Counts, count: int, *, capacity: int = 20, pause: float = 0.0) -> None:
+    async with redis.open_sender(url, "jobs", capacity=capacity, producer="p") as sender:
+        for n in range(count):
+            await sender.send(n)
+            counts.sent.append(n)
+            await trio.sleep(pause)
+
+
+async def work(url: str, counts: Counts, *, pause: float = 0.0, prefetch: int = 4, lease: float = LEASE) -> None:
+    async with redis.open_receiver(url, "jobs", group="g", prefetch=prefetch, lease=lease) as receive:
+        async for delivery in receive:
+            async with delivery:
+                counts.delivered[delivery.value] += 1
+                await trio.sleep(pause)
+                counts.done[delivery.value] += 1
+
+
+@asynccontextmanager
+async def flow(url: str, counts: Counts, count: int, *, pause: float = 0.0) -> AsyncGenerator[None, None]:
+    """Send and work beside the block; leave it when the stream has ended."""
+    with trio.fail_after(PATIENCE):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(lambda: send(url, counts, count, pause=pause))
+            for _ in range(2):
+                nursery.start_soon(lambda: work(url, counts, pause=pause * 2))
+            yield
+
+
+async def until_some(counts: Counts, least: int) -> None:
+    while counts.done.total() < least:  # noqa: ASYNC110 - what is counted is told by nobody
+        await trio.sleep(0.01)
+
+
+class Workers:
+    """Processes of tests/redis/worker.py, and what they have written down."""
+
+    def __init__(self, url: str, place: Path, *, seconds: float, lease: float = LEASE) -> None:
+        self._command = [
+            sys.executable,
+            "-m",
+            "tests.redis.worker",
+            url,
+            str(place / "notes"),
+            str(seconds),
+            str(lease),
+        ]
+        self._notes = place / "notes"
+        self._notes.touch()
+        self.all: list[subprocess.Popen[bytes]] = []
+
+    def start(self) -> subprocess.Popen[bytes]:
+        self.all.append(subprocess.Popen(self._command, cwd=ROOT))
+        return self.all[-1]
+
+    def lines(self) -> list[list[str]]:
+        return [line.split() for line in self._notes.read_text().splitlines()]
+
+    async def until_begun(self, worker: subprocess.Popen[bytes]) -> None:
+        """Wait until a worker is in the middle of an item."""
+        with trio.fail_after(PATIENCE):
+            while True:
+                told = [line[0] for line in self.lines() if line[1] == str(worker.pid)]
+                if told.count("begun") > told.count("done") > 2:
+                    return
+                await trio.sleep(0.005)
+
+    async def end(self, worker: subprocess.Popen[bytes]) -> int:
+        with trio.fail_after(PATIENCE):
+            return await trio.to_thread.run_sync(worker.wait, abandon_on_cancel=True)
+
+    def count(self, counts: Counts) -> None:
+        for what, _, item in self.lines():
+            (counts.delivered if what == "begun" else counts.done)[int(item) if item.isdecimal() else item] += 1
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for worker in self.all:
+            worker.kill()
+            worker.wait()
+
+
+async def results(url: str) -> Counter[Any]:
+    """Take all results, until they end: that the end comes is proven too."""
+    with trio.fail_after(PATIENCE):
+        source = redis.readable(url, "results", group="g", prefetch=500, lease=LEASE)
+        return Counter(await source.pipe(redis.acknowledge()).pipe(tf.collect()))
+
+
+async def test_kill_9_of_a_worker_mid_item_loses_nothing_and_the_results_end(server: Server, tmp_path: Path) -> None:
+    counts = Counts(sent=list(range(120)))
+    await tf.from_iterable(counts.sent).pipe(redis.writable(server.url, "jobs", producer="p"))
+    with Workers(server.url, tmp_path, seconds=0.01) as workers:
+        first = workers.start()
+        await workers.until_begun(first)
+        first.kill()
+        others = [workers.start(), workers.start()]
+        assert [await workers.end(other) for other in others] == [0, 0]
+        workers.count(counts)
+
+    stored = await results(server.url)
+
+    counts.check("`kill -9` of a worker mid-item")
+    assert set(stored) == set(counts.sent)
+    assert counts.duplicates <= 4  # what it had in hand, at most
+
+
+async def test_a_worker_stopped_beyond_its_lease_loses_nothing(server: Server, tmp_path: Path) -> None:
+    counts = Counts(sent=list(range(120)))
+    await tf.from_iterable(counts.sent).pipe(redis.writable(server.url, "jobs", producer="p"))
+    with Workers(server.url, tmp_path, seconds=0.01) as workers:
+        first = workers.start()
+        await workers.until_begun(first)
+        first.send_signal(signal.SIGSTOP)
+        second = workers.start()
+        await workers.until_begun(second)
+        await trio.sleep(LEASE * 2)
+        first.send_signal(signal.SIGCONT)
+        assert [await workers.end(worker) for worker in (first, second)] == [0, 0]
+        workers.count(counts)
+
+    stored = await results(server.url)
+
+    counts.check("SIGSTOP of a worker for two leases")
+    assert set(stored) == set(counts.sent)
+    assert counts.duplicates <= 4
+
+
+async def test_an_entry_that_kills_its_workers_becomes_a_dead_letter(server: Server, tmp_path: Path) -> None:
+    counts = Counts(sent=["poison", *range(30)])
+    await tf.from_iterable(counts.sent).pipe(redis.writable(server.url, "jobs", producer="p"))
+    with Workers(server.url, tmp_path, seconds=0.01, lease=0.3) as workers:
+        deaths = 0
+        worker = workers.start()
+        while (status := await workers.end(worker)) == -signal.SIGKILL:
+            deaths += 1
+            worker = workers.start()
+        workers.count(counts)
+
+    [letter] = await redis.dead_letters(server.url, "jobs")
+    counts.dead = (await redis.status(server.url, "jobs")).dead
+
+    counts.check("an entry that kills its worker", dead=1)
+    assert (status, deaths) == (0, 3)
+    assert (letter.raw, letter.tries) == (b'"poison"', 3)
+    assert set(await results(server.url)) == set(range(30))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
+async def test_a_server_that_ends_and_comes_back_loses_nothing(server: Server, number: signal.Signals) -> None:
+    counts = Counts()
+    async with flow(server.url, counts, 200, pause=0.002):
+        for share in (50, 120):
+            await until_some(counts, share)
+            server.stop(number)
+            await trio.sleep(0.2)
+            await trio.to_thread.run_sync(server.start)
+
+    counts.check(f"server {number.name} and restart, twice")
+
+
+async def test_a_frozen_server_is_waited_for(server: Server) -> None:
+    counts = Counts()
+    async with flow(server.url, counts, 200, pause=0.002):
+        await until_some(counts, 50)
+        server.send(signal.SIGSTOP)
+        await trio.sleep(LEASE * 2)
+        server.send(signal.SIGCONT)
+
+    counts.check("server SIGSTOP for two leases")
+
+
+async def test_connections_cut_again_and_again_lose_nothing_and_store_nothing_twice(server: Server) -> None:
+    counts = Counts()
+    cuts = 0
+    async with flow(server.url, counts, 500, pause=0.002):
+        while len(counts.sent) < 500:
+            await trio.sleep(random.uniform(0.02, 0.06))
+            server.cut_all()
+            cuts += 1
+
+    counts.check(f"every connection cut, {cuts} times")
+    assert cuts > 10
+
+
+async def test_a_server_without_memory_is_waited_for(server: Server) -> None:
+    counts = Counts()
+    async with flow(server.url, counts, 200, pause=0.001):
+        await until_some(counts, 50)
+        server.ask("CONFIG", "SET", "maxmemory", "1")
+        await trio.sleep(0.5)
+        sent = len(counts.sent)
+        done = counts.done.total()
+        await trio.sleep(0.5)
+        assert len(counts.sent) == sent == done  # what was there is worked on, and nothing more is stored
+        server.ask("CONFIG", "SET", "maxmemory", "0")
+
+    counts.check("server out of memory for a second")
+
+
+async def test_cancel_storms_at_both_ends_lose_nothing(server: Server) -> None:
+    counts = Counts()
+    cancelled = 0
+
+    async def send_in_a_storm() -> None:
+        nonlocal cancelled
+        async with redis.open_sender(server.url, "jobs", capacity=5) as sender:
+            for n in range(150):
+                while True:
+                    with trio.move_on_after(random.uniform(0, 0.003)) as scope:
+                        await sender.send(n)
+                        counts.sent.append(n)
+                    if not scope.cancelled_caught:
+                        break
+                    cancelled += 1
+
+    async def work_in_a_storm() -> None:
+        nonlocal cancelled
+        is_over = False
+        while not is_over:  # opened and closed again and again, too
+            async with redis.open_receiver(server.url, "jobs", group="g", prefetch=3, lease=LEASE) as receive:
+                for _ in range(40):
+                    with trio.move_on_after(random.uniform(0, 0.003)) as scope:
+                        try:
+                            delivery = await receive.receive()
+                        except trio.EndOfChannel:
+                            is_over = True
+                            break
+                        async with delivery:
+                            counts.delivered[delivery.value] += 1
+                            await trio.sleep(random.uniform(0, 0.002))
+                            counts.done[delivery.value] += 1
+                    if scope.cancelled_caught:
+                        cancelled += 1
+
+    with trio.fail_after(PATIENCE):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(send_in_a_storm)
+            nursery.start_soon(work_in_a_storm)
+            nursery.start_soon(work_in_a_storm)
+
+    counts.check(f"{cancelled // 100 * 100} and more calls cancelled, at both ends")
+    assert counts.duplicates == 0
+
+
+LIBFAKETIME = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
+
+
+@pytest.mark.needs("faketime")
+async def test_a_clock_that_jumps_loses_nothing(tmp_path: Path) -> None:
+    told = tmp_path / "time"
+    told.write_text("+0")
+    server = Server(
+        tmp_path,
+        wrapper=[
+            f"LD_PRELOAD={LIBFAKETIME[0]}:libc.so.6",  # whose malloc, unlike jemalloc, asks for no time before main
+            f"FAKETIME_TIMESTAMP_FILE={told}",
+            "FAKETIME_NO_CACHE=1",
+            "DONT_FAKE_MONOTONIC=1",
+        ],
+    )
+    server.start()
+    counts = Counts()
+    try:
+        before = int(server.ask("TIME").split(b"\r\n")[2])
+        async with flow(server.url, counts, 200, pause=0.002):
+            await until_some(counts, 50)
+            told.write_text("+1h")
+            await until_some(counts, 120)
+            assert int(server.ask("TIME").split(b"\r\n")[2]) - before > 3000
+            told.write_text("-1h")
+    finally:
+        server.stop(signal.SIGKILL)
+
+    counts.check("server's clock an hour ahead, then an hour back")
+
+
+async def test_two_receivers_with_one_name_are_refused(server: Server) -> None:
+    async with redis.open_receiver(server.url, "jobs", group="g", receiver="r", lease=LEASE):
+        await trio.sleep(LEASE * 1.5)  # it stays alive
+        with pytest.raises(trio.BusyResourceError, match="'r' reads the stream 'jobs'"):
+            async with redis.open_receiver(server.url, "jobs", group="g", receiver="r", lease=LEASE):
+                pass
+
+    async with redis.open_receiver(server.url, "jobs", group="g", receiver="r", lease=LEASE):
+        pass  # the name is free again
+
+
+async def test_a_sender_that_died_goes_on_under_its_name_and_stores_nothing_twice(server: Server) -> None:
+    counts = Counts()
+    with suppress(ZeroDivisionError):
+        async with redis.open_sender(server.url, "jobs", producer="p") as sender:
+            await sender.send_many(range(10))
+            counts.sent += range(10)
+            1 / 0  # noqa: B018
+    assert not (await redis.status(server.url, "jobs")).is_closed
+
+    with trio.fail_after(PATIENCE):
+        async with redis.open_sender(server.url, "jobs", producer="p") as sender:
+            await sender.send_many(range(10, 20))
+            counts.sent += range(10, 20)
+        await work(server.url, counts)
+
+    counts.check("a sender that died and came back")
+    assert counts.duplicates == 0

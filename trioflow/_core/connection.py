@@ -1,0 +1,241 @@
+"""One two-way byte stream, opened when first used, shared by its two directions.
+
+Rule 1: each direction runs once (R4); where opening failed it has not run, and may try again.
+Rule 2: it is closed when both directions have ended, or by `aclose`; a direction that nobody can run any more,
+    because its value is gone, counts as ended.
+Rule 3: what fails or is cut off in writing closes all at once, so that the peer can tell (R13); so does what fails in
+    reading. A reader that has enough ends its own direction only.
+Rule 4: closing waits for the peer `CLOSING` seconds at most (R16).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import trio
+
+from trioflow._core.adapters import RECEIVE, Enough, Tally, cut, receive_into, send_from
+from trioflow._core.channel import ReceiveChannel, SendChannel
+from trioflow._core.engine import together
+from trioflow._core.errors import HangUp, failure_in
+
+CLOSING: Final = 5.0  # seconds; a TLS peer may be slow to say goodbye
+READ: Final = "readable"
+WRITE: Final = "writable"
+
+
+class Connection:
+    """A two-way byte stream and who has used it.
+
+    Args:
+        connect: Opens the stream, or is one that is open.
+        name: What it is called in errors.
+        is_lent: Others may use the stream too: a direction that is lost has not ended.
+        lives_by_output: It is over when its output is, as a process is: a reader that has enough ends it, and its end
+            is what a writer whose output nobody can read waits for.
+        beside: What to run beside any use of the stream.
+    """
+
+    def __init__(
+        self,
+        connect: Callable[[], Awaitable[trio.abc.Stream]] | trio.abc.Stream,
+        name: Callable[[], str],
+        *,
+        is_lent: bool = False,
+        lives_by_output: bool = False,
+        beside: Callable[[Any], Awaitable[None]] | None = None,
+    ) -> None:
+        self._connect = connect
+        self._name = name
+        self._is_lent = is_lent
+        self._lives_by_output = lives_by_output
+        self._beside = beside
+        self._stream = connect if isinstance(connect, trio.abc.Stream) else None
+        self._opening = trio.Lock()
+        self._begun: set[str] = set()
+        self._over: set[str] = set()
+        self._written = False  # all of it, with its end
+        self._closed = False
+        self._settled = trio.Event()  # it has been cut off
+        self._failure: BaseException | None = None  # of the direction that failed first
+        self._has_enough = False  # who read, and closed it for that
+
+    async def read(self, output: SendChannel[bytes]) -> None:
+        """Send all that comes to `output`, as a source."""
+        async with self._using(READ) as stream:
+            if self._lives_by_output and self._is_lost(WRITE) and isinstance(stream, trio.abc.HalfCloseableStream):
+                await stream.send_eof()
+            await self._run(stream, lambda: receive_into(stream, output))
+
+    async def write(self, source: ReceiveChannel[bytes]) -> int:
+        """Write all of `source` and its end, as a sink; give the number of bytes."""
+        tally = Tally()
+
+        async def send() -> None:
+            await self._send(source, stream, tally)
+
+        try:
+            async with self._using(WRITE) as stream:
+                if not self._is_lost(READ):
+                    await self._run(stream, send)
+                elif self._lives_by_output:
+                    await self._run(stream, lambda: _drain(stream), send)
+                else:
+                    await self._run(stream, send, lambda: _drain(stream))
+        except Enough:
+            pass  # whoever reads had enough before this began
+        return tally.bytes
+
+    async def exchange(self, source: ReceiveChannel[bytes], output: SendChannel[bytes]) -> None:
+        """Do both at once, as a transform: it ends when what is read does."""
+
+        async def send() -> None:
+            await self._send(source, stream, Tally())
+            source.close()  # a peer that has enough ends what is upstream (R9)
+
+        async with self._using(READ, WRITE) as stream:
+            await self._run(stream, lambda: receive_into(stream, output), send)
+
+    @asynccontextmanager
+    async def open(self) -> AsyncGenerator[trio.abc.HalfCloseableStream, None]:
+        """Give the stream itself, closed at the end of the block."""
+        async with self._using(READ, WRITE) as stream:
+            assert isinstance(stream, trio.abc.HalfCloseableStream)
+            if self._beside is None:
+                yield stream
+                return
+            body: BaseException | None = None
+            try:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._beside, stream)
+                    try:
+                        yield stream
+                    except BaseException as exc:  # noqa: BLE001 - raised again below, without the nursery's group
+                        body = exc
+                    nursery.cancel_scope.cancel()
+            except BaseException:
+                if body is None:
+                    raise
+            if body is not None:
+                raise body
+
+    async def aclose(self) -> None:
+        """Close both directions. Harmless when repeated."""
+        self._closed = True
+        if self._stream is None:
+            await trio.lowlevel.checkpoint()
+        else:
+            with trio.move_on_after(CLOSING):
+                await self._stream.aclose()
+
+    def lose(self, direction: str) -> None:
+        """Take note that nobody can begin this direction any more."""
+        if not self._is_lent and direction not in self._begun:
+            self._over.add(direction)
+
+    def _is_lost(self, direction: str) -> bool:
+        return direction in self._over and direction not in self._begun
+
+    @asynccontextmanager
+    async def _using(self, *directions: str) -> AsyncGenerator[trio.abc.Stream, None]:
+        for direction in directions:
+            if direction in self._begun:
+                raise trio.ClosedResourceError(f"the {direction} of {self._name()} can run once only, and has run")
+        self._begun.update(directions)
+        stream: trio.abc.Stream | None = None
+        try:
+            stream = await self._open()
+            yield stream
+        except BaseException as exc:
+            if stream is None and isinstance(exc, Exception):
+                self._begun.difference_update(directions)
+                raise
+            self._over.update(directions)
+            if isinstance(exc, (trio.BrokenResourceError, trio.ClosedResourceError)) and not isinstance(exc, HangUp):
+                if self._has_enough:
+                    return  # whoever reads wants no more, so that what is written has nowhere to go
+                if self._failure is not None:
+                    # The other direction's: let it speak first, and raise the same object, which a run tells once.
+                    await self._settled.wait()
+                    raise self._failure  # noqa: B904 - it has a cause of its own
+            failure = None if isinstance(exc, HangUp) else failure_in(exc)
+            had_enough = directions == (READ,) and failure is None
+            if self._lives_by_output or not had_enough or len(self._over) == 2:
+                self._has_enough = had_enough
+                try:
+                    await self._cut(failure)
+                finally:
+                    self._settled.set()
+            raise
+        self._over.update(directions)
+        if len(self._over) == 2:
+            await self.aclose()
+
+    async def _open(self) -> trio.abc.Stream:
+        async with self._opening:
+            if self._stream is None and not self._closed:
+                assert not isinstance(self._connect, trio.abc.Stream)
+                self._stream = await self._connect()
+        if not self._closed:
+            assert self._stream is not None
+            return self._stream
+        if self._stream is not None:
+            await cut(self._stream, reset=False)  # it may have been closed while it was being opened
+        if self._failure is not None:
+            raise trio.BrokenResourceError(f"{self._name()} was cut off by its other direction") from self._failure
+        if self._has_enough:
+            raise Enough(f"{self._name()} was ended: its reader had enough")
+        raise trio.ClosedResourceError(f"{self._name()} is closed")
+
+    async def _cut(self, failure: BaseException | None) -> None:
+        if not (self._closed or self._has_enough):
+            self._failure = failure or trio.BrokenResourceError(f"{self._name()} was cut off: its writer was cancelled")
+        self._closed = True
+        if self._stream is not None:
+            await cut(self._stream, reset=WRITE in self._begun and not self._written)
+
+    async def _send(self, source: ReceiveChannel[bytes], stream: trio.abc.Stream, tally: Tally) -> None:
+        await send_from(source, stream, tally)
+        self._written = True
+
+    async def _run(
+        self, stream: trio.abc.Stream, main: Callable[[], Awaitable[None]], *others: Callable[[], Awaitable[None]]
+    ) -> None:
+        if self._beside is not None:
+            beside = self._beside
+            others += (lambda: beside(stream),)
+        if not others:
+            await main()
+            return
+        try:
+            await together(main, *others)
+        except BaseExceptionGroup as group:
+            # Both directions of a broken stream fail: that is one failure.
+            if not all(isinstance(exc, trio.BrokenResourceError) for exc in group.exceptions):
+                raise
+            broken = [exc for exc in group.exceptions if not isinstance(exc, HangUp)]
+            raise (broken or group.exceptions)[0] from None
+
+
+class Direction:
+    """One direction as a stage function. When its last holder is gone, nobody can run it any more."""
+
+    __slots__ = ("_connection", "_name", "_run")
+
+    def __init__(self, connection: Connection, name: str) -> None:
+        self._connection = connection
+        self._name = name
+        self._run: Callable[[Any], Awaitable[Any]] = connection.read if name == READ else connection.write
+
+    def __call__(self, end: Any) -> Awaitable[Any]:
+        return self._run(end)
+
+    def __del__(self) -> None:
+        self._connection.lose(self._name)
+
+
+async def _drain(stream: trio.abc.ReceiveStream) -> None:
+    while await stream.receive_some(RECEIVE):
+        pass

@@ -1,0 +1,290 @@
+"""The engine: stages as tasks in one nursery, a bounded channel between every two.
+
+Rule 1: a run returns only when every task has ended (R2); its value is its sink's (R3).
+Rule 2: the reader or writer outside (`open`) is not a stage: nobody cancels it. It is told at its next call, and
+    if it makes none, when it leaves.
+Rule 3: a stage may enclose all before it: then those are a run of their own, inside its task, and it is told how that
+    ended. So a failure can be dealt with where it would end all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
+from typing import Any, TypeAlias, TypeVar
+
+import trio
+
+from trioflow._core.buffer import check_capacity
+from trioflow._core.channel import ReceiveChannel, SendChannel
+from trioflow._core.errors import cancelled_in, combined, failure_in
+from trioflow._core.run import Run, Task, Watch, place
+from trioflow._core.run import Stage as Stage
+from trioflow._core.run import StageFunction as StageFunction
+
+R = TypeVar("R")
+
+Take: TypeAlias = "Callable[[ReceiveChannel[Any]], Awaitable[object]]"
+Attempt: TypeAlias = "Callable[[Take], Awaitable[BaseException | None]]"
+
+
+def _run_of(
+    stages: Sequence[Stage],
+    capacity: float,
+    *,
+    head: bool = False,
+    tail: bool = False,
+    whole: Sequence[Stage] | None = None,
+) -> Run:
+    """Make a run of `stages`; as an attempt they are the first of the `whole`, which places are counted in."""
+    chain = stages if whole is None else whole
+    return Run(chain, _tasks_of(stages, capacity, chain), capacity, head=head, tail=tail, is_attempt=whole is not None)
+
+
+def _tasks_of(stages: Sequence[Stage], capacity: float, whole: Sequence[Stage]) -> list[Task]:
+    """Group adjacent synchronous stages; every other stage is a task of its own, with all that it encloses."""
+    tasks: list[Task] = []
+    start = 0
+    for i in reversed(range(len(stages))):
+        if stages[i].encloses:
+            tasks.append(Task(i, [_enclosing(stages, i, capacity, whole)], capacity))
+            start = i + 1
+            break
+    for i in range(start + 1, len(stages) + 1):
+        if i == len(stages) or stages[i].factory is None or stages[i - 1].factory is None:
+            tasks.append(Task(start, stages[start:i], capacity))
+            start = i
+    return tasks
+
+
+def _enclosing(stages: Sequence[Stage], index: int, capacity: float, whole: Sequence[Stage]) -> Stage:
+    """Give the stage at `index`, with all before it inside."""
+    function = stages[index].function
+    assert function is not None
+
+    async def run(*ends: Any) -> None:
+        *sources, output = ends
+        source = sources[0] if sources else None
+        await function(partial(attempt, stages[:index], capacity, whole=whole, source=source), output)
+
+    return stages[index]._replace(function=run)
+
+
+async def run_watched(stages: Sequence[Stage], capacity: float, watch: Watch) -> Any:
+    """Run stages inside what `watch` gives for their tasks."""
+    this = _run_of(stages, capacity)
+    with watch([task.watched() for task in this.tasks]):
+        return await _finish(this)
+
+
+async def run(stages: Sequence[Stage], capacity: float) -> Any:
+    """Run stages from source to sink and give the sink's value."""
+    return await _finish(_run_of(stages, capacity))
+
+
+async def _finish(this: Run) -> Any:
+    caught: BaseException | None = None
+    result: Any = None
+    try:
+        if len(this.tasks) == 1:
+            result = await this.play(this.tasks[0])
+        else:
+            async with trio.open_nursery() as nursery:
+                for task in this.tasks[:-1]:
+                    nursery.start_soon(this.play, task)
+                result = await this.play(this.tasks[-1])
+    except BaseException as exc:  # noqa: BLE001 - nothing is swallowed: it is settled below
+        caught = exc
+    this.release()
+    if caught is not None or this.failures:
+        this.settle(None, caught)
+    return result
+
+
+async def run_directly(
+    stages: Sequence[Stage],
+    open_source: Callable[[], AbstractAsyncContextManager[Any]],
+    take: Callable[[Any], Awaitable[Any]],
+    capacity: float,
+) -> Any:
+    """Run a source and a sink as the sink alone, which takes what the source opens for it; None: run as usual."""
+    at = 0
+    try:
+        async with open_source() as opened:
+            if opened is not None:
+                at = len(stages) - 1
+                return await take(opened)
+    except BaseException as exc:
+        if (failure := _noted(exc, place(stages, at))) is not None:
+            raise failure from None
+        raise
+    return await run(stages, capacity)
+
+
+async def run_poured(
+    stages: Sequence[Stage],
+    pour: Callable[[Callable[[Any], object]], Awaitable[int]],
+    take: Callable[[Any], Awaitable[Any]],
+) -> Any:
+    """Run a source and a sink as the sink alone, which has the source pour all it has into a function."""
+    at = last = len(stages) - 1
+
+    async def poured(write: Callable[[Any], object]) -> int:
+        nonlocal at
+
+        def written(piece: Any) -> None:
+            nonlocal at
+            at = last
+            write(piece)
+            at = 0
+
+        at = 0
+        size = await pour(written)
+        at = last
+        return size
+
+    try:
+        return await take(poured)
+    except BaseException as exc:
+        if (failure := _noted(exc, place(stages, at))) is not None:
+            raise failure from None
+        raise
+
+
+def _noted(exc: BaseException, note: str) -> BaseException | None:
+    """Note where the failure in `exc` was; give it where it is to be raised instead of `exc`."""
+    failure = failure_in(exc)
+    if failure is not None:
+        failure.add_note(note)
+    return None if failure is exc else failure
+
+
+@asynccontextmanager
+async def open_readable(
+    stages: Sequence[Stage], capacity: float, on_failure: Callable[[], None] | None = None
+) -> AsyncGenerator[ReceiveChannel[Any], None]:
+    """Run stages that lack a sink beside the block; leaving it ends them.
+
+    A block that may be asleep elsewhere, as it reads several at a time, has `on_failure` called at once.
+    """
+    this = _run_of(stages, check_capacity(capacity), tail=True)
+    this.on_failure = on_failure
+    async with _received(this) as receive:
+        yield receive
+
+
+async def attempt(
+    stages: Sequence[Stage],
+    capacity: float,
+    take: Take,
+    *,
+    whole: Sequence[Stage] | None = None,
+    source: ReceiveChannel[Any] | None = None,
+) -> BaseException | None:
+    """Run stages that lack a sink beside `take`, and give their failure, if any, instead of raising it.
+
+    It comes when all of them have ended, and behind what the last one had sent. What `take` raises is raised, and so is
+    what no stage has raised. `whole` is the chain that they are the first stages of, `source` what they read from.
+    """
+    if not stages:
+        assert source is not None
+        await take(source)
+        return None
+    this = _run_of(stages, capacity, tail=True, whole=stages if whole is None else whole)
+    this.tasks[0].source = source
+    try:
+        async with _received(this) as receive:
+            await take(receive)
+    except BaseException as exc:
+        if this.has_failed_by(exc):
+            return exc
+        raise
+    return None
+
+
+@asynccontextmanager
+async def _received(this: Run) -> AsyncGenerator[ReceiveChannel[Any], None]:
+    receive = this.receive
+    assert receive is not None
+
+    def leave(body: BaseException | None) -> None:
+        if body is not None:
+            this.stop()  # what writes beside the stages shall not take it for a reader that has enough (R13)
+        elif not this.buffers[-1].ended:
+            this.cancel(this.tasks)
+        receive.close()
+
+    async with _beside(this, leave):
+        yield receive
+
+
+@asynccontextmanager
+async def open_writable(stages: Sequence[Stage], capacity: float) -> AsyncGenerator[SendChannel[Any], None]:
+    """Run stages that lack a source beside the block; leaving it ends their input, failing in it cuts them off (R13)."""
+    this = _run_of(stages, check_capacity(capacity), head=True)
+    send = this.send
+    assert send is not None
+
+    def leave(body: BaseException | None) -> None:
+        if body is not None and (this.failure_in(body) is not None or cancelled_in(body) is not None):
+            this.stop()
+        send.close()
+
+    async with _beside(this, leave):
+        yield send
+
+
+@asynccontextmanager
+async def _beside(this: Run, leave: Callable[[BaseException | None], None]) -> AsyncGenerator[None, None]:
+    """Run all tasks beside the block; `leave` is told what the block has raised, when it has ended."""
+    body: BaseException | None = None
+    caught: BaseException | None = None
+    try:
+        async with trio.open_nursery() as nursery:
+            for task in this.tasks:
+                nursery.start_soon(this.play, task)
+            try:
+                yield
+            except BaseException as exc:  # noqa: BLE001 - nothing is swallowed: it is settled below
+                body = exc
+            leave(body)
+    except BaseException as exc:  # noqa: BLE001 - nothing is swallowed: it is settled below
+        caught = exc
+    this.release()
+    this.settle(body, caught)
+
+
+async def together(main: Callable[[], Awaitable[R]], *others: Callable[[], Awaitable[object]]) -> R:
+    """Run functions side by side inside a stage and give `main`'s value; its end cancels the others.
+
+    The first failure cancels all; one failure is raised plain, two or more as a group.
+    """
+    failures: list[BaseException] = []
+    result: list[R] = []
+
+    async def lead() -> None:
+        result.append(await main())
+
+    async def guarded(function: Callable[[], Awaitable[object]], scope: trio.CancelScope) -> None:
+        try:
+            await function()
+        except BaseException as exc:
+            failure = failure_in(exc)
+            if failure is None:
+                raise
+            failures.append(failure)
+            scope.cancel()
+
+    try:
+        async with trio.open_nursery() as nursery:
+            for other in others:
+                nursery.start_soon(guarded, other, nursery.cancel_scope)
+            await guarded(lead, nursery.cancel_scope)
+            nursery.cancel_scope.cancel()
+    except BaseException:
+        if not failures:
+            raise  # a failure is not lost to a cancellation (R17)
+    if failures:
+        raise combined(failures, "tasks of one stage")
+    return result[0]

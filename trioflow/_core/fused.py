@@ -1,0 +1,251 @@
+"""Synchronous operators, applied batch by batch, neighbours in one task.
+
+Rule 1: an operator is sans-I/O: `feed(items)` gives items, `flush()` gives the rest; a fresh one is made for each run.
+Rule 2: what may give much for little (`flat_map`, `gunzip`) gives a lazy iterable, which is taken piece by piece.
+Rule 3: a batch is as large as its reader has room for, 256 items at most, and smaller where an item takes long:
+    one batch should take less than `SLOW` seconds between two yields (R17).
+Rule 4: `at` always says which part is at work, so that a failure can name its stage (R11).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from time import perf_counter
+from typing import Any, Final, Generic, TypeAlias, TypeVar
+
+import trio
+
+from trioflow._core.buffer import DEFAULT_CAPACITY, light_size, weight_of
+from trioflow._core.channel import ReceiveChannel, SendChannel
+
+T = TypeVar("T")
+U = TypeVar("U")
+R = TypeVar("R")
+
+SLOW: Final = 0.004  # seconds; ten milliseconds is what a heartbeat beside a busy run may notice
+
+
+class Operator(ABC, Generic[T, U]):
+    """Items in, items out, without waiting. Subclasses override `feed` and, where something is held back, `flush`."""
+
+    done = False  # set where it has enough: it is fed no more, and not flushed
+
+    @abstractmethod
+    def feed(self, items: list[T]) -> Iterable[U]:
+        """Give what `items` give: a list, or a lazy iterable where that may be much more than came in."""
+
+    def flush(self) -> Iterable[U]:
+        """Give what was held back, once, after the last item."""
+        return ()
+
+
+class Fold(ABC, Generic[T, R]):
+    """Items in, one result out, without waiting."""
+
+    done = False  # set where it has enough
+
+    @abstractmethod
+    def feed(self, items: list[T]) -> None:
+        """Take `items` in."""
+
+    @abstractmethod
+    def result(self) -> R:
+        """Give the result, once, after the last item."""
+
+
+Part: TypeAlias = "Iterator[Any] | Operator[Any, Any] | Fold[Any, Any]"
+
+
+class Fused:
+    """Adjacent synchronous parts as one stage function: perhaps an iterator first, operators, perhaps a fold last."""
+
+    def __init__(self, factories: Sequence[Callable[[], Part]], capacity: float) -> None:
+        self.at = 0
+        self._factories = factories
+        self._most = int(min(capacity, DEFAULT_CAPACITY))
+        self._size = 1  # how many items to take at once: doubled while that is quick
+        self._heavy = True  # whether bytes-like items were seen in the last batch
+        self._iterator: Iterator[Any] | None = None
+        self._operators: list[Operator[Any, Any]] = []
+        self._fold: Fold[Any, Any] | None = None
+        self._source: ReceiveChannel[Any] | None = None
+        self._first = 0  # the first operator that still wants items: those before it have enough
+        self._offset = 0  # the place of the first operator among the parts
+        self._pulling = 0.0  # seconds that the iterator took for the batch in hand
+        self.is_watched = False  # whether to count what each part gives
+        self._counts: list[int] = []  # of what came first, then of what each operator gave
+
+    async def run(self, source: ReceiveChannel[Any] | None, output: SendChannel[Any] | None) -> Any:
+        """Run as a stage between two channels; without `source` or `output` there is an iterator or a fold instead."""
+        self._source = source
+        self._make_parts()
+        try:
+            while not self._has_enough:
+                if self._iterator is None:
+                    assert source is not None
+                    try:
+                        items = await source.receive_many(self._size if self._size < self._most else None)
+                    except trio.EndOfChannel:
+                        break
+                else:
+                    began = perf_counter()
+                    items = self._pull(self._iterator, output)
+                    self._pulling = perf_counter() - began
+                    if not items:
+                        break
+                    await trio.lowlevel.checkpoint_if_cancelled()
+                await self._pass_on(-1, items, output)
+            if self._has_enough:
+                self._end_upstream()
+            await self._flush(output)
+        finally:
+            self._close_iterator()
+        self.at = len(self._factories) - 1
+        return None if self._fold is None else self._fold.result()
+
+    def _make_parts(self) -> None:
+        for index, factory in enumerate(self._factories):
+            self.at = index
+            part = factory()
+            if isinstance(part, Fold):
+                self._fold = part
+            elif isinstance(part, Operator):
+                self._operators.append(part)
+                if part.done:
+                    self._first = len(self._operators)
+            else:
+                self._iterator = part
+                self._offset = 1
+        if self.is_watched:
+            self._counts = [0] * (len(self._operators) + 1)
+
+    def given(self, part: int) -> int:
+        """Give how many items the part at that place has given, or taken where it is the last; counted if watched."""
+        return self._counts[min(part + 1 - self._offset, len(self._operators))] if self._counts else 0
+
+    @property
+    def _has_enough(self) -> bool:
+        return self._first > 0 or (self._fold is not None and self._fold.done)
+
+    def _end_upstream(self) -> None:
+        self._close_iterator()
+        if self._source is not None:
+            self._source.close()
+
+    def _close_iterator(self) -> None:
+        close: Callable[[], None] | None = getattr(self._iterator, "close", None)
+        if close is not None:
+            close()
+
+    def _pull(self, iterator: Iterator[Any], output: SendChannel[Any] | None) -> list[Any]:
+        """Take from the iterator what may be held: never more than the reader has room for, but one (R5)."""
+        self.at = 0
+        room = self._most if output is None else max(1, int(min(output.room(), self._most)))
+        if not self._heavy:
+            items = list(islice(iterator, min(self._size, room)))
+            self._heavy = light_size(items) is None
+            return items
+        items = _weighed(iterator, self._size, room)
+        self._heavy = light_size(items) is None
+        return items
+
+    async def _flush(self, output: SendChannel[Any] | None) -> None:
+        """Flush the operators that still want items, each through those behind it."""
+        i = self._first
+        while i < len(self._operators) and not (self._fold is not None and self._fold.done):
+            self.at = i + self._offset
+            if given := self._operators[i].flush():
+                await self._pass_on(i, given, output)
+            i = max(i + 1, self._first)
+
+    async def _pass_on(self, i: int, given: Iterable[Any], output: SendChannel[Any] | None) -> None:
+        """Hand on what operator `i` gave, and learn from the time a batch takes how large the next one may be."""
+        fold = self._fold
+        batches = self._batches(i, given)
+        while True:
+            began = perf_counter()
+            items = next(batches, None)
+            if items is None:
+                return
+            if fold is not None and items:
+                self.at = len(self._factories) - 1
+                fold.feed(items)
+            spent = perf_counter() - began + self._pulling
+            self._pulling = 0.0
+            if spent > SLOW:
+                self._size = max(self._size // 4, 1)
+            elif spent < SLOW / 4 and self._size < self._most:
+                self._size = min(self._size * 2, self._most)
+            if self._has_enough:
+                self._end_upstream()  # at once (R9), before a slow reader has taken the rest
+            if output is not None and items:
+                await output.send_many(items)
+            else:
+                await trio.lowlevel.checkpoint()
+                if fold is not None and fold.done:
+                    return
+
+    def _batches(self, i: int, given: Iterable[Any]) -> Iterator[list[Any]]:
+        """Give what operator `i` gave (-1: the source) as it comes out behind the last operator, batch by batch.
+
+        Where operators drop all of a batch it gives an empty one: others must run all the same (R17).
+        """
+        lazy: list[tuple[int, Iterator[Any]]] = []  # who gave it, and what of it is still to be taken
+        while True:
+            is_dropped = True
+            while given:
+                if not isinstance(given, list) or len(given) > self._most:
+                    lazy.append((i, iter(given)))
+                    is_dropped = False
+                    break
+                i += 1
+                if self._counts:
+                    self._counts[i] += len(given)
+                if i == len(self._operators):
+                    yield given
+                    is_dropped = False
+                    break
+                operator = self._operators[i]
+                self.at = i + self._offset
+                given = operator.feed(given)
+                self._note_done(i)
+            if is_dropped:
+                yield []
+            if not lazy:
+                return
+            i, given = self._next_piece(lazy)
+
+    def _next_piece(self, lazy: list[tuple[int, Iterator[Any]]]) -> tuple[int, list[Any]]:
+        """Take the next piece of what was given last; an empty one when that has ended."""
+        i, iterator = lazy[-1]
+        piece: list[Any] = []
+        if self._first <= i + 1:  # or else an operator behind this one has enough
+            self.at = i + self._offset
+            piece = list(islice(iterator, 1))
+            if piece and isinstance(piece[0], (bytes, bytearray, memoryview)):
+                piece += _weighed(iterator, self._size - 1, self._most - weight_of(piece[0]))
+            elif piece:
+                piece += islice(iterator, self._size - 1)
+            if i >= 0:
+                self._note_done(i)
+        if not piece:
+            lazy.pop()
+        return i, piece
+
+    def _note_done(self, i: int) -> None:
+        if self._operators[i].done:
+            self._first = max(self._first, i + 1)
+
+
+def _weighed(iterator: Iterator[Any], most: int, room: float) -> list[Any]:
+    """Take `most` items, or fewer that weigh `room` together."""
+    items: list[Any] = []
+    if room > 0:
+        for item in islice(iterator, most):
+            items.append(item)
+            room -= weight_of(item)
+            if room <= 0:
+                break
+    return items

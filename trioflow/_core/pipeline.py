@@ -1,0 +1,165 @@
+"""`pipeline`: a list of stages, run as one, with foreign things at its ends."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, NoReturn, Protocol, TypeAlias, TypeVar, overload
+
+import trio
+
+from trioflow._core.adapters import async_source, channel_sink, iterator_factory, stream_sink
+from trioflow._core.buffer import DEFAULT_CAPACITY, check_capacity
+from trioflow._core.engine import Stage
+from trioflow._core.run import Watched
+from trioflow._core.streams import Duplex, Readable, Transform, Writable, join, label, run_all, wanted
+
+A = TypeVar("A")
+B = TypeVar("B")
+C = TypeVar("C")
+D = TypeVar("D")
+E = TypeVar("E")
+F = TypeVar("F")
+R = TypeVar("R")
+
+Head: TypeAlias = "Readable[A] | Duplex[A, Any] | AsyncIterable[A] | Iterable[A]"
+Middle: TypeAlias = "Transform[A, B] | Duplex[B, A]"
+Run: TypeAlias = "Coroutine[Any, Any, R]"
+# A function cannot be a stage. But mypy looks at an argument last, when it knows what A is, where it might be one:
+# without that, `collect()` would give it a `list[Never]`.
+Later: TypeAlias = "Callable[[A], NoReturn]"
+Tail: TypeAlias = "trio.abc.SendChannel[A] | Duplex[Any, A]"
+
+
+class Watcher(Protocol):
+    """Who is told of a run's tasks when it begins: `monitor()` gives one."""
+
+    def watch(self, tasks: Sequence[Watched]) -> AbstractContextManager[object]: ...
+
+
+def as_readable(head: object) -> Readable[Any]:
+    """Make a `Readable` of whatever items can be read from.
+
+    Raises:
+        TypeError: it is none of these.
+    """
+    if isinstance(head, Readable):
+        return head
+    if isinstance(head, Duplex):
+        return head.readable
+    name = label("from_iterable", head)
+    if isinstance(head, AsyncIterable):
+        return Readable[Any].of(Stage(name, function=async_source(head)))
+    if isinstance(head, Iterable):
+        return Readable[Any].of(Stage(name, factory=iterator_factory(head)))
+    raise wanted("a stream begins with a Readable, an iterable, a channel or a byte stream", head)
+
+
+def as_writable(tail: object) -> Writable[Any, Any]:
+    """Make a `Writable` of whatever items can be written to.
+
+    Raises:
+        TypeError: it is none of these.
+    """
+    if isinstance(tail, Writable):
+        return tail
+    if isinstance(tail, Duplex):
+        return tail.writable
+    if isinstance(tail, trio.abc.SendStream):
+        return Writable[Any, Any].of(Stage(label("to_stream", tail), function=stream_sink(tail)))
+    if isinstance(tail, trio.abc.SendChannel):
+        return Writable[Any, Any].of(Stage(label("to_channel", tail), function=channel_sink(tail)))
+    raise wanted("a pipeline ends in a Writable, a channel or a byte stream", tail)
+
+
+@overload
+def pipeline(
+    a: Head[A], z: Writable[A, R] | Later[A], /, *, capacity: float = ..., monitor: Watcher | None = ...
+) -> Run[R]: ...
+@overload
+def pipeline(
+    a: Head[A], b: Middle[A, B], z: Writable[B, R], /, *, capacity: float = ..., monitor: Watcher | None = ...
+) -> Run[R]: ...
+@overload
+def pipeline(
+    a: Head[A], b: Middle[A, B], c: Middle[B, C], z: Writable[C, R], /, *, capacity: float = ...
+) -> Run[R]: ...
+@overload
+def pipeline(
+    a: Head[A], b: Middle[A, B], c: Middle[B, C], d: Middle[C, D], z: Writable[D, R], /, *, capacity: float = ...
+) -> Run[R]: ...
+@overload
+def pipeline(
+    a: Head[A],
+    b: Middle[A, B],
+    c: Middle[B, C],
+    d: Middle[C, D],
+    e: Middle[D, E],
+    z: Writable[E, R],
+    /,
+    *,
+    capacity: float = ...,
+    monitor: Watcher | None = ...,
+) -> Run[R]: ...
+@overload
+def pipeline(
+    a: Head[A],
+    b: Middle[A, B],
+    c: Middle[B, C],
+    d: Middle[C, D],
+    e: Middle[D, E],
+    f: Middle[E, F],
+    z: Writable[F, R],
+    /,
+    *,
+    capacity: float = ...,
+    monitor: Watcher | None = ...,
+) -> Run[R]: ...
+@overload
+def pipeline(
+    a: Head[A], z: Tail[A] | trio.abc.SendStream, /, *, capacity: float = ..., monitor: Watcher | None = ...
+) -> Run[int]: ...
+@overload
+def pipeline(
+    a: Head[A], b: Middle[A, B], z: Tail[B] | trio.abc.SendStream, /, *, capacity: float = ...
+) -> Run[int]: ...
+@overload
+def pipeline(
+    a: Any, b: Any, c: Any, /, *stages: Any, capacity: float = ..., monitor: Watcher | None = ...
+) -> Run[Any]: ...
+def pipeline(*stages: Any, capacity: float = DEFAULT_CAPACITY, monitor: Watcher | None = None) -> Run[Any]:
+    """Run stages from first to last, and give the last one's value (R3). Await what it returns.
+
+    The first may also be an iterable, an async iterable, a channel or a byte stream to receive from, the last a
+    channel or a byte stream to send to: then the value is the number of items or bytes. A run closes the live one-way
+    ends it was given; a two-way stream is ended in its own direction only.
+
+    Holds: `capacity` between every two stages (R5).
+
+    Args:
+        stages: A `Readable`, any number of `Transform`s and `Duplex`es, a `Writable`.
+        capacity: The weight each channel may hold.
+        monitor: What `monitor()` gives: it tells what each stage has done and what it waits for. A file that would be
+            copied inside the kernel is then read in chunks.
+
+    Raises:
+        TypeError: a stage is not what its place wants, or there are fewer than two.
+        ValueError: `capacity` is below 1.
+
+    Example:
+        >>> run(pipeline("abc", map(str.upper), join()))
+        'ABC'
+        >>> run(pipeline([1, 2, 3], map(lambda n: n * n), collect()))
+        [1, 4, 9]
+    """
+    if len(stages) < 2:
+        raise TypeError(f"pipeline wants a source and a sink at least, not {len(stages)} stages")
+    first, *middle, last = stages
+    check_capacity(capacity)
+    if isinstance(last, Transform):
+        raise TypeError(f"a pipeline ends in a Writable, a channel or a byte stream, not in {last!r}: nobody reads it")
+    sink = as_writable(last)
+    source = join(as_readable(first), tuple(middle), "the middle of a pipeline wants a Transform or a Duplex")
+    if monitor is not None and not callable(getattr(monitor, "watch", None)):
+        raise TypeError(f"monitor wants what monitor() gives, not {monitor!r}")
+    return run_all(source, sink, capacity, None if monitor is None else monitor.watch)

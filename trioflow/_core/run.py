@@ -1,0 +1,208 @@
+"""One run: its tasks, the channels between them, who is cancelled, who has failed.
+
+Rule 1: who closes the last reading end of a channel before its end has hung up: all upstream of it is cancelled (R9).
+Rule 2: who raises ends all: every other stage is cancelled and every channel emptied, at once, before anyone else
+    runs, so that no item, end or flush follows a failure (R12).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple, TypeAlias
+
+import trio
+
+from trioflow._core.buffer import Buffer
+from trioflow._core.channel import ReceiveChannel, SendChannel
+from trioflow._core.errors import HangUp, cancelled_in, combined, failure_in
+from trioflow._core.fused import Fused, Part
+
+StageFunction = Callable[..., Awaitable[Any]]
+
+
+class Stage(NamedTuple):
+    """One stage as a value: an async function over its channels, or a factory of a synchronous part.
+
+    The function of one that `encloses` all before it gets an `Attempt` at them in place of the channel they feed.
+    """
+
+    label: Callable[[], str]
+    function: StageFunction | None = None
+    factory: Callable[[], Part] | None = None
+    encloses: bool = False
+
+
+class Watched(NamedTuple):
+    """One task of a run, for who watches it: its stages' names, and the channels before and behind it."""
+
+    labels: Sequence[Callable[[], str]]
+    fused: Fused | None
+    source: Buffer[Any] | None
+    output: Buffer[Any] | None
+
+
+Watch: TypeAlias = "Callable[[Sequence[Watched]], AbstractContextManager[object]]"
+
+
+class Task:
+    """One task of a run: one stage, or adjacent synchronous stages fused."""
+
+    def __init__(self, first: int, stages: Sequence[Stage], capacity: float) -> None:
+        self._first = first
+        self._labels = [stage.label for stage in stages]
+        factories = [stage.factory for stage in stages if stage.factory is not None]
+        self._fused = Fused(factories, capacity) if factories else None
+        self._function = stages[0].function
+        self.scope = trio.CancelScope()
+        self.source: ReceiveChannel[Any] | None = None
+        self.output: SendChannel[Any] | None = None
+
+    @property
+    def at(self) -> int:
+        """The index of the stage at work."""
+        return self._first if self._fused is None else self._first + self._fused.at
+
+    def watched(self) -> Watched:
+        """Give what may be watched while this runs."""
+        if self._fused is not None:
+            self._fused.is_watched = True
+        source = None if self.source is None else self.source._buffer
+        output = None if self.output is None else self.output._buffer
+        return Watched(self._labels, self._fused, source, output)
+
+    async def run(self) -> Any:
+        if self._fused is not None:
+            return await self._fused.run(self.source, self.output)
+        assert self._function is not None
+        if self.source is not None and self.output is not None:
+            self.source.pair(self.output)
+        return await self._function(*(end for end in (self.source, self.output) if end is not None))
+
+
+class Run:
+    """One run of a list of stages: its tasks, the buffers between them, and who has failed."""
+
+    def __init__(
+        self,
+        stages: Sequence[Stage],
+        tasks: Sequence[Task],
+        capacity: float,
+        *,
+        head: bool,
+        tail: bool,
+        is_attempt: bool,
+    ) -> None:
+        """Join `tasks`, which do the first of `stages`; with `head` or `tail` there is a channel to the outside there."""
+        self._stages = stages
+        self._is_attempt = is_attempt
+        self.tasks = tasks
+        self.buffers: list[Buffer[Any]] = []
+        self.failures: list[BaseException] = []
+        self.on_failure: Callable[[], None] | None = None
+        self.outside: Buffer[Any] | None = None
+        self.send: SendChannel[Any] | None = None
+        self.receive: ReceiveChannel[Any] | None = None
+        if head:
+            self.send, self.tasks[0].source = self._channel(capacity, 0)
+            self.outside = self.buffers[-1]
+        for i in range(1, len(self.tasks)):
+            self.tasks[i - 1].output, self.tasks[i].source = self._channel(capacity, i)
+        if tail:
+            self.tasks[-1].output, self.receive = self._channel(capacity, len(self.tasks))
+            self.outside = self.buffers[-1]
+
+    def _channel(self, capacity: float, upstream: int) -> tuple[SendChannel[Any], ReceiveChannel[Any]]:
+        """Make a channel behind the first `upstream` tasks, which end when its last reader leaves."""
+        buffer: Buffer[Any] = Buffer(capacity, "wait")
+        self.buffers.append(buffer)
+        if upstream:
+            buffer.on_hang_up = lambda: self.cancel(self.tasks[:upstream])
+        return SendChannel(buffer), ReceiveChannel(buffer)
+
+    def cancel(self, tasks: Sequence[Task]) -> None:
+        for task in tasks:
+            task.scope.cancel()
+
+    def stop(self, failure: BaseException | None = None) -> None:
+        """End all at once: cancel every task and empty every channel; the outside is told `failure` itself."""
+        self.cancel(self.tasks)
+        for buffer in self.buffers:
+            if buffer is self.outside and failure is not None:
+                buffer.abort(failure, behind=self._is_attempt)
+            else:
+                buffer.abort(HangUp(self, "another stage of this run has failed"))
+
+    async def play(self, task: Task) -> Any:
+        """Run one task; record a failure instead of raising it, so that a single one stays plain (R11)."""
+        try:
+            with task.scope:
+                return await task.run()
+        except BaseException as exc:  # noqa: BLE001 - nothing is swallowed: it is settled below
+            failure = self.failure_in(exc, None if task.output is None else task.output._buffer)
+            if failure is not None:
+                failure.add_note(self._place(task.at))
+                self.failures.append(failure)
+                self.stop(failure)
+                if self.on_failure is not None:
+                    self.on_failure()
+            elif cancelled := cancelled_in(exc):
+                self.stop()  # nobody may take what was cut off for the end
+                raise cancelled from None
+        finally:
+            if task.output is not None:
+                if task.scope.cancelled_caught:
+                    task.output._buffer.abort(HangUp(self, "the sender was cancelled"))
+                task.output.close()
+            if task.source is not None:
+                task.source.close()
+
+    def release(self) -> None:
+        """Let go, after all tasks have ended: else what stages still hold, a file's chunks, would wait for the collector."""
+        for buffer in self.buffers:
+            buffer.on_hang_up = None
+
+    def failure_in(self, exc: BaseException, output: Buffer[Any] | None = None) -> BaseException | None:
+        """Give what is a new failure in `exc`, which someone has raised who sends to `output`.
+
+        Its reader may hang up on it. That the sender it reads from has failed is no hang-up, unless that is outside.
+        """
+        if any(exc is known for known in self.failures):
+            return None
+        return failure_in(exc, self, output, None if self.send is None else self.outside)
+
+    def has_failed_by(self, exc: BaseException) -> bool:
+        """Tell whether `exc` is what stages have failed by, and nothing else."""
+        if any(exc is known for known in self.failures):
+            return True
+        return isinstance(exc, BaseExceptionGroup) and all(map(self.has_failed_by, exc.exceptions))
+
+    def _place(self, index: int) -> str:
+        return place(self._stages, index)
+
+    def settle(self, body: BaseException | None, nursery: BaseException | None) -> None:
+        """Raise what is left to raise, after all tasks have ended: failures, else a cancellation.
+
+        `body` is what the block of `open` has raised. It has dealt with a failure that it was told, or raises it still.
+        """
+        told = self.outside.failure if self.outside is not None and self.outside.failure_seen else None
+        left = [failure for failure in self.failures if failure is not told or failure is body]
+        caught = [body] if body is not None else []
+        if nursery is not None:  # it is ours, and so is its group
+            caught += nursery.exceptions if isinstance(nursery, BaseExceptionGroup) else [nursery]
+        failures = [failure for exc in caught if (failure := self.failure_in(exc)) is not None] + left
+        if failures:
+            failure = combined(failures, "stages")
+            context = failure.__context__
+            try:
+                raise failure
+            finally:
+                failure.__context__ = context  # not what the block happens to be handling: that may be a Cancelled
+        for exc in caught:
+            if cancelled := cancelled_in(exc):
+                raise cancelled
+
+
+def place(stages: Sequence[Stage], index: int) -> str:
+    """Give the note that says where something has failed (R11)."""
+    return f"in stage {index + 1} of {len(stages)}: {stages[index].label()}"

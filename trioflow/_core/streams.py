@@ -1,0 +1,382 @@
+"""The four streams: values that say what to run. Nothing runs, opens or starts before `await` or `async with` (R1).
+
+Rule 1: a stream is a tuple of stages; `pipe` joins tuples, a run makes everything else anew (R4).
+Rule 2: arguments are checked here, when the value is made; what came is named in the error.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import AbstractAsyncContextManager
+from types import CoroutineType, TracebackType
+from typing import Any, Generic, TypeAlias, TypeVar, cast, overload
+
+import trio
+
+from trioflow._core import engine
+from trioflow._core.adapters import cut, forward
+from trioflow._core.buffer import DEFAULT_CAPACITY, check_capacity
+from trioflow._core.bytestream import open_stream
+from trioflow._core.channel import ReceiveChannel, SendChannel
+from trioflow._core.connection import READ, WRITE, Connection, Direction
+from trioflow._core.engine import Stage
+from trioflow._core.labels import label as label
+from trioflow._core.labels import name_of
+from trioflow._core.labels import wanted as wanted
+from trioflow._core.run import Watch
+from trioflow._core.shortcuts import OpenRegion as OpenRegion
+from trioflow._core.shortcuts import Pour as Pour
+from trioflow._core.shortcuts import Region as Region
+
+T = TypeVar("T", covariant=True)
+In = TypeVar("In", contravariant=True)
+Out = TypeVar("Out", covariant=True)
+U = TypeVar("U")
+R = TypeVar("R")
+Result = TypeVar("Result", covariant=True)
+
+
+# A transform that calls a function for each item, and holds nothing from one to the next, can be made anew around what a
+# `Wrap` makes of that function, plain or async as it was: its `around` does.
+Wrap: TypeAlias = Callable[[Callable[[Any], Any]], Callable[[Any], Any]]
+
+
+def _only_stage(run: Callable[..., Awaitable[Any]], kind: str) -> tuple[Stage, ...]:
+    if not callable(run):
+        raise TypeError(f"{kind} wants an async function over channels, not {run!r}")
+    if inspect.isasyncgenfunction(run):
+        raise TypeError(f"{kind} wants an async function over channels, but {name_of(run)} yields: decorate it")
+    return (Stage(label(name_of(run)), function=run),)
+
+
+class _Stream:
+    """A tuple of stages, joined by `pipe`."""
+
+    __slots__ = ("_stages",)
+
+    _stages: tuple[Stage, ...]
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {' | '.join(stage.label() for stage in self._stages)}>"
+
+
+class Readable(_Stream, Generic[T]):
+    """A source and the transforms on it so far: where items come from. Nothing runs yet.
+
+    Pipe it into a `Transform` and it is a longer `Readable`; pipe it into a `Writable` and `await` that, and it runs;
+    or open it and receive item by item.
+
+    Args:
+        run: An async function that sends items to the channel it is given, and returns at the end.
+    """
+
+    __slots__ = ("pour", "region")
+
+    def __init__(self, run: Callable[[SendChannel[T]], Awaitable[object]]) -> None:
+        self._stages = _only_stage(run, "Readable")
+        self.region: Region | None = None
+        self.pour: Pour | None = None
+
+    @classmethod
+    def of(cls, *stages: Stage, region: Region | None = None, pour: Pour | None = None) -> Readable[T]:
+        """Make one of stages; for operators, not for users."""
+        self = cls.__new__(cls)
+        self._stages = stages
+        self.region = region
+        self.pour = pour
+        return self
+
+    @overload
+    def pipe(self, stage: Transform[T, U]) -> Readable[U]: ...
+    @overload
+    def pipe(self, stage: Writable[T, R]) -> Coroutine[Any, Any, R]: ...
+    @overload
+    def pipe(self, stage: Duplex[U, T]) -> Readable[U]: ...
+    def pipe(self, stage: Any) -> Any:
+        """Go on into `stage`: with a `Transform` or `Duplex` a longer `Readable`, with a `Writable` the whole run.
+
+        Given a `Writable` it returns a coroutine: `await` it, and it gives the sink's value (R3).
+
+        Raises:
+            TypeError: `stage` is none of these.
+        """
+        if isinstance(stage, Writable):
+            return run_all(self, stage, DEFAULT_CAPACITY)
+        return self.through(stage, "pipe wants a Transform, a Duplex or a Writable")
+
+    def through(self, stage: object, what: str) -> Readable[Any]:
+        """Make the longer one that goes through `stage`, however it came there; for sources that follow their items."""
+        return Readable[Any].of(*self._stages, *_middle(stage, what))
+
+    def meeting(self, tail: Writable[Any, Any]) -> tuple[Readable[Any], Writable[Any, Any]]:
+        """Give the two to run as a whole; for sources that have something to arrange with their sink."""
+        return self, tail
+
+    def open(self, *, capacity: float = DEFAULT_CAPACITY) -> AbstractAsyncContextManager[ReceiveChannel[T]]:
+        """Run this beside an `async with` block that receives its items.
+
+        Leaving the block ends everything: what was not received is lost, and upstream is cancelled. A failure is
+        raised by the next `receive`, the same object, and by leaving the block if nobody received again.
+
+        Holds: `capacity` in each channel.
+
+        Raises:
+            TypeError, ValueError: `capacity` is not an int of 1 or more, or `math.inf`.
+        """
+        return engine.open_readable(self._stages, check_capacity(capacity))
+
+
+class Writable(_Stream, Generic[In, Result]):
+    """A destination, and the transforms before it: where items go. Running it yields a result.
+
+    Args:
+        run: An async function that receives items from the channel it is given until it ends, and returns the result.
+            When a run fails it is cancelled: it never sees an end that is not one (R12, R13).
+    """
+
+    __slots__ = ("take_pour", "take_region")
+
+    def __init__(self, run: Callable[[ReceiveChannel[In]], Awaitable[Result]]) -> None:
+        self._stages = _only_stage(run, "Writable")
+        self.take_region: Callable[[OpenRegion], Awaitable[Result]] | None = None
+        self.take_pour: Callable[[Pour], Awaitable[Result]] | None = None
+
+    @classmethod
+    def of(
+        cls,
+        *stages: Stage,
+        take_region: Callable[[OpenRegion], Awaitable[Result]] | None = None,
+        take_pour: Callable[[Pour], Awaitable[Result]] | None = None,
+    ) -> Writable[In, Result]:
+        """Make one of stages; for operators, not for users."""
+        self = cls.__new__(cls)
+        self._stages = stages
+        self.take_region = take_region
+        self.take_pour = take_pour
+        return self
+
+    def open(self, *, capacity: float = DEFAULT_CAPACITY) -> AbstractAsyncContextManager[SendChannel[In]]:
+        """Run this beside an `async with` block that sends it items.
+
+        Leaving the block ends the items and waits until all has been written; leaving it by an exception cuts
+        them off: the sink is cancelled and never takes what came for the whole (R13).
+
+        Holds: `capacity` in each channel.
+
+        Raises:
+            TypeError, ValueError: `capacity` is not an int of 1 or more, or `math.inf`.
+        """
+        return engine.open_writable(self._stages, check_capacity(capacity))
+
+
+class Transform(_Stream, Generic[In, Out]):
+    """Items in, items out: what happens on the way.
+
+    Args:
+        run: An async function between two channels: it receives from the first until it ends, and sends to the second.
+            The code after its loop is the flush.
+    """
+
+    __slots__ = ("around", "is_moving")
+
+    def __init__(self, run: Callable[[ReceiveChannel[In], SendChannel[Out]], Awaitable[object]]) -> None:
+        self._stages = _only_stage(run, "Transform")
+        self.around: Callable[[Wrap], Transform[In, Out]] | None = None
+        self.is_moving = False  # looks at no item, and gives each on, once and in time, as it is or in a list
+
+    @classmethod
+    def of(cls, *stages: Stage) -> Transform[In, Out]:
+        """Make one of stages; for operators, not for users."""
+        self = cls.__new__(cls)
+        self._stages = stages
+        self.around = None
+        self.is_moving = False
+        return self
+
+    @overload
+    def pipe(self, stage: Transform[Out, U]) -> Transform[In, U]: ...
+    @overload
+    def pipe(self, stage: Writable[Out, R]) -> Writable[In, R]: ...
+    @overload
+    def pipe(self, stage: Duplex[U, Out]) -> Transform[In, U]: ...
+    def pipe(self, stage: Any) -> Any:
+        """Compose: with a `Transform` or `Duplex` a longer `Transform`, with a `Writable` a `Writable`.
+
+        Raises:
+            TypeError: `stage` is none of these.
+        """
+        if isinstance(stage, Writable):
+            return Writable[Any, Any].of(*self._stages, *stage._stages)
+        return Transform[Any, Any].of(*self._stages, *_middle(stage, "pipe wants a Transform, a Duplex or a Writable"))
+
+
+class Duplex(trio.abc.AsyncResource, Generic[Out, In]):
+    """A `readable` and a `writable` that belong together, such as the two directions of a socket.
+
+    Piped into, it runs as a transform: what is written comes back as what is read. It ends when its `readable` does.
+    `async with duplex:` closes both directions at the end of the block, whatever has been run.
+    """
+
+    __slots__ = ("_aclose", "_exchange", "_label", "_open", "readable", "writable")
+
+    def __init__(self, readable: Readable[Out], writable: Writable[In, object]) -> None:
+        if not isinstance(readable, Readable):
+            raise wanted("Duplex wants a Readable first", readable)
+        if not isinstance(writable, Writable):
+            raise wanted("Duplex wants a Writable second", writable)
+        self.readable = readable
+        self.writable = writable
+        self._aclose: Callable[[], Awaitable[None]] | None = None
+        self._exchange: Callable[..., Awaitable[None]] = self._exchange_apart
+        self._open: Callable[[float], AbstractAsyncContextManager[trio.abc.HalfCloseableStream]] | None = None
+        self._label: Callable[[], str] = label("Duplex")
+
+    @staticmethod
+    def over(
+        name: Callable[[], str], shared: Connection, fresh: Callable[[], Connection], *, can_end: bool = True
+    ) -> Duplex[bytes, bytes]:
+        """Make one over a connection that its directions share, and a `fresh` one for each run as a whole.
+
+        For endpoints, not for users. Where a stream has no `send_eof`, it is not `can_end`: open, it is two channels.
+        """
+
+        async def exchange(source: ReceiveChannel[bytes], output: SendChannel[bytes]) -> None:
+            await fresh().exchange(source, output)
+
+        def opened(capacity: float) -> AbstractAsyncContextManager[trio.abc.HalfCloseableStream]:
+            if can_end:
+                return fresh().open()
+            apart = Duplex.over(name, fresh(), fresh)
+            return open_stream(apart.readable.open(capacity=capacity), apart.writable.open(capacity=capacity))
+
+        self = Duplex[bytes, bytes](
+            Readable[bytes].of(Stage(lambda: f"{name()}.readable", function=Direction(shared, READ))),
+            Writable[bytes, int].of(Stage(lambda: f"{name()}.writable", function=Direction(shared, WRITE))),
+        )
+        self._label = name
+        self._aclose = shared.aclose
+        self._exchange = exchange
+        self._open = opened
+        return self
+
+    @staticmethod
+    def from_stream(stream: trio.abc.Stream) -> Duplex[bytes, bytes]:
+        """Make one of a two-way Trio byte stream. Each direction runs once (R4).
+
+        The end of what is written is sent with `send_eof` where the stream has one. The stream is closed when both
+        directions have ended, or by `aclose`; a failed or cancelled write closes it at once (R13).
+
+        Raises:
+            TypeError: `stream` is not a `trio.abc.Stream`.
+        """
+        if not isinstance(stream, trio.abc.Stream):
+            raise wanted("Duplex.from_stream wants a trio.abc.Stream", stream)
+        connection = Connection(stream, lambda: f"this {type(stream).__name__}", is_lent=True)
+        self = Duplex.over(label("from_stream", stream), connection, lambda: connection)
+        if not isinstance(stream, trio.abc.HalfCloseableStream):
+            self._open = None
+        return self
+
+    @overload
+    def pipe(self, stage: Transform[Out, U]) -> Readable[U]: ...
+    @overload
+    def pipe(self, stage: Writable[Out, R]) -> Coroutine[Any, Any, R]: ...
+    @overload
+    def pipe(self, stage: Duplex[U, Out]) -> Readable[U]: ...
+    def pipe(self, stage: Any) -> Any:
+        """Pipe its `readable` into `stage`."""
+        return self.readable.pipe(stage)
+
+    def open(
+        self: Duplex[bytes, bytes], *, capacity: float = DEFAULT_CAPACITY
+    ) -> AbstractAsyncContextManager[trio.abc.HalfCloseableStream]:
+        """Give both directions of a duplex of bytes as one of Trio's byte streams, for an `async with` block.
+
+        `send_eof` ends what is written; leaving the block closes both directions, and cuts off where an exception
+        leaves it. An endpoint such as `connect_tcp` opens a fresh connection for each block.
+
+        Holds: nothing more where there is a stream underneath; else `capacity` in each channel.
+
+        Raises:
+            TypeError, ValueError: `capacity` is not an int of 1 or more, or `math.inf`.
+            trio.TooSlowError: at the end of the block what was sent is not taken within ten seconds.
+        """
+        check_capacity(capacity)
+        if self._open is not None:
+            return self._open(capacity)
+        return open_stream(self.readable.open(capacity=capacity), self.writable.open(capacity=capacity))
+
+    def as_stage(self) -> Stage:
+        """Give the stage that this runs as in the middle of a chain."""
+        return Stage(self._label, function=self._exchange)
+
+    async def _exchange_apart(self, source: ReceiveChannel[In], output: SendChannel[Out]) -> None:
+        """Run both directions side by side, each a run of its own."""
+
+        async def take(send: SendChannel[In]) -> None:
+            await forward(source, send)
+
+        async def give(receive: ReceiveChannel[Out]) -> None:
+            await forward(receive, output)
+
+        async def write() -> None:
+            await Readable(take).pipe(self.writable)
+            source.close()  # a writable that has enough ends what is upstream (R9)
+
+        async def read() -> None:
+            await self.readable.pipe(Writable(give))
+
+        await engine.together(read, write)
+
+    async def aclose(self) -> None:
+        """Close both directions, even if one fails to. Harmless when repeated."""
+        if self._aclose is not None:
+            await self._aclose()
+        else:
+            await trio.lowlevel.checkpoint()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if exc is None:
+            await self.aclose()
+        else:
+            await cut(self)
+
+    def __repr__(self) -> str:
+        return f"<Duplex {self._label()}>"
+
+
+def _middle(stage: object, what: str) -> tuple[Stage, ...]:
+    if isinstance(stage, Transform):
+        return stage._stages
+    if isinstance(stage, Duplex):
+        return (stage.as_stage(),)
+    raise wanted(what, stage)
+
+
+def join(head: Readable[Any], middle: tuple[object, ...], what: str) -> Readable[Any]:
+    """Pipe `head` through each of `middle`, which must be transforms."""
+    for stage in middle:
+        head = head.through(stage, what)
+    return head
+
+
+def run_all(
+    head: Readable[Any], tail: Writable[Any, R], capacity: float, watch: Watch | None = None
+) -> Coroutine[Any, Any, R]:
+    """Make the coroutine that runs `head` into `tail`; it is named after the chain, for whoever forgets to await it."""
+    source, sink = head.meeting(tail)
+    stages = source._stages + sink._stages
+    if watch is not None:
+        coroutine = engine.run_watched(stages, capacity, watch)
+    elif head.region is not None and tail.take_region is not None:
+        coroutine = engine.run_directly(stages, head.region.open, tail.take_region, capacity)
+    elif head.pour is not None and tail.take_pour is not None:
+        coroutine = engine.run_poured(stages, head.pour, tail.take_pour)
+    else:
+        coroutine = engine.run(stages, capacity)
+    run = cast("CoroutineType[Any, Any, R]", coroutine)
+    run.__qualname__ = " | ".join(stage.label() for stage in stages)
+    return run

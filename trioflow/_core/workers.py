@@ -1,0 +1,112 @@
+"""Workers between two channels: each takes items, works on them, and sees that its results are sent.
+
+Rule 1: what has been taken from the source and not yet sent on is in a worker's hands: nothing else is held.
+Rule 2: in order means exact: a worker whose result is not next keeps it, and takes nothing more, until it was sent.
+Rule 3: whoever has the next result sends all that follow it without a gap, in one batch.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
+
+import trio
+from trio.lowlevel import ParkingLot
+
+from trioflow._core.buffer import DEFAULT_CAPACITY
+from trioflow._core.channel import ReceiveChannel, SendChannel
+from trioflow._core.crew import open_crew
+
+Work = Callable[[list[Any]], Awaitable[list[Any]]]
+
+
+class Batches:
+    """How many items to take on one trip: as many as are done in `seconds`, which is learnt on the way."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self.size = 1
+
+    def learn(self, spent: float, count: int) -> None:
+        """Hear that a trip with `count` items was spent working for so many seconds."""
+        if spent > self._seconds:
+            self.size = max(self.size // 2, 1)
+        elif spent < self._seconds / 2 and count == self.size:
+            self.size = min(self.size * 2, DEFAULT_CAPACITY)
+
+
+class _Turn:
+    """A worker's place in the order: what it has to give, and who waits until that is sent."""
+
+    __slots__ = ("results", "sent")
+
+    def __init__(self) -> None:
+        self.results: list[Any] | None = None
+        self.sent: trio.Event | None = None
+
+
+class Workers:
+    """A crew between two channels. What works may say in its `size` how many items it wants at once."""
+
+    def __init__(self, source: ReceiveChannel[Any], output: SendChannel[Any], *, ordered: bool) -> None:
+        self._source = source
+        self._output = output
+        self._ordered = ordered
+        self._turns: deque[_Turn] = deque()  # in the order of the items; as long as there are workers, at most
+        self._is_sending = False
+        self._is_taking = False
+        self._idle = ParkingLot()
+
+    async def run(self, works: Iterable[Work]) -> None:
+        """Let each of `works` work until the source has ended and all was sent."""
+        async with open_crew() as crew:
+            for work in works:
+                crew.start(self._work, work)
+
+    async def _work(self, work: Work) -> None:
+        while True:
+            try:
+                items = await self._take(getattr(work, "size", 1))
+            except trio.EndOfChannel:
+                return
+            if self._ordered:
+                turn = _Turn()
+                self._turns.append(turn)  # nobody else has run since the items were taken
+                turn.results = await work(items)
+                await self._send_in_turn(turn)
+            else:
+                await self._output.send_many(await work(items))
+
+    async def _take(self, most: int) -> list[Any]:
+        # One waits at the channel, and calls the next when it has taken. Were all to queue there, none could go on with
+        # what is ready without giving way to the others: a function that never waits would run at a tenth of the pace.
+        while self._is_taking:
+            await self._idle.park()
+        self._is_taking = True
+        try:
+            return await self._source.receive_many(most)
+        finally:
+            self._is_taking = False
+            self._idle.unpark()
+
+    async def _send_in_turn(self, turn: _Turn) -> None:
+        if self._is_sending or self._turns[0] is not turn:
+            turn.sent = trio.Event()
+            await turn.sent.wait()
+            return
+        self._is_sending = True
+        while self._turns and self._turns[0].results is not None:
+            ready: list[_Turn] = []
+            results: list[Any] = []
+            for next_turn in self._turns:
+                if next_turn.results is None:
+                    break
+                ready.append(next_turn)
+                results += next_turn.results
+            await self._output.send_many(results)
+            for sent in ready:
+                self._turns.popleft()
+                if sent.sent is not None:
+                    sent.sent.set()
+        self._is_sending = False

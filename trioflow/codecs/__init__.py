@@ -1,0 +1,1 @@
+"""Bytes and text: codecs, framing and compression. Nothing here does I/O."""

@@ -1,0 +1,266 @@
+"""gzip and deflate, both ways, on zlib.
+
+Rule 1: how the input is cut into chunks changes nothing.
+Rule 2: an input that ends early is an `EOFError` (R10), one that is wrong a `gzip.BadGzipFile` or a `zlib.error`, never a
+    shrug.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from abc import abstractmethod
+from collections.abc import Callable
+from gzip import BadGzipFile
+from struct import pack
+from typing import Any, Final, NamedTuple
+
+from trioflow._core.channel import ReceiveChannel, SendChannel
+from trioflow._core.checks import check_count, check_kinds, check_limit
+from trioflow._core.makers import differing, fused, task
+from trioflow._core.streams import Transform, wanted
+from trioflow.codecs.parallel_deflate import Deflater
+from trioflow.codecs.unpacking import PIECE, Step, Unpacker
+
+LEVEL: Final = 6
+
+
+class _Format(NamedTuple):
+    """What stands around a deflated stream: how zlib is told of it, the bytes before, and what makes those behind."""
+
+    window: int
+    head: int
+    checksum: Callable[[bytes, int], int]
+    end: Callable[[Deflater], bytes]
+
+
+def _gzip_end(done: Deflater) -> bytes:
+    return pack("<II", done.checksum, done.size % 2**32)
+
+
+def _zlib_end(done: Deflater) -> bytes:
+    return pack(">I", done.checksum)
+
+
+def _no_end(_: Deflater) -> bytes:
+    return b""
+
+
+def _no_checksum(_: bytes, before: int) -> int:
+    return before
+
+
+_GZIP: Final = _Format(16 + zlib.MAX_WBITS, 10, zlib.crc32, _gzip_end)
+_ZLIB: Final = _Format(zlib.MAX_WBITS, 2, zlib.adler32, _zlib_end)
+_RAW: Final = _Format(-zlib.MAX_WBITS, 0, _no_checksum, _no_end)
+
+
+def gzip(*, level: int = LEVEL) -> Transform[bytes, bytes]:
+    """Compress into one gzip member. The same input gives the same output: no time stands in its header.
+
+    Blocks of 128 KiB are compressed in threads, as many at once as there are processors; the loop is not held.
+
+    Emits when: a block has come as a whole; a small chunk does not come out at once.
+    Waits when: its reader does.
+    Ends when: the source ends, behind the rest and the checksum; no input gives an empty member.
+    On cancel: the blocks at hand are waited for, some milliseconds, and lost; what came out is a cut member.
+    Holds: an unfinished block, one batch and what comes of it, and 256 KiB for zlib for each processor.
+
+    Args:
+        level: From 1, the fastest, to 9, the smallest; 0 stores without compressing.
+
+    Raises:
+        TypeError: `level` is not an int; a chunk is not bytes-like.
+        ValueError: `level` is not 0 to 9.
+
+    Example:
+        >>> packed = run(from_iterable([b"a", b"b"]).pipe(gzip()).pipe(join()))
+        >>> run(from_iterable(packed).pipe(gunzip()).pipe(join()))
+        b'ab'
+    """
+    _check_level(level)
+    return _packing("gzip", level, _GZIP, differing(level=(level, LEVEL)))
+
+
+def deflate(*, level: int = LEVEL, raw: bool = False) -> Transform[bytes, bytes]:
+    """Compress into one zlib stream: what HTTP calls deflate, gzip with a smaller header and trailer.
+
+    Blocks of 128 KiB are compressed in threads, as many at once as there are processors; the loop is not held.
+
+    Emits when: a block has come as a whole; a small chunk does not come out at once.
+    Waits when: its reader does.
+    Ends when: the source ends, behind the rest and the checksum; no input gives an empty stream.
+    On cancel: the blocks at hand are waited for, some milliseconds, and lost; what came out is a cut stream.
+    Holds: an unfinished block, one batch and what comes of it, and 256 KiB for zlib for each processor.
+
+    Args:
+        level: From 1, the fastest, to 9, the smallest; 0 stores without compressing.
+        raw: Leave out header and checksum.
+
+    Raises:
+        TypeError: `level` is not an int, or `raw` not a bool; a chunk is not bytes-like.
+        ValueError: `level` is not 0 to 9.
+
+    Example:
+        >>> packed = run(from_iterable([b"a", b"b"]).pipe(deflate()).pipe(join()))
+        >>> run(from_iterable(packed).pipe(inflate()).pipe(join()))
+        b'ab'
+    """
+    _check_level(level)
+    made = _format(raw)
+    return _packing("deflate", level, made, differing(level=(level, LEVEL), raw=(raw, False)))
+
+
+def _check_level(level: int) -> None:
+    if check_count("level", level, 0) > 9:
+        raise ValueError(f"level must be 9 or less, not {level}")
+
+
+def _format(raw: object) -> _Format:
+    if not isinstance(raw, bool):
+        raise wanted("raw must be a bool", raw)
+    return _RAW if raw else _ZLIB
+
+
+def _packing(name: str, level: int, made: _Format, given: dict[str, object]) -> Transform[bytes, bytes]:
+    async def run(source: ReceiveChannel[bytes], output: SendChannel[bytes]) -> None:
+        deflater = Deflater(level, made.checksum)
+        head = zlib.compressobj(level, zlib.DEFLATED, made.window).flush()[: made.head]
+        async for chunks in source.batches():
+            check_kinds(f"{name} wants bytes", chunks)
+            if packed := await deflater.feed(chunks):
+                packed[0] = head + packed[0]
+                head = b""
+                await output.send_many(packed)
+        await output.send(head + await deflater.finish() + made.end(deflater))
+
+    return task(run, name, **given)
+
+
+def gunzip(*, max_output: float = math.inf) -> Transform[bytes, bytes]:
+    """Decompress gzip, one member or several behind each other; zeros behind the last one are skipped, as `gzip` does.
+
+    Emits when: zlib has inflated something: pieces of at most 64 KiB, made as the reader has room for them.
+    Waits when: its reader does, be it in the middle of a chunk.
+    Ends when: the source ends.
+    On cancel: what was not read is lost.
+    Holds: 64 KiB for zlib, one batch of chunks, and the pieces that go out together: 256 at most, fewer where a few
+        take milliseconds to make.
+
+    Args:
+        max_output: The most bytes to give in all; `math.inf` for no limit. For input from strangers set one: gzip
+            makes up to 1,000 bytes of one.
+
+    Raises:
+        TypeError: `max_output` is neither an int nor `math.inf`; a chunk is not bytes-like.
+        ValueError: `max_output` is below 1; the output is longer.
+        EOFError: the input ends inside a member, or is empty (R10).
+        gzip.BadGzipFile: the input is not gzip, is damaged, or goes on behind its last member.
+
+    Example:
+        >>> import gzip as python_gzip
+        >>> packed = python_gzip.compress(b"a") + python_gzip.compress(b"b")
+        >>> run(from_iterable(packed).pipe(gunzip()).pipe(join()))
+        b'ab'
+    """
+    limit = check_limit("max_output", max_output)
+    return fused(lambda: _Gunzip(limit), "gunzip", **differing(max_output=(max_output, math.inf)))
+
+
+class _Zlib(Unpacker):
+    """What both readers of zlib's formats do; `_inflater` is that of the member that has begun."""
+
+    _inflater: Any
+
+    def step(self, data: Any) -> Step:
+        inflater = self._inflater
+        try:
+            piece: bytes = inflater.decompress(data, PIECE)
+        except zlib.error as exc:
+            raise self._wrong(str(exc).rpartition(": ")[2]) from exc
+        if inflater.eof:
+            return Step(piece, inflater.unused_data, has_ended=True, has_more=False)
+        # A whole piece: zlib may hold more, of what it has read.
+        return Step(piece, inflater.unconsumed_tail, has_ended=False, has_more=len(piece) == PIECE)
+
+    @abstractmethod
+    def _wrong(self, reason: str) -> Exception:
+        """Make the error for what zlib complains of."""
+
+
+class _Gunzip(_Zlib):
+    name, what, header = "gunzip", "gzip member", "gzip header"
+
+    def __init__(self, limit: float) -> None:
+        super().__init__(limit)
+        self._is_padded = False  # whether zeros have come behind a member: nothing else may follow
+
+    def begin(self, data: Any) -> Any:
+        if self.members and data[:1] == b"\0":
+            self._is_padded = True
+        if self._is_padded:
+            data = bytes(data).lstrip(b"\0")
+        if not data:
+            return b""
+        if self._is_padded or data[:1] != b"\x1f":
+            raise self._not_gzip(self.members)
+        self._inflater = zlib.decompressobj(_GZIP.window)
+        return data
+
+    def _wrong(self, reason: str) -> Exception:
+        if reason == "incorrect header check":
+            return self._not_gzip(self.members - 1)
+        return BadGzipFile(f"gunzip: gzip member {self.members} is damaged: {reason}")
+
+    def _not_gzip(self, members: int) -> BadGzipFile:
+        return BadGzipFile(f"gunzip: garbage follows gzip member {members}" if members else "gunzip: this is not gzip")
+
+
+def inflate(*, raw: bool = False, max_output: float = math.inf) -> Transform[bytes, bytes]:
+    """Decompress one zlib stream, as `deflate` makes it.
+
+    Emits when: zlib has inflated something: pieces of at most 64 KiB, made as the reader has room for them.
+    Waits when: its reader does, be it in the middle of a chunk.
+    Ends when: the source ends.
+    On cancel: what was not read is lost.
+    Holds: 64 KiB for zlib, one batch of chunks, and the pieces that go out together: 256 at most, fewer where a few
+        take milliseconds to make.
+
+    Args:
+        raw: The stream has no header and no checksum.
+        max_output: The most bytes to give in all; `math.inf` for no limit. For input from strangers set one.
+
+    Raises:
+        TypeError: `raw` is not a bool, or `max_output` neither an int nor `math.inf`; a chunk is not bytes-like.
+        ValueError: `max_output` is below 1; the output is longer.
+        EOFError: the input ends inside the stream, or is empty (R10).
+        zlib.error: the input is no such stream, is damaged, or goes on behind its end.
+
+    Example:
+        >>> import zlib
+        >>> run(from_iterable(zlib.compress(b"abc")).pipe(inflate()).pipe(join()))
+        b'abc'
+    """
+    window = _format(raw).window
+    limit = check_limit("max_output", max_output)
+    given = differing(raw=(raw, False), max_output=(max_output, math.inf))
+    return fused(lambda: _Inflate(limit, window), "inflate", **given)
+
+
+class _Inflate(_Zlib):
+    name, what, header, is_one = "inflate", "zlib stream", "zlib header", True
+
+    def __init__(self, limit: float, window: int) -> None:
+        super().__init__(limit)
+        self._window = window
+
+    def begin(self, data: Any) -> Any:
+        if self.members:
+            raise zlib.error("inflate: garbage follows the zlib stream")
+        self._inflater = zlib.decompressobj(self._window)
+        return data
+
+    def _wrong(self, reason: str) -> Exception:
+        if reason == "incorrect header check":
+            return zlib.error("inflate: this is not zlib")
+        return zlib.error(f"inflate: the zlib stream is damaged: {reason}")

@@ -1,0 +1,185 @@
+"""Text or bytes, cut into lines and pieces.
+
+Rule 1: how the input is cut into chunks changes nothing: neither a character, nor a line, nor an error.
+Rule 2: an unfinished last line is an ordinary one, unless `strict`; an unfinished character is an error (R10).
+Rule 3: what is held of an unfinished line or piece stays within `max_length`.
+"""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Iterable
+from typing import Any, AnyStr, Final, Literal
+
+from trioflow._core.checks import BYTES_LIKE, check_codec, check_kinds, check_limit
+from trioflow._core.fused import Operator
+from trioflow._core.makers import differing, fused
+from trioflow._core.streams import Transform, wanted
+from trioflow.codecs.pieces import Pieces, cut_portions
+
+LONGEST: Final = 65536 * 16
+
+Newlines = Literal["common", "universal", "crlf"]
+
+
+def lines(
+    *,
+    encoding: str = "utf-8",
+    keep_ends: bool = False,
+    max_length: float = LONGEST,
+    newlines: Newlines = "common",
+    strict: bool = False,
+) -> Transform[bytes | str, str]:
+    r"""Cut chunks of bytes or of text into lines, each a `str`. A line ends with `\n` or `\r\n`, and with nothing else.
+
+    Emits when: a line has ended.
+    Waits when: its reader does.
+    Ends when: the source ends, behind an unfinished last line: that is a line like any other, unless `strict`.
+    On cancel: the unfinished line is lost.
+    Holds: one batch of chunks, the lines of at most 256 KiB of it, and the unfinished line, of `max_length` at most.
+
+    Args:
+        encoding: What chunks of bytes are decoded with; chunks of `str` need none.
+        keep_ends: Whether a line keeps its `\n` or `\r\n`; with `"universal"` every end is kept as `\n`.
+        max_length: The longest line, in characters, without its end; `math.inf` for no limit.
+        newlines: What ends a line. `"common"`: `\n` or `\r\n`. `"universal"`: also `\r` alone, as `open` has it.
+            `"crlf"`: `\r\n`, and a `\r` or `\n` alone is an error, as protocols want it.
+        strict: Whether a last line without its end is an error (R10).
+
+    Raises:
+        TypeError: an argument is of a wrong type; a chunk is neither bytes-like nor a `str`, or not of the first
+            one's kind.
+        LookupError: there is no such encoding of text.
+        ValueError: `max_length` is below 1, or `newlines` none of the three; a line is longer, or has a `\r` or `\n` in
+            it where only `\r\n` ends one.
+        UnicodeDecodeError: the bytes are wrong, or end inside a character (R10).
+        EOFError: it is `strict`, and the last line has no end.
+
+    Example:
+        >>> run(from_iterable([b"a\r", b"\nb\n\nc"]).pipe(lines()).pipe(collect()))
+        ['a', 'b', '', 'c']
+    """
+    check_codec("lines", encoding)
+    for name, flag in (("keep_ends", keep_ends), ("strict", strict)):
+        if not isinstance(flag, bool):
+            raise wanted(f"{name} must be a bool", flag)
+    if newlines not in ("common", "universal", "crlf"):
+        raise ValueError(f"newlines must be 'common', 'universal' or 'crlf', not {newlines!r}")
+    limit = check_limit("max_length", max_length)
+    given = differing(
+        encoding=(encoding, "utf-8"),
+        keep_ends=(keep_ends, False),
+        max_length=(max_length, LONGEST),
+        newlines=(newlines, "common"),
+        strict=(strict, False),
+    )
+    kind = {"common": _Lines, "universal": _UniversalLines, "crlf": _CrlfLines}[newlines]
+    return fused(lambda: kind(encoding, limit, keep_ends=keep_ends, strict=strict), "lines", **given)
+
+
+class _Lines(Operator[Any, str]):
+    def __init__(self, encoding: str, limit: float, *, keep_ends: bool, strict: bool) -> None:
+        self._decode = codecs.getincrementaldecoder(encoding)().decode
+        self._keep_ends = keep_ends
+        self._pieces = self._cutter(limit, strict=strict)
+        self._kind: type[Any] | None = None
+
+    def _cutter(self, limit: float, *, strict: bool) -> Pieces[str]:
+        return Pieces("\n", limit, "line", "\r", strict=strict)
+
+    def feed(self, items: list[Any]) -> Iterable[str]:
+        if self._kind is None:
+            check_kinds("lines wants chunks of bytes or str", items[:1], (*BYTES_LIKE, str))
+            self._kind = str if isinstance(items[0], str) else bytes
+        return cut_portions(self._pieces, self._cut, "lines", "as the first was", items, self._kind)
+
+    def _cut(self, portion: Any) -> list[str]:
+        # One decoding and one `split` a portion: 0.07 µs a line of 97 bytes, as `for line in open(...)` takes; to
+        # decode each line by itself takes 0.09, to look for each line's end 0.25.
+        return self._lines_of(portion if self._kind is str else self._decode(portion))
+
+    def _lines_of(self, text: str) -> list[str]:
+        found = self._pieces.cut(text)
+        if self._keep_ends:
+            return [line + "\n" for line in found]
+        if found and ("\r" in text or found[0][-1:] == "\r"):
+            # 0.07 µs a line more; replacing each `\r\n` of the portion before it is cut costs twice that.
+            return [line[:-1] if line[-1:] == "\r" else line for line in found]
+        return found
+
+    def flush(self) -> list[str]:
+        text = "" if self._kind is str else self._decode(b"", True)
+        return [*self._lines_of(text), *self._pieces.rest()]
+
+
+class _UniversalLines(_Lines):
+    _after_cr = False  # whether the last character was a `\r`: a `\n` then belongs to it
+
+    def _cutter(self, limit: float, *, strict: bool) -> Pieces[str]:
+        return Pieces("\n", limit, "line", strict=strict)
+
+    def _lines_of(self, text: str) -> list[str]:
+        if text:
+            if self._after_cr:
+                text = text.removeprefix("\n")
+            self._after_cr = text.endswith("\r")
+            if "\r" in text:
+                text = text.replace("\r\n", "\n").replace("\r", "\n")
+        found = self._pieces.cut(text)
+        return [line + "\n" for line in found] if self._keep_ends else found
+
+
+class _CrlfLines(_Lines):
+    def _cutter(self, limit: float, *, strict: bool) -> Pieces[str]:
+        alone = {"\n": "a line feed alone", "\r": "a carriage return alone"}
+        return Pieces("\r\n", limit, "line", refused=alone, strict=strict)
+
+    def _lines_of(self, text: str) -> list[str]:
+        found = self._pieces.cut(text)
+        return [line + "\r\n" for line in found] if self._keep_ends else found
+
+
+def split(delimiter: AnyStr, *, max_length: float = LONGEST, strict: bool = False) -> Transform[AnyStr, AnyStr]:
+    r"""Cut chunks at each `delimiter`, which is dropped: bytes where it is bytes, text where it is a `str`.
+
+    Emits when: the delimiter behind a piece has come.
+    Waits when: its reader does.
+    Ends when: the source ends, behind an unfinished last piece unless that is empty, as `lines` does.
+    On cancel: the unfinished piece is lost.
+    Holds: one batch of chunks, the pieces of at most 256 KiB of it, and the unfinished piece, of `max_length` at most.
+
+    Args:
+        delimiter: What ends a piece; at least one byte or character.
+        max_length: The longest piece, in bytes or in characters, without its delimiter; `math.inf` for no limit.
+        strict: Whether a last piece without its delimiter is an error (R10).
+
+    Raises:
+        TypeError: `delimiter` is neither `bytes` nor `str`; a chunk is not of its kind.
+        ValueError: `delimiter` is empty, or `max_length` below 1; a piece is longer.
+        EOFError: it is `strict`, and the last piece has no delimiter.
+
+    Example:
+        >>> run(from_iterable([b"a\0b", b"c\0"]).pipe(split(b"\0")).pipe(collect()))
+        [b'a', b'bc']
+    """
+    if not isinstance(delimiter, (bytes, str)):
+        raise wanted("split wants a delimiter of bytes or str", delimiter)
+    if not delimiter:
+        raise ValueError("split wants a delimiter of at least one byte or character, not an empty one")
+    if not isinstance(strict, bool):
+        raise wanted("strict must be a bool", strict)
+    limit = check_limit("max_length", max_length)
+    given = differing(max_length=(max_length, LONGEST), strict=(strict, False))
+    return fused(lambda: _Split(delimiter, limit, strict=strict), "split", delimiter, **given)
+
+
+class _Split(Operator[Any, Any]):
+    def __init__(self, delimiter: Any, limit: float, *, strict: bool) -> None:
+        self._kind: type[Any] = str if isinstance(delimiter, str) else bytes
+        self._pieces = Pieces(delimiter, limit, "piece", strict=strict)
+
+    def feed(self, items: list[Any]) -> Iterable[Any]:
+        return cut_portions(self._pieces, self._pieces.cut, "split", "as its delimiter is", items, self._kind)
+
+    def flush(self) -> list[Any]:
+        return self._pieces.rest()

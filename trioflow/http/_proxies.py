@@ -1,0 +1,121 @@
+"""Who the client is where proxies stand between. No I/O.
+
+Rule 1: only what a trusted proxy has added is believed: the fields are read from their end, and no further than the
+    first address that is not trusted; who stands before it could have been made up by the client.
+Rule 2: one kind of field is read, the one that the proxies are known to set: another one they would pass on unread.
+Rule 3: what cannot be read is not believed; nothing here fails.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Any, Final, Literal
+
+from trioflow.http.wire.headers import Headers
+
+Address = IPv4Address | IPv6Address
+UNIX: Final = "unix"
+
+_LONGEST: Final = 64  # characters of an address
+_MOST: Final = 64  # hops that are looked at
+_PAIR: Final = re.compile(r'[ \t]*([!#$%&\'*+\-.^_`|~0-9A-Za-z]+)=(?:"((?:[^"\\]|\\.)*)"|([^\s",;]*))[ \t]*(;|,|$)')
+_PORT: Final = re.compile(r":[0-9]{1,5}\Z")
+
+
+class Proxies:
+    """The proxies that are trusted to say who the client is.
+
+    Args:
+        trusted: Their addresses or networks, such as `"10.0.0.0/8"`; `"unix"` for whoever connects to a Unix socket.
+        header: What they set: `"x-forwarded"`, for `X-Forwarded-For` and `X-Forwarded-Proto`, or `"forwarded"`
+            (RFC 7239). Each of them must set it, or add to it, in every request.
+
+    Raises:
+        TypeError: `trusted` is a str.
+        ValueError: one of `trusted` is neither an address nor a network, or `header` is none of the two.
+    """
+
+    __slots__ = ("_header", "_networks", "_trusts_unix")
+
+    def __init__(self, trusted: Iterable[str], *, header: Literal["x-forwarded", "forwarded"] = "x-forwarded") -> None:
+        if isinstance(trusted, str):
+            raise TypeError(f"trusted wants several addresses or networks, not {trusted!r}: put it in a list")
+        if header not in ("x-forwarded", "forwarded"):
+            raise ValueError(f"header must be 'x-forwarded' or 'forwarded', not {header!r}")
+        names = list(trusted)
+        self._trusts_unix = UNIX in names
+        self._networks: list[IPv4Network | IPv6Network] = [ip_network(name) for name in names if name != UNIX]
+        self._header = header
+
+    def _trust(self, address: Address) -> bool:
+        return any(address in network for network in self._networks)
+
+    def seen(self, peer: Any, scheme: str, headers: Headers) -> tuple[Any, str]:
+        """Give the client's address and scheme: those of the connection, unless trusted proxies say otherwise."""
+        if isinstance(peer, tuple):
+            if (address := _address(str(peer[0]))) is None or not self._trust(address):
+                return peer, scheme
+        elif not self._trusts_unix:
+            return peer, scheme
+        client = peer
+        for forwarded, proto in self._hops(headers):
+            scheme = proto or scheme
+            if forwarded is None:
+                break
+            client = (str(forwarded), 0)
+            if not self._trust(forwarded):
+                break
+        return client, scheme
+
+    def _hops(self, headers: Headers) -> list[tuple[Address | None, str | None]]:
+        """Give what each proxy has said, the nearest first: whom it had as a client, and over what."""
+        if self._header == "forwarded":
+            return [
+                (_address(hop.get("for", "")), _scheme(hop.get("proto", "")))
+                for hop in reversed(_elements(headers.get("forwarded", "")))
+            ][:_MOST]
+        names = headers.get("x-forwarded-for", "").split(",")[::-1][:_MOST]
+        # Most proxies set the scheme rather than add to it: a single one is the client's.
+        schemes = headers.get("x-forwarded-proto", "").split(",")[::-1][:_MOST]
+        schemes += schemes[-1:] * (len(names) - len(schemes))
+        return [(_address(name.strip()), _scheme(scheme)) for name, scheme in zip(names, schemes, strict=False)]
+
+
+def _scheme(text: str) -> str | None:
+    text = text.strip().lower()
+    return text if text in ("http", "https") else None
+
+
+def _address(text: str) -> Address | None:
+    """Read an address, be it with a port or in brackets."""
+    if len(text) > _LONGEST:
+        return None
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = _PORT.sub("", text)
+    try:
+        address = ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    return (address.ipv4_mapped or address) if isinstance(address, IPv6Address) else address
+
+
+def _elements(value: str) -> list[dict[str, str]]:
+    """Take a `Forwarded` field apart, one mapping for each proxy (RFC 7239 4); what stands before a fault is dropped."""
+    found: list[dict[str, str]] = [{}]
+    at = 0
+    while at < len(value):
+        pair = _PAIR.match(value, at)
+        if pair is None:
+            comma = value.find(",", at)
+            found = [{}]
+            at = len(value) if comma < 0 else comma + 1
+            continue
+        found[-1][pair[1].lower()] = pair[3] if pair[2] is None else re.sub(r"\\(.)", r"\1", pair[2])
+        at = pair.end()
+        if pair[4] == ",":
+            found.append({})
+    return found

@@ -1,0 +1,1 @@
+"""The file server: lookup, conditional and range requests, encodings, listings."""

@@ -1,0 +1,160 @@
+"""Conditional and range requests, decided without I/O (RFC 9110, sections 13 and 14).
+
+Rule 1: nothing here opens, reads or awaits; facts come in as arguments.
+Rule 2: every answer is one of the outcomes below; the caller only obeys.
+Rule 3: work is linear in the header's length, and a header over 8 KiB is not read.
+Rule 4: a header that breaks its grammar is as good as absent, but for `If-Match`: what cannot be read cannot match.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol, TypeAlias
+
+from trioflow.http.file_server.dates import parse_date
+from trioflow.http.file_server.ranges import Part, parts_of
+
+LONGEST: Final = 8192  # characters of one field, all its lines together
+CONDITIONAL: Final = frozenset(
+    ("if-match", "if-unmodified-since", "if-none-match", "if-modified-since", "range")
+)  # without one of these, what is decided is the whole
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """All of it: 200."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Several stretches of it, in this order: 206 with a body in parts. One alone is a `Part`."""
+
+    parts: tuple[Part, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NotModified:
+    """What the client has is current: 304."""
+
+
+@dataclass(frozen=True, slots=True)
+class PreconditionFailed:
+    """What the client insists on is not so: 412."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unsatisfiable:
+    """Not one byte of `total` was asked for: 416."""
+
+    total: int
+
+
+Outcome: TypeAlias = Whole | Part | Parts | NotModified | PreconditionFailed | Unsatisfiable
+WHOLE: Final[Outcome] = Whole()
+
+
+class Headers(Protocol):
+    """What is asked of a request's headers."""
+
+    def get_all(self, name: str, /) -> Sequence[str]:
+        """Give the value of each line of this name."""
+        ...
+
+
+def decide(method: str, headers: Headers, *, size: int, etag: str, modified: int, now: int) -> Outcome:
+    """Decide how to answer a request for something that exists, in the order of RFC 9110, section 13.2.2.
+
+    Args:
+        method: The request's method; only GET has ranges.
+        headers: The request's headers.
+        size: The length of the whole, in bytes.
+        etag: Its entity tag, in quotes; a strong one, or no `If-Match` and no `If-Range` is ever met.
+        modified: When it was last changed, in seconds; the value that is sent as Last-Modified.
+        now: The time of the request, in seconds.
+    """
+    reads = method in ("GET", "HEAD")
+    if (wanted := _field(headers, "if-match")) is not None:
+        if not _matches(wanted, etag, weakly=False):
+            return PreconditionFailed()
+    elif (since := _date(headers, "if-unmodified-since", now)) is not None and modified > since:
+        return PreconditionFailed()
+    if (known := _field(headers, "if-none-match")) is not None:
+        if _matches(known, etag, weakly=True):
+            return NotModified() if reads else PreconditionFailed()
+    elif reads and (since := _date(headers, "if-modified-since", now)) is not None and modified <= since:
+        return NotModified()
+    if method == "GET" and (ranges := _field(headers, "range")):
+        condition = _field(headers, "if-range")
+        if condition is None or _is_current(condition, etag, modified, now):
+            return _chosen(ranges, size)
+    return WHOLE
+
+
+def _chosen(ranges: str, size: int) -> Outcome:
+    match parts_of(ranges, size):
+        case None:
+            return WHOLE
+        case []:
+            return Unsatisfiable(size)
+        case [part]:
+            return part
+        case parts:
+            return Parts(tuple(parts))
+
+
+def _field(headers: Headers, name: str) -> str | None:
+    """Give a field's lines as one, None where there is none, "" where it is too long to be read."""
+    lines = headers.get_all(name)
+    if not lines:
+        return None
+    return ", ".join(lines) if sum(map(len, lines)) + 2 * len(lines) <= LONGEST else ""
+
+
+# Entity tags. A comma may stand in one, so a list is scanned, not split.
+
+_ETAG = r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"'
+_LISTED_ETAG = re.compile(rf"[ \t]*+({_ETAG})?+[ \t]*+(?:,|\Z)")
+
+
+def _matches(field: str, etag: str, *, weakly: bool) -> bool:
+    if field.strip(" \t") == "*":
+        return True
+    given = list(_listed(field))
+    if None in given:
+        return False
+    if weakly:
+        return etag.removeprefix("W/") in {tag.removeprefix("W/") for tag in given if tag}
+    return not etag.startswith("W/") and etag in given
+
+
+def _listed(field: str) -> Iterator[str | None]:
+    """Give each entity tag of a list, "" for an empty member, None where the grammar is broken."""
+    at = 0
+    while at < len(field):
+        member = _LISTED_ETAG.match(field, at)
+        if member is None:
+            yield None
+            return
+        yield member[1] or ""
+        at = member.end()
+
+
+def _is_current(condition: str, etag: str, modified: int, now: int) -> bool:
+    """Tell whether an `If-Range` names exactly what there is now: a strong tag, or the very date that was sent."""
+    if condition.startswith(('"', "W/")):
+        return condition == etag and not etag.startswith("W/")
+    # A client may use a date only if the answer it came with was a second younger (section 13.1.5): then the file
+    # could not change again within the date's second unseen.
+    return parse_date(condition, now) == modified
+
+
+def _date(headers: Headers, name: str, now: int) -> int | None:
+    field = _field(headers, name)
+    return None if field is None else parse_date(field, now)
+
+
+def etag_of(modified_ns: int, size: int, variant: str = "") -> str:
+    """Make a strong entity tag of when a file was last changed, to the nanosecond, of its size and its variant's name."""
+    return f'"{modified_ns:x}-{size:x}-{variant}"' if variant else f'"{modified_ns:x}-{size:x}"'

@@ -1,0 +1,186 @@
+"""Files opened beneath a root: no name and no symbolic link leads out of it.
+
+Rule 1: a name is looked up component by component from an open directory, never as one path; the kernel does it where
+    it can (openat2), the walk below elsewhere. Both follow links that stay inside.
+Rule 2: what is open is what is judged: nothing is looked up twice, so nothing can be swapped in between.
+Rule 3: opening never waits for another process: a FIFO or a device is opened without blocking, and is the caller's to
+    refuse.
+Rule 4: `open_cached` may run in the event loop, `open_beneath` belongs in a thread: a lookup may wait for a disk.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+import trio
+
+from trioflow.io.openat2 import HERE, how, openat2
+
+_FLAGS: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+_DIRECTORY: Final = os.O_DIRECTORY | os.O_CLOEXEC | getattr(os, "O_PATH", os.O_RDONLY)
+_MOST_LINKS: Final = 40  # as many as Linux follows
+
+_DIRECTORY_CACHED: Final = how(_DIRECTORY)
+_ANYWHERE_CACHED: Final = how(_FLAGS)
+_BENEATH_CACHED: Final = how(_FLAGS, 0x08 | 0x02)  # beneath, and through no magic link of /proc
+
+
+# What the kernel knows for certain without asking a disk. EXDEV is not among them: `openat2` refuses every absolute link,
+# and one that leads inside is followed by the walk. EAGAIN means that it would have to ask.
+_CERTAIN: Final = frozenset((errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.ENAMETOOLONG, errno.ENXIO))
+
+
+class Opened(NamedTuple):
+    """An open file, which is its holder's to close."""
+
+    fd: int
+    status: os.stat_result
+
+    @property
+    def changed_ns(self) -> int:
+        """When it was last changed. The first two seconds of 1970 say nothing: reproducible builds set them."""
+        changed = self.status.st_mtime_ns
+        return changed if changed // 10**9 not in (0, 1) else self.status.st_ctime_ns
+
+
+class Root:
+    """A directory, and what is beneath it.
+
+    Args:
+        path: The directory that nothing leads out of.
+        anywhere: Let links lead out of it.
+    """
+
+    __slots__ = ("_anywhere", "_path")
+
+    def __init__(self, path: str, *, anywhere: bool) -> None:
+        self._path = path
+        self._anywhere = anywhere
+
+    async def open(self, names: Sequence[bytes]) -> Opened:
+        """Open what these names lead to, from memory or in a thread; raises as `open_now` does."""
+        fd = open_cached(self._path, names, anywhere=self._anywhere)
+        return _opened(fd) if fd is not None else await trio.to_thread.run_sync(self.open_now, names)
+
+    def open_now(self, names: Sequence[bytes]) -> Opened:
+        """Open what these names lead to; it may wait for the disk.
+
+        Raises:
+            OSError: there is no such file, it may not be read, or a link to it leads out (EXDEV).
+        """
+        return _opened(open_beneath(self._path, names, anywhere=self._anywhere))
+
+    def status(self, names: Sequence[bytes]) -> os.stat_result | None:
+        """Give the status of what these names lead to, None where they lead to nothing; it may wait for the disk."""
+        try:
+            opened = self.open_now(names)
+        except OSError:
+            return None
+        os.close(opened.fd)
+        return opened.status
+
+
+def _opened(fd: int) -> Opened:
+    try:
+        return Opened(fd, os.fstat(fd))
+    except BaseException:
+        os.close(fd)
+        raise
+
+
+def open_cached(root: str, names: Sequence[bytes], *, anywhere: bool = False) -> int | None:
+    """Open a file if the kernel can tell from memory what the names lead to, within microseconds.
+
+    Args:
+        root: The directory that nothing leads out of.
+        names: What to look up, one name after the other.
+        anywhere: Let links lead out of the root.
+
+    Returns:
+        A descriptor; None where only `open_beneath` can tell.
+
+    Raises:
+        OSError: there is no such file, or it may not be read, and the kernel is sure of it.
+    """
+    call = openat2()
+    if call is None:
+        return None
+    top = call(HERE, os.fsencode(root), _DIRECTORY_CACHED)
+    if top < 0:
+        return None
+    try:
+        descriptor = call(top, b"/".join(names) or b".", _ANYWHERE_CACHED if anywhere else _BENEATH_CACHED)
+    finally:
+        os.close(top)
+    if descriptor >= 0:
+        return descriptor
+    if -descriptor in _CERTAIN:
+        raise OSError(-descriptor, os.strerror(-descriptor), os.fsdecode(b"/".join(names)))
+    return None
+
+
+def open_beneath(root: str, names: Sequence[bytes], *, anywhere: bool = False) -> int:
+    """Open a file as `open_cached` does; it may wait for the disk.
+
+    Raises:
+        OSError: there is no such file, it may not be read, or a link to it leads out of `root` (EXDEV).
+    """
+    if anywhere:
+        return os.open(b"/".join([os.fsencode(root), *names]), _FLAGS)
+    stack = [os.open(root, _DIRECTORY)]
+    try:
+        return _walk(root, stack, list(reversed(names)) or [b"."])
+    finally:
+        for descriptor in stack:
+            os.close(descriptor)
+
+
+def _walk(root: str, stack: list[int], names: list[bytes]) -> int:
+    """Open the last of `names`, in reverse order, going down from `stack[0]`; `stack` is the directories on the way."""
+    links = 0
+    while True:
+        name = names.pop()
+        if name == b"..":  # from a link: the caller lets none come with the request
+            if len(stack) == 1:
+                raise _leaves(name)
+            os.close(stack.pop())
+            name = b"."
+        try:
+            if not names:
+                return os.open(name, _FLAGS | os.O_NOFOLLOW, dir_fd=stack[-1])
+            if name != b".":
+                stack.append(os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=stack[-1]))
+        except OSError as exc:
+            target = _target(name, stack[-1]) if exc.errno in (errno.ELOOP, errno.ENOTDIR) else None
+            links += 1
+            if target is None or links > _MOST_LINKS:
+                raise
+            if target.startswith(b"/"):
+                target = _inside(root, target)
+                while len(stack) > 1:
+                    os.close(stack.pop())
+            names += [part for part in reversed(target.split(b"/")) if part not in (b"", b".")] or [b"."]
+
+
+def _target(name: bytes, directory: int) -> bytes | None:
+    """Give where a symbolic link leads; None where it is none."""
+    try:
+        return os.readlink(name, dir_fd=directory)
+    except OSError:
+        return None
+
+
+def _inside(root: str, target: bytes) -> bytes:
+    """Give an absolute link's target as seen from the root."""
+    for top in (os.fsencode(root), os.path.realpath(os.fsencode(root))):
+        inside = target == top or target.startswith(top.rstrip(b"/") + b"/")
+        if inside:
+            return target[len(top) :]
+    raise _leaves(target)
+
+
+def _leaves(name: bytes) -> OSError:
+    return OSError(errno.EXDEV, "a link leads out of the root", os.fsdecode(name))

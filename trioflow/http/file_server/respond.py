@@ -1,0 +1,197 @@
+"""An open file as an answer: what is told of it, and all of it, parts of it, or that the client has it.
+
+Rule 1: everything is decided from what is open; a file that has become shorter than it was then ends in a failure, so
+    that the client can tell (R13), and one that has become longer is given as long as it was.
+Rule 2: a tag belongs to the bytes that are sent: each variant of a file has its own (RFC 9110 8.8.3).
+Rule 3: a redirect names a path alone, so that it never leads to another host.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+import secrets
+import time
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Final, NamedTuple, TypeAlias
+from urllib.parse import quote
+
+from trioflow._core.channel import SendChannel
+from trioflow._core.engine import Stage
+from trioflow._core.streams import Readable, label
+from trioflow.codecs.gzip import gzip as gzipped
+from trioflow.http._messages import Request, Response
+from trioflow.http.file_server.conditions import (
+    CONDITIONAL,
+    WHOLE,
+    NotModified,
+    Parts,
+    PreconditionFailed,
+    Unsatisfiable,
+    Whole,
+    decide,
+    etag_of,
+)
+from trioflow.http.file_server.dates import format_date
+from trioflow.http.file_server.lookup import Opened
+from trioflow.http.file_server.ranges import Part, framing
+from trioflow.http.wire.headers import Headers
+from trioflow.io.file_reader import OpenStretch, reader_of, send_all
+
+LEVEL: Final = 6  # of gzip on the fly: 9 takes twice the time for 1 % less
+_PLAIN_IN_PATH: Final = "/~!$&'()*+,;=:@"  # what a path may hold as it is (RFC 3986 3.3), beside letters and digits
+
+Content: TypeAlias = bytes | memoryview | None
+
+
+class File(NamedTuple):
+    """What is told of a file, and its bytes where they are at hand."""
+
+    name: str
+    kind: str
+    size: int
+    etag: str
+    modified: int
+    validators: Headers  # what a client that has it already is told
+    headers: Headers
+    content: Content = None
+    is_packed_on_the_way: bool = False
+
+
+def described(name: str, kind: str, opened: Opened, content: Content, coding: str | None, always: Headers) -> File:
+    """Tell what is known of an open file of this type, with a coding if what is open is a packed variant."""
+    etag = etag_of(opened.changed_ns, opened.status.st_size, coding or "")
+    file = _described(name, kind, opened, etag, coding, always, [("Accept-Ranges", "bytes")])
+    return file if content is None else file._replace(content=content)
+
+
+def packed(name: str, kind: str, opened: Opened, content: Content, always: Headers) -> File:
+    """Tell of a file that is packed while it is sent. No range of it can be asked for: nobody knows how long it is."""
+    # Weak: another version of zlib makes other bytes of it.
+    etag = "W/" + etag_of(opened.changed_ns, opened.status.st_size, "gzip")
+    file = _described(name, kind, opened, etag, "gzip", always, [])
+    if content is not None:
+        content = gzip.compress(content, LEVEL, mtime=0)
+    return file._replace(content=content, is_packed_on_the_way=content is None)
+
+
+def _described(
+    name: str,
+    kind: str,
+    opened: Opened,
+    etag: str,
+    coding: str | None,
+    always: Headers,
+    fields: Sequence[tuple[str, str]],
+) -> File:
+    # Never later than Date (RFC 9110 8.8.2.1).
+    modified = max(0, min(opened.changed_ns // 10**9, int(time.time())))
+    validators = Headers([("ETag", etag), ("Last-Modified", format_date(modified)), *fields])
+    validators.fill(always)
+    headers = Headers([("Content-Type", kind)])
+    if coding is not None:
+        headers["Content-Encoding"] = coding
+    headers.fill(validators)
+    return File(name, kind, opened.status.st_size, etag, modified, validators, headers)
+
+
+async def give(file: File, opened: Opened | None, request: Request, response: Response) -> None:
+    """Answer with a file. It is open, unless its content is at hand."""
+    headers = response.headers
+    outcome = WHOLE
+    if not CONDITIONAL.isdisjoint(request.headers):
+        outcome = decide(
+            request.method,
+            request.headers,
+            size=file.size,
+            etag=file.etag,
+            modified=file.modified,
+            now=int(time.time()),
+        )
+    if len(headers) and "vary" in headers and "vary" in file.validators:
+        headers.add("Vary", file.validators["vary"])
+    match outcome:
+        case Whole():
+            headers.fill(file.headers)
+            await _give_stretch(file, opened, 0, file.size, response)
+        case NotModified():
+            response.status = 304
+            headers.fill(file.validators)
+            await response.send(b"")
+        case Part(start, stop) as part:
+            response.status = 206
+            headers["Content-Range"] = part.content_range(file.size)
+            headers.fill(file.headers)
+            await _give_stretch(file, opened, start, stop, response)
+        case Parts(parts):
+            response.status = 206
+            await _give_parts(file, opened, parts, response)
+        case PreconditionFailed():
+            await refuse(response, 412)
+        case Unsatisfiable(total):  # pragma: no branch - there is no other outcome
+            headers["Content-Range"] = f"bytes */{total}"
+            await refuse(response, 416)
+
+
+async def _give_stretch(file: File, opened: Opened | None, start: int, stop: int, response: Response) -> None:
+    if file.content is not None:
+        content = file.content
+        await response.send(content if stop - start == file.size else content[start:stop])
+        return
+    assert opened is not None
+    if file.is_packed_on_the_way:
+        await stretch(opened, start, stop, file.name).pipe(gzipped(level=LEVEL)).pipe(response)
+    else:
+        await response.take_region(OpenStretch(opened.fd, start, stop))
+
+
+async def _give_parts(file: File, opened: Opened | None, parts: Sequence[Part], response: Response) -> None:
+    headers = response.headers
+    boundary = secrets.token_hex(16)
+    framed = framing(parts, size=file.size, kind=headers.get("content-type", file.kind), boundary=boundary)
+    headers["Content-Type"] = f"multipart/byteranges; boundary={boundary}"
+    headers["Content-Length"] = str(framed.length)
+    headers.fill(file.headers)
+
+    async def run(output: SendChannel[bytes]) -> None:
+        for head, (start, stop) in zip(framed.heads, parts, strict=True):
+            await output.send(head)
+            if file.content is not None:
+                await output.send(bytes(file.content[start:stop]))
+            else:
+                assert opened is not None
+                await send_all(reader_of(opened.fd, opened.status, start, stop, None), output, None)
+                if (size := os.fstat(opened.fd).st_size) < stop:  # what is sent next would pass for the end of it all
+                    raise EOFError(f"the file ended at byte {size}, and a part of it at {stop}")
+        await output.send(framed.tail)
+
+    await Readable[bytes].of(Stage(label("parts", file.name), function=run)).pipe(response)
+
+
+def stretch(opened: Opened, start: int, stop: int, name: str) -> Readable[bytes]:
+    """Give a stretch of an open file in chunks."""
+
+    async def run(output: SendChannel[bytes]) -> None:
+        await send_all(reader_of(opened.fd, opened.status, start, stop, None), output, None)
+
+    return Readable[bytes].of(Stage(label("file", name), function=run))
+
+
+async def redirect(request: Request, response: Response) -> None:
+    """Send the client to the same path with a slash behind it."""
+    query = f"?{request.query}" if request.query else ""
+    response.headers["Location"] = (
+        quote(request.path.encode("utf-8", "surrogateescape"), safe=_PLAIN_IN_PATH) + "/" + query
+    )
+    await refuse(response, 308)
+
+
+async def refuse(response: Response, status: int) -> None:
+    """Answer with the status in words; a client that only looks for files can do without."""
+    response.status = status
+    response.headers["Content-Type"] = "text/plain; charset=utf-8"
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    if status == 503:
+        response.headers["Retry-After"] = "1"
+    await response.send(f"{status} {HTTPStatus(status).phrase}\n".encode())

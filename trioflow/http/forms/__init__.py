@@ -1,0 +1,1 @@
+"""HTML forms: urlencoded and multipart/form-data."""

@@ -1,0 +1,291 @@
+"""Forms as browsers send them: a stream of parts, files as they come.
+
+Rule 1: a form is never held as a whole: its fields are, within a limit, a file is as long as the reader is slow.
+Rule 2: a file that nobody has begun to read when the next part is asked for is passed over; one that has been begun
+    holds the parts behind it back.
+Rule 3: what is wrong with a form is a `RequestError`, the same one for whoever reads its parts and whoever reads a file.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable
+from typing import Final
+from urllib.parse import parse_qsl
+
+import trio
+
+from trioflow._core.adapters import forward, once
+from trioflow._core.channel import SendChannel, open_channel
+from trioflow._core.checks import check_limit
+from trioflow._core.engine import Stage
+from trioflow._core.errors import HangUp
+from trioflow._core.streams import Readable, label
+from trioflow.http._messages import Request
+from trioflow.http.forms.multipart import Multipart, PartHead, content_type
+from trioflow.http.wire.headers import Headers
+from trioflow.http.wire.limits import RequestError
+from trioflow.operators.sources import from_iterable
+
+_AHEAD: Final = 16  # the weight of 64 KiB
+
+
+class Part:
+    """One field or one file of a form.
+
+    Attributes:
+        name: The field's name, `""` where it has none.
+        filename: What the client calls the file, None where this is a field. It is the client's word: never a path to
+            write to.
+        headers: Its header fields, such as `content-type`.
+        body: Its bytes. A field's can be read as often as is wanted; a file's once, and only until the next part is
+            asked for.
+    """
+
+    __slots__ = ("_value", "body", "filename", "headers", "name")
+
+    def __init__(self, head: PartHead, value: bytes | None, body: Readable[bytes]) -> None:
+        self.name, self.filename, self.headers = head
+        self.body = body
+        self._value = value
+
+    @property
+    def value(self) -> str:
+        """The text of a field.
+
+        Raises:
+            RequestError: it is not UTF-8.
+            TypeError: this is a file.
+        """
+        if self._value is None:
+            raise TypeError(f"the part {self.name!r} is a file: read its body")
+        try:
+            return self._value.decode("utf-8")
+        except UnicodeDecodeError as exc:
+            raise RequestError(400, f"the field {self.name!r} is not UTF-8") from exc
+
+    def __repr__(self) -> str:
+        return f"<Part {self.name!r}{'' if self.filename is None else f', file {self.filename!r}'}>"
+
+
+def form(
+    request: Request,
+    *,
+    count: float = 1000,
+    header_size: float = 8192,
+    field_size: float = 1 << 20,
+    file_size: float = math.inf,
+    size: float = math.inf,
+) -> Readable[Part]:
+    """Read a request's body as a form, part by part: multipart/form-data, or application/x-www-form-urlencoded.
+
+        async with http.form(request).open() as parts:
+            async for part in parts:
+                if part.filename is None:
+                    print(part.name, part.value)
+                else:
+                    await part.body.pipe(tf.write_file(directory / str(uuid.uuid4())))
+
+    Emits when: a field has come as a whole, or the head of a file.
+    Waits when: its reader does; while a file is being read; or while one is to be read and no further part is asked for.
+    Ends when: the form does. A file that was not begun when the next part is asked for is passed over: begin it in the
+        task that takes the parts.
+    On cancel: the rest is lost.
+    Holds: fields of `field_size` together, 64 KiB of a file, and what `request.body` holds, twice; an urlencoded form as
+        a whole.
+
+    Args:
+        request: Its body is read, which it can be once (R4).
+        count: The most parts.
+        header_size: The most bytes in the header fields of one part.
+        field_size: The most bytes in the fields together, files apart; they are held in memory.
+        file_size: The most bytes in one file.
+        size: The most bytes in all; `Limits.body_size` holds in any case.
+
+    Raises:
+        RequestError: at once, where the request brings no form (415, or 400); running it, where the form is malformed or
+            cut off (400), or exceeds a limit (413). Leave it to the server to answer.
+        TypeError, ValueError: a limit is neither an int of 1 or more, nor `math.inf`.
+        ModuleNotFoundError: it is multipart/form-data, and the extra `forms` is not installed.
+    """
+    if not isinstance(request, Request):
+        raise TypeError(f"form wants a Request, not {request!r}")
+    for name, limit in (("count", count), ("header_size", header_size), ("field_size", field_size),
+                        ("file_size", file_size), ("size", size)):  # fmt: skip
+        check_limit(name, limit)
+    if not (given := request.headers.get("content-type")):
+        raise RequestError(415, "a form is wanted, and the request does not say what it brings")
+    kind, parameters = content_type(given)
+    run: Callable[[SendChannel[Part]], Awaitable[None]]
+    if kind == "multipart/form-data":
+        parser = Multipart(parameters.get("boundary", ""), count=count, header_size=header_size)
+        run = _Parts(request, parser, field_size=field_size, file_size=file_size, size=size).run
+    elif kind == "application/x-www-form-urlencoded":
+        run = _Pairs(request, count, min(field_size, size)).run
+    else:
+        raise RequestError(415, f"a form is wanted, not {kind}")
+    return Readable[Part].of(Stage(label("form"), function=once(run, f"the form of this {request.method} request")))
+
+
+class _Meter:
+    """How much of a form has come.
+
+    Args:
+        most: How many bytes may.
+    """
+
+    def __init__(self, most: float) -> None:
+        self._most = most
+        self._size = 0
+
+    def passed(self, chunk: bytes) -> bytes:
+        self._size += len(chunk)
+        if self._size > self._most:
+            raise RequestError(413, f"the form is larger than {self._most} bytes")
+        return chunk
+
+
+class _Pairs:
+    """A form that is urlencoded: small, and of fields alone."""
+
+    def __init__(self, request: Request, count: float, size: float) -> None:
+        self._request = request
+        self._count = count
+        self._size = size
+
+    async def run(self, output: SendChannel[Part]) -> None:
+        body, meter = bytearray(), _Meter(self._size)
+        async with self._request.body.open(capacity=_AHEAD) as chunks:
+            async for chunk in chunks:
+                body += meter.passed(chunk)
+        try:
+            text = body.decode("utf-8")
+            if text.count("&") >= self._count:  # before it is taken apart: a MiB of nothing else takes 0.3 s
+                raise RequestError(413, f"the form has more than {self._count} fields")
+            pairs = parse_qsl(text, keep_blank_values=True, errors="strict")
+        except UnicodeDecodeError as exc:
+            raise RequestError(400, "the form is not UTF-8") from exc
+        for name, value in pairs:
+            await output.send(_field(PartHead(name, None, Headers()), value.encode()))
+
+
+class _Parts:
+    """A form in parts."""
+
+    def __init__(
+        self, request: Request, parser: Multipart, *, field_size: float, file_size: float, size: float
+    ) -> None:
+        self._request = request
+        self._parser = parser
+        self._field_size = field_size
+        self._file_size = file_size
+        self._meter = _Meter(size)
+        self._head: PartHead | None = None  # of the field at hand
+        self._value = bytearray()
+        self._fields = 0  # bytes in all of them
+        self._file: _File | None = None  # the last one
+
+    async def run(self, output: SendChannel[Part]) -> None:
+        def pass_over() -> None:
+            if self._file is not None and output._buffer.empty:
+                self._file.pass_over()
+
+        output._buffer.on_wanted = pass_over
+        try:
+            async with self._request.body.open(capacity=_AHEAD) as chunks:
+                async for chunk in chunks:
+                    for event in self._parser.feed(self._meter.passed(chunk)):
+                        await self._take(event, output)
+            self._parser.end()
+        except BaseException as exc:
+            if self._file is not None:
+                self._file.fail(exc)
+            raise
+        finally:
+            output._buffer.on_wanted = None
+
+    async def _take(self, event: PartHead | bytes | None, output: SendChannel[Part]) -> None:
+        if isinstance(event, PartHead):
+            if self._file is not None:
+                await self._file.settled.wait()
+                self._file = None
+            if event.filename is None:
+                self._head = event
+            else:
+                self._file = _File(event.name, self._file_size)
+                await output.send(self._file.part(event))
+        elif self._head is None:
+            assert self._file is not None
+            await (self._file.end() if event is None else self._file.put(event))
+        elif event is not None:
+            self._fields += len(event)
+            if self._fields > self._field_size:
+                raise RequestError(413, f"the fields of the form are larger than {self._field_size} bytes")
+            self._value += event
+        else:
+            part = _field(self._head, bytes(self._value))
+            self._head = None
+            self._value.clear()
+            await output.send(part)
+
+
+class _File:
+    """The body of a file on its way from the form to whoever reads it, if somebody does."""
+
+    def __init__(self, name: str, most: float) -> None:
+        self._name = name
+        self._most = most
+        self._size = 0
+        self._send, self._receive = open_channel[bytes](_AHEAD)
+        self._is_wanted = True
+        self._failure: BaseException | None = None
+        self.settled = trio.Event()  # somebody has begun to read, or nobody ever will
+
+    def part(self, head: PartHead) -> Part:
+        body = Readable[bytes].of(Stage(label("body"), function=once(self._read, f"the file {self._name!r} of a form")))
+        return Part(head, None, body)
+
+    def pass_over(self) -> None:
+        if not self.settled.is_set():
+            self._receive.close()
+            self.settled.set()
+
+    async def put(self, chunk: bytes) -> None:
+        self._size += len(chunk)
+        if self._size > self._most:
+            raise RequestError(413, f"the file {self._name!r} is larger than {self._most} bytes")
+        if self._is_wanted:
+            try:
+                await self._send.send(chunk)
+            except HangUp as exc:
+                if exc.channel is not self._send._buffer:  # pragma: no cover - nothing else raises one here
+                    raise
+                self._is_wanted = False
+
+    async def end(self) -> None:
+        self._send.close()
+        await trio.lowlevel.checkpoint_if_cancelled()
+
+    def fail(self, failure: BaseException) -> None:
+        if isinstance(failure, Exception):
+            self._failure = failure
+        self._send.abort(failure)
+        self._send.close()
+
+    async def _read(self, output: SendChannel[bytes]) -> None:
+        if self.settled.is_set():
+            raise trio.ClosedResourceError(
+                f"the file {self._name!r} was passed over: a further part was asked for first"
+            )
+        self.settled.set()
+        with self._receive:
+            try:
+                await forward(self._receive, output)
+            except HangUp as exc:
+                if exc.channel is not self._receive._buffer:
+                    raise  # whoever reads has had enough
+                raise self._failure or trio.BrokenResourceError("the form was left before its end") from None
+
+
+def _field(head: PartHead, value: bytes) -> Part:
+    return Part(head, value, from_iterable([value] if value else []))

@@ -1,0 +1,1 @@
+"""One HTTP connection: bytes in, requests out; responses in, bytes out."""

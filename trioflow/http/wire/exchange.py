@@ -1,0 +1,349 @@
+"""HTTP/1.1 on one connection: requests cut out of the bytes that come, responses written.
+
+Rule 1: a head is gathered here, within its limits, before a parser sees it.
+Rule 2: nothing is read before somebody wants it, so that neither bodies nor pipelined requests pile up (R6).
+Rule 3: what cannot be read is a `RequestError` that carries the status to answer.
+Rule 4: an exchange that is over takes and gives nothing more, whoever still holds it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Final, TypeAlias
+
+import trio
+
+from trioflow.http.wire.bodies import Counted
+from trioflow.http.wire.h11_reader import Chunked, reader_of
+from trioflow.http.wire.limits import Limits, RequestError
+from trioflow.http.wire.request_head import Head
+from trioflow.http.wire.response_writer import ResponseWriter, error_page
+from trioflow.http.wire.socket import CHUNK, SocketTransport
+from trioflow.http.wire.strict import check_start, empty_lines
+from trioflow.http.wire.upgraded import SwitchedStream
+
+Piece: TypeAlias = bytes | memoryview
+
+_POUR: Final = 1 << 22  # bytes of a body between two looks for a cancellation
+_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+_CR: Final = 13
+
+
+def _nothing() -> None: ...
+
+
+class Wire:
+    """One connection: bytes in, one exchange after the other."""
+
+    __slots__ = ("_read_head", "_rest", "_scanned", "before_close", "limits", "stopping", "transport")
+
+    def __init__(self, transport: SocketTransport, limits: Limits) -> None:
+        self.transport = transport
+        self.limits = limits
+        self.before_close: Callable[[], None] = _nothing  # called before a handler closes the connection
+        self.stopping = False  # whether every answer from now on is the last
+        self._read_head = reader_of(limits)
+        self._rest = bytearray()  # what came and belongs to no exchange yet
+        self._scanned = 0
+
+    @property
+    def has_bytes(self) -> bool:
+        """Whether something of a request has come; empty lines before it are passed over (RFC 9112 2.2)."""
+        rest = self._rest
+        if rest and rest[0] == _CR:
+            del rest[: empty_lines(rest)]
+        return len(rest) > 1 or (len(rest) == 1 and rest[0] != _CR)
+
+    @property
+    def has_begun_head_request(self) -> bool:
+        """Whether what has come and could not be read says that it is a HEAD request: no body may answer it."""
+        return self._rest.startswith(b"HEAD ")
+
+    async def wait(self) -> bool:
+        """Wait for the first byte of a request; False at the end."""
+        while not self.has_bytes:
+            data = await self.transport.receive()
+            if not data:
+                return False
+            self._rest += data
+        return True
+
+    async def read_head(self) -> Exchange:
+        """Wait until a whole head has come and begin its exchange.
+
+        Raises:
+            RequestError: it is none, is too large, or ended midway.
+            trio.BrokenResourceError: the client has gone.
+        """
+        while (exchange := self.take_head()) is None:
+            data = await self.transport.receive()
+            if not data:
+                raise RequestError(400, "the request ended within its head")
+            self._rest += data
+        return exchange
+
+    def take_head(self) -> Exchange | None:
+        """Begin the exchange of a head that is there as a whole; None where it is not."""
+        rest = self._rest
+        end = rest.find(b"\r\n\r\n", max(self._scanned - 3, 0)) + 4
+        if end < 4:
+            check_start(rest, self._scanned, self.limits)
+            self._scanned = len(rest)
+            return None
+        self._scanned = 0
+        data = bytes(rest[:end])
+        head = self._read_head(data)
+        if head.has_body:
+            exchange = Exchange(self, head, data, bytes(rest[end:]))
+            rest.clear()
+        else:
+            exchange = Exchange(self, head)
+            del rest[:end]
+        return exchange
+
+    def take_rest(self) -> bytes:
+        """Give what has come behind the last request, and forget it."""
+        rest = bytes(self._rest)
+        self._rest.clear()
+        return rest
+
+    def put_back(self, data: bytes) -> None:
+        """Take back what came behind a request."""
+        self._rest += data
+
+
+class Exchange:
+    """One request and its response.
+
+    Args:
+        head: The request's head.
+        data: The head's bytes, where a body follows.
+        ahead: What came behind them.
+    """
+
+    __slots__ = ("_body", "_continuing", "_over", "_patience", "_waits", "_wire", "_writer", "failed", "request")
+
+    def __init__(self, wire: Wire, head: Head, data: bytes | None = None, ahead: bytes = b"") -> None:
+        self._wire = wire
+        self.request = head
+        # Whether the client waits to be told to send its body.
+        self._waits = head.wants_continue and data is not None and not ahead
+        self._continuing: trio.Event | None = None  # set once a 100 that is being written is out
+        self._over = False
+        self._patience = wire.limits.body_stall  # seconds to wait for the body, which grow again with what comes
+        self.failed = False  # whether something was left half-written
+        self._writer = ResponseWriter(is_head=head.is_head, is_old=head.is_old, keeps_alive=not head.is_last)
+        self._body: Counted | Chunked | None = None
+        if data is not None:
+            self._body = Chunked(data, ahead, wire.limits) if head.length is None else Counted(head.length, ahead)
+
+    # The request's body.
+
+    async def read_body(self) -> list[bytes]:
+        """Wait for more of the body and give what has come; an empty list at its end.
+
+        Raises:
+            RequestError: it is malformed, too large, was cut off, or did not come in time.
+            trio.BrokenResourceError: the client has gone.
+            trio.ClosedResourceError: the exchange is over.
+        """
+        body = self._body
+        while True:
+            self._check()
+            if body is None:
+                return []
+            if (chunks := body.take()) or body.is_read:
+                return chunks
+            await self._receive(body)
+
+    @property
+    def can_pour(self) -> bool:
+        """Whether `pour_body` can take the body as it comes from the socket."""
+        return isinstance(self._body, Counted) and self._wire.transport.is_plain
+
+    async def pour_body(self, write: Callable[[bytes | memoryview], object]) -> int:
+        """Call `write`, in a thread, with all of the body, and give its size; waits and raises as `read_body` does."""
+        body = self._body
+        assert isinstance(body, Counted)
+        size = 0
+        while chunks := await self.read_body():
+            come = sum(map(len, chunks))
+            most = min(body.left, _POUR) if come >= CHUNK else 0  # of a slow client nothing more comes at once
+            poured = await self._wire.transport.pour(most, chunks, write)
+            body.left -= poured
+            self._regain(poured, 0.0)
+            size += come + poured
+        return size
+
+    async def _receive(self, body: Counted | Chunked) -> None:
+        """Wait for something of the body, and take what has come with it."""
+        transport = self._wire.transport
+        data = transport.receive_nowait(body.most)
+        if data is None:
+            if self.wants_continue:
+                await self._continue()
+            began = trio.current_time()
+            with trio.move_on_after(self._patience):
+                data = await transport.receive(body.most)
+            if data is None:
+                transport.counters.stalls += 1
+                raise RequestError(408, f"the body came too slowly: nothing more in {self._patience:g} seconds")
+            self._check()
+            self._regain(len(data), trio.current_time() - began)
+        self._waits = False
+        body.feed(data)
+        size = len(data)
+        while size + CHUNK <= body.at_once and body.most and (data := transport.receive_nowait(body.most)):
+            body.feed(data)
+            size += len(data)
+
+    def _regain(self, size: int, waited: float) -> None:
+        limits = self._wire.limits
+        gained = size / limits.body_rate if limits.body_rate else math.inf
+        self._patience = min(self._patience - waited + gained, limits.body_stall)
+
+    async def _continue(self) -> None:
+        self._waits = False
+        self._continuing = trio.Event()
+        try:
+            await self._write([_CONTINUE])
+        finally:
+            self._continuing.set()
+            self._continuing = None
+
+    @property
+    def wants_continue(self) -> bool:
+        """Whether the client still waits to be told to send its body."""
+        return self._waits and not self._writer.is_begun
+
+    def is_read(self) -> bool:
+        """Tell whether the request has been read to its end."""
+        return self._body is None or self._body.is_read
+
+    async def drain(self) -> bool:
+        """Throw away what is left of the body, within the limit; tell whether that was all of it."""
+        if self._body is None:
+            return True
+        left = self._wire.limits.drain
+        try:
+            left -= sum(map(len, self._body.take()))
+            if self.is_read():
+                return True
+            if not (self._writer.is_ended and self._writer.keeps_alive):
+                return False  # the connection ends anyway
+            with trio.move_on_after(self._wire.limits.linger):
+                while left >= 0:
+                    left -= sum(map(len, await self.read_body()))
+                    if self.is_read():
+                        return True
+                    await trio.lowlevel.checkpoint()
+        except trio.BrokenResourceError:
+            pass
+        return False
+
+    # The response. These make bytes; `write` sends them.
+
+    @property
+    def can_answer(self) -> bool:
+        """Whether no head has been made yet."""
+        return not (self._writer.is_begun or self.failed)
+
+    @property
+    def status(self) -> int:
+        """The status of the response; 0 where it has none yet."""
+        return self._writer.status
+
+    @property
+    def sent(self) -> int:
+        """Bytes of the response's body that have been framed."""
+        return self._writer.sent
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of the response has gone out."""
+        return self._writer.is_ended and not self.failed
+
+    def head(self, status: int, lines: list[bytes], *, is_counted: bool = False, is_closing: bool = False) -> bytes:
+        """Make the head of the response; the connection ends with it where the server stops."""
+        last = self._wire.stopping or self.wants_continue
+        return self._writer.head(status, lines, is_counted=is_counted, is_closing=is_closing, last=last)
+
+    def data(self, chunk: Piece) -> list[Piece]:
+        """Frame a chunk of the body."""
+        return self._writer.data(chunk)
+
+    def around(self, size: int) -> tuple[list[Piece], list[Piece]]:
+        """Frame `size` bytes that `write_file` will send: give what goes before and behind them."""
+        pieces = self._writer.data(range(size))  # which has a length, and no bytes
+        at = next(i for i, piece in enumerate(pieces) if isinstance(piece, range))
+        return pieces[:at], pieces[at + 1 :]
+
+    def end(self, trailers: list[bytes] | None = None) -> bytes:
+        """Make the end of the body, and what follows it."""
+        return self._writer.end(trailers)
+
+    async def inform(self, status: int, lines: list[bytes]) -> None:
+        """Send an informational response."""
+        self._check()
+        if interim := self._writer.interim(status, lines):
+            await self.write([interim])
+        else:
+            await trio.lowlevel.checkpoint()
+
+    async def switch(self, lines: list[bytes]) -> SwitchedStream:
+        """Send the response after which the connection speaks another protocol, and give it as a stream."""
+        self._check()
+        await self.write([self._writer.switch(lines)])
+        return SwitchedStream(self._wire.transport, self._wire.take_rest(), self._wire.before_close)
+
+    async def write(self, pieces: list[Piece], *, more: bool = False) -> None:
+        """Send bytes of the response; one at a time, and behind a 100 that is still being sent."""
+        self._check()
+        if self._continuing is not None:
+            await self._continuing.wait()
+        await self._write(pieces, more=more)
+
+    async def refuse(self, status: int) -> None:
+        """Answer with no more than a status; the connection ends with it."""
+        lines, body = error_page(status)
+        head = self._writer.head(status, lines, is_counted=True, last=True)
+        self._writer.end()
+        if self.request.is_head:
+            body = b""
+        self._writer.sent = len(body)
+        await self.write([head + body])
+
+    async def write_file(self, fd: int, start: int, stop: int) -> None:
+        """Send a stretch of an open file as it is."""
+        self._check()
+        self._writer.sent -= stop - start  # counted as it goes: it may be cut
+        try:
+            await self._wire.transport.send_file(fd, start, stop, self._count)
+        except BaseException:
+            self._fail()
+            raise
+
+    def _count(self, sent: int) -> None:
+        self._writer.sent += sent
+
+    async def _write(self, pieces: list[Piece], *, more: bool = False) -> None:
+        try:
+            await self._wire.transport.send(pieces, more=more)
+        except BaseException:
+            self._fail()
+            raise
+
+    def _fail(self) -> None:
+        self.failed = True
+
+    def _check(self) -> None:
+        if self._over:
+            raise trio.ClosedResourceError("the handler has returned: its request and its response are over")
+
+    def finish(self) -> bool:
+        """End the exchange, and tell whether the connection can be used again; what came behind it is put back."""
+        self._over = True
+        if self._body is not None:
+            self._wire.put_back(self._body.behind)
+        return self.is_read() and not self.failed and self._writer.is_ended and self._writer.keeps_alive

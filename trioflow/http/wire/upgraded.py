@@ -1,0 +1,120 @@
+"""A connection that speaks another protocol from now on, as one of Trio's byte streams.
+
+Rule 1: what Trio asks of a stream holds here (R20): one task a direction, or `trio.BusyResourceError`; closed means
+    `trio.ClosedResourceError`, also in a call that waits.
+Rule 2: what came behind the request comes first.
+Rule 3: closed while a cancellation or a failure is in flight, it is reset: what was sent is not all (R13).
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+
+import trio
+from trio.lowlevel import checkpoint
+
+from trioflow.http.wire.limits import RequestError
+from trioflow.http.wire.request_head import Head
+from trioflow.http.wire.socket import CHUNK, SocketTransport
+
+
+def check_wish(head: Head, protocol: str) -> None:
+    """See that a request wishes to go on in `protocol` (RFC 9110 7.8).
+
+    Raises:
+        RequestError: it does not.
+    """
+    wishes = [wish.strip().lower() for wish in head.headers.get("upgrade", "").split(",")]
+    options = [option.strip().lower() for option in head.headers.get("connection", "").split(",")]
+    if head.is_old or "upgrade" not in options or protocol.lower() not in wishes:
+        raise RequestError(400, f"the request does not wish to go on in {protocol}")
+    if head.has_body:
+        raise RequestError(400, f"a request with a body cannot go on in {protocol}")
+
+
+class SwitchedStream(trio.abc.HalfCloseableStream):
+    """The stream over a transport.
+
+    Args:
+        transport: What carries it.
+        ahead: What has come already.
+        before_close: Called before the transport is closed.
+    """
+
+    def __init__(self, transport: SocketTransport, ahead: bytes, before_close: Callable[[], None]) -> None:
+        self._transport = transport
+        self._ahead = ahead
+        self._before_close = before_close
+        self._busy: set[str] = set()
+        self._is_closed = False
+        self._is_ended = False  # whether our direction is
+
+    @contextmanager
+    def _alone(self, what: str) -> Generator[None, None, None]:
+        if what in self._busy:
+            raise trio.BusyResourceError(f"another task is {what} this stream")
+        self._busy.add(what)
+        try:
+            yield
+        finally:
+            self._busy.remove(what)
+
+    def _check(self) -> None:
+        if self._is_closed:
+            raise trio.ClosedResourceError("this stream is closed")
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """Send all of `data`, waiting as long as the client does; `Limits.write_stall` holds."""
+        with self._alone("sending to"):
+            await checkpoint()
+            self._check()
+            if self._is_ended:
+                raise trio.ClosedResourceError("what is sent to this stream has been ended")
+            if len(data):
+                await self._transport.send([memoryview(data).cast("B")])
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """Wait until something can be sent."""
+        with self._alone("sending to"):
+            await checkpoint()
+            self._check()
+            if not self._is_ended:
+                await self._transport.wait_writable()
+
+    async def send_eof(self) -> None:
+        """End what is sent; receiving goes on. Harmless when repeated."""
+        with self._alone("sending to"):
+            await checkpoint()
+            self._check()
+            if not self._is_ended:
+                self._is_ended = True
+                await self._transport.end()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        """Give what has come, at most `max_bytes`, waiting only while there is nothing; `b""` at the end."""
+        if max_bytes is not None and operator.index(max_bytes) < 1:
+            raise ValueError(f"max_bytes must be 1 or more, not {max_bytes}")
+        with self._alone("receiving from"):
+            await checkpoint()
+            self._check()
+            if self._ahead:
+                most = len(self._ahead) if max_bytes is None else max_bytes
+                data, self._ahead = self._ahead[:most], self._ahead[most:]
+                return data
+            if self._transport.at_end:
+                return b""
+            return await self._transport.receive(CHUNK if max_bytes is None else max_bytes)
+
+    async def aclose(self) -> None:
+        """Close both directions. Harmless when repeated."""
+        if not self._is_closed:
+            self._is_closed = True
+            self._before_close()
+            if trio.current_effective_deadline() == -math.inf:
+                self._transport.cut()
+            else:
+                self._transport.close()
+        await checkpoint()

@@ -1,0 +1,1 @@
+"""Files, standard streams, sockets and processes: everything that touches the system."""

@@ -1,0 +1,182 @@
+"""The program of a worker process: `python _worker_main.py SOCKET KIND PATIENCE [PAGE]`. Started by `worker_process`.
+
+Rule 1: it needs the standard library alone: to import trioflow takes 150 ms, and a function to call may not need it.
+Rule 2: it never outlives who started it. At the end of the socket it ends by itself; when the other side is gone and it
+    has not ended `PATIENCE` seconds later, be it in the middle of a call, it is ended.
+Rule 3: the starter's program is imported, as `__mp_main__`, where something of it is asked for, and only then.
+"""
+
+from __future__ import annotations
+
+import importlib
+import io
+import mmap
+import os
+import pickle
+import runpy
+import select
+import signal
+import socket
+import struct
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from types import CoroutineType, ModuleType
+from typing import Any, Final
+
+HEADER: Final = struct.Struct("<Q")
+CALLING, STOP = range(2)  # of the page: the number, from 1 on, of the item that is worked on; whether to begin no other
+
+is_loading_main = False
+
+
+def packed(value: object) -> bytes:
+    """Give a value as a message."""
+    body = pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+    return HEADER.pack(len(body)) + body
+
+
+def packed_failure(exc: BaseException) -> tuple[bytes, str]:
+    """Give an exception, or one that says the same where it cannot be sent, and its traceback."""
+    told = "".join(traceback.format_exception(exc))
+    try:
+        body = pickle.dumps(exc, pickle.HIGHEST_PROTOCOL)
+        pickle.loads(body)  # that takes its arguments, which not all can be made of
+    except Exception:  # noqa: BLE001 - whatever it is, that cannot be sent either
+        body = pickle.dumps(RuntimeError(f"{type(exc).__qualname__}: {exc}"))
+    return body, told
+
+
+class _Unpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        if module == "__main__":
+            _load_main()
+        return super().find_class(module, name)
+
+
+_main: tuple[str, str] | None = None
+_own = sys.modules.get("__main__")
+
+
+def _load_main() -> None:
+    """Import the starter's program, but for what stands below `if __name__ == "__main__"`."""
+    global _main, is_loading_main
+    if _main is None:
+        return
+    (kind, place), _main = _main, None
+    module = ModuleType("__mp_main__")
+    is_loading_main = True
+    try:
+        run = runpy.run_module if kind == "module" else runpy.run_path
+        module.__dict__.update(run(place, run_name="__mp_main__"))
+    finally:
+        is_loading_main = False
+    sys.modules["__main__"] = sys.modules["__mp_main__"] = module
+
+
+def _receive(sock: socket.socket) -> bytearray | None:
+    """Read a message's body; None at the end."""
+    header = _exactly(sock, HEADER.size)
+    return None if header is None else _exactly(sock, HEADER.unpack(header)[0])
+
+
+def _exactly(sock: socket.socket, size: int) -> bytearray | None:
+    body = bytearray(size)
+    with memoryview(body) as left:
+        while left:
+            count = sock.recv_into(left)
+            if not count:
+                return None
+            left = left[count:]
+    return body
+
+
+def _loads(body: bytearray) -> Any:
+    return _Unpickler(io.BytesIO(body)).load()
+
+
+def _watch(sock: socket.socket, patience: float) -> None:
+    poll = select.poll()
+    poll.register(sock, 0)  # it tells of nothing but that the other side has gone
+    poll.poll()
+    time.sleep(patience)
+    os._exit(1)
+
+
+def _serve_calls(sock: socket.socket, fn: Callable[[Any], Any], page: memoryview, *, goes_on: bool) -> None:
+    while (header := _exactly(sock, HEADER.size)) is not None:
+        page[CALLING] = 1  # what kills a process while it is unpacked is an item, too
+        body = _exactly(sock, HEADER.unpack(header)[0])
+        if body is None:
+            return
+        sock.sendall(_call_each(fn, _loads(body), page, goes_on=goes_on))
+
+
+def _call_each(fn: Callable[[Any], Any], items: list[Any], page: memoryview, *, goes_on: bool) -> bytes:
+    began = time.perf_counter()
+    results: list[Any] = []
+    failures: dict[int, tuple[bytes, str]] = {}
+    for number, item in enumerate(items, 1):
+        if page[STOP]:
+            break
+        page[CALLING] = number
+        try:
+            results.append(fn(item))
+            if isinstance(results[-1], CoroutineType):
+                results[-1].close()
+                raise TypeError(
+                    f"map_in_processes wants a plain function, but {getattr(fn, '__name__', fn)} gave a coroutine: "
+                    "use map_async"
+                )
+        except BaseException as exc:  # noqa: BLE001 - it is raised where the call came from
+            exc.__traceback__ = exc.__traceback__ and exc.__traceback__.tb_next
+            failures[number - 1] = packed_failure(exc)
+            results[number - 1 :] = [None]
+            if not goes_on:
+                break
+    spent = time.perf_counter() - began
+    try:
+        return packed((spent, results, failures))
+    except Exception:  # noqa: BLE001 - by whatever cannot be sent
+        for index, result in enumerate(results):
+            try:
+                pickle.dumps(result, pickle.HIGHEST_PROTOCOL)
+            except Exception as exc:  # noqa: BLE001
+                failures[index], results[index] = packed_failure(exc), None
+        return packed((spent, results, failures))
+
+
+def _pass_over(*_: object) -> None: ...
+
+
+def _main_program() -> None:
+    global _main
+    number, kind, patience, *rest = sys.argv[1:]
+    sys.modules["trioflow.io._worker_main"] = sys.modules[
+        "__main__"
+    ]  # whoever imports it asks what is being loaded here
+    sock = socket.socket(fileno=int(number))
+    signal.signal(signal.SIGINT, _pass_over)  # Ctrl-C reaches all; who started this one decides
+    threading.Thread(target=_watch, args=(sock, float(patience)), daemon=True).start()
+    start, target = _receive(sock), _receive(sock)
+    if start is None or target is None:
+        return
+    sys.path, sys.argv, _main = pickle.loads(start)
+    importlib.invalidate_caches()
+    if kind == "run":
+        _loads(target)(sock)
+        return
+    try:
+        fn, goes_on = _loads(target)
+    except BaseException as exc:  # noqa: BLE001 - it is told
+        sock.sendall(packed(packed_failure(exc)))
+        return
+    sock.sendall(packed(None))
+    with memoryview(mmap.mmap(int(rest[0]), mmap.PAGESIZE)) as page:
+        _serve_calls(sock, fn, page.cast("i"), goes_on=goes_on)
+
+
+if __name__ == "__main__":
+    _main_program()

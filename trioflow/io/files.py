@@ -1,0 +1,175 @@
+"""Files, as bytes: read, written, copied.
+
+Rule 1: what is opened is closed before the run returns, in every ending.
+Rule 2: nothing here blocks the loop; a pipe or a terminal is waited for, a disk is a thread's.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import Any
+
+from trioflow._core.channel import ReceiveChannel, SendChannel
+from trioflow._core.checks import check_count, check_positive
+from trioflow._core.engine import Stage
+from trioflow._core.streams import OpenRegion, Pour, Readable, Writable, label
+from trioflow.io.file_follower import open_following
+from trioflow.io.file_reader import FileRegion, open_soon, reader_of, send_all
+from trioflow.io.file_writer import open_target, ready_pieces
+
+AnyPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+
+
+def read_file(
+    path: AnyPath,
+    *,
+    start: int = 0,
+    stop: int | None = None,
+    chunk_size: int | None = None,
+    follow: bool = False,
+    interval: float = 0.25,
+) -> Readable[bytes]:
+    """Give the bytes of a file, in chunks; each run opens it anew (R4).
+
+    Piped straight into a sink that can take it, such as `write_file`, the file goes there whole, inside the kernel.
+    A pipe or a device is read too, as its bytes come: it has no place to start at, so bytes before `start` are
+    read and forgotten.
+
+    With `follow` it goes on behind the file's end, as `tail -F` does: every `interval` seconds it looks for more. A file
+    that has become shorter is read again from its beginning; one that has grown as long again between two looks cannot
+    be told from one that grew. Where another file has taken its name, as when logs are rotated, the rest of the old one
+    is given until that has been quiet for an interval, then the new one from its beginning. Where none has, it waits.
+
+    Emits when: a chunk has been read, from the page cache at once, from the disk by a thread.
+    Waits when: its reader does; with `follow`, also for the file to grow.
+    Ends when: the file does, as long as it is by then, or at `stop`; with `follow`, never.
+    On cancel: a read from the disk is waited for, then the file is closed.
+    Holds: one chunk of at most 512 KiB, or of `chunk_size`, and a buffer of 128 KiB.
+
+    Args:
+        path: The file; a relative path is looked up when it runs.
+        start: The offset of the first byte to give.
+        stop: The offset of the first byte not to give.
+        chunk_size: The largest chunk to give; the system may give smaller ones.
+        follow: Go on as the file grows.
+        interval: How often to look whether it has, in seconds.
+
+    Raises:
+        TypeError: `path` is no path, a number is not an int, or `follow` not a bool.
+        ValueError: `path` is empty, `start` is below 0, `stop` is below `start`, `chunk_size` is below 1, or `interval`
+            not above 0; or there is a `stop` where it is to `follow`.
+        OSError: the file cannot be opened or read: `FileNotFoundError`, `IsADirectoryError`, `PermissionError`.
+
+    Example:
+        >>> run(pipeline([b"one", b"two"], write_file("numbers")))
+        6
+        >>> run(read_file("numbers", start=3).pipe(join()))
+        b'two'
+    """
+    options = given(start=(start, 0), stop=(stop, None), chunk_size=(chunk_size, None), follow=(follow, False))
+    name = label("read_file", path, **options)
+    where = check_path("read_file", path)
+    check_count("start", start, 0)
+    if stop is not None and check_count("stop", stop, 0) < start:
+        raise ValueError(f"stop must be {start} or more, as start is, not {stop}")
+    if chunk_size is not None:
+        check_count("chunk_size", chunk_size, 1)
+    check_positive("interval", interval)
+    if not isinstance(follow, bool):
+        raise TypeError(f"follow must be True or False, not {follow!r}")
+    if follow:
+        if stop is not None:
+            raise ValueError(f"a file that is followed has no end: it wants no stop, not {stop}")
+
+        async def run_on(output: SendChannel[bytes]) -> None:
+            async with open_following(where, start, chunk_size, interval) as reader:
+                await send_all(reader, output, chunk_size)
+
+        return Readable[bytes].of(Stage(name, function=run_on))
+
+    async def run(output: SendChannel[bytes]) -> None:
+        fd, status = await open_soon(where)
+        try:
+            if stat.S_ISREG(status.st_mode):
+                end = status.st_size if stop is None else min(stop, status.st_size)
+                output._buffer.expected = max(end - start, 0)  # for who shows progress
+            await send_all(reader_of(fd, status, start, stop, chunk_size), output, chunk_size)
+        finally:
+            os.close(fd)
+
+    return Readable[bytes].of(Stage(name, function=run), region=FileRegion(where, start, stop))
+
+
+def write_file(path: AnyPath, *, append: bool = False, atomic: bool = True) -> Writable[bytes, int]:
+    """Write all chunks to a file, and give the number of bytes.
+
+    By default the file appears whole or not at all: it is written under another name in the same directory and
+    renamed at the end. After a failure, a cancellation or a hang-up nothing is left, and what was there before is
+    untouched (R13). A file that exists keeps its mode, a symbolic link stays one: what it points to is replaced.
+    A pipe or a device cannot be replaced, and is written to as it is; a pipe is waited for until it has a reader.
+
+    Waits when: the disk does.
+    Ends when: the source ends, after the file is closed and has its name.
+    On cancel: nothing is left of an atomic file; else what was written stays. A write to the disk is waited for.
+    Holds: one batch; small chunks are joined into at most 64 KiB.
+
+    Args:
+        path: The file; a relative path is looked up when it runs.
+        append: Write behind what the file holds. That is never atomic, whatever `atomic` says.
+        atomic: False writes in place: what the file held is gone when the run begins, and what it holds after a
+            failure is not whole.
+
+    Raises:
+        TypeError: `path` is no path; or an item is not bytes-like.
+        ValueError: `path` is empty.
+        OSError: the file cannot be opened, before anything is received: `IsADirectoryError`, `PermissionError`,
+            `FileNotFoundError` where its directory is missing; or it cannot be written.
+
+    Example:
+        >>> run(pipeline([b"one", b"two"], write_file("numbers")))
+        6
+        >>> run(pipeline([b"three"], write_file("numbers", append=True)))
+        5
+        >>> run(read_file("numbers").pipe(join()))
+        b'onetwothree'
+    """
+    name = label("write_file", path, **given(append=(append, False), atomic=(atomic, True)))
+    where = check_path("write_file", path)
+    for flag, value in (("append", append), ("atomic", atomic)):
+        if not isinstance(value, bool):
+            raise TypeError(f"{flag} must be True or False, not {value!r}")
+
+    async def run(source: ReceiveChannel[bytes]) -> int:
+        async with open_target(where, append=append, atomic=atomic) as target:
+            count = 0
+            async for chunks in source.batches():
+                count += await target.write(await ready_pieces("write_file", source, chunks))
+            return count
+
+    async def take_region(region: OpenRegion) -> int:
+        async with open_target(where, append=append, atomic=atomic) as target:
+            return await target.copy(region.fd, region.start, region.stop)
+
+    async def take_pour(pour: Pour) -> int:
+        async with open_target(where, append=append, atomic=atomic) as target:
+            return await pour(target.write_now)
+
+    return Writable[bytes, int].of(Stage(name, function=run), take_region=take_region, take_pour=take_pour)
+
+
+def given(**arguments: tuple[object, object]) -> dict[str, object]:
+    """Give the arguments that differ from their defaults, for a label."""
+    return {name: value for name, (value, default) in arguments.items() if value != default}
+
+
+def check_path(name: str, path: Any) -> str:
+    """Give `path` as a `str` if it can name a file."""
+    if not isinstance(path, (str, bytes, os.PathLike)):
+        raise TypeError(f"{name} wants a path, not {type(path).__name__} {path!r}")
+    where = os.fsdecode(path)
+    if not where:
+        raise ValueError(f"{name} wants a path, not an empty one")
+    if "\0" in where:
+        raise ValueError(f"{name} wants a path without NUL characters, not {path!r}")
+    return where

@@ -1,0 +1,206 @@
+"""Programs as stages: a process's input is written, its output is read.
+
+Rule 1: a process never outlives its run: it is asked to end, killed if it does not, and always reaped.
+Rule 2: a program that fails raises when its output has ended, behind all of it; one that ends well may leave its
+    input unread.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from typing import IO, Any, Final, TypeAlias, cast
+
+import trio
+
+from trioflow._core.adapters import Enough
+from trioflow._core.connection import Connection
+from trioflow._core.streams import Duplex, label
+
+PATIENCE: Final = 1.0  # seconds; from closing a process's ends to asking it to end, and from there to killing it
+KEPT: Final = 65536  # bytes of captured stderr: the last ones say what went wrong
+_NOTED: Final = 1000  # bytes of them in a note
+
+Word: TypeAlias = "str | bytes | os.PathLike[str] | os.PathLike[bytes]"
+
+
+def process(
+    argv: Sequence[Word],
+    *,
+    cwd: Word | None = None,
+    env: Mapping[str, str] | None = None,
+    stderr: int | IO[Any] | None = None,
+) -> Duplex[bytes, bytes]:
+    r"""Run a program: what comes in is its standard input, and its standard output comes out. There is no shell.
+
+    In the middle of a chain, each run starts a process of its own, and so does each `open()`. Its `readable` and its
+    `writable` share one, started when one of them first runs; each runs once (R4). Where it begins a pipeline its
+    input is empty, where it ends one its output is dropped and the run waits for its exit, unless a variable still
+    holds the other direction; then it ends by `async with`.
+
+    Emits when: the program has written something.
+    Waits when: the program does not read, or the reader here does not.
+    Ends when: the program has ended its output and exited; it need not have read all its input. A reader that has
+        enough ends the program.
+    On cancel: the program is asked to end (SIGTERM), and killed after a second.
+    Holds: one chunk in each direction, of at most 256 KiB; 64 KiB of captured stderr.
+
+    Args:
+        argv: The program and its arguments.
+        cwd: The directory to run it in.
+        env: All of its environment; None for this process's own.
+        stderr: Where its errors go: None for where this process's go, `subprocess.DEVNULL`, `subprocess.STDOUT` to
+            join its output, an open file, or `subprocess.PIPE` to keep the last 64 KiB for the exception.
+
+    Raises:
+        TypeError, ValueError: `argv` is not a list of words, or an option is of a wrong kind.
+        FileNotFoundError, PermissionError: running it, there is no such program or directory, or it may not be run.
+            Nothing has been taken from the source then.
+        subprocess.CalledProcessError: running it, the program has failed: its exit status is not 0.
+
+    Example:
+        >>> run(pipeline([b"b\n", b"a\n"], process(["sort"]), join()))
+        b'a\nb\n'
+    """
+    words = _checked(argv)
+    if cwd is not None and not isinstance(cwd, (str, bytes, os.PathLike)):
+        raise TypeError(f"cwd must be a path, not {cwd!r}")
+    if env is not None and not isinstance(env, Mapping):
+        raise TypeError(f"env must be a mapping, not {env!r}")
+    if stderr is not None and not isinstance(stderr, int) and not hasattr(stderr, "fileno"):
+        raise TypeError(f"stderr must be None, a constant of subprocess or an open file, not {stderr!r}")
+
+    async def start() -> _ProcessStream:
+        child = await trio.lowlevel.open_process(
+            words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, cwd=cwd, env=env
+        )
+        return _ProcessStream(child, words)
+
+    def fresh() -> Connection:
+        beside = _ProcessStream.keep_errors if stderr == subprocess.PIPE else None
+        return Connection(start, name, lives_by_output=True, beside=beside)
+
+    name = label("process", words)
+    return Duplex.over(name, fresh(), fresh)
+
+
+def _checked(argv: Sequence[Word]) -> list[Any]:
+    if isinstance(argv, (str, bytes)):
+        raise TypeError(f"process wants a list of words, not {argv!r}: ['sort', '-n'], or ['sh', '-c', {argv!r}]")
+    if not isinstance(argv, Sequence):
+        raise TypeError(f"process wants a list of words, not {argv!r}")
+    words = list(argv)
+    if not words:
+        raise ValueError("process wants a program to run, not an empty list")
+    for word in words:
+        if not isinstance(word, (str, bytes, os.PathLike)):
+            raise TypeError(f"each word of argv must be a str, bytes or a path, not {word!r}")
+    return words
+
+
+class _ProcessStream(trio.abc.HalfCloseableStream):
+    """A running process as a byte stream: sending is its input, receiving its output."""
+
+    def __init__(self, child: trio.Process, argv: list[Any]) -> None:
+        self._child = child
+        self._argv = argv
+        self._stdin = cast("trio.lowlevel.FdStream", child.stdin)
+        self._stdout = cast("trio.lowlevel.FdStream", child.stdout)
+        self._stderr = cast("trio.lowlevel.FdStream | None", child.stderr)
+        self._errors = bytearray()
+        self._keeping = trio.Lock()
+        self._sending = False
+        self._is_over = False  # it has exited, after its output had ended
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        self._sending = True
+        try:
+            await self._stdin.send_all(data)
+        except trio.ClosedResourceError:
+            if self._is_over:
+                raise Enough("the process has exited") from None
+            raise
+        except trio.BrokenResourceError as exc:
+            raise Enough("the process reads no more") from exc
+        finally:
+            self._sending = False
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._stdin.wait_send_all_might_not_block()
+
+    async def send_eof(self) -> None:
+        if self._sending:
+            raise trio.BusyResourceError("another task is writing to this process")
+        await self._stdin.aclose()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        if self._is_over:
+            await trio.lowlevel.checkpoint()
+        else:
+            chunk = await self._stdout.receive_some(max_bytes)
+            if chunk:
+                return chunk
+            await self._child.wait()
+            self._is_over = True
+            self._take_last_errors()
+            self._close()
+        if self._child.returncode:
+            raise self._failure(self._child.returncode)
+        return b""
+
+    def _failure(self, status: int) -> subprocess.CalledProcessError:
+        errors = None if self._stderr is None else bytes(self._errors)
+        failure = subprocess.CalledProcessError(status, self._argv, stderr=errors)
+        if errors:
+            failure.add_note(f"its stderr: {errors[-_NOTED:].decode(errors='backslashreplace').rstrip()}")
+        return failure
+
+    async def keep_errors(self) -> None:
+        """Keep the last of what the process writes to its captured stderr, for as long as it runs."""
+        assert self._stderr is not None
+        async with self._keeping:  # two directions may run apart; one of them does it
+            try:
+                while chunk := await self._stderr.receive_some(KEPT):
+                    self._keep(chunk)
+            except trio.ClosedResourceError:
+                pass
+
+    def _take_last_errors(self) -> None:
+        """Take what is in the pipe, without waiting for whoever the process has left it open to."""
+        if self._stderr is None:
+            return
+        try:
+            while chunk := os.read(self._stderr.fileno(), KEPT):
+                self._keep(chunk)
+        except OSError:  # empty, or closed
+            pass
+
+    def _keep(self, chunk: bytes | bytearray) -> None:
+        self._errors += chunk
+        del self._errors[:-KEPT]
+
+    async def aclose(self) -> None:
+        """Close its ends, and see to it that it is gone."""
+        self._close()
+        self._is_over = False  # from now on it is closed, not merely at its end
+        try:
+            with trio.move_on_after(PATIENCE):
+                await self._child.wait()
+        finally:
+            if self._child.returncode is None:
+                with trio.CancelScope(shield=True):
+                    await self._end()
+
+    def _close(self) -> None:
+        for pipe in (self._stdin, self._stdout, self._stderr):
+            if pipe is not None:
+                pipe.close()
+
+    async def _end(self) -> None:
+        self._child.terminate()
+        with trio.move_on_after(PATIENCE):
+            await self._child.wait()
+        if self._child.returncode is None:
+            self._child.kill()
+            await self._child.wait()

@@ -1,0 +1,226 @@
+"""Byte streams over TCP, TLS and Unix sockets.
+
+Rule 1: a connection is a value until it is used; arguments are checked when it is made, the network is asked later (R1).
+Rule 2: run as a transform, or opened, it is a connection of its own each time; its `readable` and `writable`, run apart,
+    share one.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+import trio
+
+from trioflow._core.adapters import cut
+from trioflow._core.checks import check_count, check_function
+from trioflow._core.connection import Connection
+from trioflow._core.streams import Duplex, label
+
+_HIGHEST_PORT = 65535
+_QUEUE_PAUSE = 0.01  # seconds between two looks whether the queue of a Unix socket has room
+
+
+def connect_tcp(host: str, port: int) -> Duplex[bytes, bytes]:
+    """Exchange bytes with a TCP server.
+
+    In the middle of a chain what comes in is sent, and what the server answers comes out; each run, and each
+    `open()`, connects anew. Its `readable` and its `writable` share one connection, made when one of them first runs;
+    each runs once (R4). That one is closed when both have ended, or by `async with`.
+
+    Emits when: a chunk has come, 64 KiB of it at most, or 256 KiB while they come full.
+    Waits when: the server reads slowly, or the reader here does.
+    Ends when: the server ends what it sends. When the source ends, only sending does (`send_eof`).
+    On cancel: the connection is closed at once; where not everything had been sent it is reset, so that the server
+        cannot take it for all (R13).
+    Holds: one chunk in each direction; small chunks are sent as one of at most 64 KiB.
+
+    Raises:
+        TypeError, ValueError: `host` is not a name or address, or `port` not a number from 1 to 65535.
+        OSError: running it, no connection can be made.
+        trio.BrokenResourceError: running it, the connection is lost.
+
+    Example:
+        >>> async def shout(duplex: Duplex[bytes, bytes]) -> None:
+        ...     await duplex.pipe(map(bytes.upper)).pipe(duplex.writable)
+        >>> async def main() -> None:
+        ...     async with trio.open_nursery() as nursery:
+        ...         serve = partial(serve_tcp, shout, 0, host="127.0.0.1")
+        ...         [listener] = await nursery.start(serve)
+        ...         port = listener.socket.getsockname()[1]
+        ...         print(await pipeline([b"hello"], connect_tcp("127.0.0.1", port), join()))
+        ...         nursery.cancel_scope.cancel()
+        >>> trio.run(main)
+        b'HELLO'
+    """
+    _check_host(host)
+    _check_port(port, 1)
+    return _endpoint(label("connect_tcp", host, port), partial(trio.open_tcp_stream, host, port))
+
+
+def connect_unix(path: str | bytes | os.PathLike[str]) -> Duplex[bytes, bytes]:
+    """Exchange bytes with the server that listens at `path`, as `connect_tcp` does over TCP.
+
+    A Unix socket cannot be reset: where this end is cut off, the server sees an end. Where too many others wait for the
+    server to accept them, connecting waits too.
+
+    Emits when: a chunk has come, 64 KiB of it at most, or 256 KiB while they come full.
+    Waits when: the server reads slowly, or the reader here does.
+    Ends when: the server ends what it sends. When the source ends, only sending does (`send_eof`).
+    On cancel: the connection is closed at once.
+    Holds: one chunk in each direction; small chunks are sent as one of at most 64 KiB.
+
+    Raises:
+        TypeError, ValueError: `path` is not a path, or is empty.
+        OSError: running it, no connection can be made; `FileNotFoundError` where there is no such socket.
+        trio.BrokenResourceError: running it, the connection is lost.
+    """
+    if not isinstance(path, (str, bytes, os.PathLike)):
+        raise TypeError(f"path must be a path, not {path!r}")
+    if not os.fspath(path):
+        raise ValueError("path must not be empty")
+    return _endpoint(label("connect_unix", path), partial(_open_unix, os.fspath(path)))
+
+
+def connect_tls(
+    host: str,
+    port: int,
+    *,
+    ssl_context: ssl.SSLContext | None = None,
+    server_hostname: str | None = None,
+    https_compatible: bool = False,
+) -> Duplex[bytes, bytes]:
+    """Exchange bytes with a TCP server within TLS, as `connect_tcp` does without.
+
+    The server's certificate is checked before anything is sent. TLS cannot end one direction alone: when the source ends,
+    the server is not told, so it has to see the end in what it was sent.
+
+    Emits when: a chunk has come, 16 KiB of it at most.
+    Waits when: the server reads slowly, or the reader here does.
+    Ends when: the server ends what it sends.
+    On cancel: the connection is closed at once, without TLS's goodbye, so that the server can tell it from an end (R13).
+    Holds: one chunk in each direction, and what TLS has not decrypted of one more; small chunks are sent as one.
+
+    Args:
+        host: Where to connect to.
+        port: Where to connect to.
+        ssl_context: What to trust and to offer; None for `ssl.create_default_context()`.
+        server_hostname: The name that the certificate has to be for; None for `host`.
+        https_compatible: Take an end without TLS's goodbye for one, as many HTTP servers close; without, it is a failure,
+            since anybody on the way could have cut it off (R10).
+
+    Raises:
+        TypeError, ValueError: `host` is not a name or address, or `port` not a number from 1 to 65535; or `ssl_context`
+            or `server_hostname` is of the wrong kind.
+        OSError: running it, no connection can be made; an `ssl.SSLCertVerificationError` where the certificate is not
+            to be trusted, another `ssl.SSLError` where the server speaks no TLS that we do.
+        trio.BrokenResourceError: running it, the connection is lost, or cut off without a goodbye.
+    """
+    _check_host(host)
+    _check_port(port, 1)
+    if ssl_context is not None and not isinstance(ssl_context, ssl.SSLContext):
+        raise TypeError(f"ssl_context must be an SSLContext or None, not {ssl_context!r}")
+    if server_hostname is not None and not isinstance(server_hostname, str):
+        raise TypeError(f"server_hostname must be a str or None, not {server_hostname!r}")
+
+    async def connect() -> trio.SSLStream[trio.SocketStream]:
+        context = ssl_context
+        if context is None:
+            context = await trio.to_thread.run_sync(ssl.create_default_context)  # it reads the system's certificates
+        tcp = await trio.open_tcp_stream(host, port)
+        stream = trio.SSLStream(
+            tcp, context, server_hostname=server_hostname or host, https_compatible=https_compatible
+        )
+        try:
+            await stream.do_handshake()
+        except BaseException as exc:
+            await cut(tcp, reset=False)
+            if isinstance(exc, trio.BrokenResourceError) and isinstance(exc.__cause__, ssl.SSLError):
+                raise exc.__cause__ from None  # it says what is wrong
+            raise
+        return stream
+
+    return _endpoint(label("connect_tls", host, port), connect, can_end=False)
+
+
+async def _open_unix(path: str | bytes) -> trio.SocketStream:
+    """Connect; where too many wait for the server already, wait as a blocking connect does.
+
+    `trio.open_unix_socket` gives a stream there that is not connected: Linux answers EAGAIN, not EINPROGRESS, and
+    nothing tells when there is room.
+    """
+    await trio.lowlevel.checkpoint()
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        connection.setblocking(False)
+        while True:
+            try:
+                connection.connect(path)
+                return trio.SocketStream(trio.socket.from_stdlib_socket(connection))
+            except BlockingIOError:
+                await trio.sleep(_QUEUE_PAUSE)
+    except BaseException:
+        connection.close()
+        raise
+
+
+async def serve_tcp(
+    handler: Callable[[Duplex[bytes, bytes]], Awaitable[object]],
+    port: int,
+    *,
+    host: str | None = None,
+    task_status: trio.TaskStatus[list[trio.SocketListener]] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Accept TCP connections for ever and call `handler(duplex)` for each, in a task of its own.
+
+    Start it with `await nursery.start(serve_tcp, handler, port)`, which gives the list of listeners once it accepts.
+    When `handler` returns, its connection is closed.
+
+    What `handler` raises is raised from here and ends the other connections too, as with `trio.serve_tcp`: a broken
+    connection is one of these, so a server that is to outlive it catches `trio.BrokenResourceError` in `handler`.
+
+    On cancel: the listeners are closed, every handler is cancelled.
+
+    Args:
+        handler: An async function that is given the connection. Each direction runs once (R4).
+        port: Where to listen; 0 lets the system choose, `listener.socket.getsockname()` tells.
+        host: The address to listen at; None for all.
+
+    Raises:
+        TypeError, ValueError: `handler` cannot be called, `host` is not a str, `port` not a number from 0 to 65535.
+        OSError: the address cannot be listened at.
+    """
+    check_function("serve_tcp", handler)
+    _check_port(port, 0)
+    if host is not None and not isinstance(host, str):
+        raise TypeError(f"host must be a str or None, not {host!r}")
+
+    async def handle(stream: trio.SocketStream) -> None:
+        async with Duplex.from_stream(stream) as duplex:
+            await handler(duplex)
+
+    await trio.serve_tcp(handle, port, host=host, task_status=task_status)
+
+
+def _check_host(host: object) -> None:
+    if not isinstance(host, str):
+        raise TypeError(f"host must be a str, not {host!r}")
+    if not host:
+        raise ValueError("host must be a name or an address, not empty")
+
+
+def _check_port(port: object, least: int) -> None:
+    if check_count("port", port, least) > _HIGHEST_PORT:
+        raise ValueError(f"port must be {_HIGHEST_PORT} or less, not {port}")
+
+
+def _endpoint(
+    name: Callable[[], str], connect: Callable[[], Awaitable[trio.abc.Stream]], *, can_end: bool = True
+) -> Duplex[bytes, bytes]:
+    def fresh() -> Connection:
+        return Connection(connect, name)
+
+    return Duplex.over(name, fresh(), fresh, can_end=can_end)

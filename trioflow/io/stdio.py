@@ -1,0 +1,165 @@
+"""This process's own input and output.
+
+Rule 1: neither is ever closed, and neither is made non-blocking: that would hold for the shell and for every other
+    process that shares them, and outlive this one.
+Rule 2: what must be waited for is waited for in the loop, then read or written as far as that cannot block.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import stat
+import sys
+import threading
+from collections.abc import Iterable
+from typing import Any, Final
+
+import trio
+
+from trioflow._core.channel import ReceiveChannel, SendChannel
+from trioflow._core.engine import Stage
+from trioflow._core.streams import Readable, Writable, label
+from trioflow.io.file_reader import NOWAIT, UNSUPPORTED, FileReader, reader_of, refuse_directory, send_all
+from trioflow.io.file_writer import check_chunks, steps, write_fully
+
+_INPUT: Final = 0
+_OUTPUT: Final = 1
+
+_reading = threading.Lock()
+
+
+def stdin() -> Readable[bytes]:
+    """Give the bytes of this process's standard input: a file, a pipe or a terminal.
+
+    It reads the descriptor: what `input()` or `sys.stdin` has taken into its buffer is gone. It may run again, and goes
+    on where the last run left off; of a pipe or a terminal, what that run had read and nobody took is lost.
+
+    Emits when: bytes have come; from a terminal, line by line.
+    Waits when: nothing has come, or its reader waits.
+    Ends when: the input does; at a terminal with Ctrl-D.
+    On cancel: what was read and not received is lost, of a file nothing that was not sent.
+    Holds: one chunk of at most 64 KiB, from a file of at most 512 KiB.
+
+    Raises:
+        trio.BusyResourceError: another run is reading it.
+        OSError: there is no standard input, or it cannot be read.
+    """
+
+    async def run(output: SendChannel[bytes]) -> None:
+        if not _reading.acquire(blocking=False):
+            raise trio.BusyResourceError("another run is reading the standard input")
+        try:
+            await _read(output)
+        finally:
+            _reading.release()
+
+    return Readable[bytes].of(Stage(label("stdin"), function=run))
+
+
+def _check_there(stream: object, name: str) -> None:
+    # Where a process starts without one, its number is free: the next file that is opened gets it.
+    if stream is None:
+        raise OSError(errno.EBADF, f"this process has no standard {name}")
+
+
+async def _read(output: SendChannel[bytes]) -> None:
+    _check_there(sys.__stdin__, "input")
+    status = os.fstat(_INPUT)
+    refuse_directory(status, "<stdin>")
+    is_file = stat.S_ISREG(status.st_mode) or stat.S_ISBLK(status.st_mode)
+    reader = reader_of(_INPUT, status, os.lseek(_INPUT, 0, os.SEEK_CUR) if is_file else 0, None, None)
+    try:
+        await send_all(reader, output, None)
+    finally:
+        if isinstance(reader, FileReader):
+            os.lseek(_INPUT, reader.at, os.SEEK_SET)  # whoever reads on, such as the next command of a script
+
+
+def stdout() -> Writable[bytes | str, int]:
+    """Write all items to this process's standard output, and give the number of bytes. A `str` is written as UTF-8.
+
+    What was printed before the run comes first. Nothing is held back: there is nothing to flush at the end.
+
+    Waits when: the terminal, pipe or file does.
+    Ends when: the source ends, after its last byte is written; the standard output stays open.
+    On cancel: how much was written is not known.
+    Holds: one batch; small chunks are joined into at most 64 KiB.
+
+    Raises:
+        TypeError: an item is neither bytes-like nor `str`.
+        BrokenPipeError: the reader of the pipe has gone, as `head` does when it has enough.
+        OSError: there is no standard output, or it cannot be written.
+    """
+
+    async def run(source: ReceiveChannel[bytes | str]) -> int:
+        _check_there(sys.__stdout__, "output")
+        if sys.stdout is not None:  # somebody may have taken it away
+            await trio.to_thread.run_sync(sys.stdout.flush)
+        output = _Output()
+        try:
+            count = 0
+            async for items in source.batches():
+                chunks = [item.encode() if isinstance(item, str) else item for item in items]
+                check_chunks("stdout", chunks)
+                count += await output.write(chunks)
+            return count
+        finally:
+            output.close()
+
+    return Writable[bytes | str, int].of(Stage(label("stdout"), function=run))
+
+
+class _Output:
+    """The standard output, under a number of its own: two runs side by side may both wait for it."""
+
+    def __init__(self) -> None:
+        self._fd = os.dup(_OUTPUT)
+        mode = os.fstat(self._fd).st_mode
+        self._can_wait = not stat.S_ISREG(mode)
+        self._is_pipe = stat.S_ISFIFO(mode)
+        self._asks = bool(NOWAIT)
+
+    async def write(self, chunks: Iterable[Any]) -> int:
+        """Write all of `chunks` and give their size."""
+        count = 0
+        for step in steps(chunks):
+            if self._can_wait:
+                for piece in step:
+                    await self._write_soon(piece)
+            else:
+                await trio.to_thread.run_sync(write_fully, self._fd, step)
+            count += sum(map(len, step))
+        return count
+
+    async def _write_soon(self, piece: memoryview) -> None:
+        while piece:
+            try:
+                if self._can_wait:
+                    await trio.lowlevel.wait_writable(self._fd)
+            except PermissionError:  # such as /dev/null: nothing to wait for
+                self._can_wait = False
+            piece = piece[await self._write_now(piece) :]
+
+    async def _write_now(self, piece: memoryview) -> int:
+        """Write what fits now and give its size: perhaps 0, where another process was faster."""
+        try:
+            if self._asks:
+                try:
+                    return os.pwritev(self._fd, [piece], -1, NOWAIT)
+                except OSError as exc:
+                    if exc.errno not in UNSUPPORTED:
+                        raise
+                    self._asks = False
+            if self._is_pipe:
+                return os.write(self._fd, piece[: select.PIPE_BUF])  # so much fits where a pipe can be written to
+            # A terminal may take less than it is given, and then waits: a thread's business.
+            return await trio.to_thread.run_sync(os.write, self._fd, piece[: select.PIPE_BUF])
+        except BlockingIOError:
+            return 0
+
+    def close(self) -> None:
+        """Close the number, not the output."""
+        trio.lowlevel.notify_closing(self._fd)
+        os.close(self._fd)

@@ -1,0 +1,187 @@
+"""Processes of our own: started afresh, never forked, and gone when their block is left.
+
+Rule 1: a function travels by its name (pickled); what has none that another process could find is refused when given.
+Rule 2: a process is ended kindly, by the end of its socket, or killed; either way it has ended when that returns.
+Rule 3: what it prints appears where ours does. Its exceptions come with its traceback as a note.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import trio
+
+from trioflow._core.labels import name_of
+from trioflow.io import _worker_main
+
+PATIENCE: Final = 5.0  # seconds for a process that was asked to end
+_PROGRAM: Final = str(Path(__file__).with_name("_worker_main.py"))
+
+
+def pickled(what: str, function: Any, *beside: object) -> bytes:
+    """Give a function, or a tuple of it and what is `beside`, as it is sent to another process.
+
+    Raises:
+        TypeError: it cannot be sent.
+    """
+    try:
+        body = pickle.dumps((function, *beside) if beside else function, pickle.HIGHEST_PROTOCOL)
+    except Exception as exc:
+        raise TypeError(
+            f"{what} that can be sent to another process, such as one defined at the top of a module, "
+            f"but {name_of(function)} cannot: {exc}"
+        ) from exc
+    if b"__main__" in body and _main_place() is None:
+        raise TypeError(
+            f"{what} that another process can find, but {name_of(function)} was typed at a prompt: put it in a file"
+        )
+    return body
+
+
+def _main_place() -> tuple[str, str] | None:
+    """Give how to import the running program; None if it is not in a file."""
+    main: Any = sys.modules["__main__"]
+    spec = getattr(main, "__spec__", None)
+    if spec is not None:
+        return "module", spec.name
+    file = getattr(main, "__file__", None)
+    return ("path", str(Path(file).absolute())) if file is not None and Path(file).is_file() else None
+
+
+class _Unpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        return super().find_class("__main__" if module == "__mp_main__" else module, name)
+
+
+def unpickled(body: bytes | bytearray) -> Any:
+    """Give what a process has sent."""
+    return _Unpickler(io.BytesIO(body)).load()
+
+
+def failure_of(packed: tuple[bytes, str]) -> BaseException:
+    """Give the exception that was raised in a process."""
+    body, told = packed
+    exc: BaseException = unpickled(body)
+    exc.add_note(f"in a worker process:\n{told.rstrip()}")
+    return exc
+
+
+class Child:
+    """A running process, and our end of its socket. Made by `start_child`."""
+
+    def __init__(self, process: trio.Process, sock: socket.socket) -> None:
+        self.process = process
+        self.socket = trio.socket.from_stdlib_socket(sock)
+        self._stream = trio.SocketStream(self.socket)
+
+    async def send(self, message: bytes) -> None:
+        """Send a message.
+
+        Raises:
+            trio.BrokenResourceError: the process has gone.
+        """
+        await self._stream.send_all(message)
+
+    async def receive(self) -> Any:
+        """Give the next message's value.
+
+        Raises:
+            trio.BrokenResourceError: the process has gone.
+        """
+        size = _worker_main.HEADER.unpack(await self._exactly(_worker_main.HEADER.size))[0]
+        return unpickled(await self._exactly(size))
+
+    async def _exactly(self, size: int) -> bytearray:
+        body = bytearray(size)
+        left = memoryview(body)
+        while left:
+            try:
+                count = await self.socket.recv_into(left)
+            except OSError as exc:
+                raise trio.BrokenResourceError("the process has gone") from exc
+            if not count:
+                raise trio.BrokenResourceError("the process has gone")
+            left = left[count:]
+        return body
+
+    async def tell(self, what: bytes) -> None:
+        """Send bytes, which nobody reads if it has gone."""
+        try:
+            await self._stream.send_all(what)
+        except trio.BrokenResourceError:
+            pass
+
+    def ask_to_end(self) -> None:
+        """Let it read the end. Harmless when repeated, or when it has gone."""
+        try:
+            self.socket.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass
+
+    async def end(self, patience: float = PATIENCE) -> int:
+        """Ask it to end, give it `patience` seconds, kill it, and give its exit status. Cancelled, it is killed at once."""
+        self.ask_to_end()
+        try:
+            with trio.move_on_after(patience):
+                await self.process.wait()
+        finally:
+            if self.process.returncode is None:
+                self.process.kill()
+            with trio.CancelScope(shield=True):
+                await self.process.wait()
+            self.socket.close()
+        assert self.process.returncode is not None
+        return self.process.returncode
+
+
+async def start_child(
+    kind: str, target: bytes, *, patience: float = 0.0, page: int | None = None, listeners: Sequence[int] = ()
+) -> Child:
+    """Start a process that runs or calls `target`, as `_worker_main` says; it inherits `page` and `listeners`."""
+    if _worker_main.is_loading_main:
+        raise RuntimeError(
+            "a worker process imports the program that started it, which has just begun to start processes itself: "
+            "put what it runs below `if __name__ == '__main__':`"
+        )
+    ours, theirs = socket.socketpair()
+    try:
+        inherited = [theirs.fileno(), *([] if page is None else [page]), *listeners]
+        words = [str(theirs.fileno()), kind, str(patience), *([] if page is None else [str(page)])]
+        process = await trio.lowlevel.open_process(
+            [sys.executable, "-u", "-P", _PROGRAM, *words], stdin=subprocess.DEVNULL, pass_fds=inherited
+        )
+    except BaseException:
+        ours.close()
+        raise
+    finally:
+        theirs.close()
+    child = Child(process, ours)
+    start = _worker_main.packed((sys.path, sys.argv, _main_place()))
+    try:
+        await child.send(start + _worker_main.HEADER.pack(len(target)) + target)
+    except trio.BrokenResourceError:
+        pass  # what it is asked next says so
+    except BaseException:
+        await child.end(0)
+        raise
+    return child
+
+
+def told_end(status: int | None) -> str:
+    """Give how a process has ended, in words."""
+    if status is None:
+        return "has closed its socket"
+    if status >= 0:
+        return f"ended with exit status {status}"
+    try:
+        return f"was killed by {signal.Signals(-status).name}"
+    except ValueError:
+        return f"was killed by signal {-status}"

@@ -1,0 +1,255 @@
+"""Room between those who are not in step: a stage that holds items, and a source that others push into.
+
+Rule 1: what is held weighs at most `capacity` (R5); where that is not enough somebody waits, or something is dropped and
+    counted (R6).
+Rule 2: where items are dropped, they are handed on only when the reader has taken what it had: or the channel in front
+    of it would hold what has long been overtaken.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from typing import Literal, TypeAlias, TypeVar
+
+import trio
+
+from trioflow._core.adapters import forward, once
+from trioflow._core.buffer import DEFAULT_CAPACITY, Overflow, check_capacity, check_overflow, weight_of
+from trioflow._core.channel import ReceiveChannel, SendChannel, open_channel
+from trioflow._core.crew import open_crew
+from trioflow._core.engine import Stage
+from trioflow._core.makers import differing
+from trioflow._core.streams import Readable, Transform, label
+
+T = TypeVar("T")
+
+Offered: TypeAlias = Literal["accepted", "dropped", "closed"]
+
+
+class buffer(Transform[T, T]):  # noqa: N801 - called as a function, `buffer(16)`
+    """Hold up to `capacity` items for a reader that falls behind, and then wait, drop or fail.
+
+    Emits when: it has an item and, where it may drop, the reader has taken all that it was given before.
+    Waits when: it is full, by `"wait"` alone; else never.
+    Ends when: the source has ended and all was given.
+    On cancel: what it holds is lost.
+    Holds: `capacity` and, where it may drop, as much again on its way to the reader.
+
+    Args:
+        capacity: The weight to hold, 1 or more; `math.inf` for no limit. With 1 and `"drop_oldest"`, the newest item.
+        overflow: What to do when it is full: `"wait"`; `"drop_oldest"` or `"drop_newest"`, which `dropped` counts;
+            `"fail"`, by a `BufferError`.
+
+    Raises:
+        TypeError: `capacity` is neither an int nor `math.inf`.
+        ValueError: `capacity` is below 1, or `overflow` is not one of the four.
+
+    Example:
+        >>> newest = buffer(2, overflow="drop_oldest")
+        >>> run(from_iterable(range(1000)).pipe(newest).pipe(last()))
+        999
+        >>> newest.dropped > 0
+        True
+    """
+
+    __slots__ = ("_capacity", "_ended", "_overflow", "_running")
+
+    def __init__(self, capacity: float, *, overflow: Overflow = "wait") -> None:
+        self._capacity = check_capacity(capacity)
+        self._overflow: Overflow = check_overflow(overflow)
+        self._ended = 0  # dropped by runs that have ended
+        self._running: list[SendChannel[T]] = []
+        name = label("buffer", capacity, **differing(overflow=(overflow, "wait")))
+        self._stages = (Stage(name, function=self._run),)
+        self.around = None
+        self.is_moving = overflow == "wait"
+
+    @property
+    def dropped(self) -> int:
+        """How many items all its runs have dropped until now."""
+        return self._ended + sum(send.statistics().dropped for send in self._running)
+
+    async def _run(self, source: ReceiveChannel[T], output: SendChannel[T]) -> None:
+        send, receive = open_channel[T](self._capacity, overflow=self._overflow)
+        self._running.append(send)
+        try:
+            async with open_crew() as crew:
+                crew.start(_fill, source, send)
+                await self._empty(receive, output)
+        finally:
+            self._running.remove(send)
+            self._ended += send.statistics().dropped
+
+    async def _empty(self, receive: ReceiveChannel[T], output: SendChannel[T]) -> None:
+        with receive:
+            while True:
+                if self._overflow != "wait":
+                    await output.wait_empty()
+                try:
+                    items = await receive.receive_many()
+                except trio.EndOfChannel:
+                    return
+                await output.send_many(items)
+
+
+async def _fill(source: ReceiveChannel[T], send: SendChannel[T]) -> None:
+    with send:
+        await forward(source, send)
+
+
+class queue(Readable[T]):  # noqa: N801 - called as a function, `queue[str](16)`
+    """A source that is pushed into, by callbacks and other threads too: `offer` never waits, `send` does.
+
+    Emits when: something was pushed.
+    Waits when: never; its capacity is what bounds it.
+    Ends when: it was closed, behind what it holds.
+    On cancel: what it holds is lost, and from then on it is closed.
+    Holds: `capacity`, and as much again on its way to the reader.
+
+    It runs once (R4); what is pushed before that is held.
+
+    Args:
+        capacity: The weight to hold, 1 or more; `math.inf` for no limit.
+        overflow: What `offer` does when it is full: `"drop_newest"` refuses the item, `"drop_oldest"` gives up others
+            for it. `dropped` counts both.
+
+    Raises:
+        TypeError: `capacity` is neither an int nor `math.inf`.
+        ValueError: `capacity` is below 1, or `overflow` is not one of the two.
+
+    Example:
+        >>> numbers = queue[int](capacity=2)
+        >>> [numbers.offer(n) for n in range(3)]
+        ['accepted', 'accepted', 'dropped']
+        >>> numbers.close()
+        >>> run(numbers.pipe(collect()))
+        [0, 1]
+    """
+
+    __slots__ = (
+        "_capacity", "_is_closed", "_items", "_lock", "_overflow", "_room", "_token", "_turn", "_used", "_wanted",
+        "dropped",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        capacity: float = DEFAULT_CAPACITY,
+        *,
+        overflow: Literal["drop_newest", "drop_oldest"] = "drop_newest",
+    ) -> None:
+        if overflow not in ("drop_newest", "drop_oldest"):
+            raise ValueError(f"overflow must be 'drop_newest' or 'drop_oldest', not {overflow!r}")
+        self._capacity = check_capacity(capacity)
+        self._overflow = overflow
+        self.dropped = 0
+        self._items: deque[T] = deque()
+        self._used = 0
+        self._is_closed = False
+        self._lock = threading.Lock()  # over all of these; nobody waits while it holds it
+        self._token: trio.lowlevel.TrioToken | None = None  # of who runs it, or sends
+        self._wanted: trio.Event | None = None  # what the run sleeps on
+        self._room: trio.Event | None = None  # what the first one in `send` sleeps on
+        self._turn = trio.StrictFIFOLock()
+        self._stages = (Stage(label("queue", capacity), function=once(self._run, "this queue")),)
+        self.region = self.pour = None
+
+    def offer(self, item: T) -> Offered:
+        """Push one item, without waiting, from any thread, and tell what became of it: accepted, dropped or closed.
+
+        Where the oldest are dropped it is always accepted, until the queue is closed or its reader has gone.
+        """
+        weight = weight_of(item)
+        with self._lock:
+            if self._is_closed:
+                return "closed"
+            if not self._fits(weight):
+                if self._overflow == "drop_newest":
+                    self.dropped += 1
+                    return "dropped"
+                while not self._fits(weight):
+                    self._used -= weight_of(self._items.popleft())
+                    self.dropped += 1
+            self._put(item, weight)
+            wanted, self._wanted = self._wanted, None
+        self._wake(wanted)
+        return "accepted"
+
+    async def send(self, item: T) -> None:
+        """Push one item, waiting while the queue is full. Cancelled, it has not sent.
+
+        Raises:
+            trio.ClosedResourceError: the queue was closed, or its reader has gone, before or meanwhile.
+        """
+        weight = weight_of(item)
+        wanted = None
+        if self._token is None:
+            self._token = trio.lowlevel.current_trio_token()
+        async with self._turn:
+            while True:
+                with self._lock:
+                    if self._is_closed:
+                        raise trio.ClosedResourceError("this queue is closed, or its reader has gone")
+                    if self._fits(weight):
+                        self._put(item, weight)
+                        wanted, self._wanted = self._wanted, None
+                        break
+                    room = self._room = trio.Event()
+                await room.wait()
+        self._wake(wanted)
+
+    def close(self) -> None:
+        """End the source behind what it holds; from any thread. Harmless when repeated."""
+        with self._lock:
+            self._is_closed = True
+            wanted, self._wanted = self._wanted, None
+            room, self._room = self._room, None
+        self._wake(wanted)
+        self._wake(room)
+
+    def _fits(self, weight: int) -> bool:
+        return self._used + weight <= self._capacity or not self._items
+
+    def _put(self, item: T, weight: int) -> None:
+        self._items.append(item)
+        self._used += weight
+
+    def _wake(self, event: trio.Event | None) -> None:
+        """Set `event`, in the thread it belongs to."""
+        if event is None:
+            return
+        try:
+            is_here = trio.lowlevel.current_trio_token() is self._token
+        except RuntimeError:  # there is no Trio in this thread
+            is_here = False
+        if is_here or self._token is None:
+            event.set()
+            return
+        try:
+            self._token.run_sync_soon(event.set)
+        except trio.RunFinishedError:
+            pass  # nobody sleeps any more
+
+    async def _run(self, output: SendChannel[T]) -> None:
+        self._token = trio.lowlevel.current_trio_token()
+        try:
+            while True:
+                await output.wait_empty()
+                with self._lock:
+                    items = list(self._items)
+                    self._items.clear()
+                    self._used = 0
+                    room, self._room = self._room, None
+                    wanted = None
+                    if not items:
+                        if self._is_closed:
+                            return
+                        wanted = self._wanted = trio.Event()
+                self._wake(room)
+                if wanted is None:
+                    await output.send_many(items)
+                else:
+                    await wanted.wait()
+        finally:
+            self.close()
+            self._items.clear()

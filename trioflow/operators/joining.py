@@ -1,0 +1,284 @@
+"""Several readables as one.
+
+Rule 1: each runs beside the others in tasks of its own, with channels of the whole run's capacity.
+Rule 2: the first that fails ends all the others at once (R11), and so does a reader who leaves (R9).
+Rule 3: what is ready is moved in batches; nothing that can be given waits for company.
+"""
+
+from __future__ import annotations
+
+import builtins
+from collections import deque
+from typing import Any, Generic, TypeVar, overload
+
+import trio
+
+from trioflow._core.adapters import forward
+from trioflow._core.channel import ReceiveChannel, SendChannel
+from trioflow._core.crew import check_readables, open_all, open_crew, pour
+from trioflow._core.makers import differing, source
+from trioflow._core.streams import Readable
+
+T = TypeVar("T")
+A = TypeVar("A")
+B = TypeVar("B")
+C = TypeVar("C")
+D = TypeVar("D")
+E = TypeVar("E")
+
+
+def merge(*readables: Readable[T]) -> Readable[T]:
+    """Give the items of all `readables` as they come, each one's in its order.
+
+    Emits when: one of them has an item.
+    Waits when: its reader does; then each of them waits when its own channels are full.
+    Ends when: all of them have ended.
+    On cancel: all of them are cancelled.
+    Holds: for each of them one batch, beside what its channels hold.
+
+    Raises:
+        TypeError: one of `readables` is none.
+
+    Example:
+        >>> sorted(run(merge(from_iterable([1, 2]), from_iterable([3])).pipe(collect())))
+        [1, 2, 3]
+    """
+    check_readables("merge", readables)
+
+    async def run(output: SendChannel[T]) -> None:
+        async with open_all(readables, output) as receives, open_crew() as crew:
+            for receive in receives:
+                crew.start(forward, receive, output)
+
+    return source(run, "merge", *readables)
+
+
+def concat(*readables: Readable[T]) -> Readable[T]:
+    """Give all items of the first of `readables`, then all of the second, and so on.
+
+    Emits when: the one whose turn it is has an item.
+    Waits when: its reader does.
+    Ends when: the last of them has ended; none is started before the one before it has.
+    On cancel: the one whose turn it is is cancelled.
+    Holds: one batch, beside what the channels hold.
+
+    Raises:
+        TypeError: one of `readables` is none.
+
+    Example:
+        >>> run(concat(from_iterable([1, 2]), from_iterable([3])).pipe(collect()))
+        [1, 2, 3]
+    """
+    check_readables("concat", readables)
+
+    async def run(output: SendChannel[T]) -> None:
+        for readable in readables:
+            await pour(readable, output)
+
+    return source(run, "concat", *readables)
+
+
+def interleave(*readables: Readable[T]) -> Readable[T]:
+    """Give one item of each of `readables` in turn, leaving out those that have ended.
+
+    Emits when: the one whose turn it is has an item; the others wait for it, however many they have.
+    Waits when: its reader does.
+    Ends when: all of them have ended.
+    On cancel: all of them are cancelled.
+    Holds: one batch of each, and one of what was taken, beside what the channels hold.
+
+    Raises:
+        TypeError: one of `readables` is none.
+
+    Example:
+        >>> run(interleave(from_iterable([1, 3, 4]), from_iterable([2])).pipe(collect()))
+        [1, 2, 3, 4]
+    """
+    check_readables("interleave", readables)
+
+    async def run(output: SendChannel[T]) -> None:
+        async with open_all(readables, output) as receives:
+            turns = deque(_Input(receive) for receive in receives)
+            gathered: list[T] = []
+            while turns:
+                each = turns[0]
+                if not each.items and not each.look():
+                    if gathered:
+                        await output.send_many(gathered)
+                        gathered = []
+                    await each.wait()
+                if not each.items:
+                    turns.popleft()
+                    continue
+                gathered.append(each.items.popleft())
+                turns.rotate(-1)
+                if len(gathered) >= max(output.room(), 1):
+                    await output.send_many(gathered)
+                    gathered = []
+            if gathered:
+                await output.send_many(gathered)
+
+    return source(run, "interleave", *readables)
+
+
+@overload
+def zip() -> Readable[tuple[()]]: ...
+@overload
+def zip(a: Readable[A], /, *, strict: bool = ...) -> Readable[tuple[A]]: ...
+@overload
+def zip(a: Readable[A], b: Readable[B], /, *, strict: bool = ...) -> Readable[tuple[A, B]]: ...
+@overload
+def zip(a: Readable[A], b: Readable[B], c: Readable[C], /, *, strict: bool = ...) -> Readable[tuple[A, B, C]]: ...
+@overload
+def zip(
+    a: Readable[A], b: Readable[B], c: Readable[C], d: Readable[D], /, *, strict: bool = ...
+) -> Readable[tuple[A, B, C, D]]: ...
+@overload
+def zip(*readables: Readable[T], strict: bool = ...) -> Readable[tuple[T, ...]]: ...
+def zip(*readables: Readable[Any], strict: bool = False) -> Readable[Any]:
+    """Give tuples of one item of each of `readables`: the first of all, the second of all, and so on.
+
+    Emits when: each of them has an item.
+    Waits when: its reader does.
+    Ends when: one of them has ended and its items are used up; the others are cancelled, and what they had is lost.
+    On cancel: all of them are cancelled.
+    Holds: one batch of each, beside what the channels hold.
+
+    Args:
+        strict: Take it for a failure if one ends and another has more. One that is silent is waited for.
+
+    Raises:
+        TypeError: one of `readables` is none.
+        ValueError: while running, if `strict`: they are not equally long.
+
+    Example:
+        >>> run(zip(from_iterable(["a", "b"]), from_iterable([1, 2, 3])).pipe(collect()))
+        [('a', 1), ('b', 2)]
+    """
+    check_readables("zip", readables)
+
+    async def run(output: SendChannel[Any]) -> None:
+        async with open_all(readables, output) as receives:
+            inputs = [_Input(receive) for receive in receives]
+            while inputs and await _all_have_items(inputs):
+                count = min(len(each.items) for each in inputs)
+                takes = [[each.items.popleft() for _ in range(count)] for each in inputs]
+                await output.send_many([*builtins.zip(*takes, strict=True)])
+            if strict:
+                await _refuse_unequal(inputs)
+
+    return source(run, "zip", *readables, **differing(strict=(strict, False)))
+
+
+async def _all_have_items(inputs: list[_Input[Any]]) -> bool:
+    """Wait until each has an item, or one of them has ended, whichever is first."""
+    empty = [each for each in inputs if not each.items]
+    quiet = [each for each in empty if not each.look()]
+    if any(each.has_ended for each in empty):
+        return False
+    if len(quiet) == 1:
+        await quiet[0].wait()
+    elif quiet:
+        async with open_crew() as crew:
+
+            async def wait(each: _Input[Any]) -> None:
+                await each.wait()
+                if each.has_ended:
+                    crew.cancel()  # nobody needs to wait for the others
+
+            for each in quiet:
+                crew.start(wait, each)
+    return all(each.items for each in inputs)
+
+
+async def _refuse_unequal(inputs: list[_Input[Any]]) -> None:
+    short = next((i for i, each in enumerate(inputs, 1) if each.has_ended), 0)
+    for i, each in enumerate(inputs, 1):
+        if not each.items and not each.look():
+            await each.wait()
+        if each.items:
+            raise ValueError(
+                f"zip wants readables of equal length, but number {short} has ended and number {i} has more"
+            )
+
+
+@overload
+def zip_latest() -> Readable[tuple[()]]: ...
+@overload
+def zip_latest(a: Readable[A], /) -> Readable[tuple[A]]: ...
+@overload
+def zip_latest(a: Readable[A], b: Readable[B], /) -> Readable[tuple[A, B]]: ...
+@overload
+def zip_latest(a: Readable[A], b: Readable[B], c: Readable[C], /) -> Readable[tuple[A, B, C]]: ...
+@overload
+def zip_latest(a: Readable[A], b: Readable[B], c: Readable[C], d: Readable[D], /) -> Readable[tuple[A, B, C, D]]: ...
+@overload
+def zip_latest(*readables: Readable[T]) -> Readable[tuple[T, ...]]: ...
+def zip_latest(*readables: Readable[Any]) -> Readable[Any]:
+    """Give tuples of the newest item of each of `readables`, a new tuple for each item that comes.
+
+    Emits when: one of them has an item, and all have given one.
+    Waits when: its reader does.
+    Ends when: all of them have ended, or one has without an item; the newest item of one that has ended stays.
+    On cancel: all of them are cancelled.
+    Holds: of each the newest item and one batch, beside what the channels hold.
+
+    Raises:
+        TypeError: one of `readables` is none.
+
+    Example:
+        >>> run(zip_latest(from_iterable("a"), from_iterable([1, 2])).pipe(last()))
+        ('a', 2)
+    """
+    check_readables("zip_latest", readables)
+
+    async def run(output: SendChannel[Any]) -> None:
+        newest: list[Any] = [None] * len(readables)
+        missing = {*range(len(readables))}
+        turn = trio.Lock()  # or a tuple might come behind one that is newer
+
+        async def follow(i: int, receive: ReceiveChannel[Any]) -> None:
+            async for items in receive.batches():
+                async with turn:
+                    missing.discard(i)
+                    tuples: list[tuple[Any, ...]] = []
+                    for newest[i] in items if not missing else items[-1:]:
+                        tuples.append(tuple(newest))
+                    if not missing:
+                        await output.send_many(tuples)
+            if i in missing:
+                crew.cancel()
+
+        async with open_all(readables, output) as receives, open_crew() as crew:
+            for i, receive in enumerate(receives):
+                crew.start(follow, i, receive)
+
+    return source(run, "zip_latest", *readables)
+
+
+class _Input(Generic[T]):
+    """One of the readables, of which a batch is taken at a time and items are used one by one."""
+
+    __slots__ = ("_receive", "has_ended", "items")
+
+    def __init__(self, receive: ReceiveChannel[T]) -> None:
+        self._receive = receive
+        self.items: deque[T] = deque()
+        self.has_ended = False
+
+    def look(self) -> bool:
+        """Take what is there now; tell whether there was something, if only the end."""
+        try:
+            self.items.extend(self._receive.receive_many_nowait())
+        except trio.WouldBlock:
+            return False
+        except trio.EndOfChannel:
+            self.has_ended = True
+        return True
+
+    async def wait(self) -> None:
+        """Take what comes next, be it the end."""
+        try:
+            self.items.extend(await self._receive.receive_many())
+        except trio.EndOfChannel:
+            self.has_ended = True

@@ -1,0 +1,147 @@
+"""A readable for each key among the items."""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import Any, TypeVar
+
+import trio
+
+from trioflow._core.adapters import async_source
+from trioflow._core.buffer import DEFAULT_CAPACITY, check_capacity
+from trioflow._core.channel import ReceiveChannel, SendChannel, open_channel
+from trioflow._core.checks import check_count, check_function, check_positive, is_async
+from trioflow._core.engine import Stage
+from trioflow._core.errors import HangUp
+from trioflow._core.labels import name_of
+from trioflow._core.makers import differing, task
+from trioflow._core.streams import Readable, Transform, label
+
+T = TypeVar("T")
+K = TypeVar("K", bound=Hashable)
+
+
+def group_by(
+    key: Callable[[T], K], *, groups: int = 8, idle: float = math.inf, capacity: float = DEFAULT_CAPACITY
+) -> Transform[T, tuple[K, Readable[T]]]:
+    """Give a pair of key and `Readable` for each new `key(item)`; the item, and those of the same key, come from that.
+
+    All groups must be read side by side: one that nobody reads stops all when it is full. When `groups` are open, another
+    key ends the one that has been without an item for longest; if that one's key comes again, it is a new group. So a
+    reader never sticks that reads `groups` at once, in no order: `flat_map_merge(...)`, `map_async(..., ordered=False)`.
+
+    Emits when: an item comes whose key has no open group.
+    Waits when: its reader does, or the group is full that the next item is for.
+    Ends when: the source ends, and all groups behind what they hold; or its reader leaves, then so do the groups.
+    On cancel: readers of open groups are told by a `trio.BrokenResourceError`, unless they are cancelled too.
+    Holds: `capacity` for each of `groups` groups that are open, beside those that were ended and are still read.
+
+    Args:
+        key: A plain function that gives a hashable key.
+        groups: How many may be open at once.
+        idle: After so many seconds without an item a group is ended.
+        capacity: What the channel of a group may hold.
+
+    Raises:
+        TypeError, ValueError: an argument is of the wrong kind, or out of its range; while running, a key is not hashable.
+
+    Example:
+        >>> async def tally(pair):
+        ...     letter, words = pair
+        ...     return letter, await words.pipe(count())
+        >>> words = from_iterable(["ant", "bee", "ape"]).pipe(group_by(lambda word: word[0]))
+        >>> sorted(run(words.pipe(map_async(tally, ordered=False)).pipe(collect())))
+        [('a', 2), ('b', 1)]
+    """
+    if is_async(check_function("group_by", key)):
+        raise TypeError(f"group_by wants a plain function, not the coroutine function {name_of(key)}")
+    check_count("groups", groups, 1)
+    check_positive("idle", idle)
+    check_capacity(capacity)
+
+    async def run(source: ReceiveChannel[Any], output: SendChannel[Any]) -> None:
+        await _Groups(key, groups, idle, capacity, output).run(source)
+
+    given = differing(groups=(groups, 8), idle=(idle, math.inf), capacity=(capacity, DEFAULT_CAPACITY))
+    return task(run, "group_by", key, **given)
+
+
+class _Group:
+    """An open group: where its items go, and when the last one did."""
+
+    __slots__ = ("last", "send")
+
+    def __init__(self, send: SendChannel[Any]) -> None:
+        self.send = send
+        self.last = trio.current_time()
+
+
+class _Groups:
+    """The open groups of one run, the one that has been without an item for longest first."""
+
+    def __init__(
+        self, key: Callable[[Any], Any], most: int, idle: float, capacity: float, output: SendChannel[Any]
+    ) -> None:
+        self._key = key
+        self._most = most
+        self._idle = idle
+        self._capacity = capacity
+        self._output = output
+        self._open: OrderedDict[Any, _Group] = OrderedDict()
+
+    async def run(self, source: ReceiveChannel[Any]) -> None:
+        try:
+            while items := await self._receive(source):
+                for item in items:
+                    await self._give(item)
+        except BaseException as exc:
+            reader = self._output._buffer
+            if reader.receivers or reader.failure is not None:  # or else it has enough, and sees no error (R9)
+                for group in self._open.values():
+                    group.send.abort(exc)
+            raise
+        finally:
+            while self._open:
+                self._end_first()
+
+    async def _receive(self, source: ReceiveChannel[Any]) -> list[Any]:
+        """Wait for items, and end the groups that are idle meanwhile; none are the end."""
+        while True:
+            first = next(iter(self._open.values()), None)
+            with trio.CancelScope(deadline=math.inf if first is None else first.last + self._idle):
+                try:
+                    return await source.receive_many()
+                except trio.EndOfChannel:
+                    return []
+            self._end_first()
+
+    def _end_first(self) -> None:
+        _, group = self._open.popitem(last=False)
+        group.send.close()
+
+    async def _give(self, item: Any) -> None:
+        key = self._key(item)
+        group = self._open.get(key)
+        if group is None:
+            group = await self._begin(key)
+        else:
+            self._open.move_to_end(key)
+            group.last = trio.current_time()
+        try:
+            try:
+                group.send.send_nowait(item)
+            except trio.WouldBlock:
+                await group.send.send(item)
+        except HangUp:
+            pass  # its reader has left: what comes for it is passed over until the group is ended
+
+    async def _begin(self, key: Any) -> _Group:
+        if len(self._open) == self._most:
+            self._end_first()
+        send, receive = open_channel[Any](self._capacity)
+        group = self._open[key] = _Group(send)
+        readable = Readable[Any].of(Stage(label("group", key), function=async_source(receive)))
+        await self._output.send((key, readable))
+        return group

@@ -1,0 +1,136 @@
+"""Many calls at once: a fixed crew of workers, never a task for each item; in tasks, and in threads."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable
+from time import perf_counter
+from typing import Any, Final, TypeVar
+
+import trio
+
+from trioflow._core.channel import ReceiveChannel, SendChannel
+from trioflow._core.checks import check_count, check_function, is_async
+from trioflow._core.labels import name_of
+from trioflow._core.makers import differing, each, task
+from trioflow._core.streams import Transform
+from trioflow._core.workers import Batches, Workers
+
+T = TypeVar("T")
+U = TypeVar("U")
+
+TRIP: Final = 0.002  # seconds of work that a trip to a thread should carry; the trip itself takes a tenth of that
+
+
+def map_async(fn: Callable[[T], Awaitable[U]], *, concurrency: int = 8, ordered: bool = True) -> Transform[T, U]:
+    """Give `await fn(item)` for each item, with up to `concurrency` calls at once.
+
+    Emits when: a call has returned and, where `ordered`, those for all items before it have.
+    Waits when: `concurrency` items are being worked on or have results that wait for their turn or for the reader.
+    Ends when: the source has ended and all results were given.
+    On cancel: the calls in progress are cancelled, their items lost; so it is when one fails.
+    Holds: `concurrency` items or results.
+
+    Args:
+        fn: A coroutine function, or a plain one that returns an awaitable.
+        concurrency: How many calls there may be at once.
+        ordered: Give results in the order of the items; False gives them as they come.
+
+    Raises:
+        TypeError: `fn` cannot be called or does not return an awaitable, or `concurrency` is not an int.
+        ValueError: `concurrency` is below 1.
+
+    Example:
+        >>> async def square(n: int) -> int:
+        ...     await trio.sleep(0.01 / n)
+        ...     return n * n
+        >>> run(from_iterable([1, 2, 3]).pipe(map_async(square, concurrency=2)).pipe(collect()))
+        [1, 4, 9]
+    """
+    check_function("map_async", fn)
+    check_count("concurrency", concurrency, 1)
+
+    async def one(item: Any) -> Any:
+        return (await call([item]))[0]
+
+    async def call(items: list[Any]) -> list[Any]:
+        awaitable = fn(items[0])
+        if not inspect.isawaitable(awaitable):
+            raise TypeError(f"map_async wants a function to await, but {name_of(fn)} gave {awaitable!r}: use map")
+        return [await awaitable]
+
+    async def run(source: ReceiveChannel[Any], output: SendChannel[Any]) -> None:
+        await Workers(source, output, ordered=ordered).run([call] * concurrency)
+
+    return each(
+        task(run, "map_async", fn, concurrency=concurrency, **differing(ordered=(ordered, True))),
+        lambda wrap: map_async(wrap(one), concurrency=concurrency, ordered=ordered),
+    )
+
+
+def map_in_threads(fn: Callable[[T], U], *, workers: int = 4, ordered: bool = True) -> Transform[T, U]:
+    """Give `fn(item)` for each item, called in threads, up to `workers` calls at once.
+
+    For functions that block, or compute and let go of the GIL. What is ready is carried by the batch, as many items
+    as take about two milliseconds: a trip to a thread costs a tenth of that.
+
+    Emits when: the calls of a batch have returned and, where `ordered`, those for all items before it have.
+    Waits when: all workers have a batch that is being worked on, or waits for its turn or for the reader.
+    Ends when: the source has ended and all results were given.
+    On cancel: the calls in progress cannot be cancelled, and are waited for, one for each worker; no other is begun.
+    Holds: a batch for each worker, at most 256 items.
+
+    Args:
+        fn: A plain function, safe to call in several threads at once.
+        workers: How many threads to use at once.
+        ordered: Give results in the order of the items; False gives them as they come.
+
+    Raises:
+        TypeError: `fn` cannot be called or is a coroutine function, or `workers` is not an int.
+        ValueError: `workers` is below 1.
+
+    Example:
+        >>> run(from_iterable(["a", "b"]).pipe(map_in_threads(str.upper)).pipe(collect()))
+        ['A', 'B']
+    """
+    if is_async(check_function("map_in_threads", fn)):
+        raise TypeError(
+            f"map_in_threads wants a plain function, but {name_of(fn)} is a coroutine function: use map_async"
+        )
+    check_count("workers", workers, 1)
+
+    async def run(source: ReceiveChannel[Any], output: SendChannel[Any]) -> None:
+        limiter = trio.CapacityLimiter(workers)
+        await Workers(source, output, ordered=ordered).run([_Trips(fn, limiter) for _ in range(workers)])
+
+    return each(
+        task(run, "map_in_threads", fn, workers=workers, **differing(ordered=(ordered, True))),
+        lambda wrap: map_in_threads(wrap(fn), workers=workers, ordered=ordered),
+    )
+
+
+class _Trips(Batches):
+    """Calls `fn` in a thread for a batch of items."""
+
+    def __init__(self, fn: Callable[[Any], Any], limiter: trio.CapacityLimiter) -> None:
+        super().__init__(TRIP)
+        self._fn = fn
+        self._limiter = limiter
+
+    async def __call__(self, items: list[Any]) -> list[Any]:
+        spent, results = await trio.to_thread.run_sync(self._call_each, items, limiter=self._limiter)
+        self.learn(spent, len(items))
+        return results
+
+    def _call_each(self, items: list[Any]) -> tuple[float, list[Any]]:
+        began = perf_counter()
+        results: list[Any] = []
+        for item in items:
+            trio.from_thread.check_cancelled()
+            results.append(self._fn(item))
+            if inspect.iscoroutine(results[-1]):
+                results[-1].close()
+                raise TypeError(
+                    f"map_in_threads wants a plain function, but {name_of(self._fn)} gave a coroutine: use map_async"
+                )
+        return perf_counter() - began, results

@@ -1,0 +1,177 @@
+"""A progress bar for what passes: one stage that counts, and shows it at most ten times a second."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from types import TracebackType
+from typing import Any, Protocol, TextIO, TypeVar
+
+import trio
+
+from trioflow._core.buffer import size_of
+from trioflow._core.channel import ReceiveChannel, SendChannel
+from trioflow._core.checks import check_limit, check_positive
+from trioflow._core.engine import Stage
+from trioflow._core.streams import Transform, label
+from trioflow._core.units import shown_bytes
+
+T = TypeVar("T")
+
+
+def progress(
+    total: float | None = None, *, name: str = "", every: float = 5.0, file: TextIO | None = None, silent: bool = False
+) -> Transform[T, T]:
+    r"""Show how far a run has come, by what passes here: bytes where the first item is bytes-like, else items.
+
+    On a terminal it is a bar, drawn by rich (`pip install trioflow[progress]`); elsewhere, and without rich, it is a
+    plain line every few seconds and one at the end.
+
+    Emits when: an item comes.
+    Waits when: its reader does.
+    Ends when: the source ends.
+    On cancel: what it holds is lost; the bar stays where it was.
+    Holds: one batch.
+
+    Args:
+        total: How many items or bytes will come; directly behind `read_file` it knows by itself.
+        name: What stands before the bar.
+        every: Seconds between two plain lines.
+        file: Where to write; `sys.stderr` when the run begins, if not given.
+        silent: Show nothing.
+
+    Raises:
+        TypeError: `total` is not a number.
+        ValueError: `total` is below 0, or `every` is not above 0.
+
+    Example:
+        >>> import io
+        >>> told = io.StringIO()
+        >>> run(pipeline(range(4), progress(4, name="numbers", file=told), count()))
+        4
+        >>> told.getvalue()
+        'numbers: 4 of 4 items, 100 %\n'
+    """
+    if total is not None:
+        check_limit("total", total, 0)
+    check_positive("every", every)
+
+    async def run(source: ReceiveChannel[Any], output: SendChannel[Any]) -> None:
+        done = 0
+        with _display(name, every, sys.stderr if file is None else file, silent=silent) as show:
+            weigh: Callable[[Sequence[Any]], int] = len
+            expected = total
+            async for items in source.batches():
+                if not done and size_of(items[0]):
+                    weigh, show.is_bytes = _bytes_of, True
+                    if expected is None:
+                        expected = source._buffer.expected
+                await output.send_many(items)
+                done += weigh(items)
+                show.update(done, expected)
+            show.end(done, expected)
+
+    return Transform[T, T].of(Stage(label("progress", *([] if total is None else [total])), function=run))
+
+
+def _bytes_of(items: Sequence[Any]) -> int:
+    return sum(map(size_of, items))
+
+
+class _Display(Protocol):
+    is_bytes: bool
+
+    def update(self, done: int, total: float | None) -> None: ...
+    def end(self, done: int, total: float | None) -> None: ...
+
+
+def _display(name: str, every: float, file: TextIO, *, silent: bool) -> AbstractContextManager[_Display]:
+    if silent:
+        return nullcontext(_Silent())
+    if file.isatty():
+        try:
+            return _Bar(name, file)
+        except ImportError:
+            pass
+    return nullcontext(_Lines(name, every, file))
+
+
+class _Silent:
+    is_bytes = False
+
+    def update(self, done: int, total: float | None) -> None:
+        pass
+
+    def end(self, done: int, total: float | None) -> None:
+        pass
+
+
+class _Lines:
+    """A plain line now and then, and one at the end."""
+
+    def __init__(self, name: str, every: float, file: TextIO) -> None:
+        self.is_bytes = False
+        self._name, self._every, self._file = name, every, file
+        self._next = trio.current_time() + every
+
+    def update(self, done: int, total: float | None) -> None:
+        if trio.current_time() >= self._next:
+            self._next = trio.current_time() + self._every
+            self.end(done, total)
+
+    def end(self, done: int, total: float | None) -> None:
+        shown = shown_bytes if self.is_bytes else "{:,}".format
+        of = "" if total is None or total == math.inf else f" of {shown(total)}"
+        unit = "" if self.is_bytes else " items"
+        part = f", {done / total:.0%}".replace("%", " %") if of and total else ""
+        print(f"{self._name}: {shown(done)}{of}{unit}{part}".removeprefix(": "), file=self._file, flush=True)
+
+
+class _Bar:
+    """A bar on a terminal; rich draws it, when it is told to and not in a thread of its own."""
+
+    def __init__(self, name: str, file: TextIO) -> None:
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            DownloadColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+        )
+
+        self.is_bytes = False
+        self._name = name
+        self._columns = (DownloadColumn(), MofNCompleteColumn())
+        self._make: Callable[[Any], Progress] = lambda amount: Progress(
+            TextColumn("{task.description}"), BarColumn(), amount, TimeRemainingColumn(),
+            console=Console(file=file), auto_refresh=False,
+        )  # fmt: skip
+        self._progress: Progress | None = None
+        self._next = 0.0
+
+    def __enter__(self) -> _Bar:
+        return self
+
+    def update(self, done: int, total: float | None, *, now: bool = False) -> None:
+        if not now and trio.current_time() < self._next:
+            return
+        self._next = trio.current_time() + 0.1
+        whole = None if total == math.inf else total
+        if self._progress is None:
+            self._progress = self._make(self._columns[0 if self.is_bytes else 1])
+            self._progress.add_task(self._name, total=whole)
+            self._progress.start()
+        self._progress.update(self._progress.task_ids[0], completed=done, total=whole, refresh=True)
+
+    def end(self, done: int, total: float | None) -> None:
+        self.update(done, done if total is None else total, now=True)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._progress is not None:
+            self._progress.stop()

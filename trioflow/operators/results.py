@@ -1,0 +1,252 @@
+"""What is made of all items: a list, one text, a sum, an item, a number.
+
+Rule 1: a plain function is applied batch by batch, in one task with its neighbours; a coroutine function sees one item
+    at a time.
+Rule 2: what has enough ends its source at once (R9).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any, AnyStr, TypeVar, overload
+
+from trioflow._core.channel import ReceiveChannel
+from trioflow._core.checks import check_function, is_async, refuse_coroutine
+from trioflow._core.fused import Fold
+from trioflow._core.makers import ending, ending_task
+from trioflow._core.streams import Writable, wanted
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_MISSING: Any = object()
+
+
+def collect() -> Writable[T, list[T]]:
+    """Give all items in a list.
+
+    Waits when: never.
+    Ends when: the source ends.
+    On cancel: all is lost.
+    Holds: everything; pipe through `take` where that may be too much.
+
+    Example:
+        >>> run(from_iterable("ab").pipe(collect()))
+        ['ab']
+    """
+    return ending(_Collect, "collect")
+
+
+class _Collect(Fold[Any, list[Any]]):
+    def __init__(self) -> None:
+        self._items: list[Any] = []
+
+    def feed(self, items: list[Any]) -> None:
+        self._items += items
+
+    def result(self) -> list[Any]:
+        return self._items
+
+
+@overload
+def join() -> Writable[AnyStr, AnyStr]: ...
+@overload
+def join(separator: AnyStr) -> Writable[AnyStr, AnyStr]: ...
+def join(separator: str | bytes | None = None) -> Writable[Any, Any]:
+    """Join all chunks into one `bytes` or one `str`.
+
+    Waits when: never.
+    Ends when: the source ends. Where nothing came, it gives `b""`, or `separator[:0]`.
+    On cancel: all is lost.
+    Holds: everything, twice for a moment at the end.
+
+    Args:
+        separator: What to put between chunks.
+
+    Raises:
+        TypeError: `separator` is neither `str` nor `bytes`, or the chunks are not of one kind.
+
+    Example:
+        >>> run(from_iterable([b"a", b"b"]).pipe(join()))
+        b'ab'
+    """
+    if separator is not None and not isinstance(separator, (str, bytes)):
+        raise wanted("join wants a str or bytes to put between chunks", separator)
+    return ending(lambda: _Join(separator), "join", *([] if separator is None else [separator]))
+
+
+class _Join(_Collect):
+    def __init__(self, separator: Any) -> None:
+        super().__init__()
+        self._separator = separator
+
+    def result(self) -> Any:
+        if self._separator is not None:
+            return self._separator.join(self._items)
+        if self._items and isinstance(self._items[0], str):
+            return "".join(self._items)
+        return b"".join(self._items)
+
+
+@overload
+def reduce(fn: Callable[[R, T], Coroutine[Any, Any, R] | R], initial: R) -> Writable[T, R]: ...
+@overload
+def reduce(fn: Callable[[R, T], Coroutine[Any, Any, R]], initial: R) -> Writable[T, R]: ...
+def reduce(fn: Callable[[Any, Any], Any], initial: Any) -> Writable[Any, Any]:
+    """Keep a state, `initial` at first: for each item it becomes `fn(state, item)`. Give the last one.
+
+    Waits when: `fn` does.
+    Ends when: the source ends; where nothing came, it gives `initial`.
+    On cancel: the state is lost.
+    Holds: the state and one batch, or one item where `fn` is a coroutine function.
+
+    Raises:
+        TypeError: `fn` cannot be called, or is a plain function that returns a coroutine.
+
+    Example:
+        >>> run(from_iterable([1, 2, 3]).pipe(reduce(lambda total, n: total + n, 0)))
+        6
+    """
+    if not is_async(check_function("reduce", fn)):
+        return ending(lambda: _Reduce(fn, initial), "reduce", fn, initial)
+
+    async def run(source: ReceiveChannel[Any]) -> Any:
+        state = initial
+        async for item in source:
+            state = await fn(state, item)
+        return state
+
+    return ending_task(run, "reduce", fn, initial)
+
+
+class _Reduce(Fold[Any, Any]):
+    def __init__(self, fn: Callable[[Any, Any], Any], initial: Any) -> None:
+        self._fn = fn
+        self._state = initial
+
+    def feed(self, items: list[Any]) -> None:
+        fn, state = self._fn, self._state
+        for item in items:
+            state = fn(state, item)
+        refuse_coroutine("reduce", state)
+        self._state = state
+
+    def result(self) -> Any:
+        return self._state
+
+
+@overload
+def first() -> Writable[T, T]: ...
+@overload
+def first(*, default: T) -> Writable[T, T]: ...
+@overload  # pyright solves the one above for any default, mypy needs this one
+def first(  # type: ignore[overload-cannot-match]  # pyright: ignore[reportOverlappingOverload]
+    *, default: R
+) -> Writable[T, T | R]: ...
+def first(*, default: Any = _MISSING) -> Writable[Any, Any]:
+    """Give the first item.
+
+    Waits when: never.
+    Ends when: an item has come, which cancels everything upstream (R9), or the source ends.
+    On cancel: nothing is lost but the wait.
+    Holds: one batch.
+
+    Args:
+        default: What to give where no item came.
+
+    Raises:
+        LookupError: no item came, and there is no `default`.
+
+    Example:
+        >>> run(from_iterable([1, 2]).pipe(first()))
+        1
+    """
+    return ending(lambda: _First(default), "first", **_given(default))
+
+
+class _First(Fold[Any, Any]):
+    def __init__(self, default: Any) -> None:
+        self._given = default
+
+    def feed(self, items: list[Any]) -> None:
+        self._given = items[0]
+        self.done = True
+
+    def result(self) -> Any:
+        return _found("first", self._given)
+
+
+@overload
+def last() -> Writable[T, T]: ...
+@overload
+def last(*, default: T) -> Writable[T, T]: ...
+@overload  # as for `first`
+def last(  # type: ignore[overload-cannot-match]  # pyright: ignore[reportOverlappingOverload]
+    *, default: R
+) -> Writable[T, T | R]: ...
+def last(*, default: Any = _MISSING) -> Writable[Any, Any]:
+    """Give the last item.
+
+    Waits when: never.
+    Ends when: the source ends.
+    On cancel: the item is lost.
+    Holds: the item and one batch.
+
+    Args:
+        default: What to give where no item came.
+
+    Raises:
+        LookupError: no item came, and there is no `default`.
+
+    Example:
+        >>> run(from_iterable([1, 2]).pipe(last()))
+        2
+    """
+    return ending(lambda: _Last(default), "last", **_given(default))
+
+
+class _Last(Fold[Any, Any]):
+    def __init__(self, default: Any) -> None:
+        self._given = default
+
+    def feed(self, items: list[Any]) -> None:
+        self._given = items[-1]
+
+    def result(self) -> Any:
+        return _found("last", self._given)
+
+
+def _given(default: object) -> dict[str, object]:
+    return {} if default is _MISSING else {"default": default}
+
+
+def _found(name: str, item: object) -> object:
+    if item is _MISSING:
+        raise LookupError(f"{name}() wants an item, but none came")
+    return item
+
+
+def count() -> Writable[object, int]:
+    """Give the number of items.
+
+    Waits when: never.
+    Ends when: the source ends.
+    On cancel: the number is lost.
+    Holds: one batch.
+
+    Example:
+        >>> run(from_iterable(range(5)).pipe(count()))
+        5
+    """
+    return ending(_Count, "count")
+
+
+class _Count(Fold[Any, int]):
+    def __init__(self) -> None:
+        self._count = 0
+
+    def feed(self, items: list[Any]) -> None:
+        self._count += len(items)
+
+    def result(self) -> int:
+        return self._count

@@ -1,0 +1,299 @@
+"""Items let through or left out, by their place, by a question, or by what came before.
+
+Rule 1: what is let through is the item itself, as soon as it comes.
+Rule 2: what has enough ends all upstream of it at once (R9).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import Any, Final, TypeVar
+
+from trioflow._core.channel import ReceiveChannel, SendChannel
+from trioflow._core.checks import check_count, check_function, check_limit, is_async, refuse_coroutine
+from trioflow._core.fused import Operator
+from trioflow._core.makers import differing, fused, task
+from trioflow._core.streams import Transform, wanted
+
+T = TypeVar("T")
+
+REMEMBERED: Final = 65536
+_NOTHING: Final[Any] = object()  # no key that an item has
+
+
+def take(n: int) -> Transform[T, T]:
+    """Give the first `n` items, then end.
+
+    Emits when: an item comes.
+    Waits when: its reader does.
+    Ends when: `n` items have come: everything upstream is cancelled at once (R9); or the source ends.
+    On cancel: nothing of its own is lost.
+    Holds: one batch.
+
+    Raises:
+        TypeError, ValueError: `n` is not an int of 0 or more.
+
+    Example:
+        >>> run(from_iterable(range(10**9)).pipe(take(3)).pipe(collect()))
+        [0, 1, 2]
+    """
+    check_count("n", n, 0)
+    return fused(lambda: _Take(n), "take", n)
+
+
+class _Take(Operator[Any, Any]):
+    def __init__(self, n: int) -> None:
+        self._left = n
+        self.done = n == 0
+
+    def feed(self, items: list[Any]) -> list[Any]:
+        given = items[: self._left] if self._left < len(items) else items
+        self._left -= len(given)
+        self.done = self._left == 0
+        return given
+
+
+def drop(n: int) -> Transform[T, T]:
+    """Give all but the first `n` items.
+
+    Emits when: an item comes behind the first `n`.
+    Waits when: its reader does.
+    Ends when: the source ends.
+    On cancel: nothing of its own is lost.
+    Holds: one batch.
+
+    Raises:
+        TypeError, ValueError: `n` is not an int of 0 or more.
+
+    Example:
+        >>> run(from_iterable(range(5)).pipe(drop(3)).pipe(collect()))
+        [3, 4]
+    """
+    check_count("n", n, 0)
+    return fused(lambda: _Drop(n), "drop", n)
+
+
+class _Drop(Operator[Any, Any]):
+    def __init__(self, n: int) -> None:
+        self._left = n
+
+    def feed(self, items: list[Any]) -> list[Any]:
+        if not self._left:
+            return items
+        given = items[self._left :]
+        self._left -= min(self._left, len(items))
+        return given
+
+
+def take_while(fn: Callable[[T], object], *, inclusive: bool = False) -> Transform[T, T]:
+    """Give items until `fn(item)` is false for one, then end; `fn` may be a coroutine function.
+
+    Emits when: `fn` has said yes.
+    Waits when: its reader does.
+    Ends when: `fn` has said no: everything upstream is cancelled at once (R9); or the source ends.
+    On cancel: a call in progress is cancelled, its item lost.
+    Holds: one batch, or one item where `fn` is a coroutine function.
+
+    Args:
+        fn: What is asked, no more after its first no.
+        inclusive: Give the item too for which `fn` has said no, as the last one.
+
+    Raises:
+        TypeError: `fn` cannot be called, or is a plain function that returns a coroutine; `inclusive` is not a bool.
+
+    Example:
+        >>> run(from_iterable([1, 2, 5, 1]).pipe(take_while(lambda n: n < 3)).pipe(collect()))
+        [1, 2]
+    """
+    ask: Callable[[T], Any] = fn
+    if not isinstance(inclusive, bool):
+        raise wanted("inclusive must be a bool", inclusive)
+    given = differing(inclusive=(inclusive, False))
+    if not is_async(check_function("take_while", fn)):
+        return fused(lambda: _TakeWhile(ask, inclusive=inclusive), "take_while", fn, **given)
+
+    async def run(source: ReceiveChannel[Any], output: SendChannel[Any]) -> None:
+        async for item in source:
+            goes_on = await ask(item)
+            if goes_on or inclusive:
+                await output.send(item)
+            if not goes_on:
+                return
+
+    return task(run, "take_while", fn, **given)
+
+
+class _TakeWhile(Operator[Any, Any]):
+    def __init__(self, fn: Callable[[Any], Any], *, inclusive: bool) -> None:
+        self._fn = fn
+        self._inclusive = inclusive
+
+    def feed(self, items: list[Any]) -> list[Any]:
+        for place, item in enumerate(items):
+            verdict = self._fn(item)
+            refuse_coroutine("take_while", verdict)
+            if not verdict:
+                self.done = True
+                return items[: place + self._inclusive]
+        return items
+
+
+def drop_while(fn: Callable[[T], object]) -> Transform[T, T]:
+    """Give all items from the first one on for which `fn(item)` is false; `fn` may be a coroutine function.
+
+    Emits when: `fn` has said no, and from then on when an item comes.
+    Waits when: its reader does.
+    Ends when: the source ends.
+    On cancel: a call in progress is cancelled, its item lost.
+    Holds: one batch, or one item where `fn` is a coroutine function.
+
+    Raises:
+        TypeError: `fn` cannot be called, or is a plain function that returns a coroutine.
+
+    Example:
+        >>> run(from_iterable([1, 2, 5, 1]).pipe(drop_while(lambda n: n < 3)).pipe(collect()))
+        [5, 1]
+    """
+    ask: Callable[[T], Any] = fn
+    if not is_async(check_function("drop_while", fn)):
+        return fused(lambda: _DropWhile(ask), "drop_while", fn)
+
+    async def run(source: ReceiveChannel[Any], output: SendChannel[Any]) -> None:
+        is_dropping = True
+        async for item in source:
+            is_dropping = is_dropping and await ask(item)
+            if not is_dropping:
+                await output.send(item)
+
+    return task(run, "drop_while", fn)
+
+
+class _DropWhile(Operator[Any, Any]):
+    def __init__(self, fn: Callable[[Any], Any]) -> None:
+        self._fn = fn
+        self._is_dropping = True
+
+    def feed(self, items: list[Any]) -> list[Any]:
+        if not self._is_dropping:
+            return items
+        for place, item in enumerate(items):
+            verdict = self._fn(item)
+            refuse_coroutine("drop_while", verdict)
+            if not verdict:
+                self._is_dropping = False
+                return items[place:]
+        return []
+
+
+def distinct(key: Callable[[T], Any] | None = None, *, remember: float = REMEMBERED) -> Transform[T, T]:
+    """Give each item that is equal to none before it; with `key`, those whose `key(item)` is.
+
+    What it remembers is bounded: beyond `remember` different ones, that which has not come for longest is forgotten,
+    and is given again should it come again.
+
+    Emits when: an item comes that is not remembered.
+    Waits when: its reader does.
+    Ends when: the source ends.
+    On cancel: what is remembered is lost.
+    Holds: `remember` items or keys, and one batch; with `math.inf` as many as there are different ones.
+
+    Args:
+        key: What to compare instead of the item, such as `str.lower`; may be a coroutine function.
+        remember: How many items or keys to remember; `math.inf` for all.
+
+    Raises:
+        TypeError: `key` cannot be called, or is a plain function that returns a coroutine; `remember` is neither an
+            int nor `math.inf`; an item or a key cannot be hashed.
+        ValueError: `remember` is below 1.
+
+    Example:
+        >>> run(from_iterable([1, 2, 1, 3, 2]).pipe(distinct()).pipe(collect()))
+        [1, 2, 3]
+    """
+    return _by_key("distinct", key, lambda: _Seen(check_limit("remember", remember)), remember=(remember, REMEMBERED))
+
+
+def changes(key: Callable[[T], Any] | None = None) -> Transform[T, T]:
+    """Give each item that differs from the one right before it; with `key`, those whose `key(item)` does.
+
+    Emits when: the first item comes, then when a different one comes.
+    Waits when: its reader does.
+    Ends when: the source ends.
+    On cancel: nothing of its own is lost.
+    Holds: the last item or key, and one batch.
+
+    Args:
+        key: What to compare instead of the item; may be a coroutine function.
+
+    Raises:
+        TypeError: `key` cannot be called, or is a plain function that returns a coroutine.
+
+    Example:
+        >>> run(from_iterable([1, 1, 2, 2, 1]).pipe(changes()).pipe(collect()))
+        [1, 2, 1]
+    """
+    return _by_key("changes", key, _Last)
+
+
+class _Seen:
+    """Tells which keys are new, as far as it remembers."""
+
+    def __init__(self, most: float) -> None:
+        self._most = most
+        self._keys: OrderedDict[Hashable, None] = OrderedDict()  # which came longest ago first
+
+    def is_new(self, key: Hashable) -> bool:
+        if key in self._keys:
+            self._keys.move_to_end(key)
+            return False
+        self._keys[key] = None
+        if len(self._keys) > self._most:
+            self._keys.popitem(last=False)
+        return True
+
+
+class _Last:
+    """Tells which keys differ from the last one."""
+
+    def __init__(self) -> None:
+        self._key = _NOTHING
+
+    def is_new(self, key: object) -> bool:
+        last, self._key = self._key, key
+        return last is _NOTHING or bool(key != last)
+
+
+def _by_key(
+    name: str, key: Callable[[Any], Any] | None, memory: Callable[[], _Seen | _Last], **options: tuple[object, object]
+) -> Transform[Any, Any]:
+    """Make a transform that lets through the items whose keys are new to a memory."""
+    memory()  # which checks its arguments
+    args = [] if key is None else [check_function(name, key)]
+    given = differing(**options)
+    if key is None or not is_async(key):
+        return fused(lambda: _New(name, key, memory()), name, *args, **given)
+    find: Callable[[Any], Any] = key
+
+    async def run(source: ReceiveChannel[Any], output: SendChannel[Any]) -> None:
+        known = memory()
+        async for item in source:
+            if known.is_new(await find(item)):
+                await output.send(item)
+
+    return task(run, name, *args, **given)
+
+
+class _New(Operator[Any, Any]):
+    def __init__(self, name: str, key: Callable[[Any], Any] | None, memory: _Seen | _Last) -> None:
+        self._name = name
+        self._key = key
+        self._is_new = memory.is_new
+
+    def feed(self, items: list[Any]) -> list[Any]:
+        if self._key is None:
+            return [item for item in items if self._is_new(item)]
+        keys = [self._key(item) for item in items]
+        refuse_coroutine(self._name, keys[0], others=keys)
+        return list(itertools.compress(items, map(self._is_new, keys)))

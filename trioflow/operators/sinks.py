@@ -1,0 +1,122 @@
+"""The ends that items go to: functions, channels, byte streams, nowhere.
+
+Rule 1: a plain function is applied batch by batch, in one task with its neighbours; a coroutine function sees one item
+    at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import trio
+
+from trioflow._core.channel import ReceiveChannel
+from trioflow._core.checks import check_function, is_async, refuse_coroutine
+from trioflow._core.fused import Fold
+from trioflow._core.makers import ending, ending_task
+from trioflow._core.pipeline import as_writable
+from trioflow._core.streams import Writable, wanted
+
+T = TypeVar("T")
+
+
+def for_each(fn: Callable[[T], object]) -> Writable[T, None]:
+    """Call `fn(item)` for each item, in order; `fn` may be a coroutine function.
+
+    Waits when: `fn` does.
+    Ends when: the source ends.
+    On cancel: a call in progress is cancelled.
+    Holds: one batch, or one item where `fn` is a coroutine function.
+
+    Raises:
+        TypeError: `fn` cannot be called, or is a plain function that returns a coroutine.
+
+    Example:
+        >>> run(from_iterable([1, 2]).pipe(for_each(print)))
+        1
+        2
+    """
+    call: Callable[[T], Any] = fn
+    if not is_async(check_function("for_each", fn)):
+        return ending(lambda: _ForEach(call), "for_each", fn)
+
+    async def run(source: ReceiveChannel[Any]) -> None:
+        async for item in source:
+            await call(item)
+
+    return ending_task(run, "for_each", fn)
+
+
+class _ForEach(Fold[Any, None]):
+    def __init__(self, fn: Callable[[Any], Any]) -> None:
+        self._fn = fn
+
+    def feed(self, items: list[Any]) -> None:
+        fn = self._fn
+        for item in items:
+            refuse_coroutine("for_each", fn(item))
+
+    def result(self) -> None:
+        return None
+
+
+def drain() -> Writable[object, None]:
+    """Take all items and forget them.
+
+    Waits when: never.
+    Ends when: the source ends.
+    On cancel: nothing is lost.
+    Holds: one batch.
+
+    Example:
+        >>> run(from_iterable([1, 2]).pipe(tap(print)).pipe(drain()))
+        1
+        2
+    """
+    return ending(_Drain, "drain")
+
+
+class _Drain(Fold[Any, None]):
+    def feed(self, items: list[Any]) -> None:
+        pass
+
+    def result(self) -> None:
+        return None
+
+
+def to_channel(send: trio.abc.SendChannel[T]) -> Writable[T, int]:
+    """Send each item to `send`, close it, and give the number of items. Runs once (R4).
+
+    Waits when: the channel is full.
+    Ends when: the source ends. After a failure a channel of ours raises `trio.BrokenResourceError` in its readers;
+        another kind can only be closed.
+    On cancel: as after a failure.
+    Holds: one batch.
+
+    Raises:
+        TypeError: `send` is not a `trio.abc.SendChannel`.
+        trio.BrokenResourceError: its last reader has gone.
+    """
+    if not isinstance(send, trio.abc.SendChannel):
+        raise wanted("to_channel wants a trio.abc.SendChannel", send)
+    return as_writable(send)
+
+
+def to_stream(stream: trio.abc.SendStream) -> Writable[bytes, int]:
+    """Write each chunk to a Trio byte stream, end it, and give the number of bytes. Runs once (R4).
+
+    A one-way stream is closed at the end; of a two-way one this direction is ended, with `send_eof` where it has one.
+
+    Waits when: the stream does.
+    Ends when: the source ends. After a failure the stream is closed at once, without a graceful end (R13).
+    On cancel: as after a failure; how much was written is not known.
+    Holds: one batch; small chunks are joined into at most 64 KiB.
+
+    Raises:
+        TypeError: `stream` is not a `trio.abc.SendStream`.
+        trio.BrokenResourceError: the other side has gone.
+    """
+    if not isinstance(stream, trio.abc.SendStream):
+        raise wanted("to_stream wants a trio.abc.SendStream", stream)
+    return as_writable(stream)

@@ -1,0 +1,162 @@
+"""The beginnings: where items come from."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Iterator
+from typing import Any, NoReturn, TypeVar, overload
+
+import trio
+
+from trioflow._core.channel import SendChannel
+from trioflow._core.checks import check_function, check_limit, is_async, refuse_coroutine
+from trioflow._core.engine import Stage
+from trioflow._core.pipeline import as_readable
+from trioflow._core.streams import Readable, label, wanted
+
+T = TypeVar("T")
+S = TypeVar("S")
+
+
+@overload
+def from_iterable(items: bytes | bytearray | memoryview) -> Readable[bytes]: ...
+@overload
+def from_iterable(items: AsyncIterable[T] | Iterable[T]) -> Readable[T]: ...
+def from_iterable(items: Any) -> Readable[Any]:
+    """Give the items of an iterable, an async iterable, a channel or a byte stream. A `str` or bytes-like is one item.
+
+    What can be iterated anew runs anew; an iterator, a channel or a stream runs once, and is closed at the end (R4);
+    a two-way stream is not closed.
+
+    Emits when: the iterable gives an item; a plain iterable must not block.
+    Waits when: its reader does: of a plain iterable, at most one item is taken that the reader has no room for.
+    Ends when: the iterable does.
+    On cancel: what was taken and not received is lost; an iterator is closed.
+    Holds: one batch, at most as large as its reader has room for.
+
+    Raises:
+        TypeError: `items` is none of these.
+
+    Example:
+        >>> run(from_iterable([1, 2]).pipe(collect()))
+        [1, 2]
+    """
+    return as_readable(items)
+
+
+def repeat(item: T, times: float = math.inf) -> Readable[T]:
+    """Give the same item again and again.
+
+    Emits when: its reader has room.
+    Waits when: its reader does.
+    Ends when: it has given the item `times` times.
+    On cancel: nothing is lost.
+    Holds: one batch.
+
+    Raises:
+        TypeError: `times` is neither an int nor `math.inf`.
+        ValueError: `times` is below 0.
+
+    Example:
+        >>> run(repeat("ha", 3).pipe(join()))
+        'hahaha'
+    """
+    if check_limit("times", times, 0) == math.inf:
+        return Readable[T].of(Stage(label("repeat", item), factory=lambda: itertools.repeat(item)))
+    return Readable[T].of(Stage(label("repeat", item, times), factory=lambda: itertools.repeat(item, int(times))))
+
+
+@overload
+def unfold(fn: Callable[[S], tuple[T, S] | None], initial: S) -> Readable[T]: ...
+@overload
+def unfold(fn: Callable[[S], Coroutine[Any, Any, tuple[T, S] | None]], initial: S) -> Readable[T]: ...
+def unfold(fn: Callable[[Any], Any], initial: Any) -> Readable[Any]:
+    """Keep a state, `initial` at first: `fn(state)` gives the next item and the next state, or `None` at the end.
+
+    What `reduce` makes of items, the other way round: pages that name the next one, numbers that follow from the last.
+
+    Emits when: `fn` has returned; a plain function must not block.
+    Waits when: its reader does: `fn` is called when there is room for an item, but for one.
+    Ends when: `fn` gives `None`.
+    On cancel: a call in progress is cancelled, and the state is lost.
+    Holds: the state and one batch, or one item where `fn` is a coroutine function.
+
+    Raises:
+        TypeError: `fn` cannot be called, is a plain function that returns a coroutine, or gives neither a pair nor
+            `None`.
+
+    Example:
+        >>> run(unfold(lambda n: (n, n * 2) if n < 20 else None, 1).pipe(collect()))
+        [1, 2, 4, 8, 16]
+    """
+    name = label("unfold", fn, initial)
+    if not is_async(check_function("unfold", fn)):
+        return Readable[Any].of(Stage(name, factory=lambda: _unfolded(fn, initial)))
+
+    async def run(output: SendChannel[Any]) -> None:
+        given = await fn(initial)
+        while given is not None:
+            item, state = _pair(given)
+            await output.send(item)
+            given = await fn(state)
+
+    return Readable[Any].of(Stage(name, function=run))
+
+
+def _unfolded(fn: Callable[[Any], Any], state: Any) -> Iterator[Any]:
+    while (given := fn(state)) is not None:
+        refuse_coroutine("unfold", given)
+        item, state = _pair(given)
+        yield item
+
+
+def _pair(given: object) -> tuple[Any, Any]:
+    if not isinstance(given, tuple) or len(given) != 2:
+        raise TypeError(f"unfold wants a pair of an item and the next state, or None, not {given!r}")
+    return given
+
+
+def empty() -> Readable[Any]:
+    """Give nothing and end at once.
+
+    Emits when: never.
+    Waits when: never.
+    Ends when: it begins.
+    On cancel: nothing is lost.
+    Holds: nothing.
+
+    Example:
+        >>> run(empty().pipe(collect()))
+        []
+    """
+    return Readable[Any].of(Stage(label("empty"), factory=lambda: iter(())))
+
+
+def failed(error: Exception | type[Exception]) -> Readable[Any]:
+    """Give nothing and raise `error`, the same object in each run; of a class each run raises a new one.
+
+    Emits when: never.
+    Waits when: never.
+    Ends when: it begins, by failing.
+    On cancel: nothing is lost.
+    Holds: nothing.
+
+    Raises:
+        TypeError: `error` is not an exception.
+
+    Example:
+        >>> run(failed(LookupError("no such sensor")).pipe(collect()))
+        Traceback (most recent call last):
+        LookupError: no such sensor
+        in stage 1 of 2: failed(LookupError('no such sensor'))
+    """
+    is_exception = issubclass(error, Exception) if isinstance(error, type) else isinstance(error, Exception)
+    if not is_exception:
+        raise wanted("failed wants an exception", error)
+
+    async def run(output: SendChannel[Any]) -> NoReturn:
+        await trio.lowlevel.checkpoint()
+        raise error
+
+    return Readable[Any].of(Stage(label("failed", error), function=run))
