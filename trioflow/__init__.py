@@ -6,6 +6,7 @@ from trioflow._core.pipeline import pipeline
 from trioflow._core.streams import Duplex, Readable, Transform, Writable
 from trioflow.codecs.bytebuffer import ByteBuffer
 from trioflow.codecs.chunks import digest, limit_bytes, rechunk
+from trioflow.codecs.csv import csv_rows, parse_csv
 from trioflow.codecs.framing import delimited, length_prefixed, parse_length_prefixed
 from trioflow.codecs.gzip import deflate, gunzip, gzip, inflate
 from trioflow.codecs.jsonlines import json_lines, parse_json_lines
@@ -58,6 +59,7 @@ __all__ = [
     "connect_tls",
     "connect_unix",
     "count",
+    "csv_rows",
     "debounce",
     "decode",
     "deflate",
@@ -101,6 +103,7 @@ __all__ = [
     "on_item_error",
     "open_channel",
     "pairwise",
+    "parse_csv",
     "parse_json_lines",
     "parse_length_prefixed",
     "partition",

@@ -161,6 +161,7 @@ TRANSFORMS = {
         is_stream=True,
     ),
     "connect_unix": Entry(lambda: tf.passthrough().pipe(tf.connect_unix("echo")), CHUNKS, BYTES, is_stream=True),
+    "csv_rows": Entry(tf.csv_rows, [(1, "a"), ("b,", None)], b'1,a\r\n"b,",\r\n', holds=4),
     "debounce": Entry(lambda: tf.debounce(1), NUMBERS, [8], timed=True, but="R7: it takes all of an endless source"),
     "decode": Entry(tf.decode, CHUNKS, TEXT, is_stream=True, holds=4),
     "deflate": Entry(lambda: tf.deflate().pipe(tf.inflate()), CHUNKS, BYTES, is_stream=True),
@@ -207,6 +208,9 @@ TRANSFORMS = {
     "monitor": Entry(tf.monitor, NUMBERS, NUMBERS, holds=4),
     "on_item_error": Entry(lambda: tf.on_item_error(tf.map(lambda n: 6 // n), "drop"), [0, 1, 2], [6, 3], holds=8),
     "pairwise": Entry(tf.pairwise, [1, 2, 3], [(1, 2), (2, 3)], holds=4),
+    "parse_csv": Entry(
+        lambda: tf.parse_csv(header=False), [b"a,b\r", b'\n1,"\n', b'"\n'], [["a", "b"], ["1", "\n"]], holds=9
+    ),
     "parse_json_lines": Entry(
         tf.parse_json_lines, [b"1\nnu", b'll\n"\xc3\xa9"\n'], [1, None, "é"], is_stream=True, holds=9
     ),

@@ -73,12 +73,15 @@ def lines(
         newlines=(newlines, "common"),
         strict=(strict, False),
     )
-    kind = {"common": _Lines, "universal": _UniversalLines, "crlf": _CrlfLines}[newlines]
+    kind = {"common": LineCutter, "universal": _UniversalLines, "crlf": _CrlfLines}[newlines]
     return fused(lambda: kind(encoding, limit, keep_ends=keep_ends, strict=strict), "lines", **given)
 
 
-class _Lines(Operator[Any, str]):
-    def __init__(self, encoding: str, limit: float, *, keep_ends: bool, strict: bool) -> None:
+class LineCutter(Operator[Any, str]):
+    """Chunks of bytes or text, cut into lines. `name` is what its errors call it."""
+
+    def __init__(self, encoding: str, limit: float, *, keep_ends: bool, strict: bool, name: str = "lines") -> None:
+        self._name = name
         self._decode = codecs.getincrementaldecoder(encoding)().decode
         self._keep_ends = keep_ends
         self._pieces = self._cutter(limit, strict=strict)
@@ -88,10 +91,11 @@ class _Lines(Operator[Any, str]):
         return Pieces("\n", limit, "line", "\r", strict=strict)
 
     def feed(self, items: list[Any]) -> Iterable[str]:
+        """Return the lines that end in `items`."""
         if self._kind is None:
-            check_kinds("lines wants chunks of bytes or str", items[:1], (*BYTES_LIKE, str))
+            check_kinds(f"{self._name} wants chunks of bytes or str", items[:1], (*BYTES_LIKE, str))
             self._kind = str if isinstance(items[0], str) else bytes
-        return cut_portions(self._pieces, self._cut, "lines", "as the first was", items, self._kind)
+        return cut_portions(self._pieces, self._cut, self._name, "as the first was", items, self._kind)
 
     def _cut(self, portion: Any) -> list[str]:
         # One decoding and one `split` a portion: 0.07 µs a line of 97 bytes, as `for line in open(...)` takes; to
@@ -108,11 +112,12 @@ class _Lines(Operator[Any, str]):
         return found
 
     def flush(self) -> list[str]:
+        """Return the unfinished last line, if there is one."""
         text = "" if self._kind is str else self._decode(b"", True)
         return [*self._lines_of(text), *self._pieces.rest()]
 
 
-class _UniversalLines(_Lines):
+class _UniversalLines(LineCutter):
     _after_cr = False  # whether the last character was a `\r`: a `\n` then belongs to it
 
     def _cutter(self, limit: float, *, strict: bool) -> Pieces[str]:
@@ -129,7 +134,7 @@ class _UniversalLines(_Lines):
         return [line + "\n" for line in found] if self._keep_ends else found
 
 
-class _CrlfLines(_Lines):
+class _CrlfLines(LineCutter):
     def _cutter(self, limit: float, *, strict: bool) -> Pieces[str]:
         alone = {"\n": "a line feed alone", "\r": "a carriage return alone"}
         return Pieces("\r\n", limit, "line", refused=alone, strict=strict)
