@@ -25,7 +25,7 @@ from trioflow.operators.flattening import flat_map_merge, switch_map
 from trioflow.operators.grouping import batch, pairwise, window
 from trioflow.operators.item_errors import on_item_error
 from trioflow.operators.items import filter, flat_map, map, scan, tap
-from trioflow.operators.joining import concat, interleave, merge, zip, zip_latest
+from trioflow.operators.joining import concat, interleave, merge, merge_sorted, zip, zip_latest
 from trioflow.operators.keyed import group_by
 from trioflow.operators.parallel import map_async, map_in_threads
 from trioflow.operators.parallel_processes import map_in_processes
@@ -37,6 +37,7 @@ from trioflow.operators.sources import empty, failed, from_iterable, repeat, unf
 from trioflow.operators.splitting import balance, broadcast, partition
 from trioflow.operators.timing import debounce, delay, keep_alive, sample, throttle, ticks, timeout
 from trioflow.operators.watching import monitor
+from trioflow.operators.windowing import window_time
 
 __all__ = [
     "ByteBuffer",
@@ -99,6 +100,7 @@ __all__ = [
     "map_in_processes",
     "map_in_threads",
     "merge",
+    "merge_sorted",
     "monitor",
     "on_item_error",
     "open_channel",
@@ -139,6 +141,7 @@ __all__ = [
     "unfold",
     "unzstd",
     "window",
+    "window_time",
     "writable",
     "write_file",
     "zip",

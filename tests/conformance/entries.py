@@ -131,6 +131,7 @@ SOURCES = {
     "merge": Entry(
         lambda: tf.merge(tf.from_iterable(NUMBERS)), expected=NUMBERS, but="of two the order is free: test_flows"
     ),
+    "merge_sorted": Entry(lambda: tf.merge_sorted(tf.from_iterable([0, 2]), tf.from_iterable([1])), expected=[0, 1, 2]),
     "queue": Entry(filled, expected=NUMBERS),
     "read_file": Entry(lambda: tf.read_file("given", chunk_size=5), expected=CHUNKS),
     "recover": Entry(
@@ -241,6 +242,7 @@ TRANSFORMS = {
     "unbrotli": Entry(lambda: tf.brotli().pipe(tf.unbrotli(max_output=999)), CHUNKS, BYTES, is_stream=True),
     "unzstd": Entry(lambda: tf.zstd().pipe(tf.unzstd(max_output=999)), CHUNKS, BYTES, is_stream=True),
     "window": Entry(lambda: tf.window(2), [1, 2, 3], [(1, 2), (2, 3)], holds=4),
+    "window_time": Entry(lambda: tf.window_time(1, most=9), NUMBERS, [NUMBERS], holds=20, timed=True),
     "zstd": Entry(lambda: tf.zstd().pipe(tf.unzstd()), CHUNKS, BYTES, is_stream=True),
 }
 

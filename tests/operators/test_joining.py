@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import heapq
 import itertools
 from collections.abc import Callable
 from typing import Any
@@ -19,8 +20,8 @@ from trioflow.testing import check_readable
 
 Join = Callable[..., tf.Readable[Any]]
 
-JOINS: list[Join] = [tf.merge, tf.concat, tf.interleave, tf.zip, tf.zip_latest]
-AT_ONCE: list[Join] = [tf.merge, tf.interleave, tf.zip, tf.zip_latest]
+JOINS: list[Join] = [tf.merge, tf.merge_sorted, tf.concat, tf.interleave, tf.zip, tf.zip_latest]
+AT_ONCE: list[Join] = [tf.merge, tf.merge_sorted, tf.interleave, tf.zip, tf.zip_latest]
 
 
 def slow(items: Any, every: float = 1, first: float = 0) -> tf.Readable[Any]:
@@ -341,3 +342,49 @@ def test_neither_capacity_nor_pace_changes_a_result(lists: list[list[int]], capa
             assert (await got(tf.zip_latest))[-1] == tuple(items[-1] for items in lists)
 
     trio.run(main, clock=MockClock(autojump_threshold=0))
+
+
+@given(
+    lists=st.lists(st.lists(st.integers(0, 9)).map(sorted), min_size=1, max_size=4),
+    descending=st.booleans(),
+    capacity=st.integers(1, 5),
+)
+def test_merge_sorted_gives_what_heapq_merge_gives(lists: list[list[int]], descending: bool, capacity: int) -> None:
+    def key(pair: tuple[int, int]) -> int:
+        return -pair[0] if descending else pair[0]
+
+    tagged = [sorted(((n, i) for n in each), key=key) for i, each in enumerate(lists)]
+
+    async def main() -> list[Any]:
+        async with tf.merge_sorted(*map(tf.from_iterable, tagged), key=key).open(capacity=capacity) as receive:
+            return [item async for item in receive]
+
+    assert trio.run(main) == list(heapq.merge(*tagged, key=key))
+
+
+async def test_merge_sorted_gives_at_once_what_nothing_smaller_can_precede(autojump_clock: MockClock) -> None:
+    got = []
+    merged = tf.merge_sorted(slow([1, 5, 9]), slow([2, 3], first=0.5))
+
+    await merged.pipe(tf.for_each(lambda n: got.append((n, trio.current_time()))))
+
+    assert got == [(1, 0.5), (2, 1.0), (3, 1.5), (5, 2.5), (9, 2.5)]
+
+
+async def test_merge_sorted_refuses_what_is_not_sorted() -> None:
+    got: list[int] = []
+
+    with pytest.raises(ValueError, match="readable 2 of 2 is not sorted: 1 came after 3") as caught:
+        await tf.merge_sorted(tf.from_iterable([1, 2]), tf.from_iterable([3, 1])).pipe(tf.for_each(got.append))
+
+    assert any("merge_sorted" in note for note in caught.value.__notes__)
+
+
+def test_R1_merge_sorted_wants_readables_and_a_plain_key() -> None:
+    async def key(n: int) -> int:
+        return n
+
+    with pytest.raises(TypeError, match="merge_sorted wants Readables"):
+        tf.merge_sorted([1, 2])  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="key must be a plain function"):
+        tf.merge_sorted(tf.empty(), key=key)

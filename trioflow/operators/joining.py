@@ -8,13 +8,16 @@ Rule 3: what is ready is moved in batches; nothing that can be given waits for c
 from __future__ import annotations
 
 import builtins
+import heapq
 from collections import deque
+from collections.abc import Callable
 from typing import Any, Generic, TypeVar, overload
 
 import trio
 
 from trioflow._core.adapters import forward
 from trioflow._core.channel import ReceiveChannel, SendChannel
+from trioflow._core.checks import check_function, is_async
 from trioflow._core.crew import check_readables, open_all, open_crew, pour
 from trioflow._core.makers import differing, source
 from trioflow._core.streams import Readable
@@ -119,6 +122,72 @@ def interleave(*readables: Readable[T]) -> Readable[T]:
                 await output.send_many(gathered)
 
     return source(run, "interleave", *readables)
+
+
+def merge_sorted(*readables: Readable[T], key: Callable[[T], Any] | None = None) -> Readable[T]:
+    """Merge `readables` that are each sorted into one that is sorted.
+
+    Equal items come in the order of the arguments.
+
+    Emits when: each of them that has not ended has an item: the smallest of these is next.
+    Waits when: its reader does. A quiet one holds up all others, since a smaller item may yet come from it.
+    Ends when: all of them have ended.
+    On cancel: all of them are cancelled.
+    Holds: one batch of each, and one of what was taken, beside what the channels hold.
+
+    Args:
+        key: A plain function that returns what an item is sorted by; the item itself unless given.
+
+    Raises:
+        TypeError: an argument is not a Readable, or `key` is not a plain function; while running, two items cannot be
+            compared.
+        ValueError: while running, one of them is not sorted.
+
+    Example:
+        >>> run(merge_sorted(from_iterable([1, 4]), from_iterable([2, 3, 5])).pipe(collect()))
+        [1, 2, 3, 4, 5]
+    """
+    check_readables("merge_sorted", readables)
+    if key is not None and is_async(check_function("merge_sorted", key)):
+        raise TypeError(f"merge_sorted: key must be a plain function, not {key!r}")
+    key_of: Callable[[Any], Any] = key or (lambda item: item)
+
+    async def run(output: SendChannel[T]) -> None:
+        async with open_all(readables, output) as receives:
+            inputs = [_Input(receive) for receive in receives]
+            newest: list[list[Any]] = []  # a heap of one entry for each: its next item's key, its number
+            gathered: list[T] = []
+
+            async def advance(number: int, last: list[Any]) -> None:
+                nonlocal gathered
+                each = inputs[number]
+                if not each.items and not each.look():
+                    if gathered:
+                        await output.send_many(gathered)
+                        gathered = []
+                    await each.wait()
+                if each.items:
+                    this = key_of(each.items[0])
+                    if last and this < last[0]:
+                        raise ValueError(
+                            f"merge_sorted: readable {number + 1} of {len(inputs)} is not sorted: "
+                            f"{this!r} came after {last[0]!r}"
+                        )
+                    heapq.heappush(newest, [this, number])
+
+            for number in range(len(inputs)):
+                await advance(number, [])
+            while newest:
+                this, number = heapq.heappop(newest)
+                gathered.append(inputs[number].items.popleft())
+                if len(gathered) >= max(output.room(), 1):
+                    await output.send_many(gathered)
+                    gathered = []
+                await advance(number, [this])
+            if gathered:
+                await output.send_many(gathered)
+
+    return source(run, "merge_sorted", *readables, **differing(key=(key, None)))
 
 
 @overload

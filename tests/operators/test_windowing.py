@@ -1,0 +1,125 @@
+"""Windows of time, against a simple model, on a clock that jumps."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any
+
+import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+from trio.testing import MockClock
+
+import trioflow as tf
+
+# Arrivals are whole seconds apart and windows end between them, but for the tests that say otherwise.
+GAPS = st.lists(st.integers(0, 5), max_size=12)
+
+
+def windows(arrivals: list[tuple[float, Any]], end: float, stage: tf.Transform[Any, list[Any]]) -> list[Any]:
+    """Send each item at its time, and the end; return the windows and when each came."""
+    got: list[Any] = []
+
+    async def source(output: tf.SendChannel[Any]) -> None:
+        for at, item in arrivals:
+            await trio.sleep_until(at)
+            await output.send(item)
+        await trio.sleep_until(end)
+
+    async def main() -> None:
+        async with tf.Readable(source).pipe(stage).open() as receive:
+            async for items in receive:
+                got.append((pytest.approx(trio.current_time()), items))
+
+    trio.run(main, clock=MockClock(autojump_threshold=0))
+    return got
+
+
+def model(arrivals: list[tuple[float, Any]], end: float, every: float, slide: float, *, empty: bool) -> list[Any]:
+    found = []
+    seen: set[Any] = set()
+    for number in range(math.floor((end - every) / slide) + 2 if end >= every else 1):
+        opens, closes = number * slide, number * slide + every
+        items = [item for at, item in arrivals if opens <= at < closes]
+        if closes <= end:
+            if items or empty:
+                found.append((closes, items))
+            seen.update(items)
+        elif set(items) - seen:
+            found.append((end, items))
+            break
+        else:
+            break
+    return found
+
+
+@given(gaps=GAPS, every=st.integers(1, 9), slide=st.integers(1, 9), last=st.integers(0, 9), empty=st.booleans())
+def test_each_window_has_what_came_in_its_time(gaps: list[int], every: int, slide: int, last: int, empty: bool) -> None:
+    arrivals = [(sum(gaps[: n + 1]) + 0.5, n) for n in range(len(gaps))]
+    end = (arrivals[-1][0] if arrivals else 0) + last + 0.25
+
+    got = windows(arrivals, end, tf.window_time(every, slide=slide, empty=empty))
+
+    assert got == model(arrivals, end, every, slide, empty=empty)
+
+
+def test_an_item_that_comes_as_a_window_ends_is_in_the_next_one() -> None:
+    assert windows([(0, "a"), (10, "b")], 15, tf.window_time(10)) == [(10, ["a"]), (15, ["b"])]
+
+
+def test_quiet_windows_are_emitted_on_request() -> None:
+    assert windows([(1, "a"), (31, "b")], 35, tf.window_time(10, empty=True)) == [
+        (10, ["a"]),
+        (20, []),
+        (30, []),
+        (35, ["b"]),
+    ]
+
+
+def test_windows_do_not_drift() -> None:
+    ends = [at for at, _ in windows([(0.05 + n / 10, n) for n in range(1000)], 100, tf.window_time(0.1))]
+
+    assert ends == [pytest.approx((n + 1) / 10) for n in range(1000)]
+
+
+async def test_R7_a_full_window_makes_its_source_wait_until_it_ends(autojump_clock: MockClock) -> None:
+    source = tf.from_iterable(range(10)).pipe(tf.window_time(1, most=4))
+
+    assert await source.pipe(tf.collect()) == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+    assert trio.current_time() == pytest.approx(2)
+
+
+async def test_what_comes_while_the_reader_is_slow_is_in_the_window_in_which_it_is_taken(
+    autojump_clock: MockClock,
+) -> None:
+    got: list[list[float]] = []
+
+    async def slow(items: list[float]) -> None:
+        got.append(items)
+        await trio.sleep(3.5)
+
+    await tf.ticks(1).pipe(tf.take(9)).pipe(tf.window_time(2, most=3)).pipe(tf.for_each(slow))
+
+    together = [*itertools.chain(*got)]
+    assert together == sorted(together)
+    assert len(together) == 9
+
+
+@pytest.mark.parametrize(
+    ("args", "options", "error", "words"),
+    [
+        ((0,), {}, ValueError, "every must be above 0"),
+        (("1",), {}, TypeError, "every must be a number"),
+        ((math.inf,), {}, ValueError, "every must be finite"),
+        ((1,), {"slide": 0}, ValueError, "slide must be above 0"),
+        ((1,), {"empty": 1}, TypeError, "empty must be a bool"),
+        ((1,), {"most": 0}, ValueError, "most must be 1 or more"),
+    ],
+)
+def test_R1_wrong_arguments_are_refused_when_the_stage_is_made(
+    args: tuple[Any, ...], options: dict[str, Any], error: type[Exception], words: str
+) -> None:
+    with pytest.raises(error, match=words):
+        tf.window_time(*args, **options)

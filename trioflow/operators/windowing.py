@@ -1,0 +1,133 @@
+"""Items gathered by the time at which they come, on Trio's clock.
+
+Rule 1: window number n covers [start + n * slide, start + n * slide + every): moments are computed, never added up, so
+    nothing drifts, and under a mock clock all is exact.
+Rule 2: an item belongs to the moment at which it was taken from the source; a full window takes no more, so the source
+    waits until the window ends (R6).
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterator
+from typing import Any, Final, TypeVar
+
+import trio
+
+from trioflow._core.channel import ReceiveChannel, SendChannel
+from trioflow._core.checks import check_count, check_positive
+from trioflow._core.makers import differing, task
+from trioflow._core.streams import Transform, wanted
+
+T = TypeVar("T")
+
+MOST: Final = 65536  # items of one window
+
+
+def window_time(
+    every: float, *, slide: float | None = None, empty: bool = False, most: int = MOST
+) -> Transform[T, list[T]]:
+    """Gather the items of each `every` seconds into a list; with `slide`, of overlapping stretches of time.
+
+    Emits when: a window ends: the first one `every` seconds after the run began, then one every `slide` seconds. A
+        window without items is left out, unless `empty`.
+    Waits when: the reader has not taken the last window, or the current one has `most` items.
+    Ends when: the source ends, after the unfinished window if it has an item that no window before it had.
+    On cancel: the unfinished window is lost.
+    Holds: the items of `every` seconds, `most` of them at the most.
+
+    Args:
+        every: How long a window is, in seconds.
+        slide: How long after one window the next one begins, in seconds; `every` unless given. Where it is less, an
+            item is in several windows; where it is more, what comes between two windows is dropped.
+        empty: Whether a window without items is emitted, as an empty list.
+        most: How many items may be held; then the source waits until the window ends.
+
+    Raises:
+        TypeError, ValueError: a time is not a finite number above 0, `empty` is not a bool, or `most` is not an int of 1 or
+            more.
+
+    Example:
+        >>> source = ticks(0.01).pipe(enumerate()).pipe(map(lambda pair: pair[0])).pipe(take(4))
+        >>> run(source.pipe(window_time(10.0)).pipe(collect()))
+        [[0, 1, 2, 3]]
+    """
+    step = every if slide is None else slide
+    for name, seconds in (("every", every), ("slide", step)):
+        if check_positive(name, seconds) == math.inf:
+            raise ValueError(f"window_time: {name} must be finite, got inf")
+    if not isinstance(empty, bool):
+        raise wanted("window_time: empty must be a bool", empty)
+    check_count("most", most, 1)
+
+    async def run(source: ReceiveChannel[Any], output: SendChannel[Any]) -> None:
+        windows = _Windows(trio.current_time(), every, step)
+        while True:
+            ended = False
+            with trio.move_on_at(windows.closes_at):
+                try:
+                    await _fill(windows, source, most)
+                except trio.EndOfChannel:
+                    ended = True
+            for items in windows.closed(trio.current_time(), only_full=not empty):
+                await output.send(items)
+            if ended:
+                if rest := windows.rest():
+                    await output.send(rest)
+                return
+
+    options = differing(slide=(slide, None), empty=(empty, False), most=(most, MOST))
+    return task(run, "window_time", every, **options)
+
+
+async def _fill(windows: _Windows, source: ReceiveChannel[Any], most: int) -> None:
+    """Take what comes until the window has its fill; then wait, to be cancelled when it ends."""
+    while len(windows.held) < most and trio.current_time() < windows.closes_at:
+        items = await source.receive_many(most - len(windows.held))
+        windows.add(items, trio.current_time())
+    await trio.sleep_forever()
+
+
+class _Windows:
+    """The window that is open, and what has come in it."""
+
+    def __init__(self, start: float, every: float, step: float) -> None:
+        self._start = start
+        self._every = every
+        self._step = step
+        self._number = 0
+        self._last_closed = -math.inf
+        self.held: deque[tuple[float, Any]] = deque()  # the moments at which items came, and the items
+
+    @property
+    def opens_at(self) -> float:
+        return self._start + self._number * self._step
+
+    @property
+    def closes_at(self) -> float:
+        return self.opens_at + self._every
+
+    def add(self, items: list[Any], now: float) -> None:
+        if now >= self.opens_at:  # or else it falls between two windows
+            self.held.extend((now, item) for item in items)
+
+    def closed(self, now: float, *, only_full: bool) -> Iterator[list[Any]]:
+        """Yield the windows that have ended by `now`."""
+        while self.closes_at <= now:
+            closes_at = self.closes_at
+            items = [item for came, item in self.held if came < closes_at]
+            self._last_closed = closes_at
+            self._number += 1
+            if only_full and not self.held:  # straight to the window that is open now
+                self._number = max(self._number, math.floor((now - self._start - self._every) / self._step) + 1)
+            while self.held and self.held[0][0] < self.opens_at:
+                self.held.popleft()
+            if items or not only_full:
+                yield items
+
+    def rest(self) -> list[Any]:
+        """Return the items of the unfinished window; none if each was in a window before."""
+        if not self.held or self.held[-1][0] < self._last_closed:
+            return []
+        return [item for _, item in self.held]
