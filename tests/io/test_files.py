@@ -23,6 +23,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 import trioflow as tf
 from tests.consumers import CONSUMERS, Boom, Consumer, Sink, Source, passes
 from trioflow._core.engine import Stage
+from trioflow._core.shortcuts import Offer, OpenRegion
 from trioflow._core.streams import Readable, Writable, label
 from trioflow.io import file_reader, file_writer
 from trioflow.testing import check_readable, check_writable
@@ -1057,8 +1058,14 @@ async def test_where_the_kernel_does_not_copy_we_do(
     assert (tmp_path / "copy").read_bytes() == content[7:]
 
 
+def offered_by(readable: Readable[bytes]) -> Offer:
+    [stage] = readable._stages
+    assert stage.offer is not None
+    return stage.offer
+
+
 async def test_a_file_that_has_become_shorter_is_copied_to_its_end(file: Path, content: bytes, tmp_path: Path) -> None:
-    async with tf.read_file(file).region.open() as region:  # type: ignore[union-attr]
+    async with offered_by(tf.read_file(file)).open() as region:
         assert region is not None
         os.truncate(file, 1000)
         async with file_writer.open_target(str(tmp_path / "copy"), append=False, atomic=True) as target:
@@ -1115,8 +1122,8 @@ class Region:
 
 def regional(region: Region, take: Callable[[Any], Awaitable[Any]]) -> tuple[Readable[Any], Source, Writable[Any, Any]]:
     source = Source([b"chunk"])
-    head = Readable[Any].of(Stage(label("head"), function=source.run), region=region)
-    tail = Writable[Any, Any].of(Stage(label("tail"), function=Sink().run), take_region=take)
+    head = Readable[Any]._of(Stage(label("head"), function=source.run, offer=Offer(OpenRegion, region.open)))
+    tail = Writable[Any, Any]._of(Stage(label("tail"), function=Sink().run, takes={OpenRegion: take}))
     return head, source, tail
 
 
@@ -1223,9 +1230,7 @@ async def test_a_region_knows_its_ends(file: Path, tmp_path: Path) -> None:
         (file, {"start": MANY + 9}, (MANY + 9, MANY + 9)),
         (tmp_path / "empty", {}, (0, 0)),
     ]:
-        region = tf.read_file(path, **options).region
-        assert region is not None
-        async with region.open() as opened:
+        async with offered_by(tf.read_file(path, **options)).open() as opened:
             assert opened is not None
             assert (opened.start, opened.stop) == ends
             assert not os.get_inheritable(opened.fd)

@@ -15,7 +15,6 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trioflow as tf
 from tests.consumers import CONSUMERS, Boom, Consumer, Sink, Source
-from trioflow._core.streams import Wrap
 from trioflow.operators.item_errors import _catching, _Failed
 from trioflow.testing import check_transform
 
@@ -294,20 +293,6 @@ async def test_what_is_caught_can_be_sent_to_another_process_and_back() -> None:
     failed = pickle.loads(pickle.dumps(catching(3)))
     assert type(failed) is _Failed
     assert (failed.item, type(failed.failure), failed.failure.args) == (3, Boom, (3,))
-
-
-async def test_a_stage_of_ones_own_may_be_wrapped_too() -> None:
-    """`around` is all that it needs; it is not public yet."""
-
-    def doubled(fn: Callable[[int], int]) -> tf.Transform[int, int]:
-        def around(wrap: Wrap) -> tf.Transform[int, int]:
-            return tf.map(wrap(lambda n: 2 * fn(n)))
-
-        transform: tf.Transform[int, int] = tf.map(fn)
-        transform.around = around
-        return transform
-
-    assert await tf.pipeline(range(4), tf.on_item_error(doubled(half), "drop"), tf.collect()) == [0, 2]
 
 
 @pytest.mark.parametrize(

@@ -449,7 +449,7 @@ async def test_a_sink_that_does_not_tell_when_something_is_stored_is_refused() -
 
 
 async def test_acknowledge_wants_followed_items() -> None:
-    with pytest.raises(TypeError, match="stands behind redis"):
+    with pytest.raises(TypeError, match="goes after redis"):
         await tf.from_iterable([1]).pipe(redis.acknowledge()).pipe(tf.collect())
 
 

@@ -59,7 +59,7 @@ class Check:
         try:
             with trio.move_on_after(self._limit) as scope:
                 *rest, last = value._stages
-                yield self._kind.of(*rest, self._watched(last))
+                yield self._kind._of(*rest, self._watched(last))
         except Exception as exc:
             _demand(not unraised or isinstance(exc, AssertionError), f"{unraised}: {name}: it has raised {exc!r}", exc)
             exc.add_note(f"in the case: {name}")

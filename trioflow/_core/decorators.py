@@ -42,7 +42,7 @@ def readable(function: Callable[..., Any]) -> Callable[..., Readable[Any]]:
         >>> run(countdown(3).pipe(collect()))
         [3, 2, 1]
     """
-    return _factory(function, 1, Readable[Any].of, "readable")
+    return _factory(function, 1, Readable[Any]._of, "readable")
 
 
 @overload
@@ -75,7 +75,7 @@ def transform(function: Callable[..., Any]) -> Callable[..., Transform[Any, Any]
         >>> run(from_iterable(["a", "b"]).pipe(numbered()).pipe(collect()))
         ['1 a', '2 b']
     """
-    return _factory(function, 2, Transform[Any, Any].of, "transform")
+    return _factory(function, 2, Transform[Any, Any]._of, "transform")
 
 
 @overload
@@ -97,7 +97,7 @@ def writable(function: Callable[..., Any]) -> Callable[..., Writable[Any, Any]]:
     """
     if inspect.isasyncgenfunction(function):
         raise TypeError(f"writable wants an async function that returns a result, but {function.__name__} yields")
-    return _factory(function, 1, Writable[Any, Any].of, "writable")
+    return _factory(function, 1, Writable[Any, Any]._of, "writable")
 
 
 def _factory(

@@ -10,7 +10,7 @@ Rule 3: a stage may enclose all before it: then those are a run of their own, in
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
@@ -22,6 +22,8 @@ from trioflow._core.errors import cancelled_in, combined, failure_in
 from trioflow._core.run import Run, Task, Watch, place
 from trioflow._core.run import Stage as Stage
 from trioflow._core.run import StageFunction as StageFunction
+from trioflow._core.run import Wrap as Wrap
+from trioflow._core.shortcuts import Offer
 
 R = TypeVar("R")
 
@@ -38,8 +40,17 @@ def _run_of(
     whole: Sequence[Stage] | None = None,
 ) -> Run:
     """Make a run of `stages`; as an attempt they are the first of the `whole`, which places are counted in."""
+    if stages and stages[0].follow is not None:
+        stages = followed(stages)
+        whole = whole and stages
     chain = stages if whole is None else whole
     return Run(chain, _tasks_of(stages, capacity, chain), capacity, head=head, tail=tail, is_attempt=whole is not None)
+
+
+def followed(stages: Sequence[Stage]) -> Sequence[Stage]:
+    """Return the stages to run for a chain, which its source may have a say in."""
+    follow = stages[0].follow
+    return stages if follow is None else [stage._replace(follow=None) for stage in follow(stages, True)]
 
 
 def _tasks_of(stages: Sequence[Stage], capacity: float, whole: Sequence[Stage]) -> list[Task]:
@@ -79,7 +90,9 @@ async def run_watched(stages: Sequence[Stage], capacity: float, watch: Watch) ->
 
 
 async def run(stages: Sequence[Stage], capacity: float) -> Any:
-    """Run stages from source to sink and give the sink's value."""
+    """Run stages from source to sink and return the sink's value."""
+    if len(stages) == 2 and (offer := stages[0].offer) is not None and (take := stages[1].takes.get(offer.kind)):
+        return await _run_whole(stages, offer, take, capacity)
     return await _finish(_run_of(stages, capacity))
 
 
@@ -102,54 +115,21 @@ async def _finish(this: Run) -> Any:
     return result
 
 
-async def run_directly(
-    stages: Sequence[Stage],
-    open_source: Callable[[], AbstractAsyncContextManager[Any]],
-    take: Callable[[Any], Awaitable[Any]],
-    capacity: float,
+async def _run_whole(
+    stages: Sequence[Stage], offer: Offer, take: Callable[[Any], Awaitable[Any]], capacity: float
 ) -> Any:
-    """Run a source and a sink as the sink alone, which takes what the source opens for it; None: run as usual."""
-    at = 0
+    """Run a source and a sink as the sink alone, which takes what the source offers."""
+    opened: Any = None
     try:
-        async with open_source() as opened:
+        async with offer.open() as opened:
             if opened is not None:
-                at = len(stages) - 1
                 return await take(opened)
     except BaseException as exc:
+        at = 0 if opened is None or getattr(opened, "failure", None) is exc else 1
         if (failure := _noted(exc, place(stages, at))) is not None:
             raise failure from None
         raise
-    return await run(stages, capacity)
-
-
-async def run_poured(
-    stages: Sequence[Stage],
-    pour: Callable[[Callable[[Any], object]], Awaitable[int]],
-    take: Callable[[Any], Awaitable[Any]],
-) -> Any:
-    """Run a source and a sink as the sink alone, which has the source pour all it has into a function."""
-    at = last = len(stages) - 1
-
-    async def poured(write: Callable[[Any], object]) -> int:
-        nonlocal at
-
-        def written(piece: Any) -> None:
-            nonlocal at
-            at = last
-            write(piece)
-            at = 0
-
-        at = 0
-        size = await pour(written)
-        at = last
-        return size
-
-    try:
-        return await take(poured)
-    except BaseException as exc:
-        if (failure := _noted(exc, place(stages, at))) is not None:
-            raise failure from None
-        raise
+    return await _finish(_run_of(stages, capacity))
 
 
 def _noted(exc: BaseException, note: str) -> BaseException | None:

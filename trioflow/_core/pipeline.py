@@ -49,9 +49,9 @@ def as_readable(head: object) -> Readable[Any]:
         return head.readable
     name = label("from_iterable", head)
     if isinstance(head, AsyncIterable):
-        return Readable[Any].of(Stage(name, function=async_source(head)))
+        return Readable[Any]._of(Stage(name, function=async_source(head)))
     if isinstance(head, Iterable):
-        return Readable[Any].of(Stage(name, factory=iterator_factory(head)))
+        return Readable[Any]._of(Stage(name, factory=iterator_factory(head)))
     raise wanted("a stream begins with a Readable, an iterable, a channel or a byte stream", head)
 
 
@@ -66,9 +66,9 @@ def as_writable(tail: object) -> Writable[Any, Any]:
     if isinstance(tail, Duplex):
         return tail.writable
     if isinstance(tail, trio.abc.SendStream):
-        return Writable[Any, Any].of(Stage(label("to_stream", tail), function=stream_sink(tail)))
+        return Writable[Any, Any]._of(Stage(label("to_stream", tail), function=stream_sink(tail)))
     if isinstance(tail, trio.abc.SendChannel):
-        return Writable[Any, Any].of(Stage(label("to_channel", tail), function=channel_sink(tail)))
+        return Writable[Any, Any]._of(Stage(label("to_channel", tail), function=channel_sink(tail)))
     raise wanted("a pipeline ends in a Writable, a channel or a byte stream", tail)
 
 

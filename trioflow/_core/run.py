@@ -17,20 +17,39 @@ from trioflow._core.buffer import Buffer
 from trioflow._core.channel import ReceiveChannel, SendChannel
 from trioflow._core.errors import HangUp, cancelled_in, combined, failure_in
 from trioflow._core.fused import Fused, Part
+from trioflow._core.shortcuts import NOTHING, Offer, Takes
 
 StageFunction = Callable[..., Awaitable[Any]]
+
+
+# What makes another function of a stage's function for one item, plain or async as that is.
+Wrap: TypeAlias = Callable[[Callable[[Any], Any]], Callable[[Any], Any]]
 
 
 class Stage(NamedTuple):
     """One stage as a value: an async function over its channels, or a factory of a synchronous part.
 
-    The function of one that `encloses` all before it gets an `Attempt` at them in place of the channel they feed.
+    Attributes:
+        label: Renders its name, for notes and reprs.
+        encloses: Its function gets an `Attempt` at all stages before it, in place of the channel that they feed.
+        rewrapped: Where it calls a function for each item and holds nothing from one to the next: returns this stage
+            around what a `Wrap` makes of that function.
+        passes_on: It looks at no item, and hands each on once and in time, as it is or in a list.
+        offer: What a source lets a sink take whole, in place of its items.
+        takes: What a sink can take whole, by kind.
+        follow: Of a source that has a say in what follows it: called with all stages of the chain, itself the first, and
+            whether the chain is complete. Returns the stages to run, or raises `TypeError`.
     """
 
     label: Callable[[], str]
     function: StageFunction | None = None
     factory: Callable[[], Part] | None = None
     encloses: bool = False
+    rewrapped: Callable[[Wrap], Stage] | None = None
+    passes_on: bool = False
+    offer: Offer | None = None
+    takes: Takes = NOTHING
+    follow: Callable[[Sequence[Stage], bool], Sequence[Stage]] | None = None
 
 
 class Watched(NamedTuple):

@@ -1,13 +1,28 @@
-"""Sources that a sink may take whole, where no chunk need be seen: a stretch of a file, or one that writes by itself.
+"""What a sink may take whole from a source, where no chunk need be seen: a stretch of a file, or a copy made by a thread.
 
-Rule: a sink takes what it knows how to, and a source can always be read in chunks too.
+Rule: a sink takes the kinds that it knows, and a source can always be read in chunks too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol, TypeAlias
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias
+
+Write: TypeAlias = "Callable[[bytes | memoryview], object]"
+Takes: TypeAlias = Mapping[type, Callable[[Any], Awaitable[Any]]]  # what a sink can take, by kind
+NOTHING: Final[Takes] = {}
+
+
+class Offer(NamedTuple):
+    """What a source offers.
+
+    Where the next stage is a sink that takes this `kind`, a run opens it, hands it to the sink, and closes it when the
+    sink has returned. It may open as None, as a pipe does that has no fixed length: the source is then read in chunks.
+    """
+
+    kind: type
+    open: Callable[[], AbstractAsyncContextManager[Any]]
 
 
 class OpenRegion(Protocol):
@@ -15,7 +30,7 @@ class OpenRegion(Protocol):
 
     @property
     def fd(self) -> int:
-        """The descriptor; it stays its region's, is closed by it, and its file offset means nothing."""
+        """The descriptor. It belongs to the region, which closes it; its file offset means nothing."""
         ...
 
     @property
@@ -25,22 +40,36 @@ class OpenRegion(Protocol):
 
     @property
     def stop(self) -> int:
-        """The offset behind the last byte, never below `start`: what the file held when it was opened."""
+        """The offset after the last byte, never below `start`: what the file held when it was opened."""
         ...
 
 
-class Region(Protocol):
-    """A stretch of a file that a sink may take whole instead of chunk by chunk.
+class ThreadCopy:
+    """All that a source has, written by itself: one thread moves what would otherwise cross two tasks and a channel.
 
-    Where a `Readable` with a `region` is piped straight into a `Writable` with `take_region`, a run opens the region,
-    hands it to the sink and closes it when the sink has returned; no chunk is read.
+    Args:
+        copy: Calls the function that it is given with each piece, in threads, and returns the number of bytes.
     """
 
-    def open(self) -> AbstractAsyncContextManager[OpenRegion | None]:
-        """Open the file; give None where it has no fixed length (a pipe, a device): then it is read in chunks."""
-        ...
+    def __init__(self, copy: Callable[[Write], Awaitable[int]]) -> None:
+        self._copy = copy
+        self.failure: BaseException | None = None  # of the source itself; what the sink's function raised is the sink's
 
+    async def into(self, write: Write) -> int:
+        """Call `write` with all of it, in threads, and return the number of bytes."""
+        refused: BaseException | None = None
 
-# A source that writes all it has by itself, calling a function of its sink's in threads, and gives the number of bytes:
-# then one thread moves what otherwise two tasks and a thread would hand on. Taken as a `Region` is.
-Pour: TypeAlias = "Callable[[Callable[[bytes | memoryview], object]], Awaitable[int]]"
+        def written(piece: bytes | memoryview) -> None:
+            nonlocal refused
+            try:
+                write(piece)
+            except BaseException as exc:
+                refused = exc
+                raise
+
+        try:
+            return await self._copy(written)
+        except BaseException as exc:
+            if exc is not refused:
+                self.failure = exc
+            raise

@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
 from types import CoroutineType, TracebackType
-from typing import Any, Generic, TypeAlias, TypeVar, cast, overload
+from typing import Any, Generic, Self, TypeVar, cast, overload
 
 import trio
 
@@ -25,9 +25,6 @@ from trioflow._core.labels import label as label
 from trioflow._core.labels import name_of
 from trioflow._core.labels import wanted as wanted
 from trioflow._core.run import Watch
-from trioflow._core.shortcuts import OpenRegion as OpenRegion
-from trioflow._core.shortcuts import Pour as Pour
-from trioflow._core.shortcuts import Region as Region
 
 T = TypeVar("T", covariant=True)
 In = TypeVar("In", contravariant=True)
@@ -35,11 +32,6 @@ Out = TypeVar("Out", covariant=True)
 U = TypeVar("U")
 R = TypeVar("R")
 Result = TypeVar("Result", covariant=True)
-
-
-# A transform that calls a function for each item, and holds nothing from one to the next, can be made anew around what a
-# `Wrap` makes of that function, plain or async as it was: its `around` does.
-Wrap: TypeAlias = Callable[[Callable[[Any], Any]], Callable[[Any], Any]]
 
 
 def _only_stage(run: Callable[..., Awaitable[Any]], kind: str) -> tuple[Stage, ...]:
@@ -57,6 +49,12 @@ class _Stream:
 
     _stages: tuple[Stage, ...]
 
+    @classmethod
+    def _of(cls, *stages: Stage) -> Self:
+        self = cls.__new__(cls)
+        self._stages = stages
+        return self
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {' | '.join(stage.label() for stage in self._stages)}>"
 
@@ -71,21 +69,10 @@ class Readable(_Stream, Generic[T]):
         run: An async function that sends items to the channel it is given, and returns at the end.
     """
 
-    __slots__ = ("pour", "region")
+    __slots__ = ()
 
     def __init__(self, run: Callable[[SendChannel[T]], Awaitable[object]]) -> None:
         self._stages = _only_stage(run, "Readable")
-        self.region: Region | None = None
-        self.pour: Pour | None = None
-
-    @classmethod
-    def of(cls, *stages: Stage, region: Region | None = None, pour: Pour | None = None) -> Readable[T]:
-        """Make one of stages; for operators, not for users."""
-        self = cls.__new__(cls)
-        self._stages = stages
-        self.region = region
-        self.pour = pour
-        return self
 
     @overload
     def pipe(self, stage: Transform[T, U]) -> Readable[U]: ...
@@ -103,15 +90,7 @@ class Readable(_Stream, Generic[T]):
         """
         if isinstance(stage, Writable):
             return run_all(self, stage, DEFAULT_CAPACITY)
-        return self.through(stage, "pipe wants a Transform, a Duplex or a Writable")
-
-    def through(self, stage: object, what: str) -> Readable[Any]:
-        """Make the longer one that goes through `stage`, however it came there; for sources that follow their items."""
-        return Readable[Any].of(*self._stages, *_middle(stage, what))
-
-    def meeting(self, tail: Writable[Any, Any]) -> tuple[Readable[Any], Writable[Any, Any]]:
-        """Give the two to run as a whole; for sources that have something to arrange with their sink."""
-        return self, tail
+        return join(self, (stage,), "pipe wants a Transform, a Duplex or a Writable")
 
     def open(self, *, capacity: float = DEFAULT_CAPACITY) -> AbstractAsyncContextManager[ReceiveChannel[T]]:
         """Run this beside an `async with` block that receives its items.
@@ -135,26 +114,10 @@ class Writable(_Stream, Generic[In, Result]):
             When a run fails it is cancelled: it never sees an end that is not one (R12, R13).
     """
 
-    __slots__ = ("take_pour", "take_region")
+    __slots__ = ()
 
     def __init__(self, run: Callable[[ReceiveChannel[In]], Awaitable[Result]]) -> None:
         self._stages = _only_stage(run, "Writable")
-        self.take_region: Callable[[OpenRegion], Awaitable[Result]] | None = None
-        self.take_pour: Callable[[Pour], Awaitable[Result]] | None = None
-
-    @classmethod
-    def of(
-        cls,
-        *stages: Stage,
-        take_region: Callable[[OpenRegion], Awaitable[Result]] | None = None,
-        take_pour: Callable[[Pour], Awaitable[Result]] | None = None,
-    ) -> Writable[In, Result]:
-        """Make one of stages; for operators, not for users."""
-        self = cls.__new__(cls)
-        self._stages = stages
-        self.take_region = take_region
-        self.take_pour = take_pour
-        return self
 
     def open(self, *, capacity: float = DEFAULT_CAPACITY) -> AbstractAsyncContextManager[SendChannel[In]]:
         """Run this beside an `async with` block that sends it items.
@@ -178,21 +141,10 @@ class Transform(_Stream, Generic[In, Out]):
             The code after its loop is the flush.
     """
 
-    __slots__ = ("around", "is_moving")
+    __slots__ = ()
 
     def __init__(self, run: Callable[[ReceiveChannel[In], SendChannel[Out]], Awaitable[object]]) -> None:
         self._stages = _only_stage(run, "Transform")
-        self.around: Callable[[Wrap], Transform[In, Out]] | None = None
-        self.is_moving = False  # looks at no item, and gives each on, once and in time, as it is or in a list
-
-    @classmethod
-    def of(cls, *stages: Stage) -> Transform[In, Out]:
-        """Make one of stages; for operators, not for users."""
-        self = cls.__new__(cls)
-        self._stages = stages
-        self.around = None
-        self.is_moving = False
-        return self
 
     @overload
     def pipe(self, stage: Transform[Out, U]) -> Transform[In, U]: ...
@@ -207,8 +159,8 @@ class Transform(_Stream, Generic[In, Out]):
             TypeError: `stage` is none of these.
         """
         if isinstance(stage, Writable):
-            return Writable[Any, Any].of(*self._stages, *stage._stages)
-        return Transform[Any, Any].of(*self._stages, *_middle(stage, "pipe wants a Transform, a Duplex or a Writable"))
+            return Writable[Any, Any]._of(*self._stages, *stage._stages)
+        return Transform[Any, Any]._of(*self._stages, *_middle(stage, "pipe wants a Transform, a Duplex or a Writable"))
 
 
 class Duplex(trio.abc.AsyncResource, Generic[Out, In]):
@@ -233,12 +185,12 @@ class Duplex(trio.abc.AsyncResource, Generic[Out, In]):
         self._label: Callable[[], str] = label("Duplex")
 
     @staticmethod
-    def over(
+    def _over(
         name: Callable[[], str], shared: Connection, fresh: Callable[[], Connection], *, can_end: bool = True
     ) -> Duplex[bytes, bytes]:
         """Make one over a connection that its directions share, and a `fresh` one for each run as a whole.
 
-        For endpoints, not for users. Where a stream has no `send_eof`, it is not `can_end`: open, it is two channels.
+        Where a stream has no `send_eof`, it is not `can_end`: open, it is two channels.
         """
 
         async def exchange(source: ReceiveChannel[bytes], output: SendChannel[bytes]) -> None:
@@ -247,12 +199,12 @@ class Duplex(trio.abc.AsyncResource, Generic[Out, In]):
         def opened(capacity: float) -> AbstractAsyncContextManager[trio.abc.HalfCloseableStream]:
             if can_end:
                 return fresh().open()
-            apart = Duplex.over(name, fresh(), fresh)
+            apart = Duplex._over(name, fresh(), fresh)
             return open_stream(apart.readable.open(capacity=capacity), apart.writable.open(capacity=capacity))
 
         self = Duplex[bytes, bytes](
-            Readable[bytes].of(Stage(lambda: f"{name()}.readable", function=Direction(shared, READ))),
-            Writable[bytes, int].of(Stage(lambda: f"{name()}.writable", function=Direction(shared, WRITE))),
+            Readable[bytes]._of(Stage(lambda: f"{name()}.readable", function=Direction(shared, READ))),
+            Writable[bytes, int]._of(Stage(lambda: f"{name()}.writable", function=Direction(shared, WRITE))),
         )
         self._label = name
         self._aclose = shared.aclose
@@ -273,7 +225,7 @@ class Duplex(trio.abc.AsyncResource, Generic[Out, In]):
         if not isinstance(stream, trio.abc.Stream):
             raise wanted("Duplex.from_stream wants a trio.abc.Stream", stream)
         connection = Connection(stream, lambda: f"this {type(stream).__name__}", is_lent=True)
-        self = Duplex.over(label("from_stream", stream), connection, lambda: connection)
+        self = Duplex._over(label("from_stream", stream), connection, lambda: connection)
         if not isinstance(stream, trio.abc.HalfCloseableStream):
             self._open = None
         return self
@@ -307,8 +259,8 @@ class Duplex(trio.abc.AsyncResource, Generic[Out, In]):
             return self._open(capacity)
         return open_stream(self.readable.open(capacity=capacity), self.writable.open(capacity=capacity))
 
-    def as_stage(self) -> Stage:
-        """Give the stage that this runs as in the middle of a chain."""
+    def _as_stage(self) -> Stage:
+        """Return the stage that this runs as in the middle of a chain."""
         return Stage(self._label, function=self._exchange)
 
     async def _exchange_apart(self, source: ReceiveChannel[In], output: SendChannel[Out]) -> None:
@@ -352,31 +304,24 @@ def _middle(stage: object, what: str) -> tuple[Stage, ...]:
     if isinstance(stage, Transform):
         return stage._stages
     if isinstance(stage, Duplex):
-        return (stage.as_stage(),)
+        return (stage._as_stage(),)
     raise wanted(what, stage)
 
 
 def join(head: Readable[Any], middle: tuple[object, ...], what: str) -> Readable[Any]:
     """Pipe `head` through each of `middle`, which must be transforms."""
-    for stage in middle:
-        head = head.through(stage, what)
-    return head
+    stages = head._stages + tuple(stage for each in middle for stage in _middle(each, what))
+    if stages[0].follow is not None:
+        stages[0].follow(stages, False)  # refuses at once what it cannot run
+    return Readable[Any]._of(*stages)
 
 
 def run_all(
     head: Readable[Any], tail: Writable[Any, R], capacity: float, watch: Watch | None = None
 ) -> Coroutine[Any, Any, R]:
     """Make the coroutine that runs `head` into `tail`; it is named after the chain, for whoever forgets to await it."""
-    source, sink = head.meeting(tail)
-    stages = source._stages + sink._stages
-    if watch is not None:
-        coroutine = engine.run_watched(stages, capacity, watch)
-    elif head.region is not None and tail.take_region is not None:
-        coroutine = engine.run_directly(stages, head.region.open, tail.take_region, capacity)
-    elif head.pour is not None and tail.take_pour is not None:
-        coroutine = engine.run_poured(stages, head.pour, tail.take_pour)
-    else:
-        coroutine = engine.run(stages, capacity)
+    stages = engine.followed(head._stages + tail._stages)
+    coroutine = engine.run(stages, capacity) if watch is None else engine.run_watched(stages, capacity, watch)
     run = cast("CoroutineType[Any, Any, R]", coroutine)
     run.__qualname__ = " | ".join(stage.label() for stage in stages)
     return run

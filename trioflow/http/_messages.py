@@ -8,6 +8,7 @@ Rule 3: a request's body and a response run once (R4).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import Any, Final
 
 import trio
@@ -16,7 +17,8 @@ from trioflow._core.adapters import gathered, once
 from trioflow._core.channel import ReceiveChannel, SendChannel
 from trioflow._core.checks import check_count
 from trioflow._core.engine import Stage
-from trioflow._core.streams import Duplex, OpenRegion, Readable, Writable, label
+from trioflow._core.shortcuts import Offer, OpenRegion, ThreadCopy
+from trioflow._core.streams import Duplex, Readable, Writable, label
 from trioflow.http._service import Peer
 from trioflow.http.wire.exchange import Exchange, Piece
 from trioflow.http.wire.headers import Headers
@@ -87,8 +89,8 @@ class Request:
         """
         if self._body is None:
             run = once(self._receive, f"the body of this {self.method} request")
-            pour = run if self._exchange.can_pour else None
-            self._body = Readable[bytes].of(Stage(label("body"), function=run), pour=pour)
+            offer = Offer(ThreadCopy, lambda: nullcontext(ThreadCopy(run))) if self._exchange.can_pour else None
+            self._body = Readable[bytes]._of(Stage(label("body"), function=run, offer=offer))
         return self._body
 
     async def _receive(self, output: SendChannel[bytes] | Callable[[bytes | memoryview], object]) -> int | None:
@@ -136,17 +138,7 @@ class Response(Writable[bytes, int]):
     # the counter, once per request. Nobody sets them, so that a property may stand for them.
     @property
     def _stages(self) -> tuple[Stage, ...]:  # type: ignore[override]
-        return (Stage(label("response"), function=self._receive),)
-
-    @property
-    def take_pour(self) -> None:  # type: ignore[override]  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Take nothing of the kind; for a run, not for users."""
-        return
-
-    @property
-    def take_region(self) -> Any:  # type: ignore[override]  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Take a file as a whole, from its descriptor; for a run, not for users."""
-        return self._take_region
+        return (Stage(label("response"), function=self._receive, takes={OpenRegion: self._take_region}),)
 
     @property
     def status(self) -> int:

@@ -13,7 +13,8 @@ from typing import Any
 from trioflow._core.channel import ReceiveChannel, SendChannel
 from trioflow._core.checks import check_count, check_positive
 from trioflow._core.engine import Stage
-from trioflow._core.streams import OpenRegion, Pour, Readable, Writable, label
+from trioflow._core.shortcuts import Offer, OpenRegion, Takes, ThreadCopy
+from trioflow._core.streams import Readable, Writable, label
 from trioflow.io.file_follower import open_following
 from trioflow.io.file_reader import FileRegion, open_soon, reader_of, send_all
 from trioflow.io.file_writer import open_target, ready_pieces
@@ -86,7 +87,7 @@ def read_file(
             async with open_following(where, start, chunk_size, interval) as reader:
                 await send_all(reader, output, chunk_size)
 
-        return Readable[bytes].of(Stage(name, function=run_on))
+        return Readable[bytes]._of(Stage(name, function=run_on))
 
     async def run(output: SendChannel[bytes]) -> None:
         fd, status = await open_soon(where)
@@ -98,7 +99,8 @@ def read_file(
         finally:
             os.close(fd)
 
-    return Readable[bytes].of(Stage(name, function=run), region=FileRegion(where, start, stop))
+    offer = Offer(OpenRegion, FileRegion(where, start, stop).open)
+    return Readable[bytes]._of(Stage(name, function=run, offer=offer))
 
 
 def write_file(path: AnyPath, *, append: bool = False, atomic: bool = True) -> Writable[bytes, int]:
@@ -151,11 +153,12 @@ def write_file(path: AnyPath, *, append: bool = False, atomic: bool = True) -> W
         async with open_target(where, append=append, atomic=atomic) as target:
             return await target.copy(region.fd, region.start, region.stop)
 
-    async def take_pour(pour: Pour) -> int:
+    async def take_copy(copy: ThreadCopy) -> int:
         async with open_target(where, append=append, atomic=atomic) as target:
-            return await pour(target.write_now)
+            return await copy.into(target.write_now)
 
-    return Writable[bytes, int].of(Stage(name, function=run), take_region=take_region, take_pour=take_pour)
+    takes: Takes = {OpenRegion: take_region, ThreadCopy: take_copy}
+    return Writable[bytes, int]._of(Stage(name, function=run, takes=takes))
 
 
 def given(**arguments: tuple[object, object]) -> dict[str, object]:

@@ -82,7 +82,7 @@ def process(
         return Connection(start, name, lives_by_output=True, beside=beside)
 
     name = label("process", words)
-    return Duplex.over(name, fresh(), fresh)
+    return Duplex._over(name, fresh(), fresh)
 
 
 def _checked(argv: Sequence[Word]) -> list[Any]:

@@ -223,4 +223,4 @@ def _endpoint(
     def fresh() -> Connection:
         return Connection(connect, name)
 
-    return Duplex.over(name, fresh(), fresh, can_end=can_end)
+    return Duplex._over(name, fresh(), fresh, can_end=can_end)

@@ -55,7 +55,7 @@ def stdin() -> Readable[bytes]:
         finally:
             _reading.release()
 
-    return Readable[bytes].of(Stage(label("stdin"), function=run))
+    return Readable[bytes]._of(Stage(label("stdin"), function=run))
 
 
 def _check_there(stream: object, name: str) -> None:
@@ -108,7 +108,7 @@ def stdout() -> Writable[bytes | str, int]:
         finally:
             output.close()
 
-    return Writable[bytes | str, int].of(Stage(label("stdout"), function=run))
+    return Writable[bytes | str, int]._of(Stage(label("stdout"), function=run))
 
 
 class _Output:

@@ -61,9 +61,7 @@ class buffer(Transform[T, T]):  # noqa: N801 - called as a function, `buffer(16)
         self._ended = 0  # dropped by runs that have ended
         self._running: list[SendChannel[T]] = []
         name = label("buffer", capacity, **differing(overflow=(overflow, "wait")))
-        self._stages = (Stage(name, function=self._run),)
-        self.around = None
-        self.is_moving = overflow == "wait"
+        self._stages = (Stage(name, function=self._run, passes_on=overflow == "wait"),)
 
     @property
     def dropped(self) -> int:
@@ -152,7 +150,6 @@ class queue(Readable[T]):  # noqa: N801 - called as a function, `queue[str](16)`
         self._room: trio.Event | None = None  # what the first one in `send` sleeps on
         self._turn = trio.StrictFIFOLock()
         self._stages = (Stage(label("queue", capacity), function=once(self._run, "this queue")),)
-        self.region = self.pour = None
 
     def offer(self, item: T) -> Offered:
         """Push one item, without waiting, from any thread, and tell what became of it: accepted, dropped or closed.

@@ -132,7 +132,7 @@ def retry(
                 refuse_coroutine("tell", tell(Restart(failure, count, counted.position, pause)))
             await trio.sleep(pause)
 
-    return Readable[T].of(Stage(label("retry", readable), function=run))
+    return Readable[T]._of(Stage(label("retry", readable), function=run))
 
 
 class _Counted:
@@ -212,4 +212,4 @@ def recover(
         if last is not None:
             raise last
 
-    return Transform[T, T].of(Stage(label("recover", fn), function=run, encloses=True))
+    return Transform[T, T]._of(Stage(label("recover", fn), function=run, encloses=True))

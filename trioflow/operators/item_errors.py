@@ -66,8 +66,8 @@ def on_item_error(
     """
     if not isinstance(transform, Transform):
         raise wanted("on_item_error wants a Transform", transform)
-    around = transform.around
-    if around is None:
+    rewrapped = transform._stages[0].rewrapped if len(transform._stages) == 1 else None
+    if rewrapped is None:
         raise TypeError(
             "on_item_error wants a transform that calls a function for each item, by itself, "
             f"such as map, filter, flat_map, tap or map_async, not {transform!r}"
@@ -84,8 +84,7 @@ def on_item_error(
         raise wanted("on_item_error wants 'stop', 'drop' or a Writable", action)
     if action == "stop":
         return transform
-    stages = around(lambda fn: _catching(fn, kinds))._stages
-    return Transform[T, U].of(*(stage._replace(label=name) for stage in stages), behind)
+    return Transform[T, U]._of(rewrapped(lambda fn: _catching(fn, kinds))._replace(label=name), behind)
 
 
 class _Failed:

@@ -10,14 +10,12 @@ from __future__ import annotations
 import builtins
 import inspect
 from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Iterator
-from contextlib import aclosing
-from functools import partial
 from typing import Any, TypeVar, overload
 
 from trioflow._core.channel import ReceiveChannel, SendChannel
 from trioflow._core.checks import check_function, is_async, refuse_coroutine
 from trioflow._core.fused import Operator
-from trioflow._core.makers import each, fused, task
+from trioflow._core.makers import fused, per_item, task
 from trioflow._core.streams import Transform
 
 T = TypeVar("T")
@@ -45,13 +43,13 @@ def map(fn: Callable[[Any], Any]) -> Transform[Any, Any]:
         [1, 4]
     """
     if not is_async(check_function("map", fn)):
-        return each(fused(lambda: _Map(fn), "map", fn), lambda wrap: map(wrap(fn)))
+        return per_item(fused(lambda: _Map(fn), "map", fn), map, fn)
 
     async def run(source: ReceiveChannel[Any], output: SendChannel[Any]) -> None:
         async for item in source:
             await output.send(await fn(item))
 
-    return each(task(run, "map", fn), lambda wrap: map(wrap(fn)))
+    return per_item(task(run, "map", fn), map, fn)
 
 
 class _Map(Operator[Any, Any]):
@@ -85,22 +83,18 @@ def filter(fn: Callable[[T], object]) -> Transform[T, T]:
     """
     ask: Callable[[T], Any] = fn
     if not is_async(check_function("filter", fn)):
-        return each(fused(lambda: _Filter(ask), "filter", fn), lambda wrap: flat_map(wrap(partial(_kept, ask))))
+        return per_item(fused(lambda: _Filter(ask), "filter", fn), flat_map, ask, _kept)
 
     async def run(source: ReceiveChannel[Any], output: SendChannel[Any]) -> None:
         async for item in source:
             if await ask(item):
                 await output.send(item)
 
-    async def kept(item: Any) -> tuple[Any, ...]:
-        return (item,) if await ask(item) else ()
-
-    return each(task(run, "filter", fn), lambda wrap: flat_map(wrap(kept)))
+    return per_item(task(run, "filter", fn), flat_map, ask, _kept)
 
 
-def _kept(fn: Callable[[Any], Any], item: Any) -> Any:
-    verdict = fn(item)
-    return verdict if inspect.iscoroutine(verdict) else (item,) if verdict else ()
+def _kept(item: Any, verdict: object) -> tuple[Any, ...]:
+    return (item,) if verdict else ()
 
 
 class _Filter(Operator[Any, Any]):
@@ -149,28 +143,20 @@ def flat_map(
                 finally:
                     await items.aclose()
 
-        async def all_of(item: Any) -> list[Any]:
-            async with aclosing(give(item)) as items:
-                return [one async for one in items]
-
-        return each(task(run_generators, "flat_map", fn), lambda wrap: flat_map(wrap(all_of)))
+        return per_item(task(run_generators, "flat_map", fn), flat_map, give, _listed)
     if not is_async(fn):
-        return each(fused(lambda: _FlatMap(give), "flat_map", fn), lambda wrap: flat_map(wrap(partial(_listed, give))))
+        return per_item(fused(lambda: _FlatMap(give), "flat_map", fn), flat_map, give, _listed)
 
     async def run(source: ReceiveChannel[Any], output: SendChannel[Any]) -> None:
         async for item in source:
             for one in await give(item):
                 await output.send(one)
 
-    async def listed(item: Any) -> list[Any]:
-        return list(await give(item))
-
-    return each(task(run, "flat_map", fn), lambda wrap: flat_map(wrap(listed)))
+    return per_item(task(run, "flat_map", fn), flat_map, give, _listed)
 
 
-def _listed(fn: Callable[[Any], Any], item: Any) -> Any:
-    items = fn(item)
-    return items if inspect.iscoroutine(items) else list(items)
+def _listed(_: object, items: Iterable[Any]) -> list[Any]:
+    return list(items)
 
 
 class _FlatMap(Operator[Any, Any]):
@@ -252,23 +238,18 @@ def tap(fn: Callable[[T], object]) -> Transform[T, T]:
     """
     look: Callable[[T], Any] = fn
     if not is_async(check_function("tap", fn)):
-        return each(fused(lambda: _Tap(look), "tap", fn), lambda wrap: map(wrap(partial(_looked_at, look))))
+        return per_item(fused(lambda: _Tap(look), "tap", fn), map, look, _item)
 
     async def run(source: ReceiveChannel[Any], output: SendChannel[Any]) -> None:
         async for item in source:
             await look(item)
             await output.send(item)
 
-    async def looked_at(item: Any) -> Any:
-        await look(item)
-        return item
-
-    return each(task(run, "tap", fn), lambda wrap: map(wrap(looked_at)))
+    return per_item(task(run, "tap", fn), map, look, _item)
 
 
-def _looked_at(fn: Callable[[Any], Any], item: Any) -> Any:
-    given = fn(item)
-    return given if inspect.iscoroutine(given) else item
+def _item(item: Any, _: object) -> Any:
+    return item
 
 
 class _Tap(Operator[Any, Any]):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable
+from functools import partial
 from time import perf_counter
 from typing import Any, Final, TypeVar
 
@@ -12,7 +13,7 @@ import trio
 from trioflow._core.channel import ReceiveChannel, SendChannel
 from trioflow._core.checks import check_count, check_function, is_async
 from trioflow._core.labels import name_of
-from trioflow._core.makers import differing, each, task
+from trioflow._core.makers import differing, per_item, task
 from trioflow._core.streams import Transform
 from trioflow._core.workers import Batches, Workers
 
@@ -62,9 +63,10 @@ def map_async(fn: Callable[[T], Awaitable[U]], *, concurrency: int = 8, ordered:
     async def run(source: ReceiveChannel[Any], output: SendChannel[Any]) -> None:
         await Workers(source, output, ordered=ordered).run([call] * concurrency)
 
-    return each(
+    return per_item(
         task(run, "map_async", fn, concurrency=concurrency, **differing(ordered=(ordered, True))),
-        lambda wrap: map_async(wrap(one), concurrency=concurrency, ordered=ordered),
+        partial(map_async, concurrency=concurrency, ordered=ordered),
+        one,
     )
 
 
@@ -103,9 +105,10 @@ def map_in_threads(fn: Callable[[T], U], *, workers: int = 4, ordered: bool = Tr
         limiter = trio.CapacityLimiter(workers)
         await Workers(source, output, ordered=ordered).run([_Trips(fn, limiter) for _ in range(workers)])
 
-    return each(
+    return per_item(
         task(run, "map_in_threads", fn, workers=workers, **differing(ordered=(ordered, True))),
-        lambda wrap: map_in_threads(wrap(fn), workers=workers, ordered=ordered),
+        partial(map_in_threads, workers=workers, ordered=ordered),
+        fn,
     )
 
 

@@ -19,9 +19,10 @@ import trio
 from trioflow._core.channel import ReceiveChannel, SendChannel
 from trioflow._core.checks import check_count, check_function, is_async
 from trioflow._core.crew import open_crew
+from trioflow._core.engine import Stage, Wrap
 from trioflow._core.labels import label, name_of
-from trioflow._core.makers import differing, each, task
-from trioflow._core.streams import Transform, Wrap
+from trioflow._core.makers import differing
+from trioflow._core.streams import Transform
 from trioflow._core.workers import Batches, Workers
 from trioflow.io._worker_main import CALLING, STOP, packed
 from trioflow.io.worker_process import Child, failure_of, pickled, start_child, told_end
@@ -86,7 +87,7 @@ def map_in_processes(
     target = partial(pickled, "map_in_processes wants a function", fn)
     options = differing(ordered=(ordered, True), retries=(retries, 0), kill_on_cancel=(kill_on_cancel, True))
 
-    def make(wrap: Wrap | None, body: bytes) -> Transform[Any, Any]:
+    def make(wrap: Wrap | None, body: bytes) -> Stage:
         async def run(source: ReceiveChannel[Any], output: SendChannel[Any]) -> None:
             works = [_Trips(fn, body, wrap, retries=retries, is_killed=kill_on_cancel) for _ in range(count)]
             try:
@@ -97,9 +98,9 @@ def map_in_processes(
                         for work in works:
                             nursery.start_soon(work.end)
 
-        return task(run, "map_in_processes", fn, workers=count, **options)
+        return Stage(label("map_in_processes", fn, workers=count, **options), function=run)
 
-    return each(make(None, target(False)), lambda wrap: make(wrap, target(True)))
+    return Transform[T, U]._of(make(None, target(False))._replace(rewrapped=lambda wrap: make(wrap, target(True))))
 
 
 class _Trips(Batches):

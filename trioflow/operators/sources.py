@@ -63,8 +63,8 @@ def repeat(item: T, times: float = math.inf) -> Readable[T]:
         'hahaha'
     """
     if check_limit("times", times, 0) == math.inf:
-        return Readable[T].of(Stage(label("repeat", item), factory=lambda: itertools.repeat(item)))
-    return Readable[T].of(Stage(label("repeat", item, times), factory=lambda: itertools.repeat(item, int(times))))
+        return Readable[T]._of(Stage(label("repeat", item), factory=lambda: itertools.repeat(item)))
+    return Readable[T]._of(Stage(label("repeat", item, times), factory=lambda: itertools.repeat(item, int(times))))
 
 
 @overload
@@ -92,7 +92,7 @@ def unfold(fn: Callable[[Any], Any], initial: Any) -> Readable[Any]:
     """
     name = label("unfold", fn, initial)
     if not is_async(check_function("unfold", fn)):
-        return Readable[Any].of(Stage(name, factory=lambda: _unfolded(fn, initial)))
+        return Readable[Any]._of(Stage(name, factory=lambda: _unfolded(fn, initial)))
 
     async def run(output: SendChannel[Any]) -> None:
         given = await fn(initial)
@@ -101,7 +101,7 @@ def unfold(fn: Callable[[Any], Any], initial: Any) -> Readable[Any]:
             await output.send(item)
             given = await fn(state)
 
-    return Readable[Any].of(Stage(name, function=run))
+    return Readable[Any]._of(Stage(name, function=run))
 
 
 def _unfolded(fn: Callable[[Any], Any], state: Any) -> Iterator[Any]:
@@ -130,7 +130,7 @@ def empty() -> Readable[Any]:
         >>> run(empty().pipe(collect()))
         []
     """
-    return Readable[Any].of(Stage(label("empty"), factory=lambda: iter(())))
+    return Readable[Any]._of(Stage(label("empty"), factory=lambda: iter(())))
 
 
 def failed(error: Exception | type[Exception]) -> Readable[Any]:
@@ -159,4 +159,4 @@ def failed(error: Exception | type[Exception]) -> Readable[Any]:
         await trio.lowlevel.checkpoint()
         raise error
 
-    return Readable[Any].of(Stage(label("failed", error), function=run))
+    return Readable[Any]._of(Stage(label("failed", error), function=run))

@@ -282,7 +282,7 @@ async def _split(
     for i, (output, receive) in enumerate(channels):
         output._buffer.on_hang_up = leave
         run = once((_take_singly if is_shared else _take)(receive), "a branch")
-        branch = cast("Branch[Any]", Branch[Any].of(Stage(label(f"{name}[{i}]", readable), function=run)))
+        branch = Branch[Any]._of(Stage(label(f"{name}[{i}]", readable), function=run))
         branch._receive = receive
         branches.append(branch)
     async with open_crew() as crew:

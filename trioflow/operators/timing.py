@@ -19,7 +19,7 @@ from trioflow._core.buffer import DEFAULT_CAPACITY, check_capacity
 from trioflow._core.channel import ReceiveChannel, SendChannel, open_channel
 from trioflow._core.checks import check_function, check_positive, is_async, refuse_coroutine
 from trioflow._core.engine import Stage, together
-from trioflow._core.makers import differing, moving, task
+from trioflow._core.makers import differing, passing_on, task
 from trioflow._core.streams import Readable, Transform, label
 
 T = TypeVar("T")
@@ -52,7 +52,7 @@ def ticks(interval: float) -> Readable[float]:
             due = grid.next()
             await trio.sleep_until(due)
 
-    return Readable[float].of(Stage(label("ticks", interval), function=run))
+    return Readable[float]._of(Stage(label("ticks", interval), function=run))
 
 
 class _Grid:
@@ -119,7 +119,7 @@ def throttle(
 
     options = differing(per=(per, 1.0), burst=(burst, 1), cost=(cost, None))
     throttling = task(run, "throttle", rate, **options)
-    return throttling if price is not None else moving(throttling)
+    return throttling if price is not None else passing_on(throttling)
 
 
 def _checked_cost(tokens: Any) -> float:
@@ -238,7 +238,7 @@ def delay(seconds: float, *, capacity: float = DEFAULT_CAPACITY) -> Transform[T,
 
         await together(give, take)
 
-    return moving(task(run, "delay", seconds, **differing(capacity=(capacity, DEFAULT_CAPACITY))))
+    return passing_on(task(run, "delay", seconds, **differing(capacity=(capacity, DEFAULT_CAPACITY))))
 
 
 def timeout(seconds: float) -> Transform[T, T]:
@@ -276,7 +276,7 @@ def timeout(seconds: float) -> Transform[T, T]:
                 raise trio.TooSlowError(f"nothing has come for {seconds:g} s")
             await output.send_many(items)
 
-    return moving(task(run, "timeout", seconds))
+    return passing_on(task(run, "timeout", seconds))
 
 
 @overload

@@ -17,7 +17,6 @@ from trioflow._core.channel import ReceiveChannel, SendChannel
 from trioflow._core.checks import is_async
 from trioflow._core.engine import Stage
 from trioflow._core.fused import Operator
-from trioflow._core.streams import Duplex, Readable, Transform, Writable, wanted
 
 
 class Receipt:
@@ -134,82 +133,64 @@ def _gathered(items: Sequence[Carried]) -> Carried:
     return Carried([item.value for item in items], Receipt(done, failed, is_lost))
 
 
-class CarryingReadable(Readable[Any]):
-    """A `Readable` of a Redis stream whose entries are acknowledged where the chain says that they are done."""
+def followed(stages: Sequence[Stage], is_whole: bool, *, goes_on: bool) -> list[Stage]:  # noqa: FBT001 - a Stage's `follow`
+    """Return the stages to run for a chain that begins with `redis.readable`: its items are carried until they are done.
 
-    __slots__ = ("_carried", "_goes_on")
-
-    _carried: tuple[Stage, ...]
-    _goes_on: bool
-
-    @classmethod
-    def carried(cls, *stages: Stage, goes_on: bool) -> CarryingReadable:
-        """Make one of stages whose items are carried."""
-
-        async def refuse(output: SendChannel[Any]) -> None:
-            raise _endless(self)
-
-        self = cls.of(Stage(lambda: " | ".join(stage.label() for stage in stages), function=refuse))
-        assert isinstance(self, CarryingReadable)
-        self._carried = stages
-        self._goes_on = goes_on
-        return self
-
-    def through(self, stage: Any, what: str) -> Readable[Any]:
-        """Go on through a transform that can be followed, or become a plain `Readable` behind `acknowledge()`."""
-        if isinstance(stage, Acknowledge):
-            return Readable[Any].of(*self._carried, *stage._stages)
-        if isinstance(stage, Duplex) or (isinstance(stage, Transform) and not (stage.around or stage.is_moving)):
+    Raises:
+        TypeError: an item cannot be followed through a stage, or the chain is whole and never says where it is done.
+    """
+    source, *rest = stages
+    made = [source]
+    for number, stage in enumerate(rest, 1):
+        if stage.function is acknowledge_each:
+            return [*made, *rest[number - 1 :]]
+        if isinstance(stage.function, Storing):
+            return [*made, stage._replace(function=stage.function.carried)]
+        if stage.rewrapped is not None:
+            judging = Stage(stage.label, factory=lambda: _Judging(goes_on))
+            made += [stage.rewrapped(carrying)._replace(label=stage.label), judging]
+        elif stage.passes_on:
+            made += [stage, Stage(stage.label, factory=_Gathered)]
+        elif is_whole and number == len(rest):
+            break
+        else:
             raise TypeError(
-                f"an entry of Redis cannot be followed through {stage!r}, so as to be acknowledged when all that comes of "
+                f"an entry of Redis cannot be followed through {stage.label()}, to be acknowledged when all that comes of "
                 "it is stored: it may hold, mix or drop items unseen. map, filter, flat_map, tap, map_async and "
                 "map_in_threads can be followed, and batch(size, within=seconds), throttle and delay. Or say with "
                 "redis.acknowledge() before it where entries are done"
             )
-        if not isinstance(stage, Transform):
-            raise wanted(what, stage)
-        if stage.around is None:
-            return self._and(*stage._stages, Stage(stage._stages[-1].label, factory=_Gathered))
-        name = stage._stages[-1].label
-        judging = Stage(name, factory=lambda: _Judging(self._goes_on))
-        return self._and(*(made._replace(label=name) for made in stage.around(carrying)._stages), judging)
-
-    def meeting(self, tail: Writable[Any, Any]) -> tuple[Readable[Any], Writable[Any, Any]]:
-        """Give the source and the sink to run: this one's items are carried, and so a sink must know of receipts."""
-        if not isinstance(tail, StoringWritable):
-            raise _endless(self)
-        return Readable[Any].of(*self._carried), Writable[Any, Any].of(tail.storing)
-
-    def _and(self, *stages: Stage) -> CarryingReadable:
-        return CarryingReadable.carried(*self._carried, *stages, goes_on=self._goes_on)
+    if is_whole:
+        raise TypeError(
+            f"where are entries of {source.label()} done? Pipe it into redis.writable(), which stores what comes of them, "
+            "or through redis.acknowledge(): after that, what a failure loses is lost"
+        )
+    return made
 
 
-class StoringWritable(Writable[Any, int]):
-    """A `Writable` that can also store carried items, and settle their receipts then."""
+class Storing:
+    """The function of a sink that stores items, and of one that stores carried items and then settles their receipts."""
 
-    __slots__ = ("storing",)
+    def __init__(
+        self,
+        plain: Callable[[ReceiveChannel[Any]], Awaitable[int]],
+        carried: Callable[[ReceiveChannel[Carried]], Awaitable[int]],
+    ) -> None:
+        self._plain = plain
+        self.carried = carried
 
-    storing: Stage
-
-
-class Acknowledge(Transform[Any, Any]):
-    """The place in a chain where entries are done."""
-
-    __slots__ = ()
+    def __call__(self, source: ReceiveChannel[Any]) -> Awaitable[int]:
+        """Store items that have no receipt."""
+        return self._plain(source)
 
 
 async def acknowledge_each(source: ReceiveChannel[Any], output: SendChannel[Any]) -> None:
     """Take items from their receipts, which are settled when the items were sent on."""
     async for items in source.batches():
         if not all(type(item) is Carried for item in items):
-            raise TypeError("acknowledge() stands behind redis.readable(), and behind what can be followed from there")
+            raise TypeError(
+                "acknowledge() goes after redis.readable(), and after stages that an entry can be followed through"
+            )
         await output.send_many([item.value for item in items])
         for item in items:
             item.receipt.settle()
-
-
-def _endless(readable: Readable[Any]) -> TypeError:
-    return TypeError(
-        f"where are entries of {readable!r} done? Pipe it into redis.writable(), which stores what comes of them, or "
-        "through redis.acknowledge(): behind that, what a failure loses is lost"
-    )

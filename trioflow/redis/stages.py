@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
+from functools import partial
 from typing import Any, TypeVar, overload
 
 import trio
@@ -17,7 +18,7 @@ from trioflow._core.streams import Readable, Transform, Writable, label
 from trioflow.redis.client import Address
 from trioflow.redis.ends import open_receiver, open_sender
 from trioflow.redis.options import CAPACITY, LEASE, PREFETCH, TRIES, check_lease, to_json
-from trioflow.redis.receipts import Acknowledge, Carried, CarryingReadable, Receipt, StoringWritable, acknowledge_each
+from trioflow.redis.receipts import Carried, Receipt, Storing, acknowledge_each, followed
 from trioflow.redis.receiving import Delivery
 from trioflow.redis.sending import Ended, RedisSender, sender_to
 
@@ -129,7 +130,8 @@ def readable(
                 await output.send_many([item for item in map(carried, batch) if item is not None])
 
     name_shown = label("redis.readable", name, group=group, **differing(on_error=(on_error, "stop")))
-    return CarryingReadable.carried(Stage(name_shown, function=run), goes_on=on_error == "return")
+    follow = partial(followed, goes_on=on_error == "return")
+    return Readable[Any]._of(Stage(name_shown, function=run, follow=follow))
 
 
 def writable(
@@ -218,11 +220,7 @@ def writable(
                     pass
         return count
 
-    name_shown = label("redis.writable", name)
-    made = StoringWritable.of(Stage(name_shown, function=run))
-    assert isinstance(made, StoringWritable)
-    made.storing = Stage(name_shown, function=store)
-    return made
+    return Writable[Any, int]._of(Stage(label("redis.writable", name), function=Storing(run, store)))
 
 
 def acknowledge() -> Transform[T, T]:
@@ -240,4 +238,4 @@ def acknowledge() -> Transform[T, T]:
     Raises:
         TypeError: running it, it does not stand behind a `readable` of this module.
     """
-    return Acknowledge.of(Stage(label("redis.acknowledge"), function=acknowledge_each))
+    return Transform[T, T]._of(Stage(label("redis.acknowledge"), function=acknowledge_each))

@@ -143,7 +143,7 @@ async def _give_stretch(file: File, opened: Opened | None, start: int, stop: int
     if file.is_packed_on_the_way:
         await stretch(opened, start, stop, file.name).pipe(gzipped(level=LEVEL)).pipe(response)
     else:
-        await response.take_region(OpenStretch(opened.fd, start, stop))
+        await response._take_region(OpenStretch(opened.fd, start, stop))
 
 
 async def _give_parts(file: File, opened: Opened | None, parts: Sequence[Part], response: Response) -> None:
@@ -166,7 +166,7 @@ async def _give_parts(file: File, opened: Opened | None, parts: Sequence[Part], 
                     raise EOFError(f"the file ended at byte {size}, and a part of it at {stop}")
         await output.send(framed.tail)
 
-    await Readable[bytes].of(Stage(label("parts", file.name), function=run)).pipe(response)
+    await Readable[bytes]._of(Stage(label("parts", file.name), function=run)).pipe(response)
 
 
 def stretch(opened: Opened, start: int, stop: int, name: str) -> Readable[bytes]:
@@ -175,7 +175,7 @@ def stretch(opened: Opened, start: int, stop: int, name: str) -> Readable[bytes]
     async def run(output: SendChannel[bytes]) -> None:
         await send_all(reader_of(opened.fd, opened.status, start, stop, None), output, None)
 
-    return Readable[bytes].of(Stage(label("file", name), function=run))
+    return Readable[bytes]._of(Stage(label("file", name), function=run))
 
 
 async def redirect(request: Request, response: Response) -> None:

@@ -124,7 +124,7 @@ def form(
         run = _Pairs(request, count, min(field_size, size)).run
     else:
         raise RequestError(415, f"a form is wanted, not {kind}")
-    return Readable[Part].of(Stage(label("form"), function=once(run, f"the form of this {request.method} request")))
+    return Readable[Part]._of(Stage(label("form"), function=once(run, f"the form of this {request.method} request")))
 
 
 class _Meter:
@@ -242,7 +242,9 @@ class _File:
         self.settled = trio.Event()  # somebody has begun to read, or nobody ever will
 
     def part(self, head: PartHead) -> Part:
-        body = Readable[bytes].of(Stage(label("body"), function=once(self._read, f"the file {self._name!r} of a form")))
+        body = Readable[bytes]._of(
+            Stage(label("body"), function=once(self._read, f"the file {self._name!r} of a form"))
+        )
         return Part(head, None, body)
 
     def pass_over(self) -> None:
