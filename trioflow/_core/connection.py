@@ -18,7 +18,7 @@ import trio
 
 from trioflow._core.adapters import RECEIVE, Enough, Tally, cut, receive_into, send_from
 from trioflow._core.channel import ReceiveChannel, SendChannel
-from trioflow._core.engine import together
+from trioflow._core.crew import open_crew
 from trioflow._core.errors import HangUp, failure_in
 
 CLOSING: Final = 5.0  # seconds; a TLS peer may be slow to say goodbye
@@ -103,23 +103,11 @@ class Connection:
         """Give the stream itself, closed at the end of the block."""
         async with self._using(READ, WRITE) as stream:
             assert isinstance(stream, trio.abc.HalfCloseableStream)
-            if self._beside is None:
+            async with open_crew() as crew:
+                if self._beside is not None:
+                    crew.start(self._beside, stream)
                 yield stream
-                return
-            body: BaseException | None = None
-            try:
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(self._beside, stream)
-                    try:
-                        yield stream
-                    except BaseException as exc:  # noqa: BLE001 - raised again below, without the nursery's group
-                        body = exc
-                    nursery.cancel_scope.cancel()
-            except BaseException:
-                if body is None:
-                    raise
-            if body is not None:
-                raise body
+                crew.cancel()
 
     async def aclose(self) -> None:
         """Close both directions. Harmless when repeated."""
@@ -203,14 +191,17 @@ class Connection:
     async def _run(
         self, stream: trio.abc.Stream, main: Callable[[], Awaitable[None]], *others: Callable[[], Awaitable[None]]
     ) -> None:
-        if self._beside is not None:
-            beside = self._beside
-            others += (lambda: beside(stream),)
-        if not others:
+        if not others and self._beside is None:
             await main()
             return
         try:
-            await together(main, *others)
+            async with open_crew() as crew:
+                if self._beside is not None:
+                    crew.start(self._beside, stream)
+                for other in others:
+                    crew.start(other)
+                await main()
+                crew.cancel()
         except BaseExceptionGroup as group:
             # Both directions of a broken stream fail: that is one failure.
             if not all(isinstance(exc, trio.BrokenResourceError) for exc in group.exceptions):

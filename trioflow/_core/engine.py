@@ -12,20 +12,16 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any, TypeAlias, TypeVar
-
-import trio
+from typing import Any, TypeAlias
 
 from trioflow._core.buffer import check_capacity
 from trioflow._core.channel import ReceiveChannel, SendChannel
-from trioflow._core.errors import cancelled_in, combined, failure_in
-from trioflow._core.run import Run, Task, Watch, place
+from trioflow._core.errors import failure_in
+from trioflow._core.run import Run, Task, Watch, note_stage
 from trioflow._core.run import Stage as Stage
 from trioflow._core.run import StageFunction as StageFunction
 from trioflow._core.run import Wrap as Wrap
 from trioflow._core.shortcuts import Offer
-
-R = TypeVar("R")
 
 Take: TypeAlias = "Callable[[ReceiveChannel[Any]], Awaitable[object]]"
 Attempt: TypeAlias = "Callable[[Take], Awaitable[BaseException | None]]"
@@ -97,22 +93,15 @@ async def run(stages: Sequence[Stage], capacity: float) -> Any:
 
 
 async def _finish(this: Run) -> Any:
-    caught: BaseException | None = None
-    result: Any = None
-    try:
-        if len(this.tasks) == 1:
-            result = await this.play(this.tasks[0])
-        else:
-            async with trio.open_nursery() as nursery:
-                for task in this.tasks[:-1]:
-                    nursery.start_soon(this.play, task)
-                result = await this.play(this.tasks[-1])
-    except BaseException as exc:  # noqa: BLE001 - nothing is swallowed: it is settled below
-        caught = exc
-    this.release()
-    if caught is not None or this.failures:
-        this.settle(None, caught)
-    return result
+    *others, last = this.tasks
+    if not others:
+        result = await this.play(last)
+        if this.failures:
+            this.settle(None, None)
+        return result
+    async with this:
+        this.begin(others)
+        return await this.play(last)
 
 
 async def _run_whole(
@@ -126,17 +115,17 @@ async def _run_whole(
                 return await take(opened)
     except BaseException as exc:
         at = 0 if opened is None or getattr(opened, "failure", None) is exc else 1
-        if (failure := _noted(exc, place(stages, at))) is not None:
+        if (failure := _noted(exc, stages, at)) is not None:
             raise failure from None
         raise
     return await _finish(_run_of(stages, capacity))
 
 
-def _noted(exc: BaseException, note: str) -> BaseException | None:
-    """Note where the failure in `exc` was; give it where it is to be raised instead of `exc`."""
+def _noted(exc: BaseException, stages: Sequence[Stage], at: int) -> BaseException | None:
+    """Note where the failure in `exc` was; return it where it is to be raised instead of `exc`."""
     failure = failure_in(exc)
     if failure is not None:
-        failure.add_note(note)
+        note_stage(failure, stages, at)
     return None if failure is exc else failure
 
 
@@ -150,8 +139,10 @@ async def open_readable(
     """
     this = _run_of(stages, check_capacity(capacity), tail=True)
     this.on_failure = on_failure
-    async with _received(this) as receive:
-        yield receive
+    assert this.receive is not None
+    async with this:
+        this.begin(this.tasks)
+        yield this.receive
 
 
 async def attempt(
@@ -173,9 +164,11 @@ async def attempt(
         return None
     this = _run_of(stages, capacity, tail=True, whole=stages if whole is None else whole)
     this.tasks[0].source = source
+    assert this.receive is not None
     try:
-        async with _received(this) as receive:
-            await take(receive)
+        async with this:
+            this.begin(this.tasks)
+            await take(this.receive)
     except BaseException as exc:
         if this.has_failed_by(exc):
             return exc
@@ -184,87 +177,10 @@ async def attempt(
 
 
 @asynccontextmanager
-async def _received(this: Run) -> AsyncGenerator[ReceiveChannel[Any], None]:
-    receive = this.receive
-    assert receive is not None
-
-    def leave(body: BaseException | None) -> None:
-        if body is not None:
-            this.stop()  # what writes beside the stages shall not take it for a reader that has enough (R13)
-        elif not this.buffers[-1].ended:
-            this.cancel(this.tasks)
-        receive.close()
-
-    async with _beside(this, leave):
-        yield receive
-
-
-@asynccontextmanager
 async def open_writable(stages: Sequence[Stage], capacity: float) -> AsyncGenerator[SendChannel[Any], None]:
     """Run stages that lack a source beside the block; leaving it ends their input, failing in it cuts them off (R13)."""
     this = _run_of(stages, check_capacity(capacity), head=True)
-    send = this.send
-    assert send is not None
-
-    def leave(body: BaseException | None) -> None:
-        if body is not None and (this.failure_in(body) is not None or cancelled_in(body) is not None):
-            this.stop()
-        send.close()
-
-    async with _beside(this, leave):
-        yield send
-
-
-@asynccontextmanager
-async def _beside(this: Run, leave: Callable[[BaseException | None], None]) -> AsyncGenerator[None, None]:
-    """Run all tasks beside the block; `leave` is told what the block has raised, when it has ended."""
-    body: BaseException | None = None
-    caught: BaseException | None = None
-    try:
-        async with trio.open_nursery() as nursery:
-            for task in this.tasks:
-                nursery.start_soon(this.play, task)
-            try:
-                yield
-            except BaseException as exc:  # noqa: BLE001 - nothing is swallowed: it is settled below
-                body = exc
-            leave(body)
-    except BaseException as exc:  # noqa: BLE001 - nothing is swallowed: it is settled below
-        caught = exc
-    this.release()
-    this.settle(body, caught)
-
-
-async def together(main: Callable[[], Awaitable[R]], *others: Callable[[], Awaitable[object]]) -> R:
-    """Run functions side by side inside a stage and give `main`'s value; its end cancels the others.
-
-    The first failure cancels all; one failure is raised plain, two or more as a group.
-    """
-    failures: list[BaseException] = []
-    result: list[R] = []
-
-    async def lead() -> None:
-        result.append(await main())
-
-    async def guarded(function: Callable[[], Awaitable[object]], scope: trio.CancelScope) -> None:
-        try:
-            await function()
-        except BaseException as exc:
-            failure = failure_in(exc)
-            if failure is None:
-                raise
-            failures.append(failure)
-            scope.cancel()
-
-    try:
-        async with trio.open_nursery() as nursery:
-            for other in others:
-                nursery.start_soon(guarded, other, nursery.cancel_scope)
-            await guarded(lead, nursery.cancel_scope)
-            nursery.cancel_scope.cancel()
-    except BaseException:
-        if not failures:
-            raise  # a failure is not lost to a cancellation (R17)
-    if failures:
-        raise combined(failures, "tasks of one stage")
-    return result[0]
+    assert this.send is not None
+    async with this:
+        this.begin(this.tasks)
+        yield this.send

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 import trio
 
 from trioflow._core.buffer import Buffer
 from trioflow._core.channel import ReceiveChannel, SendChannel
-from trioflow._core.errors import HangUp, cancelled_in, combined, failure_in
+from trioflow._core.crew import Crew
+from trioflow._core.errors import HangUp, cancelled_in, failure_in
 from trioflow._core.fused import Fused, Part
 from trioflow._core.shortcuts import NOTHING, Offer, Takes
 
@@ -99,8 +100,10 @@ class Task:
         return await self._function(*(end for end in (self.source, self.output) if end is not None))
 
 
-class Run:
+class Run(Crew):
     """One run of a list of stages: its tasks, the buffers between them, and who has failed."""
+
+    members: ClassVar[str] = "stages"
 
     def __init__(
         self,
@@ -113,11 +116,11 @@ class Run:
         is_attempt: bool,
     ) -> None:
         """Join `tasks`, which do the first of `stages`; with `head` or `tail` there is a channel to the outside there."""
+        super().__init__()
         self._stages = stages
         self._is_attempt = is_attempt
         self.tasks = tasks
         self.buffers: list[Buffer[Any]] = []
-        self.failures: list[BaseException] = []
         self.on_failure: Callable[[], None] | None = None
         self.outside: Buffer[Any] | None = None
         self.send: SendChannel[Any] | None = None
@@ -136,16 +139,21 @@ class Run:
         buffer: Buffer[Any] = Buffer(capacity, "wait")
         self.buffers.append(buffer)
         if upstream:
-            buffer.on_hang_up = lambda: self.cancel(self.tasks[:upstream])
+            buffer.on_hang_up = lambda: self._cancel(self.tasks[:upstream])
         return SendChannel(buffer), ReceiveChannel(buffer)
 
-    def cancel(self, tasks: Sequence[Task]) -> None:
+    def begin(self, tasks: Sequence[Task]) -> None:
+        """Start these tasks beside the block."""
+        for task in tasks:
+            self._nursery.start_soon(self.play, task)
+
+    def _cancel(self, tasks: Sequence[Task]) -> None:
         for task in tasks:
             task.scope.cancel()
 
-    def stop(self, failure: BaseException | None = None) -> None:
-        """End all at once: cancel every task and empty every channel; the outside is told `failure` itself."""
-        self.cancel(self.tasks)
+    def _stop(self, failure: BaseException | None = None) -> None:
+        """End all at once: cancel every task and empty every channel; the block outside gets `failure` itself."""
+        self._cancel(self.tasks)
         for buffer in self.buffers:
             if buffer is self.outside and failure is not None:
                 buffer.abort(failure, behind=self._is_attempt)
@@ -160,13 +168,13 @@ class Run:
         except BaseException as exc:  # noqa: BLE001 - nothing is swallowed: it is settled below
             failure = self.failure_in(exc, None if task.output is None else task.output._buffer)
             if failure is not None:
-                failure.add_note(self._place(task.at))
+                note_stage(failure, self._stages, task.at)
                 self.failures.append(failure)
-                self.stop(failure)
+                self._stop(failure)
                 if self.on_failure is not None:
                     self.on_failure()
             elif cancelled := cancelled_in(exc):
-                self.stop()  # nobody may take what was cut off for the end
+                self._stop()  # nobody may take what was cut off for the end
                 raise cancelled from None
         finally:
             if task.output is not None:
@@ -176,13 +184,21 @@ class Run:
             if task.source is not None:
                 task.source.close()
 
-    def release(self) -> None:
-        """Let go, after all tasks have ended: else what stages still hold, a file's chunks, would wait for the collector."""
-        for buffer in self.buffers:
-            buffer.on_hang_up = None
+    def block_ended(self, raised: BaseException | None) -> None:
+        """End the stages as the reader or writer outside has ended: well, or by what it has raised."""
+        if self.receive is not None:
+            if raised is not None:
+                self._stop()  # whatever writes in the block must not take it for a reader that has enough (R13)
+            elif not self.buffers[-1].ended:
+                self._cancel(self.tasks)
+            self.receive.close()
+        if self.send is not None:
+            if raised is not None and (self.failure_in(raised) is not None or cancelled_in(raised) is not None):
+                self._stop()
+            self.send.close()
 
     def failure_in(self, exc: BaseException, output: Buffer[Any] | None = None) -> BaseException | None:
-        """Give what is a new failure in `exc`, which someone has raised who sends to `output`.
+        """Return the part of `exc` that is a new failure, if any; the task that raised it sends to `output`.
 
         Its reader may hang up on it. That the sender it reads from has failed is no hang-up, unless that is outside.
         """
@@ -191,37 +207,23 @@ class Run:
         return failure_in(exc, self, output, None if self.send is None else self.outside)
 
     def has_failed_by(self, exc: BaseException) -> bool:
-        """Tell whether `exc` is what stages have failed by, and nothing else."""
+        """Return whether `exc` is what stages have failed by, and nothing else."""
         if any(exc is known for known in self.failures):
             return True
         return isinstance(exc, BaseExceptionGroup) and all(map(self.has_failed_by, exc.exceptions))
 
-    def _place(self, index: int) -> str:
-        return place(self._stages, index)
+    def unhandled(self, raised: BaseException | None) -> Sequence[BaseException]:
+        """Return the failures that are still to be raised: a block that got one has dealt with it, or raises it still."""
+        seen = self.outside.failure if self.outside is not None and self.outside.failure_seen else None
+        return [failure for failure in self.failures if failure is not seen or failure is raised]
 
-    def settle(self, body: BaseException | None, nursery: BaseException | None) -> None:
-        """Raise what is left to raise, after all tasks have ended: failures, else a cancellation.
-
-        `body` is what the block of `open` has raised. It has dealt with a failure that it was told, or raises it still.
-        """
-        told = self.outside.failure if self.outside is not None and self.outside.failure_seen else None
-        left = [failure for failure in self.failures if failure is not told or failure is body]
-        caught = [body] if body is not None else []
-        if nursery is not None:  # it is ours, and so is its group
-            caught += nursery.exceptions if isinstance(nursery, BaseExceptionGroup) else [nursery]
-        failures = [failure for exc in caught if (failure := self.failure_in(exc)) is not None] + left
-        if failures:
-            failure = combined(failures, "stages")
-            context = failure.__context__
-            try:
-                raise failure
-            finally:
-                failure.__context__ = context  # not what the block happens to be handling: that may be a Cancelled
-        for exc in caught:
-            if cancelled := cancelled_in(exc):
-                raise cancelled
+    def settle(self, raised: BaseException | None, caught: BaseException | None) -> None:
+        """Raise what is left to raise when all tasks have ended: failures, else a cancellation."""
+        for buffer in self.buffers:
+            buffer.on_hang_up = None  # or what stages still hold, a file's chunks, would wait for the garbage collector
+        super().settle(raised, caught)
 
 
-def place(stages: Sequence[Stage], index: int) -> str:
-    """Give the note that says where something has failed (R11)."""
-    return f"in stage {index + 1} of {len(stages)}: {stages[index].label()}"
+def note_stage(failure: BaseException, stages: Sequence[Stage], index: int) -> None:
+    """Note on `failure` which of `stages` it came from (R11)."""
+    failure.add_note(f"in stage {index + 1} of {len(stages)}: {stages[index].label()}")

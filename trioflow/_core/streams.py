@@ -20,6 +20,7 @@ from trioflow._core.buffer import DEFAULT_CAPACITY, check_capacity
 from trioflow._core.bytestream import open_stream
 from trioflow._core.channel import ReceiveChannel, SendChannel
 from trioflow._core.connection import READ, WRITE, Connection, Direction
+from trioflow._core.crew import open_crew
 from trioflow._core.engine import Stage
 from trioflow._core.labels import label as label
 from trioflow._core.labels import name_of
@@ -279,7 +280,10 @@ class Duplex(trio.abc.AsyncResource, Generic[Out, In]):
         async def read() -> None:
             await self.readable.pipe(Writable(give))
 
-        await engine.together(read, write)
+        async with open_crew() as crew:
+            crew.start(write)
+            await read()
+            crew.cancel()
 
     async def aclose(self) -> None:
         """Close both directions, even if one fails to. Harmless when repeated."""

@@ -13,11 +13,12 @@ import trio
 
 from trioflow._core.channel import ReceiveChannel, SendChannel
 from trioflow._core.checks import check_count, check_function, is_async, refuse_coroutine
-from trioflow._core.crew import open_crew, pour
+from trioflow._core.crew import open_crew
 from trioflow._core.labels import name_of
 from trioflow._core.makers import task
 from trioflow._core.pipeline import as_readable
 from trioflow._core.streams import Readable, Transform
+from trioflow.operators.nested import send_all_of
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -67,7 +68,7 @@ def flat_map_merge(fn: Callable[[T], Items[U]], *, concurrency: int = 8) -> Tran
     async def run(source: ReceiveChannel[Any], output: SendChannel[Any]) -> None:
         async def work() -> None:
             async for item in source:
-                await pour(make(item), output)
+                await send_all_of(make(item), output)
 
         async with open_crew() as crew:
             for _ in range(concurrency):
@@ -107,7 +108,7 @@ def switch_map(fn: Callable[[T], Items[U]]) -> Transform[T, U]:
         while not has_ended:
             async with open_crew() as crew:
                 if newest:
-                    crew.start(pour, make(newest[0]), output)
+                    crew.start(send_all_of, make(newest[0]), output)
                 try:
                     newest = (await source.receive_many())[-1:]
                 except trio.EndOfChannel:

@@ -15,7 +15,8 @@ import trio
 
 from trioflow._core.channel import ReceiveChannel, SendChannel
 from trioflow._core.checks import check_exceptions, is_async
-from trioflow._core.engine import Stage, StageFunction, together
+from trioflow._core.crew import open_crew
+from trioflow._core.engine import Stage, StageFunction
 from trioflow._core.errors import HangUp, Kinds, is_among
 from trioflow._core.fused import Operator
 from trioflow._core.streams import Transform, Writable, label, wanted
@@ -177,7 +178,10 @@ def _diverting(writable: Writable[Any, Any]) -> StageFunction:
                 else:
                     writing.shield = False
 
-        await together(write, watch)
+        async with open_crew() as crew:
+            crew.start(watch)
+            await write()
+            crew.cancel()
 
     return run
 

@@ -18,9 +18,10 @@ import trio
 from trioflow._core.adapters import forward
 from trioflow._core.channel import ReceiveChannel, SendChannel
 from trioflow._core.checks import check_function, is_async
-from trioflow._core.crew import check_readables, open_all, open_crew, pour
+from trioflow._core.crew import open_crew
 from trioflow._core.makers import differing, source
 from trioflow._core.streams import Readable
+from trioflow.operators.nested import check_readables, open_all, send_all_of
 
 T = TypeVar("T")
 A = TypeVar("A")
@@ -76,7 +77,7 @@ def concat(*readables: Readable[T]) -> Readable[T]:
 
     async def run(output: SendChannel[T]) -> None:
         for readable in readables:
-            await pour(readable, output)
+            await send_all_of(readable, output)
 
     return source(run, "concat", *readables)
 

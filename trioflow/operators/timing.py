@@ -18,7 +18,8 @@ import trio
 from trioflow._core.buffer import DEFAULT_CAPACITY, check_capacity
 from trioflow._core.channel import ReceiveChannel, SendChannel, open_channel
 from trioflow._core.checks import check_function, check_positive, is_async, refuse_coroutine
-from trioflow._core.engine import Stage, together
+from trioflow._core.crew import open_crew
+from trioflow._core.engine import Stage
 from trioflow._core.makers import differing, passing_on, task
 from trioflow._core.streams import Readable, Transform, label
 
@@ -236,7 +237,10 @@ def delay(seconds: float, *, capacity: float = DEFAULT_CAPACITY) -> Transform[T,
                         await trio.sleep_until(at)
                     await output.send(item)
 
-        await together(give, take)
+        async with open_crew() as crew:
+            crew.start(take)
+            await give()
+            crew.cancel()
 
     return passing_on(task(run, "delay", seconds, **differing(capacity=(capacity, DEFAULT_CAPACITY))))
 

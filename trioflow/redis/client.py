@@ -31,6 +31,7 @@ from coredis.exceptions import (
 )
 from coredis.exceptions import ConnectionError as ClientConnectionError
 
+from trioflow._core.crew import Crew, open_crew
 from trioflow.redis.scripts import Keys, Script
 
 CONNECTING: Final = 5.0  # seconds to connect and to be greeted in
@@ -171,9 +172,9 @@ class _Connection(BaseConnection):
 class Line:
     """One connection at a time, to one server. Made by `open_lines`."""
 
-    def __init__(self, address: Address, nursery: trio.Nursery, patience: float) -> None:
+    def __init__(self, address: Address, crew: Crew, patience: float) -> None:
         self.address = address
-        self._nursery = nursery
+        self._crew = crew
         self._patience = patience
         self._connection: _Connection | None = None
         self._connecting = trio.Lock()
@@ -267,7 +268,7 @@ class Line:
                 if self._is_closed:
                     raise ClientConnectionError("this line is closed")
                 self._connection = _Connection(self.address, await self.address.connect())
-                self._nursery.start_soon(self._connection.keep)
+                self._crew.start(self._connection.keep)
                 self.connections += 1
             connection = self._connection  # who is cancelled now leaves it to the next one, or to `close`
             await connection.greeted.wait()
@@ -279,16 +280,11 @@ class Line:
 
 @asynccontextmanager
 async def open_lines(address: Address, count: int, patience: float) -> AsyncGenerator[Sequence[Line], None]:
-    """Give so many lines to a server, closed when the block is left."""
-    body: BaseException | None = None
-    async with trio.open_nursery() as nursery:
-        lines = [Line(address, nursery, patience) for _ in range(count)]
+    """Yield so many lines to a server, closed when the block is left."""
+    async with open_crew() as crew:
+        lines = [Line(address, crew, patience) for _ in range(count)]
         try:
             yield lines
-        except BaseException as exc:  # noqa: BLE001 - raised again below, without the nursery's group
-            body = exc
         finally:
             for line in lines:
                 line.close()
-    if body is not None:
-        raise body

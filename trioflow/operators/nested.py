@@ -1,0 +1,44 @@
+"""Readables that run inside a stage.
+
+Rule: one that fails ends the block that reads it at once, wherever that sleeps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import trio
+
+from trioflow._core.adapters import forward
+from trioflow._core.channel import ReceiveChannel, SendChannel
+from trioflow._core.engine import open_readable
+from trioflow._core.streams import Readable, wanted
+
+
+@asynccontextmanager
+async def open_all(
+    readables: Iterable[Readable[Any]], output: SendChannel[Any]
+) -> AsyncGenerator[list[ReceiveChannel[Any]], None]:
+    """Run `readables` beside a block that reads them for `output`, each with channels of that one's capacity."""
+    capacity = output.statistics().capacity
+    with trio.CancelScope() as scope:
+        async with AsyncExitStack() as stack:
+            yield [
+                await stack.enter_async_context(open_readable(readable._stages, capacity, scope.cancel))
+                for readable in readables
+            ]
+
+
+async def send_all_of(readable: Readable[Any], output: SendChannel[Any]) -> None:
+    """Run `readable` and send all its items to `output`."""
+    async with open_all([readable], output) as [receive]:
+        await forward(receive, output)
+
+
+def check_readables(name: str, readables: tuple[Any, ...]) -> None:
+    """Raise if one of `readables` is not a Readable."""
+    for readable in readables:
+        if not isinstance(readable, Readable):
+            raise wanted(f"{name} wants Readables", readable)
