@@ -696,10 +696,10 @@ async def test_a_sender_may_wait_until_all_was_taken(item: Any) -> None:
     seen: list[str] = []
 
     async def wait() -> None:
-        await send.wait_empty()
+        await send._wait_empty()
         seen.append("empty")
 
-    await send.wait_empty()
+    await send._wait_empty()
     await send.send(item)
     with contextlib.suppress(trio.WouldBlock):
         send.send_nowait(item)
@@ -713,7 +713,7 @@ async def test_a_sender_may_wait_until_all_was_taken(item: Any) -> None:
         assert seen == ["empty"]
 
         await send.send(item)
-        nursery.start_soon(told_that_the_reader_has_gone, send.wait_empty)
+        nursery.start_soon(told_that_the_reader_has_gone, send._wait_empty)
         await wait_all_tasks_blocked()
         receive.close()
 
@@ -729,12 +729,26 @@ async def test_R17_waiting_until_all_was_taken_can_be_cancelled() -> None:
 
     with trio.CancelScope() as scope:
         scope.cancel()
-        await send.wait_empty()
+        await send._wait_empty()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(send.wait_empty)
+        nursery.start_soon(send._wait_empty)
         await wait_all_tasks_blocked()
         nursery.cancel_scope.cancel()
 
     assert scope.cancelled_caught
     assert await receive.receive() == 1
     assert send.statistics().tasks_waiting_send == 0
+
+
+def test_the_ends_of_a_channel_show_what_users_call_and_nothing_else() -> None:
+    both = {"aclose", "clone", "close", "statistics"}
+    send, receive = tf.open_channel[int]()
+
+    with send, receive:
+        sending = {name for name in dir(send) if not name.startswith("_")}
+        receiving = {name for name in dir(receive) if not name.startswith("_")}
+
+    assert sending - both == {
+        "abort", "room", "send", "send_many", "send_many_nowait", "send_nowait", "wait_for_room",
+    }  # fmt: skip
+    assert receiving - both == {"batches", "receive", "receive_many", "receive_many_nowait", "receive_nowait"}

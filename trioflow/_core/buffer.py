@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final, Generic, Literal, NamedTuple, TypeVar, cast
 
-from trio.lowlevel import Abort, current_task, reschedule
+from trio.lowlevel import Abort, checkpoint_if_cancelled, current_task, reschedule, wait_task_rescheduled
 
 T = TypeVar("T")
 
@@ -261,7 +261,32 @@ class Buffer(Generic[T]):
         if not self.receivers and self.senders and self.on_hang_up is not None:
             self.on_hang_up()
 
-    def note_wait(self, line: deque[Waiter], seconds: float) -> None:
+    async def wait_in(
+        self, line: deque[Waiter], need: int, attempt: Callable[[bool], bool], on_woken: Callable[[], None]
+    ) -> None:
+        """Wait in `line` until `attempt` succeeds: it is tried when this task is woken, and told whether it is first.
+
+        A task that is not the first is woken too, when a clone is closed (Rule 3).
+        """
+        waiter = Waiter(need)
+        line.append(waiter)
+        if self.clock is not None:
+            waiter.since = self.clock()
+        try:
+            while True:
+                waiter.is_asleep = True
+                await wait_task_rescheduled(waiter.abort)
+                await checkpoint_if_cancelled()  # a failure that came meanwhile overtakes what woke us (R12)
+                on_woken()
+                if attempt(line[0] is waiter):
+                    return
+        finally:
+            line.remove(waiter)
+            if self.clock is not None:
+                self._note_wait(line, self.clock() - waiter.since)
+            self.call_next()
+
+    def _note_wait(self, line: deque[Waiter], seconds: float) -> None:
         if line is self.sending:
             self.sending_waited += seconds
         else:

@@ -34,7 +34,7 @@ class _Ahead(ReceiveChannel[T]):
     def __init__(self, source: ReceiveChannel[T]) -> None:
         super().__init__(source._buffer)
         if source._partner is not None:
-            self.pair(source._partner)
+            self._pair(source._partner)
         source._partner = None
         source.close()
         self._taken: Iterator[T] = iter(())  # of the buffer's `ahead`, which a failure empties: it then ends
@@ -111,7 +111,7 @@ class _Gathering(Generic[T]):
                     self._weigh(item)
                 if len(gathered) >= self._most:
                     if self._is_light:
-                        await output.send_light(self._taken(), 0)
+                        await output._send_light(self._taken(), 0)
                     else:
                         await output.send_many(self._taken())
                     self._look()

@@ -1,4 +1,4 @@
-"""What stages are called: in notes, in reprs and in errors."""
+"""What people read: the names of stages in notes, reprs and errors, and numbers of bytes."""
 
 from __future__ import annotations
 
@@ -51,3 +51,12 @@ def wanted(what: str, given: object) -> TypeError:
     """Make the error for a wrong stage: what was wanted and what came."""
     came = f"the function {name_of(given)}: call it" if callable(given) else f"{type(given).__name__} {given!r}"
     return TypeError(f"{what}, not {came}")
+
+
+def shown_bytes(count: float) -> str:
+    """Return a number of bytes in about three digits: 3.2 MiB."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TiB"

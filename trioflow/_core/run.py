@@ -54,12 +54,30 @@ class Stage(NamedTuple):
 
 
 class Watched(NamedTuple):
-    """One task of a run, for who watches it: its stages' names, and the channels before and behind it."""
+    """What a monitor sees of one task of a run: its stages' names, and the channels before and after it."""
 
     labels: Sequence[Callable[[], str]]
     fused: Fused | None
     source: Buffer[Any] | None
     output: Buffer[Any] | None
+
+    @classmethod
+    def between(
+        cls,
+        source: ReceiveChannel[Any] | None,
+        output: SendChannel[Any] | None,
+        labels: Sequence[Callable[[], str]],
+        fused: Fused | None = None,
+    ) -> Watched:
+        """Return what a monitor sees of a task between these channels."""
+        buffers = [None if end is None else end._buffer for end in (source, output)]
+        return cls(labels, fused, *buffers)
+
+    def time_waits(self, clock: Callable[[], float]) -> None:
+        """Time from now on how long is waited at its ends of the channels."""
+        for buffer in (self.source, self.output):
+            if buffer is not None:
+                buffer.watch(clock)
 
 
 Watch: TypeAlias = "Callable[[Sequence[Watched]], AbstractContextManager[object]]"
@@ -84,19 +102,17 @@ class Task:
         return self._first if self._fused is None else self._first + self._fused.at
 
     def watched(self) -> Watched:
-        """Give what may be watched while this runs."""
+        """Return what a monitor sees of this task."""
         if self._fused is not None:
             self._fused.is_watched = True
-        source = None if self.source is None else self.source._buffer
-        output = None if self.output is None else self.output._buffer
-        return Watched(self._labels, self._fused, source, output)
+        return Watched.between(self.source, self.output, self._labels, self._fused)
 
     async def run(self) -> Any:
         if self._fused is not None:
             return await self._fused.run(self.source, self.output)
         assert self._function is not None
         if self.source is not None and self.output is not None:
-            self.source.pair(self.output)
+            self.source._pair(self.output)
         return await self._function(*(end for end in (self.source, self.output) if end is not None))
 
 

@@ -94,7 +94,7 @@ def read_file(
         try:
             if stat.S_ISREG(status.st_mode):
                 end = status.st_size if stop is None else min(stop, status.st_size)
-                output._buffer.expected = max(end - start, 0)  # for who shows progress
+                output._expect(max(end - start, 0))  # for who shows progress
             await send_all(reader_of(fd, status, start, stop, chunk_size), output, chunk_size)
         finally:
             os.close(fd)

@@ -83,7 +83,7 @@ class buffer(Transform[T, T]):  # noqa: N801 - called as a function, `buffer(16)
         with receive:
             while True:
                 if self._overflow != "wait":
-                    await output.wait_empty()
+                    await output._wait_empty()
                 try:
                     items = await receive.receive_many()
                 except trio.EndOfChannel:
@@ -231,7 +231,7 @@ class queue(Readable[T]):  # noqa: N801 - called as a function, `queue[str](16)`
         self._token = trio.lowlevel.current_trio_token()
         try:
             while True:
-                await output.wait_empty()
+                await output._wait_empty()
                 with self._lock:
                     items = list(self._items)
                     self._items.clear()

@@ -107,7 +107,7 @@ def retry(
         while True:
             begun_at = counted.position
             source = readable if isinstance(readable, Readable) else _made(readable, begun_at)
-            failure = await attempt(source._stages, output._buffer.capacity, counted.take)
+            failure = await attempt(source._stages, output.statistics().capacity, counted.take)
             if failure is None:
                 return
             if not is_among(failure, kinds):
@@ -208,7 +208,7 @@ def recover(
             await trio.lowlevel.checkpoint_if_cancelled()
             given = await call(exc) if waits else call(exc)
             refuse_coroutine("recover", given)
-        last = await attempt(_given(given)._stages, output._buffer.capacity, partial(forward, output=output))
+        last = await attempt(_given(given)._stages, output.statistics().capacity, partial(forward, output=output))
         if last is not None:
             raise last
 

@@ -156,14 +156,14 @@ def _diverting(writable: Writable[Any, Any]) -> StageFunction:
 
         async def write() -> None:
             with writing:
-                async with writable.open(capacity=output._buffer.capacity) as letters:
+                async with writable.open(capacity=output.statistics().capacity) as letters:
                     with taking:
                         try:
                             await divert(letters)
                         except HangUp as exc:
-                            if exc.channel is letters._buffer:
+                            if letters._has_raised(exc):
                                 raise trio.BrokenResourceError("the writable for failed items takes no more") from exc
-                            if exc.channel is not output._buffer:
+                            if not output._has_raised(exc):
                                 raise
             if writing.cancelled_caught:
                 raise trio.TooSlowError(f"failed items were not written within {PATIENCE} s of the reader's leaving")
@@ -172,7 +172,7 @@ def _diverting(writable: Writable[Any, Any]) -> StageFunction:
             try:
                 await trio.sleep_forever()
             finally:
-                if _has_hung_up(output):
+                if output._reader_has_left:
                     writing.deadline = trio.current_time() + PATIENCE
                     taking.cancel()
                 else:
@@ -184,7 +184,3 @@ def _diverting(writable: Writable[Any, Any]) -> StageFunction:
             crew.cancel()
 
     return run
-
-
-def _has_hung_up(output: SendChannel[Any]) -> bool:
-    return not output._buffer.receivers and output._buffer.failure is None

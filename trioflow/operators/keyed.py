@@ -97,8 +97,7 @@ class _Groups:
                 for item in items:
                     await self._give(item)
         except BaseException as exc:
-            reader = self._output._buffer
-            if reader.receivers or reader.failure is not None:  # or else it has enough, and sees no error (R9)
+            if not self._output._reader_has_left:  # or else it has enough, and sees no error (R9)
                 for group in self._open.values():
                     group.send.abort(exc)
             raise

@@ -15,8 +15,8 @@ from trioflow._core.buffer import size_of
 from trioflow._core.channel import ReceiveChannel, SendChannel
 from trioflow._core.checks import check_limit, check_positive
 from trioflow._core.engine import Stage
+from trioflow._core.labels import shown_bytes
 from trioflow._core.streams import Transform, label
-from trioflow._core.units import shown_bytes
 
 T = TypeVar("T")
 
@@ -67,7 +67,7 @@ def progress(
                 if not done and size_of(items[0]):
                     weigh, show.is_bytes = _bytes_of, True
                     if expected is None:
-                        expected = source._buffer.expected
+                        expected = source._expected
                 await output.send_many(items)
                 done += weigh(items)
                 show.update(done, expected)

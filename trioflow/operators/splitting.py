@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from typing import Any, TypeAlias, TypeVar, cast
 
 import trio
@@ -86,15 +87,21 @@ def broadcast(
         check_overflow(each)
     check_capacity(capacity)
     return _split(
-        readable, "broadcast", lambda: [open_channel(capacity, overflow=each) for each in overflows], _deal_to_all
+        readable,
+        "broadcast",
+        lambda: [open_channel(capacity, overflow=each) for each in overflows],
+        partial(_deal_to_all, overflows),
     )
 
 
-async def _deal_to_all(source: ReceiveChannel[Any], outputs: list[SendChannel[Any]]) -> None:
+async def _deal_to_all(
+    overflows: Sequence[Overflow], source: ReceiveChannel[Any], outputs: list[SendChannel[Any]]
+) -> None:
+    lossless = {output for output, overflow in zip(outputs, overflows, strict=True) if overflow == "wait"}
     # Those that drop come first: what they may drop need not wait for the others.
-    live = sorted(outputs, key=_waits)
+    live = sorted(outputs, key=lossless.__contains__)
     while True:
-        room = min((output.room() for output in live if _waits(output)), default=DEFAULT_CAPACITY)
+        room = min((output.room() for output in live if output in lossless), default=DEFAULT_CAPACITY)
         try:
             items = await source.receive_many(max(int(min(room, DEFAULT_CAPACITY)), 1))
         except trio.EndOfChannel:
@@ -114,10 +121,6 @@ async def _deal_to_all(source: ReceiveChannel[Any], outputs: list[SendChannel[An
                 except HangUp:
                     slow.remove(output)
                     live.remove(output)
-
-
-def _waits(output: SendChannel[Any]) -> bool:
-    return output._buffer.overflow == "wait"
 
 
 def partition(
@@ -239,7 +242,7 @@ def _take_singly(source: ReceiveChannel[Any]) -> StageFunction:
     async def run(output: SendChannel[Any]) -> None:
         with source:
             while True:
-                await output.wait_empty()  # or one branch would take all there is, and its reader come to it late
+                await output._wait_empty()  # or one branch would take all there is, and its reader come to it late
                 try:
                     item = await source.receive()
                 except trio.EndOfChannel:
@@ -260,7 +263,7 @@ async def _split(
     scope = trio.CancelScope()
 
     def leave() -> None:
-        if not any(output._buffer.receivers for output in outputs):
+        if all(output._reader_has_left for output in outputs):
             scope.cancel()
 
     async def feed() -> None:
@@ -273,7 +276,7 @@ async def _split(
             if failure is not None:
                 failure.add_note(f"in {what()}")
             for output in outputs:
-                output._buffer.abort(failure or HangUp(output._buffer, f"the block of {what()} was left"))
+                output._abort_with(failure, f"the block of {what()} was left")
             raise
         finally:
             for output in outputs:
@@ -281,7 +284,7 @@ async def _split(
 
     branches: list[Branch[Any]] = []
     for i, (output, receive) in enumerate(channels):
-        output._buffer.on_hang_up = leave
+        output._on_hang_up(leave)
         run = once((_take_singly if is_shared else _take)(receive), "a branch")
         branch = Branch[Any]._of(Stage(label(f"{name}[{i}]", readable), function=run))
         branch._receive = receive

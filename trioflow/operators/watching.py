@@ -13,13 +13,12 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import trio
 
 from trioflow._core.adapters import forward
-from trioflow._core.buffer import Buffer
 from trioflow._core.channel import ReceiveChannel, SendChannel
 from trioflow._core.checks import check_positive
 from trioflow._core.engine import Stage
+from trioflow._core.labels import shown_bytes
 from trioflow._core.run import Watched
 from trioflow._core.streams import Transform, label
-from trioflow._core.units import shown_bytes
 
 T = TypeVar("T")
 
@@ -103,8 +102,8 @@ class Monitor(Transform[T, T], Generic[T]):
         self._tasks = tasks
         self._is_over = over = trio.Event()
         self._began, self._ended = trio.current_time(), None
-        for buffer in self._buffers():
-            buffer.watch(trio.current_time)
+        for task in tasks:
+            task.time_waits(trio.current_time)
         try:
             yield
         finally:
@@ -112,15 +111,8 @@ class Monitor(Transform[T, T], Generic[T]):
             if over is self._is_over:
                 self._ended = trio.current_time()
 
-    def _buffers(self) -> Iterator[Buffer[Any]]:
-        for task in self._tasks:
-            if task.source is not None:
-                yield task.source
-            if task.output is not None:
-                yield task.output
-
     async def _pass_on(self, source: ReceiveChannel[T], output: SendChannel[T]) -> None:
-        with self.watch([Watched([self._stages[0].label], None, source._buffer, output._buffer)]):
+        with self.watch([Watched.between(source, output, [self._stages[0].label])]):
             await forward(source, output)
 
     def snapshot(self) -> Snapshot:

@@ -187,10 +187,10 @@ class _Parts:
 
     async def run(self, output: SendChannel[Part]) -> None:
         def pass_over() -> None:
-            if self._file is not None and output._buffer.empty:
+            if self._file is not None:
                 self._file.pass_over()
 
-        output._buffer.on_wanted = pass_over
+        output._on_wanted(pass_over)
         try:
             async with self._request.body.open(capacity=_AHEAD) as chunks:
                 async for chunk in chunks:
@@ -202,7 +202,7 @@ class _Parts:
                 self._file.fail(exc)
             raise
         finally:
-            output._buffer.on_wanted = None
+            output._on_wanted(None)
 
     async def _take(self, event: PartHead | bytes | None, output: SendChannel[Part]) -> None:
         if isinstance(event, PartHead):
@@ -260,7 +260,7 @@ class _File:
             try:
                 await self._send.send(chunk)
             except HangUp as exc:
-                if exc.channel is not self._send._buffer:  # pragma: no cover - nothing else raises one here
+                if not self._send._has_raised(exc):  # pragma: no cover - nothing else raises one here
                     raise
                 self._is_wanted = False
 
@@ -284,7 +284,7 @@ class _File:
             try:
                 await forward(self._receive, output)
             except HangUp as exc:
-                if exc.channel is not self._receive._buffer:
+                if not self._receive._has_raised(exc):
                     raise  # whoever reads has had enough
                 raise self._failure or trio.BrokenResourceError("the form was left before its end") from None
 
