@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 import trioflow as tf
 from tests.redis.server import Server
 from trioflow import redis
-from trioflow.redis.client import Address
-from trioflow.redis.sending import AT_ONCE, AT_ONCE_BYTES, _part
+from trioflow.redis.options import Address
+from trioflow.redis.sending import BYTES_PER_CALL, ITEMS_PER_CALL, _next_call
 
 pytestmark = pytest.mark.needs("redis-server")
 
@@ -642,15 +642,15 @@ def test_an_address_is_read_as_it_was_written(user: str, password: str, port: in
     assert str(address) == f"host:{port}"
 
 
-@given(st.lists(st.integers(0, AT_ONCE_BYTES * 2), max_size=12), st.integers(0, 11))
+@given(st.lists(st.integers(0, BYTES_PER_CALL * 2), max_size=12), st.integers(0, 11))
 @settings(max_examples=50)
 def test_one_call_carries_one_item_at_least_and_no_more_than_it_may(sizes: list[int], start: int) -> None:
     items = [b"x" * size for size in sizes]
     if start >= len(items):
         return
 
-    part = _part(items, start)
+    part = _next_call(items, start)
 
     assert part == items[start : start + len(part)]
-    assert 1 <= len(part) <= AT_ONCE
-    assert len(part) == 1 or sum(map(len, part)) <= AT_ONCE_BYTES
+    assert 1 <= len(part) <= ITEMS_PER_CALL
+    assert len(part) == 1 or sum(map(len, part)) <= BYTES_PER_CALL

@@ -1,19 +1,19 @@
-"""A channel between machines: streams of Redis (or Valkey), bounded, shared by many, and survived by their entries.
+"""Streams in Redis: bounded channels between processes and machines, whose entries survive a worker that dies.
 
-Rule 1: what was sent is stored once, and delivered at least once: whoever works on entries may see one again.
-Rule 2: senders wait while `capacity` entries are unread or unacknowledged, whoever has sent or holds them.
-Rule 3: a stream ends when every sender has closed and every entry is acknowledged; for good.
-Rule 4: in a chain from `readable` to `writable` an entry is acknowledged when all that comes of it is stored.
+Rule 1: each item is stored once and delivered at least once, so a worker may see an item again.
+Rule 2: senders wait while `capacity` entries are unread or unacknowledged, whoever sent or holds them.
+Rule 3: a stream ends, for good, when every sender has closed and every entry is acknowledged.
+Rule 4: in a chain from `readable` to `writable`, an entry is acknowledged when everything made of it is stored.
 
-`docs/reference/redis.md` tells what happens at which fault.
+`docs/reference/redis.md` lists what happens at each fault.
 """
 
 from __future__ import annotations
 
-from trioflow.redis.ends import open_receiver as open_receiver
-from trioflow.redis.ends import open_sender as open_sender
 from trioflow.redis.receiving import Delivery as Delivery
+from trioflow.redis.receiving import open_receiver as open_receiver
 from trioflow.redis.sending import RedisSender as RedisSender
+from trioflow.redis.sending import open_sender as open_sender
 from trioflow.redis.stages import acknowledge as acknowledge
 from trioflow.redis.stages import readable as readable
 from trioflow.redis.stages import writable as writable

@@ -1,9 +1,9 @@
-"""Connections to a Redis server: the only user of its client.
+"""Connections to a Redis server. No other module knows the client library.
 
-Rule 1: a connection is made when it is first needed, and made anew when it broke, after a pause that doubles.
-Rule 2: every call has a limit: a server that does not answer is one that is not there.
-Rule 3: a call whose answer was lost may have been carried out: `Lost` says so, and the caller knows what to do.
-Rule 4: connections outlive a cancellation of whoever uses them, so that a last word can be said, and are then closed.
+Rule 1: a connection is made when it is first needed, and again after it broke, after a pause that doubles.
+Rule 2: every call has a timeout: a server that does not answer is treated as gone.
+Rule 3: a call whose answer was lost may have been carried out: `Lost` says so, and the caller decides what to do.
+Rule 4: a cancelled caller leaves the connection open, so that it can still say goodbye; leaving the block closes it.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ import random
 import ssl
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Final, NamedTuple
-from urllib.parse import parse_qs, unquote, urlsplit
+from typing import Any, Final
 
 import anyio
 import trio
@@ -32,13 +31,15 @@ from coredis.exceptions import (
 from coredis.exceptions import ConnectionError as ClientConnectionError
 
 from trioflow._core.crew import Crew, open_crew
+from trioflow.redis.options import Address, StreamOptions
 from trioflow.redis.scripts import Keys, Script
 
-CONNECTING: Final = 5.0  # seconds to connect and to be greeted in
-PATIENCE: Final = 5.0  # seconds for an answer
-PAUSES: Final = (0.02, 2.0)  # seconds before the second attempt to connect, and at most
+CONNECT_TIMEOUT: Final = 5.0  # seconds to connect, and again for the handshake
+ANSWER_TIMEOUT: Final = 5.0  # seconds
+ATTEMPTS: Final = 3  # to reach a server for the first time
+RETRY_PAUSES: Final = (0.02, 2.0)  # seconds: the first pause between two attempts to connect, and the longest
+FULL_PAUSE: Final = 0.25  # seconds before the next attempt when the server is out of memory
 
-_DEFAULT_PORT = 6379
 _GONE = (
     ClientConnectionError,
     BusyLoadingError,
@@ -53,11 +54,11 @@ _GONE = (
 
 
 class Lost(Exception):
-    """There is no answer. What was asked may have been done."""
+    """There was no answer. The call may have been carried out."""
 
 
 class Refused(Exception):
-    """The server's answer is an error: `is_full` where it has no memory left, `is_unknown` where the group is gone."""
+    """The server answered with an error: `is_full` if it is out of memory, `is_unknown` if the group does not exist."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -65,75 +66,37 @@ class Refused(Exception):
         self.is_unknown = "NOGROUP" in reason or "No such key" in reason or "no such key" in reason
 
 
-class Address(NamedTuple):
-    """Where a server is, read from a URL."""
-
-    host: str
-    port: int
-    path: str
-    username: str | None
-    password: str | None
-    db: int
-    is_secure: bool
-
-    @classmethod
-    def of(cls, url: object) -> Address:
-        """Read `redis://[user:password@]host[:port][/db]`, the same with `rediss`, or `unix://path[?db=n]`.
-
-        Raises:
-            TypeError, ValueError: it is none.
-        """
-        if not isinstance(url, str):
-            raise TypeError(f"url must be a str such as 'redis://127.0.0.1:6379', not {url!r}")
-        parts = urlsplit(url)
-        # Never the whole of it: it may hold a password.
-        wish = f"url must be redis://host:port, rediss://host:port or unix:///path, not {parts.scheme or '...'}://..."
-        if parts.scheme not in ("redis", "rediss", "unix"):
-            raise ValueError(wish)
-        if parts.scheme == "unix":
-            db = parse_qs(parts.query).get("db", ["0"])[0]
-        else:
-            db = parts.path.strip("/") or "0"
-        if not db.isdecimal() or not (parts.path if parts.scheme == "unix" else parts.hostname):
-            raise ValueError(wish)
-        return cls(
-            parts.hostname or "",
-            parts.port or _DEFAULT_PORT,
-            unquote(parts.path) if parts.scheme == "unix" else "",
-            unquote(parts.username) if parts.username else None,
-            unquote(parts.password) if parts.password else None,
-            int(db),
-            parts.scheme == "rediss",
+async def _connect(address: Address) -> ByteStream:
+    with trio.fail_after(CONNECT_TIMEOUT):
+        if address.path:
+            return await anyio.connect_unix(address.path)
+        if not address.is_secure:
+            return await anyio.connect_tcp(address.host, address.port)
+        return await anyio.connect_tcp(
+            address.host,
+            address.port,
+            tls=True,
+            ssl_context=ssl.create_default_context(),
+            tls_standard_compatible=False,
         )
 
-    async def connect(self) -> ByteStream:
-        """Open a stream to it."""
-        with trio.fail_after(CONNECTING):
-            if self.path:
-                return await anyio.connect_unix(self.path)
-            if not self.is_secure:
-                return await anyio.connect_tcp(self.host, self.port)
-            secrets = ssl.create_default_context()
-            return await anyio.connect_tcp(
-                self.host, self.port, tls=True, ssl_context=secrets, tls_standard_compatible=False
-            )
 
-    def __str__(self) -> str:
-        return self.path or f"{self.host}:{self.port}"
+class _Ready:
+    """The `task_status` that the client library reports its handshake to."""
 
-
-class _Status:
-    """What the client tells that it has been greeted."""
-
-    def __init__(self, greet: Callable[[], None]) -> None:
-        self._greet = greet
+    def __init__(self, report: Callable[[], None]) -> None:
+        self._report = report
 
     def started(self, value: None = None) -> None:
-        self._greet()
+        self._report()
 
 
 class _Connection(BaseConnection):
-    """What speaks with the server over a stream that is open: so nothing is left of it where there is no server."""
+    """The client library's connection over a stream that is already open.
+
+    The library closes its internal buffers only once its stream has opened. So the stream is opened first, and where
+    there is no server no buffer is left unclosed, which Python would warn of.
+    """
 
     def __init__(self, address: Address, stream: ByteStream) -> None:
         super().__init__(
@@ -143,24 +106,24 @@ class _Connection(BaseConnection):
             db=address.db,
         )
         self._opened = stream
-        self.greeted = trio.Event()  # or found to be none
+        self.tried = trio.Event()  # the handshake has succeeded, or failed with `failure`
         self.failure: Exception | None = None
 
-    async def keep(self) -> None:
-        """Be connected, whoever is cancelled, until it breaks or is dropped."""
-        with trio.CancelScope(shield=True, deadline=trio.current_time() + CONNECTING) as scope:
+    async def serve(self) -> None:
+        """Stay connected until the connection breaks or is dropped, even if the caller is cancelled."""
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + CONNECT_TIMEOUT) as scope:
 
-            def greet() -> None:
+            def ready() -> None:
                 scope.deadline = math.inf
-                self.greeted.set()
+                self.tried.set()
 
             try:
-                await self.run(task_status=_Status(greet))
+                await self.run(task_status=_Ready(ready))
             except (RedisError, OSError) as exc:
                 self.failure = exc
-        if not self.greeted.is_set():
-            self.failure = self.failure or TimeoutError("the server has not greeted in time")
-            self.greeted.set()
+        if not self.tried.is_set():
+            self.failure = self.failure or TimeoutError("the server did not complete the handshake in time")
+            self.tried.set()
 
     async def _connect(self) -> ByteStream:
         return self._opened
@@ -169,28 +132,29 @@ class _Connection(BaseConnection):
         return f"{self.location}"
 
 
-class Line:
-    """One connection at a time, to one server. Made by `open_lines`."""
+class Client:
+    """One connection at a time to the server of one stream, replaced when it breaks. Made by `open_clients`."""
 
-    def __init__(self, address: Address, crew: Crew, patience: float) -> None:
-        self.address = address
+    def __init__(self, options: StreamOptions, crew: Crew) -> None:
+        self.address = options.address
+        self.keys = Keys(options.name)
+        self._patience = options.patience
         self._crew = crew
-        self._patience = patience
         self._connection: _Connection | None = None
         self._connecting = trio.Lock()
         self._is_closed = False
         self._failures = 0  # since the last answer
         self._failing_since = 0.0
         self.answered_at = trio.current_time()
-        self.connections = 0
+        self.connections = 0  # made so far
 
-    async def call(self, *command: str | bytes | int, within: float = PATIENCE) -> Any:
-        """Ask once.
+    async def call(self, *command: str | bytes | int, within: float = ANSWER_TIMEOUT) -> Any:
+        """Send a command once and return the answer.
 
         Raises:
-            Lost: there is no connection, or it broke before the answer, or that took longer than `within` seconds.
-            Refused: the server says so.
-            trio.BrokenResourceError: the server has been out of reach for longer than the line's patience.
+            Lost: there is no connection, or it broke before the answer, or the answer took longer than `within` seconds.
+            Refused: the server answered with an error.
+            trio.BrokenResourceError: the server has been out of reach for longer than `patience`.
         """
         name, *args = command
         connection: _Connection | None = None
@@ -212,13 +176,13 @@ class Line:
             if not self._failures:
                 self._failing_since = now
             self._failures += 1
-            if connection is not None and connection is self._connection:
-                self.drop()  # and not what another task has made meanwhile
+            if connection is not None and connection is self._connection:  # another task may have replaced it
+                self.drop()
             if now - self._failing_since > self._patience:
                 raise trio.BrokenResourceError(
                     f"no answer from the Redis server at {self.address} for {self._patience:g} s: {exc}"
                 ) from None
-            # The client raises one object in all tasks that wait for it, so that its traceback tells nothing.
+            # The library raises one object in every task that waits for it, so the tracebacks in it are mixed up.
             raise Lost(str(exc)) from None
         except RedisError as exc:
             self._failures = 0
@@ -227,27 +191,36 @@ class Line:
         self.answered_at = trio.current_time()
         return answer
 
-    async def run(self, script: Script, keys: Keys, *args: str | bytes | int, within: float = PATIENCE) -> Any:
-        """Run a script once, raising as `call` does."""
-        rest = (len(keys.all), *keys.all, *args)
+    async def run(self, script: Script, *args: str | bytes | int, within: float = ANSWER_TIMEOUT) -> Any:
+        """Run a script once and return its result, raising as `call` does."""
+        rest = (len(self.keys.all), *self.keys.all, *args)
         try:
             return await self.call("EVALSHA", script.sha, *rest, within=within)
         except NoScriptError:
             return await self.call("EVAL", script.source, *rest, within=within)
 
-    async def insist(self, script: Script, keys: Keys, *args: str | bytes | int) -> Any:
-        """Run a script until there is an answer."""
+    async def run_until_done(self, script: Script, *args: str | bytes | int) -> Any:
+        """Run a script again until there is an answer, and while the server is out of memory.
+
+        Raises:
+            Refused: the server answered with another error.
+            trio.BrokenResourceError: as for `call`.
+        """
         while True:
             try:
-                return await self.run(script, keys, *args)
+                return await self.run(script, *args)
             except Lost:
                 await self.pause()
+            except Refused as exc:
+                if not exc.is_full:
+                    raise
+                await trio.sleep(FULL_PAUSE)
 
     async def pause(self) -> None:
-        """Wait before the next attempt; not at all after the first failure."""
-        least, most = PAUSES
+        """Sleep before the next attempt, with jitter; not at all after the first failure."""
+        first, longest = RETRY_PAUSES
         doublings = min(self._failures - 2, 20)
-        await trio.sleep(min(least * 2**doublings, most) * random.uniform(0.5, 1.0) if doublings >= 0 else 0)
+        await trio.sleep(min(first * 2**doublings, longest) * random.uniform(0.5, 1.0) if doublings >= 0 else 0)
 
     def drop(self) -> None:
         """Break the connection: the next call makes another."""
@@ -262,16 +235,16 @@ class Line:
 
     async def _connected(self) -> _Connection:
         async with self._connecting:
-            if self._connection is not None and self._connection.greeted.is_set() and not self._connection.usable:
+            if self._connection is not None and self._connection.tried.is_set() and not self._connection.usable:
                 self.drop()
             if self._connection is None:
                 if self._is_closed:
-                    raise ClientConnectionError("this line is closed")
-                self._connection = _Connection(self.address, await self.address.connect())
-                self._crew.start(self._connection.keep)
+                    raise ClientConnectionError("this client is closed")
+                self._connection = _Connection(self.address, await _connect(self.address))
+                self._crew.start(self._connection.serve)
                 self.connections += 1
-            connection = self._connection  # who is cancelled now leaves it to the next one, or to `close`
-            await connection.greeted.wait()
+            connection = self._connection  # a caller cancelled while it waits leaves it to the next call, or to `close`
+            await connection.tried.wait()
             if connection.failure is not None:
                 self.drop()
                 raise connection.failure
@@ -279,12 +252,44 @@ class Line:
 
 
 @asynccontextmanager
-async def open_lines(address: Address, count: int, patience: float) -> AsyncGenerator[Sequence[Line], None]:
-    """Yield so many lines to a server, closed when the block is left."""
+async def open_clients(options: StreamOptions, count: int) -> AsyncGenerator[Sequence[Client], None]:
+    """Connect `count` clients to the server beside a block, and close them when the block is left.
+
+    Raises:
+        OSError: there is no server, or it refuses the connection, or it evicts keys when it is full.
+    """
     async with open_crew() as crew:
-        lines = [Line(address, crew, patience) for _ in range(count)]
+        clients = [Client(options, crew) for _ in range(count)]
         try:
-            yield lines
+            await _check_server(clients[0])
+            yield clients
         finally:
-            for line in lines:
-                line.close()
+            for client in clients:
+                client.close()
+
+
+async def _check_server(client: Client) -> None:
+    """Raise, rather than retry for ever, if no server answers at this address or if it would not keep the entries."""
+    settings = await _memory_settings(client)
+    policy = settings.get(b"maxmemory_policy", b"").decode()
+    if settings.get(b"maxmemory") != b"0" and policy.startswith("allkeys"):
+        raise OSError(
+            f"the Redis server at {client.address} evicts entries when it is full: "
+            f"its maxmemory-policy must be noeviction, not {policy}"
+        )
+
+
+async def _memory_settings(client: Client) -> dict[bytes, bytes]:
+    attempts = ATTEMPTS
+    while True:
+        try:
+            info = bytes(await client.call("INFO", "memory"))
+        except (Lost, trio.BrokenResourceError) as exc:
+            attempts -= 1
+            if not attempts:
+                raise OSError(f"no Redis server at {client.address}: {exc}") from None
+            await client.pause()
+        except Refused as exc:
+            raise OSError(f"the Redis server at {client.address} refuses: {exc}") from None
+        else:
+            return dict(pair.split(b":", 1) for pair in info.split() if b":" in pair)

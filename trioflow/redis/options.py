@@ -1,45 +1,154 @@
-"""What the ends of a stream in Redis are told, and what holds where nothing is said."""
+"""The arguments of the public functions, checked once when the call is made and then passed on as one value."""
 
 from __future__ import annotations
 
 import json
 import math
-from typing import Any, Final
+import os
+import secrets
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+from urllib.parse import parse_qs, unquote, urlsplit
 
-from trioflow._core.checks import check_positive
+from trioflow._core.checks import check_count, check_function, check_limit, check_positive
 
 CAPACITY: Final = 1000  # entries
 PREFETCH: Final = 16  # entries in a chain
 LEASE: Final = 30.0  # seconds
 TRIES: Final = 5
 
+_DEFAULT_PORT = 6379
 _encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
 def to_json(item: Any) -> bytes:
-    """Encode an item as streams do where nothing else is said; NaN and the like are refused."""
+    """Encode an item as compact JSON, the default; NaN and the infinities are refused."""
     return _encoder.encode(item).encode()
 
 
-def check_name(what: str, name: object) -> str:
-    """Give `name` back if it is a word that keys can be made of."""
+def unique_name() -> str:
+    """Return a name that no other sender or receiver has, made of the host and the process it belongs to."""
+    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+
+
+class Address(NamedTuple):
+    """Where a server is, read from a URL."""
+
+    host: str
+    port: int
+    path: str
+    username: str | None
+    password: str | None
+    db: int
+    is_secure: bool
+
+    @classmethod
+    def of(cls, url: object) -> Address:
+        """Read `redis://[user:password@]host[:port][/db]`, the same with `rediss`, or `unix://path[?db=n]`.
+
+        Raises:
+            TypeError: `url` is not a str.
+            ValueError: `url` has another form.
+        """
+        if not isinstance(url, str):
+            raise TypeError(f"url must be a str such as 'redis://127.0.0.1:6379', not {url!r}")
+        parts = urlsplit(url)
+        # The message shows the scheme alone: the rest may hold a password.
+        wish = f"url must be redis://host:port, rediss://host:port or unix:///path, not {parts.scheme or '...'}://..."
+        if parts.scheme not in ("redis", "rediss", "unix"):
+            raise ValueError(wish)
+        if parts.scheme == "unix":
+            db = parse_qs(parts.query).get("db", ["0"])[0]
+        else:
+            db = parts.path.strip("/") or "0"
+        if not db.isdecimal() or not (parts.path if parts.scheme == "unix" else parts.hostname):
+            raise ValueError(wish)
+        return cls(
+            parts.hostname or "",
+            parts.port or _DEFAULT_PORT,
+            unquote(parts.path) if parts.scheme == "unix" else "",
+            unquote(parts.username) if parts.username else None,
+            unquote(parts.password) if parts.password else None,
+            int(db),
+            parts.scheme == "rediss",
+        )
+
+    def __str__(self) -> str:
+        return self.path or f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True)
+class StreamOptions:
+    """Which stream, on which server, and for how many seconds a lost server is waited for."""
+
+    url: str
+    name: str
+    patience: float = math.inf
+
+    def __post_init__(self) -> None:
+        Address.of(self.url)
+        _check_name("name", self.name)
+        if isinstance(self.patience, bool) or self.patience != 0:  # 0 means not to wait at all
+            check_positive("patience", self.patience)
+
+    @property
+    def address(self) -> Address:
+        """The server's address, read from `url`."""
+        return Address.of(self.url)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SenderOptions(StreamOptions):
+    """What a sender is made of; one without a `lease` stays registered until it closes."""
+
+    capacity: int
+    producer: str | None
+    encode: Callable[[Any], bytes | str]
+    lease: float | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_count("capacity", self.capacity, 1)
+        if self.producer is not None:
+            _check_name("producer", self.producer)
+        check_function("encode", self.encode)
+        if self.lease is not None:
+            _check_lease(self.lease)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReceiverOptions(StreamOptions):
+    """What a receiver is made of."""
+
+    group: str
+    receiver: str | None
+    prefetch: int
+    lease: float
+    tries: float
+    decode: Callable[[bytes], Any]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_name("group", self.group)
+        if self.receiver is not None:
+            _check_name("receiver", self.receiver)
+        check_count("prefetch", self.prefetch, 1)
+        _check_lease(self.lease)
+        check_limit("tries", self.tries)
+        check_function("decode", self.decode)
+
+
+def _check_name(what: str, name: object) -> None:
+    """Raise unless `name` is a word that keys can be made of."""
     if not isinstance(name, str):
         raise TypeError(f"{what} must be a str, not {name!r}")
     if not name or "{" in name or "}" in name or any(character.isspace() for character in name):
         raise ValueError(f"{what} must be a word without braces, not {name!r}")
-    return name
 
 
-def check_patience(seconds: object) -> float:
-    """Give seconds back if they are a time to wait for a lost server, 0 for not at all."""
-    if isinstance(seconds, (int, float)) and not isinstance(seconds, bool) and seconds == 0:
-        return 0.0
-    return check_positive("patience", seconds)
-
-
-def check_lease(lease: object) -> float:
-    """Give seconds back if they are a finite time above 0."""
-    seconds = check_positive("lease", lease)
-    if seconds == math.inf:
+def _check_lease(lease: object) -> None:
+    """Raise unless `lease` is a finite time above 0, in seconds."""
+    if check_positive("lease", lease) == math.inf:
         raise ValueError("lease must be finite: what a dead process holds is delivered again after it")
-    return seconds

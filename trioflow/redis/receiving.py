@@ -1,18 +1,19 @@
 """The receiving end of a stream in Redis: deliveries, each acknowledged, given back, or lost to another receiver.
 
-Rule 1: no call to the server is cancelled because somebody's `receive` is: a task of its own reads ahead, as many as
-    `prefetch` beside what is in hand, and what it took is delivered or given back.
-Rule 2: what is held is renewed; what others hold longer than their lease without renewing it is taken over.
-Rule 3: after a silence of the server nobody's lease is taken for run out until everybody had time to renew it.
-Rule 4: whoever leaves gives back what he has not worked on, and it counts as never tried.
+Rule 1: cancelling a `receive` cancels no call to the server. A task of its own reads ahead, `prefetch` entries at most,
+    and each entry it has read is delivered or given back.
+Rule 2: the leases of the entries in hand are renewed; an entry whose lease another receiver let run out is claimed.
+Rule 3: after the server was silent, nothing is claimed for one lease: every receiver needs time to renew its own.
+Rule 4: a receiver that leaves gives back what was not worked on, and that does not count as a try.
 """
 
 from __future__ import annotations
 
+import json
 import math
 import secrets
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import TracebackType
 from typing import Any, Final, Generic, NoReturn, TypeVar
 
@@ -22,24 +23,24 @@ from trioflow._core.buffer import Buffer
 from trioflow._core.channel import ReceiveChannel, SendChannel
 from trioflow._core.crew import open_crew
 from trioflow._core.errors import failure_in
-from trioflow.redis.client import PATIENCE, Address, Line, Lost, Refused, open_lines
-from trioflow.redis.scripts import ACK, CLAIM, END, JOIN, LEAVE, OWN, RENEW, RETURN, Keys
-from trioflow.redis.sending import first_call, own_name
+from trioflow.redis.client import ANSWER_TIMEOUT, FULL_PAUSE, Client, Lost, Refused, open_clients
+from trioflow.redis.options import LEASE, TRIES, ReceiverOptions, unique_name
+from trioflow.redis.scripts import ACK, CLAIM, GIVE_BACK, HELD, JOIN, LEAVE, PASS_END, RENEW, Script
 
 T = TypeVar("T", covariant=True)
 
-TICK: Final = 1.0  # seconds between two looks at what others have left, at most
-AT_ONCE: Final = 500  # entries in one call
-LEAVING: Final = 2.0  # seconds for the last word of a receiver
+LONGEST_TICK: Final = 1.0  # seconds between two looks for entries to claim, and for a block to end
+ENTRIES_PER_CALL: Final = 500
+LEAVE_TIMEOUT: Final = 2.0  # seconds
 
 
 class Delivery(Generic[T]):
-    """One entry in hand. `async with delivery:` acknowledges it when the block ends well, and gives it back otherwise.
+    """One entry in hand. `async with delivery:` acknowledges it if the block succeeds, and gives it back otherwise.
 
     Attributes:
-        id: What the server calls the entry; the same each time it is delivered.
-        times: How often it has been delivered, this one included.
-        lost: Whether another receiver has it by now, as this one was not heard of for longer than its lease.
+        id: The server's name for the entry; the same each time it is delivered.
+        times: How often the entry has been delivered, including this time.
+        lost: Whether another receiver has the entry by now, because this one let its lease run out.
     """
 
     __slots__ = ("_is_settled", "_raw", "_receiver", "id", "lost", "times")
@@ -59,19 +60,19 @@ class Delivery(Generic[T]):
         return value
 
     def done(self) -> None:
-        """Acknowledge it, soon and with others: it is deleted. Harmless when repeated."""
+        """Acknowledge the entry, which deletes it. The call to the server follows soon. Harmless when repeated."""
         if not self._is_settled:
             self._is_settled = True
             self._receiver.settle(self)
 
     def give_back(self, *, tried: bool = True) -> None:
-        """Let it be delivered again, to any receiver; with `tried` this was one of its tries. Harmless when repeated."""
+        """Let any receiver have the entry again; unless `tried`, this was not a try. Harmless when repeated."""
         if not self._is_settled:
             self._is_settled = True
             self._receiver.settle(self, self.times if tried else self.times - 1)
 
     async def is_lost(self) -> bool:
-        """Ask the server whether another receiver has it by now, or has done it."""
+        """Ask the server whether another receiver has the entry by now, or has acknowledged it."""
         return self.lost or await self._receiver.has_lost(self)
 
     async def __aenter__(self) -> Delivery[T]:
@@ -87,137 +88,141 @@ class Delivery(Generic[T]):
             self.give_back(tried=failure_in(exc) is not None)
 
     def __repr__(self) -> str:
-        return f"<Delivery {self.id}, for the {self.times}. time>"
+        return f"<Delivery {self.id}, times={self.times}>"
 
 
 class _Receiver:
-    """What is in hand, and the tasks that read, settle and renew."""
+    """The entries in hand, and the tasks that read, settle and renew them."""
 
-    def __init__(
-        self,
-        name: str,
-        lines: Sequence[Line],
-        decode: Callable[[bytes], Any],
-        group: str,
-        receiver: str,
-        *,
-        prefetch: int,
-        lease: float,
-        tries: float,
-    ) -> None:
-        self.decode = decode
-        self._keys = Keys(name)
-        self._what = f"the stream {name!r}"
-        self._ask, self._read = lines
-        self._group = group
-        self._me = receiver
-        self._token = secrets.token_hex(8)
-        self._prefetch = prefetch
-        self._lease = lease
-        self._lease_ms = math.ceil(lease * 1000)
-        self._tries = int(min(tries, 1 << 53))
-        self._tick = min(lease / 3, TICK)
+    def __init__(self, options: ReceiverOptions, clients: Sequence[Client]) -> None:
+        self.decode = options.decode
+        self._stream = f"the stream {options.name!r}"
+        self._client, self._blocking_client = clients
+        self._group = options.group
+        self._me = options.receiver or unique_name()
+        self._identity = (self._group, self._me, secrets.token_hex(8), math.ceil(options.lease * 1000))
+        self._prefetch = options.prefetch
+        self._lease = options.lease
+        self._tries = int(min(options.tries, 1 << 53))  # Lua's numbers are exact up to there
+        self._tick = min(options.lease / 3, LONGEST_TICK)
+        self._look_at = 0.0  # when to look for entries to claim
+        self._claim_from = 0.0  # when claiming is allowed (rule 3)
+        self._last_try_waits = False  # an entry is to have its last try once nothing else is in hand
+        self._recovered = 0  # the connection whose lost answers were looked for
         self._held: dict[str, Delivery[Any]] = {}
-        self._done: list[str] = []
+        self._done: list[tuple[str]] = []
         self._returned: list[tuple[str, int]] = []
         self._is_broken = False
         self._changed = trio.Event()  # there is something to settle
-        self._room = trio.Event()  # and therefore room for more
+        self._freed = trio.Event()  # and so there is room to read more
         buffer: Buffer[Any] = Buffer(math.inf, "wait")
         self._output: SendChannel[Delivery[Any]] = SendChannel(buffer)
         self.deliveries: ReceiveChannel[Delivery[Any]] = ReceiveChannel(buffer)
 
     def settle(self, delivery: Delivery[Any], tries: int | None = None) -> None:
-        """Note that a delivery is done, or is to be given back with so many tries."""
-        is_ours = self._held.get(delivery.id) is delivery  # and not delivered anew since
+        """Note that a delivery is done, or is to be given back with a count of `tries`."""
+        is_ours = self._held.get(delivery.id) is delivery  # the same entry may have been delivered again
         if is_ours:
             del self._held[delivery.id]
         if tries is None:
-            self._done.append(delivery.id)
+            self._done.append((delivery.id,))
         elif is_ours and not delivery.lost:
             self._returned.append((delivery.id, max(tries, 0)))
         self._changed.set()
-        self._room.set()
+        self._freed.set()
 
     async def join(self) -> None:
-        """Make the group where it is not yet, and take our name.
+        """Create the group if it does not exist, and register this receiver's name.
 
         Raises:
             trio.BusyResourceError: a receiver of that name is alive.
             ValueError: another group reads this stream.
         """
-        answer = await self._insist_through_full(JOIN, self._group, self._me, self._token, self._lease_ms)
+        answer = await self._run_until_done(JOIN)
         if answer == 0:
-            raise trio.BusyResourceError(f"a receiver called {self._me!r} reads {self._what}, and is alive")
+            raise trio.BusyResourceError(f"a receiver called {self._me!r} reads {self._stream}, and is alive")
         if answer != 1:
             raise ValueError(
-                f"{self._what} is read by the group {answer.decode()!r}, and what one group acknowledges is deleted: "
+                f"{self._stream} is read by the group {answer.decode()!r}, and what one group acknowledges is deleted: "
                 f"for a second one, {self._group!r}, send to a second stream"
             )
 
-    async def pump(self) -> None:
-        """Read until the end, which is told behind the last entry."""
-        known = 0
-        tick_at = 0.0
-        claim_at = 0.0
-        waiting = 0  # whether a last try is to be made, when nothing else is in hand
-        while True:
-            now = trio.current_time()
-            heard_at = max(self._ask.answered_at, self._read.answered_at)
+    async def read(self) -> None:
+        """Deliver entries until the stream ends, or until the reader has closed its end."""
+        is_over = False
+        while not is_over:
+            answered_at = self._answered_at()
             try:
-                if self._read.connections != known:
-                    # What an answer held that never came is ours, and nobody has it in hand.
-                    known = self._read.connections
-                    in_hand = {*self._held, *self._done, *(entry for entry, _ in self._returned)}
-                    entries = await self._ask.run(OWN, self._keys, self._group, self._me, self._prefetch + AT_ONCE)
-                    if await self._take([entry for entry in entries if entry[0].decode() not in in_hand]):
-                        return
-                if now >= tick_at:
-                    most = self._prefetch - len(self._held) if now >= claim_at else 0
-                    ask = (self._group, self._me, self._lease_ms, self._tries, max(most, 0), len(self._held))
-                    waiting, entries = await self._ask.run(CLAIM, self._keys, *ask)
-                    tick_at = trio.current_time() + (0 if entries else self._tick)
-                    if await self._take(entries):
-                        return
-                is_last = any(delivery.times >= self._tries > 1 for delivery in self._held.values())
-                free = 0 if is_last or (waiting and self._held) else self._prefetch - len(self._held)
-                if free <= 0:
-                    self._room = trio.Event()
-                    with trio.move_on_after(max(tick_at - trio.current_time(), 0)):
-                        await self._room.wait()
-                    if waiting and not self._held:
-                        tick_at = 0.0
-                elif await self._take(await self._read_some(min(free, AT_ONCE))):
-                    return
+                if self._blocking_client.connections != self._recovered:
+                    is_over = await self._recover()
+                elif trio.current_time() >= self._look_at:
+                    is_over = await self._claim()
+                elif (free := self._free()) > 0:
+                    is_over = await self._read_new(min(free, ENTRIES_PER_CALL))
+                else:
+                    await self._wait_until_freed()
             except Lost:
-                await self._ask.pause()
-                await self._read.pause()
+                await self._client.pause()
+                await self._blocking_client.pause()
             except Refused as exc:
                 if not (exc.is_full or exc.is_unknown):
-                    await self._break(f"{self._what} cannot be read: {exc}")
-                await trio.sleep(self._tick / 4)
+                    await self._fail(f"{self._stream} cannot be read: {exc}")
+                await trio.sleep(FULL_PAUSE)
                 if exc.is_unknown:
                     await self.join()
-            if max(self._ask.answered_at, self._read.answered_at) - heard_at > self._lease / 2:
-                claim_at = trio.current_time() + self._lease
+            if self._answered_at() - answered_at > self._lease / 2:
+                self._claim_from = trio.current_time() + self._lease
 
-    async def _read_some(self, most: int) -> list[Any]:
+    def _answered_at(self) -> float:
+        return max(self._client.answered_at, self._blocking_client.answered_at)
+
+    def _free(self) -> int:
+        """Return how many entries may be read; none while an entry has its last try, or waits for it."""
+        is_last = any(delivery.times >= self._tries > 1 for delivery in self._held.values())
+        return 0 if is_last or (self._last_try_waits and self._held) else self._prefetch - len(self._held)
+
+    async def _wait_until_freed(self) -> None:
+        self._freed = trio.Event()
+        with trio.move_on_after(max(self._look_at - trio.current_time(), 0)):
+            await self._freed.wait()
+        if self._last_try_waits and not self._held:
+            self._look_at = 0.0
+
+    async def _recover(self) -> bool:
+        """Deliver what the server has given to this receiver in an answer that never arrived."""
+        self._recovered = self._blocking_client.connections
+        # Noted before the call: what is settled meanwhile may still be in its answer.
+        in_hand = {*self._held, *(entry for entry, *_ in (*self._done, *self._returned))}
+        entries = await self._run(HELD, self._prefetch + ENTRIES_PER_CALL)
+        return await self._deliver([entry for entry in entries if entry[0].decode() not in in_hand])
+
+    async def _claim(self) -> bool:
+        """Deliver what other receivers have given back, or let run out."""
+        held = len(self._held)
+        most = max(self._prefetch - held, 0) if trio.current_time() >= self._claim_from else 0
+        waiting, entries = await self._run(CLAIM, self._tries, most, held)
+        self._last_try_waits = bool(waiting)
+        self._look_at = trio.current_time() + (0 if entries else self._tick)
+        return await self._deliver(entries)
+
+    async def _read_new(self, most: int) -> bool:
+        client = self._blocking_client
         block = max(int(self._tick * 1000), 1)
-        args = ("GROUP", self._group, self._me, "COUNT", most, "BLOCK", block, "STREAMS", self._keys.stream, ">")
-        answer = await self._read.call("XREADGROUP", *args, within=self._tick + 5)
+        args = ("GROUP", self._group, self._me, "COUNT", most, "BLOCK", block, "STREAMS", client.keys.stream, ">")
+        answer = await client.call("XREADGROUP", *args, within=self._tick + 5)
         if not answer:
-            return []
-        [entries] = answer.values() if isinstance(answer, dict) else [answer[0][1]]
-        return [[entry, *fields[:2], 1] for entry, fields in entries if fields]
+            return False
+        [entries] = answer.values() if isinstance(answer, dict) else [answer[0][1]]  # RESP 3, or 2
+        return await self._deliver([[entry, *fields[:2], 1] for entry, fields in entries if fields])
 
-    async def _take(self, entries: Sequence[Any]) -> bool:
-        """Deliver entries; tell whether the end was among them, or nobody wants more."""
+    async def _deliver(self, entries: Sequence[Any]) -> bool:
+        """Deliver entries, and return whether the end was among them or the reader has closed its end."""
         deliveries = []
         is_end = False
         for entry, kind, raw, times in entries:
             name = entry.decode()
             if kind == b"end":
-                await self._insist_through_full(END, self._group, name)
+                await self._run_until_done(PASS_END, name)
                 is_end = True
             else:
                 delivery = Delivery[Any](self, name, raw, int(times))
@@ -226,127 +231,149 @@ class _Receiver:
         try:
             self._output.send_many_nowait(deliveries)
         except trio.BrokenResourceError:
-            return True  # who received has closed that end: what is held is given back in the end
+            return True  # `leave` gives back what is held
         if is_end:
             self._output.close()
         return is_end
 
-    async def _insist_through_full(self, script: Any, *args: str | int) -> Any:
-        while True:
-            try:
-                return await self._ask.insist(script, self._keys, *args)
-            except Refused as exc:
-                if not exc.is_full:
-                    await self._break(f"{self._what} cannot be read: {exc}")
-                await trio.sleep(self._tick / 4)
-
-    async def _break(self, reason: str) -> NoReturn:
-        """Fail; once, although several tasks meet the same reason."""
-        if self._is_broken:
-            await trio.sleep_forever()
-        self._is_broken = True
-        raise trio.BrokenResourceError(reason) from None
-
     async def settle_all(self) -> None:
-        """Tell the server what was settled, for ever."""
+        """Send to the server what was settled, for ever."""
         while True:
             await self._changed.wait()
             self._changed = trio.Event()
             await self.flush()
 
-    async def flush(self, within: float = PATIENCE) -> None:
-        """Tell the server all that was settled, many at once."""
-        while self._done or self._returned:
-            try:
-                if self._done:
-                    done = self._done[:AT_ONCE]
+    async def flush(self, within: float = ANSWER_TIMEOUT) -> None:
+        """Send everything that was settled, many entries in one call."""
+        settled: list[tuple[Script, list[Any]]] = [(ACK, self._done), (GIVE_BACK, self._returned)]
+        while waiting := [(script, entries) for script, entries in settled if entries]:
+            for script, entries in waiting:
+                part = entries[:ENTRIES_PER_CALL]
+                try:
                     with trio.CancelScope(shield=True):
-                        await self._ask.run(ACK, self._keys, self._group, *done, within=within)
-                    del self._done[: len(done)]
-                if self._returned:
-                    returned = self._returned[:AT_ONCE]
-                    pairs: list[str | int] = [word for pair in returned for word in pair]
-                    with trio.CancelScope(shield=True):
-                        await self._ask.run(RETURN, self._keys, self._group, self._me, *pairs, within=within)
-                    del self._returned[: len(returned)]
-            except Lost:
-                await self._ask.pause()
-            except Refused as exc:
-                if not exc.is_full:
-                    await self._break(f"{self._what} cannot be acknowledged: {exc}")
-                await trio.sleep(self._tick / 4)
+                        await self._run(script, *(word for entry in part for word in entry), within=within)
+                    del entries[: len(part)]
+                except Lost:
+                    await self._client.pause()
+                except Refused as exc:
+                    if not exc.is_full:
+                        await self._fail(f"{self._stream} cannot be acknowledged: {exc}")
+                    await trio.sleep(FULL_PAUSE)
 
     async def renew(self) -> None:
-        """Say again and again what is in hand."""
+        """Renew the leases of what is in hand, for ever."""
         while True:
             await trio.sleep(self._lease / 3)
             held = list(self._held.values())
-            for start in range(0, max(len(held), 1), AT_ONCE):
-                part = held[start : start + AT_ONCE]
-                ids = [delivery.id for delivery in part]
+            for start in range(0, max(len(held), 1), ENTRIES_PER_CALL):
+                part = held[start : start + ENTRIES_PER_CALL]
                 try:
-                    own = (self._group, self._me, self._token, self._lease_ms)
-                    lost = await self._ask.run(RENEW, self._keys, *own, *ids)
+                    lost = await self._run(RENEW, *(delivery.id for delivery in part))
                 except (Lost, Refused):
-                    break  # the next turn is soon enough
+                    break  # trying again at the next turn is soon enough
                 if lost is None:
-                    await self._break(f"another receiver called {self._me!r} reads {self._what} by now")
+                    await self._fail(f"another receiver called {self._me!r} reads {self._stream} by now")
                 gone = {entry.decode() for entry in lost}
                 for delivery in part:
                     if delivery.id in gone:
-                        self._lose(delivery)
+                        self._mark_lost(delivery)
 
     async def has_lost(self, delivery: Delivery[Any]) -> bool:
-        """Ask whether another receiver has it by now."""
-        own = (self._group, self._me, self._token, self._lease_ms)
-        if await self._ask.insist(RENEW, self._keys, *own, delivery.id) != []:
-            self._lose(delivery)
+        """Ask the server whether another receiver has the entry by now."""
+        if await self._client.run_until_done(RENEW, *self._identity, delivery.id) != []:
+            self._mark_lost(delivery)
         return delivery.lost
 
-    def _lose(self, delivery: Delivery[Any]) -> None:
+    def _mark_lost(self, delivery: Delivery[Any]) -> None:
         delivery.lost = True
         if self._held.get(delivery.id) is delivery:
-            del self._held[delivery.id]  # it takes no room from others
-            self._room.set()
+            del self._held[delivery.id]  # it no longer counts towards `prefetch`
+            self._freed.set()
 
     async def leave(self) -> None:
-        """Say what is settled, and give back the rest."""
+        """Give back what is in hand, and free this receiver's name."""
         for delivery in list(self._held.values()):
             delivery.give_back(tried=False)
         if self._is_broken:
             return
-        with trio.move_on_after(LEAVING, shield=True):
+        with trio.move_on_after(LEAVE_TIMEOUT, shield=True):
             try:
-                await self.flush(LEAVING)
-                await self._ask.run(LEAVE, self._keys, self._group, self._me, self._token)
+                await self.flush(LEAVE_TIMEOUT)
+                await self._run(LEAVE)
             except (Lost, Refused, trio.BrokenResourceError):
-                pass  # its lease runs out, and others take over
+                pass  # others claim the entries when the lease has run out
+
+    async def _run(self, script: Script, *args: str | int, within: float = ANSWER_TIMEOUT) -> Any:
+        return await self._client.run(script, *self._identity, *args, within=within)
+
+    async def _run_until_done(self, script: Script, *args: str) -> Any:
+        try:
+            return await self._client.run_until_done(script, *self._identity, *args)
+        except Refused as exc:
+            await self._fail(f"{self._stream} cannot be read: {exc}")
+
+    async def _fail(self, reason: str) -> NoReturn:
+        """Raise a BrokenResourceError in the first task that fails; the others sleep until it has cancelled them."""
+        if self._is_broken:
+            await trio.sleep_forever()
+        self._is_broken = True
+        raise trio.BrokenResourceError(reason) from None
 
 
 @asynccontextmanager
-async def receiver_of(
-    address: Address,
-    name: str,
-    group: str,
-    *,
-    decode: Callable[[bytes], Any],
-    receiver: str | None,
-    prefetch: int,
-    lease: float,
-    tries: float,
-    patience: float,
-) -> AsyncGenerator[ReceiveChannel[Delivery[Any]], None]:
-    """Receive deliveries beside the block."""
-    async with open_lines(address, 2, patience) as lines:
-        await first_call(lines[0])
-        me = _Receiver(name, lines, decode, group, receiver or own_name(), prefetch=prefetch, lease=lease, tries=tries)
-        await me.join()
+async def receiver_of(options: ReceiverOptions) -> AsyncGenerator[ReceiveChannel[Delivery[Any]], None]:
+    """Receive deliveries beside a block."""
+    async with open_clients(options, 2) as clients:
+        receiver = _Receiver(options, clients)
+        await receiver.join()
         try:
             async with open_crew() as crew:
-                for work in (me.pump, me.settle_all, me.renew):
-                    crew.start(work)
-                yield me.deliveries
+                for task in (receiver.read, receiver.settle_all, receiver.renew):
+                    crew.start(task)
+                yield receiver.deliveries
                 crew.cancel()
         finally:
-            me.deliveries.close()
-            await me.leave()
+            receiver.deliveries.close()
+            await receiver.leave()
+
+
+def open_receiver(
+    url: str,
+    name: str,
+    *,
+    group: str,
+    receiver: str | None = None,
+    prefetch: int = 1,
+    lease: float = LEASE,
+    tries: float = TRIES,
+    decode: Callable[[bytes], Any] = json.loads,
+    patience: float = math.inf,
+) -> AbstractAsyncContextManager[ReceiveChannel[Delivery[Any]]]:
+    """Receive deliveries from the stream `name` beside an `async with` block, sharing the work with the whole `group`.
+
+    `async with delivery:` acknowledges it if that block succeeds, and gives it back otherwise. Receiving does not wait
+    for a call to the server and can be cancelled at any time. Leaving the outer block gives back what was not worked on.
+
+    Args:
+        url: The server, as for `open_sender`.
+        name: The stream.
+        group: All receivers that share the work name the same group. A stream has one group, because what is
+            acknowledged is deleted.
+        receiver: A name for this receiver; two live receivers cannot have the same one. The default is a unique name.
+        prefetch: How many deliveries may be here and unacknowledged; 1 shares slow work most evenly.
+        lease: The seconds without a sign of life from this process after which others take over what it holds. The sign
+            is sent three times as often, as long as Trio's loop runs.
+        tries: How often an entry is delivered before it becomes a dead letter; `math.inf` for any number.
+        decode: Makes an item of bytes; the default reads JSON.
+        patience: As for `open_sender`.
+
+    Raises:
+        TypeError, ValueError: an argument has the wrong type, or is out of range; another group reads the stream.
+        OSError: on entering the block, there is no server at `url`, or it refuses the connection.
+        trio.BusyResourceError: a receiver of this name is alive.
+        trio.BrokenResourceError: the server refuses a call, or was out of reach for longer than `patience`.
+    """
+    options = ReceiverOptions(
+        url, name, patience, group=group, receiver=receiver, prefetch=prefetch, lease=lease, tries=tries, decode=decode
+    )
+    return receiver_of(options)

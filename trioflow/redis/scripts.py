@@ -1,10 +1,10 @@
-"""What happens inside the server, each as one step that is done or not done: Lua, with commands of Redis 7.0 and Valkey.
+"""The Lua scripts, each of which the server runs as one step; they use commands of Redis 7.0 and Valkey.
 
-Rule 1: an entry is deleted when it is acknowledged, so that the stream's length is what is unread or unacknowledged.
-Rule 2: every script can be repeated when its answer was lost.
-Rule 3: a stream ends when a sender has closed, no other is left, and all is acknowledged; its end is then an entry too,
-    the last one, which each receiver takes and puts back.
-Rule 4: what may be denied where memory is full either comes first, before anything is changed, or can be done later.
+Rule 1: an entry is deleted when it is acknowledged, so the stream's length is what is unread or unacknowledged.
+Rule 2: every script can be run again if its answer was lost.
+Rule 3: a stream ends when a sender has closed, no other is registered and everything is acknowledged. The end is then
+    an entry too, the last one; each receiver takes it and puts it back for the next.
+Rule 4: a write that the server denies when it is out of memory either comes before any other, or can be made later.
 """
 
 from __future__ import annotations
@@ -12,11 +12,9 @@ from __future__ import annotations
 import hashlib
 from typing import Final
 
-RETURNED: Final = "(returned)"  # who holds the entries that were given back
-
 
 class Script:
-    """One script, and the name the server knows it by."""
+    """A script, and the digest that the server caches it under."""
 
     __slots__ = ("sha", "source")
 
@@ -26,7 +24,7 @@ class Script:
 
 
 class Keys:
-    """The keys of one stream. They share a hash tag, so that in a cluster they share a node."""
+    """The keys of one stream. They share a hash tag, so in a cluster they are on one node."""
 
     __slots__ = ("all", "dead", "room", "stream")
 
@@ -44,8 +42,10 @@ local function now()
     return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
--- Perhaps the end: of senders that may vanish, those not heard of in time are gone.
-local function settle()
+local function stream_exists() return redis.call('EXISTS', stream) == 1 end
+
+-- Close the stream if no sender is left, and post its end if it is empty. A sender whose lease has run out is gone.
+local function end_if_done()
     if redis.call('HGET', meta, 'closing') and not redis.call('HGET', meta, 'closed') then
         redis.call('ZREMRANGEBYSCORE', senders, '-inf', now())
         if redis.call('ZCARD', senders) == 0 then redis.pcall('HSET', meta, 'closed', '1') end
@@ -56,62 +56,98 @@ local function settle()
     end
 end
 
--- One token at most: it says that there may be room, and wakes one sender.
-local function tell_room()
+-- Wake one sender: there may be room. The list holds at most one token, which promises nothing.
+local function signal_room()
     if redis.call('LLEN', room) == 0 then redis.pcall('RPUSH', room, '1') end
 end
+"""
 
-local function register(sender, lease)
-    local till = tonumber(lease) > 0 and now() + tonumber(lease) or '+inf'
-    redis.call('ZADD', senders, till, sender)
+# Every script of a sender has these arguments first; a lease of 0 ms never runs out.
+_SENDER = """
+local sender, token, lease = unpack(ARGV, 1, 3)
+local owner = redis.call('HGET', meta, 'token:' .. sender)
+local is_replaced = owner and owner ~= token
+
+local function register()
+    redis.call('ZADD', senders, tonumber(lease) > 0 and now() + lease or '+inf', sender)
 end
 
-local function give_back(group, id, times)
+local function last_stored() return tonumber(redis.call('HGET', meta, 'stored:' .. sender) or 0) end
+"""
+
+# Every script of a receiver has these arguments first; the lease is in ms.
+_RECEIVER = """
+local group, me, token, lease = unpack(ARGV, 1, 4)
+
+-- The token of the receiver that has this name, and until when it is alive; nil if nobody has it.
+local function name_owner() return string.match(redis.call('HGET', names, me) or '', '^(%S+) (%d+)$') end
+
+local function take_name(call) call('HSET', names, me, token .. ' ' .. string.format('%d', now() + lease)) end
+
+local function free_name(name)
+    redis.call('HDEL', names, name)
+    -- Deleting a consumer drops what it holds, so one that holds something stays until that was claimed.
+    if stream_exists() and #redis.call('XPENDING', stream, group, '-', '+', 1, name) == 0 then
+        redis.call('XGROUP', 'DELCONSUMER', stream, group, name)
+    end
+end
+
+local function is_held(id)
+    local pending = redis.call('XPENDING', stream, group, id, id, 1)[1]
+    return pending and pending[2] == me
+end
+
+-- 'v' or 'end', and the value; nil if the entry is deleted.
+local function read(id)
+    local found = redis.call('XRANGE', stream, id, id)[1]
+    if found then return found[2][1], found[2][2] end
+end
+
+local function delete(id)
+    redis.call('XACK', stream, group, id)
+    return redis.call('XDEL', stream, id)
+end
+
+-- Move an entry to a consumer that nobody is, so idle that anybody may claim it at once.
+local function give_back(id, times)
     redis.call('XCLAIM', stream, group, '(returned)', 0, id, 'IDLE', 1000000000, 'RETRYCOUNT', times, 'JUSTID')
 end
 """
 
-# sender, token, lease in ms (0: for ever) -> the number of its last stored item; -1: the stream is closed
-OPEN: Final = Script(
-    _COMMON
-    + """
-local sender, token, lease = unpack(ARGV)
+
+def _sender_script(body: str) -> Script:
+    return Script(_COMMON + _SENDER + body)
+
+
+def _receiver_script(body: str) -> Script:
+    return Script(_COMMON + _RECEIVER + body)
+
+
+# -> the number of the sender's last stored item; -1: the stream is closed
+OPEN: Final = _sender_script("""
 if redis.call('HGET', meta, 'closed') then return -1 end
 redis.call('HSET', meta, 'token:' .. sender, token)
-register(sender, lease)
-return tonumber(redis.call('HGET', meta, 'stored:' .. sender) or 0)
-"""
-)
+register()
+return last_stored()
+""")
 
-# sender, token, lease -> 1; 0: another sender has its name
-KEEP: Final = Script(
-    _COMMON
-    + """
-local sender, token, lease = unpack(ARGV)
-local owner = redis.call('HGET', meta, 'token:' .. sender)
-if owner and owner ~= token then return 0 end
-register(sender, lease)
+# -> 1; 0: a newer sender has the name
+RENEW_SENDER: Final = _sender_script("""
+if is_replaced then return 0 end
+register()
 return 1
-"""
-)
+""")
 
-# sender, token, lease, capacity, number of the first item, items -> how many of them are stored;
-# -1: the stream is closed, -2: another sender has its name
-ADD: Final = Script(
-    _COMMON
-    + """
-local sender, token, lease, capacity, number = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
+# capacity, number of the first item, items -> how many of them are stored;
+# -1: the stream is closed, -2: a newer sender has the name
+ADD: Final = _sender_script("""
+local capacity, number = tonumber(ARGV[4]), tonumber(ARGV[5])
 if redis.call('HGET', meta, 'closed') then return -1 end
-local owner = redis.call('HGET', meta, 'token:' .. sender)
-if not owner then -- the server has lost what it knew: this sender knows better
-    redis.call('HSET', meta, 'token:' .. sender, token)
-    register(sender, lease)
-elseif owner ~= token then
-    return -2
-elseif tonumber(lease) > 0 then
-    register(sender, lease)
-end
-local stored = tonumber(redis.call('HGET', meta, 'stored:' .. sender) or 0)
+if is_replaced then return -2 end
+-- No owner: the server has restarted without what it knew.
+if not owner then redis.call('HSET', meta, 'token:' .. sender, token) end
+if not owner or tonumber(lease) > 0 then register() end
+local stored = last_stored()
 local free = capacity - redis.call('XLEN', stream)
 local done = 0
 for i = 6, #ARGV do
@@ -125,206 +161,151 @@ for i = 6, #ARGV do
     end
     done = done + 1
 end
-if free > 0 then tell_room() else redis.call('DEL', room) end
+if free > 0 then signal_room() else redis.call('DEL', room) end
 return done
-"""
-)
+""")
 
-# sender, token -> 1; 0: another sender has its name
-CLOSE: Final = Script(
-    _COMMON
-    + """
-local sender, token = unpack(ARGV)
-local owner = redis.call('HGET', meta, 'token:' .. sender)
-if owner and owner ~= token then return 0 end
+# -> 1; 0: a newer sender has the name
+CLOSE: Final = _sender_script("""
+if is_replaced then return 0 end
 redis.call('HDEL', meta, 'token:' .. sender)
 redis.call('ZREM', senders, sender)
 redis.pcall('HSET', meta, 'closing', '1')
-settle()
+end_if_done()
 return 1
-"""
-)
+""")
 
-# group, receiver, token, lease in ms -> 1; 0: a receiver of that name is alive; the name of a group: that one reads here
-JOIN: Final = Script(
-    _COMMON
-    + """
-local group, me, token, lease = unpack(ARGV)
-local exists = false
-if redis.call('EXISTS', stream) == 1 then
+# -> 1; 0: a receiver of this name is alive; the name of the other group that reads this stream
+JOIN: Final = _receiver_script("""
+local group_exists = false
+if stream_exists() then
     for _, info in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
-        if info[2] == group then exists = true else return info[2] end
+        if info[2] == group then group_exists = true else return info[2] end
     end
 end
-if not exists then redis.call('XGROUP', 'CREATE', stream, group, '0', 'MKSTREAM') end
-local held = redis.call('HGET', names, me)
-if held then
-    local owner, till = string.match(held, '^(%S+) (%d+)$')
-    if owner ~= token and tonumber(till) > now() then return 0 end
-end
-if not held or string.match(held, '^%S+') ~= token then -- what an earlier one of this name has left
+if not group_exists then redis.call('XGROUP', 'CREATE', stream, group, '0', 'MKSTREAM') end
+local owner, alive_until = name_owner()
+if owner ~= token then
+    if owner and tonumber(alive_until) > now() then return 0 end
+    -- An earlier receiver of this name may have left something.
     for _, entry in ipairs(redis.call('XPENDING', stream, group, '-', '+', 10000, me)) do
-        give_back(group, entry[1], entry[4])
+        give_back(entry[1], entry[4])
     end
 end
-redis.call('HSET', names, me, token .. ' ' .. string.format('%d', now() + lease))
--- Those who died an hour ago will not be back; what they held was claimed.
+take_name(redis.call)
+-- Names not renewed for an hour belong to receivers that died; others have claimed what they held.
 local all = redis.call('HGETALL', names)
 for i = 1, #all, 2 do
-    if tonumber(string.match(all[i + 1], ' (%d+)$')) < now() - 3600000 then
-        redis.call('HDEL', names, all[i])
-        if #redis.call('XPENDING', stream, group, '-', '+', 1, all[i]) == 0 then
-            redis.call('XGROUP', 'DELCONSUMER', stream, group, all[i])
-        end
-    end
+    if tonumber(string.match(all[i + 1], ' (%d+)$')) < now() - 3600000 then free_name(all[i]) end
 end
 return 1
-"""
-)
+""")
 
-# group, receiver, token, lease, ids -> the ids that another receiver has by now; nil: another receiver has the name
-RENEW: Final = Script(
-    _COMMON
-    + """
-local group, me, token, lease = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local held = redis.call('HGET', names, me)
-if held and string.match(held, '^%S+') ~= token then return false end
-redis.pcall('HSET', names, me, token .. ' ' .. string.format('%d', now() + lease))
+# ids -> those that another receiver has by now; nil: another receiver has the name
+RENEW: Final = _receiver_script("""
+local owner = name_owner()
+if owner and owner ~= token then return false end
+take_name(redis.pcall)
 local lost = {}
 for i = 5, #ARGV do
-    local found = redis.call('XPENDING', stream, group, ARGV[i], ARGV[i], 1)
-    if #found == 1 and found[1][2] == me then
+    if is_held(ARGV[i]) then
         redis.call('XCLAIM', stream, group, me, 0, ARGV[i], 'JUSTID')
     else
         lost[#lost + 1] = ARGV[i]
     end
 end
 return lost
-"""
-)
+""")
 
-# group, ids -> how many were still there
-ACK: Final = Script(
-    _COMMON
-    + """
-local group = ARGV[1]
+# ids -> how many of them were not deleted yet
+ACK: Final = _receiver_script("""
 local count = 0
-for i = 2, #ARGV do
-    redis.call('XACK', stream, group, ARGV[i])
-    count = count + redis.call('XDEL', stream, ARGV[i])
-end
-settle()
-if count > 0 then tell_room() end
+for i = 5, #ARGV do count = count + delete(ARGV[i]) end
+end_if_done()
+if count > 0 then signal_room() end
 return count
-"""
-)
+""")
 
-# group, receiver, then pairs of an id and the number of tries that count -> how many were given back
-RETURN: Final = Script(
-    _COMMON
-    + """
-local group, me = ARGV[1], ARGV[2]
+# pairs of an id and the number of tries that count -> how many were given back
+GIVE_BACK: Final = _receiver_script("""
 local count = 0
-for i = 3, #ARGV, 2 do
-    local found = redis.call('XPENDING', stream, group, ARGV[i], ARGV[i], 1)
-    if #found == 1 and found[1][2] == me then
-        give_back(group, ARGV[i], ARGV[i + 1])
+for i = 5, #ARGV, 2 do
+    if is_held(ARGV[i]) then
+        give_back(ARGV[i], ARGV[i + 1])
         count = count + 1
     end
 end
 return count
-"""
-)
+""")
 
-# group, receiver, lease in ms, the most tries, the most entries, how many are in hand
-# -> whether entries wait for their last try; then entries that others have left, as OWN gives them.
-# The last try is made alone: who dies of it then has had nothing else in hand, which could be taken for the culprit.
-CLAIM: Final = Script(
-    _COMMON
-    + """
-local group, me, lease, tries = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
-local most, held = tonumber(ARGV[5]), tonumber(ARGV[6])
-settle()
-local given, waiting = {}, 0
-if redis.call('EXISTS', stream) == 0 then return {0, given} end
+# the most tries, the most entries to claim, how many are in hand
+# -> 1 if entries wait for their last try, else 0; then the entries claimed, as HELD returns them
+# The last try is made with nothing else in hand: if the receiver dies, no other entry can have caused it.
+CLAIM: Final = _receiver_script("""
+local tries, most, held = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
+end_if_done()
+local claimed, waiting = {}, 0
+if not stream_exists() then return {0, claimed} end
 for _, entry in ipairs(redis.call('XPENDING', stream, group, 'IDLE', lease, '-', '+', most + 100)) do
     local id, owner, times = entry[1], entry[2], entry[4]
-    local found = redis.call('XRANGE', stream, id, id)
-    local is_end = #found == 1 and found[1][2][1] == 'end'
-    local is_last = not is_end and times + 1 == tries
-    if #found == 0 then
+    local kind, value = read(id)
+    local is_last = kind == 'v' and times + 1 == tries
+    if not kind then
         redis.call('XACK', stream, group, id)
-    elseif times >= tries and not is_end then
-        local put = redis.pcall('XADD', dead, '*', 'v', found[1][2][2], 'id', id, 'tries', times, 'owner', owner)
+    elseif kind == 'v' and times >= tries then
+        local put = redis.pcall('XADD', dead, '*', 'v', value, 'id', id, 'tries', times, 'owner', owner)
         if type(put) ~= 'table' then
-            redis.call('XACK', stream, group, id)
-            redis.call('XDEL', stream, id)
-            tell_room()
+            delete(id)
+            signal_room()
         end
     elseif owner == me or most == 0 then
-        -- still in hand here, or no room
-    elseif is_last and held + #given > 0 then
+        -- It is still in hand here, or there is no room.
+    elseif is_last and held + #claimed > 0 then
         waiting = 1
-    elseif #given < most then
+    elseif #claimed < most then
         redis.call('XCLAIM', stream, group, me, lease, id, 'RETRYCOUNT', times + 1, 'JUSTID')
-        given[#given + 1] = {id, found[1][2][1], found[1][2][2], times + 1}
+        claimed[#claimed + 1] = {id, kind, value, times + 1}
         if is_last then break end
     end
 end
-settle()
-return {waiting, given}
-"""
-)
+end_if_done()
+return {waiting, claimed}
+""")
 
-# group, receiver, the most entries -> those that the receiver holds: id, 'v' or 'end', value, tries
-OWN: Final = Script(
-    _COMMON
-    + """
-local group, me, most = unpack(ARGV)
-local given = {}
-if redis.call('EXISTS', stream) == 0 then return given end
-for _, entry in ipairs(redis.call('XPENDING', stream, group, '-', '+', most, me)) do
-    local found = redis.call('XRANGE', stream, entry[1], entry[1])
-    if #found == 1 then given[#given + 1] = {entry[1], found[1][2][1], found[1][2][2], entry[4]} end
+# the most entries -> those that this receiver holds, each as id, 'v' or 'end', value, tries
+HELD: Final = _receiver_script("""
+local held = {}
+if not stream_exists() then return held end
+for _, entry in ipairs(redis.call('XPENDING', stream, group, '-', '+', ARGV[5], me)) do
+    local kind, value = read(entry[1])
+    if kind then held[#held + 1] = {entry[1], kind, value, entry[4]} end
 end
-return given
-"""
-)
+return held
+""")
 
-# group, id -> 1: the end was taken, and put back for the next receiver
-END: Final = Script(
-    _COMMON
-    + """
-local group, id = unpack(ARGV)
-if #redis.call('XRANGE', stream, id, id) == 0 then return 1 end
-redis.call('XADD', stream, '*', 'end', '1')
-redis.call('XACK', stream, group, id)
-redis.call('XDEL', stream, id)
+# id of the end -> 1: it was taken, and put back for the next receiver
+PASS_END: Final = _receiver_script("""
+if read(ARGV[5]) then
+    redis.call('XADD', stream, '*', 'end', '1')
+    delete(ARGV[5])
+end
 return 1
-"""
-)
+""")
 
-# group, receiver, token -> 1: it has left
-LEAVE: Final = Script(
-    _COMMON
-    + """
-local group, me, token = unpack(ARGV)
-local held = redis.call('HGET', names, me)
-if held and string.match(held, '^%S+') ~= token then return 0 end
-redis.call('HDEL', names, me)
-if redis.call('EXISTS', stream) == 0 then return 1 end
--- A consumer that goes takes along what it holds: then it stays.
-if #redis.call('XPENDING', stream, group, '-', '+', 1, me) == 0 then redis.call('XGROUP', 'DELCONSUMER', stream, group, me) end
+# -> 1; 0: another receiver has the name
+LEAVE: Final = _receiver_script("""
+local owner = name_owner()
+if owner and owner ~= token then return 0 end
+free_name(me)
 return 1
-"""
-)
+""")
 
-# -> entries, of these unacknowledged, dead letters, senders, closed, ended
+# -> entries, how many of them are delivered, dead letters, senders, whether the stream is closed, whether it has ended
 STATUS: Final = Script(
     _COMMON
     + """
 local held = 0
-if redis.call('EXISTS', stream) == 1 then
+if stream_exists() then
     for _, info in ipairs(redis.call('XINFO', 'GROUPS', stream)) do held = held + info[6] end
 end
 local ended = redis.call('HEXISTS', meta, 'ended')

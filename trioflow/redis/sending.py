@@ -1,84 +1,66 @@
-"""The sending end of a stream in Redis: stored once each, in order, and no more of them than there is room for.
+"""The sending end of a stream in Redis: each item is stored once, in order, and waits while there is no room.
 
-Rule 1: an item has a number, and the server stores none twice: a call that was in doubt is repeated.
-Rule 2: one call to the server is never cancelled half way; waiting for room, or for the server to come back, is.
-Rule 3: the number of an item that is in doubt when it is given up is not used again.
-Rule 4: a sender whose block fails stays open in the server: what it did not send is not the end.
+Rule 1: items are numbered, and the server stores no number twice. So a call whose answer was lost is repeated.
+Rule 2: a call to the server is never cancelled half way; waiting for room or for a lost server is.
+Rule 3: if a sender gives up an item that may have been stored, its number is not used again.
+Rule 4: a sender whose block fails stays registered: the stream must not end before its remaining items are sent.
 """
 
 from __future__ import annotations
 
 import math
-import os
 import secrets
-import socket
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Final, Generic, TypeVar
 
 import trio
 
 from trioflow._core.crew import open_crew
-from trioflow.redis.client import Address, Line, Lost, Refused, open_lines
-from trioflow.redis.scripts import ADD, CLOSE, KEEP, OPEN, Keys
+from trioflow.redis.client import FULL_PAUSE, Client, Lost, Refused, open_clients
+from trioflow.redis.options import CAPACITY, SenderOptions, to_json, unique_name
+from trioflow.redis.scripts import ADD, CLOSE, OPEN, RENEW_SENDER, Script
 
-T = TypeVar("T")
 SendT = TypeVar("SendT", contravariant=True)
 
-AT_ONCE: Final = 500  # items in one call
-AT_ONCE_BYTES: Final = 1 << 20  # and bytes, as far as items allow
-WAITING: Final = 1.0  # seconds after which a sender looks for room itself
-CLOSING: Final = 5.0  # seconds for the last word of a sender whose block has ended well
-
-
-def own_name() -> str:
-    """Make a name that nobody else has, and that tells whose it is."""
-    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+ITEMS_PER_CALL: Final = 500
+BYTES_PER_CALL: Final = 1 << 20  # unless one item is larger
+ROOM_TIMEOUT: Final = 1.0  # seconds after which a waiting sender checks for room itself: a wake-up can be lost
 
 
 class Ended(trio.BrokenResourceError):
     """All senders of a stream had closed before this one sent."""
 
-    def __init__(self, what: str) -> None:
-        super().__init__(f"{what} has ended: all its senders had closed")
+    def __init__(self, stream: str) -> None:
+        super().__init__(f"{stream} has ended: all its senders had closed")
 
 
 class RedisSender(trio.abc.SendChannel[SendT], Generic[SendT]):
     """The sending end of a stream in Redis. Made by `open_sender`."""
 
-    def __init__(
-        self,
-        name: str,
-        lines: Sequence[Line],
-        encode: Callable[[Any], bytes | str],
-        capacity: int,
-        producer: str,
-        lease: float,
-    ) -> None:
-        self.producer = producer
-        self._keys = Keys(name)
-        self._what = f"the stream {name!r}"
-        self._ask, self._room = lines
-        self._encode = encode
-        self._capacity = capacity
-        self._token = secrets.token_hex(8)
-        self._lease = math.ceil(lease * 1000) if lease < math.inf else 0
-        self._number = 0  # of the last item that is stored or in doubt
+    def __init__(self, options: SenderOptions, clients: Sequence[Client]) -> None:
+        self.producer = options.producer or unique_name()
+        self._stream = f"the stream {options.name!r}"
+        self._client, self._blocking_client = clients
+        self._encode = options.encode
+        self._capacity = options.capacity
+        self._identity = (self.producer, secrets.token_hex(8), math.ceil((options.lease or 0) * 1000))
+        self._number = 0  # of the last item that is stored, or may be
         self._turn = trio.StrictFIFOLock()
         self._is_closed = False
 
     @property
     def stored(self) -> int:
-        """How many items have been stored under this name, by earlier senders too: who comes back goes on behind them.
+        """How many items have been stored under this name, including those of earlier senders.
 
-        An item that was given up in doubt counts.
+        A sender that comes back continues after them. An item that was given up, but may have been stored, counts.
         """
         return self._number
 
     async def send(self, value: SendT) -> None:
-        """Store one item, waiting while `capacity` are unread or unacknowledged.
+        """Store one item, waiting while `capacity` entries are unread or unacknowledged.
 
-        Cancelled, it is not stored; where the server was out of reach, that is in doubt.
+        If it is cancelled, the item is not stored; while the server is out of reach, it may have been.
 
         Raises:
             trio.BrokenResourceError: the stream has ended; another sender has this one's name; or the server has been
@@ -88,60 +70,61 @@ class RedisSender(trio.abc.SendChannel[SendT], Generic[SendT]):
         await self.send_many([value])
 
     async def send_many(self, values: Iterable[SendT]) -> None:
-        """Store all of `values`, in order, as room allows. Cancelled or failing, it has stored the first few or none."""
+        """Store all of `values`, in order, as room allows. If it is cancelled or fails, the first few may be stored."""
         items = [self._encode(value) for value in values]
         start = 0
         await trio.lowlevel.checkpoint_if_cancelled()
         async with self._turn:
             if not items:
-                self._check()
+                self._check_open()
             while start < len(items):
-                self._check()
-                stored = await self._add(_part(items, start))
+                self._check_open()
+                stored = await self._add(_next_call(items, start))
                 start += stored
                 if start < len(items) and stored == 0:
                     await self._wait_for_room()
 
     async def _add(self, items: Sequence[bytes | str]) -> int:
-        args = (self.producer, self._token, self._lease, self._capacity, self._number + 1, *items)
+        args = (*self._identity, self._capacity, self._number + 1, *items)
         stored = 0
         while True:
             try:
                 with trio.CancelScope(shield=True):
-                    stored = await self._ask.run(ADD, self._keys, *args)
+                    stored = await self._client.run(ADD, *args)
                 break
             except Refused as exc:
                 if not exc.is_full:
-                    raise trio.BrokenResourceError(f"{self._what} cannot be sent to: {exc}") from None
-                await trio.sleep(WAITING / 4)  # memory is short: that is no room
+                    raise trio.BrokenResourceError(f"{self._stream} cannot be sent to: {exc}") from None
+                await trio.sleep(FULL_PAUSE)
                 return 0
             except (Lost, trio.BrokenResourceError) as exc:
                 try:
                     if not isinstance(exc, Lost):
                         raise
-                    await self._ask.pause()
+                    await self._client.pause()
                 except BaseException:
-                    self._number += len(items)  # in doubt
+                    self._number += len(items)  # they may have been stored (rule 3)
                     raise
         if stored == -1:
-            raise Ended(self._what)
+            raise Ended(self._stream)
         if stored == -2:
-            raise trio.BrokenResourceError(f"another sender to {self._what} is called {self.producer!r}, and goes on")
+            raise trio.BrokenResourceError(f"another sender to {self._stream} is called {self.producer!r}, and goes on")
         self._number += stored
         return stored
 
     async def _wait_for_room(self) -> None:
+        client = self._blocking_client
         try:
-            await self._room.call("BLPOP", self._keys.room, str(WAITING), within=WAITING + 5)
+            await client.call("BLPOP", client.keys.room, str(ROOM_TIMEOUT), within=ROOM_TIMEOUT + 5)
         except (Lost, Refused):
-            await self._room.pause()
+            await client.pause()
 
-    def _check(self) -> None:
+    def _check_open(self) -> None:
         if self._is_closed:
             raise trio.ClosedResourceError("this sender is closed")
 
     async def aclose(self) -> None:
-        """Close this end for good: the stream ends when all its senders have, and all is acknowledged.
+        """Close this end for good: the stream ends when all its senders have, and everything is acknowledged.
 
         Harmless when repeated.
 
@@ -153,93 +136,83 @@ class RedisSender(trio.abc.SendChannel[SendT], Generic[SendT]):
             return
         async with self._turn:
             self._is_closed = True
-            if not await _settled(self._ask, self._keys, self.producer, self._token):
-                raise trio.BrokenResourceError(f"another sender to {self._what} is called {self.producer!r}")
+            if not await self._run_until_done(CLOSE, f"the sender {self.producer!r} cannot be closed"):
+                raise trio.BrokenResourceError(f"another sender to {self._stream} is called {self.producer!r}")
 
     async def _open(self) -> None:
-        stored = await self._ask.insist(OPEN, self._keys, self.producer, self._token, self._lease)
+        stored = await self._run_until_done(OPEN, f"{self._stream} cannot be sent to")
         if stored == -1:
-            raise Ended(self._what)
+            raise Ended(self._stream)
         self._number = stored
 
-    async def _keep(self) -> None:
-        """Say again and again that this sender is alive, where it counts as gone otherwise."""
-        while True:
-            await trio.sleep(self._lease / 3000)
-            try:
-                await self._ask.run(KEEP, self._keys, self.producer, self._token, self._lease)
-            except (Lost, Refused):
-                await self._ask.pause()
-
-
-async def _settled(line: Line, keys: Keys, producer: str, token: str) -> bool:
-    while True:
+    async def _run_until_done(self, script: Script, complaint: str) -> int:
         try:
-            return bool(await line.insist(CLOSE, keys, producer, token))
+            answer: int = await self._client.run_until_done(script, *self._identity)
         except Refused as exc:
-            if not exc.is_full:
-                raise trio.BrokenResourceError(f"the sender {producer!r} cannot be closed: {exc}") from None
-            await trio.sleep(WAITING / 4)
+            raise trio.BrokenResourceError(f"{complaint}: {exc}") from None
+        return answer
+
+    async def _renew(self, lease: float) -> None:
+        """Renew the lease of this sender for ever."""
+        while True:
+            await trio.sleep(lease / 3)
+            try:
+                await self._client.run(RENEW_SENDER, *self._identity)
+            except (Lost, Refused):
+                await self._client.pause()
 
 
-def _part(items: Sequence[bytes | str], start: int) -> Sequence[bytes | str]:
-    """Give what goes into one call, one item at least."""
+def _next_call(items: Sequence[bytes | str], start: int) -> Sequence[bytes | str]:
+    """Return the items from `start` on that fit into one call, at least one."""
     size = 0
-    for i in range(start, min(start + AT_ONCE, len(items))):
+    for i in range(start, min(start + ITEMS_PER_CALL, len(items))):
         size += len(items[i])
-        if size > AT_ONCE_BYTES:
+        if size > BYTES_PER_CALL:
             return items[start : max(i, start + 1)]
-    return items[start : start + AT_ONCE]
+    return items[start : start + ITEMS_PER_CALL]
 
 
 @asynccontextmanager
-async def sender_to(
-    address: Address,
-    name: str,
-    *,
-    encode: Callable[[Any], bytes | str],
-    capacity: int,
-    producer: str | None,
-    patience: float,
-    lease: float = math.inf,
-) -> AsyncGenerator[RedisSender[Any], None]:
-    """Register a sender beside the block; leaving it well closes that. One with a `lease` counts as gone when not heard of."""
-    async with open_lines(address, 2, patience) as lines, open_crew() as crew:
-        await first_call(lines[0])
-        send = RedisSender[Any](name, lines, encode, capacity, producer or own_name(), lease)
-        try:
-            await send._open()
-        except Refused as exc:
-            raise trio.BrokenResourceError(f"{send._what} cannot be sent to: {exc}") from None
-        if lease < math.inf:
-            crew.start(send._keep)
-        yield send
-        await send.aclose()
+async def sender_of(options: SenderOptions) -> AsyncGenerator[RedisSender[Any], None]:
+    """Register a sender beside a block, and close it if the block ends without an exception."""
+    async with open_clients(options, 2) as clients, open_crew() as crew:
+        sender = RedisSender[Any](options, clients)
+        await sender._open()
+        if options.lease is not None:
+            crew.start(sender._renew, options.lease)
+        yield sender
+        await sender.aclose()
         crew.cancel()
 
 
-async def first_call(line: Line) -> None:
-    """See that there is a server, at once, and that it keeps what it is given: a wrong address is no reason to wait.
+def open_sender(
+    url: str,
+    name: str,
+    *,
+    capacity: int = CAPACITY,
+    producer: str | None = None,
+    encode: Callable[[Any], bytes | str] = to_json,
+    patience: float = math.inf,
+) -> AbstractAsyncContextManager[RedisSender[Any]]:
+    """Send to the stream `name` beside an `async with` block.
+
+    If the block ends without an exception, this sender is closed. The stream ends when every sender is closed and every
+    entry is acknowledged. A block that raises, or a process that dies in it, does not close its sender, because its
+    remaining items were not sent. A new sender with the same `producer` name continues where that one stopped, and then
+    closes. If senders come and go, hold one open beside them.
+
+    Args:
+        url: The server: `redis://[user:password@]host[:port][/db]`, `rediss://` with TLS, or `unix:///path`.
+        name: The stream. Its keys begin with the name in braces.
+        capacity: How many entries may be unread or unacknowledged before this sender waits.
+        producer: The name under which this sender is known when it comes back. If two have the same name, the newer one
+            goes on and the older one fails.
+        encode: Makes bytes or a str of an item; the default makes JSON.
+        patience: The seconds to wait for a lost server, each time it is lost; `math.inf` for ever.
 
     Raises:
-        OSError: there is none, or it refuses us, or it throws away what it was given when it is full.
+        TypeError, ValueError: an argument has the wrong type, or is out of range.
+        OSError: on entering the block, there is no server at `url`, or it refuses the connection.
+        trio.BrokenResourceError: the stream has ended, or another sender of this name has replaced this one.
     """
-    for is_last in (False, False, True):
-        try:
-            told = dict(
-                pair.split(b":", 1) for pair in bytes(await line.call("INFO", "memory")).split() if b":" in pair
-            )
-        except (Lost, trio.BrokenResourceError) as exc:
-            if is_last:
-                raise OSError(f"no Redis server at {line.address}: {exc}") from None
-            await line.pause()
-        except Refused as exc:
-            raise OSError(f"the Redis server at {line.address} refuses: {exc}") from None
-        else:
-            policy = told.get(b"maxmemory_policy", b"").decode()
-            if told.get(b"maxmemory") != b"0" and policy.startswith("allkeys"):
-                raise OSError(
-                    f"the Redis server at {line.address} throws away what it was given when it is full: "
-                    f"its maxmemory-policy must be noeviction, not {policy}"
-                )
-            return
+    return sender_of(SenderOptions(url, name, patience, capacity=capacity, producer=producer, encode=encode))

@@ -1,11 +1,12 @@
-"""Streams in Redis as a source and a sink, and the place between them where entries are done."""
+"""A stream in Redis as a source and as a sink, and the place between them where entries are acknowledged."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
+from contextlib import AsyncExitStack, suppress
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar, overload
 
@@ -15,12 +16,10 @@ from trioflow._core.channel import ReceiveChannel, SendChannel
 from trioflow._core.engine import Stage
 from trioflow._core.makers import differing
 from trioflow._core.streams import Readable, Transform, Writable, label
-from trioflow.redis.client import Address
-from trioflow.redis.ends import open_receiver, open_sender
-from trioflow.redis.options import CAPACITY, LEASE, PREFETCH, TRIES, check_lease, to_json
+from trioflow.redis.options import CAPACITY, LEASE, PREFETCH, TRIES, ReceiverOptions, SenderOptions, to_json
 from trioflow.redis.receipts import Carried, Receipt, Storing, acknowledge_each, followed
-from trioflow.redis.receiving import Delivery
-from trioflow.redis.sending import Ended, RedisSender, sender_to
+from trioflow.redis.receiving import Delivery, receiver_of
+from trioflow.redis.sending import Ended, RedisSender, sender_of
 
 T = TypeVar("T")
 
@@ -65,54 +64,42 @@ def readable(
     decode: Callable[[bytes], Any] = json.loads,
     patience: float = math.inf,
 ) -> Readable[Any]:
-    """Give the items of the stream `name`, sharing them with all who run this with the same `group`.
+    """Yield the items of the stream `name`, sharing them with every run that names the same `group`.
 
-    An entry is acknowledged when all that comes of it is stored by the `writable` at the end, or has passed an
-    `acknowledge()`; until then it is delivered again when this process dies. To be followed so far, an item may go
-    through `map`, `filter`, `flat_map`, `tap`, `map_async`, `map_in_threads` and `map_in_processes`: what gives nothing
-    for it is done with it. `batch(size, within=seconds)` is followed too, and `buffer`, `throttle`, `delay` and
-    `timeout`. Other transforms are refused, and so are other sinks.
+    An entry is acknowledged when everything made of it is stored by the `writable` at the end, or has passed an
+    `acknowledge()`. Until then it is delivered again if this process dies. An entry can be followed through `map`,
+    `filter`, `flat_map`, `tap`, `map_async`, `map_in_threads`, `map_in_processes`, `batch(size, within=seconds)`,
+    `buffer`, `throttle`, `delay` and `timeout`; if a function returns nothing for an item, its entry is acknowledged.
+    Other transforms are refused, and so are other sinks.
 
-    Emits when: an entry comes.
+    Emits when: an entry arrives.
     Waits when: `prefetch` entries are in the chain, unacknowledged.
     Ends when: every sender has closed and every entry is acknowledged, here and elsewhere.
-    On cancel: what is unacknowledged is given back, and counts as never tried; what failed counts.
+    On cancel: what is unacknowledged is given back. That does not count as a try, except for an entry that failed.
     Holds: `prefetch` entries.
 
     Args:
         url: The server, as for `open_sender`.
         name: The stream.
-        group: Whom the work is shared with.
-        on_error: What to do when a function fails for an item: `"stop"`, as ever; or `"return"`: its entry is given
-            back, to be tried again later, and in the end to be a dead letter, and this goes on.
+        group: As for `open_receiver`.
+        on_error: What to do when a function fails for an item: `"stop"` ends the run with that exception; `"return"`
+            gives the entry back and continues. The entry is tried again later, and finally becomes a dead letter.
         receiver: As for `open_receiver`.
-        prefetch: How many entries may be in the chain at once: as many as `map_async` is to work on, at least.
+        prefetch: How many entries may be in the chain at once; at least as many as `map_async` works on at once.
         lease: As for `open_receiver`.
         tries: As for `open_receiver`.
         decode: As for `open_receiver`.
         patience: As for `open_receiver`.
 
     Raises:
-        TypeError, ValueError: an argument is of the wrong kind, or out of its range.
-        OSError, trio.BusyResourceError, trio.BrokenResourceError: running it, as `open_receiver`.
+        TypeError, ValueError: an argument has the wrong type, or is out of range.
+        OSError, trio.BusyResourceError, trio.BrokenResourceError: when it runs, as for `open_receiver`.
     """
     if on_error not in ("stop", "return"):
         raise ValueError(f"on_error must be 'stop' or 'return', not {on_error!r}")
-
-    def enter() -> AbstractAsyncContextManager[ReceiveChannel[Delivery[Any]]]:
-        return open_receiver(
-            url,
-            name,
-            group=group,
-            receiver=receiver,
-            prefetch=prefetch,
-            lease=lease,
-            tries=tries,
-            decode=decode,
-            patience=patience,
-        )
-
-    enter()  # checks the arguments now
+    options = ReceiverOptions(
+        url, name, patience, group=group, receiver=receiver, prefetch=prefetch, lease=lease, tries=tries, decode=decode
+    )
 
     async def run(output: SendChannel[Any]) -> None:
         def carried(delivery: Delivery[Any]) -> Carried | None:
@@ -125,7 +112,7 @@ def readable(
                     raise
                 return None
 
-        async with enter() as deliveries:
+        async with receiver_of(options) as deliveries:
             async for batch in deliveries.batches():
                 await output.send_many([item for item in map(carried, batch) if item is not None])
 
@@ -144,15 +131,16 @@ def writable(
     patience: float = math.inf,
     lease: float = LEASE,
 ) -> Writable[Any, int]:
-    """Store items in the stream `name`, and give their number.
+    """Store items in the stream `name`, and return how many.
 
-    Behind a `readable` of this module it settles what was read there. Then it is a sender from its first item on, and
-    when it dies it counts as gone after `lease` seconds: what it has not stored others are given. Otherwise it is one
-    from the start, and when it dies the stream stays open for one of the same `producer` name.
+    After a `readable` of this module, it acknowledges what was read there. It registers as a sender when the first item
+    arrives, and if this process dies, its registration expires after `lease` seconds: other processes are given the
+    entries that it has not stored. With any other source it registers at the start, and if this process dies, the
+    stream stays open for a sender with the same `producer` name.
 
     Waits when: `capacity` entries are unread or unacknowledged, or the server is out of reach.
-    Ends when: the source ends; then it closes, and the stream ends when the last sender has.
-    On cancel: what was not stored is lost, or given back where it came from; it does not close.
+    Ends when: the source ends. It then closes its sender, and the stream ends when the last sender has closed.
+    On cancel: what was not stored is lost, or given back if it came from a `readable`; the sender is not closed.
     Holds: one batch.
 
     Args:
@@ -162,29 +150,19 @@ def writable(
         producer: As for `open_sender`.
         encode: As for `open_sender`.
         patience: As for `open_sender`.
-        lease: The seconds without word of this process after which it counts as gone, behind a `readable`.
+        lease: The seconds without a sign of life from this process after which its sender expires, if it comes after a
+            `readable`.
 
     Raises:
-        TypeError, ValueError: an argument is of the wrong kind, or out of its range.
-        OSError, trio.BrokenResourceError: running it, as `open_sender`.
+        TypeError, ValueError: an argument has the wrong type, or is out of range.
+        OSError, trio.BrokenResourceError: when it runs, as for `open_sender`.
     """
-    open_sender(url, name, capacity=capacity, producer=producer, encode=encode, patience=patience)
-    expiry = check_lease(lease)
-
-    def enter(expiry: float) -> AbstractAsyncContextManager[RedisSender[Any]]:
-        return sender_to(
-            Address.of(url),
-            name,
-            encode=encode,
-            capacity=capacity,
-            producer=producer,
-            patience=patience,
-            lease=expiry,
-        )
+    expiring = SenderOptions(url, name, patience, capacity=capacity, producer=producer, encode=encode, lease=lease)
+    lasting = replace(expiring, lease=None)
 
     async def run(source: ReceiveChannel[Any]) -> int:
         count = 0
-        async with enter(math.inf) as send:
+        async with sender_of(lasting) as send:
             async for items in source.batches():
                 await send.send_many(items)
                 count += len(items)
@@ -197,10 +175,10 @@ def writable(
             async for items in source.batches():
                 try:
                     if send is None:
-                        send = await stack.enter_async_context(enter(expiry))
+                        send = await stack.enter_async_context(sender_of(expiring))
                     await send.send_many([item.value for item in items])
                 except Ended:
-                    # Who was not heard of for long may find that others have done its work, and all the rest.
+                    # This process may have been silent for so long that others have done its work, and all the rest.
                     if not all([await item.receipt.is_lost() for item in items]):
                         raise
                     continue
@@ -214,9 +192,9 @@ def writable(
                     item.receipt.settle()
                 count += len(items)
         if send is None:
-            # All was done by others, who may have closed; if there was nothing at all, somebody must.
+            # Either others have done everything, and may have closed the stream, or there was nothing: then close it.
             with suppress(Ended):
-                async with enter(expiry):
+                async with sender_of(expiring):
                     pass
         return count
 
@@ -224,18 +202,18 @@ def writable(
 
 
 def acknowledge() -> Transform[T, T]:
-    """Acknowledge what comes of a `readable` here: entries are done when the next stage has room for their items.
+    """Acknowledge the entries of a `readable` here, each when the next stage has room for its items.
 
-    Behind it any transform and any sink may follow. What is lost there by a failure or a cancellation is lost: to be
-    safe, do what matters before, in a `map_async` for instance.
+    Any transform and any sink may follow. Items that a failure or a cancellation loses after this point stay lost, so
+    do what matters before it, for instance in a `map_async`.
 
-    Emits when: an item comes.
+    Emits when: an item arrives.
     Waits when: its reader does.
     Ends when: the source ends.
     On cancel: the items not sent on are given back.
     Holds: one batch.
 
     Raises:
-        TypeError: running it, it does not stand behind a `readable` of this module.
+        TypeError: when it runs, it does not come after a `readable` of this module.
     """
     return Transform[T, T]._of(Stage(label("redis.acknowledge"), function=acknowledge_each))

@@ -1,18 +1,17 @@
-"""What is in a stream in Redis, asked from outside."""
+"""Questions about a stream in Redis that neither send nor receive."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 from trioflow._core.checks import check_count
-from trioflow.redis.client import PATIENCE, Address, open_lines
-from trioflow.redis.options import check_name
-from trioflow.redis.scripts import STATUS, Keys
-from trioflow.redis.sending import first_call
+from trioflow.redis.client import ANSWER_TIMEOUT, open_clients
+from trioflow.redis.options import StreamOptions
+from trioflow.redis.scripts import STATUS
 
 
 class Status(NamedTuple):
-    """What is in a stream: entries that are unacknowledged, of these delivered, dead letters; senders; and its end."""
+    """The counts of unacknowledged entries, of those delivered, of dead letters and of senders; then the end."""
 
     entries: int
     delivered: int
@@ -23,7 +22,7 @@ class Status(NamedTuple):
 
 
 class DeadLetter(NamedTuple):
-    """An entry that was delivered too often: its item, encoded, its id, its tries, and who had it last."""
+    """An entry that was delivered too often: its item, still encoded, its id, its tries, and its last receiver."""
 
     raw: bytes
     id: str
@@ -32,30 +31,27 @@ class DeadLetter(NamedTuple):
 
 
 async def status(url: str, name: str) -> Status:
-    """Tell what is in the stream `name` now.
+    """Return what is in the stream `name` now.
 
     Raises:
-        OSError: there is no server at `url`, or it refuses us.
-        trio.BrokenResourceError: it does not answer.
+        OSError: there is no server at `url`, or it refuses the connection.
+        trio.BrokenResourceError: the server does not answer.
     """
-    async with open_lines(Address.of(url), 1, PATIENCE) as [line]:
-        await first_call(line)
-        entries, delivered, dead, senders, closed, ended = await line.insist(STATUS, Keys(check_name("name", name)))
+    async with open_clients(StreamOptions(url, name, ANSWER_TIMEOUT), 1) as [client]:
+        entries, delivered, dead, senders, closed, ended = await client.run_until_done(STATUS)
         return Status(entries, delivered, dead, senders, bool(closed), bool(ended))
 
 
 async def dead_letters(url: str, name: str, *, limit: int = 1000) -> list[DeadLetter]:
-    """Give the oldest dead letters of the stream `name`, at most `limit`. They stay where they are.
+    """Return the oldest dead letters of the stream `name`, at most `limit`. They stay where they are.
 
     Raises:
-        OSError: there is no server at `url`, or it refuses us.
-        trio.BrokenResourceError: it does not answer.
+        OSError: there is no server at `url`, or it refuses the connection.
+        trio.BrokenResourceError: the server does not answer.
     """
     check_count("limit", limit, 1)
-    keys = Keys(check_name("name", name))
-    async with open_lines(Address.of(url), 1, PATIENCE) as [line]:
-        await first_call(line)
-        found = await line.call("XRANGE", keys.dead, "-", "+", "COUNT", limit)
+    async with open_clients(StreamOptions(url, name, ANSWER_TIMEOUT), 1) as [client]:
+        found = await client.call("XRANGE", client.keys.dead, "-", "+", "COUNT", limit)
     letters = (dict(zip(fields[::2], fields[1::2], strict=True)) for _, fields in found)
     return [
         DeadLetter(letter[b"v"], letter[b"id"].decode(), int(letter[b"tries"]), letter[b"owner"].decode())
