@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import inspect
 import os
+import re
 import signal
 import socket
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
-PATIENCE = 20  # seconds to start or to stop in
+import trio
+
+PATIENCE = 30  # seconds in which anything must have happened, however busy the machine is
+
+
+async def until(is_so: Callable[[], bool | Awaitable[bool]]) -> None:
+    """Wait for what announces itself to nobody: the state of the server, of a file, or of another process."""
+    with trio.fail_after(PATIENCE):
+        while True:
+            answer = is_so()
+            if await answer if inspect.isawaitable(answer) else answer:
+                return
+            await trio.sleep(0.005)
 
 
 class Server:
@@ -66,6 +80,11 @@ class Server:
             coded = [str(word).encode() for word in words]
             sock.sendall(b"*%d\r\n" % len(coded) + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in coded))
             return sock.recv(65536)
+
+    def refusals(self) -> int:
+        """Return how many commands were refused because the server is out of memory."""
+        found = re.search(rb"errorstat_OOM:count=(\d+)", self.ask("INFO", "errorstats"))
+        return int(found[1]) if found else 0
 
     def cut_all(self) -> None:
         """Cut every connection but this one."""

@@ -13,7 +13,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import AsyncGenerator, Iterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,14 +22,14 @@ import pytest
 import trio
 
 import trioflow as tf
-from tests.redis.server import Server
+from tests.redis.server import PATIENCE, Server, until
 from trioflow import redis
 
 pytestmark = pytest.mark.needs("redis-server")
 
 ROOT = Path(__file__).parents[2]
 LEASE = 0.6
-PATIENCE = 20
+SAFE_LEASE = 2.0  # so long that a busy machine does not miss it: it is renewed three times as often
 
 
 @pytest.fixture
@@ -94,14 +94,13 @@ async def flow(url: str, counts: Counts, count: int, *, pause: float = 0.0) -> A
 
 
 async def until_some(counts: Counts, least: int) -> None:
-    while counts.done.total() < least:  # noqa: ASYNC110 - what is counted is told by nobody
-        await trio.sleep(0.01)
+    await until(lambda: counts.done.total() >= least)
 
 
 class Workers:
     """Processes of tests/redis/worker.py, and what they have written down."""
 
-    def __init__(self, url: str, place: Path, *, seconds: float, lease: float = LEASE) -> None:
+    def __init__(self, url: str, place: Path, *, seconds: float, lease: float = SAFE_LEASE) -> None:
         self._command = [
             sys.executable,
             "-m",
@@ -124,12 +123,12 @@ class Workers:
 
     async def until_begun(self, worker: subprocess.Popen[bytes]) -> None:
         """Wait until a worker is in the middle of an item."""
-        with trio.fail_after(PATIENCE):
-            while True:
-                told = [line[0] for line in self.lines() if line[1] == str(worker.pid)]
-                if told.count("begun") > told.count("done") > 2:
-                    return
-                await trio.sleep(0.005)
+
+        def has_begun() -> bool:
+            told = [line[0] for line in self.lines() if line[1] == str(worker.pid)]
+            return told.count("begun") > told.count("done") > 2
+
+        await until(has_begun)
 
     async def end(self, worker: subprocess.Popen[bytes]) -> int:
         with trio.fail_after(PATIENCE):
@@ -181,15 +180,14 @@ async def test_a_worker_stopped_beyond_its_lease_loses_nothing(server: Server, t
         await workers.until_begun(first)
         first.send_signal(signal.SIGSTOP)
         second = workers.start()
-        await workers.until_begun(second)
-        await trio.sleep(LEASE * 2)
+        await until(lambda: f"-{first.pid}-".encode() not in server.ask("XPENDING", "{jobs}:stream", "g"))
         first.send_signal(signal.SIGCONT)
         assert [await workers.end(worker) for worker in (first, second)] == [0, 0]
         workers.count(counts)
 
     stored = await results(server.url)
 
-    counts.check("SIGSTOP of a worker for two leases")
+    counts.check("SIGSTOP of a worker until its lease has run out")
     assert set(stored) == set(counts.sent)
     assert counts.duplicates <= 4
 
@@ -256,14 +254,13 @@ async def test_a_server_without_memory_is_waited_for(server: Server) -> None:
     async with flow(server.url, counts, 200, pause=0.001):
         await until_some(counts, 50)
         server.ask("CONFIG", "SET", "maxmemory", "1")
-        await trio.sleep(0.5)
-        sent = len(counts.sent)
-        done = counts.done.total()
-        await trio.sleep(0.5)
-        assert len(counts.sent) == sent == done  # what was there is worked on, and nothing more is stored
+        await until(lambda: len(counts.sent) == counts.done.total())  # what was there is worked on
+        sent, refusals = len(counts.sent), server.refusals()
+        await until(lambda: server.refusals() > refusals + 2)
+        assert len(counts.sent) == sent == counts.done.total()  # and nothing more is stored
         server.ask("CONFIG", "SET", "maxmemory", "0")
 
-    counts.check("server out of memory for a second")
+    counts.check("server out of memory until a sender was refused three times")
 
 
 async def test_cancel_storms_at_both_ends_lose_nothing(server: Server) -> None:
@@ -286,7 +283,7 @@ async def test_cancel_storms_at_both_ends_lose_nothing(server: Server) -> None:
         nonlocal cancelled
         is_over = False
         while not is_over:  # opened and closed again and again, too
-            async with redis.open_receiver(server.url, "jobs", group="g", prefetch=3, lease=LEASE) as receive:
+            async with redis.open_receiver(server.url, "jobs", group="g", prefetch=3, lease=SAFE_LEASE) as receive:
                 for _ in range(40):
                     with trio.move_on_after(random.uniform(0, 0.003)) as scope:
                         try:
@@ -344,13 +341,17 @@ async def test_a_clock_that_jumps_loses_nothing(tmp_path: Path) -> None:
 
 
 async def test_two_receivers_with_one_name_are_refused(server: Server) -> None:
-    async with redis.open_receiver(server.url, "jobs", group="g", receiver="r", lease=LEASE):
-        await trio.sleep(LEASE * 1.5)  # it stays alive
+    def open_receiver() -> AbstractAsyncContextManager[object]:
+        return redis.open_receiver(server.url, "jobs", group="g", receiver="r", lease=SAFE_LEASE)
+
+    async with open_receiver():
+        alive_until = server.ask("HGET", "{jobs}:names", "r")
+        await until(lambda: server.ask("HGET", "{jobs}:names", "r") != alive_until)  # it stays alive
         with pytest.raises(trio.BusyResourceError, match="'r' reads the stream 'jobs'"):
-            async with redis.open_receiver(server.url, "jobs", group="g", receiver="r", lease=LEASE):
+            async with open_receiver():
                 pass
 
-    async with redis.open_receiver(server.url, "jobs", group="g", receiver="r", lease=LEASE):
+    async with open_receiver():
         pass  # the name is free again
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 import signal
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import trioflow as tf
-from tests.redis.server import Server
+from tests.redis.server import PATIENCE, Server, until
 from trioflow import redis
 from trioflow.redis.options import Address
 from trioflow.redis.sending import BYTES_PER_CALL, ITEMS_PER_CALL, _next_call
@@ -49,15 +49,9 @@ async def fill(url: str, items: Any, name: str = "jobs") -> None:
 
 
 async def take_all(url: str, name: str = "jobs") -> list[Any]:
-    with trio.fail_after(10):
+    with trio.fail_after(PATIENCE):
         source = redis.readable(url, name, group="g", lease=LEASE)
         return await source.pipe(redis.acknowledge()).pipe(tf.collect())
-
-
-async def until(is_so: Callable[[], Awaitable[bool]]) -> None:
-    with trio.fail_after(10):
-        while not await is_so():  # noqa: ASYNC110 - the server tells nothing
-            await trio.sleep(0.005)
 
 
 # ---- the two ends
@@ -69,7 +63,7 @@ async def test_R18_what_was_sent_is_received_in_order_and_then_ends(url: str) ->
         await send.send_many([2, None, "", False, "é"])
 
     got = []
-    with trio.fail_after(10):
+    with trio.fail_after(PATIENCE):
         async with redis.open_receiver(url, "jobs", group="g") as receive:
             async for delivery in receive:
                 async with delivery:
@@ -87,7 +81,7 @@ async def test_R6_senders_wait_while_capacity_entries_are_unread_or_unacknowledg
         async with redis.open_sender(url, "jobs", capacity=10) as sender:
             await sender.send_many(range(first, first + 50))
 
-    with trio.fail_after(20):
+    with trio.fail_after(PATIENCE):
         async with trio.open_nursery() as nursery, redis.open_sender(url, "jobs") as coordinator:
             nursery.start_soon(send, 0)
             nursery.start_soon(send, 100)
@@ -114,21 +108,23 @@ async def has_entries(url: str, count: int) -> bool:
 async def test_receivers_of_a_group_share_the_work_and_all_see_the_end(url: str) -> None:
     await fill(url, range(100))
     got: list[list[int]] = [[], [], []]
+    all_have_one = trio.Event()
 
     async def work(mine: list[int]) -> None:
         async with redis.open_receiver(url, "jobs", group="g") as receive:
             async for delivery in receive:
                 async with delivery:
                     mine.append(delivery.value)
-                    await trio.sleep(0.001)
+                    if all(got):
+                        all_have_one.set()
+                    await all_have_one.wait()
 
-    with trio.fail_after(10):
+    with trio.fail_after(PATIENCE):
         async with trio.open_nursery() as nursery:
             for mine in got:
                 nursery.start_soon(work, mine)
 
     assert sorted(n for mine in got for n in mine) == list(range(100))
-    assert all(got)
     assert await take_all(url) == []  # who comes late sees the end too
 
 
@@ -136,7 +132,7 @@ async def test_a_failing_block_gives_its_delivery_back_until_it_is_a_dead_letter
     await fill(url, ["bad", "good"])
     seen: Counter[tuple[str, int]] = Counter()
 
-    with trio.fail_after(10):
+    with trio.fail_after(PATIENCE):
         async with redis.open_receiver(url, "jobs", group="g", tries=3, lease=LEASE) as receive:
             async for delivery in receive:
                 with suppress(ValueError):
@@ -153,7 +149,7 @@ async def test_a_failing_block_gives_its_delivery_back_until_it_is_a_dead_letter
 
 async def test_a_cancelled_block_and_a_receiver_that_leaves_give_back_what_counts_as_never_tried(url: str) -> None:
     await fill(url, range(5))
-    with trio.fail_after(10):
+    with trio.fail_after(PATIENCE):
         async with redis.open_receiver(url, "jobs", group="g", prefetch=5) as receive:
             with trio.CancelScope() as scope:
                 async with await receive.receive():
@@ -170,7 +166,7 @@ async def test_a_cancelled_block_and_a_receiver_that_leaves_give_back_what_count
 
 async def test_cancelling_receive_loses_nothing(url: str) -> None:
     got = []
-    with trio.fail_after(10):
+    with trio.fail_after(PATIENCE):
         async with (
             redis.open_sender(url, "jobs") as send,
             redis.open_receiver(url, "jobs", group="g") as receive,
@@ -244,7 +240,7 @@ async def test_a_second_group_is_refused(url: str) -> None:
 
 async def test_a_lost_delivery_says_so_and_acknowledging_it_late_does_no_harm(url: str) -> None:
     await fill(url, [1])
-    with trio.fail_after(10):
+    with trio.fail_after(PATIENCE):
         async with redis.open_receiver(url, "jobs", group="g", receiver="slow", lease=LEASE) as receive:
             delivery = await receive.receive()
             assert not await delivery.is_lost()
@@ -320,7 +316,7 @@ async def test_a_server_without_persistence_that_restarts_is_filled_again(
     server = Server(tmp_path_factory.mktemp("forgetful"), "--appendonly", "no")
     server.start()
     try:
-        with trio.fail_after(10):
+        with trio.fail_after(PATIENCE):
             async with (
                 redis.open_sender(server.url, "jobs") as send,
                 redis.open_receiver(server.url, "jobs", group="g", lease=LEASE) as receive,
@@ -365,7 +361,7 @@ async def double(n: int) -> int:
 async def test_from_end_to_end_an_entry_is_acknowledged_when_its_result_is_stored(url: str) -> None:
     await tf.from_iterable(range(100)).pipe(redis.writable(url, "jobs"))
 
-    with trio.fail_after(10):
+    with trio.fail_after(PATIENCE):
         jobs = redis.readable(url, "jobs", group="g")
         stored = await jobs.pipe(tf.map_async(double)).pipe(redis.writable(url, "results"))
 
@@ -395,7 +391,7 @@ async def test_followed_through_transforms_all_entries_are_acknowledged(
 ) -> None:
     await fill(url, range(30))
 
-    with trio.fail_after(30):
+    with trio.fail_after(PATIENCE):
         jobs = redis.readable(url, "jobs", group="g", prefetch=8)
         await tf.pipeline(jobs, *transforms, redis.writable(url, "results"))
 
@@ -456,7 +452,7 @@ async def test_acknowledge_wants_followed_items() -> None:
 async def test_behind_acknowledge_anything_may_follow(url: str) -> None:
     await fill(url, range(9))
 
-    with trio.fail_after(10):
+    with trio.fail_after(PATIENCE):
         jobs = redis.readable(url, "jobs", group="g", prefetch=3)
         got = await jobs.pipe(tf.map(str)).pipe(redis.acknowledge()).pipe(tf.batch(4)).pipe(tf.collect())
 
@@ -471,12 +467,12 @@ async def test_R11_a_failing_function_stops_the_run_and_its_entry_alone_counts_a
 
     await fill(url, range(4))
     jobs = redis.readable(url, "jobs", group="g").pipe(tf.map(fail))
-    with trio.fail_after(10), pytest.raises(KeyError) as caught:
+    with trio.fail_after(PATIENCE), pytest.raises(KeyError) as caught:
         await jobs.pipe(redis.writable(url, "results"))
 
     assert any("map(fail)" in note for note in caught.value.__notes__)
     tries = {}
-    with trio.fail_after(10):
+    with trio.fail_after(PATIENCE):
         async with redis.open_receiver(url, "jobs", group="g", prefetch=9) as receive:
             async for delivery in receive:
                 async with delivery:
@@ -492,7 +488,7 @@ async def test_with_on_error_return_the_run_goes_on_and_a_dead_letter_is_left(ur
         return n
 
     await fill(url, range(12))
-    with trio.fail_after(20):
+    with trio.fail_after(PATIENCE):
         jobs = redis.readable(url, "jobs", group="g", on_error="return", tries=2, lease=LEASE)
         followed = jobs.pipe(tf.map_async(fail)).pipe(tf.flat_map(lambda n: [n]))
         stored = await followed.pipe(redis.writable(url, "results"))
@@ -509,7 +505,7 @@ async def test_what_cannot_be_decoded_is_tried_and_given_back(url: str, on_error
 
     async def run() -> object:
         jobs = redis.readable(url, "jobs", group="g", on_error=on_error, tries=1, lease=LEASE, decode=lambda raw: 1 / 0)
-        with trio.fail_after(10):
+        with trio.fail_after(PATIENCE):
             return await jobs.pipe(redis.acknowledge()).pipe(tf.collect())
 
     if on_error == "stop":
@@ -523,7 +519,7 @@ async def test_what_cannot_be_decoded_is_tried_and_given_back(url: str, on_error
 async def test_a_result_that_cannot_be_encoded_counts_as_a_try(url: str) -> None:
     await fill(url, [1])
     jobs = redis.readable(url, "jobs", group="g").pipe(tf.map(lambda n: object()))
-    with trio.fail_after(10), pytest.raises(TypeError, match="not JSON serializable"):
+    with trio.fail_after(PATIENCE), pytest.raises(TypeError, match="not JSON serializable"):
         await jobs.pipe(redis.writable(url, "results"))
 
     async with redis.open_receiver(url, "jobs", group="g") as receive:
@@ -534,7 +530,7 @@ async def test_a_result_that_cannot_be_encoded_counts_as_a_try(url: str) -> None
 
 async def test_of_nothing_comes_an_ended_stream_of_nothing(url: str) -> None:
     await fill(url, [])
-    with trio.fail_after(10):
+    with trio.fail_after(PATIENCE):
         for _ in range(2):
             jobs = redis.readable(url, "jobs", group="g")
             assert await jobs.pipe(tf.map(str)).pipe(redis.writable(url, "results")) == 0
@@ -560,7 +556,7 @@ async def test_R16_a_run_that_is_cancelled_gives_back_what_it_has_not_stored(url
                 )
 
             nursery.start_soon(run)
-            await until(lambda: trio.to_thread.run_sync(lambda: len(begun) == 8))
+            await until(lambda: len(begun) == 8)
             scope.cancel()
 
     status = await redis.status(url, "jobs")
@@ -632,7 +628,7 @@ def test_on_error_and_the_lease_of_a_writable_are_checked() -> None:
     st.integers(1, 65535),
     st.integers(0, 99),
 )
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 def test_an_address_is_read_as_it_was_written(user: str, password: str, port: int, db: int) -> None:
     from urllib.parse import quote
 
@@ -643,7 +639,7 @@ def test_an_address_is_read_as_it_was_written(user: str, password: str, port: in
 
 
 @given(st.lists(st.integers(0, BYTES_PER_CALL * 2), max_size=12), st.integers(0, 11))
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 def test_one_call_carries_one_item_at_least_and_no_more_than_it_may(sizes: list[int], start: int) -> None:
     items = [b"x" * size for size in sizes]
     if start >= len(items):
