@@ -24,6 +24,8 @@ import trio
 import trioflow as tf
 from tests.redis.server import PATIENCE, Server, until
 from trioflow import redis
+from trioflow.redis.client import Client, Lost
+from trioflow.redis.scripts import HELD, Script
 
 pytestmark = pytest.mark.needs("redis-server")
 
@@ -372,3 +374,70 @@ async def test_a_sender_that_died_goes_on_under_its_name_and_stores_nothing_twic
 
     counts.check("a sender that died and came back")
     assert counts.duplicates == 0
+
+
+async def test_what_came_in_a_lost_answer_is_looked_for_until_the_server_tells(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran = []
+    run = Client.run
+
+    async def run_and_lose_the_second_look(client: Client, script: Script, *args: Any, **options: Any) -> Any:
+        ran.append(script)
+        if script is HELD and ran.count(HELD) == 2:
+            raise Lost("the connection broke")
+        return await run(client, script, *args, **options)
+
+    monkeypatch.setattr(Client, "run", run_and_lose_the_second_look)
+    with trio.fail_after(PATIENCE):
+        async with (
+            redis.open_sender(server.url, "jobs") as sender,
+            redis.open_receiver(server.url, "jobs", group="g", receiver="r") as receive,
+        ):
+            await sender.send("in hand")
+            delivery = await receive.receive()
+            await until(lambda: ran.count(HELD) == 1)
+            await sender.send("in a lost answer")
+            assert b"lost answer" in server.ask("XREADGROUP", "GROUP", "g", "r", "STREAMS", "{jobs}:stream", ">")
+            server.cut_all()
+            delivery.done()
+
+            assert (await receive.receive()).value == "in a lost answer"
+    assert ran.count(HELD) > 2
+
+
+async def test_who_leaves_gives_back_what_came_in_a_lost_answer_too(server: Server) -> None:
+    got = []
+    with trio.fail_after(PATIENCE):
+        async with (
+            redis.open_sender(server.url, "jobs") as sender,
+            redis.open_receiver(server.url, "jobs", group="g", receiver="r") as receive,
+        ):
+            await sender.send("in hand")
+            await receive.receive()
+            await sender.send("in a lost answer")
+            assert b"lost answer" in server.ask("XREADGROUP", "GROUP", "g", "r", "STREAMS", "{jobs}:stream", ">")
+        async with redis.open_receiver(server.url, "jobs", group="g", lease=3600) as receive:
+            async for delivery in receive:
+                async with delivery:
+                    got.append((delivery.value, delivery.times))
+
+    assert sorted(got) == [("in a lost answer", 1), ("in hand", 1)]
+
+
+async def test_a_sender_that_opens_while_the_server_is_out_of_memory_waits(server: Server) -> None:
+    opened = trio.Event()
+
+    async def open_and_close() -> None:
+        async with redis.open_sender(server.url, "jobs"):
+            opened.set()
+
+    with trio.fail_after(PATIENCE):
+        async with trio.open_nursery() as nursery:
+            server.ask("CONFIG", "SET", "maxmemory", "1")
+            nursery.start_soon(open_and_close)
+            await until(lambda: server.refusals() > 1)
+            assert not opened.is_set()
+            server.ask("CONFIG", "SET", "maxmemory", "0")
+
+    assert opened.is_set()

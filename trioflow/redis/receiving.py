@@ -190,10 +190,11 @@ class _Receiver:
 
     async def _recover(self) -> bool:
         """Deliver what the server has given to this receiver in an answer that never arrived."""
-        self._recovered = self._blocking_client.connections
+        connection = self._blocking_client.connections
         # Noted before the call: what is settled meanwhile may still be in its answer.
         in_hand = {*self._held, *(entry for entry, *_ in (*self._done, *self._returned))}
         entries = await self._run(HELD, self._prefetch + ENTRIES_PER_CALL)
+        self._recovered = connection
         return await self._deliver([entry for entry in entries if entry[0].decode() not in in_hand])
 
     async def _claim(self) -> bool:

@@ -112,6 +112,13 @@ end
 local function give_back(id, times)
     redis.call('XCLAIM', stream, group, '(returned)', 0, id, 'IDLE', 1000000000, 'RETRYCOUNT', times, 'JUSTID')
 end
+
+local function give_back_all(untried)
+    if not stream_exists() then return end
+    for _, entry in ipairs(redis.call('XPENDING', stream, group, '-', '+', 10000, me)) do
+        give_back(entry[1], math.max(entry[4] - untried, 0))
+    end
+end
 """
 
 
@@ -187,10 +194,7 @@ if not group_exists then redis.call('XGROUP', 'CREATE', stream, group, '0', 'MKS
 local owner, alive_until = name_owner()
 if owner ~= token then
     if owner and tonumber(alive_until) > now() then return 0 end
-    -- An earlier receiver of this name may have left something.
-    for _, entry in ipairs(redis.call('XPENDING', stream, group, '-', '+', 10000, me)) do
-        give_back(entry[1], entry[4])
-    end
+    give_back_all(0) -- what an earlier receiver of this name had in hand when it died
 end
 take_name(redis.call)
 -- Names not renewed for an hour belong to receivers that died; others have claimed what they held.
@@ -296,6 +300,7 @@ return 1
 LEAVE: Final = _receiver_script("""
 local owner = name_owner()
 if owner and owner ~= token then return 0 end
+give_back_all(1) -- what came in an answer that was lost, and so was not tried
 free_name(me)
 return 1
 """)
