@@ -88,6 +88,14 @@ def reset(stream: trio.SocketStream) -> None:
     stream.socket.close()
 
 
+def tcp_pair() -> tuple[socket.socket, socket.socket]:
+    """Return the two ends of one connection."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        theirs = socket.create_connection(listener.getsockname())
+        ours, _ = listener.accept()
+    return ours, theirs
+
+
 class Client:
     """A client that holds the other side to the protocol: h11's."""
 

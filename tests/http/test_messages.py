@@ -20,7 +20,7 @@ import trioflow as tf
 from tests.http.client import DATE, Client, connected, exchanged, read_until, serving
 from trioflow import http
 from trioflow.http import Headers, Request, RequestError, Response
-from trioflow.http.wire.target import normalised
+from trioflow.http.wire.request_head import normalised
 
 GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 

@@ -33,7 +33,7 @@ ROOMS: dict[str, set[str]] = {
     "cli": {"face", "http", "demo"},
 }
 # The room http.messages.
-MESSAGES = {f"http.{name}" for name in ("_access", "_connection", "_messages", "_proxies", "_service")}
+MESSAGES = {f"http.{name}" for name in ("_access", "_connection", "_proxies", "_request", "_response", "_service")}
 CLI = {"cli", "__main__"}
 
 # Who may import what from outside the standard library: an extra's package has one module that knows it.
@@ -58,8 +58,10 @@ WITHOUT_IO = {
     "http.file_server.encodings",
     "http.file_server.ranges",
     "http.forms.multipart",
+    "http.wire.headers",
+    "http.wire.request_head",
+    "http.wire.response_writer",
     "http.wire.strict",
-    "http.wire.target",
 }
 IO_PACKAGES = {"trio", "os", "io", "socket", "pathlib", "threading", "subprocess", "ssl"}
 

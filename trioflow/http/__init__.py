@@ -5,8 +5,9 @@ from trioflow.http._connection import Handler
 from trioflow.http._decoded import decoded
 from trioflow.http._events import Event, events, last_event_id
 from trioflow.http._health import health
-from trioflow.http._messages import Request, Response
 from trioflow.http._proxies import Proxies
+from trioflow.http._request import Request
+from trioflow.http._response import Response
 from trioflow.http._server import serve
 from trioflow.http.file_server.handler import files
 from trioflow.http.forms.form import Part, form

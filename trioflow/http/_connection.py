@@ -18,7 +18,8 @@ from typing import Any, Final
 import trio
 
 from trioflow.http._access import Access
-from trioflow.http._messages import Request, Response
+from trioflow.http._request import Request
+from trioflow.http._response import Response
 from trioflow.http._service import Peer, Service
 from trioflow.http.wire.exchange import Exchange, Wire
 from trioflow.http.wire.limits import RequestError
@@ -47,7 +48,7 @@ class Connection:
     """
 
     __slots__ = (
-        "_asked", "_counters", "_handler", "_is_lost", "_limits", "_log", "_peer", "_phase", "_rests", "_scope", "_tls",
+        "_asked", "_counters", "_handler", "_idle", "_is_lost", "_limits", "_log", "_peer", "_phase", "_scope", "_tls",
         "_unsent", "_watch", "_wire",
     )  # fmt: skip
 
@@ -55,7 +56,7 @@ class Connection:
         self._handler: Handler = service.handler
         self._limits = limits = service.limits
         self._watch = service.watch
-        self._rests = service.rests
+        self._idle = service.idle
         self._counters = service.counters
         self._log = service.log
         self._peer = Peer(client, "http" if service.context is None else "https", service.proxies)
@@ -90,7 +91,7 @@ class Connection:
             taken = self._unsent - before
             self._unsent = before
             if taken >= max(1, self._limits.write_rate * self._limits.idle):
-                self._rests.begin(self)
+                self._idle.add(self)
                 return
             self._counters.stalls += 1
             self._phase = "busy"  # it is cut
@@ -113,7 +114,7 @@ class Connection:
         except trio.BrokenResourceError:
             pass  # the client has gone
         finally:
-            self._rests.end(self)
+            self._idle.remove(self)
             self._watch.remove(transport.sock)
             if self._phase == "busy":
                 transport.cut()
@@ -176,10 +177,10 @@ class Connection:
             if not await wire.wait():
                 return None
         else:
-            self._rests.begin(self)
+            self._idle.add(self)
             if not await wire.wait():
                 return None
-            self._rests.end(self)
+            self._idle.remove(self)
             self._unsent = math.inf
         self._phase = "head"
         exchange = wire.take_head()

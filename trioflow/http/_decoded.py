@@ -13,7 +13,7 @@ from trioflow._core.engine import Stage
 from trioflow._core.streams import Readable, Transform, label
 from trioflow.codecs.gzip import gunzip, inflate
 from trioflow.codecs.zstd_brotli import brotli_error, unbrotli, unzstd, zstd_error
-from trioflow.http._messages import Request
+from trioflow.http._request import Request
 from trioflow.http.wire.limits import RequestError
 
 MOST: Final = 10 << 20

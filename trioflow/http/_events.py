@@ -17,7 +17,7 @@ from trioflow._core.channel import ReceiveChannel, SendChannel
 from trioflow._core.checks import check_positive
 from trioflow._core.engine import Stage
 from trioflow._core.streams import Transform, label
-from trioflow.http._messages import Request
+from trioflow.http._request import Request
 
 KEEP_ALIVE: Final = 15.0  # seconds: below every usual proxy's patience
 _COMMENT: Final = b":\n\n"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 
 from trioflow.http._connection import Handler
-from trioflow.http._messages import Request, Response
+from trioflow.http._request import Request
+from trioflow.http._response import Response
 from trioflow.http.wire.counters import Counters
 
 

@@ -207,7 +207,7 @@ class _Server:
         with trio.CancelScope(shield=True) as scope:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._service.watch.run)
-                nursery.start_soon(self._service.rests.run)
+                nursery.start_soon(self._service.idle.run)
                 task_status.started(nursery)
                 await self._stopping.wait()
                 scope.deadline = trio.current_time() + self._limits.grace

@@ -10,9 +10,8 @@ from trioflow.http._access import Access
 from trioflow.http._proxies import Proxies
 from trioflow.http.wire.counters import Counters
 from trioflow.http.wire.headers import Headers
-from trioflow.http.wire.idle import Rests
 from trioflow.http.wire.limits import Limits
-from trioflow.http.wire.liveness import open_watch
+from trioflow.http.wire.liveness import IdleConnections, open_watch
 
 
 class Service:
@@ -25,7 +24,7 @@ class Service:
         log: Told of each answered request.
     """
 
-    __slots__ = ("context", "counters", "handler", "limits", "log", "proxies", "rests", "watch")
+    __slots__ = ("context", "counters", "handler", "idle", "limits", "log", "proxies", "watch")
 
     def __init__(
         self,
@@ -44,7 +43,7 @@ class Service:
         self.log = log
         self.counters = Counters() if counters is None else counters
         self.watch = open_watch()
-        self.rests = Rests(limits.idle)
+        self.idle = IdleConnections(limits.idle)
 
     def close(self) -> None:
         """Give back what the system lent."""

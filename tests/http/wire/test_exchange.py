@@ -21,9 +21,9 @@ from hypothesis import strategies as st
 from trio.testing import MockClock
 
 import trioflow as tf
-from tests.http.client import RESET, connected, exchanged, serving
+from tests.http.client import RESET, connected, exchanged, serving, tcp_pair
 from trioflow.http import Limits, Request, RequestError, Response
-from trioflow.http.wire import liveness, sendfile
+from trioflow.http.wire import sendfile
 from trioflow.http.wire import socket as _transport
 from trioflow.http.wire.exchange import Exchange, Wire
 from trioflow.http.wire.request_head import Head
@@ -479,54 +479,6 @@ def test_what_is_no_file_is_an_error() -> None:
     finally:
         os.close(reading)
         os.close(writing)
-
-
-# Who has gone.
-
-
-def tcp_pair() -> tuple[socket.socket, socket.socket]:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        theirs = socket.create_connection(listener.getsockname())
-        ours, _ = listener.accept()
-    return ours, theirs
-
-
-@pytest.mark.parametrize("kind", [liveness.EpollWatch, liveness.PollingWatch])
-async def test_a_reset_is_told_once_and_a_half_close_never(kind: type[Any], autojump_clock: MockClock) -> None:
-    if kind is liveness.EpollWatch and liveness.open_watch().__class__ is not kind:
-        pytest.skip("there is no epoll here")
-    watch = kind()
-    told: list[str] = []
-    ours, theirs = tcp_pair()
-    other, quiet = tcp_pair()
-    with ours, theirs, other, quiet:
-        watch.add(ours, lambda: told.append("ours"))
-        watch.add(other, lambda: told.append("other"))
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(watch.run)
-            theirs.shutdown(socket.SHUT_WR)
-            quiet.sendall(b"x")
-            await trio.sleep(3)
-
-            assert told == []
-
-            theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-            theirs.close()
-            await trio.sleep(3)
-
-            assert told == ["ours"]
-
-            watch.remove(ours)
-            watch.remove(other)
-            watch.remove(other)
-            nursery.cancel_scope.cancel()
-    watch.close()
-
-
-def test_where_there_is_no_epoll_each_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(liveness.select, "epoll", raising=False)
-
-    assert isinstance(liveness.open_watch(), liveness.PollingWatch)
 
 
 # All of it, on a small scale.

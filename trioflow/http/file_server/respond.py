@@ -21,7 +21,8 @@ from trioflow._core.channel import SendChannel
 from trioflow._core.engine import Stage
 from trioflow._core.streams import Readable, label
 from trioflow.codecs.gzip import gzip as gzipped
-from trioflow.http._messages import Request, Response
+from trioflow.http._request import Request
+from trioflow.http._response import Response
 from trioflow.http.file_server.conditions import (
     CONDITIONAL,
     WHOLE,

@@ -21,7 +21,7 @@ from trioflow._core.checks import check_limit
 from trioflow._core.engine import Stage
 from trioflow._core.errors import HangUp
 from trioflow._core.streams import Readable, label
-from trioflow.http._messages import Request
+from trioflow.http._request import Request
 from trioflow.http.forms.multipart import Multipart, PartHead, content_type
 from trioflow.http.wire.headers import Headers
 from trioflow.http.wire.limits import RequestError

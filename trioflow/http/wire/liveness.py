@@ -1,7 +1,10 @@
-"""Who has gone: told of a reset connection while nobody reads from it or writes to it.
+"""Which connections have gone, and which have been idle for too long.
 
-Rule 1: a client that only ended its own direction is still there; only a reset, or a vanished peer, is a loss.
-Rule 2: one task watches all connections; a connection that rests costs nothing.
+Rule 1: a reset connection, or one whose peer has vanished, is noticed while nobody reads from it or writes to it. A
+    client that has only ended its own direction is still there.
+Rule 2: one task watches all connections; an idle one costs nothing.
+Rule 3: every idle connection has the same time, so the one that became idle first is due first, and adding and removing
+    one costs next to nothing: a deadline of Trio's own, moved twice for each request, took 5 of its 60 µs.
 """
 
 from __future__ import annotations
@@ -15,14 +18,14 @@ import trio
 
 
 class Watch(Protocol):
-    """Calls back when a connection is lost."""
+    """Calls a function when a connection is lost."""
 
     def add(self, sock: socket.socket, lost: Callable[[], None]) -> None:
         """Call `lost`, once, when `sock`'s connection is lost."""
         ...
 
     def remove(self, sock: socket.socket) -> None:
-        """Forget `sock`; before it is closed. Harmless when repeated."""
+        """Stop watching `sock`; call this before it is closed. Harmless when repeated."""
         ...
 
     async def run(self) -> None:
@@ -30,12 +33,12 @@ class Watch(Protocol):
         ...
 
     def close(self) -> None:
-        """Give back what the system lent."""
+        """Release what the operating system holds for this."""
         ...
 
 
 class EpollWatch:
-    """Linux tells at once, by an epoll of its own that asks for nothing: errors and hang-ups come unasked."""
+    """Watches with an epoll of its own, on Linux: errors and hang-ups are reported at once, without being asked for."""
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
@@ -61,7 +64,7 @@ class EpollWatch:
 
 
 class PollingWatch:
-    """Where there is no epoll, each connection is asked once in a while.
+    """Asks each connection once in a while, where there is no epoll.
 
     Args:
         interval: Seconds between two rounds.
@@ -88,5 +91,50 @@ class PollingWatch:
 
 
 def open_watch() -> Watch:
-    """Make the best one there is."""
+    """Return the best watch that this system has."""
     return EpollWatch() if hasattr(select, "epoll") else PollingWatch()
+
+
+class Idle(Protocol):
+    """A connection between two requests."""
+
+    def expire(self) -> None:
+        """End, after being idle for too long."""
+        ...
+
+
+class IdleConnections:
+    """Expires connections that have been idle for too long.
+
+    Args:
+        limit: How many seconds a connection may be idle.
+    """
+
+    def __init__(self, limit: float) -> None:
+        self._limit = limit
+        self._due: dict[Idle, float] = {}  # in order
+        self._added = trio.Event()  # set when the first one is added
+
+    def add(self, connection: Idle) -> None:
+        """Let `connection` be idle from now on; it must not be already."""
+        if not self._due:
+            self._added.set()
+        self._due[connection] = trio.current_time() + self._limit
+
+    def remove(self, connection: Idle) -> None:
+        """Stop the time of `connection`. Harmless when repeated."""
+        self._due.pop(connection, None)
+
+    async def run(self) -> None:
+        """Expire each connection that is due, until cancelled."""
+        while True:
+            if not self._due:
+                self._added = trio.Event()
+                await self._added.wait()
+            while self._due:
+                connection, due = next(iter(self._due.items()))
+                if due > trio.current_time():
+                    await trio.sleep_until(due)
+                else:
+                    del self._due[connection]
+                    connection.expire()

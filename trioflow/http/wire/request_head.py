@@ -1,15 +1,18 @@
-"""What the head of a request says. No I/O.
+"""The head of a request: its target, its header fields, and what they say of the body. No I/O.
 
-Rule 1: nothing in it changes: requests whose heads are equal byte for byte share one.
-Rule 2: what only some handlers ask for is made when it is asked for, once.
+Rule 1: a head never changes: requests whose heads are equal byte for byte share one.
+Rule 2: the headers and the path are made when a handler first asks for them.
+Rule 3: a path comes out absolute, decoded once, without `.`, `..` and empty segments, or is refused with 400. Nothing is
+    repaired: a proxy in front of us may have read it in another way.
 """
 
 from __future__ import annotations
 
+from urllib.parse import unquote_to_bytes
+
 from trioflow.http.wire.headers import Headers
 from trioflow.http.wire.limits import RequestError
 from trioflow.http.wire.response_writer import tokens_of
-from trioflow.http.wire.target import normalised, parts_of
 
 Fields = list[tuple[bytes, bytes]]
 
@@ -92,3 +95,46 @@ def _with_host(fields: Fields, target: str) -> Fields:
     if host is None:
         return fields
     return [(b"host", host.encode("ascii")), *(field for field in fields if field[0] != b"host")]
+
+
+def parts_of(target: str) -> tuple[str | None, str]:
+    """Take a target apart whose form was checked: the host it names, None where it does not, and path and query."""
+    if target.startswith(("/", "*")):
+        return None, target
+    rest = target.partition("://")[2]  # of a whole URL (RFC 9112 3.2.2)
+    end = min((at for at in (rest.find("/"), rest.find("?")) if at >= 0), default=len(rest))
+    path = rest[end:]
+    return rest[:end], path if path.startswith("/") else "/" + path
+
+
+def normalised(raw_path: str) -> str:
+    """Give a path percent-decoded, without dot segments and repeated slashes.
+
+    Raises:
+        RequestError: it has a bad escape, a NUL, is not UTF-8, or leads above the root.
+    """
+    if "%" not in raw_path and "/." not in raw_path and "//" not in raw_path:
+        return raw_path
+    if any(not _is_hex(part[:2]) for part in raw_path.split("%")[1:]):
+        raise RequestError(400, f"the path {raw_path!r} has a % without two digits behind it")
+    try:
+        path = unquote_to_bytes(raw_path).decode("utf-8")
+    except UnicodeDecodeError:
+        raise RequestError(400, f"the path {raw_path!r} is not UTF-8") from None
+    if "\0" in path:
+        raise RequestError(400, f"the path {raw_path!r} has a NUL in it")
+    kept: list[str] = []
+    segments = path.split("/")
+    for segment in segments:
+        if segment == "..":
+            if not kept:
+                raise RequestError(400, f"the path {raw_path!r} leads above the root")
+            kept.pop()
+        elif segment not in ("", "."):
+            kept.append(segment)
+    tail = "/" if kept and segments[-1] in ("", ".", "..") else ""
+    return "/" + "/".join(kept) + tail
+
+
+def _is_hex(digits: str) -> bool:
+    return len(digits) == 2 and all(digit in "0123456789abcdefABCDEF" for digit in digits)

@@ -1,107 +1,34 @@
-"""What a handler is given: a request to read and a response to write.
+"""The response that a handler writes.
 
-Rule 1: the head goes out with the first byte of the body, in one write, so that a failure before it can still be told (R14).
-Rule 2: a body that did not get to its end is never ended as if it had (R13).
-Rule 3: a request's body and a response run once (R4).
+Rule 1: the head goes out with the first byte of the body, in one write, so that a failure before it still gets a full
+    error response (R14).
+Rule 2: a body that did not reach its end is never ended as if it had (R13).
+Rule 3: a response runs once (R4).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Final
 
 import trio
 
-from trioflow._core.adapters import gathered, once
-from trioflow._core.channel import ReceiveChannel, SendChannel
+from trioflow._core.adapters import gathered
+from trioflow._core.channel import ReceiveChannel
 from trioflow._core.checks import check_count
 from trioflow._core.engine import Stage
-from trioflow._core.shortcuts import Offer, OpenRegion, ThreadCopy
-from trioflow._core.streams import Duplex, Readable, Writable, label
-from trioflow.http._service import Peer
+from trioflow._core.shortcuts import OpenRegion
+from trioflow._core.streams import Duplex, Writable, label
 from trioflow.http.wire.exchange import Exchange, Piece
-from trioflow.http.wire.headers import Headers
+from trioflow.http.wire.headers import Headers, Trailers
 from trioflow.http.wire.response_writer import date, tokens_of
 from trioflow.http.wire.sendfile import read_cached
-from trioflow.http.wire.trailers import Trailers
 from trioflow.http.wire.upgraded import check_wish
 
 _SMALL: Final = 65536  # bytes of a file that go out in one write with the head
 _WITHOUT_BODY: Final = frozenset((204, 304))
 _STATES: Final = {"busy": "is being sent", "done": "has been sent", "cut": "was cut off"}
 _GONE_OUT: Final = "the head of this response has gone out: its status and headers cannot change any more"
-
-
-class Request:
-    """One request.
-
-    Attributes:
-        method: Such as `"GET"`, as it was sent.
-        path: The path, percent-decoded, without dot segments and repeated slashes; `"*"` for the whole server.
-        raw_path: The path as it was sent.
-        query: What stands behind the `?`, as it was sent; `""` where there is none.
-    """
-
-    __slots__ = ("_body", "_exchange", "_peer", "method", "path", "query", "raw_path")
-
-    def __init__(self, exchange: Exchange, peer: Peer) -> None:
-        self._exchange = exchange
-        self._body: Readable[bytes] | None = None
-        self.method = exchange.request.method
-        self._peer = peer
-        self.raw_path, self.query, self.path = exchange.request.path()
-
-    @property
-    def client(self) -> Any:
-        """The client's address as the socket gives it, such as `("127.0.0.1", 50123)`; `""` at a Unix socket.
-
-        Where `serve` was told of trusted proxies, the address that they name, with the port 0.
-        """
-        return self._peer.seen(self.headers)[0]
-
-    @property
-    def scheme(self) -> str:
-        """How the client asks: `"https"` over TLS, or where a trusted proxy says so; else `"http"`."""
-        return self._peer.seen(self.headers)[1]
-
-    @property
-    def headers(self) -> Headers:
-        """The header fields; they cannot be changed."""
-        return self._exchange.request.headers
-
-    @property
-    def body(self) -> Readable[bytes]:
-        """The body as it comes; it runs once (R4).
-
-        Piped straight into `write_file`, a body of known length is received and written by one thread.
-
-        Emits when: something of the body has come, one chunk for what came together.
-        Waits when: its reader does; the client is then slowed by TCP.
-        Ends when: the body does. A client that waits to be told to send it is told by the first run.
-        On cancel: what was received and not taken is lost; the rest is thrown away, or the connection closed.
-        Holds: 256 KiB, or 64 where it comes in chunks; as much again on its way to a file.
-
-        Raises:
-            RequestError: the body is malformed, too large, was cut off, or stalled (R10); the status to answer is in it.
-            trio.BrokenResourceError: the client has gone.
-            trio.ClosedResourceError: it has run already, or the handler has returned.
-        """
-        if self._body is None:
-            run = once(self._receive, f"the body of this {self.method} request")
-            offer = Offer(ThreadCopy, lambda: nullcontext(ThreadCopy(run))) if self._exchange.can_pour else None
-            self._body = Readable[bytes]._of(Stage(label("body"), function=run, offer=offer))
-        return self._body
-
-    async def _receive(self, output: SendChannel[bytes] | Callable[[bytes | memoryview], object]) -> int | None:
-        if not isinstance(output, SendChannel):
-            return await self._exchange.pour_body(output)
-        while chunks := await self._exchange.read_body():
-            await output.send_many(list(gathered(chunks)))
-        return None
-
-    def __repr__(self) -> str:
-        return f"<Request {self.method} {self._exchange.request.target}>"
 
 
 class Response(Writable[bytes, int]):
