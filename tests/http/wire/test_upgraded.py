@@ -16,7 +16,7 @@ from trio.testing import wait_all_tasks_blocked
 
 import trioflow as tf
 from tests.http.client import connected, exchanged, read_all, read_until, reset, serving
-from trioflow.http import Counters, Request, Response
+from trioflow.http import Counters, Headers, Request, Response
 from trioflow.http.wire.socket import SocketTransport
 from trioflow.http.wire.upgraded import SwitchedStream
 
@@ -140,12 +140,8 @@ async def test_trailers_stay_away_where_nothing_can_carry_them() -> None:
 async def test_what_must_come_before_a_body_is_no_trailer() -> None:
     async def handler(request: Request, response: Response) -> None:
         for name in ("Content-Length", "transfer-encoding", "SET-COOKIE", "host"):
-            with pytest.raises(ValueError, match=f"{name} cannot come behind a body"):
-                response.trailers[name] = "1"
-            with pytest.raises(ValueError, match=f"{name} cannot come behind a body"):
-                response.trailers.add(name, "1")
-        with pytest.raises(ValueError, match="cannot hold line ends"):
-            response.trailers["x"] = "a\r\nb: c"
+            with pytest.raises(ValueError, match=f"{name.lower()} cannot come after a body"):
+                response.trailers.fill(Headers([(name, "1")]))
         response.trailers.add("x", "1")
         response.trailers.add("x", "2")
         await chunks().pipe(response)

@@ -1,8 +1,9 @@
-"""Header fields: a mapping that does not look at case, in order, with repeats.
+"""Header fields and trailers: a case-insensitive mapping, in order, with repeats.
 
 Rule 1: what cannot stand in a header is refused when it is set, so that nothing can be smuggled out (RFC 9110 5.5).
 Rule 2: names go out in Title-Case, whatever case they were set in; a name with capitals of its own keeps them.
-Rule 3: once the head is on its way, nothing here changes any more.
+Rule 3: once the head has been sent, nothing here changes any more.
+Rule 4: every change, whichever method makes it, is checked in one place: `_check_change`.
 """
 
 from __future__ import annotations
@@ -10,37 +11,34 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, MutableMapping
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import ClassVar, Final, NamedTuple
 
 _TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _VALUE: Final = re.compile(r"[\t\x20-\x7e\x80-\xff]*")  # no control but the tab; what Latin-1 has
 _SHORT: Final = 128  # characters of what is worth remembering
 _SPELLED: Final = {"etag": "ETag", "te": "TE", "www-authenticate": "WWW-Authenticate", "dnt": "DNT"}
 
-# What says where a message ends, whom it is for, or what must be known before its body (RFC 9110 6.5.1).
-_NOT_BEHIND: Final = frozenset(
+# What would change where a message ends, where it goes or who sent it, after that was decided (RFC 9110 6.5.1).
+ROUTING: Final = frozenset(["authorization", "content-length", "host", "proxy-authorization", "transfer-encoding"])
+# A request's trailers may not have the first; of what we send, also not what the client must know before the body.
+NEVER_TRAILERS: Final = ROUTING | frozenset(
     [
-        "authorization",
         "cache-control",
         "connection",
         "content-encoding",
-        "content-length",
         "content-range",
         "content-type",
         "cookie",
         "date",
         "expect",
         "expires",
-        "host",
         "keep-alive",
         "location",
         "proxy-authenticate",
-        "proxy-authorization",
         "retry-after",
         "set-cookie",
         "te",
         "trailer",
-        "transfer-encoding",
         "upgrade",
         "vary",
         "www-authenticate",
@@ -50,7 +48,7 @@ _NOT_BEHIND: Final = frozenset(
 
 @lru_cache(maxsize=512)
 def _shown(name: str) -> str:
-    """Check a name and give it as it goes out."""
+    """Check a name and return it as it goes out."""
     if _TOKEN.fullmatch(name) is None:
         raise ValueError(f"a header's name is letters, digits and !#$%&'*+-.^_`|~, not {name!r}")
     return _SPELLED.get(name, name.title()) if name.islower() else name
@@ -86,10 +84,10 @@ def _field(name: object, value: object) -> Field:
 
 
 class Headers(MutableMapping[str, str]):
-    """A mapping of header names to values that does not look at case.
+    """A case-insensitive mapping of header names to values.
 
     `headers[name]` joins repeated fields with `, ` as RFC 9110 5.3 says (`Cookie` with `; `; `Set-Cookie`, which
-    cannot be joined, gives the first); `get_all` gives each. Setting replaces all; `add` repeats.
+    cannot be joined, returns the first); `get_all` returns each. Setting replaces all; `add` repeats.
 
     Args:
         fields: Names and values to begin with; repeats are kept.
@@ -109,6 +107,8 @@ class Headers(MutableMapping[str, str]):
 
     __slots__ = ("_fields", "_frozen")
 
+    _refused: ClassVar[frozenset[str]] = frozenset()  # names that cannot be set
+
     def __init__(self, fields: Iterable[tuple[str, str]] = ()) -> None:
         self._fields: dict[str, tuple[Field, ...]] = {}
         self._frozen: str | None = None
@@ -117,7 +117,7 @@ class Headers(MutableMapping[str, str]):
 
     @classmethod
     def received(cls, fields: Iterable[tuple[bytes, bytes]]) -> Headers:
-        """Make one of what a parser has checked; the names are in lower case."""
+        """Return the fields that a parser has checked; the names are in lower case."""
         self = cls()
         for name, value in fields:
             key = name.decode("ascii")
@@ -138,32 +138,31 @@ class Headers(MutableMapping[str, str]):
                 return ", ".join(field.value for field in fields)
 
     def get_all(self, name: str) -> list[str]:
-        """Give each value of `name`, in order; an empty list where there is none."""
+        """Return each value of `name`, in order; an empty list if there is none."""
         return [field.value for field in self._fields.get(name.lower(), ())]
 
     def all_of(self, key: str) -> tuple[Field, ...]:
-        """Give each field of that name, which is in lower case: for the server, which asks for each response."""
+        """Return each field of that name, which is in lower case; for the server, which asks for each response."""
         return self._fields.get(key, ())
 
     def __setitem__(self, name: str, value: str) -> None:
-        self._check()
         field = _field(name, value)
+        self._check_change(field.key)
         self._fields[field.key] = (field,)
 
     def add(self, name: str, value: str) -> None:
-        """Add one more field of that name, behind those there are."""
-        self._check()
+        """Add one more field of that name, after those there are."""
         field = _field(name, value)
+        self._check_change(field.key)
         self._fields[field.key] = (*self._fields.get(field.key, ()), field)
 
     def fill(self, others: Headers) -> None:
-        """Set those of `others` that are not set; they have been checked."""
-        if self._frozen is not None:
-            raise RuntimeError(self._frozen)
+        """Set those of `others` that are not set."""
+        self._check_change(*others._fields)
         self._fields = {**others._fields, **self._fields}
 
     def __delitem__(self, name: str) -> None:
-        self._check()
+        self._check_change()
         del self._fields[name.lower()]
 
     def __contains__(self, name: object) -> bool:
@@ -179,33 +178,23 @@ class Headers(MutableMapping[str, str]):
         return f"<Headers {dict(self)!r}>"
 
     def lines(self, *, without: str = "") -> list[bytes]:
-        """Give every field as it goes out, with its line end, but for those of one name."""
+        """Return every field as it goes out, with its line end, but for those of one name."""
         return [field.line for key, fields in self._fields.items() if key != without for field in fields]
 
     def freeze(self, reason: str) -> None:
-        """Refuse every change from now on, saying why."""
+        """Refuse every change from now on, with this reason."""
         self._frozen = reason
 
-    def _check(self) -> None:
+    def _check_change(self, *keys: str) -> None:
         if self._frozen is not None:
             raise RuntimeError(self._frozen)
+        if not self._refused.isdisjoint(keys):
+            raise ValueError(f"{', '.join(self._refused.intersection(keys))} cannot come after a body")
 
 
 class Trailers(Headers):
-    """Header fields that are sent behind a body; what a client must know before it is refused."""
+    """Header fields that are sent after a body; what a client must know before the body is refused."""
 
     __slots__ = ()
 
-    def __setitem__(self, name: str, value: str) -> None:
-        _refuse(name)
-        super().__setitem__(name, value)
-
-    def add(self, name: str, value: str) -> None:
-        """Add one more field of that name, behind those there are."""
-        _refuse(name)
-        super().add(name, value)
-
-
-def _refuse(name: object) -> None:
-    if isinstance(name, str) and name.lower() in _NOT_BEHIND:
-        raise ValueError(f"{name} cannot come behind a body")
+    _refused = NEVER_TRAILERS

@@ -14,6 +14,7 @@ from functools import lru_cache
 from ipaddress import IPv6Address
 from typing import Final
 
+from trioflow.http.wire.headers import ROUTING
 from trioflow.http.wire.limits import Limits, RequestError
 
 # The registry of methods (RFC 9110 16.1.1), and those beside it that servers are used to. Not CONNECT: we are no
@@ -49,8 +50,6 @@ _EXTENSION: Final = rb";[ \t]*+%b(?:[ \t]*+=[ \t]*+(?:%b|%b))?+" % (_TOKEN, _TOK
 _CHUNK: Final = re.compile(rb"([0-9A-Fa-f]{1,16})((?:%b)*+)\r\n" % _EXTENSION)
 _EXTENDED: Final = "the extensions of its chunks are too large"
 _LONGEST_SIZE: Final = 18  # bytes of a chunk's line without extensions
-# What would change where a message ends, where it goes or who sent it, after that was decided (RFC 9110 6.5.1).
-_NO_TRAILERS: Final = frozenset(b"authorization content-length host proxy-authorization transfer-encoding".split())
 
 
 def empty_lines(data: bytes | bytearray) -> int:
@@ -292,7 +291,7 @@ class ChunkCheck:
         self._fields += 1
         if self._fields > self._limits.head_count:
             raise RequestError(431, "the request has too many trailers")
-        if _ONE_FIELD.fullmatch(line) is None or line.partition(b":")[0].lower() in _NO_TRAILERS:
+        if _ONE_FIELD.fullmatch(line) is None or line.partition(b":")[0].decode("ascii").lower() in ROUTING:
             raise _malformed("a trailer is no field, or one that cannot be a trailer")
 
 

@@ -1,0 +1,94 @@
+"""What may be set in headers and trailers, by every method that sets something."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from trioflow.http import Headers
+from trioflow.http.wire.headers import NEVER_TRAILERS, Trailers
+
+# Every way to get a name and a value into a mapping. Each makes the field itself, so that a wrong one is refused either
+# when it is made or when it is set.
+WAYS: dict[str, Callable[[Headers, str, str], object]] = {
+    "__init__": lambda headers, name, value: type(headers)([(name, value)]),
+    "__setitem__": lambda headers, name, value: headers.__setitem__(name, value),
+    "add": lambda headers, name, value: headers.add(name, value),
+    "fill": lambda headers, name, value: headers.fill(Headers([(name, value)])),
+    "fill among others": lambda headers, name, value: headers.fill(Headers([("a", "1"), (name, value), ("b", "2")])),
+    "setdefault": lambda headers, name, value: headers.setdefault(name, value),
+    "update with a mapping": lambda headers, name, value: headers.update({name: value}),
+    "update with headers": lambda headers, name, value: headers.update(Headers([(name, value)])),
+    "update with pairs": lambda headers, name, value: headers.update([(name, value)]),
+    "update with keywords": lambda headers, name, value: headers.update(**{name: value}),
+}
+DELETIONS: dict[str, Callable[[Headers], object]] = {
+    "__delitem__": lambda headers: headers.__delitem__("x"),
+    "pop": lambda headers: headers.pop("x"),
+    "popitem": lambda headers: headers.popitem(),
+    "clear": lambda headers: headers.clear(),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("kind", [Headers, Trailers])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("x", "a\r\nb: c"),
+        ("x", "a\nb"),
+        ("x", "a\rb"),
+        ("x", "\0"),
+        ("x", "\u0100"),
+        ("x\r\ny", "z"),
+        ("x:", "y"),
+        ("", "y"),
+    ],
+)
+def test_no_way_of_setting_lets_in_what_cannot_stand_in_a_header(
+    way: str, kind: type[Headers], name: str, value: str
+) -> None:
+    headers = kind()
+
+    with pytest.raises(ValueError, match="header"):
+        WAYS[way](headers, name, value)
+
+    assert headers.lines() == []
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("name", sorted(NEVER_TRAILERS))
+def test_no_way_of_setting_lets_a_field_into_the_trailers_that_must_come_before_the_body(way: str, name: str) -> None:
+    for spelled in (name, name.title(), name.upper()):
+        trailers = Trailers()
+
+        with pytest.raises(ValueError, match=f"{name} cannot come after a body"):
+            WAYS[way](trailers, spelled, "1")
+
+        assert trailers.lines() == []
+
+
+CHANGES: dict[str, Callable[[Headers], object]] = {
+    **{way: lambda headers, make=make: make(headers, "y", "1") for way, make in WAYS.items() if way != "__init__"},
+    **DELETIONS,
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("kind", [Headers, Trailers])
+def test_nothing_changes_headers_that_have_been_sent(change: str, kind: type[Headers]) -> None:
+    headers = kind([("x", "1")])
+    headers.freeze("they have been sent")
+
+    with pytest.raises(RuntimeError, match="they have been sent"):
+        CHANGES[change](headers)
+
+    assert headers.lines() == [b"X: 1\r\n"]
+
+
+def test_every_method_that_changes_headers_is_in_these_tables() -> None:
+    reading = {"get", "get_all", "all_of", "lines", "keys", "items", "values", "received", "freeze"}
+    changing = {name for name in dir(Headers) if not name.startswith("_")} - reading
+
+    assert changing == {way.split()[0] for way in CHANGES} - {"__setitem__", "__delitem__"}
