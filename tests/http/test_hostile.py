@@ -18,7 +18,7 @@ import trioflow as tf
 from tests.http.client import connected, read_all, serving
 from trioflow import http
 from trioflow.http import Request, RequestError, Response
-from trioflow.http.wire.response_writer import sentence_of
+from trioflow.http.wire.response_writer import error_page
 
 HOST = b"Host: localhost\r\n"
 GET = b"GET / HTTP/1.1\r\n"
@@ -337,7 +337,7 @@ def assert_refused(got: bytes, status: int) -> None:
     assert start.startswith(b"HTTP/1.1 %d " % status)
     assert b"Connection: close" in headers
     assert (b"Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS" in headers) is (status == 405)
-    assert body == sentence_of(status)
+    assert body == error_page(status)[1]
     assert body.endswith(b".\n")
     assert b"Content-Length: %d" % len(body) in headers
 
@@ -586,7 +586,7 @@ async def test_a_path_finds_a_file_of_the_root_or_nothing(
 
             assert got.startswith(b"HTTP/1.1 %d " % status)
             assert b"secret" not in got.partition(b"\r\n\r\n")[2]
-            assert status != 400 or got.endswith(b"\r\n\r\n" + sentence_of(400))
+            assert status != 400 or got.endswith(b"\r\n\r\n" + error_page(400)[1])
     assert caplog.records == []
 
 

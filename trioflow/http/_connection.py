@@ -23,7 +23,7 @@ from trioflow.http._response import Response
 from trioflow.http._service import Peer, Service
 from trioflow.http.wire.exchange import Exchange, Wire
 from trioflow.http.wire.limits import RequestError
-from trioflow.http.wire.response_writer import refusal
+from trioflow.http.wire.response_writer import ResponseWriter
 from trioflow.http.wire.socket import SocketTransport, unsent
 from trioflow.http.wire.tls import TlsTransport
 
@@ -137,11 +137,12 @@ class Connection:
         with trio.move_on_after(self._limits.linger) as self._scope:
             if status:
                 self._counters.refusals += 1
-                page = refusal(status, is_head=self._wire.has_begun_head_request)
-                await self._wire.transport.send([page])
+                writer = ResponseWriter(is_head=self._wire.has_begun_head_request, is_old=False, keeps_alive=False)
+                await self._wire.transport.send([writer.error(status)])
                 if self._log is not None:
-                    size = len(page.partition(b"\r\n\r\n")[2])
-                    self._tell(Access(time.time(), self._peer.address, "", "", status, size, 0.0, True, None, None))
+                    self._tell(
+                        Access(time.time(), self._peer.address, "", "", status, writer.sent, 0.0, True, None, None)
+                    )
             await self._wire.transport.linger(_LINGER)
 
     async def _shake_hands(self, tls: TlsTransport) -> None:
@@ -202,7 +203,7 @@ class Connection:
             head, headers = exchange.request, exchange.request.headers
             client, _ = self._peer.seen(headers)
             seconds = time.perf_counter() - began
-            answer = (exchange.status, exchange.sent, seconds, exchange.is_whole)
+            answer = (exchange.writer.status, exchange.writer.sent, seconds, exchange.is_whole)
             said = (headers.get("referer"), headers.get("user-agent"))
             self._tell(Access(arrived, client, head.method, head.target, *answer, *said))
 

@@ -19,14 +19,13 @@ from trioflow._core.checks import check_count
 from trioflow._core.engine import Stage
 from trioflow._core.shortcuts import OpenRegion
 from trioflow._core.streams import Duplex, Writable, label
-from trioflow.http.wire.exchange import Exchange, Piece
+from trioflow.http.wire.exchange import Exchange
 from trioflow.http.wire.headers import Headers, Trailers
-from trioflow.http.wire.response_writer import date, tokens_of
+from trioflow.http.wire.response_writer import Piece
 from trioflow.http.wire.sendfile import read_cached
-from trioflow.http.wire.upgraded import check_wish
+from trioflow.http.wire.upgraded import check_upgrade
 
 _SMALL: Final = 65536  # bytes of a file that go out in one write with the head
-_WITHOUT_BODY: Final = frozenset((204, 304))
 _STATES: Final = {"busy": "is being sent", "done": "has been sent", "cut": "was cut off"}
 _GONE_OUT: Final = "the head of this response has gone out: its status and headers cannot change any more"
 
@@ -50,15 +49,13 @@ class Response(Writable[bytes, int]):
         trio.ClosedResourceError: it has been sent, or the handler has returned.
     """
 
-    __slots__ = ("_exchange", "_headers", "_left", "_sent", "_state", "_status", "_trailers")
+    __slots__ = ("_exchange", "_headers", "_state", "_status", "_trailers")
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
         self._headers = Headers()
         self._status = 200
         self._state = "new"  # then "busy", then "done", or "cut"; "new" again where it failed before the head
-        self._left: int | None = None  # bytes of body still owed; None where it is sent in chunks
-        self._sent = 0
         self._trailers: Trailers | None = None
 
     # Made for each run, not kept: a response that holds its own methods would be garbage for the collector, not for
@@ -102,7 +99,7 @@ class Response(Writable[bytes, int]):
         if self._trailers is None:
             self._trailers = Trailers()
             if self._state == "done":
-                self._trailers.freeze("the end of this response has gone out")
+                self._trailers.freeze("the end of this response has been sent")
         return self._trailers
 
     @property
@@ -118,10 +115,8 @@ class Response(Writable[bytes, int]):
         chunk = _chunk(data)
         self._begin()
         try:
-            if self.has_head:  # it went out alone
-                return await self._finish([] if self._is_bodyless else self._framed(chunk))
-            head = self._head(len(chunk))
-            return await self._finish([head] if self._is_bodyless else [head, *self._framed(chunk)])
+            pieces = self._head(len(chunk))
+            return await self._finish(pieces if self._is_bodyless else [*pieces, *self._exchange.writer.data(chunk)])
         finally:
             self._leave()
 
@@ -135,7 +130,7 @@ class Response(Writable[bytes, int]):
             trio.ClosedResourceError: the head has been sent, or the handler has returned.
         """
         self._check_new()
-        await self._exchange.write([self._head(None)])
+        await self._exchange.write(self._head(None))
 
     async def inform(self, status: int, headers: Mapping[str, str] | None = None) -> None:
         """Send an informational response before this one, such as 103 with what to load early (RFC 8297).
@@ -149,28 +144,29 @@ class Response(Writable[bytes, int]):
         """
         if check_count("status", status, 102) > 199:
             raise ValueError(f"status must be 199 or less, not {status}")
-        lines = Headers(() if headers is None else headers.items()).lines()
+        fields = Headers(() if headers is None else headers.items())
         self._check_new()
-        await self._exchange.inform(status, lines)
+        await self._exchange.inform(status, fields)
 
     async def upgrade(self, protocol: str) -> Duplex[bytes, bytes]:
-        """Answer that the connection goes on in `protocol`, such as `"websocket"`, and give it (RFC 9110 7.8).
+        """Answer that the connection goes on in `protocol`, such as `"websocket"`, and return it (RFC 9110 7.8).
 
         `headers` are sent, and may not be changed any more. The connection is the handler's until it returns: then it is
         closed. Of the limits only `write_stall` holds.
 
         Raises:
-            RequestError: the request does not wish for this, or has a body.
+            RequestError: the request does not ask for this, or has a body.
+            ValueError: `headers` frame a body.
             trio.BrokenResourceError: the client has gone.
             trio.ClosedResourceError: the head has been sent, or the handler has returned.
         """
         own = Headers([("connection", "Upgrade"), ("upgrade", protocol)])
-        check_wish(self._exchange.request, protocol)
+        check_upgrade(self._exchange.request, protocol)
         self._check_new()
         self._headers.freeze(_GONE_OUT)
         self._state = "done"
-        stream = await self._exchange.switch([*own.lines(), *self._headers.lines()])
-        return Duplex.from_stream(stream)
+        own.fill(self._headers)
+        return Duplex.from_stream(await self._exchange.upgrade(own))
 
     def _check_new(self) -> None:
         if self._state != "new" or self.has_head:
@@ -185,7 +181,7 @@ class Response(Writable[bytes, int]):
         if self._state == "cut":
             raise RuntimeError("the handler returned before the body of its response was whole")
         if self._state == "new":
-            await self._finish([] if self.has_head else [self._head(0)])
+            await self._finish(self._head(0))
 
     async def _receive(self, source: ReceiveChannel[bytes]) -> int:
         self._begin()
@@ -197,12 +193,12 @@ class Response(Writable[bytes, int]):
                 except trio.EndOfChannel:
                     length = 0
                 source.close()
-                return await self._finish([] if self.has_head else [self._head(length)])
+                return await self._finish(self._head(length))
             async for chunks in source.batches():
                 pieces = [piece for chunk in gathered(map(_chunk, chunks)) for piece in self._framed(chunk)]
                 if pieces:
                     await self._exchange.write(pieces)
-            return await self._finish([] if self.has_head else [self._head(0)])
+            return await self._finish(self._head(0))
         finally:
             self._leave()
 
@@ -210,22 +206,21 @@ class Response(Writable[bytes, int]):
         self._begin()
         try:
             size = region.stop - region.start
-            pieces: list[Piece] = [] if self.has_head else [self._head(size)]
+            pieces = self._head(size)
             if self._is_bodyless:
                 return await self._finish(pieces)
             if size <= _SMALL and (content := read_cached(region.fd, region.start, region.stop)) is not None:
-                return await self._finish([*pieces, *self._framed(content)])
-            self._owe(size)
-            before, behind = self._exchange.around(size)
+                return await self._finish([*pieces, *self._exchange.writer.data(content)])
+            before, after = self._exchange.writer.frame(size)
             await self._exchange.write([*pieces, *before], more=True)
             await self._exchange.write_file(region.fd, region.start, region.stop)
-            return await self._finish(behind)
+            return await self._finish(after)
         finally:
             self._leave()
 
     @property
     def _is_bodyless(self) -> bool:
-        return self._exchange.request.is_head or self._status in _WITHOUT_BODY or self._status == 205
+        return self._exchange.writer.is_bodyless(self._status)
 
     def _begin(self) -> None:
         if self._state != "new":
@@ -236,58 +231,27 @@ class Response(Writable[bytes, int]):
         if self._state == "busy":
             self._state = "cut" if self.has_head else "new"
 
-    def _head(self, length: int | None, owed: int = 0) -> bytes:
-        """Make the head for a body of `length`, None where that is not known, of which `owed` bytes follow at once."""
-        headers = self._headers
-        if headers.all_of("transfer-encoding"):
-            raise RuntimeError("Transfer-Encoding is not the handler's to set: the server frames the body")
-        is_bodyless = self._is_bodyless
-        declared = [field.value for field in headers.all_of("content-length")]
-        if declared:
-            if len(declared) > 1 or not (declared[0].isascii() and declared[0].isdigit()):
-                raise RuntimeError(f"Content-Length must be one number, not {', '.join(declared)!r}")
-            if length is not None and length != int(declared[0]) and not is_bodyless:
-                raise RuntimeError(f"the body has {length} bytes, but its Content-Length says {declared[0]}")
-            length = int(declared[0])
-        if self._status == 205:  # which has no body, and says so (RFC 9110 15.3.6)
-            declared, length = [], 0
-        lines = headers.lines(without="content-length" if self._status in (204, 205) else "")
-        if not headers.all_of("date"):
-            lines.append(date())
-        if not declared and length is not None and self._status not in _WITHOUT_BODY:
-            lines.append(b"Content-Length: %d\r\n" % length)
-        self._left = None if is_bodyless else length
-        self._owe(owed)  # before there is a head, so that its failure can still be told
-        is_closing = any(b"close" in tokens_of(field.value.encode("latin-1")) for field in headers.all_of("connection"))
-        head = self._exchange.head(self._status, lines, is_counted=length is not None, is_closing=is_closing)
-        headers.freeze(_GONE_OUT)
-        return head
-
-    def _owe(self, count: int) -> None:
-        if self._left is not None:
-            if count > self._left:
-                raise RuntimeError(f"the body is longer than its Content-Length, by {count - self._left} bytes or more")
-            self._left -= count
-        self._sent += count
+    def _head(self, length: int | None, first: int = 0) -> list[Piece]:
+        """Return the head, which is sent once: nothing if it has been."""
+        if self.has_head:
+            return []
+        exchange = self._exchange
+        head = exchange.writer.write_head(self._status, self._headers, length, first=first, is_last=exchange.is_last)
+        self._headers.freeze(_GONE_OUT)
+        return [head]
 
     def _framed(self, chunk: Piece) -> list[Piece]:
-        """Frame a chunk, the head before the first one."""
-        if self.has_head:
-            self._owe(len(chunk))
-            return self._exchange.data(chunk)
-        return [self._head(None, len(chunk)), *self._exchange.data(chunk)]
+        return [*self._head(None, len(chunk)), *self._exchange.writer.data(chunk)]
 
     async def _finish(self, pieces: list[Piece]) -> int:
-        if self._left:
-            raise RuntimeError(f"the body is shorter than its Content-Length, by {self._left} bytes")
-        if end := self._exchange.end(None if self._trailers is None else self._trailers.lines()):
+        if end := self._exchange.writer.end(self._trailers):
             pieces.append(end)
         if pieces:
             await self._exchange.write(pieces)
         self._state = "done"
         if self._trailers is not None:
-            self._trailers.freeze("the end of this response has gone out")
-        return self._sent
+            self._trailers.freeze("the end of this response has been sent")
+        return self._exchange.writer.sent
 
 
 def _chunk(data: object) -> Piece:

@@ -22,7 +22,7 @@ from trio.testing import MockClock
 
 import trioflow as tf
 from tests.http.client import RESET, connected, exchanged, serving, tcp_pair
-from trioflow.http import Limits, Request, RequestError, Response
+from trioflow.http import Headers, Limits, Request, RequestError, Response
 from trioflow.http.wire import sendfile
 from trioflow.http.wire import socket as _transport
 from trioflow.http.wire.exchange import Exchange, Wire
@@ -114,7 +114,7 @@ async def read_requests(data: bytes, cuts: list[int]) -> list[tuple[str, str, by
                 while chunks := await exchange.read_body():
                     body += b"".join(chunks)
                 got.append((exchange.request.method, exchange.request.target, body))
-                pieces = [exchange.head(204, []), exchange.end()]
+                pieces = [exchange.writer.write_head(204, Headers(), None), exchange.writer.end()]
                 await exchange.write([piece for piece in pieces if piece])
                 if not exchange.finish():
                     break
@@ -207,15 +207,18 @@ async def test_a_100_that_is_being_sent_is_not_mixed_with_the_answer() -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(exchange.read_body)
             await trio.testing.wait_all_tasks_blocked()
-            nursery.start_soon(exchange.write, [exchange.head(204, []), exchange.end()])
+            nursery.start_soon(
+                exchange.write,
+                [exchange.writer.write_head(204, Headers([("date", "now")]), None), exchange.writer.end()],
+            )
             await trio.testing.wait_all_tasks_blocked()
             got = b""
-            while not got.endswith(b"No Content\r\n\r\n"):
+            while not got.endswith(b"Date: now\r\n\r\n"):
                 await trio.lowlevel.wait_readable(theirs)
                 got += theirs.recv(1 << 20)
             theirs.send(b"x")
 
-    assert got[filled:] == b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n"
+    assert got[filled:] == b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 204 No Content\r\nDate: now\r\n\r\n"
 
 
 def fill(sock: socket.socket) -> int:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
+
 import h11
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from trioflow.http import Headers
 from trioflow.http.wire import response_writer
-from trioflow.http.wire.response_writer import ResponseWriter, date, phrase_of, tokens_of
+from trioflow.http.wire.response_writer import ResponseWriter, date
 
 
 def read_by_h11(data: bytes, *, method: str = "GET", version: str = "1.1") -> tuple[h11.Response, bytes, bool]:
@@ -32,13 +35,8 @@ def read_by_h11(data: bytes, *, method: str = "GET", version: str = "1.1") -> tu
             return response, body, client.their_state is h11.DONE
 
 
-def written(writer: ResponseWriter, status: int, fields: list[tuple[bytes, bytes]], chunks: list[bytes]) -> bytes:
-    data = writer.head(
-        status,
-        [b"%s: %s\r\n" % field for field in fields],
-        is_counted=any(name == b"Content-Length" for name, _ in fields),
-        is_closing=any(name == b"Connection" and b"close" in tokens_of(value) for name, value in fields),
-    )
+def written(writer: ResponseWriter, status: int, fields: list[tuple[str, str]], chunks: list[bytes]) -> bytes:
+    data = writer.write_head(status, Headers(fields), None)
     for chunk in chunks:
         data += b"".join(writer.data(chunk))
     return data + writer.end()
@@ -50,17 +48,17 @@ def written(writer: ResponseWriter, status: int, fields: list[tuple[bytes, bytes
     is_counted=st.booleans(),
     is_old=st.booleans(),
     keeps_alive=st.booleans(),
-    connection=st.sampled_from([b"", b"close", b"Close, foo", b"foo"]),
+    connection=st.sampled_from(["", "close", "Close, foo", "foo"]),
 )
 def test_a_client_reads_what_was_written_and_knows_whether_to_go_on(
-    chunks: list[bytes], is_counted: bool, is_old: bool, keeps_alive: bool, connection: bytes
+    chunks: list[bytes], is_counted: bool, is_old: bool, keeps_alive: bool, connection: str
 ) -> None:
     body = b"".join(chunks)
-    fields = [(b"Content-Type", b"text/plain")]
+    fields = [("Content-Type", "text/plain")]
     if is_counted:
-        fields.append((b"Content-Length", b"%d" % len(body)))
+        fields.append(("Content-Length", str(len(body))))
     if connection:
-        fields.append((b"Connection", connection))
+        fields.append(("Connection", connection))
     writer = ResponseWriter(is_head=False, is_old=is_old, keeps_alive=keeps_alive and not is_old)
 
     response, got, goes_on = read_by_h11(written(writer, 200, fields, chunks), version="1.0" if is_old else "1.1")
@@ -68,18 +66,18 @@ def test_a_client_reads_what_was_written_and_knows_whether_to_go_on(
     assert (response.status_code, bytes(response.reason)) == (200, b"OK")
     assert got == body
     assert goes_on is writer.keeps_alive
-    assert writer.keeps_alive is (keeps_alive and not is_old and b"close" not in connection.lower())
+    assert writer.keeps_alive is (keeps_alive and not is_old and "close" not in connection.lower())
 
 
 @pytest.mark.parametrize("status", [200, 204, 304, 404, 599])
-@pytest.mark.parametrize("fields", [[], [(b"Content-Length", b"5")]])
-def test_a_head_alone_is_a_whole_answer_to_HEAD(status: int, fields: list[tuple[bytes, bytes]]) -> None:
+@pytest.mark.parametrize("fields", [[], [("Content-Length", "5")]])
+def test_a_head_alone_is_a_whole_answer_to_HEAD(status: int, fields: list[tuple[str, str]]) -> None:
     writer = ResponseWriter(is_head=True, is_old=False, keeps_alive=True)
 
     response, body, goes_on = read_by_h11(written(writer, status, fields, []), method="HEAD")
 
     assert response.status_code == status
-    assert bytes(response.reason).decode() == phrase_of(status)
+    assert bytes(response.reason).decode() == (HTTPStatus(status).phrase if status != 599 else "")
     assert body == b""
     assert goes_on is writer.keeps_alive is True
 
@@ -90,7 +88,7 @@ def test_an_answer_that_has_no_body_is_not_framed(status: int) -> None:
 
     response, body, goes_on = read_by_h11(written(writer, status, [], []))
 
-    assert list(response.headers) == []
+    assert [name for name, _ in response.headers] == [b"date"]
     assert (body, goes_on) == (b"", True)
 
 
@@ -105,17 +103,52 @@ def test_an_answer_that_has_no_body_is_not_framed(status: int) -> None:
 def test_an_old_client_is_told_whether_to_go_on(is_counted: bool, keeps_alive: bool, said: bytes) -> None:
     writer = ResponseWriter(is_head=False, is_old=True, keeps_alive=keeps_alive)
 
-    assert writer.head(200, [], is_counted=is_counted) == b"HTTP/1.1 200 OK\r\n" + said + b"\r\n"
+    head = writer.write_head(200, Headers([("date", "now")]), 5 if is_counted else None)
+
+    length = b"Content-Length: 5\r\n" if is_counted else b""
+    assert head == b"HTTP/1.1 200 OK\r\nDate: now\r\n" + length + said + b"\r\n"
     assert writer.keeps_alive is (is_counted and keeps_alive)
 
 
 def test_the_last_answer_says_so() -> None:
     writer = ResponseWriter(is_head=False, is_old=False, keeps_alive=True)
 
-    assert writer.head(200, [b"Content-Length: 0\r\n"], is_counted=True, last=True).endswith(
-        b"Connection: close\r\n\r\n"
-    )
+    assert writer.write_head(200, Headers(), 0, is_last=True).endswith(b"Connection: close\r\n\r\n")
     assert writer.keeps_alive is False
+
+
+@pytest.mark.parametrize(
+    ("fields", "length", "first", "problem"),
+    [
+        ([("transfer-encoding", "chunked")], None, 0, "Transfer-Encoding is not the handler's to set"),
+        ([("content-length", "five")], None, 0, "Content-Length must be one number, not 'five'"),
+        ([("content-length", "5"), ("content-length", "5")], None, 0, "Content-Length must be one number, not '5, 5'"),
+        ([("content-length", "5")], 6, 0, "the body has 6 bytes, but its Content-Length says 5"),
+        ([("content-length", "5")], None, 7, "the body is longer than its Content-Length, by 2 bytes or more"),
+    ],
+)
+def test_what_cannot_be_framed_is_refused_while_the_client_can_still_be_told(
+    fields: list[tuple[str, str]], length: int | None, first: int, problem: str
+) -> None:
+    writer = ResponseWriter(is_head=False, is_old=False, keeps_alive=True)
+
+    with pytest.raises(RuntimeError, match=problem):
+        writer.write_head(200, Headers(fields), length, first=first)
+
+    assert not writer.is_begun
+    response, body, goes_on = read_by_h11(writer.error(500))
+    assert (response.status_code, body, goes_on) == (500, b"The server failed to answer this request.\n", False)
+
+
+@pytest.mark.parametrize("name", ["Content-Length", "transfer-encoding"])
+def test_an_informational_response_cannot_be_framed(name: str) -> None:
+    writer = ResponseWriter(is_head=False, is_old=False, keeps_alive=True)
+
+    for make in (lambda headers: writer.interim(103, headers), writer.upgrade):
+        with pytest.raises(ValueError, match=f"it cannot have {name.lower()}"):
+            make(Headers([(name, "5")]))
+
+    assert not writer.is_begun
 
 
 def test_the_date_is_made_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ import trioflow as tf
 from tests.http.client import connected, exchanged, read_all, read_until, reset, serving
 from trioflow.http import Counters, Headers, Request, Response
 from trioflow.http.wire.socket import SocketTransport
-from trioflow.http.wire.upgraded import SwitchedStream
+from trioflow.http.wire.upgraded import UpgradedStream
 
 GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 WISH = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: keep-alive, Upgrade\r\nUpgrade: other, Echo\r\n\r\n"
@@ -112,7 +112,7 @@ async def test_trailers_come_behind_a_body_in_chunks() -> None:
             response.trailers["x-size"] = str(size)
 
         await chunks().pipe(tf.Transform(count)).pipe(response)
-        with pytest.raises(RuntimeError, match="the end of this response has gone out"):
+        with pytest.raises(RuntimeError, match="the end of this response has been sent"):
             response.trailers["x"] = "y"
 
     async with serving(handler) as port:
@@ -126,7 +126,7 @@ async def test_trailers_stay_away_where_nothing_can_carry_them() -> None:
 
     async def late(request: Request, response: Response) -> None:
         await response.send(b"hello")
-        with pytest.raises(RuntimeError, match="the end of this response has gone out"):
+        with pytest.raises(RuntimeError, match="the end of this response has been sent"):
             response.trailers["x"] = "y"
 
     async with serving(handler) as port:
@@ -301,16 +301,16 @@ async def test_a_handler_may_close_the_connection_itself(is_cancelled: bool) -> 
 
 
 async def test_R20_the_stream_is_what_trio_asks_of_one() -> None:
-    def over(sock: socket.socket) -> SwitchedStream:
+    def over(sock: socket.socket) -> UpgradedStream:
         sock.setblocking(False)
         transport = SocketTransport(sock, stall=30, rate=0, on_loss=lambda: None)
-        return SwitchedStream(transport, b"", lambda: None)
+        return UpgradedStream(transport, b"", lambda: None)
 
-    async def make() -> tuple[SwitchedStream, SwitchedStream]:
+    async def make() -> tuple[UpgradedStream, UpgradedStream]:
         ours, theirs = socket.socketpair()
         return over(ours), over(theirs)
 
-    async def clogged() -> tuple[SwitchedStream, SwitchedStream]:
+    async def clogged() -> tuple[UpgradedStream, UpgradedStream]:
         ends = await make()
         for end in ends:
             with suppress(BlockingIOError):
@@ -326,7 +326,7 @@ async def test_what_came_along_is_given_first_and_as_asked_for() -> None:
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
     with theirs:
-        stream = SwitchedStream(SocketTransport(ours, stall=30, rate=0, on_loss=lambda: None), b"abc", lambda: None)
+        stream = UpgradedStream(SocketTransport(ours, stall=30, rate=0, on_loss=lambda: None), b"abc", lambda: None)
         theirs.send(b"de")
         assert [await stream.receive_some(2) for _ in range(3)] == [b"ab", b"c", b"de"]
         await stream.wait_send_all_might_not_block()

@@ -10,20 +10,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Final, TypeAlias
+from typing import Final
 
 import trio
 
 from trioflow.http.wire.bodies import Counted
 from trioflow.http.wire.h11_reader import Chunked, reader_of
+from trioflow.http.wire.headers import Headers
 from trioflow.http.wire.limits import Limits, RequestError
 from trioflow.http.wire.request_head import Head
-from trioflow.http.wire.response_writer import ResponseWriter, error_page
+from trioflow.http.wire.response_writer import Piece, ResponseWriter
 from trioflow.http.wire.socket import CHUNK, SocketTransport
 from trioflow.http.wire.strict import check_start, empty_lines
-from trioflow.http.wire.upgraded import SwitchedStream
-
-Piece: TypeAlias = bytes | memoryview
+from trioflow.http.wire.upgraded import UpgradedStream
 
 _POUR: Final = 1 << 22  # bytes of a body between two looks for a cancellation
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -122,7 +121,7 @@ class Exchange:
         ahead: What came behind them.
     """
 
-    __slots__ = ("_body", "_continuing", "_over", "_patience", "_waits", "_wire", "_writer", "failed", "request")
+    __slots__ = ("_body", "_continuing", "_over", "_patience", "_waits", "_wire", "failed", "request", "writer")
 
     def __init__(self, wire: Wire, head: Head, data: bytes | None = None, ahead: bytes = b"") -> None:
         self._wire = wire
@@ -133,7 +132,7 @@ class Exchange:
         self._over = False
         self._patience = wire.limits.body_stall  # seconds to wait for the body, which grow again with what comes
         self.failed = False  # whether something was left half-written
-        self._writer = ResponseWriter(is_head=head.is_head, is_old=head.is_old, keeps_alive=not head.is_last)
+        self.writer = ResponseWriter(is_head=head.is_head, is_old=head.is_old, keeps_alive=not head.is_last)
         self._body: Counted | Chunked | None = None
         if data is not None:
             self._body = Chunked(data, ahead, wire.limits) if head.length is None else Counted(head.length, ahead)
@@ -215,7 +214,7 @@ class Exchange:
     @property
     def wants_continue(self) -> bool:
         """Whether the client still waits to be told to send its body."""
-        return self._waits and not self._writer.is_begun
+        return self._waits and not self.writer.is_begun
 
     def is_read(self) -> bool:
         """Tell whether the request has been read to its end."""
@@ -230,7 +229,7 @@ class Exchange:
             left -= sum(map(len, self._body.take()))
             if self.is_read():
                 return True
-            if not (self._writer.is_ended and self._writer.keeps_alive):
+            if not (self.writer.is_ended and self.writer.keeps_alive):
                 return False  # the connection ends anyway
             with trio.move_on_after(self._wire.limits.linger):
                 while left >= 0:
@@ -242,60 +241,40 @@ class Exchange:
             pass
         return False
 
-    # The response. These make bytes; `write` sends them.
+    # The response. `writer` makes its bytes, these send them.
 
     @property
     def can_answer(self) -> bool:
         """Whether no head has been made yet."""
-        return not (self._writer.is_begun or self.failed)
+        return not (self.writer.is_begun or self.failed)
 
     @property
-    def status(self) -> int:
-        """The status of the response; 0 where it has none yet."""
-        return self._writer.status
-
-    @property
-    def sent(self) -> int:
-        """Bytes of the response's body that have been framed."""
-        return self._writer.sent
+    def is_last(self) -> bool:
+        """Whether the connection ends with this response: the server stops, or the client may still send its body."""
+        return self._wire.stopping or self.wants_continue
 
     @property
     def is_whole(self) -> bool:
-        """Whether all of the response has gone out."""
-        return self._writer.is_ended and not self.failed
+        """Whether all of the response has been sent."""
+        return self.writer.is_ended and not self.failed
 
-    def head(self, status: int, lines: list[bytes], *, is_counted: bool = False, is_closing: bool = False) -> bytes:
-        """Make the head of the response; the connection ends with it where the server stops."""
-        last = self._wire.stopping or self.wants_continue
-        return self._writer.head(status, lines, is_counted=is_counted, is_closing=is_closing, last=last)
-
-    def data(self, chunk: Piece) -> list[Piece]:
-        """Frame a chunk of the body."""
-        return self._writer.data(chunk)
-
-    def around(self, size: int) -> tuple[list[Piece], list[Piece]]:
-        """Frame `size` bytes that `write_file` will send: give what goes before and behind them."""
-        pieces = self._writer.data(range(size))  # which has a length, and no bytes
-        at = next(i for i, piece in enumerate(pieces) if isinstance(piece, range))
-        return pieces[:at], pieces[at + 1 :]
-
-    def end(self, trailers: list[bytes] | None = None) -> bytes:
-        """Make the end of the body, and what follows it."""
-        return self._writer.end(trailers)
-
-    async def inform(self, status: int, lines: list[bytes]) -> None:
+    async def inform(self, status: int, headers: Headers) -> None:
         """Send an informational response."""
         self._check()
-        if interim := self._writer.interim(status, lines):
+        if interim := self.writer.interim(status, headers):
             await self.write([interim])
         else:
             await trio.lowlevel.checkpoint()
 
-    async def switch(self, lines: list[bytes]) -> SwitchedStream:
-        """Send the response after which the connection speaks another protocol, and give it as a stream."""
+    async def upgrade(self, headers: Headers) -> UpgradedStream:
+        """Send the response after which the connection speaks another protocol, and return it as a stream."""
         self._check()
-        await self.write([self._writer.switch(lines)])
-        return SwitchedStream(self._wire.transport, self._wire.take_rest(), self._wire.before_close)
+        await self.write([self.writer.upgrade(headers)])
+        return UpgradedStream(self._wire.transport, self._wire.take_rest(), self._wire.before_close)
+
+    async def refuse(self, status: int) -> None:
+        """Answer with no more than a status; the connection ends with it."""
+        await self.write([self.writer.error(status)])
 
     async def write(self, pieces: list[Piece], *, more: bool = False) -> None:
         """Send bytes of the response; one at a time, and behind a 100 that is still being sent."""
@@ -304,20 +283,10 @@ class Exchange:
             await self._continuing.wait()
         await self._write(pieces, more=more)
 
-    async def refuse(self, status: int) -> None:
-        """Answer with no more than a status; the connection ends with it."""
-        lines, body = error_page(status)
-        head = self._writer.head(status, lines, is_counted=True, last=True)
-        self._writer.end()
-        if self.request.is_head:
-            body = b""
-        self._writer.sent = len(body)
-        await self.write([head + body])
-
     async def write_file(self, fd: int, start: int, stop: int) -> None:
         """Send a stretch of an open file as it is."""
         self._check()
-        self._writer.sent -= stop - start  # counted as it goes: it may be cut
+        self.writer.sent -= stop - start  # counted as it goes: it may be cut
         try:
             await self._wire.transport.send_file(fd, start, stop, self._count)
         except BaseException:
@@ -325,7 +294,7 @@ class Exchange:
             raise
 
     def _count(self, sent: int) -> None:
-        self._writer.sent += sent
+        self.writer.sent += sent
 
     async def _write(self, pieces: list[Piece], *, more: bool = False) -> None:
         try:
@@ -346,4 +315,4 @@ class Exchange:
         self._over = True
         if self._body is not None:
             self._wire.put_back(self._body.behind)
-        return self.is_read() and not self.failed and self._writer.is_ended and self._writer.keeps_alive
+        return self.is_read() and not self.failed and self.writer.is_ended and self.writer.keeps_alive

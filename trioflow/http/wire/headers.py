@@ -54,6 +54,11 @@ def _shown(name: str) -> str:
     return _SPELLED.get(name, name.title()) if name.islower() else name
 
 
+def tokens_of(value: str) -> list[str]:
+    """Return the tokens of a field that is a list, such as `Connection`, in lower case."""
+    return [token.strip(" \t").lower() for token in value.split(",")]
+
+
 class Field(NamedTuple):
     """One field: the key it is found by, its name as it goes out, its value, and the line of all that."""
 
@@ -157,9 +162,9 @@ class Headers(MutableMapping[str, str]):
         self._fields[field.key] = (*self._fields.get(field.key, ()), field)
 
     def fill(self, others: Headers) -> None:
-        """Set those of `others` that are not set."""
+        """Add those of `others` that are not set, after those that are."""
         self._check_change(*others._fields)
-        self._fields = {**others._fields, **self._fields}
+        self._fields = {**self._fields, **others._fields, **self._fields}
 
     def __delitem__(self, name: str) -> None:
         self._check_change()

@@ -10,9 +10,8 @@ from __future__ import annotations
 
 from urllib.parse import unquote_to_bytes
 
-from trioflow.http.wire.headers import Headers
+from trioflow.http.wire.headers import Headers, tokens_of
 from trioflow.http.wire.limits import RequestError
-from trioflow.http.wire.response_writer import tokens_of
 
 Fields = list[tuple[bytes, bytes]]
 
@@ -51,11 +50,11 @@ class Head:
         self.has_body = self.wants_continue = False
         self._headers: Headers | None = None
         self._path: tuple[str, str, str] | None = None
-        options: list[bytes] = []
+        options: list[str] = []
         for name, value in fields:
             match name:
                 case b"connection":
-                    options += tokens_of(value)
+                    options += tokens_of(value.decode("latin-1"))
                 case b"content-length":
                     self.length = int(value)
                     self.has_body |= self.length > 0
@@ -67,7 +66,7 @@ class Head:
                     self.wants_continue = True
                 case _:
                     pass
-        self.is_last = b"close" in options or (is_old and b"keep-alive" not in options)
+        self.is_last = "close" in options or (is_old and "keep-alive" not in options)
 
     @property
     def headers(self) -> Headers:

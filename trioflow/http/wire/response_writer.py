@@ -3,21 +3,26 @@
 Rule 1: the framing follows from the request's version, the status and the headers (RFC 9112 6); a handler never sets it.
 Rule 2: names and values were checked when they were set, and are written as they stand: a second check of each would
     cost 20 µs a response.
+Rule 3: what cannot be framed is refused before the head is made, while the client can still be told.
 """
 
 from __future__ import annotations
 
 import time
 from email.utils import formatdate
+from functools import cache
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Final, TypeAlias
 
-_WITHOUT_BODY: Final = frozenset((204, 304))
+from trioflow.http.wire.headers import Field, Headers, tokens_of
+
+Piece: TypeAlias = bytes | memoryview
+
+_WITHOUT_BODY: Final = frozenset((204, 205, 304))
+_UNFRAMED: Final = frozenset((204, 304))  # no field says that there is no body (RFC 9112 6.3)
 _PHRASES: Final = {status.value: status.phrase for status in HTTPStatus}
 _LINES: Final = {n: f"HTTP/1.1 {n} {_PHRASES.get(n, '')}\r\n".encode("ascii") for n in range(100, 600)}
-_ALLOW: Final = (
-    b"Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n"  # what is not refused before a handler sees it
-)
+_ALLOWED: Final = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"  # what is not refused before a handler sees it
 
 # What the server itself answers with; never what was wrong in the client's words, nor in an exception's.
 _SENTENCES: Final = {
@@ -36,130 +41,183 @@ _SENTENCES: Final = {
 }
 
 
-def phrase_of(status: int) -> str:
-    """Give the words that go with a status; none where it has none."""
-    return _PHRASES.get(status, "")
-
-
-def sentence_of(status: int) -> bytes:
-    """Give the body that goes with a status: one line."""
-    return (_SENTENCES.get(status) or f"{status} {phrase_of(status)}".rstrip()).encode("ascii") + b"\n"
-
-
-def tokens_of(value: bytes) -> list[bytes]:
-    """Give the tokens of a `Connection` field, in lower case: `close` ends the connection with this message."""
-    return [token.strip(b" \t").lower() for token in value.split(b",")]
-
-
 class ResponseWriter:
-    """One response's bytes, in order.
+    """One response made into bytes, in order: its head, its body, its end.
 
     Args:
-        is_head: The request's method was HEAD: the head is as for GET, the body stays away.
+        is_head: The request's method was HEAD: the head is as for GET, and no body follows.
         is_old: The client speaks HTTP/1.0, and knows no chunks.
         keeps_alive: Whether the client would use the connection again.
+
+    Attributes:
+        keeps_alive: Whether the connection can be used again after this response.
+        is_begun: Whether its head has been made.
+        is_ended: Whether its end has been made.
+        status: Its status; 0 before its head has been made.
+        sent: Bytes of its body.
     """
 
-    __slots__ = ("_is_chunked", "_is_head", "_is_old", "is_begun", "is_ended", "keeps_alive", "sent", "status")
+    __slots__ = ("_is_chunked", "_is_head", "_is_old", "_left", "is_begun", "is_ended", "keeps_alive", "sent", "status")
 
     def __init__(self, *, is_head: bool, is_old: bool, keeps_alive: bool) -> None:
         self._is_head = is_head
         self._is_old = is_old
         self._is_chunked = False
+        self._left: int | None = None  # bytes of the body still to come; None if nobody knows
         self.keeps_alive = keeps_alive
         self.is_begun = False
         self.is_ended = False
         self.status = 0
-        self.sent = 0  # bytes of the body
+        self.sent = 0
 
-    def head(
-        self, status: int, lines: list[bytes], *, is_counted: bool = False, is_closing: bool = False, last: bool = False
+    def is_bodyless(self, status: int) -> bool:
+        """Return whether a response with `status` has no body."""
+        return self._is_head or status in _WITHOUT_BODY
+
+    def write_head(
+        self, status: int, headers: Headers, length: int | None, *, first: int = 0, is_last: bool = False
     ) -> bytes:
-        """Make the head.
+        """Return the head of the response; every one, error or not, is written here.
 
         Args:
             status: The status.
-            lines: Header fields as they go out, each with its line end.
-            is_counted: Whether Content-Length is among them.
-            is_closing: Whether `Connection: close` is among them.
-            last: Whether the connection ends with this response.
+            headers: What to send; Date, Connection and what frames the body are added.
+            length: How many bytes the body has; None if that is not known.
+            first: How many of them follow at once.
+            is_last: Whether the connection ends with this response.
+
+        Raises:
+            RuntimeError: the headers frame the body in another way than it is. Nothing has been written then.
         """
         assert not self.is_begun
-        self.is_begun = True
-        self.status = status
-        parts = [_LINES[status], *lines]
-        is_framed = not (is_counted or status in _WITHOUT_BODY)
-        if last or is_closing or (is_framed and self._is_old):  # without either framing, its end is the connection's
+        if headers.all_of("transfer-encoding"):
+            raise RuntimeError("Transfer-Encoding is not the handler's to set: the server frames the body")
+        is_bodyless = self.is_bodyless(status)
+        is_declared = False
+        if declared := headers.all_of("content-length"):
+            said = _length_of(declared)
+            if not (is_bodyless or length in (None, said)):
+                raise RuntimeError(f"the body has {length} bytes, but its Content-Length says {said}")
+            is_declared, length = True, said
+        if status == 205:  # it has no body, and says so (RFC 9110 15.3.6)
+            is_declared, length = False, 0
+        left = None if is_bodyless else length
+        if left is not None and first > left:
+            raise _too_long(first - left)
+        self._left = left
+        parts = [_LINES[status], *headers.lines(without="content-length" if status in (204, 205) else "")]
+        if not headers.all_of("date"):
+            parts.append(date())
+        if length is None:
+            is_chunked = status not in _UNFRAMED
+        else:
+            is_chunked = False
+            if not is_declared and status not in _UNFRAMED:
+                parts.append(b"Content-Length: %d\r\n" % length)
+        is_closing = any("close" in tokens_of(field.value) for field in headers.all_of("connection"))
+        if is_last or is_closing or (is_chunked and self._is_old):  # without framing, its end is the connection's
             self.keeps_alive = False
         if not (self.keeps_alive or is_closing):
             parts.append(b"Connection: close\r\n")
         elif self.keeps_alive and self._is_old:  # it must be told (RFC 9112 C.2.2)
             parts.append(b"Connection: keep-alive\r\n")
-        if is_framed and not self._is_old:
+        if is_chunked and not self._is_old:
             parts.append(b"Transfer-Encoding: chunked\r\n")
             self._is_chunked = not self._is_head
         parts.append(b"\r\n")
+        self.is_begun = True
+        self.status = status
         return b"".join(parts)
 
-    def data(self, chunk: Any) -> list[Any]:
-        """Frame a chunk of the body, of which nothing is asked but its `len`."""
+    def frame(self, size: int) -> tuple[list[Piece], list[Piece]]:
+        """Return what goes before and after the next `size` bytes of the body, 1 or more."""
         assert self.is_begun
         assert not self.is_ended
-        self.sent += len(chunk)
-        if not self._is_chunked:
-            return [chunk] if len(chunk) else []
-        return [b"%x\r\n" % len(chunk), chunk, b"\r\n"] if len(chunk) else []  # an empty one would be the end
+        if self._left is not None:
+            if size > self._left:
+                raise _too_long(size - self._left)
+            self._left -= size
+        self.sent += size
+        return ([b"%x\r\n" % size], [b"\r\n"]) if self._is_chunked else ([], [])
 
-    def end(self, trailers: list[bytes] | None = None) -> bytes:
-        """Make the end of the body; trailers go with it where it is in chunks (RFC 9112 7.1.2)."""
+    def data(self, chunk: Piece) -> list[Piece]:
+        """Return a chunk of the body with its frame; an empty one, which would be the end, is left out."""
+        if not len(chunk):
+            return []
+        before, after = self.frame(len(chunk))
+        return [*before, chunk, *after]
+
+    def end(self, trailers: Headers | None = None) -> bytes:
+        """Return the end of the body; trailers go with it where it is in chunks (RFC 9112 7.1.2).
+
+        Raises:
+            RuntimeError: the body is not as long as its Content-Length says.
+        """
         assert self.is_begun
+        if self._left:
+            raise RuntimeError(f"the body is shorter than its Content-Length, by {self._left} bytes")
         self.is_ended = True
-        if not self._is_chunked:
-            return b""
-        return b"0\r\n%b\r\n" % b"".join(trailers) if trailers else b"0\r\n\r\n"
+        return b"0\r\n%b\r\n" % b"".join(trailers.lines() if trailers else ()) if self._is_chunked else b""
 
-    def interim(self, status: int, lines: list[bytes]) -> bytes:
-        """Make an informational response; nothing for a client that knows none (RFC 9110 15.2)."""
-        return b"" if self._is_old else b"".join([_LINES[status], *lines, b"\r\n"])
+    def interim(self, status: int, headers: Headers) -> bytes:
+        """Return an informational response; nothing for a client that knows none (RFC 9110 15.2).
 
-    def switch(self, lines: list[bytes]) -> bytes:
-        """Make the response after which the connection speaks another protocol."""
+        Raises:
+            ValueError: the headers frame a body, and it has none.
+        """
+        for name in ("content-length", "transfer-encoding"):
+            if headers.all_of(name):
+                raise ValueError(f"an informational response has no body: it cannot have {name}")
+        return b"" if self._is_old else b"".join([_LINES[status], *headers.lines(), b"\r\n"])
+
+    def upgrade(self, headers: Headers) -> bytes:
+        """Return the response after which the connection speaks another protocol."""
         assert not self.is_begun
+        head = self.interim(101, headers)
         self.is_begun = self.is_ended = True
         self.keeps_alive = False
         self.status = 101
-        return self.interim(101, lines)
+        return head
+
+    def error(self, status: int) -> bytes:
+        """Return a whole response that says no more than its status, the last one of its connection."""
+        headers, body = error_page(status)
+        head = self.write_head(status, headers, len(body), is_last=True)
+        page = [head] if self.is_bodyless(status) else [head, *self.data(body)]
+        return b"".join([*page, self.end()])
+
+
+def _length_of(declared: tuple[Field, ...]) -> int:
+    value = declared[0].value
+    if len(declared) > 1 or not (value.isascii() and value.isdigit()):
+        raise RuntimeError(f"Content-Length must be one number, not {', '.join(field.value for field in declared)!r}")
+    return int(value)
+
+
+def _too_long(excess: int) -> RuntimeError:
+    return RuntimeError(f"the body is longer than its Content-Length, by {excess} bytes or more")
+
+
+@cache
+def error_page(status: int) -> tuple[Headers, bytes]:
+    """Return the header fields and the body of a response that says no more than its status."""
+    headers = Headers([("Content-Type", "text/plain; charset=utf-8"), ("X-Content-Type-Options", "nosniff")])
+    if status == 405:
+        headers["Allow"] = _ALLOWED
+    elif status == 503:
+        headers["Retry-After"] = "1"
+    headers.freeze("the headers of an error page are shared: copy them")
+    sentence = _SENTENCES.get(status) or f"{status} {_PHRASES.get(status, '')}".rstrip()
+    return headers, f"{sentence}\n".encode("ascii")
 
 
 _date: tuple[int, bytes] = (0, b"")
 
 
 def date() -> bytes:
-    """Give the line of `Date`, made once a second."""
+    """Return the line of `Date`, made once a second."""
     global _date
     now = int(time.time())
     if _date[0] != now:
         _date = (now, f"Date: {formatdate(now, usegmt=True)}\r\n".encode("ascii"))
     return _date[1]
-
-
-def error_page(status: int) -> tuple[list[bytes], bytes]:
-    """Give the header lines and the body of an answer that says no more than its status."""
-    body = sentence_of(status)
-    lines = [
-        date(),
-        b"Content-Type: text/plain; charset=utf-8\r\n",
-        b"X-Content-Type-Options: nosniff\r\n",
-        b"Content-Length: %d\r\n" % len(body),
-    ]
-    if status == 405:
-        lines.append(_ALLOW)
-    return lines, body
-
-
-def refusal(status: int, *, is_head: bool = False) -> bytes:
-    """Make a whole answer to a request that could not be read: the last one of its connection."""
-    lines, body = error_page(status)
-    writer = ResponseWriter(is_head=is_head, is_old=False, keeps_alive=False)
-    head = writer.head(status, lines, is_counted=True, last=True)
-    return head if is_head else head + body

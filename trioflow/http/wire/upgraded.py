@@ -16,26 +16,27 @@ from contextlib import contextmanager
 import trio
 from trio.lowlevel import checkpoint
 
+from trioflow.http.wire.headers import tokens_of
 from trioflow.http.wire.limits import RequestError
 from trioflow.http.wire.request_head import Head
 from trioflow.http.wire.socket import CHUNK, SocketTransport
 
 
-def check_wish(head: Head, protocol: str) -> None:
-    """See that a request wishes to go on in `protocol` (RFC 9110 7.8).
+def check_upgrade(head: Head, protocol: str) -> None:
+    """Check that a request asks to go on in `protocol` (RFC 9110 7.8).
 
     Raises:
         RequestError: it does not.
     """
-    wishes = [wish.strip().lower() for wish in head.headers.get("upgrade", "").split(",")]
-    options = [option.strip().lower() for option in head.headers.get("connection", "").split(",")]
-    if head.is_old or "upgrade" not in options or protocol.lower() not in wishes:
-        raise RequestError(400, f"the request does not wish to go on in {protocol}")
+    headers = head.headers
+    asks = "upgrade" in tokens_of(headers.get("connection", ""))
+    if head.is_old or not asks or protocol.lower() not in tokens_of(headers.get("upgrade", "")):
+        raise RequestError(400, f"the request does not ask to go on in {protocol}")
     if head.has_body:
         raise RequestError(400, f"a request with a body cannot go on in {protocol}")
 
 
-class SwitchedStream(trio.abc.HalfCloseableStream):
+class UpgradedStream(trio.abc.HalfCloseableStream):
     """The stream over a transport.
 
     Args:
