@@ -13,7 +13,6 @@ import os
 import secrets
 import time
 from collections.abc import Sequence
-from http import HTTPStatus
 from typing import Final, NamedTuple, TypeAlias
 from urllib.parse import quote
 
@@ -38,6 +37,7 @@ from trioflow.http.file_server.dates import format_date
 from trioflow.http.file_server.lookup import Opened
 from trioflow.http.file_server.ranges import Part, framing
 from trioflow.http.wire.headers import Headers
+from trioflow.http.wire.response_writer import error_page
 from trioflow.io.file_reader import OpenStretch, reader_of, send_all
 
 LEVEL: Final = 6  # of gzip on the fly: 9 takes twice the time for 1 % less
@@ -189,10 +189,9 @@ async def redirect(request: Request, response: Response) -> None:
 
 
 async def refuse(response: Response, status: int) -> None:
-    """Answer with the status in words; a client that only looks for files can do without."""
+    """Answer with the status in words; a client that looks for files needs no more."""
+    headers, body = error_page(status)
     response.status = status
-    response.headers["Content-Type"] = "text/plain; charset=utf-8"
-    response.headers["X-Content-Type-Options"] = "nosniff"
-    if status == 503:
-        response.headers["Retry-After"] = "1"
-    await response.send(f"{status} {HTTPStatus(status).phrase}\n".encode())
+    response.headers["Content-Type"] = headers["Content-Type"]
+    response.headers.fill(headers)
+    await response.send(body)
