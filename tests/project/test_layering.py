@@ -24,7 +24,7 @@ ROOMS: dict[str, set[str]] = {
     "redis": {"_core"},
     "testing": {"_core"},
     "face": {"_core", "codecs", "io", "operators"},
-    "http.wire": {"_core"},
+    "http.wire": {"_core", "io"},  # io: a response may be a file
     "http.messages": {"http.wire", "_core", "codecs", "io", "operators"},
     "http.forms": {"http.messages", "http.wire", "_core", "codecs", "io", "operators"},
     "http.file_server": {"http.messages", "http.wire", "_core", "codecs", "io", "operators"},

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import socket
 import struct
+from collections import deque
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator
+from itertools import islice
 from typing import Any, Final, TypeVar
 
 import trio
@@ -20,6 +22,7 @@ from trioflow._core.channel import ReceiveChannel, SendChannel
 T = TypeVar("T")
 
 GATHER: Final = 65536  # bytes; small chunks that are ready are sent as one
+MOST_PIECES: Final = 512  # below every system's limit for one vectored write
 RECEIVE: Final = 65536  # bytes to ask a stream for,
 RECEIVE_MUCH: Final = 262144  # and while it gives that many
 
@@ -200,13 +203,28 @@ async def cut(stream: trio.abc.AsyncResource, *, reset: bool = True) -> None:
     Never raises `Cancelled`: an exception may be in flight (R17).
     """
     if reset and isinstance(stream, trio.SocketStream):
-        try:
-            stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        except OSError:
-            pass  # it is closed, or of a kind without it
+        reset_on_close(stream)
     with trio.CancelScope(shield=True) as scope:
         scope.cancel()
         await stream.aclose()
+
+
+def reset_on_close(sock: socket.socket | trio.SocketStream) -> None:
+    """Have the close of `sock` reset its TCP connection."""
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    except OSError:
+        pass  # it is closed, or of a kind without it
+
+
+def write_vectored(write: Callable[[list[Any]], int], pieces: deque[Any]) -> int:
+    """Call `write`, such as `os.writev`, with the first of `pieces`, take from them what it has written, and return that."""
+    written = count = write(list(islice(pieces, MOST_PIECES)))
+    while pieces and count >= len(pieces[0]):
+        count -= len(pieces.popleft())
+    if count:
+        pieces[0] = memoryview(pieces[0])[count:]
+    return written
 
 
 def gathered(chunks: Iterable[Any]) -> Iterator[bytes]:

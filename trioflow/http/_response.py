@@ -22,8 +22,8 @@ from trioflow._core.streams import Duplex, Writable, label
 from trioflow.http.wire.exchange import Exchange
 from trioflow.http.wire.headers import Headers, Trailers
 from trioflow.http.wire.response_writer import Piece
-from trioflow.http.wire.sendfile import read_cached
 from trioflow.http.wire.upgraded import check_upgrade
+from trioflow.io.page_cache import read_cached
 
 _SMALL: Final = 65536  # bytes of a file that go out in one write with the head
 _STATES: Final = {"busy": "is being sent", "done": "has been sent", "cut": "was cut off"}

@@ -21,6 +21,7 @@ import trio
 
 from trioflow._core.channel import SendChannel
 from trioflow.io.openat2 import HERE, how, openat2
+from trioflow.io.page_cache import NOWAIT, UNSUPPORTED
 
 CACHED: Final = 1 << 17  # bytes; 64 KiB are 3 % slower, 512 KiB 7 %: a processor's cache holds no more
 COLD: Final = 1 << 19  # bytes a thread reads at once, and has the system read ahead: half of what a channel holds
@@ -33,9 +34,6 @@ PIPE: Final = 1 << 16  # bytes; what a pipe holds
 _FLAGS: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _READ: Final = how(_FLAGS)
 _LOOK: Final = how(getattr(os, "O_PATH", os.O_RDONLY) | os.O_CLOEXEC)
-
-UNSUPPORTED: Final = frozenset((errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS, errno.ESPIPE))
-NOWAIT: Final[int] = getattr(os, "RWF_NOWAIT", 0)
 
 
 class OpenStretch(NamedTuple):

@@ -17,19 +17,18 @@ import stat
 from collections import deque
 from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
-from itertools import islice
+from functools import partial
 from typing import Any, Final
 
 import trio
 
-from trioflow._core.adapters import gathered
+from trioflow._core.adapters import gathered, write_vectored
 from trioflow._core.channel import ReceiveChannel
 
 STEP: Final = 1 << 23  # bytes written by one trip to a thread, or copied between two looks for a cancellation: 2 ms
 _TRIP: Final = 1 << 28  # bytes copied by one trip to a thread: a trip costs 0.25 ms, 8 MiB cost 2
 _WORTH_A_TRIP: Final = 1 << 18  # bytes; up to here more are waited for, if they come at once
 _BOUNCE: Final = 1 << 18  # bytes copied at once where the kernel cannot do it alone
-_MOST_PIECES: Final = 512  # below every system's limit for one vectored write
 _PASSES: Final = 2  # of all other tasks, within which a busy source has more: 10 µs each, a trip costs 200
 _PATIENCE: Final = 0.05  # seconds between two looks whether a pipe has got a reader
 # What copy_file_range says where it cannot: other file systems, a pipe, a file opened to append, an old kernel.
@@ -242,11 +241,7 @@ def write_fully(fd: int, pieces: Sequence[memoryview]) -> None:
     # One call for many: behind each the thread waits until the loop lets it go on, up to 5 ms.
     left = deque(pieces)
     while left:
-        written = os.writev(fd, list(islice(left, _MOST_PIECES)))
-        while left and written >= len(left[0]):
-            written -= len(left.popleft())
-        if written:
-            left[0] = left[0][written:]
+        write_vectored(partial(os.writev, fd), left)
 
 
 def steps(chunks: Iterable[Any]) -> Iterator[list[memoryview]]:

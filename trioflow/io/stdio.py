@@ -21,8 +21,9 @@ import trio
 from trioflow._core.channel import ReceiveChannel, SendChannel
 from trioflow._core.engine import Stage
 from trioflow._core.streams import Readable, Writable, label
-from trioflow.io.file_reader import NOWAIT, UNSUPPORTED, FileReader, reader_of, refuse_directory, send_all
+from trioflow.io.file_reader import FileReader, reader_of, refuse_directory, send_all
 from trioflow.io.file_writer import check_chunks, steps, write_fully
+from trioflow.io.page_cache import NOWAIT, UNSUPPORTED
 
 _INPUT: Final = 0
 _OUTPUT: Final = 1

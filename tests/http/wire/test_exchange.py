@@ -7,7 +7,6 @@ import math
 import os
 import re
 import socket
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -437,51 +436,6 @@ async def test_a_client_that_leaves_while_a_file_is_sent_is_told(content: Path) 
 
         assert lost == ["lost"]
     assert told == []
-
-
-def test_what_the_page_cache_holds_is_known(content: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with content.open("rb") as file:
-        fd = file.fileno()
-        file.read()
-        if not sendfile.is_cached(fd, 0, 5_000_000):
-            pytest.skip("this file system cannot say")
-
-        assert sendfile.read_cached(fd, 10, 20) == content.read_bytes()[10:20]
-        assert sendfile.read_cached(fd, 10, 10) == b""
-        assert sendfile.read_cached(fd, 4_999_999, 5_000_001) is None
-        assert not sendfile.is_cached(fd, 4_999_999, 5_000_001)
-
-        os.fsync(fd)
-        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-
-        assert not sendfile.is_cached(fd, 0, 5_000_000)
-        assert sendfile.read_cached(fd, 0, 5_000_000) is None
-
-        monkeypatch.setattr(sendfile, "_NOWAIT", 0)
-
-        assert not sendfile.is_cached(fd, 0, 10)
-        assert sendfile.read_cached(fd, 0, 10) is None
-
-
-@pytest.mark.skipif(not Path("/dev/shm").is_mount(), reason="needs a file system in memory")
-def test_a_file_system_that_cannot_say_does_not() -> None:
-    with tempfile.TemporaryFile(dir="/dev/shm") as file:
-        file.write(bytes(100))
-        file.flush()
-
-        assert sendfile.is_cached(file.fileno(), 0, 100) in (True, False)  # newer kernels can say
-        assert sendfile.read_cached(file.fileno(), 0, 100) in (bytes(100), None)
-
-
-def test_what_is_no_file_is_an_error() -> None:
-    reading, writing = os.pipe()
-    try:
-        with pytest.raises(OSError, match="seek"):
-            sendfile.is_cached(reading, 0, 10)
-        assert sendfile.read_cached(reading, 0, 10) is None
-    finally:
-        os.close(reading)
-        os.close(writing)
 
 
 # All of it, on a small scale.

@@ -28,7 +28,7 @@ from trioflow.http.file_server.lookup import Opened, Root
 from trioflow.http.file_server.respond import File, described, give, packed, redirect, refuse
 from trioflow.http.file_server.types import content_type, is_text, may_be_packed
 from trioflow.http.wire.headers import Headers
-from trioflow.http.wire.sendfile import read_cached
+from trioflow.io.page_cache import read_cached
 from trioflow.operators.sources import from_iterable
 
 _METHODS: Final = ("GET", "HEAD")

@@ -1,4 +1,4 @@
-"""A file to a socket without a copy, and without ever waiting for the disk in the loop.
+"""A file sent to a socket without a copy, and without ever waiting for the disk in the loop.
 
 Rule 1: the kernel copies from the page cache to the socket; what is not in the cache is sent by a thread, which may wait.
 Rule 2: a task that sends to a fast reader yields after every window.
@@ -7,7 +7,6 @@ Rule 3: a file that has become shorter ends in an error, never in padding.
 
 from __future__ import annotations
 
-import errno
 import os
 import socket
 from collections.abc import Awaitable, Callable
@@ -15,43 +14,10 @@ from typing import Final
 
 import trio
 
+from trioflow.io.page_cache import is_cached
+
 WINDOW: Final = 1 << 20  # bytes sent between two yields
 AHEAD: Final = 8 << 20  # bytes the kernel is told to read while a cold window is sent
-STRIDE: Final = 1 << 17  # bytes between two probes: what Linux reads ahead at once, so that it is cold as a whole
-
-_NOWAIT: Final[int] = getattr(os, "RWF_NOWAIT", 0)
-
-
-def is_cached(fd: int, start: int, stop: int) -> bool:
-    """Tell whether the page cache holds this stretch, as far as samples can tell: 0.6 µs for each `STRIDE`.
-
-    Where the system or the file system cannot say, it does not.
-    """
-    if not _NOWAIT:
-        return False
-    byte = bytearray(1)
-    try:
-        return all(os.preadv(fd, [byte], at, _NOWAIT) for at in (*range(start, stop, STRIDE), stop - 1))
-    except BlockingIOError:
-        return False
-    except OSError as exc:
-        if exc.errno in (errno.EOPNOTSUPP, errno.EINVAL):
-            return False
-        raise
-
-
-def read_cached(fd: int, start: int, stop: int) -> bytes | memoryview | None:
-    """Give this stretch if the page cache holds all of it; None where it does not, or nobody can tell."""
-    if start == stop:
-        return b""
-    if not _NOWAIT:
-        return None
-    content = bytearray(stop - start)
-    try:
-        count = os.preadv(fd, [content], start, _NOWAIT)
-    except OSError:  # what is really wrong is met again where it is read in earnest
-        return None
-    return memoryview(content) if count == len(content) else None
 
 
 def _send_cold(out: int, fd: int, start: int, count: int) -> int:

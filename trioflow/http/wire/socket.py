@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import select
 import socket
-import struct
 import sys
 from collections import deque
 from collections.abc import Callable
@@ -17,16 +16,15 @@ from typing import Final
 
 import trio
 
+from trioflow._core.adapters import reset_on_close, write_vectored
 from trioflow.http.wire.counters import Counters
 from trioflow.http.wire.sendfile import send_file
 
 CHUNK: Final = 65536  # bytes received at once
 _SMALL: Final = 16384  # bytes in a few pieces that are joined: one buffer to send is 2 µs cheaper than two
 _FEW: Final = 8
-_MOST_PIECES: Final = 512  # below every system's limit for one vectored write
 _POURED: Final = 1 << 18  # bytes received and written at once: they fit into a processor's cache
 _POUR_PATIENCE: Final = 2  # milliseconds that a thread waits for more: a trip of its own costs 0.2
-_RESET: Final = struct.pack("ii", 1, 0)
 _MORE: Final[int] = getattr(socket, "MSG_MORE", 0)
 
 
@@ -114,17 +112,12 @@ class SocketTransport:
         left = deque(pieces)
         while left:
             try:
-                sent = self.sock.sendmsg([left[i] for i in range(min(len(left), _MOST_PIECES))], (), flags)
+                self.counters.sent += write_vectored(lambda first: self.sock.sendmsg(first, (), flags), left)
             except (BlockingIOError, InterruptedError):
                 await self.wait_writable()
                 continue
             except OSError as exc:
                 raise self._lost("the client broke the connection") from exc
-            self.counters.sent += sent
-            while left and sent >= len(left[0]):
-                sent -= len(left.popleft())
-            if sent:
-                left[0] = memoryview(left[0])[sent:]
 
     async def _send_one(self, piece: bytes | memoryview, flags: int) -> None:
         while True:
@@ -205,10 +198,7 @@ class SocketTransport:
     def cut(self) -> None:
         """Reset the connection, so that nobody takes what was sent for the whole (R13)."""
         if self.sock.fileno() != -1:
-            try:
-                self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-            except OSError:  # pragma: no cover - some systems refuse it once the client has gone
-                pass
+            reset_on_close(self.sock)
             self._give_up()
 
 

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator
 
 import trio
 
-from trioflow.http.wire.sendfile import read_cached
 from trioflow.http.wire.socket import CHUNK, SocketTransport
+from trioflow.io.page_cache import read_cached
 
 _PORTION = 65536  # bytes encrypted at once
 
