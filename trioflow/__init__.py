@@ -1,17 +1,23 @@
 """Node.js streams for Trio: Readable, Writable, Duplex, Transform, `pipe` and `pipeline`."""
 
-from trioflow._core.channel import ReceiveChannel, SendChannel, open_channel
+import importlib
+import sys
+from typing import TYPE_CHECKING
+
+from trioflow._core.buffer import ChannelStatistics, Overflow
+from trioflow._core.channel import ReceiveChannel, SendChannel
 from trioflow._core.decorators import readable, transform, writable
+from trioflow._core.open_channel import open_channel
 from trioflow._core.pipeline import pipeline
 from trioflow._core.streams import Duplex, Readable, Transform, Writable
 from trioflow.codecs.bytebuffer import ByteBuffer
-from trioflow.codecs.chunks import digest, limit_bytes, rechunk
-from trioflow.codecs.csv import csv_rows, parse_csv
+from trioflow.codecs.chunks import Digest, digest, limit_bytes, rechunk
+from trioflow.codecs.csv import CsvFormat, csv_rows, parse_csv
 from trioflow.codecs.framing import delimited, length_prefixed, parse_length_prefixed
 from trioflow.codecs.gzip import deflate, gunzip, gzip, inflate
 from trioflow.codecs.jsonlines import json_lines, parse_json_lines
 from trioflow.codecs.lines import lines, split
-from trioflow.codecs.reading import buffered
+from trioflow.codecs.reading import Buffered, buffered
 from trioflow.codecs.text import decode, encode
 from trioflow.codecs.zstd_brotli import brotli, unbrotli, unzstd, zstd
 from trioflow.io.files import read_file, write_file
@@ -19,8 +25,8 @@ from trioflow.io.processes import process
 from trioflow.io.sockets import connect_tcp, connect_tls, connect_unix, serve_tcp
 from trioflow.io.stdio import stdin, stdout
 from trioflow.operators.arranging import enumerate, flatten, intersperse, passthrough
-from trioflow.operators.buffering import buffer, queue
-from trioflow.operators.failing import recover, retry
+from trioflow.operators.buffering import Offered, buffer, queue
+from trioflow.operators.failing import Restart, recover, retry
 from trioflow.operators.flattening import flat_map_merge, switch_map
 from trioflow.operators.grouping import batch, pairwise, window
 from trioflow.operators.item_errors import on_item_error
@@ -34,17 +40,30 @@ from trioflow.operators.results import collect, count, first, join, last, reduce
 from trioflow.operators.selecting import changes, distinct, drop, drop_while, take, take_while
 from trioflow.operators.sinks import drain, for_each, to_channel, to_stream
 from trioflow.operators.sources import empty, failed, from_iterable, repeat, unfold
-from trioflow.operators.splitting import balance, broadcast, partition
+from trioflow.operators.splitting import Branch, balance, broadcast, partition
 from trioflow.operators.timing import debounce, delay, keep_alive, sample, throttle, ticks, timeout
-from trioflow.operators.watching import monitor
+from trioflow.operators.watching import Monitor, Snapshot, StageSnapshot, monitor
 from trioflow.operators.windowing import window_time
 
+__version__ = "0.1.0"
+
 __all__ = [
+    "Branch",
+    "Buffered",
     "ByteBuffer",
+    "ChannelStatistics",
+    "CsvFormat",
+    "Digest",
     "Duplex",
+    "Monitor",
+    "Offered",
+    "Overflow",
     "Readable",
     "ReceiveChannel",
+    "Restart",
     "SendChannel",
+    "Snapshot",
+    "StageSnapshot",
     "Transform",
     "Writable",
     "balance",
@@ -148,3 +167,20 @@ __all__ = [
     "zip_latest",
     "zstd",
 ]
+
+_SUBPACKAGES = [
+    "http",
+    "redis",
+    "testing",
+]  # imported when they are first asked for: trioflow needs neither h11 nor an extra
+
+if not TYPE_CHECKING:  # type checkers know submodules by themselves, and would take every name for one
+
+    def __getattr__(name):
+        if name in _SUBPACKAGES:
+            return importlib.import_module(f"trioflow.{name}")
+        raise AttributeError(f"module 'trioflow' has no attribute {name!r}", name=name, obj=sys.modules[__name__])
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, *_SUBPACKAGES, "__version__"])

@@ -8,6 +8,7 @@ Rule 3: what a fence says to tests/project/test_docs.py says the same to a reade
 from __future__ import annotations
 
 import importlib
+import inspect
 import re
 import runpy
 from pathlib import Path
@@ -65,7 +66,14 @@ def members(module: str) -> list[str]:
     package = importlib.import_module("trioflow")
     if hasattr(importlib.import_module(module), "__all__"):
         return [f"{module}.{name}" for name in importlib.import_module(module).__all__]
-    public = [name for name in package.__all__ if getattr(package, name).__module__ == module]
+    source = inspect.getsource(importlib.import_module(module))
+
+    def is_of_it(name: str) -> bool:
+        home = getattr(package, name).__module__
+        # An alias of a type does not say where it was made.
+        return home == module or (home == "typing" and re.search(rf"^{name}\b.* = ", source, re.MULTILINE) is not None)
+
+    public = [name for name in package.__all__ if is_of_it(name)]
     return [f"trioflow.{name}" for name in sorted(public, key=names.index)]
 
 

@@ -26,6 +26,22 @@ CHUNKS = [BYTES[at : at + 5] for at in range(0, len(BYTES), 5)]
 
 # What is no stage, or not one that could run again and again, and where its promises are proved.
 ELSEWHERE = {
+    **dict.fromkeys(
+        [
+            "Branch",
+            "Buffered",
+            "ChannelStatistics",
+            "CsvFormat",
+            "Digest",
+            "Monitor",
+            "Offered",
+            "Overflow",
+            "Restart",
+            "Snapshot",
+            "StageSnapshot",
+        ],
+        "a type to annotate with",
+    ),
     "ByteBuffer": "it does no I/O: test_bytebuffer",
     "Duplex": "a class, whose makers stand below",
     "Readable": "a class, whose makers stand below",

@@ -192,11 +192,18 @@ def test_a_package_face_has_no_logic(module: str) -> None:
         match node:
             case ast.Import() | ast.ImportFrom() | ast.Expr(value=ast.Constant(value=str())):
                 continue
-            case ast.Assign(targets=[ast.Name(id="__all__" | "__version__")], value=value):
+            case ast.Assign(targets=[ast.Name(id="__all__" | "__version__" | "_SUBPACKAGES")], value=value):
                 ast.literal_eval(value)
+            case (
+                ast.FunctionDef(name="__dir__")
+                | ast.If(
+                    test=ast.UnaryOp(operand=ast.Name(id="TYPE_CHECKING")), body=[ast.FunctionDef(name="__getattr__")]
+                )
+            ):
+                continue
             case _:
                 pytest.fail(
-                    f"trioflow.{module}, line {node.lineno}: only re-exports, __all__ and a docstring belong here"
+                    f"trioflow.{module}, line {node.lineno}: only re-exports, __all__, __dir__ and a docstring belong here"
                 )
 
 

@@ -10,7 +10,7 @@ import xml.etree.ElementTree as ET
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, is_typeddict
 
 import pytest
 
@@ -34,7 +34,7 @@ def functions() -> Iterator[tuple[str, Any]]:
                 for key, method in vars(value).items():
                     if inspect.isfunction(method) and not key.startswith("_"):
                         yield f"{prefix}{name}.{key}", method
-            if inspect.isclass(value) or inspect.isfunction(value):
+            if (inspect.isclass(value) and not is_typeddict(value)) or inspect.isroutine(value):
                 yield prefix + name, value
 
 

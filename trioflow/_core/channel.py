@@ -18,12 +18,8 @@ import trio
 from trio.lowlevel import checkpoint, checkpoint_if_cancelled
 
 from trioflow._core.buffer import (
-    DEFAULT_CAPACITY,
     Buffer,
     ChannelStatistics,
-    Overflow,
-    check_capacity,
-    check_overflow,
     light_size,
     weight_of,
 )
@@ -365,34 +361,3 @@ def _end_of_loop(buffer: Buffer[Any], exc: Exception) -> NoReturn:
         raise exc
     # As Python does, where a loop would take it for its end.
     raise RuntimeError("a stage raised StopAsyncIteration") from exc
-
-
-class open_channel(tuple[SendChannel[T], ReceiveChannel[T]]):  # noqa: N801 - called as a function, `open_channel[str](16)`
-    """Open a bounded channel and return its two ends in the order in which data flows: `(send, receive)`.
-
-    Holds: items that weigh at most `capacity` together; an item weighs 1, a bytes-like one 1 for every started 4 KiB (R5).
-
-    Args:
-        capacity: The weight to hold at most, 1 or more; `math.inf` for no limit.
-        overflow: What `send` does when there is no room: `"wait"`; `"drop_oldest"` or `"drop_newest"`, counted in
-            `statistics().dropped`; `"fail"`, which raises `BufferError` (R6).
-
-    Raises:
-        TypeError, ValueError: `capacity` is not an int of 1 or more or `math.inf`, or `overflow` is not one of the four.
-
-    Example:
-        >>> send, receive = open_channel[str](capacity=2)
-        >>> send.send_nowait("a")
-        >>> receive.receive_nowait()
-        'a'
-    """
-
-    __slots__ = ()
-
-    def __new__(  # type: ignore[misc]  # it returns a plain tuple
-        cls, capacity: float = DEFAULT_CAPACITY, *, overflow: Overflow = "wait"
-    ) -> tuple[SendChannel[T], ReceiveChannel[T]]:
-        buffer: Buffer[T] = Buffer(check_capacity(capacity), check_overflow(overflow))
-        return SendChannel(buffer), ReceiveChannel(buffer)
-
-    def __init__(self, capacity: float = DEFAULT_CAPACITY, *, overflow: Overflow = "wait") -> None: ...

@@ -27,7 +27,9 @@ R = TypeVar("R")
 def readable(function: Callable[P, AsyncIterator[T]]) -> Callable[P, Readable[T]]: ...
 @overload
 def readable(function: Callable[Concatenate[SendChannel[T], P], Awaitable[None]]) -> Callable[P, Readable[T]]: ...
-def readable(function: Callable[..., Any]) -> Callable[..., Readable[Any]]:
+def readable(
+    function: Callable[P, AsyncIterator[T]] | Callable[Concatenate[SendChannel[T], P], Awaitable[None]],
+) -> Callable[P, Readable[T]]:
     """Make a factory of `Readable`s of an async generator, or of an async function that sends to a channel.
 
     Raises:
@@ -57,7 +59,11 @@ def transform(
 def transform(
     function: Callable[Concatenate[ReceiveChannel[T], SendChannel[U], P], Awaitable[None]],
 ) -> Callable[P, Transform[T, U]]: ...
-def transform(function: Callable[..., Any]) -> Callable[..., Transform[Any, Any]]:
+def transform(
+    function: Callable[Concatenate[AsyncIterable[T], P], AsyncIterator[U]]
+    | Callable[Concatenate[ReceiveChannel[T], P], AsyncIterator[U]]
+    | Callable[Concatenate[ReceiveChannel[T], SendChannel[U], P], Awaitable[None]],
+) -> Callable[P, Transform[T, U]]:
     """Make a factory of `Transform`s of an async generator over items, or of an async function between two channels.
 
     The code after the loop is the flush: it runs once, at the end, and not after a failure (R8, R12). Where a nursery
@@ -82,7 +88,10 @@ def transform(function: Callable[..., Any]) -> Callable[..., Transform[Any, Any]
 def writable(function: Callable[Concatenate[AsyncIterable[T], P], Awaitable[R]]) -> Callable[P, Writable[T, R]]: ...
 @overload
 def writable(function: Callable[Concatenate[ReceiveChannel[T], P], Awaitable[R]]) -> Callable[P, Writable[T, R]]: ...
-def writable(function: Callable[..., Any]) -> Callable[..., Writable[Any, Any]]:
+def writable(
+    function: Callable[Concatenate[AsyncIterable[T], P], Awaitable[R]]
+    | Callable[Concatenate[ReceiveChannel[T], P], Awaitable[R]],
+) -> Callable[P, Writable[T, R]]:
     """Make a factory of `Writable`s of an async function over items, which returns the result.
 
     Raises:

@@ -127,7 +127,7 @@ def pipeline(
 def pipeline(
     a: Any, b: Any, c: Any, /, *stages: Any, capacity: float = ..., monitor: Watcher | None = ...
 ) -> Run[Any]: ...
-def pipeline(*stages: Any, capacity: float = DEFAULT_CAPACITY, monitor: Watcher | None = None) -> Run[Any]:
+def pipeline(*stages: object, capacity: float = DEFAULT_CAPACITY, monitor: Watcher | None = None) -> Run[Any]:
     """Run stages from first to last, and give the last one's value (R3). Await what it returns.
 
     The first may also be an iterable, an async iterable, a channel or a byte stream to receive from, the last a

@@ -57,19 +57,18 @@ class ThreadCopy:
 
     async def into(self, write: Write) -> int:
         """Call `write` with all of it, in threads, and return the number of bytes."""
-        refused: BaseException | None = None
+        refused: list[BaseException] = []
 
         def written(piece: bytes | memoryview) -> None:
-            nonlocal refused
             try:
                 write(piece)
             except BaseException as exc:
-                refused = exc
+                refused.append(exc)
                 raise
 
         try:
             return await self._copy(written)
         except BaseException as exc:
-            if exc is not refused:
+            if exc not in refused:
                 self.failure = exc
             raise

@@ -81,7 +81,7 @@ class Readable(_Stream, Generic[T]):
     def pipe(self, stage: Writable[T, R]) -> Coroutine[Any, Any, R]: ...
     @overload
     def pipe(self, stage: Duplex[U, T]) -> Readable[U]: ...
-    def pipe(self, stage: Any) -> Any:
+    def pipe(self, stage: Transform[T, U] | Writable[T, R] | Duplex[U, T]) -> Readable[U] | Coroutine[Any, Any, R]:
         """Go on into `stage`: with a `Transform` or `Duplex` a longer `Readable`, with a `Writable` the whole run.
 
         Given a `Writable` it returns a coroutine: `await` it, and it gives the sink's value (R3).
@@ -153,7 +153,7 @@ class Transform(_Stream, Generic[In, Out]):
     def pipe(self, stage: Writable[Out, R]) -> Writable[In, R]: ...
     @overload
     def pipe(self, stage: Duplex[U, Out]) -> Transform[In, U]: ...
-    def pipe(self, stage: Any) -> Any:
+    def pipe(self, stage: Transform[Out, U] | Writable[Out, R] | Duplex[U, Out]) -> Transform[In, U] | Writable[In, R]:
         """Compose: with a `Transform` or `Duplex` a longer `Transform`, with a `Writable` a `Writable`.
 
         Raises:
@@ -237,7 +237,9 @@ class Duplex(trio.abc.AsyncResource, Generic[Out, In]):
     def pipe(self, stage: Writable[Out, R]) -> Coroutine[Any, Any, R]: ...
     @overload
     def pipe(self, stage: Duplex[U, Out]) -> Readable[U]: ...
-    def pipe(self, stage: Any) -> Any:
+    def pipe(
+        self, stage: Transform[Out, U] | Writable[Out, R] | Duplex[U, Out]
+    ) -> Readable[U] | Coroutine[Any, Any, R]:
         """Pipe its `readable` into `stage`."""
         return self.readable.pipe(stage)
 

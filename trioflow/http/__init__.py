@@ -35,3 +35,7 @@ __all__ = [
     "last_event_id",
     "serve",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -16,10 +16,11 @@ import trio
 
 from trioflow._core.adapters import forward, once
 from trioflow._core.buffer import DEFAULT_CAPACITY, Overflow, check_capacity, check_overflow, weight_of
-from trioflow._core.channel import ReceiveChannel, SendChannel, open_channel
+from trioflow._core.channel import ReceiveChannel, SendChannel
 from trioflow._core.crew import open_crew
 from trioflow._core.engine import Stage
 from trioflow._core.makers import differing
+from trioflow._core.open_channel import open_channel
 from trioflow._core.streams import Readable, Transform, label
 
 T = TypeVar("T")

@@ -26,7 +26,7 @@ U = TypeVar("U")
 def map(fn: Callable[[T], Coroutine[Any, Any, U] | U]) -> Transform[T, U]: ...
 @overload
 def map(fn: Callable[[T], Coroutine[Any, Any, U]]) -> Transform[T, U]: ...
-def map(fn: Callable[[Any], Any]) -> Transform[Any, Any]:
+def map(fn: Callable[[T], Coroutine[Any, Any, U] | U]) -> Transform[T, U]:
     """Give `fn(item)` for each item.
 
     Emits when: `fn` has returned.
@@ -42,12 +42,13 @@ def map(fn: Callable[[Any], Any]) -> Transform[Any, Any]:
         >>> run(from_iterable([1, 2]).pipe(map(lambda n: n * n)).pipe(collect()))
         [1, 4]
     """
-    if not is_async(check_function("map", fn)):
+    call: Callable[[T], Any] = check_function("map", fn)
+    if not is_async(call):
         return per_item(fused(lambda: _Map(fn), "map", fn), map, fn)
 
     async def run(source: ReceiveChannel[Any], output: SendChannel[Any]) -> None:
         async for item in source:
-            await output.send(await fn(item))
+            await output.send(await call(item))
 
     return per_item(task(run, "map", fn), map, fn)
 
@@ -174,7 +175,7 @@ class _FlatMap(Operator[Any, Any]):
 def scan(fn: Callable[[U, T], Coroutine[Any, Any, U] | U], initial: U) -> Transform[T, U]: ...
 @overload
 def scan(fn: Callable[[U, T], Coroutine[Any, Any, U]], initial: U) -> Transform[T, U]: ...
-def scan(fn: Callable[[Any, Any], Any], initial: Any) -> Transform[Any, Any]:
+def scan(fn: Callable[[U, T], Coroutine[Any, Any, U] | U], initial: U) -> Transform[T, U]:
     """Keep a state, `initial` at first: for each item it becomes `fn(state, item)`, which is given.
 
     Emits when: `fn` has returned; `initial` itself is not given.
@@ -190,13 +191,14 @@ def scan(fn: Callable[[Any, Any], Any], initial: Any) -> Transform[Any, Any]:
         >>> run(from_iterable([1, 2, 3]).pipe(scan(lambda total, n: total + n, 0)).pipe(collect()))
         [1, 3, 6]
     """
-    if not is_async(check_function("scan", fn)):
+    call: Callable[[Any, Any], Any] = check_function("scan", fn)
+    if not is_async(call):
         return fused(lambda: _Scan(fn, initial), "scan", fn, initial)
 
     async def run(source: ReceiveChannel[Any], output: SendChannel[Any]) -> None:
         state = initial
         async for item in source:
-            state = await fn(state, item)
+            state = await call(state, item)
             await output.send(state)
 
     return task(run, "scan", fn, initial)

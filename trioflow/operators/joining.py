@@ -205,7 +205,7 @@ def zip(
 ) -> Readable[tuple[A, B, C, D]]: ...
 @overload
 def zip(*readables: Readable[T], strict: bool = ...) -> Readable[tuple[T, ...]]: ...
-def zip(*readables: Readable[Any], strict: bool = False) -> Readable[Any]:
+def zip(*readables: Readable[Any], strict: bool = False) -> Readable[tuple[Any, ...]]:
     """Give tuples of one item of each of `readables`: the first of all, the second of all, and so on.
 
     Emits when: each of them has an item.
@@ -284,7 +284,7 @@ def zip_latest(a: Readable[A], b: Readable[B], c: Readable[C], /) -> Readable[tu
 def zip_latest(a: Readable[A], b: Readable[B], c: Readable[C], d: Readable[D], /) -> Readable[tuple[A, B, C, D]]: ...
 @overload
 def zip_latest(*readables: Readable[T]) -> Readable[tuple[T, ...]]: ...
-def zip_latest(*readables: Readable[Any]) -> Readable[Any]:
+def zip_latest(*readables: Readable[Any]) -> Readable[tuple[Any, ...]]:
     """Give tuples of the newest item of each of `readables`, a new tuple for each item that comes.
 
     Emits when: one of them has an item, and all have given one.

@@ -11,12 +11,13 @@ import trio
 
 from trioflow._core.adapters import async_source
 from trioflow._core.buffer import DEFAULT_CAPACITY, check_capacity
-from trioflow._core.channel import ReceiveChannel, SendChannel, open_channel
+from trioflow._core.channel import ReceiveChannel, SendChannel
 from trioflow._core.checks import check_count, check_function, check_positive, is_async
 from trioflow._core.engine import Stage
 from trioflow._core.errors import HangUp
 from trioflow._core.labels import name_of
 from trioflow._core.makers import differing, task
+from trioflow._core.open_channel import open_channel
 from trioflow._core.streams import Readable, Transform, label
 
 T = TypeVar("T")

@@ -100,7 +100,10 @@ def map_in_processes(
 
         return Stage(label("map_in_processes", fn, workers=count, **options), function=run)
 
-    return Transform[T, U]._of(make(None, target(False))._replace(rewrapped=lambda wrap: make(wrap, target(True))))
+    def rewrapped(wrap: Wrap) -> Stage:
+        return make(wrap, target(True))
+
+    return Transform[T, U]._of(make(None, target(False))._replace(rewrapped=rewrapped))
 
 
 class _Trips(Batches):

@@ -19,7 +19,13 @@ from trioflow._core.streams import Writable, wanted
 T = TypeVar("T")
 R = TypeVar("R")
 
-_MISSING: Any = object()
+
+class _Missing:
+    def __repr__(self) -> str:
+        return "<an empty source is an error>"  # read in `help`
+
+
+_MISSING: Any = _Missing()
 
 
 def collect() -> Writable[T, list[T]]:
@@ -52,7 +58,7 @@ class _Collect(Fold[Any, list[Any]]):
 def join() -> Writable[AnyStr, AnyStr]: ...
 @overload
 def join(separator: AnyStr) -> Writable[AnyStr, AnyStr]: ...
-def join(separator: str | bytes | None = None) -> Writable[Any, Any]:
+def join(separator: AnyStr | None = None) -> Writable[AnyStr, AnyStr]:
     """Join all chunks into one `bytes` or one `str`.
 
     Waits when: never.
@@ -92,7 +98,7 @@ class _Join(_Collect):
 def reduce(fn: Callable[[R, T], Coroutine[Any, Any, R] | R], initial: R) -> Writable[T, R]: ...
 @overload
 def reduce(fn: Callable[[R, T], Coroutine[Any, Any, R]], initial: R) -> Writable[T, R]: ...
-def reduce(fn: Callable[[Any, Any], Any], initial: Any) -> Writable[Any, Any]:
+def reduce(fn: Callable[[R, T], Coroutine[Any, Any, R] | R], initial: R) -> Writable[T, R]:
     """Keep a state, `initial` at first: for each item it becomes `fn(state, item)`. Give the last one.
 
     Waits when: `fn` does.
@@ -107,13 +113,14 @@ def reduce(fn: Callable[[Any, Any], Any], initial: Any) -> Writable[Any, Any]:
         >>> run(from_iterable([1, 2, 3]).pipe(reduce(lambda total, n: total + n, 0)))
         6
     """
-    if not is_async(check_function("reduce", fn)):
+    call: Callable[[Any, Any], Any] = check_function("reduce", fn)
+    if not is_async(call):
         return ending(lambda: _Reduce(fn, initial), "reduce", fn, initial)
 
     async def run(source: ReceiveChannel[Any]) -> Any:
         state = initial
         async for item in source:
-            state = await fn(state, item)
+            state = await call(state, item)
         return state
 
     return ending_task(run, "reduce", fn, initial)
@@ -143,7 +150,7 @@ def first(*, default: T) -> Writable[T, T]: ...
 def first(  # type: ignore[overload-cannot-match]  # pyright: ignore[reportOverlappingOverload]
     *, default: R
 ) -> Writable[T, T | R]: ...
-def first(*, default: Any = _MISSING) -> Writable[Any, Any]:
+def first(*, default: Any = _MISSING) -> Writable[T, T | Any]:
     """Give the first item.
 
     Waits when: never.
@@ -184,7 +191,7 @@ def last(*, default: T) -> Writable[T, T]: ...
 def last(  # type: ignore[overload-cannot-match]  # pyright: ignore[reportOverlappingOverload]
     *, default: R
 ) -> Writable[T, T | R]: ...
-def last(*, default: Any = _MISSING) -> Writable[Any, Any]:
+def last(*, default: Any = _MISSING) -> Writable[T, T | Any]:
     """Give the last item.
 
     Waits when: never.

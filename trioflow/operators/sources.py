@@ -23,7 +23,7 @@ S = TypeVar("S")
 def from_iterable(items: bytes | bytearray | memoryview) -> Readable[bytes]: ...
 @overload
 def from_iterable(items: AsyncIterable[T] | Iterable[T]) -> Readable[T]: ...
-def from_iterable(items: Any) -> Readable[Any]:
+def from_iterable(items: AsyncIterable[Any] | Iterable[Any]) -> Readable[Any]:
     """Give the items of an iterable, an async iterable, a channel or a byte stream. A `str` or bytes-like is one item.
 
     What can be iterated anew runs anew; an iterator, a channel or a stream runs once, and is closed at the end (R4);
@@ -71,7 +71,9 @@ def repeat(item: T, times: float = math.inf) -> Readable[T]:
 def unfold(fn: Callable[[S], tuple[T, S] | None], initial: S) -> Readable[T]: ...
 @overload
 def unfold(fn: Callable[[S], Coroutine[Any, Any, tuple[T, S] | None]], initial: S) -> Readable[T]: ...
-def unfold(fn: Callable[[Any], Any], initial: Any) -> Readable[Any]:
+def unfold(
+    fn: Callable[[S], tuple[T, S] | None] | Callable[[S], Coroutine[Any, Any, tuple[T, S] | None]], initial: S
+) -> Readable[T]:
     """Keep a state, `initial` at first: `fn(state)` gives the next item and the next state, or `None` at the end.
 
     What `reduce` makes of items, the other way round: pages that name the next one, numbers that follow from the last.
@@ -91,17 +93,18 @@ def unfold(fn: Callable[[Any], Any], initial: Any) -> Readable[Any]:
         [1, 2, 4, 8, 16]
     """
     name = label("unfold", fn, initial)
-    if not is_async(check_function("unfold", fn)):
-        return Readable[Any]._of(Stage(name, factory=lambda: _unfolded(fn, initial)))
+    call: Callable[[Any], Any] = check_function("unfold", fn)
+    if not is_async(call):
+        return Readable[T]._of(Stage(name, factory=lambda: _unfolded(call, initial)))
 
     async def run(output: SendChannel[Any]) -> None:
-        given = await fn(initial)
+        given = await call(initial)
         while given is not None:
             item, state = _pair(given)
             await output.send(item)
-            given = await fn(state)
+            given = await call(state)
 
-    return Readable[Any]._of(Stage(name, function=run))
+    return Readable[T]._of(Stage(name, function=run))
 
 
 def _unfolded(fn: Callable[[Any], Any], state: Any) -> Iterator[Any]:

@@ -18,11 +18,12 @@ import trio
 
 from trioflow._core.adapters import forward, once
 from trioflow._core.buffer import DEFAULT_CAPACITY, ChannelStatistics, Overflow, check_capacity, check_overflow
-from trioflow._core.channel import ReceiveChannel, SendChannel, open_channel
+from trioflow._core.channel import ReceiveChannel, SendChannel
 from trioflow._core.checks import check_count, check_function, is_async
 from trioflow._core.crew import open_crew
 from trioflow._core.engine import Stage, StageFunction
 from trioflow._core.errors import HangUp, failure_in
+from trioflow._core.open_channel import open_channel
 from trioflow._core.streams import Readable, label
 from trioflow.operators.nested import check_readables, open_all
 

@@ -16,11 +16,12 @@ from typing import Any, TypeVar, overload
 import trio
 
 from trioflow._core.buffer import DEFAULT_CAPACITY, check_capacity
-from trioflow._core.channel import ReceiveChannel, SendChannel, open_channel
+from trioflow._core.channel import ReceiveChannel, SendChannel
 from trioflow._core.checks import check_function, check_positive, is_async, refuse_coroutine
 from trioflow._core.crew import open_crew
 from trioflow._core.engine import Stage
 from trioflow._core.makers import differing, passing_on, task
+from trioflow._core.open_channel import open_channel
 from trioflow._core.streams import Readable, Transform, label
 
 T = TypeVar("T")
@@ -287,7 +288,7 @@ def timeout(seconds: float) -> Transform[T, T]:
 def keep_alive(seconds: float, item: Callable[[], T]) -> Transform[T, T]: ...
 @overload
 def keep_alive(seconds: float, item: T) -> Transform[T, T]: ...
-def keep_alive(seconds: float, item: Any) -> Transform[Any, Any]:
+def keep_alive(seconds: float, item: T | Callable[[], T]) -> Transform[T, T]:
     """Give each item as it comes, and `item` whenever nothing has come for `seconds`.
 
     Emits when: an item comes, or none has for `seconds`.

@@ -16,10 +16,11 @@ from urllib.parse import parse_qsl
 import trio
 
 from trioflow._core.adapters import forward, once
-from trioflow._core.channel import SendChannel, open_channel
+from trioflow._core.channel import SendChannel
 from trioflow._core.checks import check_limit
 from trioflow._core.engine import Stage
 from trioflow._core.errors import HangUp
+from trioflow._core.open_channel import open_channel
 from trioflow._core.streams import Readable, label
 from trioflow.http._request import Request
 from trioflow.http.forms.multipart import Multipart, PartHead, content_type

@@ -1,0 +1,104 @@
+"""What a user sees is meant to be seen: the names of the package and of its values, and what `help` says of them."""
+
+from __future__ import annotations
+
+import inspect
+import pydoc
+import re
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import trio.testing
+
+import trioflow as tf
+from trioflow import http, redis
+
+FUNCTIONS = sorted(name for name in tf.__all__ if inspect.isroutine(getattr(tf, name)))
+VALUES: list[tuple[Any, set[str]]] = [
+    (tf.empty(), {"open", "pipe"}),
+    (tf.collect(), {"open"}),
+    (tf.passthrough(), {"pipe"}),
+    (tf.read_file("a").pipe(tf.lines()), {"open", "pipe"}),
+    (tf.Duplex(tf.empty(), tf.collect()), {"aclose", "from_stream", "open", "pipe", "readable", "writable"}),
+]
+
+
+def shown(value: object) -> set[str]:
+    return {name for name in dir(value) if not name.startswith("_")}
+
+
+def test_the_package_shows_its_public_names_its_subpackages_and_its_version() -> None:
+    assert dir(tf) == sorted([*tf.__all__, "__version__", "http", "redis", "testing"])
+    assert all(hasattr(tf, name) for name in dir(tf))
+
+
+@pytest.mark.parametrize("package", [http, redis])
+def test_a_subpackage_shows_its_public_names(package: Any) -> None:
+    assert dir(package) == sorted(package.__all__)
+
+
+def test_subpackages_are_imported_when_they_are_asked_for() -> None:
+    program = (
+        "import sys, trioflow as tf; before = {*sys.modules}; tf.http.serve;"
+        "print('trioflow.http' in before, 'h11' in before, 'trioflow.http' in sys.modules)"
+    )
+    told = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout
+
+    assert told.split() == ["False", "False", "True"]
+
+
+def test_a_name_that_is_not_there_is_an_attribute_error_as_of_any_module() -> None:
+    with pytest.raises(AttributeError, match="module 'trioflow' has no attribute 'nonsense'"):
+        tf.nonsense  # noqa: B018
+
+
+@pytest.mark.parametrize(("value", "names"), VALUES, ids=lambda value: type(value).__name__)
+def test_a_stream_shows_only_what_users_call(value: object, names: set[str]) -> None:
+    assert shown(value) == names
+
+
+def test_the_ends_of_a_channel_show_what_trio_has_and_what_is_documented() -> None:
+    send, receive = tf.open_channel[int]()
+    with send, receive:
+        many = {
+            "send_many",
+            "send_many_nowait",
+            "receive_many",
+            "receive_many_nowait",
+            "batches",
+            "statistics",
+            "close",
+        }
+        assert shown(send) - shown(trio.abc.SendChannel) - many == {
+            *("abort", "clone", "room", "send_nowait", "wait_for_room"),
+        }
+        assert shown(receive) - shown(trio.abc.ReceiveChannel) - many == {"clone", "receive_nowait"}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_help_shows_a_real_signature(name: str) -> None:
+    signature = inspect.signature(getattr(tf, name))
+    kinds = {parameter.kind for parameter in signature.parameters.values()}
+    named = [(key, parameter.annotation) for key, parameter in signature.parameters.items()]
+    annotations = [annotation for _, annotation in named]
+
+    assert signature.return_annotation is not signature.empty
+    assert signature.empty not in annotations
+    assert "Any" not in [annotation for key, annotation in named if key != "default"]
+    assert not any(re.fullmatch(r"Callable\[(\.\.\.|\[Any(, Any)*\]), Any\]", annotation) for annotation in annotations)
+    assert kinds != {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
+
+
+@pytest.mark.parametrize("name", ["open_channel", *FUNCTIONS])
+def test_help_begins_with_the_call(name: str) -> None:
+    text = pydoc.render_doc(getattr(tf, name), renderer=pydoc.plaintext)  # type: ignore[attr-defined]
+
+    assert text.split("\n")[2].removeprefix("async ").startswith(f"{name}(")
+
+
+def test_pipe_tells_what_it_takes_and_returns() -> None:
+    text = pydoc.render_doc(tf.Readable, renderer=pydoc.plaintext)  # type: ignore[attr-defined]
+
+    assert "pipe(self, stage: 'Transform[T, U] | Writable[T, R] | Duplex[U, T]')" in text

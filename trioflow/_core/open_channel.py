@@ -1,0 +1,65 @@
+"""`open_channel`: a pair of ends by itself, as functions outside of a run send into and receive from."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from trioflow._core.buffer import DEFAULT_CAPACITY, Buffer, Overflow, check_capacity, check_overflow
+from trioflow._core.channel import ReceiveChannel, SendChannel
+
+T = TypeVar("T")
+
+
+class _Subscriptable:
+    """A function that may be told the type of its items, for type checkers: `open_channel[str](16)`."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+        functools.update_wrapper(self, function)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._function(*args, **kwargs)
+
+    def __getitem__(self, _: object) -> Self:
+        return self
+
+    def __get__(self, *_: object) -> Self:
+        return self  # `help` takes it for a function by this
+
+
+if TYPE_CHECKING:
+
+    class open_channel(tuple[SendChannel[T], ReceiveChannel[T]]):  # noqa: N801
+        def __new__(  # type: ignore[misc]  # it returns a plain tuple
+            cls, capacity: float = ..., *, overflow: Overflow = ...
+        ) -> tuple[SendChannel[T], ReceiveChannel[T]]: ...
+        def __init__(self, capacity: float = ..., *, overflow: Overflow = ...) -> None: ...
+
+else:
+
+    @_Subscriptable
+    def open_channel(
+        capacity: float = DEFAULT_CAPACITY, *, overflow: Overflow = "wait"
+    ) -> tuple[SendChannel[T], ReceiveChannel[T]]:
+        """Open a bounded channel and return its two ends in the order in which data flows: `(send, receive)`.
+
+        Holds: items that weigh at most `capacity` together; an item weighs 1, a bytes-like one 1 for every started 4 KiB (R5).
+
+        Args:
+            capacity: The weight to hold at most, 1 or more; `math.inf` for no limit.
+            overflow: What `send` does when there is no room: `"wait"`; `"drop_oldest"` or `"drop_newest"`, counted in
+                `statistics().dropped`; `"fail"`, which raises `BufferError` (R6).
+
+        Raises:
+            TypeError, ValueError: `capacity` is not an int of 1 or more or `math.inf`, or `overflow` is not one of the four.
+
+        Example:
+            >>> send, receive = open_channel[str](capacity=2)
+            >>> send.send_nowait("a")
+            >>> receive.receive_nowait()
+            'a'
+        """
+        buffer: Buffer[T] = Buffer(check_capacity(capacity), check_overflow(overflow))
+        return SendChannel(buffer), ReceiveChannel(buffer)
