@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import os
 import random
 import socket
+import sys
 from collections.abc import AsyncIterable, AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
@@ -19,13 +21,16 @@ from trio.testing import (
     MockClock,
     check_half_closeable_stream,
     check_one_way_stream,
+    check_two_way_stream,
     lockstep_stream_pair,
     memory_stream_pair,
     wait_all_tasks_blocked,
 )
 
 import trioflow as tf
+from tests.refusing import check_a_second_task_is_refused
 from trioflow._core.bytestream import LINGER, ByteStream
+from trioflow.io import processes
 
 Stream = trio.abc.HalfCloseableStream
 Pair = tuple[Stream, Stream]
@@ -179,15 +184,59 @@ async def test_a_process_opened_is_a_stream_that_ends_its_input_apart() -> None:
             await use()
 
 
-async def test_a_process_that_is_being_written_to_cannot_be_ended_too() -> None:
-    async with tf.process(["sleep", "1000"]).open() as stream:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(stream.send_all, bytes(10**6))
-            await wait_all_tasks_blocked()
-            with pytest.raises(trio.BusyResourceError):
-                await stream.send_eof()
-            nursery.cancel_scope.cancel()
-        await trio.aclose_forcefully(stream)
+async def test_R20_a_second_task_in_one_direction_of_a_pair_of_channels_is_refused() -> None:
+    left, right = bytes_over_channels(capacity=1)
+    await left.send_all(b"first")
+
+    await check_a_second_task_is_refused(left, right, held=b"first")
+
+
+async def test_R20_a_second_task_in_one_direction_of_a_process_is_refused() -> None:
+    async with tf.process(["cat"]).open() as stream:
+        await check_a_second_task_is_refused(stream, stream)
+
+
+# A program that passes its input to one named pipe, and another one to its output, until that one ends.
+RELAY = """
+import os, sys, threading
+def copy(source, output):
+    source = os.open(sys.argv[2], os.O_RDONLY) if source is None else source
+    output = os.open(sys.argv[1], os.O_WRONLY) if output is None else output
+    try:
+        while data := os.read(source, 65536):
+            os.write(output, data)
+    except OSError:
+        pass
+    os.close(source)
+    os.close(output)
+threading.Thread(target=copy, args=(0, None), daemon=True).start()
+copy(None, 1)
+"""
+
+
+async def test_R20_two_processes_joined_crosswise_are_a_two_way_stream(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "PATIENCE", 0.01)  # seconds that the one closed first waits for the other
+    pairs = itertools.count()
+    async with opener() as streams:
+
+        def relay(output: Path, source: Path) -> AbstractAsyncContextManager[Stream]:
+            return tf.process([sys.executable, "-ISc", RELAY, output, source]).open()
+
+        async def make() -> Pair:
+            there, back = (tmp_path / f"{way}-{next(pairs)}" for way in ("there", "back"))
+            for pipe in (there, back):
+                os.mkfifo(pipe)
+            left, right = await streams.open(relay(there, back)), await streams.open(relay(back, there))
+            for one, other in ((left, right), (right, left)):
+                await one.send_all(b"!")
+                assert await other.receive_some() == b"!"  # both pipes are open
+            return left, right
+
+        # Not half-closeable: a process that has ended its output may have exited, and reads no more then.
+        with trio.fail_after(30):
+            await check_two_way_stream(make, None)
 
 
 @settings(max_examples=50, deadline=None)

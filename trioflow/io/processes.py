@@ -15,6 +15,7 @@ from typing import IO, Any, Final, TypeAlias, cast
 import trio
 
 from trioflow._core.adapters import Enough
+from trioflow._core.bytestream import BusyGuard
 from trioflow._core.connection import Connection
 from trioflow._core.streams import Duplex, label
 
@@ -110,44 +111,44 @@ class _ProcessStream(trio.abc.HalfCloseableStream):
         self._stderr = cast("trio.lowlevel.FdStream | None", child.stderr)
         self._errors = bytearray()
         self._keeping = trio.Lock()
-        self._sending = False
+        self._sending = BusyGuard("writing to this process")
+        self._receiving = BusyGuard("reading from this process")
         self._is_over = False  # it has exited, after its output had ended
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        self._sending = True
-        try:
-            await self._stdin.send_all(data)
-        except trio.ClosedResourceError:
-            if self._is_over:
-                raise Enough("the process has exited") from None
-            raise
-        except trio.BrokenResourceError as exc:
-            raise Enough("the process reads no more") from exc
-        finally:
-            self._sending = False
+        with self._sending:
+            try:
+                await self._stdin.send_all(data)
+            except trio.ClosedResourceError:
+                if self._is_over:
+                    raise Enough("the process has exited") from None
+                raise
+            except trio.BrokenResourceError as exc:
+                raise Enough("the process reads no more") from exc
 
     async def wait_send_all_might_not_block(self) -> None:
-        await self._stdin.wait_send_all_might_not_block()
+        with self._sending:
+            await self._stdin.wait_send_all_might_not_block()
 
     async def send_eof(self) -> None:
-        if self._sending:
-            raise trio.BusyResourceError("another task is writing to this process")
-        await self._stdin.aclose()
+        with self._sending:
+            await self._stdin.aclose()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        if self._is_over:
-            await trio.lowlevel.checkpoint()
-        else:
-            chunk = await self._stdout.receive_some(max_bytes)
-            if chunk:
-                return chunk
-            await self._child.wait()
-            self._is_over = True
-            self._take_last_errors()
-            self._close()
-        if self._child.returncode:
-            raise self._failure(self._child.returncode)
-        return b""
+        with self._receiving:
+            if self._is_over:
+                await trio.lowlevel.checkpoint()
+            else:
+                chunk = await self._stdout.receive_some(max_bytes)
+                if chunk:
+                    return chunk
+                await self._child.wait()
+                self._is_over = True
+                self._take_last_errors()
+                self._close()
+            if self._child.returncode:
+                raise self._failure(self._child.returncode)
+            return b""
 
     def _failure(self, status: int) -> subprocess.CalledProcessError:
         errors = None if self._stderr is None else bytes(self._errors)

@@ -16,6 +16,7 @@ from trio.testing import wait_all_tasks_blocked
 
 import trioflow as tf
 from tests.http.client import connected, exchanged, read_all, read_until, reset, serving
+from tests.refusing import check_a_second_task_is_refused
 from trioflow.http import Counters, Headers, Request, Response
 from trioflow.http.wire.socket import SocketTransport
 from trioflow.http.wire.upgraded import UpgradedStream
@@ -320,6 +321,15 @@ async def test_R20_the_stream_is_what_trio_asks_of_one() -> None:
 
     with trio.fail_after(20):
         await trio.testing.check_half_closeable_stream(make, clogged)
+
+
+async def test_R20_a_second_task_in_one_direction_is_refused() -> None:
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    other = trio.SocketStream(trio.socket.from_stdlib_socket(theirs))
+    stream = SwitchedStream(SocketTransport(ours, stall=30, rate=0, on_loss=lambda: None), b"", lambda: None)
+    async with stream, other:
+        await check_a_second_task_is_refused(stream, other)
 
 
 async def test_what_came_along_is_given_first_and_as_asked_for() -> None:

@@ -9,13 +9,13 @@ Rule 3: closed while a cancellation or a failure is in flight, it is reset: what
 from __future__ import annotations
 
 import math
-import operator
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import trio
 from trio.lowlevel import checkpoint
 
+from trioflow._core.bytestream import BusyGuard
+from trioflow._core.checks import check_count
 from trioflow.http.wire.headers import tokens_of
 from trioflow.http.wire.limits import RequestError
 from trioflow.http.wire.request_head import Head
@@ -49,19 +49,10 @@ class UpgradedStream(trio.abc.HalfCloseableStream):
         self._transport = transport
         self._ahead = ahead
         self._before_close = before_close
-        self._busy: set[str] = set()
+        self._sending = BusyGuard("sending to this stream")
+        self._receiving = BusyGuard("receiving from this stream")
         self._is_closed = False
         self._is_ended = False  # whether our direction is
-
-    @contextmanager
-    def _alone(self, what: str) -> Generator[None, None, None]:
-        if what in self._busy:
-            raise trio.BusyResourceError(f"another task is {what} this stream")
-        self._busy.add(what)
-        try:
-            yield
-        finally:
-            self._busy.remove(what)
 
     def _check(self) -> None:
         if self._is_closed:
@@ -69,7 +60,7 @@ class UpgradedStream(trio.abc.HalfCloseableStream):
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Send all of `data`, waiting as long as the client does; `Limits.write_stall` holds."""
-        with self._alone("sending to"):
+        with self._sending:
             await checkpoint()
             self._check()
             if self._is_ended:
@@ -79,7 +70,7 @@ class UpgradedStream(trio.abc.HalfCloseableStream):
 
     async def wait_send_all_might_not_block(self) -> None:
         """Wait until something can be sent."""
-        with self._alone("sending to"):
+        with self._sending:
             await checkpoint()
             self._check()
             if not self._is_ended:
@@ -87,7 +78,7 @@ class UpgradedStream(trio.abc.HalfCloseableStream):
 
     async def send_eof(self) -> None:
         """End what is sent; receiving goes on. Harmless when repeated."""
-        with self._alone("sending to"):
+        with self._sending:
             await checkpoint()
             self._check()
             if not self._is_ended:
@@ -96,9 +87,9 @@ class UpgradedStream(trio.abc.HalfCloseableStream):
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """Give what has come, at most `max_bytes`, waiting only while there is nothing; `b""` at the end."""
-        if max_bytes is not None and operator.index(max_bytes) < 1:
-            raise ValueError(f"max_bytes must be 1 or more, not {max_bytes}")
-        with self._alone("receiving from"):
+        if max_bytes is not None:
+            check_count("max_bytes", max_bytes, 1)
+        with self._receiving:
             await checkpoint()
             self._check()
             if self._ahead:
