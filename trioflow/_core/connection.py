@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import trio
 
@@ -58,9 +58,9 @@ class Connection:
         self._over: set[str] = set()
         self._written = False  # all of it, with its end
         self._closed = False
-        self._settled = trio.Event()  # it has been cut off
+        self._cut_off = trio.Event()
         self._failure: BaseException | None = None  # of the direction that failed first
-        self._has_enough = False  # who read, and closed it for that
+        self._has_enough = False  # the reader, which has closed it for that
 
     async def read(self, output: SendChannel[bytes]) -> None:
         """Send all that comes to `output`, as a source."""
@@ -128,38 +128,66 @@ class Connection:
 
     @asynccontextmanager
     async def _using(self, *directions: str) -> AsyncGenerator[trio.abc.Stream, None]:
+        """Open the stream and run `directions` of it in the block.
+
+        How they end                        What follows
+        opening failed                      they may be tried again (Rule 1)
+        ended well                          the stream is closed if both directions have ended
+        broken, as the reader had enough    nothing: what is written has nowhere to go
+        broken by the other direction       that one's failure is raised, the same object
+        the reader had enough               its direction has ended; a process, or the last direction, ends all
+        failed or cancelled                 everything is cut off (Rule 3)
+        """
         for direction in directions:
             if direction in self._begun:
                 raise trio.ClosedResourceError(f"the {direction} of {self._name()} can run once only, and has run")
         self._begun.update(directions)
-        stream: trio.abc.Stream | None = None
         try:
             stream = await self._open()
+        except Exception:
+            self._begun.difference_update(directions)
+            raise
+        except BaseException as exc:
+            await self._ended_by(exc, directions)
+            raise
+        try:
             yield stream
         except BaseException as exc:
-            if stream is None and isinstance(exc, Exception):
-                self._begun.difference_update(directions)
+            if await self._ended_by(exc, directions):
                 raise
-            self._over.update(directions)
-            if isinstance(exc, (trio.BrokenResourceError, trio.ClosedResourceError)) and not isinstance(exc, HangUp):
-                if self._has_enough:
-                    return  # whoever reads wants no more, so that what is written has nowhere to go
-                if self._failure is not None:
-                    # The other direction's: let it speak first, and raise the same object, which a run tells once.
-                    await self._settled.wait()
-                    raise self._failure  # noqa: B904 - it has a cause of its own
-            failure = None if isinstance(exc, HangUp) else failure_in(exc)
-            had_enough = directions == (READ,) and failure is None
-            if self._lives_by_output or not had_enough or len(self._over) == 2:
-                self._has_enough = had_enough
-                try:
-                    await self._cut(failure)
-                finally:
-                    self._settled.set()
-            raise
+        else:
+            await self._ended_well(directions)
+
+    async def _ended_well(self, directions: tuple[str, ...]) -> None:
         self._over.update(directions)
         if len(self._over) == 2:
             await self.aclose()
+
+    async def _ended_by(self, exc: BaseException, directions: tuple[str, ...]) -> bool:
+        """Do what follows where `directions` were ended by `exc`; return whether that is to be raised."""
+        self._over.update(directions)
+        is_break = isinstance(exc, (trio.BrokenResourceError, trio.ClosedResourceError)) and not isinstance(exc, HangUp)
+        failure = None if isinstance(exc, HangUp) else failure_in(exc)
+        if is_break and self._has_enough:
+            return False
+        if is_break and self._failure is not None:
+            await self._raise_first_failure()
+        if directions == (READ,) and failure is None:
+            await self._reader_had_enough()
+        else:
+            await self._cut(failure)
+        return True
+
+    async def _raise_first_failure(self) -> NoReturn:
+        """Raise the failure of the other direction, after that one has: the same object, so that a run counts it once."""
+        assert self._failure is not None
+        await self._cut_off.wait()
+        raise self._failure
+
+    async def _reader_had_enough(self) -> None:
+        if self._lives_by_output or len(self._over) == 2:
+            self._has_enough = True
+            await self._cut(None)
 
     async def _open(self) -> trio.abc.Stream:
         async with self._opening:
@@ -178,11 +206,15 @@ class Connection:
         raise trio.ClosedResourceError(f"{self._name()} is closed")
 
     async def _cut(self, failure: BaseException | None) -> None:
+        """Close the stream at once, and keep the failure for the other direction."""
         if not (self._closed or self._has_enough):
             self._failure = failure or trio.BrokenResourceError(f"{self._name()} was cut off: its writer was cancelled")
         self._closed = True
-        if self._stream is not None:
-            await cut(self._stream, reset=WRITE in self._begun and not self._written)
+        try:
+            if self._stream is not None:
+                await cut(self._stream, reset=WRITE in self._begun and not self._written)
+        finally:
+            self._cut_off.set()
 
     async def _send(self, source: ReceiveChannel[bytes], stream: trio.abc.Stream, tally: Tally) -> None:
         await send_from(source, stream, tally)
