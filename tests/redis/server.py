@@ -42,7 +42,7 @@ class Server:
 
     @classmethod
     def at(cls, port: int) -> Server:
-        """Give one that somebody else has started, to ask it."""
+        """Return a server that somebody else has started, to ask it."""
         self = cls.__new__(cls)
         self.port = port
         return self
@@ -75,7 +75,7 @@ class Server:
             self._process = None
 
     def ask(self, *words: str | int) -> bytes:
-        """Ask in plain RESP, without any client, and give the first piece of the answer."""
+        """Send a command in plain RESP, without any client, and return the first piece of the answer."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE) as sock:
             coded = [str(word).encode() for word in words]
             sock.sendall(b"*%d\r\n" % len(coded) + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in coded))

@@ -1,4 +1,4 @@
-"""What happens seldom to a stream in Redis: refusals, names taken over, ends that a dead one took."""
+"""Rare events in a stream in Redis: refusals, names taken over, an end that a dead receiver had taken."""
 
 from __future__ import annotations
 
@@ -180,7 +180,10 @@ async def test_a_receiver_whose_name_was_taken_is_told(server: Server, url: str)
             server.ask("HSET", "{jobs}:names", "r", "another 9999999999999")
             await trio.sleep_forever()
 
-    with trio.fail_after(PATIENCE), pytest.raises(trio.BrokenResourceError, match="another receiver called 'r' reads"):
+    with (
+        trio.fail_after(PATIENCE),
+        pytest.raises(trio.BrokenResourceError, match="another receiver called 'r' took over the stream 'jobs'"),
+    ):
         await receive()
 
 

@@ -140,11 +140,13 @@ class _Receiver:
         """
         answer = await self._run_until_done(JOIN)
         if answer == 0:
-            raise trio.BusyResourceError(f"a receiver called {self._me!r} reads {self._stream}, and is alive")
+            raise trio.BusyResourceError(
+                f"a receiver called {self._me!r} reads {self._stream} and is alive: give this one another name"
+            )
         if answer != 1:
             raise ValueError(
                 f"{self._stream} is read by the group {answer.decode()!r}, and what one group acknowledges is deleted: "
-                f"for a second one, {self._group!r}, send to a second stream"
+                f"for the group {self._group!r}, send to a second stream"
             )
 
     async def read(self) -> None:
@@ -273,7 +275,9 @@ class _Receiver:
                 except (Lost, Refused):
                     break  # trying again at the next turn is soon enough
                 if lost is None:
-                    await self._fail(f"another receiver called {self._me!r} reads {self._stream} by now")
+                    await self._fail(
+                        f"another receiver called {self._me!r} took over {self._stream}: this one's lease ran out"
+                    )
                 gone = {entry.decode() for entry in lost}
                 for delivery in part:
                     if delivery.id in gone:

@@ -108,7 +108,7 @@ class RedisSender(trio.abc.SendChannel[SendT], Generic[SendT]):
         if stored == -1:
             raise Ended(self._stream)
         if stored == -2:
-            raise trio.BrokenResourceError(f"another sender to {self._stream} is called {self.producer!r}, and goes on")
+            raise self._replaced()
         self._number += stored
         return stored
 
@@ -118,6 +118,9 @@ class RedisSender(trio.abc.SendChannel[SendT], Generic[SendT]):
             await client.call("BLPOP", client.keys.room, str(ROOM_TIMEOUT), within=ROOM_TIMEOUT + 5)
         except (Lost, Refused):
             await client.pause()
+
+    def _replaced(self) -> trio.BrokenResourceError:
+        return trio.BrokenResourceError(f"a newer sender to {self._stream} called {self.producer!r} replaced this one")
 
     def _check_open(self) -> None:
         if self._is_closed:
@@ -137,7 +140,7 @@ class RedisSender(trio.abc.SendChannel[SendT], Generic[SendT]):
         async with self._turn:
             self._is_closed = True
             if not await self._run_until_done(CLOSE, f"the sender {self.producer!r} cannot be closed"):
-                raise trio.BrokenResourceError(f"another sender to {self._stream} is called {self.producer!r}")
+                raise self._replaced()
 
     async def _open(self) -> None:
         stored = await self._run_until_done(OPEN, f"{self._stream} cannot be sent to")
