@@ -3,7 +3,8 @@
 Rule 1: a connection is made when it is first needed, and again after it broke, after a pause that doubles.
 Rule 2: every call has a timeout: a server that does not answer is treated as gone.
 Rule 3: a call whose answer was lost may have been carried out: `Lost` says so, and the caller decides what to do.
-Rule 4: a cancelled caller leaves the connection open, so that it can still say goodbye; leaving the block closes it.
+Rule 4: connections stay open when the block around them is cancelled, so that its last calls can be made; they are
+    closed when it is left.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import math
 import random
 import ssl
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -81,16 +82,6 @@ async def _connect(address: Address) -> ByteStream:
         )
 
 
-class _Ready:
-    """The `task_status` that the client library reports its handshake to."""
-
-    def __init__(self, report: Callable[[], None]) -> None:
-        self._report = report
-
-    def started(self, value: None = None) -> None:
-        self._report()
-
-
 class _Connection(BaseConnection):
     """The client library's connection over a stream that is already open.
 
@@ -111,19 +102,19 @@ class _Connection(BaseConnection):
 
     async def serve(self) -> None:
         """Stay connected until the connection breaks or is dropped, even if the caller is cancelled."""
-        with trio.CancelScope(shield=True, deadline=trio.current_time() + CONNECT_TIMEOUT) as scope:
-
-            def ready() -> None:
-                scope.deadline = math.inf
-                self.tried.set()
-
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + CONNECT_TIMEOUT) as self._handshake:
             try:
-                await self.run(task_status=_Ready(ready))
+                await self.run(task_status=self)
             except (RedisError, OSError) as exc:
                 self.failure = exc
         if not self.tried.is_set():
             self.failure = self.failure or TimeoutError("the server did not complete the handshake in time")
             self.tried.set()
+
+    def started(self, value: None = None) -> None:
+        """Note that the handshake has succeeded; the library calls this."""
+        self._handshake.deadline = math.inf
+        self.tried.set()
 
     async def _connect(self) -> ByteStream:
         return self._opened

@@ -29,7 +29,7 @@ from trioflow.redis.scripts import ACK, CLAIM, GIVE_BACK, HELD, JOIN, LEAVE, PAS
 
 T = TypeVar("T", covariant=True)
 
-LONGEST_TICK: Final = 1.0  # seconds between two looks for entries to claim, and for a block to end
+LONGEST_TICK: Final = 1.0  # seconds between two looks for entries to claim; a blocking read lasts as long
 ENTRIES_PER_CALL: Final = 500
 LEAVE_TIMEOUT: Final = 2.0  # seconds
 
