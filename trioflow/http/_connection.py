@@ -23,6 +23,7 @@ from trioflow.http._response import Response
 from trioflow.http._service import Peer, Service
 from trioflow.http.wire.exchange import Exchange, Wire
 from trioflow.http.wire.limits import RequestError
+from trioflow.http.wire.response_sender import ResponseSender
 from trioflow.http.wire.response_writer import ResponseWriter
 from trioflow.http.wire.socket import SocketTransport, unsent
 from trioflow.http.wire.tls import TlsTransport
@@ -217,10 +218,10 @@ class Connection:
     async def _answer(self, exchange: Exchange) -> bool:
         """Run the handler and see to its answer; tell whether the connection can be used again."""
         status = 0
-        response = Response(exchange)
+        sender = ResponseSender(exchange)
         try:
-            await _called(self._handler, Request(exchange, self._peer), response)
-            await response.complete()
+            await _called(self._handler, Request(exchange, self._peer), Response(sender))
+            await sender.complete()
         except BaseException as exc:  # noqa: BLE001 - nothing is swallowed: what is not a failure is raised
             status = self._settle(exchange, exc)
         if status:

@@ -620,7 +620,7 @@ async def test_a_file_that_no_cache_holds_is_opened_and_read_in_threads_alone(
 
     monkeypatch.setattr(lookup, "open_cached", lambda root, names, *, anywhere: None)
     monkeypatch.setattr(_files, "read_cached", lambda fd, start, stop: None)
-    monkeypatch.setattr("trioflow.http._response.read_cached", lambda fd, start, stop: None)
+    monkeypatch.setattr("trioflow.http.wire.response_sender.read_cached", lambda fd, start, stop: None)
     monkeypatch.setattr("trioflow.http.wire.sendfile.is_cached", lambda fd, start, stop: False)
     for name in ("open", "pread", "sendfile", "scandir"):
         monkeypatch.setattr(os, name, watched(name, getattr(os, name)))

@@ -113,7 +113,7 @@ async def test_trailers_come_behind_a_body_in_chunks() -> None:
             response.trailers["x-size"] = str(size)
 
         await chunks().pipe(tf.Transform(count)).pipe(response)
-        with pytest.raises(RuntimeError, match="the end of this response has been sent"):
+        with pytest.raises(RuntimeError, match="the end of this response has gone out"):
             response.trailers["x"] = "y"
 
     async with serving(handler) as port:
@@ -127,7 +127,7 @@ async def test_trailers_stay_away_where_nothing_can_carry_them() -> None:
 
     async def late(request: Request, response: Response) -> None:
         await response.send(b"hello")
-        with pytest.raises(RuntimeError, match="the end of this response has been sent"):
+        with pytest.raises(RuntimeError, match="the end of this response has gone out"):
             response.trailers["x"] = "y"
 
     async with serving(handler) as port:

@@ -144,7 +144,7 @@ async def _give_stretch(file: File, opened: Opened | None, start: int, stop: int
     if file.is_packed_on_the_way:
         await stretch(opened, start, stop, file.name).pipe(gzipped(level=LEVEL)).pipe(response)
     else:
-        await response._take_region(OpenStretch(opened.fd, start, stop))
+        await response._sender.send_region(OpenStretch(opened.fd, start, stop))
 
 
 async def _give_parts(file: File, opened: Opened | None, parts: Sequence[Part], response: Response) -> None:

@@ -114,7 +114,8 @@ class ResponseWriter:
             is_chunked = False
             if not is_declared and status not in _UNFRAMED:
                 parts.append(b"Content-Length: %d\r\n" % length)
-        is_closing = any("close" in tokens_of(field.value) for field in headers.all_of("connection"))
+        connection = headers.all_of("connection")
+        is_closing = bool(connection) and any("close" in tokens_of(field.value) for field in connection)
         if is_last or is_closing or (is_chunked and self._is_old):  # without framing, its end is the connection's
             self.keeps_alive = False
         if not (self.keeps_alive or is_closing):

@@ -1,0 +1,186 @@
+"""One response sent over its exchange, by whichever way its body comes.
+
+Rule 1: the head goes out with the first byte of the body, in one write, so that a failure before it still gets a full
+    error response (R14).
+Rule 2: a body that did not reach its end is never ended as if it had (R13).
+Rule 3: a response is sent once (R4); one that failed before its head can be sent anew.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import trio
+
+from trioflow._core.adapters import gathered
+from trioflow._core.channel import ReceiveChannel
+from trioflow._core.shortcuts import OpenRegion
+from trioflow.http.wire.exchange import Exchange
+from trioflow.http.wire.headers import Headers, Trailers
+from trioflow.http.wire.response_writer import Piece
+from trioflow.http.wire.upgraded import UpgradedStream, check_upgrade
+from trioflow.io.page_cache import read_cached
+
+HEAD_SENT: Final = "the head of this response has gone out: its status and headers cannot change any more"
+_END_SENT: Final = "the end of this response has gone out"
+_SMALL: Final = 65536  # bytes of a file that are sent in one write with the head
+_STATES: Final = {"busy": "is being sent", "done": "has been sent", "cut": "was cut off"}
+
+
+class ResponseSender:
+    """What a handler says of its response, and the ways to send it.
+
+    Attributes:
+        status: The status to send.
+        headers: The header fields to send.
+    """
+
+    __slots__ = ("_exchange", "_state", "_trailers", "headers", "status")
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+        self._state = "new"  # then "busy", then "done" or "cut"; "new" again after a failure before the head
+        self._trailers: Trailers | None = None
+        self.headers = Headers()
+        self.status = 200
+
+    @property
+    def has_head(self) -> bool:
+        """Whether sending the head has begun."""
+        return not self._exchange.can_answer
+
+    @property
+    def trailers(self) -> Trailers:
+        """The fields to send after the body."""
+        if self._trailers is None:
+            self._trailers = Trailers()
+            if self._state == "done":
+                self._trailers.freeze(_END_SENT)
+        return self._trailers
+
+    async def send(self, data: object) -> int:
+        """Send `data` as the whole body."""
+        chunk = _checked(data)
+        self._begin()
+        try:
+            pieces = self._head(len(chunk))
+            return await self._finish(pieces if self._is_bodyless else [*pieces, *self._exchange.writer.data(chunk)])
+        finally:
+            self._leave()
+
+    async def send_items(self, source: ReceiveChannel[bytes]) -> int:
+        """Send what comes from `source` as the body."""
+        self._begin()
+        try:
+            if self._is_bodyless:
+                length = None
+                try:
+                    await source.receive()
+                except trio.EndOfChannel:
+                    length = 0
+                source.close()
+                return await self._finish(self._head(length))
+            async for chunks in source.batches():
+                pieces: list[Piece] = []
+                for chunk in gathered(map(_checked, chunks)):
+                    pieces += [*self._head(None, len(chunk)), *self._exchange.writer.data(chunk)]
+                if pieces:
+                    await self._exchange.write(pieces)
+            return await self._finish(self._head(0))
+        finally:
+            self._leave()
+
+    async def send_region(self, region: OpenRegion) -> int:
+        """Send a stretch of an open file as the body."""
+        self._begin()
+        try:
+            size = region.stop - region.start
+            pieces = self._head(size)
+            if self._is_bodyless:
+                return await self._finish(pieces)
+            if size <= _SMALL and (content := read_cached(region.fd, region.start, region.stop)) is not None:
+                return await self._finish([*pieces, *self._exchange.writer.data(content)])
+            before, after = self._exchange.writer.frame(size)
+            await self._exchange.write([*pieces, *before], more=True)
+            await self._exchange.write_file(region.fd, region.start, region.stop)
+            return await self._finish(after)
+        finally:
+            self._leave()
+
+    async def complete(self) -> None:
+        """Send what a handler that has returned left unsent: an empty body.
+
+        Raises:
+            RuntimeError: a body was begun and not ended, or its length does not let it be empty.
+        """
+        if self._state == "cut":
+            raise RuntimeError("the handler returned before the body of its response was whole")
+        if self._state == "new":
+            await self._finish(self._head(0))
+
+    async def start(self) -> None:
+        """Send the head alone."""
+        self._check_new()
+        await self._exchange.write(self._head(None))
+
+    async def inform(self, status: int, headers: Headers) -> None:
+        """Send an informational response before this one."""
+        self._check_new()
+        await self._exchange.inform(status, headers)
+
+    async def upgrade(self, protocol: str) -> UpgradedStream:
+        """Send the response after which the connection speaks `protocol`."""
+        headers = Headers([("connection", "Upgrade"), ("upgrade", protocol)])
+        check_upgrade(self._exchange.request, protocol)
+        self._check_new()
+        headers.fill(self.headers)
+        self.headers.freeze(HEAD_SENT)
+        self._state = "done"
+        return await self._exchange.upgrade(headers)
+
+    @property
+    def _is_bodyless(self) -> bool:
+        return self._exchange.writer.is_bodyless(self.status)
+
+    def _check_new(self) -> None:
+        if self._state != "new" or self.has_head:
+            raise trio.ClosedResourceError("the head of this response has been sent")
+
+    def _begin(self) -> None:
+        if self._state != "new":
+            raise trio.ClosedResourceError(f"a response runs once, and this one {_STATES[self._state]}")
+        self._state = "busy"
+
+    def _leave(self) -> None:
+        if self._state == "busy":
+            self._state = "cut" if self.has_head else "new"
+
+    def _head(self, length: int | None, first: int = 0) -> list[Piece]:
+        """Return the head to send before what comes next: nothing once it has been returned."""
+        exchange = self._exchange
+        if not exchange.can_answer:
+            return []
+        head = exchange.writer.write_head(self.status, self.headers, length, first=first, is_last=exchange.is_last)
+        self.headers.freeze(HEAD_SENT)
+        return [head]
+
+    async def _finish(self, pieces: list[Piece]) -> int:
+        exchange = self._exchange
+        if end := exchange.writer.end(self._trailers):
+            pieces.append(end)
+        if pieces:
+            await exchange.write(pieces)
+        self._state = "done"
+        if self._trailers is not None:
+            self._trailers.freeze(_END_SENT)
+        return exchange.writer.sent
+
+
+def _checked(data: object) -> Piece:
+    """Return a chunk whose `len` is its size in bytes."""
+    if isinstance(data, bytes):
+        return data
+    if isinstance(data, (bytearray, memoryview)):
+        view = memoryview(data)
+        return view.cast("B") if view.c_contiguous else bytes(view)
+    raise TypeError(f"a response is made of bytes, not of {type(data).__name__} {data!r:.40}")
