@@ -193,7 +193,7 @@ class Headers(MutableMapping[str, str]):
     def _check_change(self, *keys: str) -> None:
         if self._frozen is not None:
             raise RuntimeError(self._frozen)
-        if not self._refused.isdisjoint(keys):
+        if self._refused and not self._refused.isdisjoint(keys):
             raise ValueError(f"{', '.join(self._refused.intersection(keys))} cannot come after a body")
 
 

@@ -63,8 +63,7 @@ class ResponseSender:
         chunk = _checked(data)
         self._begin()
         try:
-            pieces = self._head(len(chunk))
-            return await self._finish(pieces if self._is_bodyless else [*pieces, *self._exchange.writer.data(chunk)])
+            return await self._finish([*self._head(len(chunk)), *self._exchange.writer.data(chunk)])
         finally:
             self._leave()
 

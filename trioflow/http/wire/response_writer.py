@@ -57,13 +57,17 @@ class ResponseWriter:
         sent: Bytes of its body.
     """
 
-    __slots__ = ("_is_chunked", "_is_head", "_is_old", "_left", "is_begun", "is_ended", "keeps_alive", "sent", "status")
+    __slots__ = (
+        "_has_body", "_is_chunked", "_is_head", "_is_old", "_left", "is_begun", "is_ended", "keeps_alive", "sent",
+        "status",
+    )  # fmt: skip
 
     def __init__(self, *, is_head: bool, is_old: bool, keeps_alive: bool) -> None:
         self._is_head = is_head
         self._is_old = is_old
         self._is_chunked = False
         self._left: int | None = None  # bytes of the body still to come; None if nobody knows
+        self._has_body = True
         self.keeps_alive = keeps_alive
         self.is_begun = False
         self.is_ended = False
@@ -92,28 +96,25 @@ class ResponseWriter:
         assert not self.is_begun
         if headers.all_of("transfer-encoding"):
             raise RuntimeError("Transfer-Encoding is not the handler's to set: the server frames the body")
-        is_bodyless = self.is_bodyless(status)
-        is_declared = False
-        if declared := headers.all_of("content-length"):
+        has_body, is_framed = not self.is_bodyless(status), status not in _UNFRAMED
+        declared = () if status == 205 else headers.all_of("content-length")
+        if declared:
             said = _length_of(declared)
-            if not (is_bodyless or length in (None, said)):
+            if has_body and length not in (None, said):
                 raise RuntimeError(f"the body has {length} bytes, but its Content-Length says {said}")
-            is_declared, length = True, said
-        if status == 205:  # it has no body, and says so (RFC 9110 15.3.6)
-            is_declared, length = False, 0
-        left = None if is_bodyless else length
+            length = said
+        elif status == 205:  # it has no body, and says so (RFC 9110 15.3.6)
+            length = 0
+        left = length if has_body else None
         if left is not None and first > left:
             raise _too_long(first - left)
-        self._left = left
+        self._left, self._has_body = left, has_body
         parts = [_LINES[status], *headers.lines(without="content-length" if status in (204, 205) else "")]
         if not headers.all_of("date"):
             parts.append(date())
-        if length is None:
-            is_chunked = status not in _UNFRAMED
-        else:
-            is_chunked = False
-            if not is_declared and status not in _UNFRAMED:
-                parts.append(b"Content-Length: %d\r\n" % length)
+        if is_framed and length is not None and not declared:
+            parts.append(b"Content-Length: %d\r\n" % length)
+        is_chunked = is_framed and length is None
         connection = headers.all_of("connection")
         is_closing = bool(connection) and any("close" in tokens_of(field.value) for field in connection)
         if is_last or is_closing or (is_chunked and self._is_old):  # without framing, its end is the connection's
@@ -142,8 +143,8 @@ class ResponseWriter:
         return ([b"%x\r\n" % size], [b"\r\n"]) if self._is_chunked else ([], [])
 
     def data(self, chunk: Piece) -> list[Piece]:
-        """Return a chunk of the body with its frame; an empty one, which would be the end, is left out."""
-        if not len(chunk):
+        """Return a chunk of the body with its frame; nothing for an empty one, which would be the end, or without a body."""
+        if not (self._has_body and len(chunk)):
             return []
         before, after = self.frame(len(chunk))
         return [*before, chunk, *after]
@@ -183,9 +184,7 @@ class ResponseWriter:
     def error(self, status: int) -> bytes:
         """Return a whole response that says no more than its status, the last one of its connection."""
         headers, body = error_page(status)
-        head = self.write_head(status, headers, len(body), is_last=True)
-        page = [head] if self.is_bodyless(status) else [head, *self.data(body)]
-        return b"".join([*page, self.end()])
+        return b"".join([self.write_head(status, headers, len(body), is_last=True), *self.data(body), self.end()])
 
 
 def _length_of(declared: tuple[Field, ...]) -> int:
