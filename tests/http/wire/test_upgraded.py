@@ -327,7 +327,7 @@ async def test_R20_a_second_task_in_one_direction_is_refused() -> None:
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
     other = trio.SocketStream(trio.socket.from_stdlib_socket(theirs))
-    stream = SwitchedStream(SocketTransport(ours, stall=30, rate=0, on_loss=lambda: None), b"", lambda: None)
+    stream = UpgradedStream(SocketTransport(ours, stall=30, rate=0, on_loss=lambda: None), b"", lambda: None)
     async with stream, other:
         await check_a_second_task_is_refused(stream, other)
 
