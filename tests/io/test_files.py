@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import math
 import os
+import re
 import resource
 import signal
 import stat
@@ -226,13 +227,16 @@ async def test_a_file_that_memory_does_not_know_is_opened_by_a_thread(
         return threads - before
 
     monkeypatch.setattr(trio.to_thread, "run_sync", counted)
-    await opened()
-    from_memory = await opened()
+
+    async def fewest() -> int:
+        return min([await opened() for _ in range(5)])  # under load, memory may not have the file's end for a moment
+
+    from_memory = await fewest()
     monkeypatch.setattr(file_reader, "openat2", lambda: lambda directory, path, how: -errno.EAGAIN)
-    assert await opened() == from_memory + 1
+    assert await fewest() == from_memory + 1
     assert await tf.read_file(file).pipe(tf.write_file(tmp_path / "copy")) == len(content)
     monkeypatch.setattr(file_reader, "openat2", lambda: None)
-    assert await opened() == from_memory + 1
+    assert await fewest() == from_memory + 1
 
 
 async def test_a_path_with_a_null_byte_opens_nothing(file: Path) -> None:
@@ -935,7 +939,7 @@ async def test_a_file_of_another_group_is_written_by_who_may_not_give_it_away(
     status = os.stat_result([other if i == stat.ST_GID else part for i, part in enumerate(path.stat())])
     monkeypatch.setattr(os, "fchown", forbidden)
     target = file_writer._open_beside(str(path), status)
-    target.finish()
+    target.finish(durable=False)
 
     assert path.exists()
 
@@ -1236,3 +1240,86 @@ async def test_a_region_knows_its_ends(file: Path, tmp_path: Path) -> None:
             assert not os.get_inheritable(opened.fd)
         with pytest.raises(OSError, match="Bad file descriptor"):
             os.fstat(opened.fd)
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What was asked of the disk, in order, by the names of files."""
+    made: list[str] = []
+    fsync, replace = os.fsync, os.replace
+
+    def recorded_fsync(fd: int) -> None:
+        made.append(f"fsync {re.sub('[0-9a-f]{16}', 'HEX', Path(os.readlink(f'/proc/self/fd/{fd}')).name)}")
+        fsync(fd)
+
+    def recorded_replace(source: str, target: str) -> None:
+        made.append(f"replace {Path(target).name}")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", recorded_fsync)
+    monkeypatch.setattr(os, "replace", recorded_replace)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("options", "is_there", "expected"),
+    [
+        ({}, False, ["replace new"]),
+        ({"durable": True}, False, ["fsync .new.HEX.tmp", "replace new", "fsync place"]),
+        ({"durable": True}, True, ["fsync .new.HEX.tmp", "replace new", "fsync place"]),
+        ({"durable": True, "atomic": False}, False, ["fsync new", "fsync place"]),
+        ({"durable": True, "atomic": False}, True, ["fsync new"]),
+        ({"durable": True, "append": True}, True, ["fsync new"]),
+        ({"append": True}, True, []),
+    ],
+)
+async def test_a_durable_file_is_on_the_disk_before_its_name_is(
+    tmp_path: Path, calls: list[str], options: dict[str, bool], is_there: bool, expected: list[str]
+) -> None:
+    place = tmp_path / "place"
+    place.mkdir()
+    if is_there:
+        (place / "new").write_bytes(b"old")
+
+    assert await tf.pipeline([b"abc"], tf.write_file(place / "new", **options)) == 3
+    assert calls == expected
+
+
+async def test_a_copy_inside_the_kernel_is_made_durable_too(file: Path, tmp_path: Path, calls: list[str]) -> None:
+    assert await tf.read_file(file).pipe(tf.write_file(tmp_path / "copy", durable=True)) == MANY
+    assert calls[:2] == ["fsync .copy.HEX.tmp", "replace copy"]
+
+
+async def test_R13_a_disk_that_cannot_keep_a_durable_file_leaves_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(fd: int) -> None:
+        raise OSError(errno.EIO, "the disk is broken")
+
+    monkeypatch.setattr(os, "fsync", broken)
+    with pytest.raises(OSError, match="the disk is broken"):
+        await tf.pipeline([b"abc"], tf.write_file(tmp_path / "new", durable=True))
+    assert os.listdir(tmp_path) == []
+
+
+async def test_a_durable_write_to_a_pipe_needs_no_disk(tmp_path: Path, calls: list[str]) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(lambda: tf.pipeline([b"abc"], tf.write_file(path, durable=True)))
+        assert await tf.read_file(path).pipe(tf.join()) == b"abc"
+    assert calls == []
+
+
+@pytest.mark.parametrize("name", ["song.mp3", "ä" * 120, "x" * 255])
+async def test_a_temporary_file_is_named_after_the_file_that_it_becomes(tmp_path: Path, name: str) -> None:
+    async with tf.write_file(tmp_path / name).open() as send:
+        await send.send(b"abc")
+        await until(lambda: os.listdir(tmp_path))
+        [temporary] = os.listdir(os.fsencode(tmp_path))
+
+        assert re.fullmatch(rb"\.(.+)\.[0-9a-f]{16}\.tmp", temporary, re.DOTALL)
+        assert os.fsencode(name).startswith(temporary[1:-21])
+        assert len(temporary) <= 143
+
+    assert os.listdir(tmp_path) == [name]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -169,8 +170,12 @@ async def test_a_file_that_is_gone_is_waited_for(log: Path, monkeypatch: pytest.
         await followed.comes(b"again")
 
 
-async def test_a_file_that_is_gone_again_when_it_is_to_be_opened_is_waited_for(
-    log: Path, monkeypatch: pytest.MonkeyPatch
+PASSING = [errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.ELOOP, errno.ESTALE]
+
+
+@pytest.mark.parametrize("code", PASSING, ids=errno.errorcode.get)
+async def test_a_file_that_cannot_be_opened_for_a_moment_is_waited_for(
+    log: Path, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
     open_for_reading = file_follower.open_for_reading
     calls = 0
@@ -179,7 +184,7 @@ async def test_a_file_that_is_gone_again_when_it_is_to_be_opened_is_waited_for(
         nonlocal calls
         calls += 1
         if calls == 2:
-            raise FileNotFoundError
+            raise OSError(code, os.strerror(code))
         return open_for_reading(path)
 
     monkeypatch.setattr(file_follower, "open_for_reading", opens_late)
@@ -191,15 +196,70 @@ async def test_a_file_that_is_gone_again_when_it_is_to_be_opened_is_waited_for(
     assert calls == 3
 
 
-async def test_a_directory_in_its_place_is_an_error(log: Path) -> None:
-    with pytest.raises(IsADirectoryError) as caught:
-        await tf.read_file(log, follow=True, interval=0.001).pipe(tf.for_each(lambda chunk: replace_by_directory(log)))
+@pytest.mark.parametrize("code", PASSING, ids=errno.errorcode.get)
+async def test_a_name_that_cannot_be_looked_at_for_a_moment_is_waited_for(
+    log: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    stat, failed = os.stat, trio.Event()
+
+    def fails_once(path: Any, **options: Any) -> os.stat_result:
+        if path == str(log) and not failed.is_set():
+            trio.from_thread.run_sync(failed.set)
+            raise OSError(code, os.strerror(code))
+        return stat(path, **options)
+
+    async with following(log) as followed:
+        await followed.comes(b"one\n")
+        monkeypatch.setattr(os, "stat", fails_once)
+        await failed.wait()
+        append(log, b"two\n")
+        await followed.comes(b"two\n")
+
+
+async def test_a_directory_in_its_place_and_none_above_it_are_waited_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sleep, slept = trio.sleep, 0
+
+    async def counted(seconds: float) -> None:
+        nonlocal slept
+        slept += 1
+        await sleep(seconds)
+
+    async def looks() -> None:
+        before = slept
+        while slept < before + 3:
+            await sleep(0)
+
+    monkeypatch.setattr(file_follower.trio, "sleep", counted)
+    place = tmp_path / "logs"
+    place.mkdir()
+    log = place / "log"
+    write(log, b"one\n")
+    async with following(log) as followed:
+        await followed.comes(b"one\n")
+        log.unlink()
+        log.mkdir()
+        await looks()
+        log.rmdir()
+        place.rmdir()
+        write(place, b"a file where the directory was")
+        await looks()
+        place.unlink()
+        place.mkdir()
+        write(log, b"two\n")
+        await followed.comes(b"two\n")
+
+
+async def test_what_is_broken_for_good_is_an_error(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(path: Any) -> os.stat_result:
+        raise OSError(errno.EIO, "the disk is broken")
+
+    with pytest.raises(OSError, match="the disk is broken") as caught:
+        await tf.read_file(log, follow=True, interval=0.001).pipe(
+            tf.for_each(lambda chunk: monkeypatch.setattr(file_follower.os, "stat", broken))
+        )
     assert caught.value.__notes__[0].startswith("in stage 1 of 2: read_file(")
-
-
-def replace_by_directory(path: Path) -> None:
-    path.unlink()
-    path.mkdir()
 
 
 async def test_a_missing_file_is_an_error_at_the_beginning(tmp_path: Path) -> None:

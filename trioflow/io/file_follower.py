@@ -2,19 +2,27 @@
 
 Rule 1: looking is a thread's, and so is opening; between two looks nothing runs.
 Rule 2: a file that got shorter is read again from its beginning; one that another has replaced is read until it has been
-    quiet for an interval, then the other from its beginning; one that is gone is waited for.
+    quiet for an interval, then the other from its beginning.
+Rule 3: what a later look fails by is waited out where rotating logs, or a mount that comes and goes, can cause it.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from typing import Final
 
 import trio
 
 from trioflow.io.file_reader import FileReader, Reader, open_for_reading, reader_of
+
+# The file has no name for a moment, or one that cannot be read yet; a directory is in its place, or above it is none.
+_PASSING: Final = frozenset(
+    (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.ELOOP, errno.ESTALE)
+)
 
 
 @asynccontextmanager
@@ -71,16 +79,23 @@ class Follower:
         size = os.fstat(self.fd).st_size
         try:
             return size, _identity(os.stat(self._path)) != self._identity
-        except FileNotFoundError:
+        except OSError as exc:
+            _raise_unless_passing(exc)
             return size, False
 
     async def _go_on_to_the_other(self) -> None:
         try:
             opened = await trio.to_thread.run_sync(open_for_reading, self._path)
-        except FileNotFoundError:  # gone again
+        except OSError as exc:  # gone again, or not readable yet
+            _raise_unless_passing(exc)
             return
         os.close(self.fd)
         self._take(opened, 0)
+
+
+def _raise_unless_passing(exc: OSError) -> None:
+    if exc.errno not in _PASSING:
+        raise exc
 
 
 def _identity(status: os.stat_result) -> tuple[int, int]:

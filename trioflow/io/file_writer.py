@@ -30,6 +30,7 @@ _TRIP: Final = 1 << 28  # bytes copied by one trip to a thread: a trip costs 0.2
 _WORTH_A_TRIP: Final = 1 << 18  # bytes; up to here more are waited for, if they come at once
 _BOUNCE: Final = 1 << 18  # bytes copied at once where the kernel cannot do it alone
 _PASSES: Final = 2  # of all other tasks, within which a busy source has more: 10 µs each, a trip costs 200
+_SHOWN: Final = 100  # bytes of a file's name in that of its temporary one: no file system allows fewer than 143
 _PATIENCE: Final = 0.05  # seconds between two looks whether a pipe has got a reader
 # What copy_file_range says where it cannot: other file systems, a pipe, a file opened to append, an old kernel.
 _CANNOT_COPY: Final = frozenset(
@@ -40,10 +41,11 @@ _CANNOT_COPY: Final = frozenset(
 class Target:
     """A file that is being written: at its place, or beside it until `finish`."""
 
-    def __init__(self, fd: int, temporary: str | None = None, place: str | None = None) -> None:
+    def __init__(self, fd: int, place: str, temporary: str | None = None, *, is_new: bool) -> None:
         self._fd = fd
-        self._temporary = temporary
         self._place = place
+        self._temporary = temporary
+        self._is_new = is_new  # its name, too, is still to be stored
         self._is_file = stat.S_ISREG(os.fstat(fd).st_mode) or stat.S_ISBLK(os.fstat(fd).st_mode)
         self._can_copy = hasattr(os, "copy_file_range")
 
@@ -117,13 +119,21 @@ class Target:
         write_fully(self._fd, [memoryview(block)])
         return len(block)
 
-    def finish(self) -> None:
-        """Close the file and give it its name."""
+    def finish(self, *, durable: bool) -> None:
+        """Close the file and give it its name; where it is to be `durable`, wait until the disk has both."""
+        durable = durable and self._is_file
+        if durable:
+            os.fsync(self._fd)
         self._close()
         if self._temporary is not None:
-            assert self._place is not None
             os.replace(self._temporary, self._place)
             self._temporary = None
+        if durable and self._is_new:
+            directory = os.open(os.path.dirname(self._place) or ".", os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                os.fsync(directory)
+            finally:
+                os.close(directory)
 
     def discard(self) -> None:
         """Close the file; where it has no name of its own yet, nothing of it is left. Harmless when repeated."""
@@ -141,13 +151,13 @@ class Target:
 
 
 @asynccontextmanager
-async def open_target(path: str, *, append: bool, atomic: bool) -> AsyncGenerator[Target, None]:
+async def open_target(path: str, *, append: bool, atomic: bool, durable: bool = False) -> AsyncGenerator[Target, None]:
     """Open what `path` names for writing; leaving the block finishes it, leaving it by an exception discards it."""
     while (target := await trio.to_thread.run_sync(_open_target, path, append, atomic)) is None:  # noqa: ASYNC110
         await trio.sleep(_PATIENCE)  # no event tells that a pipe has got a reader
     try:
         yield target
-        await trio.to_thread.run_sync(target.finish)
+        await trio.to_thread.run_sync(partial(target.finish, durable=durable))
     except BaseException as exc:
         with trio.CancelScope(shield=True):
             try:
@@ -173,7 +183,7 @@ def _open_target(path: str, append: bool, atomic: bool) -> Target | None:  # noq
         if exc.errno == errno.ENXIO and status is not None and stat.S_ISFIFO(status.st_mode):
             return None
         raise
-    return Target(fd)
+    return Target(fd, path, is_new=status is None)
 
 
 def _open_beside(path: str, status: os.stat_result | None) -> Target:
@@ -183,13 +193,14 @@ def _open_beside(path: str, status: os.stat_result | None) -> Target:
     place = os.path.realpath(path)  # a link stays a link: what it points to is replaced
     if status is None and not os.path.basename(path):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
-    temporary = os.path.join(os.path.dirname(place), f".{secrets.token_hex(8)}.tmp")
+    directory, name = os.path.split(os.fsencode(place))
+    temporary = os.fsdecode(os.path.join(directory, b".%b.%b.tmp" % (name[:_SHOWN], secrets.token_hex(8).encode())))
     try:
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     except OSError as exc:
         exc.filename = path  # not a name that nobody knows
         raise
-    target = Target(fd, temporary, place)
+    target = Target(fd, place, temporary, is_new=True)
     try:
         if status is not None:
             _keep_owner_and_mode(fd, status)

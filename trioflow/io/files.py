@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
+from functools import partial
 from typing import Any
 
 from trioflow._core.channel import ReceiveChannel, SendChannel
@@ -40,7 +41,8 @@ def read_file(
     With `follow` it goes on behind the file's end, as `tail -F` does: every `interval` seconds it looks for more. A file
     that has become shorter is read again from its beginning; one that has grown as long again between two looks cannot
     be told from one that grew. Where another file has taken its name, as when logs are rotated, the rest of the old one
-    is given until that has been quiet for an interval, then the new one from its beginning. Where none has, it waits.
+    is given until that has been quiet for an interval, then the new one from its beginning. While the name leads nowhere, to
+    a directory, or to a file that may not be read, it waits; the file must be there when the run begins.
 
     Emits when: a chunk has been read, from the page cache at once, from the disk by a thread.
     Waits when: its reader does; with `follow`, also for the file to grow.
@@ -103,11 +105,13 @@ def read_file(
     return Readable[bytes]._of(Stage(name, function=run, offer=offer))
 
 
-def write_file(path: AnyPath, *, append: bool = False, atomic: bool = True) -> Writable[bytes, int]:
+def write_file(
+    path: AnyPath, *, append: bool = False, atomic: bool = True, durable: bool = False
+) -> Writable[bytes, int]:
     """Write all chunks to a file, and give the number of bytes.
 
-    By default the file appears whole or not at all: it is written under another name in the same directory and
-    renamed at the end. After a failure, a cancellation or a hang-up nothing is left, and what was there before is
+    By default the file appears whole or not at all: it is written as `.NAME.<16 hex digits>.tmp` in the same directory
+    and renamed at the end. A process that is killed leaves that file behind. After a failure, a cancellation or a hang-up nothing is left, and what was there before is
     untouched (R13). A file that exists keeps its mode, a symbolic link stays one: what it points to is replaced.
     A pipe or a device cannot be replaced, and is written to as it is; a pipe is waited for until it has a reader.
 
@@ -121,6 +125,8 @@ def write_file(path: AnyPath, *, append: bool = False, atomic: bool = True) -> W
         append: Write behind what the file holds. That is never atomic, whatever `atomic` says.
         atomic: False writes in place: what the file held is gone when the run begins, and what it holds after a
             failure is not whole.
+        durable: Wait until the disk has the file and its name before the run ends (`fsync`). Without it a power cut in
+            the next half minute or so may bring back the old file, or on some file systems an empty one.
 
     Raises:
         TypeError: `path` is no path; or an item is not bytes-like.
@@ -136,25 +142,27 @@ def write_file(path: AnyPath, *, append: bool = False, atomic: bool = True) -> W
         >>> run(read_file("numbers").pipe(join()))
         b'onetwothree'
     """
-    name = label("write_file", path, **given(append=(append, False), atomic=(atomic, True)))
+    name = label("write_file", path, **given(append=(append, False), atomic=(atomic, True), durable=(durable, False)))
     where = check_path("write_file", path)
-    for flag, value in (("append", append), ("atomic", atomic)):
+    for flag, value in (("append", append), ("atomic", atomic), ("durable", durable)):
         if not isinstance(value, bool):
             raise TypeError(f"{flag} must be True or False, not {value!r}")
 
+    opened = partial(open_target, where, append=append, atomic=atomic, durable=durable)
+
     async def run(source: ReceiveChannel[bytes]) -> int:
-        async with open_target(where, append=append, atomic=atomic) as target:
+        async with opened() as target:
             count = 0
             async for chunks in source.batches():
                 count += await target.write(await ready_pieces("write_file", source, chunks))
             return count
 
     async def take_region(region: OpenRegion) -> int:
-        async with open_target(where, append=append, atomic=atomic) as target:
+        async with opened() as target:
             return await target.copy(region.fd, region.start, region.stop)
 
     async def take_copy(copy: ThreadCopy) -> int:
-        async with open_target(where, append=append, atomic=atomic) as target:
+        async with opened() as target:
             return await copy.into(target.write_now)
 
     takes: Takes = {OpenRegion: take_region, ThreadCopy: take_copy}

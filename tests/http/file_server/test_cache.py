@@ -148,3 +148,28 @@ def test_a_file_is_at_rest_when_it_has_not_changed_for_a_while() -> None:
     assert cache.is_at_rest(now - 3 * 10**9)
     assert not cache.is_at_rest(now - 10**9)
     assert not cache.is_at_rest(now + 10**12)
+
+
+async def test_what_is_kept_is_kept_by_the_path_that_is_looked_up(tmp_path: Path, clock: list[float]) -> None:
+    """A handler that serves a directory for each host sets the path: the same request leads to two files."""
+    for host in ("a", "b"):
+        (tmp_path / host).mkdir()
+        old(tmp_path / host / "index.html", f"this is {host}".encode())
+    files = http.files(tmp_path)
+
+    async def by_host(request: http.Request, response: http.Response) -> None:
+        request.path = f"/{request.headers['site']}{request.path}"
+        await files(request, response)
+
+    async with asking(by_host) as client:
+        for host in ("a", "b", "a"):
+            assert (await client.ask("GET", "/", [("Site", host)]))[2] == f"this is {host}".encode()
+
+
+async def test_a_path_that_is_never_looked_up_gets_nothing_that_is_kept(tmp_path: Path, clock: list[float]) -> None:
+    (tmp_path / "sub").mkdir()
+    old(tmp_path / "sub" / "a.txt", b"hello")
+    async with asking(http.files(tmp_path)) as client:
+        assert (await client.ask("GET", "/sub/a.txt"))[0] == 200
+        assert (await client.ask("GET", "/sub%2Fa.txt"))[0] == 404
+        assert (await client.ask("GET", "/s%75b/a.txt"))[::2] == (200, b"hello")

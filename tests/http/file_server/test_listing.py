@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import threading
+from collections.abc import Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -18,8 +20,9 @@ from tests.conftest import open_descriptors
 from tests.http.client import serving
 from tests.http.file_server.test_files import asking, get
 from trioflow import http
+from trioflow.http.file_server import handler
 from trioflow.http.file_server import listing as _listing
-from trioflow.http.file_server.listing import Entry, page
+from trioflow.http.file_server.listing import Entry, ordered, page
 
 ODD = [
     "<b>a&b\"q'.txt",
@@ -239,7 +242,7 @@ NAME = st.binary(min_size=1, max_size=12).filter(lambda name: not {0, 47} & set(
 @given(st.lists(NAME, unique=True, max_size=5), st.sampled_from(["", "sort=size&order=desc", "sort=date"]))
 def test_any_bytes_make_a_page_where_each_utf8_name_is_a_link_to_it(names: list[bytes], query: str) -> None:
     entries = [Entry(name, len(name) % 2 == 0, len(name), 10.0**9) for name in names]
-    got = Page(b"".join(page("/x/", 1, entries, query)).decode())
+    got = Page(b"".join(page("/x/", 1, ordered(entries, query), query)).decode())
     rows = [href for href, _ in got.links if href.startswith("./")][2:]
     linked = [name for name in names if name.decode("utf-8", "ignore").encode() == name]
 
@@ -287,3 +290,18 @@ def test_reading_passes_over_what_has_gone(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.undo()
 
     assert found == []
+
+
+async def test_a_long_listing_is_read_and_sorted_by_a_thread(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads = []
+
+    def sorts(entries: Sequence[Entry], query: str) -> list[Entry]:
+        threads.append(threading.current_thread())
+        return ordered(entries, query)
+
+    monkeypatch.setattr(handler, "ordered", sorts)
+    async with asking(http.files(root, listing=True)) as client:
+        assert (await client.ask("GET", "/"))[0] == 200
+
+    assert len(threads) == 1
+    assert threads[0] is not threading.main_thread()

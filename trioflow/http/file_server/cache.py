@@ -19,7 +19,7 @@ MOST: Final = 1 << 22  # bytes of all
 _BESIDE: Final = 2048  # bytes that headers are counted as
 
 
-Key: TypeAlias = "tuple[str, tuple[str, ...]]"  # what was asked for, and which codings its client takes
+Key: TypeAlias = "tuple[str, tuple[str, ...]]"  # the path that is looked up, and which codings the client takes
 
 
 class Sized(Protocol):

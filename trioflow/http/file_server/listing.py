@@ -74,33 +74,38 @@ def sorting(query: str) -> tuple[str, bool]:
     return (by, asked.get("order") == "desc") if by in _KEYS else ("name", False)
 
 
+def ordered(entries: Sequence[Entry], query: str) -> list[Entry]:
+    """Return `entries` in the order that a query asks for, directories first; `MOST` of them and one more at most."""
+    by, is_reversed = sorting(query)
+    found = sorted(entries[:MOST], key=_KEYS["name"])
+    if by != "name":
+        found.sort(key=_KEYS[by])
+    if is_reversed:
+        found.reverse()
+    found.sort(key=lambda entry: not entry.is_directory)
+    return [*found, *entries[MOST : MOST + 1]]
+
+
 def page(path: str, depth: int, entries: Sequence[Entry], query: str) -> Iterator[bytes]:
     """Make the page, chunk by chunk.
 
     Args:
         path: The directory's path as it was asked for, a slash at its end.
         depth: How many of its last segments are below the root; above that nothing is linked.
-        entries: What is in it.
+        entries: What is in it, in the order of the page; those after `MOST` are not shown.
         query: The request's query: `sort=name`, `size` or `date`, `order=asc` or `desc`.
     """
     by, is_reversed = sorting(query)
-    is_cut = len(entries) > MOST
-    ordered = sorted(entries[:MOST], key=_KEYS["name"])
-    if by != "name":
-        ordered.sort(key=_KEYS[by])
-    if is_reversed:
-        ordered.reverse()
-    ordered.sort(key=lambda entry: not entry.is_directory)
     yield _head(path, depth, by, is_reversed=is_reversed)
     rows = ['<tr><td class="d"><a href="../">Up one level</a><td><td>\n'] if depth else []
-    for entry in ordered:
+    for entry in entries[:MOST]:
         rows.append(_row(entry))
         if len(rows) >= _ROWS:
             yield "".join(rows).encode()
             rows.clear()
     if not entries:
         rows.append('<tr><td colspan="3">Nothing is here.\n')
-    if is_cut:
+    if len(entries) > MOST:
         rows.append(f'<tr><td colspan="3">There is more: only {MOST:,} names are shown.\n')
     yield ("".join(rows) + "</table>\n</main>\n").encode()
 
