@@ -1,10 +1,12 @@
-"""What the two ends of a channel share: the items, their weight, who waits, who is told.
+"""Backpressure is decided here: `Buffer.fits` says whether an item may be put, and a sender waits in line while it may not.
 
-Rule 1: what is held weighs at most `capacity`; a heavier item is admitted alone, into an empty buffer (R5).
-Rule 2: nothing here awaits; a woken task looks again instead of being handed an item, so that cancelling it can lose
-    nothing.
+A buffer is what the two ends of a channel share: the items, their weight, the tasks that wait, and who is told what.
+
+Rule 1: what is held weighs at most `capacity`; a heavier item is admitted only to an empty buffer, to avoid deadlock (R5).
+Rule 2: a woken task looks again instead of being handed an item, so that cancelling it loses nothing. Only `wait_in`
+    awaits.
 Rule 3: each end is served first come, first served.
-Rule 4: a failure drops what is held and overtakes it (R12), unless it is told to come behind.
+Rule 4: a failure drops what is held and overtakes it (R12), unless it is to come after the items.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ _BYTES_TYPES: Final = frozenset((bytes, bytearray, memoryview))
 
 
 def size_of(item: object) -> int:
-    """Give a bytes-like item's size in bytes, 0 for any other item."""
+    """Return a bytes-like item's size in bytes, 0 for any other item."""
     if isinstance(item, memoryview):
         return item.nbytes
     if isinstance(item, (bytes, bytearray)):
@@ -35,14 +37,14 @@ def size_of(item: object) -> int:
 
 
 def weight_of(item: object) -> int:
-    """Give an item's weight: 1, or 1 for every started 4 KiB of a bytes-like one (R5)."""
+    """Return an item's weight: 1, or 1 for every started 4 KiB of a bytes-like one (R5)."""
     if type(item) not in _BYTES_TYPES and not isinstance(item, (bytes, bytearray)):
         return 1
     return (size_of(item) + PAGE - 1) // PAGE or 1
 
 
 def light_size(items: Sequence[object]) -> int | None:
-    """Give how many bytes `items` have together if each surely weighs 1, else None: 30 ns an item, not 200 to weigh each."""
+    """Return how many bytes `items` have together if each surely weighs 1, else None: 30 ns an item, not 200 to weigh each."""
     kinds = set(map(type, items))
     bytes_like = [kind for kind in kinds if issubclass(kind, (bytes, bytearray, memoryview))]
     if not bytes_like:
@@ -54,7 +56,7 @@ def light_size(items: Sequence[object]) -> int | None:
 
 
 def check_capacity(capacity: float) -> float:
-    """Give `capacity` back if it can bound a channel."""
+    """Return `capacity` if it can bound a channel."""
     if capacity != math.inf and (isinstance(capacity, bool) or not isinstance(capacity, int)):
         raise TypeError(f"capacity must be an int or math.inf, not {capacity!r}")
     if capacity < 1:
@@ -63,7 +65,7 @@ def check_capacity(capacity: float) -> float:
 
 
 def check_overflow(overflow: Overflow) -> Overflow:
-    """Give `overflow` back if it is one of the policies."""
+    """Return `overflow` if it is one of the policies."""
     if overflow not in ("wait", "drop_oldest", "drop_newest", "fail"):
         raise ValueError(f"overflow must be 'wait', 'drop_oldest', 'drop_newest' or 'fail', not {overflow!r}")
     return overflow
@@ -98,23 +100,23 @@ class Waiter:
         self.need = need
         self.task = current_task()
         self.is_asleep = False
-        self.since = 0.0  # when it began, where someone watches
+        self.since = 0.0  # when it began, where a monitor watches
 
     def abort(self, _: object) -> Abort:
         self.is_asleep = False
         return Abort.SUCCEEDED
 
-    def call(self) -> None:
+    def wake(self) -> None:
         if self.is_asleep:
             self.is_asleep = False
             reschedule(self.task)
 
 
 class Buffer(Generic[T]):
-    """What the two ends of a channel share. The engine keeps hold of it; users see the ends."""
+    """What the two ends of a channel share. The engine holds it; users see the ends."""
 
     __slots__ = (
-        "_discarded_bytes", "_items", "ahead", "bytes", "capacity", "clock", "count", "discarded", "dropped", "ended_at", "expected",
+        "_discarded_bytes", "_items", "prefetched", "bytes", "capacity", "clock", "count", "discarded", "dropped", "ended_at", "expected",
         "failure", "failure_seen", "on_hang_up", "on_wanted", "overflow", "peak", "receivers", "receiving", "receiving_waited",
         "senders", "sending", "sending_waited", "stride", "used",
     )  # fmt: skip
@@ -125,15 +127,15 @@ class Buffer(Generic[T]):
         self.stride = int(min(capacity, DEFAULT_CAPACITY))
         self.used = self.peak = self.count = self.bytes = self.dropped = self.discarded = 0
         self.senders = self.receivers = 0  # open handles
-        self.sending: deque[Waiter] = deque()  # who waits to send, and to receive: first come, first served
+        self.sending: deque[Waiter] = deque()  # tasks that wait to send, and to receive
         self.receiving: deque[Waiter] = deque()
         self.failure: BaseException | None = None
         self.failure_seen = False
         self.on_hang_up: Callable[[], None] | None = None
         self.on_wanted: Callable[[], None] | None = None  # called when a reader begins to wait
         self._discarded_bytes = 0
-        self.ahead: list[T] = []  # what a reader has taken before it was asked to: it goes with the rest
-        self.clock: Callable[[], float] | None = None  # of who watches: then waiting is timed
+        self.prefetched: list[T] = []  # what a reader has taken and not yet yielded: a failure drops it with the rest
+        self.clock: Callable[[], float] | None = None  # set by a monitor: then waiting is timed
         self.ended_at: float | None = None
         self.sending_waited = self.receiving_waited = 0.0  # seconds
         self.expected: int | None = None  # how many bytes will come in all, where that is known
@@ -149,15 +151,16 @@ class Buffer(Generic[T]):
         return not self._items
 
     def taken(self) -> tuple[int, int]:
-        """Give how many items, and bytes, have been received."""
+        """Return how many items, and bytes, have been received."""
         held = sum(map(size_of, self._items))
         return self.count - len(self._items) - self.discarded, self.bytes - held - self._discarded_bytes
 
     def room(self) -> float:
-        """Give the weight that can be put now; 0 where a sender must wait."""
+        """Return the weight that can be put now; 0 where a sender must wait."""
         return 0 if self.sending else max(self.capacity - self.used, 0)
 
     def fits(self, weight: int) -> bool:
+        """Return whether an item of that weight may be put now."""
         return self.used + weight <= self.capacity or not self._items
 
     def check(self) -> None:
@@ -170,48 +173,48 @@ class Buffer(Generic[T]):
         self._items.append(item)
         self.count += 1
         self.bytes += size_of(item)
-        self._gained(weight)
+        self._added(weight)
 
     def put_light(self, items: Sequence[T], size: int) -> None:
         """Append `items` of `size` bytes together, which weigh 1 each; the caller has seen that they fit."""
         self._items.extend(items)
         self.count += len(items)
         self.bytes += size
-        self._gained(len(items))
+        self._added(len(items))
 
-    def _gained(self, weight: int) -> None:
+    def _added(self, weight: int) -> None:
         self.used += weight
         if self.used > self.peak:
             self.peak = self.used
         if self.receiving:
-            self.receiving[0].call()
+            self.receiving[0].wake()
 
     def take(self) -> T:
         item = self._items.popleft()
-        self._lost(weight_of(item))
+        self._removed(weight_of(item))
         return item
 
     def take_many(self, limit: int | None) -> list[T]:
         if limit is None or limit >= len(self._items):
             items = list(self._items)
             self._items.clear()
-            self._lost(self.used)
+            self._removed(self.used)
         else:
             items = [self._items.popleft() for _ in range(limit)]
-            self._lost(sum(map(weight_of, items)))
+            self._removed(sum(map(weight_of, items)))
         return items
 
-    def _lost(self, weight: int) -> None:
+    def _removed(self, weight: int) -> None:
         # A bytearray may change its size while it is held: an empty channel always weighs nothing.
         self.used = self.used - weight if self._items else 0
-        self.call_next()
+        self.wake_next()
 
-    def call_next(self) -> None:
-        """Wake whoever can go on now, after something was taken or someone left a line."""
+    def wake_next(self) -> None:
+        """Wake the tasks that can go on now, after an item was taken or a task left its line."""
         if self.sending and self.fits(self.sending[0].need):
-            self.sending[0].call()
+            self.sending[0].wake()
         if self.receiving and (self._items or self.ended):
-            self.receiving[0].call()
+            self.receiving[0].wake()
 
     def make_room(self, weight: int) -> bool:
         """Apply the overflow policy to an item that does not fit: is it to be put?"""
@@ -225,14 +228,14 @@ class Buffer(Generic[T]):
         self.dropped += 1
         return False
 
-    def abort(self, failure: BaseException, *, behind: bool = False) -> None:
+    def abort(self, failure: BaseException, *, after_items: bool = False) -> None:
         """Drop what is held and raise `failure` from every call from now on, at both ends (R12).
 
-        With `behind` what is held may be received first.
+        With `after_items` what is held may be received first.
         """
         if self.failure is None:
             self.failure = failure
-            if not behind:
+            if not after_items:
                 self._discard()
             self.wake_all()
 
@@ -240,12 +243,12 @@ class Buffer(Generic[T]):
         self.discarded += len(self._items)
         self._discarded_bytes += sum(map(size_of, self._items))
         self._items.clear()
-        self.ahead.clear()
+        self.prefetched.clear()
         self.used = 0
 
     def wake_all(self) -> None:
         for waiter in (*self.sending, *self.receiving):
-            waiter.call()
+            waiter.wake()
 
     def sender_closed(self) -> None:
         self.senders -= 1
@@ -284,7 +287,7 @@ class Buffer(Generic[T]):
             line.remove(waiter)
             if self.clock is not None:
                 self._note_wait(line, self.clock() - waiter.since)
-            self.call_next()
+            self.wake_next()
 
     def _note_wait(self, line: deque[Waiter], seconds: float) -> None:
         if line is self.sending:
@@ -299,7 +302,7 @@ class Buffer(Generic[T]):
             waiter.since = clock()
 
     def waits(self, now: float) -> tuple[float, float]:
-        """Give the seconds that were waited to send and to receive, those waits that go on included."""
+        """Return the seconds that were waited to send and to receive, with the waits that still go on."""
         return (
             self.sending_waited + sum(now - waiter.since for waiter in self.sending),
             self.receiving_waited + sum(now - waiter.since for waiter in self.receiving),

@@ -1,10 +1,22 @@
-"""Synchronous operators, applied batch by batch, neighbours in one task.
+"""Synchronous operators, applied batch by batch: neighbours share one task, so that a batch costs one hop for all of them.
 
-Rule 1: an operator is sans-I/O: `feed(items)` gives items, `flush()` gives the rest; a fresh one is made for each run.
-Rule 2: what may give much for little (`flat_map`, `gunzip`) gives a lazy iterable, which is taken piece by piece.
-Rule 3: a batch is as large as its reader has room for, 256 items at most, and smaller where an item takes long:
+    source channel --receive_many--+                                               +--send_many--> output channel
+                                   +--> batch --feed--> batch --feed--> batch -----+
+    iterator -----------_pull------+            op 0      ^     op 1               +--feed-------> fold
+                                                 |        |
+                                      lazy result|        |its next piece
+                                                 v        |
+                                               `pending`, a stack
+
+A batch is fed to one operator after another until one returns nothing, or the last has returned. An operator that may
+make much of little (`flat_map`, `gunzip`) returns a lazy iterable. One piece of it goes all the way to the end before the
+next is taken, and the newest is emptied first: so items keep their order, and between two operators there is never more
+than one batch. Only `_deliver` waits: in `send_many`, which is where a slow reader stops all of this, or at a checkpoint.
+
+Rule 1: an operator is sans-I/O: `feed(items)` returns items, `flush()` returns the rest; each run makes a fresh one.
+Rule 2: a batch is as large as its reader has room for, 256 items at most, and smaller where an item takes long:
     one batch should take less than `SLOW` seconds between two yields (R17).
-Rule 4: `at` always says which part is at work, so that a failure can name its stage (R11).
+Rule 3: `at` is always the part at work, so that a failure can name its stage (R11).
 """
 
 from __future__ import annotations
@@ -34,10 +46,10 @@ class Operator(ABC, Generic[T, U]):
 
     @abstractmethod
     def feed(self, items: list[T]) -> Iterable[U]:
-        """Give what `items` give: a list, or a lazy iterable where that may be much more than came in."""
+        """Return what becomes of `items`: a list, or a lazy iterable where that may be much more than came in."""
 
     def flush(self) -> Iterable[U]:
-        """Give what was held back, once, after the last item."""
+        """Return what was held back. Called once, after the last item."""
         return ()
 
 
@@ -52,7 +64,7 @@ class Fold(ABC, Generic[T, R]):
 
     @abstractmethod
     def result(self) -> R:
-        """Give the result, once, after the last item."""
+        """Return the result. Called once, after the last item."""
 
 
 Part: TypeAlias = "Iterator[Any] | Operator[Any, Any] | Fold[Any, Any]"
@@ -66,16 +78,16 @@ class Fused:
         self._factories = factories
         self._most = int(min(capacity, DEFAULT_CAPACITY))
         self._size = 1  # how many items to take at once: doubled while that is quick
-        self._heavy = True  # whether bytes-like items were seen in the last batch
+        self._has_weights = True  # whether items of the last batch may weigh more than 1
         self._iterator: Iterator[Any] | None = None
         self._operators: list[Operator[Any, Any]] = []
         self._fold: Fold[Any, Any] | None = None
         self._source: ReceiveChannel[Any] | None = None
-        self._first = 0  # the first operator that still wants items: those before it have enough
+        self._first_open = 0  # the first operator that still wants items: those before it have enough
         self._offset = 0  # the place of the first operator among the parts
         self._pulling = 0.0  # seconds that the iterator took for the batch in hand
-        self.is_watched = False  # whether to count what each part gives
-        self._counts: list[int] = []  # of what came first, then of what each operator gave
+        self.is_watched = False  # whether to count what each part returns
+        self._counts: list[int] = []  # of the items that came in, then of those that each operator returned
 
     async def run(self, source: ReceiveChannel[Any] | None, output: SendChannel[Any] | None) -> Any:
         """Run as a stage between two channels; without `source` or `output` there is an iterator or a fold instead."""
@@ -96,7 +108,7 @@ class Fused:
                     if not items:
                         break
                     await trio.lowlevel.checkpoint_if_cancelled()
-                await self._pass_on(-1, items, output)
+                await self._deliver(-1, items, output)
             if self._has_enough:
                 self._end_upstream()
             await self._flush(output)
@@ -114,20 +126,20 @@ class Fused:
             elif isinstance(part, Operator):
                 self._operators.append(part)
                 if part.done:
-                    self._first = len(self._operators)
+                    self._first_open = len(self._operators)
             else:
                 self._iterator = part
                 self._offset = 1
         if self.is_watched:
             self._counts = [0] * (len(self._operators) + 1)
 
-    def given(self, part: int) -> int:
-        """Give how many items the part at that place has given, or taken where it is the last; counted if watched."""
+    def item_count(self, part: int) -> int:
+        """Return how many items the part at that place has returned, or taken where it is the last; counted if watched."""
         return self._counts[min(part + 1 - self._offset, len(self._operators))] if self._counts else 0
 
     @property
     def _has_enough(self) -> bool:
-        return self._first > 0 or (self._fold is not None and self._fold.done)
+        return self._first_open > 0 or (self._fold is not None and self._fold.done)
 
     def _end_upstream(self) -> None:
         self._close_iterator()
@@ -140,28 +152,28 @@ class Fused:
             close()
 
     def _pull(self, iterator: Iterator[Any], output: SendChannel[Any] | None) -> list[Any]:
-        """Take from the iterator what may be held: never more than the reader has room for, but one (R5)."""
+        """Take a batch from the iterator: no more than the reader has room for, but at least one item (R5)."""
         self.at = 0
         room = self._most if output is None else max(1, int(min(output.room(), self._most)))
-        if not self._heavy:
+        if not self._has_weights:
             items = list(islice(iterator, min(self._size, room)))
-            self._heavy = light_size(items) is None
+            self._has_weights = light_size(items) is None
             return items
-        items = _weighed(iterator, self._size, room)
-        self._heavy = light_size(items) is None
+        items = _take_weighing(iterator, self._size, room)
+        self._has_weights = light_size(items) is None
         return items
 
     async def _flush(self, output: SendChannel[Any] | None) -> None:
-        """Flush the operators that still want items, each through those behind it."""
-        i = self._first
+        """Flush the operators that still want items, each through those after it."""
+        i = self._first_open
         while i < len(self._operators) and not (self._fold is not None and self._fold.done):
             self.at = i + self._offset
             if given := self._operators[i].flush():
-                await self._pass_on(i, given, output)
-            i = max(i + 1, self._first)
+                await self._deliver(i, given, output)
+            i = max(i + 1, self._first_open)
 
-    async def _pass_on(self, i: int, given: Iterable[Any], output: SendChannel[Any] | None) -> None:
-        """Hand on what operator `i` gave, and learn from the time a batch takes how large the next one may be."""
+    async def _deliver(self, i: int, given: Iterable[Any], output: SendChannel[Any] | None) -> None:
+        """Deliver what operator `i` returned, and learn from the time a batch takes how large the next one may be."""
         fold = self._fold
         batches = self._batches(i, given)
         while True:
@@ -179,7 +191,7 @@ class Fused:
             elif spent < SLOW / 4 and self._size < self._most:
                 self._size = min(self._size * 2, self._most)
             if self._has_enough:
-                self._end_upstream()  # at once (R9), before a slow reader has taken the rest
+                self._end_upstream()  # at once (R9), not after a slow reader has taken the rest
             if output is not None and items:
                 await output.send_many(items)
             else:
@@ -188,16 +200,16 @@ class Fused:
                     return
 
     def _batches(self, i: int, given: Iterable[Any]) -> Iterator[list[Any]]:
-        """Give what operator `i` gave (-1: the source) as it comes out behind the last operator, batch by batch.
+        """Yield what operator `i` returned (-1: the source) as it comes out of the last operator, batch by batch.
 
-        Where operators drop all of a batch it gives an empty one: others must run all the same (R17).
+        Where operators drop all of a batch it yields an empty one: other tasks must run all the same (R17).
         """
-        lazy: list[tuple[int, Iterator[Any]]] = []  # who gave it, and what of it is still to be taken
+        pending: list[tuple[int, Iterator[Any]]] = []  # lazy results, each with the operator that returned it
         while True:
             is_dropped = True
             while given:
                 if not isinstance(given, list) or len(given) > self._most:
-                    lazy.append((i, iter(given)))
+                    pending.append((i, iter(given)))
                     is_dropped = False
                     break
                 i += 1
@@ -213,34 +225,34 @@ class Fused:
                 self._note_done(i)
             if is_dropped:
                 yield []
-            if not lazy:
+            if not pending:
                 return
-            i, given = self._next_piece(lazy)
+            i, given = self._next_piece(pending)
 
-    def _next_piece(self, lazy: list[tuple[int, Iterator[Any]]]) -> tuple[int, list[Any]]:
-        """Take the next piece of what was given last; an empty one when that has ended."""
-        i, iterator = lazy[-1]
+    def _next_piece(self, pending: list[tuple[int, Iterator[Any]]]) -> tuple[int, list[Any]]:
+        """Take the next piece of the newest lazy result; an empty one when that has ended."""
+        i, iterator = pending[-1]
         piece: list[Any] = []
-        if self._first <= i + 1:  # or else an operator behind this one has enough
+        if self._first_open <= i + 1:  # else an operator after this one has enough
             self.at = i + self._offset
             piece = list(islice(iterator, 1))
             if piece and isinstance(piece[0], (bytes, bytearray, memoryview)):
-                piece += _weighed(iterator, self._size - 1, self._most - weight_of(piece[0]))
+                piece += _take_weighing(iterator, self._size - 1, self._most - weight_of(piece[0]))
             elif piece:
                 piece += islice(iterator, self._size - 1)
             if i >= 0:
                 self._note_done(i)
         if not piece:
-            lazy.pop()
+            pending.pop()
         return i, piece
 
     def _note_done(self, i: int) -> None:
         if self._operators[i].done:
-            self._first = max(self._first, i + 1)
+            self._first_open = max(self._first_open, i + 1)
 
 
-def _weighed(iterator: Iterator[Any], most: int, room: float) -> list[Any]:
-    """Take `most` items, or fewer that weigh `room` together."""
+def _take_weighing(iterator: Iterator[Any], most: int, room: float) -> list[Any]:
+    """Take `most` items, or as many as weigh `room` together."""
     items: list[Any] = []
     if room > 0:
         for item in islice(iterator, most):

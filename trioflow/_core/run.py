@@ -172,7 +172,7 @@ class Run(Crew):
         self._cancel(self.tasks)
         for buffer in self.buffers:
             if buffer is self.outside and failure is not None:
-                buffer.abort(failure, behind=self._is_attempt)
+                buffer.abort(failure, after_items=self._is_attempt)
             else:
                 buffer.abort(HangUp(self, "another stage of this run has failed"))
 

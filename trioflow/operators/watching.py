@@ -159,7 +159,7 @@ def _done(task: Watched, place: int) -> tuple[int, int | None, float | None]:
         return task.output.count, task.output.bytes, task.output.used / task.output.capacity
     # A sink's own channel, which it is the only one to read.
     items, size = task.source.taken() if task.source is not None and len(task.labels) == 1 else (0, None)
-    return items if task.fused is None else task.fused.given(place), size, None
+    return items if task.fused is None else task.fused.item_count(place), size, None
 
 
 def monitor(name: str = "") -> Monitor[Any]:
