@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 import trio
 
@@ -171,18 +171,13 @@ class Connection:
         if is_break and self._has_enough:
             return False
         if is_break and self._failure is not None:
-            await self._raise_first_failure()
+            await self._cut_off.wait()  # the other direction raises it first,
+            raise self._failure  # the same object, so that a run counts it once
         if directions == (READ,) and failure is None:
             await self._reader_had_enough()
         else:
             await self._cut(failure)
         return True
-
-    async def _raise_first_failure(self) -> NoReturn:
-        """Raise the failure of the other direction, after that one has: the same object, so that a run counts it once."""
-        assert self._failure is not None
-        await self._cut_off.wait()
-        raise self._failure
 
     async def _reader_had_enough(self) -> None:
         if self._lives_by_output or len(self._over) == 2:
