@@ -252,7 +252,7 @@ def gathered(chunks: Iterable[Any]) -> Iterator[bytes]:
 
 
 def _in_bytes(chunk: Any) -> Any:
-    """Give a chunk whose length is its size in bytes."""
+    """Return a chunk whose length is its size in bytes."""
     if isinstance(chunk, memoryview):
         return chunk.cast("B")
     if isinstance(chunk, (bytes, bytearray)):

@@ -1,6 +1,6 @@
 """Backpressure is decided here: `Buffer.fits` says whether an item may be put, and a sender waits in line while it may not.
 
-A buffer is what the two ends of a channel share: the items, their weight, the tasks that wait, and who is told what.
+A buffer is what the two ends of a channel share: the items, their weight, the tasks that wait, and whom to call back.
 
 Rule 1: what is held weighs at most `capacity`; a heavier item is admitted only to an empty buffer, to avoid deadlock (R5).
 Rule 2: a woken task looks again instead of being handed an item, so that cancelling it loses nothing. Only `wait_in`

@@ -70,7 +70,7 @@ class Connection:
             await self._run(stream, lambda: receive_into(stream, output))
 
     async def write(self, source: ReceiveChannel[bytes]) -> int:
-        """Write all of `source` and its end, as a sink; give the number of bytes."""
+        """Write all of `source` and its end, as a sink; return the number of bytes."""
         tally = Tally()
 
         async def send() -> None:
@@ -100,7 +100,7 @@ class Connection:
 
     @asynccontextmanager
     async def open(self) -> AsyncGenerator[trio.abc.HalfCloseableStream, None]:
-        """Give the stream itself, closed at the end of the block."""
+        """Yield the stream itself, closed at the end of the block."""
         async with self._using(READ, WRITE) as stream:
             assert isinstance(stream, trio.abc.HalfCloseableStream)
             async with open_crew() as crew:
@@ -119,7 +119,7 @@ class Connection:
                 await self._stream.aclose()
 
     def lose(self, direction: str) -> None:
-        """Take note that nobody can begin this direction any more."""
+        """Note that nobody can begin this direction any more."""
         if not self._is_lent and direction not in self._begun:
             self._over.add(direction)
 

@@ -66,7 +66,7 @@ def _tasks_of(stages: Sequence[Stage], capacity: float, whole: Sequence[Stage]) 
 
 
 def _enclosing(stages: Sequence[Stage], index: int, capacity: float, whole: Sequence[Stage]) -> Stage:
-    """Give the stage at `index`, with all before it inside."""
+    """Return the stage at `index`, with all before it inside."""
     function = stages[index].function
     assert function is not None
 

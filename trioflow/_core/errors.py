@@ -1,4 +1,4 @@
-"""The exceptions of our own, and the one rule for telling a failure from the noise around it.
+"""The exceptions of our own, and the one rule that tells a failure from a cancellation or a hang-up.
 
 Rule 1: a `Cancelled` belongs to Trio; nothing here keeps one.
 Rule 2: a hang-up is the very object that a channel of ours raised, told apart by the channel it carries (R15).
@@ -28,7 +28,7 @@ class HangUp(trio.BrokenResourceError):
 
 
 def failure_in(exc: BaseException, *channels: object) -> BaseException | None:
-    """Give what is a failure in `exc`: neither a `Cancelled` nor a hang-up of one of `channels`."""
+    """Return what is a failure in `exc`: neither a `Cancelled` nor a hang-up of one of `channels`."""
 
     def is_quiet(part: BaseException) -> bool:
         if isinstance(part, HangUp):
@@ -42,14 +42,14 @@ def failure_in(exc: BaseException, *channels: object) -> BaseException | None:
 
 
 def cancelled_in(exc: BaseException) -> BaseException | None:
-    """Give the part of `exc` that is Trio's cancellation, to be raised on."""
+    """Return the part of `exc` that is Trio's cancellation, to be raised on."""
     if isinstance(exc, BaseExceptionGroup):
         return exc.split(trio.Cancelled)[0]
     return exc if isinstance(exc, trio.Cancelled) else None
 
 
 def is_among(failure: BaseException, kinds: tuple[type[Exception], ...]) -> TypeGuard[Exception]:
-    """Tell whether `failure` is of one of `kinds`; of a group, whether all in it are."""
+    """Return whether `failure` is of one of `kinds`; of a group, whether all in it are."""
     if isinstance(failure, BaseExceptionGroup) and not isinstance(failure, kinds):
         return all(is_among(part, kinds) for part in failure.exceptions)
     return isinstance(failure, kinds)

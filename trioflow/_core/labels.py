@@ -43,7 +43,7 @@ def label(name: str, *args: object, **kwargs: object) -> Callable[[], str]:
 
 
 def name_of(function: object) -> str:
-    """Give a function's name, or that of what stands in for one."""
+    """Return a function's name, or that of what stands in for one."""
     return getattr(function, "__name__", type(function).__name__)
 
 

@@ -1,8 +1,8 @@
 """One run: its tasks, the channels between them, who is cancelled, who has failed.
 
-Rule 1: who closes the last reading end of a channel before its end has hung up: all upstream of it is cancelled (R9).
-Rule 2: who raises ends all: every other stage is cancelled and every channel emptied, at once, before anyone else
-    runs, so that no item, end or flush follows a failure (R12).
+Rule 1: when the last reading end of a channel closes before its end, everything upstream of it is cancelled (R9).
+Rule 2: when a stage raises, every other one is cancelled and every channel emptied at once, before another task runs:
+    no item, end or flush follows a failure (R12).
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ class Run(Crew):
             self.outside = self.buffers[-1]
 
     def _channel(self, capacity: float, upstream: int) -> tuple[SendChannel[Any], ReceiveChannel[Any]]:
-        """Make a channel behind the first `upstream` tasks, which end when its last reader leaves."""
+        """Make a channel after the first `upstream` tasks, which end when its last reader leaves."""
         buffer: Buffer[Any] = Buffer(capacity, "wait")
         self.buffers.append(buffer)
         if upstream:
@@ -190,7 +190,7 @@ class Run(Crew):
                 if self.on_failure is not None:
                     self.on_failure()
             elif cancelled := cancelled_in(exc):
-                self._stop()  # nobody may take what was cut off for the end
+                self._stop()  # or what was cut off would pass for complete
                 raise cancelled from None
         finally:
             if task.output is not None:
@@ -204,7 +204,7 @@ class Run(Crew):
         """End the stages as the reader or writer outside has ended: well, or by what it has raised."""
         if self.receive is not None:
             if raised is not None:
-                self._stop()  # whatever writes in the block must not take it for a reader that has enough (R13)
+                self._stop()  # not a reader that has enough: partial data must not pass for complete (R13)
             elif not self.buffers[-1].ended:
                 self._cancel(self.tasks)
             self.receive.close()
