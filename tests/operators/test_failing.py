@@ -15,7 +15,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 import trioflow as tf
 from tests.consumers import CONSUMERS, Boom, Consumer, Sink, Source
 from trioflow._core.conformance import CAPACITIES, Check
-from trioflow.operators.failing import Restart
+from trioflow.operators.failing import Backoff, Restart
 from trioflow.testing import check_readable
 
 
@@ -96,19 +96,32 @@ async def test_pauses_double_up_to_the_longest_and_begin_anew_after_an_item(auto
     assert trio.current_time() == pytest.approx(20)
 
 
-@settings(max_examples=20, deadline=None)
-@given(jitter=st.floats(0, 1))
-def test_jitter_takes_at_most_its_part_of_a_pause(jitter: float) -> None:
-    told: list[Restart] = []
-    begin, _ = failing_after(0, 0, 0)
+@given(
+    jitter=st.floats(0, 1), initial=st.floats(0.01, 9), maximum=st.floats(0.01, 99), before_reset=st.integers(0, 2000)
+)
+def test_jitter_takes_at_most_its_part_of_a_pause_and_a_reset_begins_anew(
+    jitter: float, initial: float, maximum: float, before_reset: int
+) -> None:
+    backoff = Backoff(initial, maximum, jitter)
+    for _ in range(before_reset):
+        assert 0 <= backoff.pause() <= maximum
+    backoff.reset()
 
-    async def main() -> None:
-        await tf.retry(begin, initial=1, maximum=3, jitter=jitter, tell=told.append).pipe(tf.drain())
+    for longest in (initial, 2 * initial, 4 * initial):
+        longest = min(longest, maximum)
+        assert longest * (1 - jitter) <= backoff.pause() <= longest
 
-    trio.run(main, clock=MockClock(autojump_threshold=0))
 
-    for restart, longest in zip(told, [1, 2, 3], strict=True):
-        assert longest * (1 - jitter) <= restart.pause <= longest
+def test_a_backoff_without_jitter_doubles_up_to_the_maximum() -> None:
+    backoff = Backoff(0.5, 3, 0)
+
+    assert [backoff.pause() for _ in range(5)] == [0.5, 1, 2, 3, 3]
+
+
+def test_backoffs_that_began_together_part_by_their_jitter() -> None:
+    pauses = {Backoff(1, 30, 0.25).pause() for _ in range(20)}
+
+    assert len(pauses) > 10
 
 
 async def test_the_last_attempt_raises_its_failure_as_it_is(autojump_clock: MockClock) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import random
+import sys
 from collections import deque
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
 from functools import partial
@@ -89,21 +90,14 @@ def retry(
     if not isinstance(readable, Readable) and not callable(readable):
         raise wanted("retry wants a Readable, or a function from a position to one", readable)
     check_limit("attempts", attempts)
-    for name, seconds in (("within", within), ("initial", initial), ("maximum", maximum)):
-        check_positive(name, seconds)
-    if isinstance(jitter, bool) or not isinstance(jitter, (int, float)):
-        raise TypeError(f"jitter must be a number, not {jitter!r}")
-    if not 0 <= jitter <= 1:
-        raise ValueError(f"jitter must be from 0 to 1, not {jitter}")
+    check_positive("within", within)
+    Backoff(initial, maximum, jitter)  # checks its arguments
     kinds = check_exceptions("retry", on)
     if tell is not None and is_async(check_function("tell", tell)):
         raise TypeError(f"tell wants a plain function, not {tell!r}")
 
     async def run(output: SendChannel[T]) -> None:
-        counted = _Counted(output)
-        failed_at: deque[float] = deque()
-        count = doublings = 0
-        first: Exception | None = None
+        counted, failures, backoff = _Counted(output), _Failures(attempts, within), Backoff(initial, maximum, jitter)
         while True:
             begun_at = counted.position
             source = readable if isinstance(readable, Readable) else _made(readable, begun_at)
@@ -112,27 +106,68 @@ def retry(
                 return
             if not is_among(failure, kinds):
                 raise failure
-            count += 1
-            has_given = counted.position > begun_at
-            if first is not None and isinstance(failure, trio.ClosedResourceError) and not has_given:
-                first.add_note(f"it could not be run again: {failure}")
-                raise first  # the attempts since then tell nothing about it
-            now = trio.current_time()
-            failed_at.append(now)
-            while failed_at[0] < now - within:
-                failed_at.popleft()
-            if len(failed_at) >= attempts:
-                failure.add_note(f"at attempt {count}, when {counted.position} items had been given")
-                raise failure
-            first = failure if first is None or has_given else first
-            doublings = 0 if has_given else doublings
-            pause = min(initial * 2.0 ** min(doublings, 99), maximum) * (1 - jitter * random.random())
-            doublings += 1
+            if counted.position > begun_at:
+                failures.reset()
+                backoff.reset()
+            failures.add(failure, counted.position)
+            pause = backoff.pause()
             if tell is not None:
-                refuse_coroutine("tell", tell(Restart(failure, count, counted.position, pause)))
+                refuse_coroutine("tell", tell(Restart(failure, failures.count, counted.position, pause)))
             await trio.sleep(pause)
 
     return Readable[T]._of(Stage(label("retry", readable), function=run))
+
+
+class Backoff:
+    """Pauses that double up to a maximum, with jitter so that clients that failed together do not retry in lockstep."""
+
+    def __init__(self, initial: float, maximum: float, jitter: float) -> None:
+        check_positive("initial", initial)
+        check_positive("maximum", maximum)
+        if isinstance(jitter, bool) or not isinstance(jitter, (int, float)):
+            raise TypeError(f"jitter must be a number, not {jitter!r}")
+        if not 0 <= jitter <= 1:
+            raise ValueError(f"jitter must be from 0 to 1, not {jitter}")
+        self._initial, self._maximum, self._jitter = initial, maximum, jitter
+        self._longest = initial  # the next pause without jitter, before `maximum` cuts it
+
+    def reset(self) -> None:
+        """Begin with the initial pause again."""
+        self._longest = self._initial
+
+    def pause(self) -> float:
+        """Return the seconds to wait before the next attempt, and double the pause after that."""
+        longest = min(self._longest, self._maximum)
+        self._longest = longest * 2.0
+        return longest * (1 - self._jitter * random.random())
+
+
+class _Failures:
+    """The failures of one run of `retry`: how many there were, and which of them ends it."""
+
+    def __init__(self, attempts: float, within: float) -> None:
+        self.count = 0
+        self._attempts, self._within = attempts, within
+        self._times: deque[float] = deque(maxlen=int(attempts) if attempts < sys.maxsize else 0)  # of the last ones
+        self._first: BaseException | None = None  # since an item was sent
+
+    def reset(self) -> None:
+        """Note that the last attempt has sent an item."""
+        self._first = None
+
+    def add(self, failure: BaseException, position: int) -> None:
+        """Count `failure`, which came after `position` items; raise if there is to be no further attempt."""
+        self.count += 1
+        if self._first is None:
+            self._first = failure
+        elif isinstance(failure, trio.ClosedResourceError):
+            self._first.add_note(f"it could not be run again: {failure}")
+            raise self._first  # that a source runs once only says nothing about what went wrong
+        now = trio.current_time()
+        self._times.append(now)
+        if len(self._times) == self._attempts and self._times[0] >= now - self._within:
+            failure.add_note(f"at attempt {self.count}, when {position} items had been given")
+            raise failure
 
 
 class _Counted:
