@@ -16,7 +16,7 @@ import trio
 from trioflow._core.channel import ReceiveChannel, SendChannel
 from trioflow._core.checks import check_exceptions, is_async
 from trioflow._core.crew import open_crew
-from trioflow._core.engine import Stage, StageFunction
+from trioflow._core.engine import Stage
 from trioflow._core.errors import HangUp, Kinds, is_among
 from trioflow._core.fused import Operator
 from trioflow._core.streams import Transform, Writable, label, wanted
@@ -76,7 +76,7 @@ def on_item_error(
     kinds = check_exceptions("on_item_error", on)
     name = label("on_item_error", transform, action)
     if isinstance(action, Writable):
-        behind = Stage(name, function=_diverting(action))
+        behind = Stage(name, function=lambda source, output: _Diversion(action, source, output).run())
     elif action in ("stop", "drop"):
         behind = Stage(name, factory=_Dropping)
     elif isinstance(action, str):
@@ -137,50 +137,52 @@ class _Dropping(Operator[Any, Any]):
         return [item for item in items if type(item) is not _Failed]
 
 
-def _diverting(writable: Writable[Any, Any]) -> StageFunction:
-    """Make a stage function that sends what has failed to `writable`."""
+class _Diversion:
+    """One run of the stage that sends failed items to a writable, and hands the others on.
 
-    async def run(source: ReceiveChannel[Any], output: SendChannel[Any]) -> None:
-        async def divert(letters: SendChannel[Any]) -> None:
-            async for items in source.batches():
-                if failed := [(item.item, item.failure) for item in items if type(item) is _Failed]:
-                    await letters.send_many(failed)
-                    items = [item for item in items if type(item) is not _Failed]
-                if items:
-                    await output.send_many(items)
+    A reader that leaves cancels the task of this stage, which must not cut off the writable: it runs in a shield. A task
+    outside the shield gets each cancellation, and decides by its reason what becomes of the writable.
+    """
 
-        # A reader that leaves cancels this task, which must not cut off the writable: that is shielded. A watcher outside
-        # of the shield learns of the cancellation, and whether it was for that.
-        writing = trio.CancelScope(shield=True)
-        taking = trio.CancelScope()
+    def __init__(self, writable: Writable[Any, Any], source: ReceiveChannel[Any], output: SendChannel[Any]) -> None:
+        self._writable, self._source, self._output = writable, source, output
+        self._writing = trio.CancelScope(shield=True)
+        self._taking = trio.CancelScope()
 
-        async def write() -> None:
-            with writing:
-                async with writable.open(capacity=output.statistics().capacity) as letters:
-                    with taking:
-                        try:
-                            await divert(letters)
-                        except HangUp as exc:
-                            if letters._has_raised(exc):
-                                raise trio.BrokenResourceError("the writable for failed items takes no more") from exc
-                            if not output._has_raised(exc):
-                                raise
-            if writing.cancelled_caught:
-                raise trio.TooSlowError(f"failed items were not written within {PATIENCE} s of the reader's leaving")
-
-        async def watch() -> None:
-            try:
-                await trio.sleep_forever()
-            finally:
-                if output._reader_has_left:
-                    writing.deadline = trio.current_time() + PATIENCE
-                    taking.cancel()
-                else:
-                    writing.shield = False
-
+    async def run(self) -> None:
         async with open_crew() as crew:
-            crew.start(watch)
-            await write()
+            crew.start(self._await_cancellation)
+            with self._writing:
+                async with self._writable.open(capacity=self._output.statistics().capacity) as letters:
+                    with self._taking:
+                        await self._divert_until_left(letters)
+            if self._writing.cancelled_caught:
+                raise trio.TooSlowError(f"failed items were not written within {PATIENCE} s of the reader's leaving")
             crew.cancel()
 
-    return run
+    async def _await_cancellation(self) -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            if self._output._reader_has_left:
+                self._writing.deadline = trio.current_time() + PATIENCE
+                self._taking.cancel()
+            else:
+                self._writing.shield = False
+
+    async def _divert_until_left(self, letters: SendChannel[Any]) -> None:
+        try:
+            await self._divert(letters)
+        except HangUp as exc:
+            if letters._has_raised(exc):
+                raise trio.BrokenResourceError("the writable for failed items takes no more") from exc
+            if not self._output._has_raised(exc):
+                raise
+
+    async def _divert(self, letters: SendChannel[Any]) -> None:
+        async for items in self._source.batches():
+            if failed := [(item.item, item.failure) for item in items if type(item) is _Failed]:
+                await letters.send_many(failed)
+                items = [item for item in items if type(item) is not _Failed]
+            if items:
+                await self._output.send_many(items)
