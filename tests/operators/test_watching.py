@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
+import io
 import json
+import weakref
 from collections.abc import AsyncIterable, AsyncIterator
+from types import NoneType
 from typing import Any
 
 import pytest
@@ -116,6 +121,68 @@ async def test_a_watched_run_that_fails_fails_alike_and_stays_to_be_seen() -> No
 
     assert caught.value is boom
     assert watch.snapshot().stages[0].items == 2
+
+
+class Big(bytearray):
+    """An item that a weak reference can watch."""
+
+
+async def run_to(ending: str, place: str, kept: tf.Transform[Any, Any]) -> list[weakref.ref[Any]]:
+    """Run a flow that `kept` shows, and return weak references to what of it must not stay alive."""
+
+    def function(item: Big) -> Big:
+        return item
+
+    async def close(item: Big) -> None:
+        if ending == "a failure":
+            raise Boom
+        if ending == "a cancellation":
+            await trio.sleep_forever()
+
+    items = [Big(b"x" * 5000) for _ in range(9)]
+    watched = [weakref.ref(thing) for thing in (function, close, *items)]
+    sink = tf.first() if ending == "a reader that has enough" else tf.for_each(close)
+    with trio.move_on_after(5), contextlib.suppress(Boom):
+        if place == "whole run":
+            assert isinstance(kept, tf.Monitor)
+            await tf.pipeline(items, tf.map(function), tf.buffer(2), sink, monitor=kept, capacity=4)
+        else:
+            await tf.pipeline(items, tf.map(function), kept, tf.buffer(2), sink, capacity=4)
+    return watched
+
+
+@pytest.mark.parametrize("ending", ["the end", "a failure", "a cancellation", "a reader that has enough"])
+@pytest.mark.parametrize("place", ["whole run", "in the middle", "progress"])
+async def test_nothing_of_a_run_that_is_over_stays_alive_but_its_numbers(
+    ending: str, place: str, autojump_clock: MockClock
+) -> None:
+    kept: Any = tf.progress(9, file=io.StringIO()) if place == "progress" else tf.monitor("numbers")
+
+    watched = await run_to(ending, place, kept)
+    gc.collect()
+
+    assert [ref() for ref in watched if ref() is not None] == []
+    if place != "progress":
+        snapshot = kept.snapshot()
+        assert snapshot.name == "numbers"
+        assert {len(snapshot.stages), len(str(kept).splitlines()) - 2} == ({1} if place == "in the middle" else {4})
+        assert snapshot.stages[0].items == (9 if ending == "the end" else pytest.approx(5, abs=4))
+        assert all(type(cell) in (str, int, float, NoneType) for stage in snapshot.stages for cell in stage)
+
+
+async def test_of_two_runs_that_overlap_it_keeps_the_numbers_of_the_one_that_began_last(
+    autojump_clock: MockClock,
+) -> None:
+    watch = tf.monitor()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(lambda: tf.pipeline(range(9), slowly(), tf.drain(), monitor=watch))
+        await trio.sleep(1.5)
+        await tf.pipeline(range(2), slowly(), tf.drain(), monitor=watch)
+        during = watch.snapshot()
+
+    assert watch.snapshot() == during
+    assert [stage.items for stage in during.stages] == [2, 2, 2]
 
 
 async def test_the_table_names_the_stage_that_the_others_wait_for(autojump_clock: MockClock) -> None:

@@ -6,7 +6,7 @@ Rule 1: who watches reads what the channels know anyway; what only he needs (tim
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
+from collections.abc import AsyncIterator, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -55,7 +55,7 @@ class Snapshot(NamedTuple):
         return max(self.stages, key=lambda stage: stage.busy, default=None)
 
     def as_dict(self) -> dict[str, Any]:
-        """Give all of it as what JSON can hold."""
+        """Return all of it as what JSON can hold."""
         return self._asdict() | {"stages": [stage._asdict() for stage in self.stages]}
 
     def __str__(self) -> str:
@@ -85,43 +85,43 @@ def _cells(stage: StageSnapshot) -> tuple[str, ...]:
 class Monitor(Transform[T, T], Generic[T]):
     """What `monitor` gives: it watches one run, that which began last."""
 
-    __slots__ = ("_began", "_clock", "_ended", "_is_over", "_name", "_tasks")
+    __slots__ = ("_began", "_is_over", "_last", "_tasks")
 
     def __init__(self, name: str) -> None:
         self._stages = (Stage(label("monitor", name), function=self._pass_on),)
-        self._name = name
         self._tasks: Sequence[Watched] = ()
-        self._clock: Callable[[], float] = trio.current_time
         self._began = 0.0
-        self._ended: float | None = None
+        self._last = Snapshot(name, 0.0, ())
         self._is_over = trio.Event()
 
     @contextmanager
     def watch(self, tasks: Sequence[Watched]) -> Generator[None, None, None]:
-        """Watch these tasks of a run during the block; what they did stays to be seen."""
+        """Watch these tasks of a run during the block, and keep the last snapshot of them but nothing of the run itself."""
         self._tasks = tasks
         self._is_over = over = trio.Event()
-        self._began, self._ended = trio.current_time(), None
+        self._began = trio.current_time()
         for task in tasks:
             task.time_waits(trio.current_time)
         try:
             yield
         finally:
-            over.set()
             if over is self._is_over:
-                self._ended = trio.current_time()
+                self._last, self._tasks = self.snapshot(), ()
+            over.set()
 
     async def _pass_on(self, source: ReceiveChannel[T], output: SendChannel[T]) -> None:
         with self.watch([Watched.between(source, output, [self._stages[0].label])]):
             await forward(source, output)
 
     def snapshot(self) -> Snapshot:
-        """Give what the run has done until now, or had done when it ended. To be called where Trio runs, or afterwards."""
-        now = self._ended if self._ended is not None else trio.current_time() if self._tasks else self._began
-        seconds = now - self._began
-        return Snapshot(self._name, seconds, tuple(self._rows(now, seconds)))
+        """Return what the run has done so far, or had done when it ended. During the run, call it where Trio runs."""
+        if not self._tasks:
+            return self._last
+        now = trio.current_time()
+        return Snapshot(self._last.name, now - self._began, tuple(self._rows(now)))
 
-    def _rows(self, now: float, seconds: float) -> Iterator[StageSnapshot]:
+    def _rows(self, now: float) -> Iterator[StageSnapshot]:
+        seconds = now - self._began
         for task in self._tasks:
             waits = (
                 0.0 if task.source is None else task.source.waits(now)[1],
