@@ -110,8 +110,8 @@ class _Receiver:
         self._last_try_waits = False  # an entry is to have its last try once nothing else is in hand
         self._recovered = 0  # the connection whose lost answers were looked for
         self._held: dict[str, Delivery[Any]] = {}
-        self._done: list[tuple[str]] = []
-        self._returned: list[tuple[str, int]] = []
+        self._done: list[str | int] = []  # ids
+        self._returned: list[str | int] = []  # an id and its tries, in turns
         self._is_broken = False
         self._changed = trio.Event()  # there is something to settle
         self._freed = trio.Event()  # and so there is room to read more
@@ -125,9 +125,9 @@ class _Receiver:
         if is_ours:
             del self._held[delivery.id]
         if tries is None:
-            self._done.append((delivery.id,))
+            self._done.append(delivery.id)
         elif is_ours and not delivery.lost:
-            self._returned.append((delivery.id, max(tries, 0)))
+            self._returned += delivery.id, max(tries, 0)
         self._changed.set()
         self._freed.set()
 
@@ -194,7 +194,7 @@ class _Receiver:
         """Deliver what the server has given to this receiver in an answer that never arrived."""
         connection = self._blocking_client.connections
         # Noted before the call: what is settled meanwhile may still be in its answer.
-        in_hand = {*self._held, *(entry for entry, *_ in (*self._done, *self._returned))}
+        in_hand = {*self._held, *self._done, *self._returned[::2]}
         entries = await self._run(HELD, self._prefetch + ENTRIES_PER_CALL)
         self._recovered = connection
         return await self._deliver([entry for entry in entries if entry[0].decode() not in in_hand])
@@ -248,14 +248,14 @@ class _Receiver:
 
     async def flush(self, within: float = ANSWER_TIMEOUT) -> None:
         """Send everything that was settled, many entries in one call."""
-        settled: list[tuple[Script, list[Any]]] = [(ACK, self._done), (GIVE_BACK, self._returned)]
-        while waiting := [(script, entries) for script, entries in settled if entries]:
-            for script, entries in waiting:
-                part = entries[:ENTRIES_PER_CALL]
+        settled = ((ACK, self._done), (GIVE_BACK, self._returned))
+        while waiting := [(script, words) for script, words in settled if words]:
+            for script, words in waiting:
+                part = words[:ENTRIES_PER_CALL]  # an even number: no id is parted from its tries
                 try:
                     with trio.CancelScope(shield=True):
-                        await self._run(script, *(word for entry in part for word in entry), within=within)
-                    del entries[: len(part)]
+                        await self._run(script, *part, within=within)
+                    del words[: len(part)]
                 except Lost:
                     await self._client.pause()
                 except Refused as exc:

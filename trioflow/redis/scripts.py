@@ -103,9 +103,9 @@ local function read(id)
     if found then return found[2][1], found[2][2] end
 end
 
-local function delete(id)
-    redis.call('XACK', stream, group, id)
-    return redis.call('XDEL', stream, id)
+local function delete(...)
+    redis.call('XACK', stream, group, ...)
+    return redis.call('XDEL', stream, ...)
 end
 
 -- Move an entry to a consumer that nobody is, so idle that anybody may claim it at once.
@@ -223,8 +223,7 @@ return lost
 
 # ids -> how many of them were not deleted yet
 ACK: Final = _receiver_script("""
-local count = 0
-for i = 5, #ARGV do count = count + delete(ARGV[i]) end
+local count = delete(unpack(ARGV, 5))
 end_if_done()
 if count > 0 then signal_room() end
 return count
