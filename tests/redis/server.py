@@ -81,6 +81,11 @@ class Server:
             sock.sendall(b"*%d\r\n" % len(coded) + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in coded))
             return sock.recv(65536)
 
+    def held_by(self, pid: int) -> int:
+        """Return how many entries of the stream `jobs` a worker process holds."""
+        found = re.search(rb"-%d-\w+\r\n\$\d+\r\n(\d+)" % pid, self.ask("XPENDING", "{jobs}:stream", "g"))
+        return int(found[1]) if found else 0
+
     def refusals(self) -> int:
         """Return how many commands were refused because the server is out of memory."""
         found = re.search(rb"errorstat_OOM:count=(\d+)", self.ask("INFO", "errorstats"))

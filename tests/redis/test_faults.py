@@ -163,6 +163,7 @@ async def test_kill_9_of_a_worker_mid_item_loses_nothing_and_the_results_end(ser
         first = workers.start()
         await workers.until_begun(first)
         first.kill()
+        held = server.held_by(first.pid)
         others = [workers.start(), workers.start()]
         assert [await workers.end(other) for other in others] == [0, 0]
         workers.count(counts)
@@ -171,7 +172,8 @@ async def test_kill_9_of_a_worker_mid_item_loses_nothing_and_the_results_end(ser
 
     counts.check("`kill -9` of a worker mid-item")
     assert set(stored) == set(counts.sent)
-    assert counts.duplicates <= 4  # what it had in hand, at most
+    assert held > 0
+    assert counts.duplicates <= held  # in its hands, or done and not acknowledged yet
 
 
 async def test_a_worker_stopped_beyond_its_lease_loses_nothing(server: Server, tmp_path: Path) -> None:
@@ -181,8 +183,9 @@ async def test_a_worker_stopped_beyond_its_lease_loses_nothing(server: Server, t
         first = workers.start()
         await workers.until_begun(first)
         first.send_signal(signal.SIGSTOP)
+        held = server.held_by(first.pid)
         second = workers.start()
-        await until(lambda: f"-{first.pid}-".encode() not in server.ask("XPENDING", "{jobs}:stream", "g"))
+        await until(lambda: server.held_by(first.pid) == 0)
         first.send_signal(signal.SIGCONT)
         assert [await workers.end(worker) for worker in (first, second)] == [0, 0]
         workers.count(counts)
@@ -191,7 +194,8 @@ async def test_a_worker_stopped_beyond_its_lease_loses_nothing(server: Server, t
 
     counts.check("SIGSTOP of a worker until its lease has run out")
     assert set(stored) == set(counts.sent)
-    assert counts.duplicates <= 4
+    assert held > 0
+    assert counts.duplicates <= held
 
 
 async def test_an_entry_that_kills_its_workers_becomes_a_dead_letter(server: Server, tmp_path: Path) -> None:
