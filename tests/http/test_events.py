@@ -106,7 +106,7 @@ def test_R1_a_wrong_quiet_time_is_refused(keep_alive: Any, complaint: str) -> No
 
 
 async def test_an_item_that_is_no_event_is_told() -> None:
-    with pytest.raises(TypeError, match="events wants each item to be an Event or a str, not bytes"):
+    with pytest.raises(TypeError, match="events: each item must be an Event or a str, got bytes"):
         await encoded("a", b"b")
 
 

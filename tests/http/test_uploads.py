@@ -147,7 +147,7 @@ async def test_a_socket_that_breaks_while_a_thread_reads_it_is_a_lost_client() -
 
     ours.send(b"unread")
     with pytest.raises(trio.BrokenResourceError):
-        await transport.pour(100, [b"a"], write)
+        await transport.copy(100, [b"a"], write)
 
     assert (written, lost) == ([b"a"], ["lost"])
     transport.close()

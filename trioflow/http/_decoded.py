@@ -1,4 +1,4 @@
-"""Bodies that came compressed, inflated where a handler asks for it, and never beyond what it allows."""
+"""Compressed bodies, inflated when a handler asks for it, and never beyond the limit."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ _AHEAD: Final = 16  # the weight of 64 KiB
 
 
 def decoded(request: Request, *, max_size: float = MOST) -> Readable[bytes]:
-    """Give a request's body without its `Content-Encoding`. `request.body` leaves it as it came.
+    """Read a request's body without its `Content-Encoding`. `request.body` leaves it as it came.
 
-    It takes gzip and deflate, which is zlib's format here; zstd and br where `trioflow[zstd]` and `trioflow[brotli]` are
+    It accepts gzip and deflate, which is zlib's format here; zstd and br if `trioflow[zstd]` and `trioflow[brotli]` are
     installed; and a body that is not encoded.
 
     Emits when: something has been inflated, in pieces of at most 64 KiB.
     Waits when: its reader does.
     Ends when: the body does.
     On cancel: the rest is lost.
-    Holds: 64 KiB beside what `request.body` and `gunzip` hold, or the other's transform.
+    Holds: 64 KiB, in addition to what `request.body` and the decoding transform hold.
 
     Args:
-        request: Its body is read, which it can be once (R4).
-        max_size: The most bytes to give: gzip makes up to 1,000 bytes of one. `math.inf` for no limit.
+        request: The request whose body is read, which can be done once (R4).
+        max_size: The most bytes to return: gzip can make 1,000 bytes of one. `math.inf` for no limit.
 
     Raises:
-        RequestError: at once, for another encoding (415); running it, where the body is not what it says or was cut
-            off (400), or is longer (413). Leave it to the server to answer.
+        RequestError: at once, for another encoding (415); when it runs, if the body is not what its encoding says or
+            was cut off (400), or is larger than `max_size` (413). Let it propagate: the server answers it.
         TypeError, ValueError: `max_size` is neither an int of 1 or more, nor `math.inf`.
     """
     if not isinstance(request, Request):
@@ -72,7 +72,7 @@ def decoded(request: Request, *, max_size: float = MOST) -> Readable[bytes]:
 
 
 def _unpacking(encoding: str, limit: float) -> tuple[Transform[bytes, bytes], type[Exception]]:
-    """Give what undoes an encoding, and what it raises where the body is not what it says."""
+    """Return the transform that undoes an encoding, and what it raises for a damaged body."""
     try:
         match encoding:
             case "gzip" | "x-gzip":
@@ -84,6 +84,6 @@ def _unpacking(encoding: str, limit: float) -> tuple[Transform[bytes, bytes], ty
             case "zstd":
                 return unzstd(max_output=limit), zstd_error()
             case _:
-                raise RequestError(415, f"the body is encoded as {encoding!r}, which is not known")
+                raise RequestError(415, f"the body is encoded as {encoding!r}, which the server does not know")
     except ImportError as exc:
         raise RequestError(415, f"the body is encoded as {encoding!r}: {exc}") from exc

@@ -1,7 +1,7 @@
-"""Server-sent events: what a browser's EventSource reads, made of values.
+"""Server-sent events: what a browser's EventSource reads.
 
-Rule 1: what would break out of its line is refused when the event is made; data may have any number of lines.
-Rule 2: a quiet stream says so, by comments: proxies close what is silent, and a client that has gone is found out.
+Rule 1: a line end in an event's name or id is refused when the event is made; data may have any number of lines.
+Rule 2: a quiet stream sends comments, as proxies close silent connections, and a write shows that a client has gone.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ class Event:
     r"""One event.
 
     Args:
-        data: What the client's handler is given. None sends no message, but `id` and `retry` count all the same.
-        event: The kind of event, which the client listens for by name; without it that is `"message"`.
-        id: What the client sends as `Last-Event-ID` when it connects anew; `""` makes it forget.
-        retry: How many seconds the client waits before it connects anew.
+        data: What the client's event handler receives. None sends no message; `id` and `retry` still take effect.
+        event: The name that the client listens for; `"message"` without one.
+        id: What the client sends as `Last-Event-ID` when it reconnects; `""` clears it.
+        retry: How many seconds the client waits before it reconnects.
 
     Raises:
         TypeError: `data`, `event` or `id` is not a `str`, or `retry` not a number.
-        ValueError: `event` or `id` holds a line end, `id` a NUL, or `retry` is below 0 or infinite.
+        ValueError: `event` or `id` has a line end in it, `id` has a NUL, or `retry` is below 0 or infinite.
 
     Example:
         >>> Event("1 °C", event="weather", id="7").encode()
@@ -56,12 +56,12 @@ class Event:
             if value and name != "data" and _LINE_END.search(value):
                 raise ValueError(f"an event's {name} cannot hold a line end: {value!r}")
         if self.id and "\0" in self.id:
-            raise ValueError(f"an event's id cannot hold a NUL, clients ignore such a one: {self.id!r}")
+            raise ValueError(f"an event's id cannot hold a NUL, as clients ignore such an id: {self.id!r}")
         if self.retry and check_positive("retry", self.retry) == math.inf:
             raise ValueError("retry must be finite")
 
     def encode(self) -> bytes:
-        """Give the event as it is sent."""
+        """Return the event as it is sent."""
         parts: list[str] = []
         if self.event is not None:
             parts.append(f"event: {self.event}\n")
@@ -78,20 +78,20 @@ class Event:
 def events(*, keep_alive: float = KEEP_ALIVE) -> Transform[Event | str, bytes]:
     r"""Encode events for a browser's `EventSource`; a `str` is an event's data.
 
-    The handler says what it is, and reads with `last_event_id` from where the client wants to go on:
+    Set the content type, and use `last_event_id` to resume where the client stopped:
 
         response.headers["content-type"] = "text/event-stream"
         response.headers["cache-control"] = "no-store"
         await news(since=http.last_event_id(request)).pipe(http.events()).pipe(response)
 
-    `await response.start()` before it lets the client know at once that it is connected, where the first event may be
-    long in coming.
+    If the first event may take long, `await response.start()` first, so that the client knows at once that it is
+    connected.
 
-    Emits when: events have come: one chunk for all that came together; a comment, `:`, after `keep_alive` seconds
-        without one.
+    Emits when: events have come, one chunk for all that came together; or `keep_alive` seconds have passed without one:
+        then a comment, `:`.
     Waits when: its reader does; comments do not pile up meanwhile.
-    Ends when: the source ends; the client then connects anew, unless it is answered with 204.
-    On cancel: nothing of its own is lost.
+    Ends when: the source ends; the client then reconnects, unless it is answered with 204.
+    On cancel: nothing is lost.
     Holds: one batch.
 
     Args:
@@ -132,13 +132,13 @@ def _encoded(item: Any) -> bytes:
         return item.encode()
     if isinstance(item, str):
         return Event(item).encode()
-    raise TypeError(f"events wants each item to be an Event or a str, not {type(item).__name__}")
+    raise TypeError(f"events: each item must be an Event or a str, got {type(item).__name__}")
 
 
 def last_event_id(request: Request) -> str | None:
-    """Give the id of the last event that this client has got; None where it has got none.
+    """Return the id of the last event that this client has received, None if it sends none.
 
-    It is the client's word: what it names may never have been sent.
+    Do not trust it: the client may name an event that was never sent.
     """
     value = request.headers.get("last-event-id")
     return None if not value else value.encode("latin-1").decode("utf-8", "replace")

@@ -1,4 +1,4 @@
-"""A page for those who watch over the server."""
+"""A page for whatever watches the server: load balancers and operators."""
 
 from __future__ import annotations
 
@@ -11,22 +11,21 @@ from trioflow.http.wire.counters import Counters
 
 
 def health(counters: Counters | None = None) -> Handler:
-    """Make a handler that tells how the server is, to be called at a path of its own, such as `/health`.
+    """Return a handler that reports the server's health, for a path of its own, such as `/health`.
 
-    It answers 200, or 503 once the server has been told to stop, so that whoever shares out requests sends no more.
-    The body is a JSON object: `status`, `"ok"` or `"stopping"`, and what the counters say. It is for those who run the
-    server: leave it where strangers do not come.
+    It answers 200, or 503 once the server is stopping, so that a load balancer sends no more requests. The body is a
+    JSON object: `status`, `"ok"` or `"stopping"`, and the counters. Do not expose it to the public.
 
     Args:
-        counters: Those that `serve` counts with.
+        counters: The ones that you pass to `serve`.
 
     Raises:
-        TypeError: `counters` are none.
+        TypeError: `counters` is not a `Counters`.
     """
     if not (counters is None or isinstance(counters, Counters)):
         raise TypeError(f"health wants Counters, not {counters!r}")
 
-    async def tell(request: Request, response: Response) -> None:
+    async def answer(request: Request, response: Response) -> None:
         is_stopping = counters is not None and counters.stopping
         numbers = {} if counters is None else counters.as_dict()
         response.headers["content-type"] = "application/json"
@@ -36,7 +35,7 @@ def health(counters: Counters | None = None) -> Handler:
             response.headers["allow"] = "GET, HEAD"
         elif is_stopping:
             response.status = 503
-        answer = {"status": "stopping" if is_stopping else "ok", **numbers}
-        await response.send(json.dumps(answer).encode() + b"\n")
+        body = {"status": "stopping" if is_stopping else "ok", **numbers}
+        await response.send(json.dumps(body).encode() + b"\n")
 
-    return tell
+    return answer

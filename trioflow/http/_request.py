@@ -23,7 +23,7 @@ class Request:
         method: Such as `"GET"`, as it was sent.
         path: The path, percent-decoded, without dot segments and repeated slashes; `"*"` for the whole server.
         raw_path: The path as it was sent.
-        query: What stands behind the `?`, as it was sent; `""` where there is none.
+        query: What follows the `?`, as it was sent; `""` if nothing does.
     """
 
     __slots__ = ("_body", "_exchange", "_peer", "method", "path", "query", "raw_path")
@@ -39,13 +39,13 @@ class Request:
     def client(self) -> Any:
         """The client's address as the socket gives it, such as `("127.0.0.1", 50123)`; `""` at a Unix socket.
 
-        Where `serve` was told of trusted proxies, the address that they name, with the port 0.
+        If `serve` was given trusted proxies, it is the address that they name, with the port 0.
         """
         return self._peer.seen(self.headers)[0]
 
     @property
     def scheme(self) -> str:
-        """How the client asks: `"https"` over TLS, or where a trusted proxy says so; else `"http"`."""
+        """`"https"` over TLS, or if a trusted proxy says so; else `"http"`."""
         return self._peer.seen(self.headers)[1]
 
     @property
@@ -59,26 +59,26 @@ class Request:
 
         Piped straight into `write_file`, a body of known length is received and written by one thread.
 
-        Emits when: something of the body has come, one chunk for what came together.
+        Emits when: some of the body has arrived, one chunk for what arrived together.
         Waits when: its reader does; the client is then slowed by TCP.
-        Ends when: the body does. A client that waits to be told to send it is told by the first run.
-        On cancel: what was received and not taken is lost; the rest is thrown away, or the connection closed.
-        Holds: 256 KiB, or 64 where it comes in chunks; as much again on its way to a file.
+        Ends when: the body does. A client that waits for `100 Continue` gets it when the body is first run.
+        On cancel: what was received and not taken is lost; the rest is discarded, or the connection is closed.
+        Holds: 256 KiB, or 64 KiB of a chunked body; as much again on its way to a file.
 
         Raises:
-            RequestError: the body is malformed, too large, was cut off, or stalled (R10); the status to answer is in it.
+            RequestError: the body is malformed, too large, was cut off, or stalled (R10); it carries the status to answer.
             trio.BrokenResourceError: the client has gone.
             trio.ClosedResourceError: it has run already, or the handler has returned.
         """
         if self._body is None:
             run = once(self._receive, f"the body of this {self.method} request")
-            offer = Offer(ThreadCopy, lambda: nullcontext(ThreadCopy(run))) if self._exchange.can_pour else None
+            offer = Offer(ThreadCopy, lambda: nullcontext(ThreadCopy(run))) if self._exchange.can_copy else None
             self._body = Readable[bytes]._of(Stage(label("body"), function=run, offer=offer))
         return self._body
 
     async def _receive(self, output: SendChannel[bytes] | Callable[[bytes | memoryview], object]) -> int | None:
         if not isinstance(output, SendChannel):
-            return await self._exchange.pour_body(output)
+            return await self._exchange.copy_body(output)
         while chunks := await self._exchange.read_body():
             await output.send_many(list(gathered(chunks)))
         return None

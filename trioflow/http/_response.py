@@ -24,8 +24,8 @@ class Response(Writable[bytes, int]):
 
     Waits when: the client does.
     Ends when: the source ends; the value is the number of bytes of body sent.
-    On cancel: the connection is cut, so that the client can tell; before the first byte nothing has been sent.
-    Holds: what the channel before it holds; of a file nothing.
+    On cancel: the connection is cut, so that the client notices; before the first byte nothing has been sent.
+    Holds: what the channel before it holds; nothing of a file.
 
     Raises:
         RuntimeError: the body is not as long as its Content-Length says.

@@ -27,7 +27,7 @@ def test_a_counted_body_is_the_same_however_it_comes_and_takes_nothing_behind_it
 
     assert b"".join(came) == data[:length]
     assert body.is_read
-    assert data[:at] == data[:length] + body.behind
+    assert data[:at] == data[:length] + body.leftover
 
 
 def test_a_counted_body_is_read_when_it_was_taken_not_when_it_came() -> None:

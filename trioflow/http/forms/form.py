@@ -1,9 +1,9 @@
 """Forms as browsers send them: a stream of parts, files as they come.
 
-Rule 1: a form is never held as a whole: its fields are, within a limit, a file is as long as the reader is slow.
-Rule 2: a file that nobody has begun to read when the next part is asked for is passed over; one that has been begun
-    holds the parts behind it back.
-Rule 3: what is wrong with a form is a `RequestError`, the same one for whoever reads its parts and whoever reads a file.
+Rule 1: a form is never held as a whole: fields are held, within a limit; files are streamed, and wait for their reader.
+Rule 2: a file that is not being read when the next part is asked for is skipped; one that is being read delays the parts
+    after it.
+Rule 3: a malformed form raises a `RequestError`, the same one in the task that reads parts and the one that reads a file.
 """
 
 from __future__ import annotations
@@ -35,12 +35,11 @@ class Part:
     """One field or one file of a form.
 
     Attributes:
-        name: The field's name, `""` where it has none.
-        filename: What the client calls the file, None where this is a field. It is the client's word: never a path to
-            write to.
+        name: The field's name, `""` if it has none.
+        filename: What the client calls the file, None for a field. Never use it as a path to write to.
         headers: Its header fields, such as `content-type`.
-        body: Its bytes. A field's can be read as often as is wanted; a file's once, and only until the next part is
-            asked for.
+        body: Its bytes. A field's can be read any number of times; a file's once, and only until the next part is asked
+            for.
     """
 
     __slots__ = ("_value", "body", "filename", "headers", "name")
@@ -87,25 +86,25 @@ def form(
                 else:
                     await part.body.pipe(tf.write_file(directory / str(uuid.uuid4())))
 
-    Emits when: a field has come as a whole, or the head of a file.
-    Waits when: its reader does; while a file is being read; or while one is to be read and no further part is asked for.
-    Ends when: the form does. A file that was not begun when the next part is asked for is passed over: begin it in the
-        task that takes the parts.
+    Emits when: a whole field has come, or the head of a file.
+    Waits when: its reader does; while a file is being read; or until a file is read or the next part is asked for.
+    Ends when: the form does. A file that is not being read when the next part is asked for is skipped: begin to read it
+        in the task that receives the parts.
     On cancel: the rest is lost.
-    Holds: fields of `field_size` together, 64 KiB of a file, and what `request.body` holds, twice; an urlencoded form as
-        a whole.
+    Holds: fields of `field_size` together, 64 KiB of a file, and twice what `request.body` holds; all of an urlencoded
+        form.
 
     Args:
-        request: Its body is read, which it can be once (R4).
+        request: The request whose body is read, which can be done once (R4).
         count: The most parts.
         header_size: The most bytes in the header fields of one part.
-        field_size: The most bytes in the fields together, files apart; they are held in memory.
+        field_size: The most bytes in all fields together, without files; they are held in memory.
         file_size: The most bytes in one file.
-        size: The most bytes in all; `Limits.body_size` holds in any case.
+        size: The most bytes in all; `Limits.body_size` applies as well.
 
     Raises:
-        RequestError: at once, where the request brings no form (415, or 400); running it, where the form is malformed or
-            cut off (400), or exceeds a limit (413). Leave it to the server to answer.
+        RequestError: at once, if the request has no form (415, or 400); when it runs, if the form is malformed or cut
+            off (400), or exceeds a limit (413). Let it propagate: the server answers it.
         TypeError, ValueError: a limit is neither an int of 1 or more, nor `math.inf`.
         ModuleNotFoundError: it is multipart/form-data, and the extra `forms` is not installed.
     """
@@ -115,7 +114,7 @@ def form(
                         ("file_size", file_size), ("size", size)):  # fmt: skip
         check_limit(name, limit)
     if not (given := request.headers.get("content-type")):
-        raise RequestError(415, "a form is wanted, and the request does not say what it brings")
+        raise RequestError(415, "a form is wanted, and the request has no content type")
     kind, parameters = content_type(given)
     run: Callable[[SendChannel[Part]], Awaitable[None]]
     if kind == "multipart/form-data":
@@ -129,10 +128,10 @@ def form(
 
 
 class _Meter:
-    """How much of a form has come.
+    """Counts how much of a form has come.
 
     Args:
-        most: How many bytes may.
+        most: How many bytes may come.
     """
 
     def __init__(self, most: float) -> None:
@@ -147,7 +146,7 @@ class _Meter:
 
 
 class _Pairs:
-    """A form that is urlencoded: small, and of fields alone."""
+    """An urlencoded form, which is small and has only fields."""
 
     def __init__(self, request: Request, count: float, size: float) -> None:
         self._request = request
@@ -161,7 +160,7 @@ class _Pairs:
                 body += meter.passed(chunk)
         try:
             text = body.decode("utf-8")
-            if text.count("&") >= self._count:  # before it is taken apart: a MiB of nothing else takes 0.3 s
+            if text.count("&") >= self._count:  # before it is split: a MiB of `&` takes 0.3 s
                 raise RequestError(413, f"the form has more than {self._count} fields")
             pairs = parse_qsl(text, keep_blank_values=True, errors="strict")
         except UnicodeDecodeError as exc:
@@ -181,17 +180,17 @@ class _Parts:
         self._field_size = field_size
         self._file_size = file_size
         self._meter = _Meter(size)
-        self._head: PartHead | None = None  # of the field at hand
+        self._head: PartHead | None = None  # of the current field
         self._value = bytearray()
         self._fields = 0  # bytes in all of them
         self._file: _File | None = None  # the last one
 
     async def run(self, output: SendChannel[Part]) -> None:
-        def pass_over() -> None:
+        def skip() -> None:
             if self._file is not None:
-                self._file.pass_over()
+                self._file.skip()
 
-        output._on_wanted(pass_over)
+        output._on_wanted(skip)
         try:
             async with self._request.body.open(capacity=_AHEAD) as chunks:
                 async for chunk in chunks:
@@ -231,7 +230,7 @@ class _Parts:
 
 
 class _File:
-    """The body of a file on its way from the form to whoever reads it, if somebody does."""
+    """The body of a file on its way from the form to its reader, if it has one."""
 
     def __init__(self, name: str, most: float) -> None:
         self._name = name
@@ -240,7 +239,7 @@ class _File:
         self._send, self._receive = open_channel[bytes](_AHEAD)
         self._is_wanted = True
         self._failure: BaseException | None = None
-        self.settled = trio.Event()  # somebody has begun to read, or nobody ever will
+        self.settled = trio.Event()  # it is being read, or was skipped
 
     def part(self, head: PartHead) -> Part:
         body = Readable[bytes]._of(
@@ -248,7 +247,7 @@ class _File:
         )
         return Part(head, None, body)
 
-    def pass_over(self) -> None:
+    def skip(self) -> None:
         if not self.settled.is_set():
             self._receive.close()
             self.settled.set()
@@ -277,17 +276,15 @@ class _File:
 
     async def _read(self, output: SendChannel[bytes]) -> None:
         if self.settled.is_set():
-            raise trio.ClosedResourceError(
-                f"the file {self._name!r} was passed over: a further part was asked for first"
-            )
+            raise trio.ClosedResourceError(f"the file {self._name!r} was skipped: the next part was asked for first")
         self.settled.set()
         with self._receive:
             try:
                 await forward(self._receive, output)
             except HangUp as exc:
                 if not self._receive._has_raised(exc):
-                    raise  # whoever reads has had enough
-                raise self._failure or trio.BrokenResourceError("the form was left before its end") from None
+                    raise  # its reader has stopped
+                raise self._failure or trio.BrokenResourceError("the form was not read to its end") from None
 
 
 def _field(head: PartHead, value: bytes) -> Part:

@@ -1,9 +1,9 @@
 """multipart/form-data (RFC 7578) without I/O: bytes in; heads of parts, pieces of their bodies and their ends out.
 
-Rule 1: how the input is cut into chunks changes nothing, neither a part nor whether it is refused; of two faults either
-    may be told.
-Rule 2: nothing may stand before the first boundary; what stands behind the last one is thrown away (RFC 2046 5.1.1).
-Rule 3: of a part no more is held than its head, within its limit, and the start of a boundary.
+Rule 1: how the input is cut into chunks changes neither the parts nor whether the form is refused; of two faults, either
+    may be reported.
+Rule 2: nothing may come before the first boundary; what comes after the last one is discarded (RFC 2046 5.1.1).
+Rule 3: of a part only its head is held, within its limit, and the start of a boundary.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _MOST_FIELDS: Final = 16  # header fields of one part
 
 
 def content_type(value: str) -> tuple[str, dict[str, str]]:
-    """Take a `Content-Type` apart, into the type in lower case and its parameters (RFC 9110 8.3.1).
+    """Split a `Content-Type` into the type in lower case and its parameters (RFC 9110 8.3.1).
 
     Raises:
-        RequestError: it is none, or has a parameter twice.
+        RequestError: it is malformed, or has a parameter twice.
     """
     kind = _KIND.match(value)
     at = kind.end() if kind else 0
@@ -40,12 +40,12 @@ def content_type(value: str) -> tuple[str, dict[str, str]]:
             parameters[name] = found[3] if found[2] is None else re.sub(r"\\(.)", r"\1", found[2])
         at = found.end() if found else at
     if not kind:
-        raise RequestError(400, f"there is something wrong with the content type {value!r}")
+        raise RequestError(400, f"malformed content type {value!r}")
     return kind[1].lower(), parameters
 
 
 class PartHead(NamedTuple):
-    """What stands before a part's body; `filename` is None where the part is no file."""
+    """The head of a part; `filename` is None if the part is not a file."""
 
     name: str
     filename: str | None
@@ -61,7 +61,7 @@ class Multipart:
         header_size: The most bytes in the header fields of one part.
 
     Raises:
-        RequestError: `boundary` is none that may be.
+        RequestError: `boundary` is not a valid boundary.
         ModuleNotFoundError: the extra `forms` is not installed.
     """
 
@@ -72,7 +72,7 @@ class Multipart:
             exc.add_note("forms with files need an extra: pip install 'trioflow[forms]'")
             raise
         if not _BOUNDARY.fullmatch(boundary):
-            raise RequestError(400, f"{boundary!r} is no boundary between the parts of a form")
+            raise RequestError(400, f"invalid boundary {boundary!r} between the parts of a form")
         # The library counts a line's end where a chunk ends within it: this gives it room, the limit is ours.
         library: Any = multipart
 
@@ -94,18 +94,18 @@ class Multipart:
         self._limit_reached = library.ParserLimitReached
         self._header_size = header_size
         self._boundary = b"--" + boundary.encode("ascii")
-        self._held: bytes | None = b""  # what came before it was enough for a boundary; None once it was
+        self._held: bytes | None = b""  # what came before there was enough for a boundary; None after that
 
     def feed(self, chunk: bytes) -> Iterator[PartHead | bytes | None]:
-        """Give what `chunk` brings: a part's head, then pieces of its body, then None for its end.
+        """Yield what `chunk` holds: a part's head, then pieces of its body, then None for its end.
 
-        What it gives is to be taken to the end before the next chunk is fed.
+        Iterate to the end before you feed the next chunk.
 
         Raises:
-            RequestError: it is no form, or exceeds a limit.
+            RequestError: it is malformed, or exceeds a limit.
         """
         if not chunk:
-            return  # which the library takes for the end
+            return  # the library would take it for the end
         if self._held is not None:
             chunk = self._held + chunk
             self._held = chunk
@@ -122,10 +122,10 @@ class Multipart:
             raise RequestError(status, f"the form cannot be read: {exc}") from exc
 
     def end(self) -> None:
-        """See that the form has come to its end (R10).
+        """Check that the form is complete (R10).
 
         Raises:
-            RequestError: it has not.
+            RequestError: it was cut off.
         """
         try:
             self._parser.close()

@@ -1,7 +1,7 @@
-"""A body whose length the head told: nothing in it needs a parser (RFC 9112 6.3). No I/O.
+"""A body with a Content-Length: it needs no parser (RFC 9112 6.3). No I/O.
 
-Rule 1: not a byte more is asked for than belongs to the body: what follows is the next request's.
-Rule 2: what comes is handed on as it came, uncopied.
+Rule 1: no more bytes are received than belong to the body: what follows is the next request.
+Rule 2: chunks are passed on as they came, without a copy.
 """
 
 from __future__ import annotations
@@ -13,27 +13,27 @@ from trioflow.http.wire.socket import CHUNK
 
 
 class Counted:
-    """A body of so many bytes.
+    """A body of a known number of bytes.
 
     Args:
         length: How many.
-        ahead: What has come behind the head.
+        received: What has come after the head.
 
     Attributes:
         left: Bytes that have not come yet.
-        behind: What has come and is no more of this body.
+        leftover: What has come after the end of this body.
     """
 
-    __slots__ = ("_chunks", "behind", "left")
+    __slots__ = ("_chunks", "left", "leftover")
 
-    # Bytes to receive between two yields: a chunk costs 25 µs on its way to a file if it goes alone, 10 µs in company.
+    # Bytes to receive between two yields: a chunk on its way to a file costs 25 µs alone, and 10 µs with others.
     at_once: Final = 1 << 18
 
-    def __init__(self, length: int, ahead: bytes = b"") -> None:
+    def __init__(self, length: int, received: bytes = b"") -> None:
         self.left = length
-        self.behind = ahead[length:]
+        self.leftover = received[length:]
         self._chunks: list[bytes] = []
-        if chunk := ahead[:length]:
+        if chunk := received[:length]:
             self.feed(chunk)
 
     @property
@@ -50,7 +50,7 @@ class Counted:
         """Add what has been received, `most` bytes or fewer.
 
         Raises:
-            RequestError: nothing has: the client has ended its direction too early.
+            RequestError: it is empty: the client has ended its direction too early.
         """
         if not data:
             raise RequestError(400, f"the body ended {self.left} bytes before its Content-Length")
@@ -58,6 +58,6 @@ class Counted:
         self._chunks.append(data)
 
     def take(self) -> list[bytes]:
-        """Give what has come since the last time."""
+        """Return what has come since the last time."""
         chunks, self._chunks = self._chunks, []
         return chunks

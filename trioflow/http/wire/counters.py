@@ -1,10 +1,10 @@
-"""What a server has done and has at hand, in numbers."""
+"""What a server has done and is doing, in numbers."""
 
 from __future__ import annotations
 
 
 class Counters:
-    """Numbers of one server, to be looked at while it runs; each but `open` and `stopping` only grows.
+    """Numbers of one server, to read while it runs; each but `open` and `stopping` only grows.
 
     Attributes:
         connections: Connections accepted.
@@ -12,10 +12,10 @@ class Counters:
         requests: Requests that reached the handler.
         received: Bytes received, within TLS where there is TLS.
         sent: Bytes sent, likewise.
-        stalls: Clients that were given up because nothing came, or because they took nothing.
-        refusals: Requests answered with an error that is theirs, such as one that is malformed or too large.
+        stalls: Clients that were dropped because they sent nothing, or read nothing.
+        refusals: Requests answered with a client error, such as one that is malformed or too large.
         failures: Requests whose handler failed.
-        stopping: Whether the server has been told to stop.
+        stopping: Whether the server is stopping.
     """
 
     __slots__ = ("connections", "failures", "open", "received", "refusals", "requests", "sent", "stalls", "stopping")
@@ -26,7 +26,7 @@ class Counters:
         self.stopping = False
 
     def as_dict(self) -> dict[str, int]:
-        """Give the numbers of this moment by name."""
+        """Return the current numbers by name."""
         return {name: getattr(self, name) for name in self.__slots__ if name != "stopping"}
 
     def __repr__(self) -> str:

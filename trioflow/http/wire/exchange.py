@@ -1,9 +1,9 @@
-"""HTTP/1.1 on one connection: requests cut out of the bytes that come, responses written.
+"""HTTP/1.1 on one connection: requests read from it, responses sent to it.
 
 Rule 1: a head is gathered here, within its limits, before a parser sees it.
-Rule 2: nothing is read before somebody wants it, so that neither bodies nor pipelined requests pile up (R6).
-Rule 3: what cannot be read is a `RequestError` that carries the status to answer.
-Rule 4: an exchange that is over takes and gives nothing more, whoever still holds it.
+Rule 2: nothing is read before it is wanted, so that neither bodies nor pipelined requests pile up (R6).
+Rule 3: a request that cannot be read raises a `RequestError`, which carries the status to answer.
+Rule 4: an exchange that is over reads and writes nothing more, even if a handler has kept it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from trioflow.http.wire.socket import CHUNK, SocketTransport
 from trioflow.http.wire.strict import check_start, empty_lines
 from trioflow.http.wire.upgraded import UpgradedStream
 
-_POUR: Final = 1 << 22  # bytes of a body between two looks for a cancellation
+_COPIED: Final = 1 << 22  # bytes of a body copied between two checks for a cancellation
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _CR: Final = 13
 
@@ -48,7 +48,7 @@ class Wire:
 
     @property
     def has_bytes(self) -> bool:
-        """Whether something of a request has come; empty lines before it are passed over (RFC 9112 2.2)."""
+        """Whether some of a request has come; empty lines before it are skipped (RFC 9112 2.2)."""
         rest = self._rest
         if rest and rest[0] == _CR:
             del rest[: empty_lines(rest)]
@@ -56,7 +56,7 @@ class Wire:
 
     @property
     def has_begun_head_request(self) -> bool:
-        """Whether what has come and could not be read says that it is a HEAD request: no body may answer it."""
+        """Whether the request that could not be read is a HEAD request, which must be answered without a body."""
         return self._rest.startswith(b"HEAD ")
 
     async def wait(self) -> bool:
@@ -72,7 +72,7 @@ class Wire:
         """Wait until a whole head has come and begin its exchange.
 
         Raises:
-            RequestError: it is none, is too large, or ended midway.
+            RequestError: it is malformed, is too large, or ended midway.
             trio.BrokenResourceError: the client has gone.
         """
         while (exchange := self.take_head()) is None:
@@ -83,7 +83,7 @@ class Wire:
         return exchange
 
     def take_head(self) -> Exchange | None:
-        """Begin the exchange of a head that is there as a whole; None where it is not."""
+        """Begin an exchange if a whole head has come, else return None."""
         rest = self._rest
         end = rest.find(b"\r\n\r\n", max(self._scanned - 3, 0)) + 4
         if end < 4:
@@ -102,13 +102,13 @@ class Wire:
         return exchange
 
     def take_rest(self) -> bytes:
-        """Give what has come behind the last request, and forget it."""
+        """Return what has come after the last request, and forget it."""
         rest = bytes(self._rest)
         self._rest.clear()
         return rest
 
     def put_back(self, data: bytes) -> None:
-        """Take back what came behind a request."""
+        """Take back what came after a request."""
         self._rest += data
 
 
@@ -118,29 +118,29 @@ class Exchange:
     Args:
         head: The request's head.
         data: The head's bytes, where a body follows.
-        ahead: What came behind them.
+        received: What came after them.
     """
 
     __slots__ = ("_body", "_continuing", "_over", "_patience", "_waits", "_wire", "failed", "request", "writer")
 
-    def __init__(self, wire: Wire, head: Head, data: bytes | None = None, ahead: bytes = b"") -> None:
+    def __init__(self, wire: Wire, head: Head, data: bytes | None = None, received: bytes = b"") -> None:
         self._wire = wire
         self.request = head
-        # Whether the client waits to be told to send its body.
-        self._waits = head.wants_continue and data is not None and not ahead
-        self._continuing: trio.Event | None = None  # set once a 100 that is being written is out
+        # Whether the client waits for `100 Continue` before it sends its body.
+        self._waits = head.wants_continue and data is not None and not received
+        self._continuing: trio.Event | None = None  # set once a 100 that is being sent has been sent
         self._over = False
-        self._patience = wire.limits.body_stall  # seconds to wait for the body, which grow again with what comes
-        self.failed = False  # whether something was left half-written
+        self._patience = wire.limits.body_stall  # seconds to wait for the body; they grow with what comes
+        self.failed = False  # whether a write was left unfinished
         self.writer = ResponseWriter(is_head=head.is_head, is_old=head.is_old, keeps_alive=not head.is_last)
         self._body: Counted | Chunked | None = None
         if data is not None:
-            self._body = Chunked(data, ahead, wire.limits) if head.length is None else Counted(head.length, ahead)
+            self._body = Chunked(data, received, wire.limits) if head.length is None else Counted(head.length, received)
 
     # The request's body.
 
     async def read_body(self) -> list[bytes]:
-        """Wait for more of the body and give what has come; an empty list at its end.
+        """Wait for more of the body and return what has come; an empty list at its end.
 
         Raises:
             RequestError: it is malformed, too large, was cut off, or did not come in time.
@@ -157,26 +157,26 @@ class Exchange:
             await self._receive(body)
 
     @property
-    def can_pour(self) -> bool:
-        """Whether `pour_body` can take the body as it comes from the socket."""
+    def can_copy(self) -> bool:
+        """Whether `copy_body` can read the body straight from the socket."""
         return isinstance(self._body, Counted) and self._wire.transport.is_plain
 
-    async def pour_body(self, write: Callable[[bytes | memoryview], object]) -> int:
-        """Call `write`, in a thread, with all of the body, and give its size; waits and raises as `read_body` does."""
+    async def copy_body(self, write: Callable[[bytes | memoryview], object]) -> int:
+        """Call `write`, in a thread, with all of the body, and return its size; waits and raises as `read_body` does."""
         body = self._body
         assert isinstance(body, Counted)
         size = 0
         while chunks := await self.read_body():
             come = sum(map(len, chunks))
-            most = min(body.left, _POUR) if come >= CHUNK else 0  # of a slow client nothing more comes at once
-            poured = await self._wire.transport.pour(most, chunks, write)
-            body.left -= poured
-            self._regain(poured, 0.0)
-            size += come + poured
+            most = min(body.left, _COPIED) if come >= CHUNK else 0  # a slow client has sent nothing more
+            copied = await self._wire.transport.copy(most, chunks, write)
+            body.left -= copied
+            self._regain(copied, 0.0)
+            size += come + copied
         return size
 
     async def _receive(self, body: Counted | Chunked) -> None:
-        """Wait for something of the body, and take what has come with it."""
+        """Wait for some of the body, and take what has come with it."""
         transport = self._wire.transport
         data = transport.receive_nowait(body.most)
         if data is None:
@@ -213,15 +213,15 @@ class Exchange:
 
     @property
     def wants_continue(self) -> bool:
-        """Whether the client still waits to be told to send its body."""
+        """Whether the client still waits for `100 Continue`."""
         return self._waits and not self.writer.is_begun
 
     def is_read(self) -> bool:
-        """Tell whether the request has been read to its end."""
+        """Return whether the request has been read to its end."""
         return self._body is None or self._body.is_read
 
     async def drain(self) -> bool:
-        """Throw away what is left of the body, within the limit; tell whether that was all of it."""
+        """Discard what is left of the body, within the limit; return whether that was all of it."""
         if self._body is None:
             return True
         left = self._wire.limits.drain
@@ -277,7 +277,7 @@ class Exchange:
         await self.write([self.writer.error(status)])
 
     async def write(self, pieces: list[Piece], *, more: bool = False) -> None:
-        """Send bytes of the response; one at a time, and behind a 100 that is still being sent."""
+        """Send bytes of the response, after a 100 that is still being sent. Call it one at a time."""
         self._check()
         if self._continuing is not None:
             await self._continuing.wait()
@@ -311,8 +311,8 @@ class Exchange:
             raise trio.ClosedResourceError("the handler has returned: its request and its response are over")
 
     def finish(self) -> bool:
-        """End the exchange, and tell whether the connection can be used again; what came behind it is put back."""
+        """End the exchange, put back what came after it, and return whether the connection can be used again."""
         self._over = True
         if self._body is not None:
-            self._wire.put_back(self._body.behind)
+            self._wire.put_back(self._body.leftover)
         return self.is_read() and not self.failed and self.writer.is_ended and self.writer.keeps_alive

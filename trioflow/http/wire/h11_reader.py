@@ -25,10 +25,10 @@ _KNOWN: Final = 256  # heads: half a MiB at most
 
 @lru_cache(maxsize=8)
 def reader_of(limits: Limits) -> Callable[[bytes], Head]:
-    """Make what checks and parses a head within limits; it raises `RequestError`.
+    """Return a function that checks and parses a head within limits, or raises `RequestError`.
 
-    A client that stays sends the same bytes again and again, and what they say is the same each time: remembering it
-    saves 30 of the 110 µs that a small request took.
+    A client that keeps its connection sends the same head again and again: remembering it saves 30 of the 110 µs that a
+    small request took.
     """
 
     def read(data: bytes) -> Head:
@@ -61,18 +61,18 @@ class Chunked:
 
     Args:
         head: The bytes of the request's head.
-        ahead: What came behind them.
+        received: What came after them.
     """
 
-    __slots__ = ("_ahead", "_check", "_parser")
+    __slots__ = ("_received", "_check", "_parser")
 
     at_once = most = CHUNK
 
-    def __init__(self, head: bytes, ahead: bytes, limits: Limits) -> None:
+    def __init__(self, head: bytes, received: bytes, limits: Limits) -> None:
         self._check = ChunkCheck(limits)
         self._parser = _parser_of(head, _most_for_an_event(limits))
         _next_event(self._parser)  # the head once more
-        self._ahead = ahead
+        self._received = received
 
     @property
     def is_read(self) -> bool:
@@ -83,17 +83,17 @@ class Chunked:
         """Add what has been received.
 
         Raises:
-            RequestError: it is malformed, larger than it may be, or nothing: the client has ended its direction.
+            RequestError: it is malformed, too large, or empty, as the client has ended its direction.
         """
         self._check.check(data)
         self._parser.receive_data(data)
 
     def take(self) -> list[bytes]:
-        """Give what has come since the last time, or a good part of it; it raises as `feed` does."""
+        """Return what has come since the last time, or some of it; it raises as `feed` does."""
         chunks: list[bytes] = []
-        if self._ahead:
-            ahead, self._ahead = self._ahead, b""
-            self.feed(ahead)
+        if self._received:
+            received, self._received = self._received, b""
+            self.feed(received)
         while not self.is_read and len(chunks) < _EVENTS:
             event = _next_event(self._parser)
             if isinstance(event, h11.Data):
@@ -103,11 +103,11 @@ class Chunked:
         return chunks
 
     @property
-    def behind(self) -> bytes:
-        """What has come and is no more of this body."""
-        return self._parser.trailing_data[0] + self._ahead
+    def leftover(self) -> bytes:
+        """What has come after the end of this body."""
+        return self._parser.trailing_data[0] + self._received
 
 
 def _most_for_an_event(limits: Limits) -> int:
-    """Give what h11 may gather for one event; heads are limited here, so that chunk lines and trailers are left."""
+    """Return how much h11 may gather for one event: heads are limited here, so this is for chunk lines and trailers."""
     return int(min(limits.head_size, 1 << 30))

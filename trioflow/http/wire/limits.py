@@ -1,7 +1,7 @@
-"""What a client may cost, and the error that says it asked for what it cannot have.
+"""What a client may cost, and the error of a request that cannot be answered as it asks.
 
 Rule 1: every wait for a client and everything held for one has a limit; the defaults can face the internet.
-Rule 2: who breaks one is told by a status, where it can still be told.
+Rule 2: a client that exceeds one gets a status, if an answer is still possible.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ class Limits:
         head_count: Header fields in a request, and trailers; more is answered with 431.
         handshake: Seconds for a TLS handshake; then the connection is closed.
         head_time: Seconds for a whole head, from its first byte; longer is answered with 408.
-        first_byte: Seconds a connection may rest before its first request.
-        idle: Seconds a connection may rest between two requests.
+        first_byte: Seconds a connection may be idle before its first request.
+        idle: Seconds a connection may be idle between two requests.
         requests: Requests on one connection; the answer to the last one ends it.
         body_size: Bytes in a request's body; more is answered with 413.
         extension_size: Bytes in the extensions of a body's chunks, all together; more is answered with 400.
@@ -74,7 +74,7 @@ class Limits:
 
 
 class RequestError(trio.BrokenResourceError):
-    """A request that cannot be read to its end. A handler that lets it pass leaves it to the server to answer.
+    """A request that cannot be read to its end. If a handler lets it propagate, the server answers it.
 
     Args:
         status: The status to answer with.

@@ -29,9 +29,9 @@ class Head:
         RequestError: the client expects what we cannot do.
 
     Attributes:
-        length: What Content-Length says; None where there is none.
+        length: What Content-Length says; None without one.
         has_body: Whether a body follows.
-        wants_continue: Whether the client may wait to be told to send it.
+        wants_continue: Whether the client may wait for `100 Continue` before it sends the body.
         is_last: Whether the client will not use the connection again.
     """
 
@@ -77,10 +77,10 @@ class Head:
         return self._headers
 
     def path(self) -> tuple[str, str, str]:
-        """Take the target apart: give its path as it was sent, its query, and the path made normal.
+        """Return the path as it was sent, the query, and the path normalised.
 
         Raises:
-            RequestError: there is no path in it, or none that is served.
+            RequestError: the path is malformed, or leads above the root.
         """
         if self._path is None:
             raw_path, _, query = parts_of(self.target)[1].partition("?")
@@ -89,7 +89,7 @@ class Head:
 
 
 def _with_host(fields: Fields, target: str) -> Fields:
-    """Let the host that a whole URL names take the place of Host (RFC 9112 3.2.2)."""
+    """Return the fields with the host that a whole URL names in place of Host (RFC 9112 3.2.2)."""
     host = parts_of(target)[0]
     if host is None:
         return fields
@@ -97,7 +97,7 @@ def _with_host(fields: Fields, target: str) -> Fields:
 
 
 def parts_of(target: str) -> tuple[str | None, str]:
-    """Take a target apart whose form was checked: the host it names, None where it does not, and path and query."""
+    """Split a target, whose form was checked, into the host it names, if any, and path and query."""
     if target.startswith(("/", "*")):
         return None, target
     rest = target.partition("://")[2]  # of a whole URL (RFC 9112 3.2.2)
@@ -107,7 +107,7 @@ def parts_of(target: str) -> tuple[str | None, str]:
 
 
 def normalised(raw_path: str) -> str:
-    """Give a path percent-decoded, without dot segments and repeated slashes.
+    """Return a path percent-decoded, without dot segments and repeated slashes.
 
     Raises:
         RequestError: it has a bad escape, a NUL, is not UTF-8, or leads above the root.
@@ -115,7 +115,7 @@ def normalised(raw_path: str) -> str:
     if "%" not in raw_path and "/." not in raw_path and "//" not in raw_path:
         return raw_path
     if any(not _is_hex(part[:2]) for part in raw_path.split("%")[1:]):
-        raise RequestError(400, f"the path {raw_path!r} has a % without two digits behind it")
+        raise RequestError(400, f"the path {raw_path!r} has a % without two digits after it")
     try:
         path = unquote_to_bytes(raw_path).decode("utf-8")
     except UnicodeDecodeError:

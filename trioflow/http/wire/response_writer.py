@@ -3,7 +3,7 @@
 Rule 1: the framing follows from the request's version, the status and the headers (RFC 9112 6); a handler never sets it.
 Rule 2: names and values were checked when they were set, and are written as they stand: a second check of each would
     cost 20 µs a response.
-Rule 3: what cannot be framed is refused before the head is made, while the client can still be told.
+Rule 3: what cannot be framed is refused before the head is made, while an error can still be sent.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class ResponseWriter:
         self._is_head = is_head
         self._is_old = is_old
         self._is_chunked = False
-        self._left: int | None = None  # bytes of the body still to come; None if nobody knows
+        self._left: int | None = None  # bytes of the body still to come; None if that is not known
         self._has_body = True
         self.keeps_alive = keeps_alive
         self.is_begun = False
@@ -121,7 +121,7 @@ class ResponseWriter:
             self.keeps_alive = False
         if not (self.keeps_alive or is_closing):
             parts.append(b"Connection: close\r\n")
-        elif self.keeps_alive and self._is_old:  # it must be told (RFC 9112 C.2.2)
+        elif self.keeps_alive and self._is_old:  # it must be sent (RFC 9112 C.2.2)
             parts.append(b"Connection: keep-alive\r\n")
         if is_chunked and not self._is_old:
             parts.append(b"Transfer-Encoding: chunked\r\n")

@@ -1,8 +1,8 @@
 """A file sent to a socket without a copy, and without ever waiting for the disk in the loop.
 
-Rule 1: the kernel copies from the page cache to the socket; what is not in the cache is sent by a thread, which may wait.
+Rule 1: the kernel copies from the page cache to the socket. What is not in the cache is sent by a thread, which may wait.
 Rule 2: a task that sends to a fast reader yields after every window.
-Rule 3: a file that has become shorter ends in an error, never in padding.
+Rule 3: a file that has become shorter is an error; it is never padded.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Bytes in and out over one connected socket.
 
-Rule 1: whoever waits for the client waits for a limited time; nothing here is shielded.
-Rule 2: what fails is the connection: `trio.BrokenResourceError`, caused by what the system said.
-Rule 3: `cut` tells the client that what it got is not all (R13); `close` ends the connection in order.
+Rule 1: every wait for the client has a time limit; nothing here is shielded.
+Rule 2: a failure of the connection is a `trio.BrokenResourceError`, with the system's error as its cause.
+Rule 3: `cut` shows the client that its answer is incomplete (R13); `close` ends the connection in order.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from trioflow.http.wire.sendfile import send_file
 CHUNK: Final = 65536  # bytes received at once
 _SMALL: Final = 16384  # bytes in a few pieces that are joined: one buffer to send is 2 µs cheaper than two
 _FEW: Final = 8
-_POURED: Final = 1 << 18  # bytes received and written at once: they fit into a processor's cache
-_POUR_PATIENCE: Final = 2  # milliseconds that a thread waits for more: a trip of its own costs 0.2
+_COPIED: Final = 1 << 18  # bytes received and written at once: they fit into a processor's cache
+_PATIENCE: Final = 2  # milliseconds that a thread waits for more: a trip of its own costs 0.2
 _MORE: Final[int] = getattr(socket, "MSG_MORE", 0)
 
 
@@ -36,12 +36,12 @@ class SocketTransport:
         stall: How many seconds a write may wait without the client taking anything.
         rate: How many bytes a second a client must take at least, measured over `stall` seconds.
         on_loss: Called when the client turns out to have gone.
-        counters: What is counted goes there.
+        counters: Counts what is received and sent.
     """
 
     __slots__ = ("_on_loss", "_rate", "_stall", "at_end", "counters", "sock")
 
-    is_plain = True  # what is on the line is what was meant
+    is_plain = True  # what is on the line is not encrypted
 
     def __init__(
         self,
@@ -59,44 +59,44 @@ class SocketTransport:
         self.counters = Counters() if counters is None else counters
         self.at_end = False  # whether the client has ended its direction
 
-    def _lost(self, reason: str) -> trio.BrokenResourceError:
+    def _broken(self, reason: str) -> trio.BrokenResourceError:
         self._on_loss()
         return trio.BrokenResourceError(reason)
 
     def receive_nowait(self, most: int = CHUNK) -> bytes | None:
-        """Give what has come, None where nothing has, `b""` at the end."""
+        """Return what has come: None if nothing has, `b""` at the end."""
         try:
             data = self.sock.recv(most)
         except (BlockingIOError, InterruptedError):
             return None
         except OSError as exc:
-            raise self._lost("the client broke the connection") from exc
+            raise self._broken("the client broke the connection") from exc
         if not data:
             self.at_end = True
         self.counters.received += len(data)
         return data
 
     async def receive(self, most: int = CHUNK) -> bytes:
-        """Wait for what comes and give it; `b""` at the end."""
+        """Wait until something comes and return it; `b""` at the end."""
         while True:
             await trio.lowlevel.wait_readable(self.sock)
             if (data := self.receive_nowait(most)) is not None:
                 return data
 
-    async def pour(self, most: int, chunks: list[bytes], write: Callable[[bytes | memoryview], object]) -> int:
-        """Call `write` with `chunks`, then with what comes at once, at most `most` bytes; give how many these were.
+    async def copy(self, most: int, chunks: list[bytes], write: Callable[[bytes | memoryview], object]) -> int:
+        """Call `write` with `chunks`, then with what comes at once, at most `most` bytes; return how many came.
 
-        A thread does it all, and what it receives stays in its processor's cache until it is written: 1 GiB takes half
-        the CPU time that it takes through a channel.
+        One thread does it all, and what it receives stays in the processor's cache until it is written: 1 GiB takes
+        half the CPU time that it takes through a channel.
         """
-        count, failure = await trio.to_thread.run_sync(_pour, self.sock, most, chunks, write)
+        count, failure = await trio.to_thread.run_sync(_copy, self.sock, most, chunks, write)
         self.counters.received += count
         if failure is not None:
-            raise self._lost("the client broke the connection") from failure
+            raise self._broken("the client broke the connection") from failure
         return count
 
     async def send(self, pieces: list[bytes | memoryview], *, more: bool = False) -> None:
-        """Send all of `pieces`, as few segments; with `more`, something follows at once and may share the last one.
+        """Send all of `pieces` in few segments; with `more`, something follows at once and may share the last one.
 
         Waits when: the client takes nothing; at most `stall` seconds for the next progress.
         On cancel: how much was sent is not known.
@@ -117,7 +117,7 @@ class SocketTransport:
                 await self.wait_writable()
                 continue
             except OSError as exc:
-                raise self._lost("the client broke the connection") from exc
+                raise self._broken("the client broke the connection") from exc
 
     async def _send_one(self, piece: bytes | memoryview, flags: int) -> None:
         while True:
@@ -127,26 +127,26 @@ class SocketTransport:
                 await self.wait_writable()
                 continue
             except OSError as exc:
-                raise self._lost("the client broke the connection") from exc
+                raise self._broken("the client broke the connection") from exc
             self.counters.sent += sent
             if sent == len(piece):
                 return
             piece = memoryview(piece)[sent:]
 
-    async def send_file(self, fd: int, start: int, stop: int, tell: Callable[[int], None]) -> None:
-        """Send a stretch of an open file, and tell how many bytes have gone each time some have.
+    async def send_file(self, fd: int, start: int, stop: int, on_sent: Callable[[int], None]) -> None:
+        """Send a stretch of an open file, and call `on_sent` with each number of bytes that have been sent.
 
-        Waits and raises as `send` does, and raises `EOFError` where the file was cut.
+        Waits and raises as `send` does; raises `EOFError` if the file has become shorter.
         """
 
         def count(sent: int) -> None:
             self.counters.sent += sent
-            tell(sent)
+            on_sent(sent)
 
         try:
             await send_file(self.sock, fd, start, stop, self.wait_writable, count)
         except (ConnectionError, TimeoutError) as exc:
-            raise self._lost("the client broke the connection") from exc
+            raise self._broken("the client broke the connection") from exc
 
     async def wait_writable(self) -> None:
         """Wait until the client has taken something; raise if it takes nothing, or too little, for too long."""
@@ -159,7 +159,7 @@ class SocketTransport:
             # A slow line may need longer than this to make room in a large buffer, and still be alive.
             if before - after < max(1, self._rate * self._stall):
                 self.counters.stalls += 1
-                raise self._lost(f"the client took {max(0, before - after)} bytes in {self._stall:g} seconds")
+                raise self._broken(f"the client took {max(0, before - after)} bytes in {self._stall:g} seconds")
             before = after
 
     async def end(self) -> None:
@@ -172,10 +172,10 @@ class SocketTransport:
         try:
             self.sock.shutdown(socket.SHUT_WR)
         except OSError as exc:
-            raise self._lost("the client broke the connection") from exc
+            raise self._broken("the client broke the connection") from exc
 
     async def linger(self, most: int) -> None:
-        """End our direction and throw away what still comes, so that the client can read our answer (RFC 9112 9.6)."""
+        """End our direction and discard what still comes, so that the client can read our answer (RFC 9112 9.6)."""
         try:
             self.sock.shutdown(socket.SHUT_WR)
         except OSError:
@@ -188,48 +188,48 @@ class SocketTransport:
 
     def close(self) -> None:
         """End the connection in order. Harmless when repeated."""
-        self._give_up()
+        self._close()
 
-    def _give_up(self) -> None:
+    def _close(self) -> None:
         if self.sock.fileno() != -1:
             trio.lowlevel.notify_closing(self.sock)
             self.sock.close()
 
     def cut(self) -> None:
-        """Reset the connection, so that nobody takes what was sent for the whole (R13)."""
+        """Reset the connection, so that partial data never passes for complete (R13)."""
         if self.sock.fileno() != -1:
             reset_on_close(self.sock)
-            self._give_up()
+            self._close()
 
 
-def _pour(
+def _copy(
     sock: socket.socket, most: int, chunks: list[bytes], write: Callable[[bytes | memoryview], object]
 ) -> tuple[int, OSError | None]:
-    """Write for `pour`; what fails is raised where it is the file, and given where it is the socket."""
+    """Receive and write for `copy`. A failure of `write` is raised, one of the socket is returned."""
     for chunk in chunks:
         write(chunk)
     count = 0
-    buffer = memoryview(bytearray(min(most, _POURED)))
+    buffer = memoryview(bytearray(min(most, _COPIED)))
     while count < most:
         try:
             received = sock.recv_into(buffer[: most - count])
         except (BlockingIOError, InterruptedError):
             ready = select.poll()
             ready.register(sock, select.POLLIN)
-            if not ready.poll(_POUR_PATIENCE):
+            if not ready.poll(_PATIENCE):
                 break
             continue
         except OSError as exc:
             return count, exc
         if not received:
-            break  # an end that comes too early, if it is one, is met again
+            break  # if this end is too early, the next receive finds it again
         write(buffer[:received])
         count += received
     return count, None
 
 
 def unsent(sock: socket.socket) -> int:
-    """Give how many bytes the client has not yet confirmed; 0 where the system does not tell."""
+    """Return how many bytes the client has not yet acknowledged; 0 if the system does not say."""
     if sys.platform != "linux":
         return 0
     import fcntl

@@ -1,9 +1,9 @@
 """TLS over one connected socket, within the limits that hold for the socket.
 
-Rule 1: what is encrypted waits in memory for 64 KiB at most: the next piece is encrypted when the last one has gone out.
+Rule 1: at most 64 KiB of encrypted data wait in memory: the next piece is encrypted when the last one has been sent.
 Rule 2: a connection that ends in order says so (close_notify), without waiting for an answer; one that is cut does not,
-    so that the client can tell (R13).
-Rule 3: a client that ends its direction without a word has ended it: how much of a request is there its framing says.
+    so that the client notices (R13).
+Rule 3: a client may end its direction without close_notify: whether its request is complete follows from its framing.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _PORTION = 65536  # bytes encrypted at once
 
 
 class TlsTransport(SocketTransport):
-    """A socket that speaks TLS, as the server; `shake_hands` comes first.
+    """A socket that speaks TLS, as the server. Call `shake_hands` first.
 
     Args:
         plain: The socket; it is taken over.
@@ -40,10 +40,10 @@ class TlsTransport(SocketTransport):
         self._outgoing = ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         self._sending = trio.Lock()
-        self._is_over = False  # we have said goodbye: what still comes is thrown away as it is
+        self._is_over = False  # we have sent close_notify: what still comes is discarded undecrypted
 
     async def shake_hands(self) -> None:
-        """Agree on keys.
+        """Do the TLS handshake.
 
         Raises:
             trio.BrokenResourceError: the client does not speak TLS, or not as the context wants.
@@ -57,8 +57,8 @@ class TlsTransport(SocketTransport):
                     await trio.lowlevel.wait_readable(self.sock)
                 self._take_in(received)
             except ssl.SSLError as exc:
-                await self._flush()  # the alert, which tells the client why
-                raise self._lost("the TLS handshake failed") from exc
+                await self._flush()  # the alert says why
+                raise self._broken("the TLS handshake failed") from exc
             else:
                 await self._flush()
                 return
@@ -78,12 +78,12 @@ class TlsTransport(SocketTransport):
             return await super().receive(most)
         await trio.lowlevel.checkpoint_if_cancelled()
         while (data := self.receive_nowait(most)) is None:
-            await self._flush()  # what the protocol itself has to say, such as new keys
+            await self._flush()  # what TLS itself has to send, such as new keys
             await trio.lowlevel.wait_readable(self.sock)
         return data
 
     def _take_in(self, received: bytes) -> None:
-        self.at_end = False  # that is for what is inside to say
+        self.at_end = False  # the end that counts is that of the decrypted data
         if received:
             self._incoming.write(received)
         else:
@@ -97,7 +97,7 @@ class TlsTransport(SocketTransport):
         except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
             data = b""
         except ssl.SSLError as exc:
-            raise self._lost("the client broke the TLS connection") from exc
+            raise self._broken("the client broke the TLS connection") from exc
         self.at_end = not data
         return data
 
@@ -107,22 +107,22 @@ class TlsTransport(SocketTransport):
             try:
                 self._tls.write(portion)
             except ssl.SSLError as exc:
-                raise self._lost("the client broke the TLS connection") from exc
+                raise self._broken("the client broke the TLS connection") from exc
             await self._flush(more=more)
 
-    async def send_file(self, fd: int, start: int, stop: int, tell: Callable[[int], None]) -> None:
+    async def send_file(self, fd: int, start: int, stop: int, on_sent: Callable[[int], None]) -> None:
         while start < stop:
             end = min(start + _PORTION, stop)
             data = read_cached(fd, start, end) or await trio.to_thread.run_sync(os.pread, fd, end - start, start)
             if not data:
                 raise EOFError(f"the file ended at byte {start}, {stop - start} bytes before it should")
             await self.send([data])
-            tell(len(data))
+            on_sent(len(data))
             await trio.lowlevel.checkpoint()
             start += len(data)
 
     async def _flush(self, *, more: bool = False) -> None:
-        """Send what has been encrypted; who reads and who writes take turns."""
+        """Send what has been encrypted; a reading and a writing task take turns."""
         if not self._outgoing.pending:
             return
         try:
@@ -136,35 +136,35 @@ class TlsTransport(SocketTransport):
             self._sending.release()
 
     async def end(self) -> None:
-        """End our direction: what is sent now is the last."""
-        self._say_goodbye()
+        """End our direction."""
+        self._send_close_notify()
         await self._flush()
         await super().end()
 
     async def linger(self, most: int) -> None:
-        self._say_goodbye()
+        self._send_close_notify()
         await self._flush()
         self._is_over = True
         await super().linger(most)
 
-    def _say_goodbye(self) -> None:
+    def _send_close_notify(self) -> None:
         try:
             self._tls.unwrap()
         except (ssl.SSLError, ValueError):
-            pass  # it wants to hear the client's, or there was no handshake
+            pass  # the client's close_notify is not waited for; or there was no handshake
 
     def close(self) -> None:
         if not self._is_over and self.sock.fileno() != -1 and not self._sending.locked():
-            self._say_goodbye()
+            self._send_close_notify()
             try:
                 self.sock.send(self._outgoing.read())
             except OSError:
-                pass  # a client that takes nothing is not waited for
-        self._give_up()
+                pass  # a client that reads nothing is not waited for
+        self._close()
 
 
 def _portions(pieces: list[bytes | memoryview]) -> Iterator[bytes | memoryview]:
-    """Give what is encrypted at once: small pieces together, of large ones a part."""
+    """Yield what to encrypt at once: small pieces joined, large ones in parts."""
     if sum(map(len, pieces)) <= _PORTION:
         if joined := b"".join(pieces):
             yield joined

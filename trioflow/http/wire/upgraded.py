@@ -2,8 +2,9 @@
 
 Rule 1: what Trio asks of a stream holds here (R20): one task a direction, or `trio.BusyResourceError`; closed means
     `trio.ClosedResourceError`, also in a call that waits.
-Rule 2: what came behind the request comes first.
-Rule 3: closed while a cancellation or a failure is in flight, it is reset: what was sent is not all (R13).
+Rule 2: what came after the request is received first.
+Rule 3: closed while a cancellation or a failure is in flight, the connection is reset: partial data never passes for
+    complete (R13).
 """
 
 from __future__ import annotations
@@ -41,13 +42,13 @@ class UpgradedStream(trio.abc.HalfCloseableStream):
 
     Args:
         transport: What carries it.
-        ahead: What has come already.
+        received: What has come already.
         before_close: Called before the transport is closed.
     """
 
-    def __init__(self, transport: SocketTransport, ahead: bytes, before_close: Callable[[], None]) -> None:
+    def __init__(self, transport: SocketTransport, received: bytes, before_close: Callable[[], None]) -> None:
         self._transport = transport
-        self._ahead = ahead
+        self._received = received
         self._before_close = before_close
         self._sending = BusyGuard("sending to this stream")
         self._receiving = BusyGuard("receiving from this stream")
@@ -86,15 +87,15 @@ class UpgradedStream(trio.abc.HalfCloseableStream):
                 await self._transport.end()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        """Give what has come, at most `max_bytes`, waiting only while there is nothing; `b""` at the end."""
+        """Return what has come, at most `max_bytes`, waiting only while there is nothing; `b""` at the end."""
         if max_bytes is not None:
             check_count("max_bytes", max_bytes, 1)
         with self._receiving:
             await checkpoint()
             self._check()
-            if self._ahead:
-                most = len(self._ahead) if max_bytes is None else max_bytes
-                data, self._ahead = self._ahead[:most], self._ahead[most:]
+            if self._received:
+                most = len(self._received) if max_bytes is None else max_bytes
+                data, self._received = self._received[:most], self._received[most:]
                 return data
             if self._transport.at_end:
                 return b""
