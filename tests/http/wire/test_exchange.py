@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import math
 import os
 import re
@@ -26,6 +27,7 @@ from trioflow.http.wire import sendfile
 from trioflow.http.wire import socket as _transport
 from trioflow.http.wire.exchange import Exchange, Wire
 from trioflow.http.wire.request_head import Head
+from trioflow.http.wire.response_sender import ResponseSender
 from trioflow.http.wire.socket import SocketTransport
 
 REQUESTS = (
@@ -436,6 +438,26 @@ async def test_a_client_that_leaves_while_a_file_is_sent_is_told(content: Path) 
 
         assert lost == ["lost"]
     assert told == []
+
+
+# The response.
+
+
+def test_a_response_is_a_writable_and_leaves_nothing_for_the_garbage_collector() -> None:
+    with pair() as (ours, _):
+        wire = Wire(transport_over(ours)[0], Limits())
+        head = Head("GET", "/", [], is_old=False)
+        assert isinstance(Response(ResponseSender(Exchange(wire, head))), tf.Writable)
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(100):
+                response = Response(ResponseSender(Exchange(wire, head)))
+                response.headers["x"] = response.trailers["x"] = "y"
+            del response
+            assert gc.collect() < 10
+        finally:
+            gc.enable()
 
 
 # All of it, on a small scale.

@@ -290,7 +290,7 @@ class Exchange:
         try:
             await self._wire.transport.send_file(fd, start, stop, self._count)
         except BaseException:
-            self._fail()
+            self.failed = True
             raise
 
     def _count(self, sent: int) -> None:
@@ -300,11 +300,8 @@ class Exchange:
         try:
             await self._wire.transport.send(pieces, more=more)
         except BaseException:
-            self._fail()
+            self.failed = True
             raise
-
-    def _fail(self) -> None:
-        self.failed = True
 
     def _check(self) -> None:
         if self._over:

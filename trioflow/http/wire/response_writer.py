@@ -131,8 +131,19 @@ class ResponseWriter:
         self.status = status
         return b"".join(parts)
 
+    def data(self, chunk: Piece) -> list[Piece]:
+        """Return a chunk of the body with its frame; nothing for an empty one, which would be the end, or without a body."""
+        if not (self._has_body and len(chunk)):
+            return []
+        self._count(len(chunk))
+        return [b"%x\r\n" % len(chunk), chunk, b"\r\n"] if self._is_chunked else [chunk]
+
     def frame(self, size: int) -> tuple[list[Piece], list[Piece]]:
         """Return what goes before and after the next `size` bytes of the body, 1 or more."""
+        self._count(size)
+        return ([b"%x\r\n" % size], [b"\r\n"]) if self._is_chunked else ([], [])
+
+    def _count(self, size: int) -> None:
         assert self.is_begun
         assert not self.is_ended
         if self._left is not None:
@@ -140,14 +151,6 @@ class ResponseWriter:
                 raise _too_long(size - self._left)
             self._left -= size
         self.sent += size
-        return ([b"%x\r\n" % size], [b"\r\n"]) if self._is_chunked else ([], [])
-
-    def data(self, chunk: Piece) -> list[Piece]:
-        """Return a chunk of the body with its frame; nothing for an empty one, which would be the end, or without a body."""
-        if not (self._has_body and len(chunk)):
-            return []
-        before, after = self.frame(len(chunk))
-        return [*before, chunk, *after]
 
     def end(self, trailers: Headers | None = None) -> bytes:
         """Return the end of the body; trailers go with it where it is in chunks (RFC 9112 7.1.2).
