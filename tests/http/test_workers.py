@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import signal
+import socket
 import ssl
 import subprocess
 import sys
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -64,7 +66,8 @@ class Program:
 
 
 @asynccontextmanager
-async def running(words: list[str], **environment: str) -> AsyncGenerator[Program, None]:
+async def running(words: list[str], *, is_silent: bool = False, **environment: str) -> AsyncGenerator[Program, None]:
+    """Run a program, and wait for the first line it prints unless `is_silent`."""
     process = await trio.lowlevel.open_process(
         [sys.executable, "-W", "error", *words],
         stdin=subprocess.DEVNULL,
@@ -80,7 +83,7 @@ async def running(words: list[str], **environment: str) -> AsyncGenerator[Progra
             nursery.start_soon(program.listen)
             nursery.start_soon(program.read)
             with trio.fail_after(30):
-                while b"\n" not in program.printed and process.returncode is None:  # noqa: ASYNC110
+                while not (is_silent or b"\n" in program.printed or process.returncode is not None):  # noqa: ASYNC110
                     await trio.sleep(0.01)
             program.line = program.printed.partition(b"\n")[0].decode()
             try:
@@ -293,6 +296,120 @@ async def test_a_worker_told_to_end_by_itself_is_replaced() -> None:
 
         assert other in program.workers()
         assert f"worker process {one} ended with exit status 0" in program.said.decode()
+
+
+# What the system may refuse.
+
+
+@contextmanager
+def descriptors_left(count: int, process: int = 0) -> Generator[None, None, None]:
+    """Let a process, this one if none is said, open no more than `count` descriptors."""
+    used = {int(entry.name) for entry in Path(f"/proc/{process or os.getpid()}/fd").iterdir()}
+    free = [number for number in range(max(used) + count + 2) if number not in used]
+    before = resource.prlimit(process, resource.RLIMIT_NOFILE)
+    resource.prlimit(process, resource.RLIMIT_NOFILE, (free[count], before[1]))
+    try:
+        yield
+    finally:
+        resource.prlimit(process, resource.RLIMIT_NOFILE, before)
+
+
+def descriptors_of(process: int) -> set[str]:
+    return {os.readlink(entry) for entry in Path(f"/proc/{process}/fd").iterdir()}
+
+
+NEEDS_PROC = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="only Linux lists descriptors there")
+
+
+@NEEDS_PROC
+@pytest.mark.parametrize("count", [0, 2])  # beside two of the dead worker: it fails at /dev/null, at the pipe of Popen
+async def test_a_worker_that_cannot_be_started_is_tried_again_and_the_others_go_on(count: int) -> None:
+    async with supervising() as program:
+        [victim, other] = program.workers()
+        with descriptors_left(count, program.process.pid):
+            os.kill(victim, signal.SIGKILL)
+            await program.until(lambda: program.said.count(b"cannot be started: [Errno 24]") >= 2)
+            assert await asked(program.port) == other
+            before = descriptors_of(program.process.pid)
+        await program.until(lambda: len(program.workers()) == 2)
+        assert other in program.workers()
+        assert descriptors_of(program.process.pid) >= before - {"/dev/null"}
+
+    pauses = re.findall(rb"Too many open files[^;]*; starting another in ([\d.]+) seconds", program.said)
+    assert pauses[:2] == [b"0.2", b"0.4"]
+    assert b"Traceback" not in program.said
+    assert b"ignored" not in program.said  # as a warning of what was left open would be
+
+
+@NEEDS_PROC
+async def test_where_sighup_cannot_start_a_worker_the_old_ones_go_on() -> None:
+    async with supervising() as program:
+        old = program.workers()
+        with descriptors_left(0, program.process.pid):  # it fails at the socket pair
+            program.process.send_signal(signal.SIGHUP)
+            await program.until(lambda: b"Too many open files; the workers that are there go on" in program.said)
+            assert program.workers() == old
+            assert await asked(program.port) in old
+        program.process.send_signal(signal.SIGHUP)
+        await program.until(lambda: len(program.workers()) == 2 and not program.workers() & old)
+        assert await asked(program.port) in program.workers()
+
+
+@NEEDS_PROC
+async def test_where_the_first_worker_cannot_be_started_serve_raises() -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+    with descriptors_left(0), pytest.raises(RuntimeError, match="worker process cannot be started"):
+        await http.serve(supervised.who, listeners=[listener], workers=2)
+
+    assert listener.fileno() == -1
+
+
+SLOW = """
+import sys, time
+if any("_worker_main" in word for word in sys.orig_argv):
+    time.sleep(60)
+"""
+
+
+def is_worker(process: int) -> bool:  # and not what `import trio` starts for a moment
+    return b"_worker_main" in Path(f"/proc/{process}/cmdline").read_bytes()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "words", [["-m", "tests.http.supervised", "{}"], ["-m", "trioflow", "serve", ".", "--workers=2"]]
+)
+async def test_a_signal_is_heard_while_the_first_workers_start(
+    tmp_path: Path, words: list[str], number: signal.Signals
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(SLOW)
+    path = os.pathsep.join([str(tmp_path), str(ROOT), os.environ.get("PYTHONPATH", "")])
+    words = [*words, "--port=0"] if "serve" in words else words
+    async with running(words, is_silent=True, PYTHONPATH=path) as program:
+        await program.until(lambda: any(map(is_worker, program.workers())))
+        workers = program.workers()
+        program.process.send_signal(number)
+        with trio.fail_after(3):
+            assert await program.process.wait() == 0
+
+    assert not any(map(called.is_there, workers))
+    assert program.said == b""
+
+
+async def test_a_signal_is_heard_while_workers_are_replaced(tmp_path: Path) -> None:
+    path = os.pathsep.join([str(tmp_path), str(ROOT), os.environ.get("PYTHONPATH", "")])
+    async with running(["-m", "tests.http.supervised", "{}"], PYTHONPATH=path) as program:
+        old = program.workers()
+        (tmp_path / "sitecustomize.py").write_text(SLOW)
+        program.process.send_signal(signal.SIGHUP)
+        await program.until(lambda: len(program.workers()) == 3)
+        workers = program.workers()
+        program.process.send_signal(signal.SIGTERM)
+        with trio.fail_after(3):
+            assert await program.process.wait() == 0
+
+    assert old < workers
+    assert not any(map(called.is_there, workers))
 
 
 PROGRAM = """

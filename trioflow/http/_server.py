@@ -24,7 +24,7 @@ from trioflow.http._connection import Connection, Handler
 from trioflow.http._listeners import Listeners, Path, prepare_connection
 from trioflow.http._proxies import Proxies
 from trioflow.http._service import Service
-from trioflow.http._workers import Supervisor, attend
+from trioflow.http._workers import Supervisor, work
 from trioflow.http.wire.counters import Counters
 from trioflow.http.wire.limits import Limits
 from trioflow.io.worker_process import pickled
@@ -171,7 +171,7 @@ def _work(
     server = _Server(service)
     server.at_once = 1  # what comes in a burst is for the other workers, too
     places = Listeners(socket.socket(fileno=number) for number in listeners)
-    trio.run(attend, control, partial(server.run, places), server.retire)
+    trio.run(work, control, partial(server.run, places), server.retire)
 
 
 class _Server:

@@ -1,8 +1,9 @@
-"""Worker processes that serve the same listening sockets, and the supervisor that keeps them at work.
+"""Worker processes that serve the same listening sockets, and the supervisor that keeps them running.
 
-Rule 1: the sockets are opened once and inherited: while one worker remains, or is about to come, no client is refused.
-Rule 2: a worker that has ended is replaced after a pause, which grows while they end soon.
-Rule 3: a worker is told by its socket: a byte to retire, the end to stop. So it stops, too, when the supervisor dies.
+Rule 1: the sockets are opened once and inherited: while one worker runs, or is about to, no client is refused.
+Rule 2: a worker that has ended, or cannot be started, is replaced after a pause, which grows while they end soon.
+Rule 3: the supervisor speaks to a worker through a socket: one byte tells it to retire, the end of the stream to stop.
+    So it also stops when the supervisor dies.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import trio
 from trioflow.io.worker_process import Child, start_child, told_end
 
 READY: Final = 30.0  # seconds in which a worker must be ready
-FIRST_PAUSE: Final = 0.1  # seconds before a worker is replaced that has ended
+FIRST_PAUSE: Final = 0.1  # seconds before a worker that has ended is replaced
 LONGEST_PAUSE: Final = 10.0
 MARGIN: Final = 5.0  # seconds beyond its time of grace that a worker may take to end
 LAST_WORDS: Final = 1.0  # seconds in which a process that has closed its socket may end
@@ -30,8 +31,8 @@ _ENDING: Final = (signal.SIGTERM, signal.SIGINT)
 _log: Final = logging.getLogger("trioflow.http")
 
 
-class _Place:
-    """Where one worker works, and after it another."""
+class _Slot:
+    """Holds one worker at a time."""
 
     def __init__(self, child: Child) -> None:
         self.child = child
@@ -39,13 +40,13 @@ class _Place:
 
 
 class Supervisor:
-    """Keeps worker processes at work.
+    """Keeps worker processes running.
 
     Args:
-        target: What each calls with its end of a socket, pickled; it calls `attend`.
+        target: What each calls with its end of a socket, pickled; it calls `work`.
         listeners: The numbers of the sockets that they inherit.
-        count: How many there are.
-        grace: Seconds that each may take to end what it is doing.
+        count: How many to run.
+        grace: How many seconds each may take to finish what it is doing.
     """
 
     def __init__(self, target: bytes, listeners: Sequence[int], count: int, grace: float) -> None:
@@ -53,79 +54,100 @@ class Supervisor:
         self._listeners = listeners
         self._count = count
         self._patience = min(grace + MARGIN, 1e6)
-        self._children: set[Child] = set()
-        self._places: list[_Place] = []
+        self._children: set[Child] = set()  # that are ready, or have been
+        self._slots: list[_Slot] = []
         self._asked = trio.Event()  # to replace all
 
     async def run(self, is_ready: Callable[[], None], close: Callable[[], None]) -> None:
-        """Keep them at work until cancelled, or until a signal has ended them.
+        """Keep them running until cancelled, or until a signal has ended them.
 
         Args:
-            is_ready: Called when all are.
-            close: Called when no more connections are to come.
+            is_ready: Called once: when all are ready, or when a signal has come before that.
+            close: Called when no more connections are to be accepted.
+
+        Raises:
+            RuntimeError: the first worker could not be started, or ended before it was ready.
         """
         with _signals() as signals:
             try:
+                all_ready = False
                 async with trio.open_nursery() as nursery:
-                    await self._fill()  # the first alone: what is wrong with all is told once
+                    nursery.start_soon(self._obey, signals, nursery.cancel_scope)
+                    await self._fill()  # the first alone: what is wrong with all of them is reported once
                     async with trio.open_nursery() as starting:
                         for _ in range(1, self._count):
                             starting.start_soon(self._fill)
-                    for place in self._places:
-                        nursery.start_soon(self._keep, place)
+                    for slot in self._slots:
+                        nursery.start_soon(self._keep, slot)
                     nursery.start_soon(self._replace_when_asked)
+                    all_ready = True
                     is_ready()
-                    async for number in signals:
-                        if number in _ENDING:
-                            break
-                        self._asked.set()
-                    nursery.cancel_scope.cancel()
+                if not all_ready:
+                    is_ready()  # or `nursery.start` would raise, for a server that was asked to end and did
             finally:
                 close()
                 with trio.CancelScope(shield=True):
                     await self._end(signals)
 
+    async def _obey(self, signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
+        async for number in signals:
+            if number in _ENDING:
+                scope.cancel()
+                return
+            self._asked.set()
+
     async def _fill(self) -> None:
-        self._places.append(_Place(await self._start()))
+        self._slots.append(_Slot(await self._start()))
 
     async def _start(self) -> Child:
-        child = await start_child("run", self._target, patience=self._patience, listeners=self._listeners)
+        try:
+            child = await start_child("run", self._target, patience=self._patience, listeners=self._listeners)
+        except OSError as exc:
+            raise RuntimeError(f"a worker process cannot be started: {exc}") from exc
+        try:
+            await self._wait_until_ready(child)
+        except BaseException:
+            await child.end(0)  # it has nothing to finish
+            raise
         self._children.add(child)
+        return child
+
+    async def _wait_until_ready(self, child: Child) -> None:
         with trio.move_on_after(READY):
             try:
                 if await child.socket.recv(1) == _IS_READY:
-                    return child
+                    return
             except OSError:
                 pass
             with trio.move_on_after(LAST_WORDS):
                 await child.process.wait()
         status = child.process.returncode
-        await self._bury(child, 0)
         how = f"was not ready within {READY:g} seconds" if status is None else f"{told_end(status)} before it was ready"
         raise RuntimeError(f"worker process {child.process.pid} {how}")
 
-    async def _bury(self, child: Child, patience: float) -> None:
-        await child.end(patience)
+    async def _kill(self, child: Child) -> None:
+        await child.end(0)
         self._children.discard(child)
 
-    async def _keep(self, place: _Place) -> None:
+    async def _keep(self, slot: _Slot) -> None:
+        """Replace the worker in `slot` each time it has ended."""
         pause = FIRST_PAUSE
         while True:
-            child, began = place.child, trio.current_time()
+            child, began = slot.child, trio.current_time()
             status = await child.process.wait()
-            async with place.changing:
-                if place.child is not child:
+            async with slot.changing:
+                if slot.child is not child:
                     continue
-                await self._bury(child, 0)
+                await self._kill(child)
                 if trio.current_time() - began > LONGEST_PAUSE:
                     pause = FIRST_PAUSE
                 failure = f"worker process {child.process.pid} {told_end(status)}"
-                while place.child is child:
+                while slot.child is child:
                     _log.error("%s; starting another in %g seconds", failure, pause)
                     await trio.sleep(pause)
                     pause = min(pause * 2, LONGEST_PAUSE)
                     try:
-                        place.child = await self._start()
+                        slot.child = await self._start()
                     except RuntimeError as exc:
                         failure = str(exc)
 
@@ -134,20 +156,20 @@ class Supervisor:
             await self._asked.wait()
             self._asked = trio.Event()
             try:
-                for place in self._places:
-                    async with place.changing:
-                        old, place.child = place.child, await self._start()
+                for slot in self._slots:
+                    async with slot.changing:
+                        old, slot.child = slot.child, await self._start()
                     await old.tell(_RETIRE)
                     with trio.move_on_after(self._patience):
                         await old.process.wait()
-                    await self._bury(old, 0)
+                    await self._kill(old)
             except RuntimeError as exc:
                 _log.error("%s; the workers that are there go on", exc)
 
     async def _end(self, signals: AsyncIterator[int]) -> None:
         async with trio.open_nursery() as nursery:
             at_once = trio.CancelScope()
-            nursery.start_soon(_cancel_at_next, signals, at_once)
+            nursery.start_soon(self._obey, signals, at_once)
             with at_once:
                 async with trio.open_nursery() as ending:
                     for child in self._children:
@@ -155,44 +177,38 @@ class Supervisor:
             nursery.cancel_scope.cancel()
 
 
-async def _cancel_at_next(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
-    async for number in signals:
-        if number in _ENDING:
-            scope.cancel()
-
-
 @contextmanager
 def _signals() -> Generator[AsyncIterator[int], None, None]:
-    """Give the signals for a supervisor; none where it does not run in the main thread, to which they come."""
+    """Yield the signals for a supervisor: none outside the main thread, where Python does not deliver any."""
     if threading.current_thread() is not threading.main_thread():
-        yield _Silence()
+        yield _NoSignals()
         return
     with trio.open_signal_receiver(signal.SIGHUP, *_ENDING) as signals:
         yield signals
 
 
-class _Silence:
-    def __aiter__(self) -> _Silence:
+class _NoSignals:
+    def __aiter__(self) -> _NoSignals:
         return self
 
     async def __anext__(self) -> int:
         await trio.sleep_forever()
 
 
-def _pass_over(*_: object) -> None: ...
+def _ignore(*_: object) -> None: ...
 
 
-async def attend(control: socket.socket, serve: Callable[..., Awaitable[object]], retire: Callable[[], None]) -> None:
-    """Be a worker: run `serve` until the supervisor, or SIGTERM, says that it is enough.
+async def work(control: socket.socket, serve: Callable[..., Awaitable[object]], retire: Callable[[], None]) -> None:
+    """Be a worker: run `serve` until the supervisor or SIGTERM ends it.
 
     Args:
         control: Our end of the supervisor's socket.
-        serve: Told to end by a cancellation.
-        retire: Called before, where there is another worker to take over.
+        serve: Ended by a cancellation.
+        retire: Called before that if another worker takes over.
     """
-    signal.signal(signal.SIGHUP, _pass_over)  # a terminal sends it to all; it is the supervisor's
+    signal.signal(signal.SIGHUP, _ignore)  # a terminal sends it to all processes; it is meant for the supervisor
     control.setblocking(False)
-    told = trio.socket.from_stdlib_socket(control)
+    supervisor = trio.socket.from_stdlib_socket(control)
 
     async def wait_for_signal(signals: AsyncIterator[int]) -> None:
         async for _ in signals:
@@ -203,8 +219,8 @@ async def attend(control: socket.socket, serve: Callable[..., Awaitable[object]]
             nursery.start_soon(wait_for_signal, signals)
             await nursery.start(serve)
             try:
-                await told.send(_IS_READY)
-                if await told.recv(1) == _RETIRE:
+                await supervisor.send(_IS_READY)
+                if await supervisor.recv(1) == _RETIRE:
                     retire()
             except OSError:
                 pass  # the supervisor has died
