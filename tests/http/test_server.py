@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import math
 import os
 import resource
+import select
+import socket
 import sys
 from collections.abc import AsyncIterator
 from functools import partial
@@ -949,6 +952,83 @@ async def test_a_server_without_descriptors_tries_again(caplog: pytest.LogCaptur
             assert (await stream.receive_some()).endswith(b"hello")
 
     assert "cannot accept a connection" in caplog.text
+
+
+class Scarce:
+    """Makes one system call fail, for connections of the server, while `is_out`."""
+
+    def __init__(self, error: Exception) -> None:
+        self.is_out = True
+        self.error = error
+
+    def check(self) -> None:
+        if self.is_out:
+            raise self.error
+
+    def setsockopt(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        real = socket.socket.setsockopt
+
+        def setsockopt(sock: socket.socket, level: int, option: int, value: int) -> None:
+            if (level, option) == (socket.IPPROTO_TCP, socket.TCP_NODELAY):
+                self.check()
+            real(sock, level, option, value)
+
+        monkeypatch.setattr(socket.socket, "setsockopt", setsockopt)
+
+    def register(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        if not hasattr(select, "epoll"):
+            pytest.skip("there is no epoll here")
+        real, scarce = select.epoll, self
+
+        class Epoll:
+            def __init__(self) -> None:
+                self._real = real()
+
+            def __getattr__(self, name: str) -> Any:
+                return getattr(self._real, name)
+
+            def register(self, *arguments: Any) -> None:
+                scarce.check()
+                self._real.register(*arguments)
+
+        monkeypatch.setattr(select, "epoll", Epoll)
+
+    def wait_readable(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        real = trio.lowlevel.wait_readable
+
+        async def wait_readable(what: Any) -> None:
+            if isinstance(what, socket.socket) and not what.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                self.check()
+            await real(what)
+
+        monkeypatch.setattr(trio.lowlevel, "wait_readable", wait_readable)
+
+
+@pytest.mark.parametrize(
+    ("call", "error"),
+    [
+        ("setsockopt", OSError(errno.ENOBUFS, "no memory")),
+        ("register", OSError(errno.ENOSPC, "too many watches")),
+        ("register", MemoryError("none left")),
+        ("wait_readable", OSError(errno.ENOMEM, "no memory")),
+    ],
+)
+async def test_a_connection_that_the_system_cannot_afford_ends_alone(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, call: str, error: Exception
+) -> None:
+    scarce = Scarce(error)
+    getattr(scarce, call)(monkeypatch)
+    counters = http.Counters()
+    async with serving(hello, counters=counters) as port:
+        for _ in range(2):
+            assert await exchanged(port, half_close=False) == b""
+        scarce.is_out = False
+        assert await exchanged(port, GET) == HELLO
+        while counters.open:
+            await trio.testing.wait_all_tasks_blocked()
+
+    assert [record.getMessage().partition("(")[0] for record in caplog.records] == ["the connection from "] * 2
+    assert {record.exc_info and record.exc_info[1] for record in caplog.records} == {error}
 
 
 async def test_a_connection_that_is_being_ended_does_not_hold_up_the_stop(autojump_clock: MockClock) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import math
 import socket
+import ssl
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
@@ -61,11 +62,11 @@ class Connection:
         self._counters = service.counters
         self._log = service.log
         self._peer = Peer(client, "http" if service.context is None else "https", service.proxies)
+        self._tls = service.context
         transport = SocketTransport(
             sock, stall=limits.write_stall, rate=limits.write_rate, on_loss=self._lose, counters=service.counters
         )
-        self._tls = None if service.context is None else TlsTransport(transport, service.context)
-        self._wire = Wire(self._tls or transport, limits)
+        self._wire = Wire(transport, limits)
         self._wire.before_close = self._forget
         self._asked = 0  # requests that have come
         self._scope = trio.CancelScope()
@@ -107,20 +108,33 @@ class Connection:
 
     @trio.lowlevel.enable_ki_protection  # Ctrl-C comes to the main task, and not between here and what closes
     async def run(self) -> None:
-        """Serve until the connection ends; it is closed then, whatever happened."""
-        transport = self._wire.transport
-        self._watch.add(transport.sock, self._lose)
+        """Serve until the connection ends. Whatever fails ends this connection alone, and closes its socket."""
         try:
-            await self._serve()
+            try:
+                self._prepare(self._wire.transport.sock)
+                await self._serve()
+            finally:
+                self._close()
         except trio.BrokenResourceError:
             pass  # the client has gone
-        finally:
-            self._idle.remove(self)
-            self._watch.remove(transport.sock)
-            if self._phase == "busy":
-                transport.cut()
-            else:
-                transport.close()
+        except Exception as exc:  # noqa: BLE001 - such as an OSError where the system has no memory left
+            _log.error(
+                "the connection from %s failed and was closed", self._peer.address or "a Unix socket", exc_info=exc
+            )
+
+    def _prepare(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        if sock.family in (socket.AF_INET, socket.AF_INET6):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # small answers go out at once
+        self._watch.add(sock, self._lose)
+
+    def _close(self) -> None:
+        self._idle.remove(self)
+        self._forget()
+        if self._phase == "busy":
+            self._wire.transport.cut()
+        else:
+            self._wire.transport.close()
 
     async def _serve(self) -> None:
         status: int | None = None
@@ -146,7 +160,8 @@ class Connection:
                     )
             await self._wire.transport.linger(_LINGER)
 
-    async def _shake_hands(self, tls: TlsTransport) -> None:
+    async def _shake_hands(self, context: ssl.SSLContext) -> None:
+        self._wire.transport = tls = TlsTransport(self._wire.transport, context)
         self._scope.deadline = trio.current_time() + self._limits.handshake
         await tls.shake_hands()
         self._scope.deadline = math.inf

@@ -102,13 +102,6 @@ def _prepare(listener: socket.socket) -> None:
             listener.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
-def prepare_connection(sock: socket.socket) -> None:
-    """Let what is sent go out at once."""
-    sock.setblocking(False)
-    if sock.family in _INTERNET:
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-
 def _url_of(listener: socket.socket, scheme: str) -> str:
     if listener.family not in _INTERNET:
         return f"{scheme}+unix:{os.fsdecode(listener.getsockname())}"

@@ -21,7 +21,7 @@ import trio
 from trioflow._core.checks import check_count, check_function
 from trioflow.http._access import Access
 from trioflow.http._connection import Connection, Handler
-from trioflow.http._listeners import Listeners, Path, prepare_connection
+from trioflow.http._listeners import Listeners, Path
 from trioflow.http._proxies import Proxies
 from trioflow.http._service import Service
 from trioflow.http._workers import Supervisor, work
@@ -248,7 +248,6 @@ class _Server:
                 self._begin(sock, client, nursery)
 
     def _begin(self, sock: socket.socket, client: Any, nursery: trio.Nursery) -> None:
-        prepare_connection(sock)
         connection = Connection(sock, client, self._service)
         self._connections.add(connection)
         self._counters.connections += 1

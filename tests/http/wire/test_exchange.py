@@ -325,6 +325,12 @@ async def test_a_client_that_takes_too_little_is_given_up(
         assert lost == ["lost"]
 
 
+@pytest.mark.skipif(not hasattr(socket, "AF_NETLINK"), reason="only Linux has such sockets")
+def test_a_socket_whose_unsent_bytes_are_unknown_counts_as_having_none() -> None:
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW) as sock:
+        assert _transport.unsent(sock) == 0
+
+
 async def test_a_client_that_has_gone_breaks_every_call() -> None:
     with pair() as (ours, theirs):
         transport, lost = transport_over(ours)

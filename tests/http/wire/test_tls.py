@@ -172,6 +172,26 @@ async def test_R6_a_client_that_takes_nothing_stops_the_handler_and_is_cut(
     assert counters.stalls == 1
 
 
+async def test_a_connection_that_tls_cannot_be_set_up_for_ends_alone(
+    server_side: ssl.SSLContext,
+    client_side: ssl.SSLContext,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def wrap_bio(*arguments: object, **options: object) -> None:
+        raise MemoryError
+
+    async with serving(hello, server_side) as port:
+        with monkeypatch.context() as patch:
+            patch.setattr(ssl.SSLContext, "wrap_bio", wrap_bio)
+            assert await exchanged(port, half_close=False) == b""
+        async with secured(port, client_side) as stream:
+            await stream.send_all(GET)
+            assert (await stream.receive_some()).endswith(b"hello over https")
+
+    assert [record.getMessage().partition("(")[0] for record in caplog.records] == ["the connection from "]
+
+
 async def test_who_does_not_shake_hands_is_closed(server_side: ssl.SSLContext) -> None:
     limits = Limits(handshake=0.05)
     async with serving(hello, server_side, limits=limits) as port, connected(port) as stream:

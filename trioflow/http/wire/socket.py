@@ -235,4 +235,7 @@ def unsent(sock: socket.socket) -> int:
     import fcntl
     import termios
 
-    return int.from_bytes(fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+    try:
+        return int.from_bytes(fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+    except OSError:  # it is not known for every kind of socket
+        return 0
