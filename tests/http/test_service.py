@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import ssl
 import stat
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -123,11 +124,17 @@ async def test_inherited_sockets_are_served_and_closed(tmp_path: Path) -> None:
     assert (tmp_path / "b.sock").exists()  # whoever made it sees to it
 
 
+async def test_a_socket_that_does_not_listen_is_refused() -> None:
+    with socket.socket() as sock, pytest.raises(ValueError, match="does not: call its listen"):
+        await http.serve(hello, listeners=[sock])
+
+
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
         ({"unix": "a", "listeners": []}, "a server listens at a path or at listeners, not at both"),
         ({"listeners": [5]}, "listeners must be sockets, not 5"),
+        ({"ssl_context": ssl.create_default_context()}, "ssl_context is for a client: make a server's"),
         ({"host": 5}, "host must be a str or None, not 5"),
         ({"limits": None}, "limits must be Limits, not None"),
         ({"proxies": ["10.0.0.1"]}, "proxies must be Proxies, not"),

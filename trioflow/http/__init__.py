@@ -1,7 +1,6 @@
 """An HTTP/1.1 server whose requests are Readables and whose responses are Writables."""
 
 from trioflow.http._access import Access
-from trioflow.http._connection import Handler
 from trioflow.http._decoded import decoded
 from trioflow.http._events import Event, events, last_event_id
 from trioflow.http._health import health
@@ -9,6 +8,7 @@ from trioflow.http._proxies import Proxies
 from trioflow.http._request import Request
 from trioflow.http._response import Response
 from trioflow.http._server import serve
+from trioflow.http._service import Handler
 from trioflow.http.file_server.handler import files
 from trioflow.http.forms.form import Part, form
 from trioflow.http.wire.counters import Counters

@@ -1,4 +1,4 @@
-"""What is told of each answered request."""
+"""What is logged of each answered request."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Any, NamedTuple
 
 
 class Access(NamedTuple):
-    """One request and its answer. What the client sent stands in it as it came, controls and all.
+    """One request and its answer. What the client sent is in it unchanged, control characters included.
 
     Attributes:
-        time: When the request had come, in seconds since 1970.
-        client: The client's address, as `Request.client` gives it.
-        method: The request's method; `""` where no request could be read.
+        time: When the request arrived, in seconds since 1970.
+        client: The client's address, as in `Request.client`.
+        method: The request's method; `""` if the request could not be read.
         target: Its target as it was sent.
-        status: The status of the answer; 0 where nothing was sent.
+        status: The status of the answer; 0 if nothing was sent.
         sent: Bytes of the answer's body.
-        seconds: How long it took to answer.
-        is_whole: Whether the answer was sent to its end.
+        seconds: How long the answer took.
+        is_whole: Whether all of the answer was sent.
         referer: The request's `Referer`.
         agent: Its `User-Agent`.
     """
@@ -35,20 +35,20 @@ class Access(NamedTuple):
     agent: str | None
 
     def as_line(self) -> str:
-        r"""Give one line for people, in which nothing a client has sent can look like another.
+        r"""Return one line for people to read; what a client sent is escaped, so it cannot forge another line.
 
         Example:
             >>> Access(0, ("::1", 80), "GET", "/\n", 200, 5, 0.0012, True, None, 'a"b').as_line()
             '1970-01-01T00:00:00Z ::1 "GET /\\n" 200 5 1.2ms "-" "a\\"b"'
         """
         when = datetime.fromtimestamp(int(self.time), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        asked = f'"{_escaped(f"{self.method} {self.target}")}"' if self.method else '"-"'
-        told = f'"{_escaped(self.referer or "-")}" "{_escaped(self.agent or "-")}"'
+        request = f'"{_escaped(f"{self.method} {self.target}")}"' if self.method else '"-"'
+        sender = f'"{_escaped(self.referer or "-")}" "{_escaped(self.agent or "-")}"'
         status = f"{self.status or '-'}{'' if self.is_whole else ' cut'}"
-        return f"{when} {_escaped(self._host)} {asked} {status} {self.sent} {self.seconds * 1000:.1f}ms {told}"
+        return f"{when} {_escaped(self._host)} {request} {status} {self.sent} {self.seconds * 1000:.1f}ms {sender}"
 
     def as_json(self) -> str:
-        """Give one line for programs: an object with the names of this one, `time` as ISO 8601 has it."""
+        """Return one line for programs: a JSON object with the attributes of this one, `time` in ISO 8601."""
         when = datetime.fromtimestamp(self.time, UTC).isoformat(timespec="milliseconds")
         return json.dumps({**self._asdict(), "time": when, "client": self._host, "seconds": round(self.seconds, 6)})
 
@@ -58,5 +58,5 @@ class Access(NamedTuple):
 
 
 def _escaped(text: str) -> str:
-    """Escape what is no plain ASCII, the quote and the backslash."""
+    """Escape quotes, backslashes, and what is not printable ASCII."""
     return text.encode("unicode_escape").decode("ascii").replace('"', '\\"')

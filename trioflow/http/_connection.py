@@ -1,9 +1,10 @@
-"""One client: its requests answered one after the other, then its connection ended as it should be.
+"""One client: its requests are answered one after the other, then its connection is ended.
 
-Rule 1: one task, in which the handler runs too; a lost client cancels it.
+Rule 1: one task serves it, in which the handler runs too; if the client leaves, that task is cancelled.
 Rule 2: what a handler raises is answered if it still can be, else the connection is cut (R13, R14). It is logged
     here, once; no other place logs, and the client is told no more than a status.
-Rule 3: a connection is ended in order only when nothing is owed to its client.
+Rule 3: a connection is closed in order only when nothing is owed to its client.
+Rule 4: whatever fails here ends this connection alone.
 """
 
 from __future__ import annotations
@@ -13,15 +14,16 @@ import math
 import socket
 import ssl
 import time
-from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import trio
 
+from trioflow._core.errors import is_among
 from trioflow.http._access import Access
+from trioflow.http._proxies import Peer
 from trioflow.http._request import Request
 from trioflow.http._response import Response
-from trioflow.http._service import Peer, Service
+from trioflow.http._service import Handler, Service
 from trioflow.http.wire.exchange import Exchange, Wire
 from trioflow.http.wire.limits import RequestError
 from trioflow.http.wire.response_sender import ResponseSender
@@ -29,14 +31,12 @@ from trioflow.http.wire.response_writer import ResponseWriter
 from trioflow.http.wire.socket import SocketTransport, unsent
 from trioflow.http.wire.tls import TlsTransport
 
-Handler = Callable[[Request, Response], Awaitable[object]]
-
 _log: Final = logging.getLogger("trioflow.http")
 _LINGER: Final = 1 << 24  # bytes thrown away at most while a client reads the last answer
 
 
 @trio.lowlevel.disable_ki_protection
-async def _called(handler: Handler, request: Request, response: Response) -> None:
+async def _call(handler: Handler, request: Request, response: Response) -> None:
     await handler(request, response)  # Ctrl-C ends one that computes for ever
 
 
@@ -44,71 +44,63 @@ class Connection:
     """One client.
 
     Args:
-        sock: Connected and non-blocking; it is owned.
+        sock: Connected; it is owned.
         client: Its address.
         service: What it shares with others.
     """
 
-    __slots__ = (
-        "_asked", "_counters", "_handler", "_idle", "_is_lost", "_limits", "_log", "_peer", "_phase", "_scope", "_tls",
-        "_unsent", "_watch", "_wire",
-    )  # fmt: skip
+    __slots__ = ("_asked", "_is_lost", "_limits", "_peer", "_phase", "_scope", "_service", "_unsent", "_wire")
 
     def __init__(self, sock: socket.socket, client: Any, service: Service) -> None:
-        self._handler: Handler = service.handler
+        self._service = service
         self._limits = limits = service.limits
-        self._watch = service.watch
-        self._idle = service.idle
-        self._counters = service.counters
-        self._log = service.log
-        self._peer = Peer(client, "http" if service.context is None else "https", service.proxies)
-        self._tls = service.context
+        self._peer = Peer(client, service.config.scheme, service.config.proxies)
         transport = SocketTransport(
-            sock, stall=limits.write_stall, rate=limits.write_rate, on_loss=self._lose, counters=service.counters
+            sock, stall=limits.write_stall, rate=limits.write_rate, on_loss=self._client_left, counters=service.counters
         )
         self._wire = Wire(transport, limits)
-        self._wire.before_close = self._forget
+        self._wire.before_close = self._stop_watching
         self._asked = 0  # requests that have come
         self._scope = trio.CancelScope()
         self._phase = "idle"  # "head" from a request's first byte, "busy" until it is answered, "ending"
         self._is_lost = False
-        self._unsent = math.inf  # bytes the client had not taken when its rest was over
+        self._unsent = math.inf  # bytes the client had not taken when its time was up
 
     def retire(self) -> None:
         """Answer one more request, as the last one."""
         self._wire.stopping = True
 
     def stop(self) -> None:
-        """Answer the request at hand, if there is one, and end."""
+        """Answer the current request, if there is one, and end."""
         self._wire.stopping = True
         if self._phase != "busy":
             self._scope.cancel()
 
     def expire(self) -> None:
-        """End, without a word to the client, who has asked for nothing; one that still takes its answer may go on.
+        """End without a response, unless the client still takes the last one: then it gets more time.
 
-        The system may hold some MiB of an answer, of which a client that takes nothing would make it the keeper.
+        The system may hold some MiB of a response, for which a client that takes nothing could use us as storage.
         """
         if before := unsent(self._wire.transport.sock):
             taken = self._unsent - before
             self._unsent = before
             if taken >= max(1, self._limits.write_rate * self._limits.idle):
-                self._idle.add(self)
+                self._service.idle.add(self)
                 return
-            self._counters.stalls += 1
-            self._phase = "busy"  # it is cut
+            self._service.counters.stalls += 1
+            self._phase = "busy"  # so that it is cut
         self._scope.cancel()
 
-    def _lose(self) -> None:
+    def _client_left(self) -> None:
         self._is_lost = True
         self._scope.cancel()
 
-    def _forget(self) -> None:
-        self._watch.remove(self._wire.transport.sock)
+    def _stop_watching(self) -> None:
+        self._service.watch.remove(self._wire.transport.sock)
 
     @trio.lowlevel.enable_ki_protection  # Ctrl-C comes to the main task, and not between here and what closes
     async def run(self) -> None:
-        """Serve until the connection ends. Whatever fails ends this connection alone, and closes its socket."""
+        """Serve until the connection ends; its socket is closed then, whatever has failed."""
         try:
             try:
                 self._prepare(self._wire.transport.sock)
@@ -116,21 +108,20 @@ class Connection:
             finally:
                 self._close()
         except trio.BrokenResourceError:
-            pass  # the client has gone
-        except Exception as exc:  # noqa: BLE001 - such as an OSError where the system has no memory left
-            _log.error(
-                "the connection from %s failed and was closed", self._peer.address or "a Unix socket", exc_info=exc
-            )
+            pass  # the client has left
+        except Exception as exc:  # noqa: BLE001 - such as an OSError while the system has no memory left
+            client = self._peer.address or "a Unix socket"
+            _log.error("the connection from %s failed and was closed", client, exc_info=exc)
 
     def _prepare(self, sock: socket.socket) -> None:
         sock.setblocking(False)
         if sock.family in (socket.AF_INET, socket.AF_INET6):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # small answers go out at once
-        self._watch.add(sock, self._lose)
+        self._service.watch.add(sock, self._client_left)
 
     def _close(self) -> None:
-        self._idle.remove(self)
-        self._forget()
+        self._service.idle.remove(self)
+        self._stop_watching()
         if self._phase == "busy":
             self._wire.transport.cut()
         else:
@@ -139,25 +130,19 @@ class Connection:
     async def _serve(self) -> None:
         status: int | None = None
         with self._scope:
-            if self._tls is not None:
-                await self._shake_hands(self._tls)
-            status = await self._converse()
+            if self._service.context is not None:
+                await self._shake_hands(self._service.context)
+            status = await self._answer_all()
         if self._phase == "head" and self._scope.cancelled_caught and not self._wire.stopping:
             status = 408
-            self._counters.stalls += 1
+            self._service.counters.stalls += 1
         if status is None or self._phase == "busy" or self._is_lost:
             return
         self._phase = "ending"
-        self._watch.remove(self._wire.transport.sock)
+        self._stop_watching()
         with trio.move_on_after(self._limits.linger) as self._scope:
             if status:
-                self._counters.refusals += 1
-                writer = ResponseWriter(is_head=self._wire.has_begun_head_request, is_old=False, keeps_alive=False)
-                await self._wire.transport.send([writer.error(status)])
-                if self._log is not None:
-                    self._tell(
-                        Access(time.time(), self._peer.address, "", "", status, writer.sent, 0.0, True, None, None)
-                    )
+                await self._refuse(status)
             await self._wire.transport.linger(_LINGER)
 
     async def _shake_hands(self, context: ssl.SSLContext) -> None:
@@ -166,9 +151,20 @@ class Connection:
         await tls.shake_hands()
         self._scope.deadline = math.inf
 
-    async def _converse(self) -> int | None:
-        """Answer requests until the last one; give the status to refuse with, 0 to linger, None to close."""
+    async def _refuse(self, status: int) -> None:
+        """Answer a request that could not be read."""
+        self._service.counters.refusals += 1
+        writer = ResponseWriter(is_head=self._wire.has_begun_head_request, is_old=False, keeps_alive=False)
+        await self._wire.transport.send([writer.error(status)])
+        if self._service.config.log is not None:
+            self._log_access(
+                Access(time.time(), self._peer.address, "", "", status, writer.sent, 0.0, True, None, None)
+            )
+
+    async def _answer_all(self) -> int | None:
+        """Answer requests until the last one; return the status to refuse one with, 0 to linger, None to close."""
         wire = self._wire
+        answer = self._answer if self._service.config.log is None else self._answer_and_log
         while True:
             try:
                 exchange = await self._next()
@@ -177,15 +173,15 @@ class Connection:
             if exchange is None:
                 return None
             self._phase = "busy"
-            self._counters.requests += 1
-            if not await (self._answer(exchange) if self._log is None else self._answer_and_tell(exchange)):
+            self._service.counters.requests += 1
+            if not await answer(exchange):
                 return 0
             self._phase = "idle"
             if wire.stopping:
                 return 0
 
     async def _next(self) -> Exchange | None:
-        """Wait for a request, for as long as the limits say; None at the end."""
+        """Wait for a request, within the limits; return None at the end."""
         wire = self._wire
         if wire.has_bytes:  # of a client that does not wait for its answers
             await trio.lowlevel.checkpoint()
@@ -194,10 +190,10 @@ class Connection:
             if not await wire.wait():
                 return None
         else:
-            self._idle.add(self)
+            self._service.idle.add(self)
             if not await wire.wait():
                 return None
-            self._idle.remove(self)
+            self._service.idle.remove(self)
             self._unsent = math.inf
         self._phase = "head"
         exchange = wire.take_head()
@@ -211,31 +207,40 @@ class Connection:
             wire.stopping = True
         return exchange
 
-    async def _answer_and_tell(self, exchange: Exchange) -> bool:
+    async def _answer_and_log(self, exchange: Exchange) -> bool:
         arrived, began = time.time(), time.perf_counter()
         try:
             return await self._answer(exchange)
         finally:
             head, headers = exchange.request, exchange.request.headers
-            client, _ = self._peer.seen(headers)
+            client, _ = self._peer.client(headers)
             seconds = time.perf_counter() - began
             answer = (exchange.writer.status, exchange.writer.sent, seconds, exchange.is_whole)
-            said = (headers.get("referer"), headers.get("user-agent"))
-            self._tell(Access(arrived, client, head.method, head.target, *answer, *said))
+            self._log_access(
+                Access(
+                    arrived,
+                    client,
+                    head.method,
+                    head.target,
+                    *answer,
+                    headers.get("referer"),
+                    headers.get("user-agent"),
+                )
+            )
 
-    def _tell(self, access: Access) -> None:
-        assert self._log is not None
+    def _log_access(self, access: Access) -> None:
+        assert self._service.config.log is not None
         try:
-            self._log(access)
-        except Exception:  # noqa: BLE001 - it is told; the answer was right all the same
+            self._service.config.log(access)
+        except Exception:  # noqa: BLE001 - it is logged; the response was right all the same
             _log.exception("the access log failed")
 
     async def _answer(self, exchange: Exchange) -> bool:
-        """Run the handler and see to its answer; tell whether the connection can be used again."""
+        """Run the handler and complete its response; return whether the connection can be used again."""
         status = 0
         sender = ResponseSender(exchange)
         try:
-            await _called(self._handler, Request(exchange, self._peer), Response(sender))
+            await _call(self._service.config.handler, Request(exchange, self._peer), Response(sender))
             await sender.complete()
         except BaseException as exc:  # noqa: BLE001 - nothing is swallowed: what is not a failure is raised
             status = self._settle(exchange, exc)
@@ -249,36 +254,31 @@ class Connection:
         return exchange.finish() and is_read
 
     def _settle(self, exchange: Exchange, exc: BaseException) -> int:
-        """Count and log what a handler raised, and give the status to answer with; raise on what is no failure."""
-        failure: BaseException | None = exc
-        rest: BaseException | None = None
+        """Count and log what a handler raised, and return the status to answer with; raise what is not a failure."""
+        failure: BaseException | None
+        rest: BaseException | None
         if isinstance(exc, BaseExceptionGroup):
             failure, rest = exc.split(Exception)
-        elif not isinstance(exc, Exception):
-            failure, rest = None, exc
-        status = _status_of(failure)
-        if failure is not None and status < 500:
-            self._counters.refusals += 1
-        elif failure is not None and not (self._is_lost and _is_broken(failure)):
-            self._counters.failures += 1
-            if status == 500:
-                _log.error("%s %.200r failed", exchange.request.method, exchange.request.target, exc_info=failure)
+        else:
+            failure, rest = (exc, None) if isinstance(exc, Exception) else (None, exc)
+        status = 0
+        if failure is not None:
+            status = _status_of(failure)
+            if status < 500:
+                self._service.counters.refusals += 1
+            elif not (self._is_lost and is_among(failure, (trio.BrokenResourceError,))):
+                self._service.counters.failures += 1
+                if status == 500:
+                    _log.error("%s %.200r failed", exchange.request.method, exchange.request.target, exc_info=failure)
         if rest is not None:
             exchange.finish()
             raise rest
         return status
 
 
-def _status_of(failure: BaseException | None) -> int:
-    """Give the status to answer a failure with: what a request got wrong, if nothing else did, however many saw it."""
+def _status_of(failure: BaseException) -> int:
+    """Return the status to answer a failure with: a request's own fault, unless something else has failed too."""
     if isinstance(failure, BaseExceptionGroup):
         statuses = [_status_of(one) for one in failure.exceptions]
         return 500 if 500 in statuses else statuses[0]
     return failure.status if isinstance(failure, RequestError) else 500
-
-
-def _is_broken(failure: BaseException) -> bool:
-    """Tell whether all that failed is a connection."""
-    if isinstance(failure, BaseExceptionGroup):
-        return all(map(_is_broken, failure.exceptions))
-    return isinstance(failure, trio.BrokenResourceError)

@@ -1,31 +1,32 @@
-"""A page for whatever watches the server: load balancers and operators."""
+"""A health page, for load balancers and monitoring."""
 
 from __future__ import annotations
 
 import json
 
-from trioflow.http._connection import Handler
 from trioflow.http._request import Request
 from trioflow.http._response import Response
+from trioflow.http._service import Handler
 from trioflow.http.wire.counters import Counters
 
 
 def health(counters: Counters | None = None) -> Handler:
-    """Return a handler that reports the server's health, for a path of its own, such as `/health`.
+    """Return a handler that reports the server's health; call it at a path of its own, such as `/health`.
 
-    It answers 200, or 503 once the server is stopping, so that a load balancer sends no more requests. The body is a
-    JSON object: `status`, `"ok"` or `"stopping"`, and the counters. Do not expose it to the public.
+    It answers 200, or 503 once the server has been told to stop, so that a load balancer sends no more requests.
+    The body is a JSON object: `status`, which is `"ok"` or `"stopping"`, and the counters. It is meant for those who run
+    the server: do not expose it to the public.
 
     Args:
         counters: The ones that you pass to `serve`.
 
     Raises:
-        TypeError: `counters` is not a `Counters`.
+        TypeError: `counters` is not `Counters`.
     """
     if not (counters is None or isinstance(counters, Counters)):
         raise TypeError(f"health wants Counters, not {counters!r}")
 
-    async def answer(request: Request, response: Response) -> None:
+    async def report(request: Request, response: Response) -> None:
         is_stopping = counters is not None and counters.stopping
         numbers = {} if counters is None else counters.as_dict()
         response.headers["content-type"] = "application/json"
@@ -38,4 +39,4 @@ def health(counters: Counters | None = None) -> Handler:
         body = {"status": "stopping" if is_stopping else "ok", **numbers}
         await response.send(json.dumps(body).encode() + b"\n")
 
-    return answer
+    return report

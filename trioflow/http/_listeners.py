@@ -1,7 +1,7 @@
-"""Where a server listens: at a port, at a path, or at sockets that were opened for it.
+"""Where a server listens: on a port, at a path, or on sockets that were opened for it.
 
-Rule 1: what is listened at is given up at the end, and a path with it, if it is still ours.
-Rule 2: a path that another server listens at is not taken from it; one that a server has left behind is.
+Rule 1: all of it is closed at the end, and a path is removed if it is still ours.
+Rule 2: a path on which another server listens is not taken from it; one that a server has left is replaced.
 """
 
 from __future__ import annotations
@@ -12,15 +12,17 @@ import socket
 import stat
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import Final
+from typing import Final, TypeAlias
 
 import trio
+
+from trioflow._core.checks import check_count
 
 _KEEP_ALIVE: Final = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4))
 _INTERNET: Final = (socket.AF_INET, socket.AF_INET6)
 _BACKLOG: Final = 1024
 
-Path = str | bytes | os.PathLike[str]
+Path: TypeAlias = str | bytes | os.PathLike[str]
 
 
 class Listeners:
@@ -28,41 +30,50 @@ class Listeners:
 
     def __init__(self, sockets: Iterable[socket.socket]) -> None:
         self.sockets = list(sockets)
-        for each in self.sockets:
-            if not isinstance(each, socket.socket):
-                raise TypeError(f"listeners must be sockets, not {each!r}")
         self._path: Path | None = None
         self._made: os.stat_result | None = None
         for listener in self.sockets:
             _prepare(listener)
 
     @classmethod
-    async def at_port(cls, host: str | None, port: int) -> Listeners:
-        """Listen at a port, of one address or of all."""
+    async def open(
+        cls, host: str | None, port: int, unix: Path | None, listeners: Iterable[socket.socket] | None
+    ) -> Listeners:
+        """Listen on `listeners`, else at the path `unix`, else on a port: of one address, or of all if `host` is None."""
+        if check_count("port", port, 0) > 65535:
+            raise ValueError(f"port must be 65535 or less, not {port}")
+        if host is not None and not isinstance(host, str):
+            raise TypeError(f"host must be a str or None, not {host!r}")
+        if unix is not None and listeners is not None:
+            raise ValueError("a server listens at a path or at listeners, not at both")
+        if listeners is not None:
+            return cls(listeners)
+        if unix is not None:
+            return cls._at_path(unix)
         opened = await trio.open_tcp_listeners(port, host=host)
         return cls(socket.socket(fileno=listener.socket.detach()) for listener in opened)
 
     @classmethod
-    def at_path(cls, path: Path) -> Listeners:
-        """Listen at a Unix socket."""
+    def _at_path(cls, path: Path) -> Listeners:
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             _remove_abandoned(path)
             listener.bind(os.fspath(path))
-            self = cls([listener])
-            self._path, self._made = path, os.lstat(path)
+            made = os.lstat(path)
             listener.listen(_BACKLOG)
+            self = cls([listener])
         except BaseException:
             listener.close()
             raise
+        self._path, self._made = path, made
         return self
 
     def urls(self, scheme: str) -> list[str]:
-        """Give where each listens."""
+        """Return the base URL of each."""
         return [_url_of(listener, scheme) for listener in self.sockets]
 
     def close(self) -> None:
-        """Give all up. Harmless when repeated."""
+        """Stop listening. Harmless when repeated."""
         for listener in self.sockets:
             listener.close()
         if self._path is not None and self._made is not None:
@@ -74,7 +85,7 @@ class Listeners:
 
 
 def _remove_abandoned(path: Path) -> None:
-    """Remove the socket that a server has left at `path`."""
+    """Remove the socket that a server has left at `path`; raise if something else is there."""
     try:
         if not stat.S_ISSOCK(os.lstat(path).st_mode):
             raise FileExistsError(errno.EEXIST, "what is there is no socket", os.fspath(path))
@@ -87,15 +98,20 @@ def _remove_abandoned(path: Path) -> None:
         os.unlink(path)
         return
     except BlockingIOError:
-        pass  # a server that has much to do is one
+        pass  # a server whose backlog is full
     raise OSError(errno.EADDRINUSE, "another server listens there", os.fspath(path))
 
 
 def _prepare(listener: socket.socket) -> None:
-    """Let the system ask clients that say nothing for long whether they are still there; connections inherit it."""
+    if not isinstance(listener, socket.socket):
+        raise TypeError(f"listeners must be sockets, not {listener!r}")
+    with suppress(OSError):  # macOS does not say
+        if not listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            raise ValueError(f"listeners must listen already, but {listener!r} does not: call its listen()")
     listener.setblocking(False)
     if listener.family not in _INTERNET:
         return
+    # The system asks silent clients from time to time whether they are still there; connections inherit this.
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in _KEEP_ALIVE:
         if (option := getattr(socket, name, None)) is not None:

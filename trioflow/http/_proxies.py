@@ -1,9 +1,9 @@
-"""Who the client is where proxies stand between. No I/O.
+"""Who the client is if there are proxies in between. No I/O.
 
 Rule 1: only what a trusted proxy has added is believed: the fields are read from their end, and no further than the
-    first address that is not trusted; who stands before it could have been made up by the client.
-Rule 2: one kind of field is read, the one that the proxies are known to set: another one they would pass on unread.
-Rule 3: what cannot be read is not believed; nothing here fails.
+    first address that is not trusted; the client could have made up what comes before it.
+Rule 2: one kind of field is read, the one that the proxies are known to set: they would pass on another one unread.
+Rule 3: what cannot be read is not believed; nothing here raises.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ class Proxies:
     """The proxies that are trusted to say who the client is.
 
     Args:
-        trusted: Their addresses or networks, such as `"10.0.0.0/8"`; `"unix"` for whoever connects to a Unix socket.
+        trusted: Their addresses or networks, such as `"10.0.0.0/8"`; `"unix"` for every client of a Unix socket.
         header: What they set: `"x-forwarded"`, for `X-Forwarded-For` and `X-Forwarded-Proto`, or `"forwarded"`
             (RFC 7239). Each of them must set it, or add to it, in every request.
 
     Raises:
         TypeError: `trusted` is a str.
-        ValueError: one of `trusted` is neither an address nor a network, or `header` is none of the two.
+        ValueError: one of `trusted` is neither an address nor a network, or `header` is neither of the two.
     """
 
     __slots__ = ("_header", "_networks", "_trusts_unix")
@@ -52,8 +52,8 @@ class Proxies:
     def _trust(self, address: Address) -> bool:
         return any(address in network for network in self._networks)
 
-    def seen(self, peer: Any, scheme: str, headers: Headers) -> tuple[Any, str]:
-        """Give the client's address and scheme: those of the connection, unless trusted proxies say otherwise."""
+    def client(self, peer: Any, scheme: str, headers: Headers) -> tuple[Any, str]:
+        """Return the client's address and scheme: those of the connection, unless trusted proxies say otherwise."""
         if isinstance(peer, tuple):
             if (address := _address(str(peer[0]))) is None or not self._trust(address):
                 return peer, scheme
@@ -70,7 +70,7 @@ class Proxies:
         return client, scheme
 
     def _hops(self, headers: Headers) -> list[tuple[Address | None, str | None]]:
-        """Give what each proxy has said, the nearest first: whom it had as a client, and over what."""
+        """Return what each proxy has said, the nearest first: its client's address, and the scheme."""
         if self._header == "forwarded":
             return [
                 (_address(hop.get("for", "")), _scheme(hop.get("proto", "")))
@@ -83,13 +83,35 @@ class Proxies:
         return [(_address(name.strip()), _scheme(scheme)) for name, scheme in zip(names, schemes, strict=False)]
 
 
+class Peer:
+    """The other end of a connection.
+
+    Attributes:
+        address: As the socket returns it.
+        scheme: What the connection speaks, `"http"` or `"https"`.
+    """
+
+    __slots__ = ("_proxies", "address", "scheme")
+
+    def __init__(self, address: Any, scheme: str, proxies: Proxies | None) -> None:
+        self.address = address
+        self.scheme = scheme
+        self._proxies = proxies
+
+    def client(self, headers: Headers) -> tuple[Any, str]:
+        """Return the address and scheme of a request's client: the peer's, unless trusted proxies say otherwise."""
+        if self._proxies is None:
+            return self.address, self.scheme
+        return self._proxies.client(self.address, self.scheme, headers)
+
+
 def _scheme(text: str) -> str | None:
     text = text.strip().lower()
     return text if text in ("http", "https") else None
 
 
 def _address(text: str) -> Address | None:
-    """Read an address, be it with a port or in brackets."""
+    """Read an address, with or without a port or brackets; return None if it is not one."""
     if len(text) > _LONGEST:
         return None
     if text.startswith("["):
@@ -104,7 +126,7 @@ def _address(text: str) -> Address | None:
 
 
 def _elements(value: str) -> list[dict[str, str]]:
-    """Take a `Forwarded` field apart, one mapping for each proxy (RFC 7239 4); what stands before a fault is dropped."""
+    """Split a `Forwarded` field into a mapping for each proxy (RFC 7239 4); what comes before an error is dropped."""
     found: list[dict[str, str]] = [{}]
     at = 0
     while at < len(value):

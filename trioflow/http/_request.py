@@ -11,7 +11,7 @@ from trioflow._core.channel import SendChannel
 from trioflow._core.engine import Stage
 from trioflow._core.shortcuts import Offer, ThreadCopy
 from trioflow._core.streams import Readable, label
-from trioflow.http._service import Peer
+from trioflow.http._proxies import Peer
 from trioflow.http.wire.exchange import Exchange
 from trioflow.http.wire.headers import Headers
 
@@ -41,12 +41,12 @@ class Request:
 
         If `serve` was given trusted proxies, it is the address that they name, with the port 0.
         """
-        return self._peer.seen(self.headers)[0]
+        return self._peer.client(self.headers)[0]
 
     @property
     def scheme(self) -> str:
         """`"https"` over TLS, or if a trusted proxy says so; else `"http"`."""
-        return self._peer.seen(self.headers)[1]
+        return self._peer.client(self.headers)[1]
 
     @property
     def headers(self) -> Headers:

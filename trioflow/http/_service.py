@@ -1,72 +1,94 @@
-"""What all connections of one server share."""
+"""What a server was asked to do, and what its connections share."""
 
 from __future__ import annotations
 
 import ssl
 from collections.abc import Awaitable, Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import TypeAlias
 
+from trioflow._core.checks import check_count, check_function
 from trioflow.http._access import Access
 from trioflow.http._proxies import Proxies
+from trioflow.http._request import Request
+from trioflow.http._response import Response
 from trioflow.http.wire.counters import Counters
-from trioflow.http.wire.headers import Headers
 from trioflow.http.wire.limits import Limits
 from trioflow.http.wire.liveness import IdleConnections, open_watch
+from trioflow.io.worker_process import pickled
+
+Handler: TypeAlias = Callable[[Request, Response], Awaitable[object]]
+
+
+@dataclass(frozen=True)
+class Config:
+    """What `serve` was given, checked once; its docstring describes each. Worker processes get it pickled."""
+
+    handler: Handler
+    limits: Limits
+    ssl_context: ssl.SSLContext | Callable[[], ssl.SSLContext] | None
+    proxies: Proxies | None
+    log: Callable[[Access], object] | None
+    counters: Counters | None
+    workers: int
+
+    def __post_init__(self) -> None:
+        check_function("serve", self.handler)
+        for name, kind in (("limits", Limits), ("proxies", Proxies | None), ("counters", Counters | None)):
+            if not isinstance(value := getattr(self, name), kind):
+                raise TypeError(f"{name} must be {name.capitalize()}, not {value!r}")
+        if not (self.ssl_context is None or isinstance(self.ssl_context, ssl.SSLContext) or callable(self.ssl_context)):
+            raise TypeError(f"ssl_context must be SSLContext or a function that makes one, not {self.ssl_context!r}")
+        if self.log is not None:
+            check_function("log", self.log)
+        if check_count("workers", self.workers, 1) > 1:
+            self._check_workers()
+
+    def _check_workers(self) -> None:
+        """Raise if something cannot be sent to worker processes."""
+        if isinstance(self.ssl_context, ssl.SSLContext):
+            raise TypeError("with workers, ssl_context must be a function that makes one: each process has its own")
+        if self.counters is not None:
+            raise ValueError("counters count in one process: serve takes them without workers")
+        pickled("serve wants, with workers, a handler", self.handler)
+        pickled("serve wants, with workers, a log", self.log)
+        pickled("serve wants, with workers, an ssl_context", self.ssl_context)
+
+    @property
+    def scheme(self) -> str:
+        """What clients speak, `"http"` or `"https"`."""
+        return "http" if self.ssl_context is None else "https"
+
+    def make_context(self) -> ssl.SSLContext | None:
+        """Return the context for TLS, made by the user's function if it is one; None without TLS."""
+        context = self.ssl_context
+        if context is None:
+            return None
+        if not isinstance(context, ssl.SSLContext):
+            context = context()
+            if not isinstance(context, ssl.SSLContext):
+                raise TypeError(f"ssl_context must be a function that makes an SSLContext, but it returned {context!r}")
+        if context.protocol == ssl.PROTOCOL_TLS_CLIENT:
+            raise ValueError(
+                "ssl_context is for a client: make a server's with ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)"
+            )
+        context.set_alpn_protocols(["http/1.1"])
+        return context
 
 
 class Service:
-    """What all connections of one server share.
+    """What all connections of one server share."""
 
-    Args:
-        handler: Called with each request and its response.
-        context: How TLS is spoken; None where it is not.
-        proxies: Who is trusted to say who the client is.
-        log: Told of each answered request.
-    """
+    __slots__ = ("config", "context", "counters", "idle", "limits", "watch")
 
-    __slots__ = ("context", "counters", "handler", "idle", "limits", "log", "proxies", "watch")
-
-    def __init__(
-        self,
-        handler: Callable[..., Awaitable[object]],
-        limits: Limits,
-        *,
-        context: ssl.SSLContext | None = None,
-        proxies: Proxies | None = None,
-        log: Callable[[Access], object] | None = None,
-        counters: Counters | None = None,
-    ) -> None:
-        self.handler = handler
-        self.limits = limits
-        self.context = context
-        self.proxies = proxies
-        self.log = log
-        self.counters = Counters() if counters is None else counters
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.limits = config.limits
+        self.context = config.make_context()
+        self.counters = Counters() if config.counters is None else config.counters
+        self.idle = IdleConnections(config.limits.idle)
         self.watch = open_watch()
-        self.idle = IdleConnections(limits.idle)
 
     def close(self) -> None:
-        """Give back what the system lent."""
+        """Release what the operating system holds for this."""
         self.watch.close()
-
-
-class Peer:
-    """Who is at the other end of a connection.
-
-    Attributes:
-        address: As the socket gives it.
-        scheme: What the connection speaks, `"http"` or `"https"`.
-    """
-
-    __slots__ = ("_proxies", "address", "scheme")
-
-    def __init__(self, address: Any, scheme: str, proxies: Proxies | None = None) -> None:
-        self.address = address
-        self.scheme = scheme
-        self._proxies = proxies
-
-    def seen(self, headers: Headers) -> tuple[Any, str]:
-        """Give the address and the scheme of who sent a request: the peer's, or what a trusted proxy says they are."""
-        if self._proxies is None:
-            return self.address, self.scheme
-        return self._proxies.seen(self.address, self.scheme, headers)

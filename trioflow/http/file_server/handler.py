@@ -17,9 +17,9 @@ from typing import Final
 
 import trio
 
-from trioflow.http._connection import Handler
 from trioflow.http._request import Request
 from trioflow.http._response import Response
+from trioflow.http._service import Handler
 from trioflow.http.file_server.cache import LARGEST, Hot, Key, is_at_rest
 from trioflow.http.file_server.cors import checked_origins, fields_for, preflight_fields
 from trioflow.http.file_server.encodings import SUFFIXES, accepted
