@@ -174,6 +174,40 @@ def docs(session: nox.Session) -> None:
 @nox.session
 def build(session: nox.Session) -> None:
     """Build the sdist and the wheel into dist/, and check the wheel: its files, its metadata, and alone."""
+    build_and_check(session)
+
+
+@nox.session(default=False)
+def release(session: nox.Session) -> None:
+    """Set the version, make the changelog, build and check the wheel, commit and tag: `nox -s release -- 0.2.0`."""
+    version = session.posargs[0] if len(session.posargs) == 1 else ""
+    if not re.fullmatch(r"\d+\.\d+\.\d+((a|b|rc)\d+)?", version):
+        session.error(f"release: needs one version such as 0.2.0, got {session.posargs}")
+    if changed := session.run("git", "status", "--porcelain", external=True, silent=True):
+        session.error(f"release: commit or remove your changes first:\n{changed}")
+    if session.run("git", "tag", "--list", f"v{version}", external=True, silent=True):
+        session.error(f"release: there is a tag v{version} already; choose another version")
+
+    place = ROOT / PROJECT["tool"]["hatch"]["version"]["path"]
+    text, found = re.subn(
+        r'^__version__ = ".*"$', f'__version__ = "{version}"', place.read_text(encoding="utf-8"), flags=re.M
+    )
+    if found != 1:
+        session.error(f"release: {place} must have one line `__version__ = ...`, but {found} lines are such")
+    try:
+        place.write_text(text, encoding="utf-8")
+        session.run("python", "docs/changes/changelog.py", "--release", version)
+        build_and_check(session)
+        session.run("git", "commit", "-q", "--all", "-m", f"Release {version}", external=True)
+    except BaseException:
+        session.run("git", "checkout", "-q", "HEAD", "--", ".", external=True)  # the tree was clean
+        raise
+    session.run("git", "tag", "-a", f"v{version}", "-m", f"Release {version}", external=True)
+    session.log(f"dist/ has what was checked. To publish it: git push origin HEAD v{version}")
+
+
+def build_and_check(session: nox.Session) -> None:
+    """Build into dist/ and check what was built, for `build` and `release`."""
     session.install("-q", "build", "twine")
     shutil.rmtree(ROOT / "dist", ignore_errors=True)
     session.run("python", "-m", "build", "--outdir", "dist")  # the wheel is built from the sdist

@@ -40,7 +40,7 @@ SECTIONS = {
             "concurrency",
         ),
         *("time", "buffering", "joining", "failing", "bytes-and-text", "compression", "files", "sockets-and-processes"),
-        *("sinks", "watching", "testing", "http", "server", "redis", "redis-names", "conformance"),
+        *("sinks", "watching", "testing", "http", "server", "redis", "redis-names"),
     ],
     "explanation": [
         "README",
@@ -52,11 +52,18 @@ SECTIONS = {
         "scaling",
         "words",
     ],
+    "contributing": ["README", "architecture"],
     "changes": ["README"],
 }
-TITLES = {"tutorial": "Tutorial", "how-to": "How to", "reference": "Reference", "explanation": "Explanation"}
+TITLES = {
+    "tutorial": "Tutorial",
+    "how-to": "How to",
+    "reference": "Reference",
+    "explanation": "Explanation",
+    "contributing": "Contributing",
+}
 MEMBERS = re.compile(r"^<!-- members of ([\w. ]+) -->$", re.MULTILINE)
-OUTSIDE = re.compile(r"\[([^\]]+)\]\((?:\.\./)+(?:tests|examples|trioflow|README|CONTRIBUTING|LICENSE)[^)]*\)")
+OUTSIDE = re.compile(r"\[([^\]]+)\]\((?:\.\./)+(?:tests|examples|trioflow|README|CONTRIBUTING|LICENSE|\.github)[^)]*\)")
 FENCE = re.compile(r"^( *)```(text|python server|js)(?: ([\w./-]+))? *$", re.MULTILINE)
 
 

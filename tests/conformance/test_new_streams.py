@@ -1,6 +1,6 @@
 """What the list of requirements for new streams asks, by its numbers, of our own names and in our own words.
 
-The table of all numbers is docs/reference/conformance.md; most of it is proved by tests that stand elsewhere.
+The table of all numbers is docs/contributing/conformance.md; most of it is proved by tests that stand elsewhere.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 TESTS = Path(__file__).parent.parent
-PAGE = TESTS.parent / "docs" / "reference" / "conformance.md"
+PAGE = TESTS.parent / "docs" / "contributing" / "conformance.md"
 VERDICTS = ["holds", "differs", "does not apply"]
 LISTS = {"new-streams": r"(?!RS|WPT)", "Reactive Streams": "RS", "propagation": "WPT"}
 

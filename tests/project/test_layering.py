@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import re
 import sys
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
@@ -161,6 +162,13 @@ def circles(arrows: dict[str, set[str]]) -> list[str]:
 
 def test_the_rooms_themselves_have_no_circle() -> None:
     assert circles(ROOMS) == []
+
+
+def test_the_page_of_the_architecture_has_each_room_and_its_arrows() -> None:
+    page = Path(__file__).parents[2] / "docs" / "contributing" / "architecture.md"
+    rows = re.findall(r"^\| `([\w.]+)` \| (.+?) \|", page.read_text(encoding="utf-8"), re.MULTILINE)
+
+    assert {room: set(re.findall(r"`([\w.]+)`", below)) for room, below in rows} == ROOMS
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:

@@ -3,7 +3,7 @@
     python tests/trio_typing/check.py [WHAT]
 
 WHAT is what pip installs, with its extra `trio-typing` added: this project's directory, or a wheel of it.
-docs/explanation/trio-typing.md says why this is apart from the other checks.
+docs/contributing/trio-typing.md says why this is apart from the other checks.
 """
 
 from __future__ import annotations
