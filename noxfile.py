@@ -225,7 +225,12 @@ def build_and_check(session: nox.Session) -> None:
     session.run(python, "-m", "pip", "install", "-q", wheel(), external=True)
     with session.chdir(alone):
         session.run(python, "-m", "pip", "check", external=True)
-        session.run(python, "-c", "import trioflow, trioflow.http; print(trioflow.__file__)", external=True)
+        session.run(
+            python,
+            "-c",
+            "import trioflow, trioflow.http; print(trioflow.__version__, trioflow.__file__)",
+            external=True,
+        )
         session.run(str(alone / "bin" / "trioflow"), "--help", external=True)
         session.run(python, "-m", "trioflow", "--help", external=True, silent=True)
 
