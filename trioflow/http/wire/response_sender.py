@@ -63,7 +63,7 @@ class ResponseSender:
         chunk = _checked(data)
         self._begin()
         try:
-            return await self._finish([*self._head(len(chunk)), *self._exchange.writer.data(chunk)])
+            return await self._finish([*self._head_if_unsent(len(chunk)), *self._exchange.writer.data(chunk)])
         finally:
             self._leave()
 
@@ -78,14 +78,14 @@ class ResponseSender:
                 except trio.EndOfChannel:
                     length = 0
                 source.close()
-                return await self._finish(self._head(length))
+                return await self._finish(self._head_if_unsent(length))
             async for chunks in source.batches():
                 pieces: list[Piece] = []
                 for chunk in gathered(map(_checked, chunks)):
-                    pieces += [*self._head(None, len(chunk)), *self._exchange.writer.data(chunk)]
+                    pieces += [*self._head_if_unsent(None, len(chunk)), *self._exchange.writer.data(chunk)]
                 if pieces:
                     await self._exchange.write(pieces)
-            return await self._finish(self._head(0))
+            return await self._finish(self._head_if_unsent(0))
         finally:
             self._leave()
 
@@ -94,7 +94,7 @@ class ResponseSender:
         self._begin()
         try:
             size = region.stop - region.start
-            pieces = self._head(size)
+            pieces = self._head_if_unsent(size)
             if self._is_bodyless:
                 return await self._finish(pieces)
             if size <= _SMALL and (content := read_cached(region.fd, region.start, region.stop)) is not None:
@@ -115,12 +115,12 @@ class ResponseSender:
         if self._state == "cut":
             raise RuntimeError("the handler returned before the body of its response was whole")
         if self._state == "new":
-            await self._finish(self._head(0))
+            await self._finish(self._head_if_unsent(0))
 
     async def start(self) -> None:
         """Send the head alone."""
         self._check_new()
-        await self._exchange.write(self._head(None))
+        await self._exchange.write(self._head_if_unsent(None))
 
     async def inform(self, status: int, headers: Headers) -> None:
         """Send an informational response before this one."""
@@ -154,7 +154,7 @@ class ResponseSender:
         if self._state == "busy":
             self._state = "cut" if self.has_head else "new"
 
-    def _head(self, length: int | None, first: int = 0) -> list[Piece]:
+    def _head_if_unsent(self, length: int | None, first: int = 0) -> list[Piece]:
         """Return the head to send before what comes next: nothing once it has been returned."""
         exchange = self._exchange
         if not exchange.can_answer:
