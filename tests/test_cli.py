@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
+import pickle
 import re
 import runpy
+import select
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncGenerator
+import time
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +24,10 @@ import trio
 import trio.testing
 import trustme
 
-import trioflow as tf
 from tests.benchmarks import slow_readers
 from tests.http.client import Client, connected
 from trioflow import cli, http
+from trioflow.cli import _log
 
 BIG = 1 << 26
 
@@ -247,7 +250,7 @@ def test_a_wrong_command_is_told_in_one_line(arguments: list[str], capsys: pytes
     assert exit.value.code == 2
     assert out == ""
     assert said.startswith("trioflow")
-    assert "--help` tells more" in said
+    assert "; see `trioflow" in said
     assert said.count("\n") == 1
 
 
@@ -259,21 +262,50 @@ def test_help_and_version_are_told(capsys: pytest.CaptureFixture[str], monkeypat
     assert "the directory; names that begin with a dot are not served" in " ".join(capsys.readouterr().out.split())
 
     def missing(name: str) -> str:
-        raise cli.importlib.metadata.PackageNotFoundError(name)
+        raise importlib.metadata.PackageNotFoundError(name)
 
-    monkeypatch.setattr(cli.importlib.metadata, "version", missing)
+    monkeypatch.setattr(importlib.metadata, "version", missing)
     with pytest.raises(SystemExit):
         cli.main(["--version"])
     assert capsys.readouterr().out == "trioflow (not installed)\n"
 
 
-def test_an_interrupt_before_it_listens_ends_it_cleanly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(*arguments: object) -> int:
-        raise KeyboardInterrupt
+SLOW = """
+import socket, time
 
-    monkeypatch.setattr(cli.trio, "run", interrupted)
+def getaddrinfo(host, port, family=0, type=0, proto=0, flags=0):
+    if flags & socket.AI_NUMERICHOST:
+        raise socket.gaierror(socket.EAI_NONAME, "not a number")
+    print("asked", flush=True)
+    time.sleep(60)
 
-    assert cli.main(["serve", str(tmp_path)]) == 0
+socket.getaddrinfo = getaddrinfo
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_a_signal_is_heard_while_it_looks_up_where_to_listen(tmp_path: Path, number: signal.Signals) -> None:
+    (tmp_path / "sitecustomize.py").write_text(SLOW)
+    path = os.pathsep.join([str(tmp_path), *sys.path])
+    environment = {**os.environ, "PYTHONPATH": path}
+    async with started("demo", "--host", "slow.example", "--port", "0", env=environment) as (process, line):
+        assert line == "asked\n"
+        process.send_signal(number)
+
+        with trio.fail_after(3):
+            assert await ended(process) == (0, "")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_a_signal_is_heard_while_it_imports(tmp_path: Path, number: signal.Signals) -> None:
+    (tmp_path / "h11.py").write_text("import time\nprint('imported', flush=True)\ntime.sleep(60)\n")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    async with started("serve", ".", env=environment) as (process, line):
+        assert line == "imported\n"
+        process.send_signal(number)
+
+        with trio.fail_after(3):
+            assert await ended(process) == (0, "")
 
 
 def test_what_the_signals_do(
@@ -281,19 +313,9 @@ def test_what_the_signals_do(
 ) -> None:
     """As above, in this process: here a debugger, and coverage, can look."""
     exits: list[int] = []
-    ended = trio.Event()
-
-    def exit(code: int) -> None:
-        exits.append(code)
-        ended.set()
 
     async def serve(
-        handler: object,
-        *,
-        host: str,
-        port: int,
-        log: object,
-        task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
+        handler: object, *, host: str, port: int, task_status: trio.TaskStatus[list[str]], **options: object
     ) -> None:
         task_status.started([f"http://{host}:{port}", "http://[::1]:1"])
         os.kill(os.getpid(), signal.SIGINT)
@@ -301,15 +323,26 @@ def test_what_the_signals_do(
             await trio.sleep_forever()
         finally:
             with trio.CancelScope(shield=True):
+                await trio.testing.wait_all_tasks_blocked()
                 os.kill(os.getpid(), signal.SIGTERM)
-                await ended.wait()
 
-    monkeypatch.setattr(cli.os, "_exit", exit)
-    monkeypatch.setattr(cli.http, "serve", serve)
+    monkeypatch.setattr(os, "_exit", exits.append)
+    monkeypatch.setattr(http, "serve", serve)
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
 
     assert cli.main(["serve", str(tmp_path), "--port", "7"]) == 0
     assert capsys.readouterr().out == f"Serving {tmp_path} at http://127.0.0.1:7 and http://[::1]:1\n"
     assert exits == [0]
+    assert before == (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM))
+
+
+def test_help_imports_nothing_that_only_serving_needs() -> None:
+    code = "import sys; from trioflow.cli import main\ntry: main(['--help'])\nfinally: print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20)
+    loaded = done.stdout.rpartition("\n")[0].rpartition("\n")[2].split()
+
+    assert "trioflow.cli" in loaded
+    assert not {"trioflow.http", "trioflow.demo", "h11"} & set(loaded)
 
 
 def test_what_cannot_be_is_told(
@@ -412,14 +445,14 @@ async def test_serve_listens_at_what_it_inherits(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--tls-key", "x"], "--tls-key wants --tls-cert, too"),
+        (["--tls-key", "x"], "--tls-key needs --tls-cert"),
         (["--tls-cert", "missing"], "cannot read missing: no such file or directory"),
-        (["--tls-cert", "junk", "--tls-key", "junk"], "cannot use the certificate junk with the key junk: a "),
-        (["--tls-cert", "junk"], "cannot use the certificate junk: a certificate and its key are wanted, in PEM"),
+        (["--tls-cert", "junk", "--tls-key", "junk"], "cannot use the certificate junk with the key junk: expected a "),
+        (["--tls-cert", "junk"], "cannot use the certificate junk: expected a certificate and its private key, in PEM"),
         (["--trust-proxy", "localhost"], "cannot trust a proxy: 'localhost' does not appear to be"),
-        (["--fd", "-5"], "number -5 is no socket"),
-        (["--fd", "1"], "number 1 is no socket"),
-        (["--fd", "99999999999999999999"], "number 99999999999999999999 is no socket"),
+        (["--fd", "-5"], "file descriptor -5 is not a socket"),
+        (["--fd", "1"], "file descriptor 1 is not a socket"),
+        (["--fd", "99999999999999999999"], "file descriptor 99999999999999999999 is not a socket"),
     ],
 )
 def test_what_serve_cannot_listen_with_is_told_in_one_line(
@@ -447,7 +480,7 @@ def test_a_socket_that_does_not_listen_is_told(capsys: pytest.CaptureFixture[str
         finally:
             os.close(number)
 
-    assert capsys.readouterr().err == f"trioflow: number {number} is a socket that does not listen\n"
+    assert capsys.readouterr().err == f"trioflow: file descriptor {number} is a socket that does not listen\n"
 
 
 def test_a_path_that_cannot_be_listened_at_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -474,45 +507,100 @@ async def test_the_last_requests_are_printed_before_it_ends(tmp_path: Path) -> N
     assert said.count(b'"GET /none" 404 ') == count
 
 
-@pytest.mark.parametrize("log", [None, http.Access.as_line])
-def test_the_log_in_this_process(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], log: Any
-) -> None:
-    """As above: here coverage can look."""
-    access = http.Access(0, ("::1", 1), "GET", "/", 200, 5, 0.001, True, None, None)
-    told: list[Any] = []
+ACCESS = http.Access(0, ("::1", 1), "GET", "/", 200, 5, 0.001, True, None, None)
+LINE = ACCESS.as_line() + "\n"
 
-    async def serve(*, log: Any = None, task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED) -> None:
-        told.append(log)
-        if log is not None:
-            log(access)
+
+@pytest.mark.parametrize("kind", ["off", "text"])
+def test_the_log_in_this_process(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], kind: str) -> None:
+    """As above: here coverage can look."""
+
+    async def serve(*arguments: object, log: Any, task_status: trio.TaskStatus[list[str]], **options: object) -> None:
+        assert (log is None) is (kind == "off")
         task_status.started(["http://a"])
+        if log is not None:
+            for _ in range(3):
+                log(ACCESS)
         os.kill(os.getpid(), signal.SIGINT)
         await trio.sleep_forever()
 
-    assert trio.run(cli._serve, serve, log, "At") == 0
-    assert capfd.readouterr().out == "At http://a\n" + ("" if log is None else access.as_line() + "\n")
-    assert (told == [None]) is (log is None)
+    monkeypatch.setattr(http, "serve", serve)
+
+    assert cli.main(["demo", "--log", kind]) == 0
+    assert capfd.readouterr().out == "The trioflow demo is at http://a\n" + (LINE * 3 if kind == "text" else "")
 
 
-def test_where_nobody_reads_the_log_it_is_thrown_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def broken(source: tf.ReceiveChannel[str]) -> None:
+@pytest.fixture
+def pipe(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[int, int]]:
+    """A pipe to which logs are written."""
+    reader, writer = os.pipe()
+    monkeypatch.setattr(_log, "_STDOUT", writer)
+    yield reader, writer
+    os.close(reader)
+    os.close(writer)
+
+
+def lines_of(log: _log.Log, count: int) -> None:
+    for _ in range(count):
+        log(ACCESS)
+
+
+def test_lines_that_nobody_reads_are_left_out_and_nobody_waits(
+    pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.set_blocking(pipe[1], False)  # as a program that shares our output may do
+    monkeypatch.setattr(_log, "PATIENCE", 0.01)
+    log = _log.Log(http.Access.as_line)
+    lines_of(log, 4 * _log.WAITING)
+    log.close()  # it gives up
+    log.close()
+    got = b""
+    with open(pipe[0], "rb", buffering=0, closefd=False) as reader:
+        while not got or select.select([reader], [], [], 0.5)[0]:
+            got += reader.read(1 << 16)
+
+    assert _log.WAITING <= got.count(LINE.encode()) < 3 * _log.WAITING
+    assert got.count(b"\n") * len(LINE) == len(got)  # each is whole
+
+
+def test_lines_are_thrown_away_once_their_reader_has_gone(
+    pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(fd: int, data: object) -> int:
+        written.append(fd)
         raise BrokenPipeError
 
-    async def main() -> None:
-        async with cli._written(http.Access.as_line) as log:
-            assert log is not None
-            for _ in range(3):
-                log(http.Access(0, "", "GET", "/", 200, 5, 0.001, True, None, None))
-                await trio.testing.wait_all_tasks_blocked()
+    written: list[int] = []
+    monkeypatch.setattr(os, "write", write)
+    log = pickle.loads(pickle.dumps(_log.Log(http.Access.as_line)))
+    for _ in range(3):
+        lines_of(log, 1)
+        while not log._lines.empty():
+            time.sleep(0.001)
+    log.close()
 
-    monkeypatch.setattr(cli.tf, "stdout", lambda: tf.Writable(broken))
-    trio.run(main)
+    assert written == [pipe[1]]
 
 
-async def test_what_it_was_handed_may_be_useless(capsys: pytest.CaptureFixture[str]) -> None:
-    async def serve(*, task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED) -> None:
+def test_where_there_is_no_output_no_other_file_is_written_to(
+    pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "__stdout__", None)
+    log = _log.Log(http.Access.as_line)
+    lines_of(log, 3)
+    log.close()
+
+    assert not select.select([pipe[0]], [], [], 0)[0]
+
+
+def test_what_it_was_handed_may_be_useless(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    async def serve(*arguments: object, listeners: list[socket.socket], **options: object) -> None:
+        listeners[0].close()
         raise OSError(22, "Invalid argument")
 
-    assert await cli._serve(partial(serve), None, "At") == 1
-    assert capsys.readouterr().err == "trioflow: cannot listen on what it was handed: invalid argument\n"
+    monkeypatch.setattr(http, "serve", serve)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        number = os.dup(listener.fileno())
+
+        assert cli.main(["serve", ".", "--fd", str(number)]) == 1
+    assert capsys.readouterr().err == f"trioflow: cannot listen on file descriptor {number}: invalid argument\n"

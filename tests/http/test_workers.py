@@ -356,10 +356,11 @@ async def test_where_sighup_cannot_start_a_worker_the_old_ones_go_on() -> None:
 
 
 @NEEDS_PROC
-async def test_where_the_first_worker_cannot_be_started_serve_raises() -> None:
+@pytest.mark.parametrize("count", [0, 5])  # of one worker, it needs five for a moment, and two for as long as it runs
+async def test_where_the_first_workers_cannot_be_started_serve_raises(count: int) -> None:
     listener = socket.create_server(("127.0.0.1", 0))
-    with descriptors_left(0), pytest.raises(RuntimeError, match="worker process cannot be started"):
-        await http.serve(supervised.who, listeners=[listener], workers=2)
+    with descriptors_left(count), pytest.raises(RuntimeError, match="worker process cannot be started"):
+        await http.serve(supervised.who, listeners=[listener], workers=4)
 
     assert listener.fileno() == -1
 
@@ -540,7 +541,7 @@ async def test_the_command_serves_a_directory_from_several_processes(tmp_path: P
 async def test_the_command_refuses_other_numbers(number: str) -> None:
     async with running(["-m", "trioflow", "serve", ".", "--workers", number]) as program:
         assert await program.ended() == 2
-        await program.until(lambda: b"workers are a number from 1 to 1024" in program.said)
+        await program.until(lambda: b"the number of workers is from 1 to 1024" in program.said)
 
 
 # What is refused.

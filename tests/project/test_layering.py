@@ -35,7 +35,6 @@ ROOMS: dict[str, set[str]] = {
 }
 # The room http.messages.
 MESSAGES = {f"http.{name}" for name in ("_access", "_connection", "_proxies", "_request", "_response", "_service")}
-CLI = {"cli", "__main__"}
 
 # Who may import what from outside the standard library: an extra's package has one module that knows it.
 EVERYWHERE = {"trio"}
@@ -93,7 +92,7 @@ def room_of(module: str) -> str:
     """Return the room that a module is in."""
     if module in MESSAGES:
         return "http.messages"
-    if module in CLI:
+    if module == "__main__":
         return "cli"
     parts = (module or "face").split(".")
     room = ".".join(parts[:2])

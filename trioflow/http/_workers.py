@@ -74,9 +74,12 @@ class Supervisor:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._obey, signals, nursery.cancel_scope)
                     await self._fill()  # the first alone: what is wrong with all of them is reported once
-                    async with trio.open_nursery() as starting:
-                        for _ in range(1, self._count):
-                            starting.start_soon(self._fill)
+                    try:
+                        async with trio.open_nursery() as starting:
+                            for _ in range(1, self._count):
+                                starting.start_soon(self._fill)
+                    except* RuntimeError as failed:
+                        raise failed.exceptions[0] from None  # one says what is wrong with all of them
                     for slot in self._slots:
                         nursery.start_soon(self._keep, slot)
                     nursery.start_soon(self._replace_when_asked)

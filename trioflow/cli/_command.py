@@ -1,0 +1,140 @@
+"""What can be typed: the commands, their options, and the exit codes.
+
+Rule 1: an error is one line on stderr: exit code 2 for what was typed, 1 for what the system refuses.
+Rule 2: Ctrl-C and SIGTERM end the command with exit code 0 and no traceback, from the beginning; a second one ends it
+    at once.
+Rule 3: nothing is imported here that only serving needs: `--help` and a typing error cost no more than `import trioflow`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import sys
+from collections.abc import Sequence
+from functools import partial
+from typing import NoReturn
+
+from trioflow.cli._signals import leaving_at_a_signal
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    arguments = _parser().parse_args(argv)
+    with leaving_at_a_signal():
+        from trioflow.cli._serving import Failed, serve
+
+        try:
+            serve(arguments)
+        except Failed as exc:
+            print(f"trioflow: {exc}", file=sys.stderr)
+            return exc.code
+    return 0
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; see `{self.prog} --help`\n")
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text[:6]) <= 65535):
+        raise argparse.ArgumentTypeError(f"a port is a number from 0 to 65535, not {text!r}")
+    return int(text)
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 1 <= int(text[:6]) <= 1024):
+        raise argparse.ArgumentTypeError(f"the number of workers is from 1 to 1024, not {text!r}")
+    return int(text)
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("trioflow")
+    except importlib.metadata.PackageNotFoundError:
+        return "(not installed)"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="trioflow", description="Node-like streams for Trio, and an HTTP server that streams them.")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {_version()}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    serve = commands.add_parser(
+        "serve",
+        parents=[_server_options()],
+        help="serve a directory's files",
+        description="Serve a directory's files over HTTP.",
+    )
+    _add_file_options(serve)
+    demo = commands.add_parser(
+        "demo",
+        parents=[_server_options()],
+        help="serve the demo",
+        description="Serve a page that shows streams at work.",
+    )
+    demo.set_defaults(workers=1)
+    return parser
+
+
+def _server_options() -> _Parser:
+    """Return what both commands tell `http.serve`."""
+    parser = _Parser(add_help=False)
+    parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: %(default)s)")
+    parser.add_argument(
+        "--port", type=_port, default=8000, help="the port to listen on, 0 for any free one (default: %(default)s)"
+    )
+    place = parser.add_mutually_exclusive_group()
+    place.add_argument("--unix", metavar="PATH", help="the Unix socket to listen on, instead of a port")
+    place.add_argument(
+        "--fd", type=int, metavar="N", help="an inherited file descriptor that listens already, such as 3"
+    )
+    parser.add_argument("--tls-cert", metavar="FILE", help="speak TLS with this certificate chain (PEM)")
+    parser.add_argument("--tls-key", metavar="FILE", help="the certificate's private key, if it is not in that file")
+    parser.add_argument(
+        "--log",
+        choices=("text", "json", "off"),
+        default="text",
+        help="how to print a line for each request (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--trust-proxy",
+        action="append",
+        metavar="ADDRESS",
+        help="a proxy, or a network of proxies, trusted to say who the client is; "
+        "'unix' for every client of the Unix socket; repeatable",
+    )
+    parser.add_argument(
+        "--proxy-header",
+        choices=("x-forwarded", "forwarded"),
+        default="x-forwarded",
+        help="the header that these proxies set (default: %(default)s)",
+    )
+    return parser
+
+
+def _add_file_options(serve: argparse.ArgumentParser) -> None:
+    """Add what `http.files` can be told, by the same names, and `--workers`."""
+    flag = partial(serve.add_argument, action="store_true")
+    serve.add_argument("directory", metavar="DIR", help="the directory; names that begin with a dot are not served")
+    serve.add_argument(
+        "--workers", type=_count, default=1, metavar="N", help="how many processes to serve from (default: %(default)s)"
+    )
+    serve.add_argument("--prefix", default="/", help="the URL path at which to serve it (default: %(default)s)")
+    serve.add_argument(
+        "--index", default="index.html", help="the file to serve for its directory (default: %(default)s)"
+    )
+    flag("--listing", help="list the contents of a directory that has no index")
+    flag("--hidden", help="also serve names that begin with a dot")
+    flag("--follow-symlinks", help="also follow symbolic links out of the directory")
+    serve.add_argument(
+        "--precompressed",
+        default="br,zstd,gzip",
+        metavar="CODINGS",
+        help="compressed variants to look for beside a file, the best first; '' for none (default: %(default)s)",
+    )
+    flag("--compress", help="compress texts with gzip as they are sent")
+    serve.add_argument("--cache-control", metavar="VALUE", help="the value of Cache-Control, such as 'max-age=60'")
+    serve.add_argument(
+        "--cors", action="append", metavar="ORIGIN", help="an origin whose pages may read the files, or '*'; repeatable"
+    )

@@ -1,0 +1,154 @@
+"""Serving what was asked for, until a signal ends it."""
+
+from __future__ import annotations
+
+import argparse
+import socket
+import ssl
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from functools import partial
+from typing import Any, Final
+
+import trio
+
+from trioflow import http
+from trioflow.cli._log import Log
+from trioflow.cli._signals import cancel_at_a_signal
+
+_FORMATS: Final = {"text": http.Access.as_line, "json": http.Access.as_json}
+
+
+class Failed(Exception):
+    """What was asked for cannot be done; `code` is the exit code."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+
+
+def serve(arguments: argparse.Namespace) -> None:
+    """Serve until a signal ends it.
+
+    Raises:
+        Failed: it cannot be done.
+    """
+    handler, greeting = _content(arguments)
+    log = Log(_FORMATS[arguments.log]) if arguments.log in _FORMATS else None
+    server = partial(http.serve, handler, **_options(arguments), workers=arguments.workers, log=log)
+    try:
+        failure = trio.run(partial(_serve, server, greeting, has_workers=arguments.workers > 1))
+    finally:
+        if log is not None:
+            log.close()
+    if isinstance(failure, OSError):
+        raise Failed(1, f"cannot listen on {_place(arguments)}: {_reason(failure)}")
+    if failure is not None:
+        raise Failed(1, str(failure))
+
+
+async def _serve(server: Callable[..., Awaitable[None]], greeting: str, *, has_workers: bool) -> Exception | None:
+    """Run `server` until a signal ends it; return why it could not be started."""
+    async with trio.open_nursery() as nursery:
+        if not has_workers:  # else `http.serve` handles the signals
+            await nursery.start(cancel_at_a_signal, nursery.cancel_scope)
+        try:
+            urls = await nursery.start(server)
+        except (OSError, RuntimeError) as exc:
+            nursery.cancel_scope.cancel()
+            return exc
+        print(greeting, " and ".join(urls), flush=True)
+    return None
+
+
+def _content(arguments: argparse.Namespace) -> tuple[http.Handler, str]:
+    """Return the handler for the command, and what to print once it serves."""
+    if arguments.command == "demo":
+        from trioflow import demo
+
+        return demo.handler(), "The trioflow demo is at"
+    try:
+        handler = http.files(
+            arguments.directory,
+            prefix=arguments.prefix,
+            index=arguments.index,
+            listing=arguments.listing,
+            hidden=arguments.hidden,
+            follow_symlinks=arguments.follow_symlinks,
+            precompressed=[coding for coding in arguments.precompressed.split(",") if coding],
+            compress=arguments.compress,
+            cache_control=arguments.cache_control,
+            cors=arguments.cors,
+        )
+    except ValueError as exc:
+        raise Failed(2, _printable(str(exc))) from exc
+    except OSError as exc:
+        raise Failed(2, f"cannot serve {_printable(str(exc.filename))}: {_reason(exc)}") from exc
+    return handler, f"Serving {_printable(arguments.directory)} at"
+
+
+def _options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return where `http.serve` is to listen, and whom it is to trust."""
+    options: dict[str, Any] = {}
+    if arguments.tls_cert is not None:
+        make_context = partial(_tls_context, arguments.tls_cert, arguments.tls_key)
+        make_context()  # what is wrong with the files is reported before anything starts
+        options["ssl_context"] = make_context
+    elif arguments.tls_key is not None:
+        raise Failed(2, "--tls-key needs --tls-cert")
+    if arguments.trust_proxy is not None:
+        try:
+            options["proxies"] = http.Proxies(arguments.trust_proxy, header=arguments.proxy_header)
+        except ValueError as exc:
+            raise Failed(2, f"cannot trust a proxy: {_printable(str(exc))}") from exc
+    if arguments.unix is not None:
+        options["unix"] = arguments.unix
+    elif arguments.fd is not None:
+        options["listeners"] = [_inherited(arguments.fd)]
+    else:
+        options.update(host=arguments.host, port=arguments.port)
+    return options
+
+
+def _place(arguments: argparse.Namespace) -> str:
+    if arguments.unix is not None:
+        return _printable(arguments.unix)
+    if arguments.fd is not None:
+        return f"file descriptor {arguments.fd}"
+    return f"{_printable(arguments.host)}, port {arguments.port}"
+
+
+def _inherited(number: int) -> socket.socket:
+    try:
+        sock = socket.socket(fileno=number)
+    except (OSError, ValueError, OverflowError) as exc:
+        raise Failed(2, f"file descriptor {number} is not a socket") from exc
+    with suppress(OSError):  # macOS does not say
+        if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            raise Failed(2, f"file descriptor {sock.detach()} is a socket that does not listen")
+    return sock
+
+
+def _tls_context(certificate: str, key: str | None) -> ssl.SSLContext:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(certificate, key, password="")  # or the terminal would ask for one
+    except ssl.SSLError as exc:
+        files = _printable(certificate) if key is None else f"{_printable(certificate)} with the key {_printable(key)}"
+        reason = "expected a certificate and its private key, in PEM format"
+        if exc.reason == "KEY_VALUES_MISMATCH":
+            reason = "the key belongs to another certificate"
+        raise Failed(2, f"cannot use the certificate {files}: {reason}") from exc
+    except OSError as exc:
+        names = " or ".join(_printable(name) for name in (certificate, key) if name is not None)
+        raise Failed(2, f"cannot read {names}: {_reason(exc)}") from exc
+    return context
+
+
+def _reason(exc: OSError) -> str:
+    return (exc.strerror or str(exc)).lower()
+
+
+def _printable(text: str) -> str:
+    """Return what was typed as it may be printed, whatever bytes and control characters are in it."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
