@@ -743,12 +743,11 @@ def test_where_the_kernel_cannot_look_up_from_memory_a_thread_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "a").touch()
-    monkeypatch.setattr("sys.platform", "novelty")
-    lookup.openat2.cache_clear()
-    try:
-        assert lookup.open_cached(str(tmp_path), [b"a"]) is None
-    finally:
+    with monkeypatch.context() as patched:
+        patched.setattr("sys.platform", "novelty")
         lookup.openat2.cache_clear()
+        assert lookup.open_cached(str(tmp_path), [b"a"]) is None
+    lookup.openat2.cache_clear()  # only now: or what was found on no platform would be kept for all later tests
     assert lookup.open_cached(str(tmp_path / "missing"), [b"a"]) is None  # the root itself is looked for in a thread
     os.close(lookup.open_beneath(str(tmp_path), [b"a"]))
 
