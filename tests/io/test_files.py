@@ -459,7 +459,7 @@ def test_R1_numbers_are_checked_when_the_value_is_built(
 
 @pytest.mark.parametrize("options", [{"append": 1}, {"atomic": "no"}, {"append": None}])
 def test_R1_flags_are_checked_when_the_value_is_built(options: dict[str, Any]) -> None:
-    with pytest.raises(TypeError, match="must be True or False, not"):
+    with pytest.raises(TypeError, match="must be a bool, not"):
         tf.write_file("file", **options)
 
 

@@ -204,11 +204,11 @@ async def test_R18_nothing_is_taken_for_the_end(operator: Any) -> None:
         (lambda: tf.flat_map_merge(3), "flat_map_merge wants a function, not 3"),
         (
             lambda: tf.flat_map_merge(passes),
-            "a plain function that makes a Readable, not the coroutine function passes",
+            "a plain function, not the coroutine function passes",
         ),
         (lambda: tf.flat_map_merge(thrice, concurrency=0), "concurrency must be 1 or more, not 0"),
         (lambda: tf.switch_map(None), "switch_map wants a function, not None"),
-        (lambda: tf.switch_map(passes), "a plain function that makes a Readable, not the coroutine function passes"),
+        (lambda: tf.switch_map(passes), "a plain function, not the coroutine function passes"),
     ],
 )
 def test_R1_wrong_arguments_are_told_when_the_value_is_made(make: Callable[[], Any], complaint: str) -> None:

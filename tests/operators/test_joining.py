@@ -386,5 +386,5 @@ def test_R1_merge_sorted_wants_readables_and_a_plain_key() -> None:
 
     with pytest.raises(TypeError, match="merge_sorted wants Readables"):
         tf.merge_sorted([1, 2])  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="key must be a plain function"):
+    with pytest.raises(TypeError, match="key wants a plain function"):
         tf.merge_sorted(tf.empty(), key=key)

@@ -306,7 +306,7 @@ async def test_R17_a_function_that_never_waits_lets_others_run() -> None:
         (lambda: tf.map_in_threads(None), "map_in_threads wants a function, not None"),
         (
             lambda: tf.map_in_threads(double),
-            "map_in_threads wants a plain function, but double is a coroutine function",
+            "map_in_threads wants a plain function, not the coroutine function double: use map_async",
         ),
         (lambda: tf.map_in_threads(len, workers=0), "workers must be 1 or more, not 0"),
         (lambda: tf.map_in_threads(len, workers="4"), "workers must be an int, not '4'"),

@@ -377,7 +377,10 @@ async def test_a_function_that_cannot_be_found_there_is_told(monkeypatch: pytest
     ("make", "complaint"),
     [
         (lambda: tf.map_in_processes(3), "map_in_processes wants a function, not 3"),
-        (lambda: tf.map_in_processes(called.later), "wants a plain function, but later is a coroutine function"),
+        (
+            lambda: tf.map_in_processes(called.later),
+            "wants a plain function, not the coroutine function later: use map_async",
+        ),
         (
             lambda: tf.map_in_processes(lambda n: n),
             "wants a function that can be sent to another process, such as one defined at the top of a module, "

@@ -8,16 +8,27 @@ import math
 from collections.abc import Iterable
 from typing import Any, Final
 
+from trioflow._core.labels import name_of, wanted
+
 BYTES_LIKE: Final = (bytes, bytearray, memoryview)
 
 
-def check_count(name: str, value: object, least: int) -> int:
-    """Give `value` back if it is an int of `least` or more."""
+def check_count(name: str, value: object, least: int, most: float = math.inf) -> int:
+    """Return `value` if it is an int from `least` to `most`."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name} must be an int, not {value!r}")
     if value < least:
         raise ValueError(f"{name} must be {least} or more, not {value}")
+    if value > most:
+        raise ValueError(f"{name} must be {most} or less, not {value}")
     return value
+
+
+def check_flags(**flags: object) -> None:
+    """Raise if one of `flags` is not a bool."""
+    for name, value in flags.items():
+        if not isinstance(value, bool):
+            raise wanted(f"{name} must be a bool", value)
 
 
 def check_limit(name: str, value: object, least: int = 1) -> float:
@@ -38,6 +49,13 @@ def check_function(name: str, function: Any) -> Any:
     """Give `function` back if it can be called."""
     if not callable(function):
         raise TypeError(f"{name} wants a function, not {function!r}")
+    return function
+
+
+def check_plain(name: str, function: Any, hint: str = "") -> Any:
+    """Return `function` if it can be called and is not a coroutine function; `hint` says what takes one."""
+    if is_async(check_function(name, function)):
+        raise TypeError(f"{name} wants a plain function, not the coroutine function {name_of(function)}{hint}")
     return function
 
 

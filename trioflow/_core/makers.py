@@ -48,6 +48,13 @@ def per_item(
     return Transform[Any, Any]._of(stage._replace(rewrapped=rewrapped))
 
 
+def awaited(transform: Transform[Any, Any]) -> Transform[Any, Any]:
+    """Return the form of what `per_item` made that awaits its function: that of `remake`, under the same name."""
+    [stage] = transform._stages
+    assert stage.rewrapped is not None
+    return Transform[Any, Any]._of(stage.rewrapped(lambda fn: fn)._replace(rewrapped=stage.rewrapped))
+
+
 def _emitting(fn: Callable[[Any], Any], emit: Callable[[Any, Any], Any]) -> Callable[[Any], Any]:
     """Make of `fn` a function, plain or async as it is, that returns what is emitted for an item."""
 

@@ -186,8 +186,7 @@ class _Delimited(Operator[Any, bytes]):
 
 
 def _checked(width: int, byteorder: Byteorder, max_length: float) -> tuple[int, dict[str, object]]:
-    if check_count("width", width, 1) > 8:
-        raise ValueError(f"width must be 8 or less, not {width}")
+    check_count("width", width, 1, 8)
     if byteorder not in ("big", "little"):
         raise ValueError(f"byteorder must be 'big' or 'little', not {byteorder!r}")
     longest = int(min(check_limit("max_length", max_length), 256**width - 1))

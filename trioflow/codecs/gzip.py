@@ -16,9 +16,9 @@ from struct import pack
 from typing import Any, Final, NamedTuple
 
 from trioflow._core.channel import ReceiveChannel, SendChannel
-from trioflow._core.checks import check_count, check_kinds, check_limit
+from trioflow._core.checks import check_count, check_flags, check_kinds, check_limit
 from trioflow._core.makers import differing, fused, task
-from trioflow._core.streams import Transform, wanted
+from trioflow._core.streams import Transform
 from trioflow.codecs.parallel_deflate import Deflater
 from trioflow.codecs.unpacking import PIECE, Step, Unpacker
 
@@ -78,7 +78,7 @@ def gzip(*, level: int = LEVEL) -> Transform[bytes, bytes]:
         >>> run(from_iterable(packed).pipe(gunzip()).pipe(join()))
         b'ab'
     """
-    _check_level(level)
+    check_count("level", level, 0, 9)
     return _packing("gzip", level, _GZIP, differing(level=(level, LEVEL)))
 
 
@@ -106,19 +106,13 @@ def deflate(*, level: int = LEVEL, raw: bool = False) -> Transform[bytes, bytes]
         >>> run(from_iterable(packed).pipe(inflate()).pipe(join()))
         b'ab'
     """
-    _check_level(level)
+    check_count("level", level, 0, 9)
     made = _format(raw)
     return _packing("deflate", level, made, differing(level=(level, LEVEL), raw=(raw, False)))
 
 
-def _check_level(level: int) -> None:
-    if check_count("level", level, 0) > 9:
-        raise ValueError(f"level must be 9 or less, not {level}")
-
-
-def _format(raw: object) -> _Format:
-    if not isinstance(raw, bool):
-        raise wanted("raw must be a bool", raw)
+def _format(raw: bool) -> _Format:  # noqa: FBT001 - the name says it
+    check_flags(raw=raw)
     return _RAW if raw else _ZLIB
 
 

@@ -11,10 +11,10 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, NoReturn
 
-from trioflow._core.checks import BYTES_LIKE, check_function, check_kinds, check_limit
+from trioflow._core.checks import BYTES_LIKE, check_flags, check_function, check_kinds, check_limit
 from trioflow._core.fused import Operator
 from trioflow._core.makers import differing, fused
-from trioflow._core.streams import Transform, wanted
+from trioflow._core.streams import Transform
 from trioflow.codecs.pieces import Pieces, cut_portions
 
 LONGEST: Final = 65536 * 16
@@ -85,8 +85,7 @@ def parse_json_lines(*, max_length: float = LONGEST, strict: bool = False) -> Tr
         [{'a': 1}, [2, 3], None]
     """
     limit = check_limit("max_length", max_length)
-    if not isinstance(strict, bool):
-        raise wanted("strict must be a bool", strict)
+    check_flags(strict=strict)
     given = differing(max_length=(max_length, LONGEST), strict=(strict, False))
     return fused(lambda: _ParseJsonLines(limit, strict=strict), "parse_json_lines", **given)
 

@@ -11,7 +11,7 @@ import codecs
 from collections.abc import Iterable
 from typing import Any, AnyStr, Final, Literal
 
-from trioflow._core.checks import BYTES_LIKE, check_codec, check_kinds, check_limit
+from trioflow._core.checks import BYTES_LIKE, check_codec, check_flags, check_kinds, check_limit
 from trioflow._core.fused import Operator
 from trioflow._core.makers import differing, fused
 from trioflow._core.streams import Transform, wanted
@@ -60,9 +60,7 @@ def lines(
         ['a', 'b', '', 'c']
     """
     check_codec("lines", encoding)
-    for name, flag in (("keep_ends", keep_ends), ("strict", strict)):
-        if not isinstance(flag, bool):
-            raise wanted(f"{name} must be a bool", flag)
+    check_flags(keep_ends=keep_ends, strict=strict)
     if newlines not in ("common", "universal", "crlf"):
         raise ValueError(f"newlines must be 'common', 'universal' or 'crlf', not {newlines!r}")
     limit = check_limit("max_length", max_length)
@@ -171,8 +169,7 @@ def split(delimiter: AnyStr, *, max_length: float = LONGEST, strict: bool = Fals
         raise wanted("split wants a delimiter of bytes or str", delimiter)
     if not delimiter:
         raise ValueError("split wants a delimiter of at least one byte or character, not an empty one")
-    if not isinstance(strict, bool):
-        raise wanted("strict must be a bool", strict)
+    check_flags(strict=strict)
     limit = check_limit("max_length", max_length)
     given = differing(max_length=(max_length, LONGEST), strict=(strict, False))
     return fused(lambda: _Split(delimiter, limit, strict=strict), "split", delimiter, **given)

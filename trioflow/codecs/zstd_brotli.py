@@ -51,8 +51,7 @@ def zstd(*, level: int = ZSTD_LEVEL) -> Transform[bytes, bytes]:
         >>> run(from_iterable(packed).pipe(unzstd()).pipe(join()))
         b'ab'
     """
-    if check_count("level", level, 1) > 22:
-        raise ValueError(f"level must be 22 or less, not {level}")
+    check_count("level", level, 1, 22)
     library = _zstd_library("zstd")
     parameter = library.CompressionParameter
     options = {parameter.compression_level: level, parameter.checksum_flag: 1}
@@ -120,8 +119,7 @@ def brotli(*, level: int = BROTLI_LEVEL) -> Transform[bytes, bytes]:
         >>> run(from_iterable(packed).pipe(unbrotli()).pipe(join()))
         b'ab'
     """
-    if check_count("level", level, 0) > 11:
-        raise ValueError(f"level must be 11 or less, not {level}")
+    check_count("level", level, 0, 11)
     library = _library("brotli", "brotli", "brotli")
 
     def start() -> _Packer:

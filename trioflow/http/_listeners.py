@@ -40,8 +40,7 @@ class Listeners:
         cls, host: str | None, port: int, unix: Path | None, listeners: Iterable[socket.socket] | None
     ) -> Listeners:
         """Listen on `listeners`, else at the path `unix`, else on a port: of one address, or of all if `host` is None."""
-        if check_count("port", port, 0) > 65535:
-            raise ValueError(f"port must be 65535 or less, not {port}")
+        check_count("port", port, 0, 65535)
         if host is not None and not isinstance(host, str):
             raise TypeError(f"host must be a str or None, not {host!r}")
         if unix is not None and listeners is not None:

@@ -54,10 +54,7 @@ class Response(Writable[bytes, int]):
 
     @status.setter
     def status(self, status: int) -> None:
-        if isinstance(status, bool) or not isinstance(status, int):
-            raise TypeError(f"status must be an int, not {status!r}")
-        if not 200 <= status <= 599:
-            raise ValueError(f"status must be from 200 to 599, not {status}")
+        check_count("status", status, 200, 599)
         if self._sender.has_head:
             raise RuntimeError(HEAD_SENT)
         self._sender.status = int(status)
@@ -109,8 +106,7 @@ class Response(Writable[bytes, int]):
             trio.BrokenResourceError: the client has gone.
             trio.ClosedResourceError: the head has been sent, or the handler has returned.
         """
-        if check_count("status", status, 102) > 199:
-            raise ValueError(f"status must be 199 or less, not {status}")
+        check_count("status", status, 102, 199)
         await self._sender.inform(status, Headers(() if headers is None else headers.items()))
 
     async def upgrade(self, protocol: str) -> Duplex[bytes, bytes]:

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from trioflow._core.channel import ReceiveChannel, SendChannel
-from trioflow._core.checks import check_count, check_positive
+from trioflow._core.checks import check_count, check_flags, check_positive
 from trioflow._core.engine import Stage
 from trioflow._core.shortcuts import Offer, OpenRegion, Takes, ThreadCopy
 from trioflow._core.streams import Readable, Writable, label
@@ -79,8 +79,7 @@ def read_file(
     if chunk_size is not None:
         check_count("chunk_size", chunk_size, 1)
     check_positive("interval", interval)
-    if not isinstance(follow, bool):
-        raise TypeError(f"follow must be True or False, not {follow!r}")
+    check_flags(follow=follow)
     if follow:
         if stop is not None:
             raise ValueError(f"a file that is followed has no end: it wants no stop, not {stop}")
@@ -144,10 +143,7 @@ def write_file(
     """
     name = label("write_file", path, **given(append=(append, False), atomic=(atomic, True), durable=(durable, False)))
     where = check_path("write_file", path)
-    for flag, value in (("append", append), ("atomic", atomic), ("durable", durable)):
-        if not isinstance(value, bool):
-            raise TypeError(f"{flag} must be True or False, not {value!r}")
-
+    check_flags(append=append, atomic=atomic, durable=durable)
     opened = partial(open_target, where, append=append, atomic=atomic, durable=durable)
 
     async def run(source: ReceiveChannel[bytes]) -> int:

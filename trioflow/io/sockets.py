@@ -57,7 +57,7 @@ def connect_tcp(host: str, port: int) -> Duplex[bytes, bytes]:
         b'HELLO'
     """
     _check_host(host)
-    _check_port(port, 1)
+    check_count("port", port, 1, _HIGHEST_PORT)
     return _endpoint(label("connect_tcp", host, port), partial(trio.open_tcp_stream, host, port))
 
 
@@ -120,7 +120,7 @@ def connect_tls(
         trio.BrokenResourceError: running it, the connection is lost, or cut off without a goodbye.
     """
     _check_host(host)
-    _check_port(port, 1)
+    check_count("port", port, 1, _HIGHEST_PORT)
     if ssl_context is not None and not isinstance(ssl_context, ssl.SSLContext):
         raise TypeError(f"ssl_context must be an SSLContext or None, not {ssl_context!r}")
     if server_hostname is not None and not isinstance(server_hostname, str):
@@ -194,7 +194,7 @@ async def serve_tcp(
         OSError: the address cannot be listened at.
     """
     check_function("serve_tcp", handler)
-    _check_port(port, 0)
+    check_count("port", port, 0, _HIGHEST_PORT)
     if host is not None and not isinstance(host, str):
         raise TypeError(f"host must be a str or None, not {host!r}")
 
@@ -210,11 +210,6 @@ def _check_host(host: object) -> None:
         raise TypeError(f"host must be a str, not {host!r}")
     if not host:
         raise ValueError("host must be a name or an address, not empty")
-
-
-def _check_port(port: object, least: int) -> None:
-    if check_count("port", port, least) > _HIGHEST_PORT:
-        raise ValueError(f"port must be {_HIGHEST_PORT} or less, not {port}")
 
 
 def _endpoint(

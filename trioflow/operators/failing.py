@@ -23,6 +23,7 @@ from trioflow._core.checks import (
     check_exceptions,
     check_function,
     check_limit,
+    check_plain,
     check_positive,
     is_async,
     refuse_coroutine,
@@ -93,8 +94,8 @@ def retry(
     check_positive("within", within)
     Backoff(initial, maximum, jitter)  # checks its arguments
     kinds = check_exceptions("retry", on)
-    if tell is not None and is_async(check_function("tell", tell)):
-        raise TypeError(f"tell wants a plain function, not {tell!r}")
+    if tell is not None:
+        check_plain("tell", tell)
 
     async def run(output: SendChannel[T]) -> None:
         counted, failures, backoff = _Counted(output), _Failures(attempts, within), Backoff(initial, maximum, jitter)

@@ -12,9 +12,8 @@ from typing import Any, TypeAlias, TypeVar
 import trio
 
 from trioflow._core.channel import ReceiveChannel, SendChannel
-from trioflow._core.checks import check_count, check_function, is_async, refuse_coroutine
+from trioflow._core.checks import check_count, check_plain, refuse_coroutine
 from trioflow._core.crew import open_crew
-from trioflow._core.labels import name_of
 from trioflow._core.makers import task
 from trioflow._core.pipeline import as_readable
 from trioflow._core.streams import Readable, Transform
@@ -27,10 +26,7 @@ Items: TypeAlias = "Readable[U] | AsyncIterable[U] | Iterable[U]"
 
 
 def _maker(name: str, fn: Callable[[Any], Any]) -> Callable[[Any], Readable[Any]]:
-    if is_async(check_function(name, fn)):
-        raise TypeError(
-            f"{name} wants a plain function that makes a Readable, not the coroutine function {name_of(fn)}"
-        )
+    check_plain(name, fn)
 
     def make(item: Any) -> Readable[Any]:
         given = fn(item)

@@ -9,6 +9,7 @@ Rule 3: only an `Exception` that the function itself has raised is dealt with.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, Final, Literal, TypeVar
 
 import trio
@@ -76,7 +77,7 @@ def on_item_error(
     kinds = check_exceptions("on_item_error", on)
     name = label("on_item_error", transform, action)
     if isinstance(action, Writable):
-        behind = Stage(name, function=lambda source, output: _Diversion(action, source, output).run())
+        behind = Stage(name, function=partial(_divert, action))
     elif action in ("stop", "drop"):
         behind = Stage(name, factory=_Dropping)
     elif isinstance(action, str):
@@ -135,6 +136,10 @@ class _Catching:
 class _Dropping(Operator[Any, Any]):
     def feed(self, items: list[Any]) -> list[Any]:
         return [item for item in items if type(item) is not _Failed]
+
+
+async def _divert(writable: Writable[Any, Any], source: ReceiveChannel[Any], output: SendChannel[Any]) -> None:
+    await _Diversion(writable, source, output).run()
 
 
 class _Diversion:

@@ -15,7 +15,7 @@ from typing import Any, TypeVar, overload
 from trioflow._core.channel import ReceiveChannel, SendChannel
 from trioflow._core.checks import check_function, is_async, refuse_coroutine
 from trioflow._core.fused import Operator
-from trioflow._core.makers import fused, per_item, task
+from trioflow._core.makers import awaited, fused, per_item, task
 from trioflow._core.streams import Transform
 
 T = TypeVar("T")
@@ -83,15 +83,8 @@ def filter(fn: Callable[[T], object]) -> Transform[T, T]:
         '12'
     """
     ask: Callable[[T], Any] = fn
-    if not is_async(check_function("filter", fn)):
-        return per_item(fused(lambda: _Filter(ask), "filter", fn), flat_map, ask, _kept)
-
-    async def run(source: ReceiveChannel[Any], output: SendChannel[Any]) -> None:
-        async for item in source:
-            if await ask(item):
-                await output.send(item)
-
-    return per_item(task(run, "filter", fn), flat_map, ask, _kept)
+    kept = per_item(fused(lambda: _Filter(ask), "filter", fn), flat_map, check_function("filter", fn), _kept)
+    return awaited(kept) if is_async(fn) else kept
 
 
 def _kept(item: Any, verdict: object) -> tuple[Any, ...]:
@@ -239,15 +232,8 @@ def tap(fn: Callable[[T], object]) -> Transform[T, T]:
         2
     """
     look: Callable[[T], Any] = fn
-    if not is_async(check_function("tap", fn)):
-        return per_item(fused(lambda: _Tap(look), "tap", fn), map, look, _item)
-
-    async def run(source: ReceiveChannel[Any], output: SendChannel[Any]) -> None:
-        async for item in source:
-            await look(item)
-            await output.send(item)
-
-    return per_item(task(run, "tap", fn), map, look, _item)
+    tapped = per_item(fused(lambda: _Tap(look), "tap", fn), map, check_function("tap", fn), _item)
+    return awaited(tapped) if is_async(fn) else tapped
 
 
 def _item(item: Any, _: object) -> Any:

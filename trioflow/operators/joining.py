@@ -17,7 +17,7 @@ import trio
 
 from trioflow._core.adapters import forward
 from trioflow._core.channel import ReceiveChannel, SendChannel
-from trioflow._core.checks import check_function, is_async
+from trioflow._core.checks import check_plain
 from trioflow._core.crew import open_crew
 from trioflow._core.makers import differing, source
 from trioflow._core.streams import Readable
@@ -149,9 +149,7 @@ def merge_sorted(*readables: Readable[T], key: Callable[[T], Any] | None = None)
         [1, 2, 3, 4, 5]
     """
     check_readables("merge_sorted", readables)
-    if key is not None and is_async(check_function("merge_sorted", key)):
-        raise TypeError(f"merge_sorted: key must be a plain function, not {key!r}")
-    key_of: Callable[[Any], Any] = key or (lambda item: item)
+    key_of: Callable[[Any], Any] = (lambda item: item) if key is None else check_plain("key", key)
 
     async def run(output: SendChannel[T]) -> None:
         async with open_all(readables, output) as receives:

@@ -12,10 +12,9 @@ import trio
 from trioflow._core.adapters import async_source
 from trioflow._core.buffer import DEFAULT_CAPACITY, check_capacity
 from trioflow._core.channel import ReceiveChannel, SendChannel
-from trioflow._core.checks import check_count, check_function, check_positive, is_async
+from trioflow._core.checks import check_count, check_plain, check_positive
 from trioflow._core.engine import Stage
 from trioflow._core.errors import HangUp
-from trioflow._core.labels import name_of
 from trioflow._core.makers import differing, task
 from trioflow._core.open_channel import open_channel
 from trioflow._core.streams import Readable, Transform, label
@@ -56,8 +55,7 @@ def group_by(
         >>> sorted(run(words.pipe(map_async(tally, ordered=False)).pipe(collect())))
         [('a', 2), ('b', 1)]
     """
-    if is_async(check_function("group_by", key)):
-        raise TypeError(f"group_by wants a plain function, not the coroutine function {name_of(key)}")
+    check_plain("group_by", key)
     check_count("groups", groups, 1)
     check_positive("idle", idle)
     check_capacity(capacity)

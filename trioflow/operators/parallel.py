@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 import trio
 
 from trioflow._core.channel import ReceiveChannel, SendChannel
-from trioflow._core.checks import check_count, check_function, is_async
+from trioflow._core.checks import check_count, check_function, check_plain
 from trioflow._core.labels import name_of
 from trioflow._core.makers import differing, per_item, task
 from trioflow._core.streams import Transform
@@ -95,10 +95,7 @@ def map_in_threads(fn: Callable[[T], U], *, workers: int = 4, ordered: bool = Tr
         >>> run(from_iterable(["a", "b"]).pipe(map_in_threads(str.upper)).pipe(collect()))
         ['A', 'B']
     """
-    if is_async(check_function("map_in_threads", fn)):
-        raise TypeError(
-            f"map_in_threads wants a plain function, but {name_of(fn)} is a coroutine function: use map_async"
-        )
+    check_plain("map_in_threads", fn, ": use map_async")
     check_count("workers", workers, 1)
 
     async def run(source: ReceiveChannel[Any], output: SendChannel[Any]) -> None:

@@ -17,7 +17,7 @@ from typing import Any, Final, NoReturn, TypeVar
 import trio
 
 from trioflow._core.channel import ReceiveChannel, SendChannel
-from trioflow._core.checks import check_count, check_function, is_async
+from trioflow._core.checks import check_count, check_plain
 from trioflow._core.crew import open_crew
 from trioflow._core.engine import Stage, Wrap
 from trioflow._core.labels import label, name_of
@@ -78,10 +78,7 @@ def map_in_processes(
         ... )
         ['A', 'B']
     """
-    if is_async(check_function("map_in_processes", fn)):
-        raise TypeError(
-            f"map_in_processes wants a plain function, but {name_of(fn)} is a coroutine function: use map_async"
-        )
+    check_plain("map_in_processes", fn, ": use map_async")
     count = len(os.sched_getaffinity(0)) if workers is None else check_count("workers", workers, 1)
     check_count("retries", retries, 0)
     target = partial(pickled, "map_in_processes wants a function", fn)

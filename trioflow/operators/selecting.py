@@ -12,10 +12,10 @@ from collections.abc import Callable, Hashable
 from typing import Any, Final, TypeVar
 
 from trioflow._core.channel import ReceiveChannel, SendChannel
-from trioflow._core.checks import check_count, check_function, check_limit, is_async, refuse_coroutine
+from trioflow._core.checks import check_count, check_flags, check_function, check_limit, is_async, refuse_coroutine
 from trioflow._core.fused import Operator
 from trioflow._core.makers import differing, fused, task
-from trioflow._core.streams import Transform, wanted
+from trioflow._core.streams import Transform
 
 T = TypeVar("T")
 
@@ -108,8 +108,7 @@ def take_while(fn: Callable[[T], object], *, inclusive: bool = False) -> Transfo
         [1, 2]
     """
     ask: Callable[[T], Any] = fn
-    if not isinstance(inclusive, bool):
-        raise wanted("inclusive must be a bool", inclusive)
+    check_flags(inclusive=inclusive)
     given = differing(inclusive=(inclusive, False))
     if not is_async(check_function("take_while", fn)):
         return fused(lambda: _TakeWhile(ask, inclusive=inclusive), "take_while", fn, **given)

@@ -19,7 +19,7 @@ import trio
 from trioflow._core.adapters import forward, once
 from trioflow._core.buffer import DEFAULT_CAPACITY, ChannelStatistics, Overflow, check_capacity, check_overflow
 from trioflow._core.channel import ReceiveChannel, SendChannel
-from trioflow._core.checks import check_count, check_function, is_async
+from trioflow._core.checks import check_count, check_plain
 from trioflow._core.crew import open_crew
 from trioflow._core.engine import Stage, StageFunction
 from trioflow._core.errors import HangUp, failure_in
@@ -157,8 +157,7 @@ def partition(
         [0, 2, 4] [1, 3]
     """
     check_readables("partition", (readable,))
-    if is_async(check_function("partition", key)):
-        raise TypeError(f"partition wants a plain function, not the coroutine function {key!r}")
+    check_plain("partition", key)
     check_count("count", count, 1)
     check_capacity(capacity)
 

@@ -17,7 +17,7 @@ import trio
 
 from trioflow._core.buffer import DEFAULT_CAPACITY, check_capacity
 from trioflow._core.channel import ReceiveChannel, SendChannel
-from trioflow._core.checks import check_function, check_positive, is_async, refuse_coroutine
+from trioflow._core.checks import check_plain, check_positive, is_async, refuse_coroutine
 from trioflow._core.crew import open_crew
 from trioflow._core.engine import Stage
 from trioflow._core.makers import differing, passing_on, task
@@ -101,8 +101,8 @@ def throttle(
     """
     for name, value in (("rate", rate), ("per", per), ("burst", burst)):
         check_positive(name, value)
-    if cost is not None and is_async(check_function("cost", cost)):
-        raise TypeError(f"cost wants a plain function, not {cost!r}")
+    if cost is not None:
+        check_plain("cost", cost)
     if math.inf in (per, 1 / rate):
         raise ValueError(f"rate must be above 0 and per finite, not {rate} per {per}")
     price: Callable[[Any], float] | None = cost

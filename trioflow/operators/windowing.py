@@ -16,9 +16,9 @@ from typing import Any, Final, TypeVar
 import trio
 
 from trioflow._core.channel import ReceiveChannel, SendChannel
-from trioflow._core.checks import check_count, check_positive
+from trioflow._core.checks import check_count, check_flags, check_positive
 from trioflow._core.makers import differing, task
-from trioflow._core.streams import Transform, wanted
+from trioflow._core.streams import Transform
 
 T = TypeVar("T")
 
@@ -57,8 +57,7 @@ def window_time(
     for name, seconds in (("every", every), ("slide", step)):
         if check_positive(name, seconds) == math.inf:
             raise ValueError(f"window_time: {name} must be finite, got inf")
-    if not isinstance(empty, bool):
-        raise wanted("window_time: empty must be a bool", empty)
+    check_flags(empty=empty)
     check_count("most", most, 1)
 
     async def run(source: ReceiveChannel[Any], output: SendChannel[Any]) -> None:
