@@ -9,41 +9,13 @@ import pytest
 import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from trio.testing import MockClock, wait_all_tasks_blocked
+from trio.testing import wait_all_tasks_blocked
 
 import trioflow as tf
-from tests.consumers import CONSUMERS, Boom, Consumer, Source, serve
-from tests.cutting import cut, in_twos, places
-from trioflow.testing import check_transform
+from tests.consumers import Boom, Source
+from tests.cutting import cut, places
 
 TEXT = b"the quick brown fox"
-
-OPERATORS: list[tuple[str, Any, Any, Any, bool]] = [
-    ("rechunk", lambda: tf.rechunk(5), in_twos(TEXT), [b"the q", b"uick ", b"brown", b" fox"], True),
-    ("rechunk even", lambda: tf.rechunk(2), [b"abcd", b"ef"], [b"ab", b"cd", b"ef"], True),
-    ("rechunk of one", lambda: tf.rechunk(1), [b"ab", b"", b"c"], [b"a", b"b", b"c"], True),
-    ("rechunk of less", lambda: tf.rechunk(100), in_twos(TEXT), [TEXT], True),
-    ("rechunk nothing", lambda: tf.rechunk(100), [b""], [], True),
-    ("limit_bytes", lambda: tf.limit_bytes(len(TEXT)), in_twos(TEXT), TEXT, True),
-    ("digest", lambda: tf.digest(), in_twos(TEXT), TEXT, True),
-]
-FINITE = ("limit_bytes", "rechunk of less")  # an endless input is no case for these
-NAMES = [name for name, *_ in OPERATORS]
-
-
-@pytest.mark.parametrize(("name", "make", "items", "expected", "is_stream"), OPERATORS, ids=NAMES)
-async def test_an_operator_keeps_the_rules(
-    name: str, make: Any, items: Any, expected: Any, is_stream: bool, autojump_clock: MockClock
-) -> None:
-    await check_transform(make, items, expected, is_stream=is_stream, holds=None if name in FINITE else 60)
-
-
-@pytest.mark.parametrize("consume", CONSUMERS)
-@pytest.mark.parametrize(("name", "make", "items", "expected", "is_stream"), OPERATORS, ids=NAMES)
-async def test_an_operator_serves_every_consumer(
-    name: str, make: Any, items: Any, expected: Any, is_stream: bool, consume: Consumer
-) -> None:
-    await serve(lambda readable: readable.pipe(make()), items, expected, consume)
 
 
 async def through(chunks: Any, *transforms: tf.Transform[Any, Any], capacity: float = 256) -> list[Any]:

@@ -19,12 +19,11 @@ from hypothesis import strategies as st
 from trio.testing import wait_all_tasks_blocked
 
 import trioflow as tf
-from tests.consumers import CONSUMERS, Consumer, Source, serve
+from tests.consumers import Source
 from tests.cutting import cut, places
 from trioflow.codecs import zstd_brotli
 from trioflow.codecs.unpacking import PIECE
 from trioflow.codecs.zstd_brotli import BLOCK
-from trioflow.testing import check_transform
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -84,26 +83,6 @@ codecs = pytest.mark.parametrize("name", CODECS)
 async def through(chunks: Any, *transforms: tf.Transform[Any, Any], capacity: float = 256) -> bytes:
     got: bytes = await tf.pipeline(Source(chunks).readable, *transforms, tf.join(), capacity=capacity)
     return got
-
-
-@codecs
-async def test_an_operator_keeps_the_rules(name: str) -> None:
-    codec = CODECS[name]
-    packed = await through([TEXT], codec.pack())
-    parts = [packed[at : at + 5] for at in range(0, len(packed), 5)]
-
-    await check_transform(codec.pack, [TEXT[:100], b"", TEXT[100:]], packed, is_stream=True)
-    await check_transform(codec.unpack, parts, TEXT, is_stream=True)
-
-
-@pytest.mark.parametrize("consume", CONSUMERS)
-@codecs
-async def test_an_operator_serves_every_consumer(name: str, consume: Consumer) -> None:
-    codec = CODECS[name]
-    packed = PACKED[name]
-
-    await serve(lambda readable: readable.pipe(codec.unpack()), [packed[:20], packed[20:]], TEXT, consume)
-    await serve(lambda readable: readable.pipe(codec.pack()).pipe(codec.unpack()), [TEXT], TEXT, consume)
 
 
 @settings(max_examples=40, deadline=None)

@@ -9,41 +9,13 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from trio.testing import MockClock
 
 import trioflow as tf
-from tests.consumers import CONSUMERS, Consumer, Source, serve
-from tests.cutting import cut, in_twos, places
-from trioflow.testing import check_transform
+from tests.consumers import Source
+from tests.cutting import cut, places
 
 FRAMES = [b"one", b"", b"four", b"x" * 300]
 WIRE = b"".join(struct.pack(">I", len(frame)) + frame for frame in FRAMES)
-SMALL = b"".join(struct.pack("<H", len(frame)) + frame for frame in FRAMES)
-
-OPERATORS: list[tuple[str, Any, Any, Any, bool]] = [
-    ("length_prefixed", lambda: tf.length_prefixed(), FRAMES, WIRE, False),
-    ("length_prefixed little", lambda: tf.length_prefixed(2, byteorder="little"), FRAMES, SMALL, False),
-    ("parse", lambda: tf.parse_length_prefixed(), in_twos(WIRE), FRAMES, True),
-    ("parse little", lambda: tf.parse_length_prefixed(2, byteorder="little"), in_twos(SMALL), FRAMES, True),
-    ("parse nothing", lambda: tf.parse_length_prefixed(), [], [], True),
-    ("delimited", lambda: tf.delimited(b"--"), [b"a", b"", b"-b"], b"a-----b--", False),
-]
-NAMES = [name for name, *_ in OPERATORS]
-
-
-@pytest.mark.parametrize(("name", "make", "items", "expected", "is_stream"), OPERATORS, ids=NAMES)
-async def test_an_operator_keeps_the_rules(
-    name: str, make: Any, items: Any, expected: Any, is_stream: bool, autojump_clock: MockClock
-) -> None:
-    await check_transform(make, items, expected, is_stream=is_stream, holds=310)
-
-
-@pytest.mark.parametrize("consume", CONSUMERS)
-@pytest.mark.parametrize(("name", "make", "items", "expected", "is_stream"), OPERATORS, ids=NAMES)
-async def test_an_operator_serves_every_consumer(
-    name: str, make: Any, items: Any, expected: Any, is_stream: bool, consume: Consumer
-) -> None:
-    await serve(lambda readable: readable.pipe(make()), items, expected, consume)
 
 
 async def through(chunks: Any, *transforms: tf.Transform[Any, Any], capacity: float = 256) -> list[Any]:

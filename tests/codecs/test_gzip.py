@@ -19,15 +19,14 @@ import pytest
 import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from trio.testing import MockClock, wait_all_tasks_blocked
+from trio.testing import wait_all_tasks_blocked
 
 import trioflow as tf
-from tests.consumers import CONSUMERS, Consumer, Source
+from tests.consumers import Source
 from tests.cutting import cut, places
 from trioflow.codecs import parallel_deflate
 from trioflow.codecs.parallel_deflate import BLOCK, Deflater
 from trioflow.codecs.unpacking import PIECE, PORTION
-from trioflow.testing import check_transform
 
 TEXT = b"one two three two one " * 20
 MEMBER = python_gzip.compress(TEXT, mtime=0)
@@ -64,42 +63,6 @@ contents = st.one_of(st.binary(max_size=200), st.integers(0, 3 * PIECE).map(byte
 async def through(chunks: Iterable[Any], transform: tf.Transform[Any, bytes]) -> bytes:
     got: bytes = await tf.pipeline(chunks, transform, tf.join())
     return got
-
-
-OPERATORS: list[tuple[str, Callable[[], tf.Transform[bytes, bytes]], list[bytes], bytes]] = [
-    ("gzip", tf.gzip, in_parts(TEXT, 50), packed(TEXT)),
-    ("gzip noise", tf.gzip, in_parts(noise(2000), 300), packed(noise(2000))),
-    ("gzip nothing", tf.gzip, [], packed(b"")),
-    ("gunzip", tf.gunzip, in_parts(MEMBER, 20), TEXT),
-    ("gunzip members", tf.gunzip, in_parts(MEMBER + packed(b"") + packed(b"end"), 20), TEXT + b"end"),
-    ("gunzip padded", tf.gunzip, in_parts(MEMBER + bytes(30), 20), TEXT),
-    ("gunzip limited", lambda: tf.gunzip(max_output=len(TEXT)), in_parts(MEMBER, 20), TEXT),
-]
-NAMES = [name for name, *_ in OPERATORS]
-
-
-@pytest.mark.parametrize(("name", "make", "chunks", "expected"), OPERATORS, ids=NAMES)
-async def test_an_operator_keeps_the_rules(
-    name: str,
-    make: Callable[[], tf.Transform[bytes, bytes]],
-    chunks: list[bytes],
-    expected: bytes,
-    autojump_clock: MockClock,
-) -> None:
-    await check_transform(make, chunks, expected, is_stream=True)
-
-
-@pytest.mark.parametrize("consume", CONSUMERS)
-@pytest.mark.parametrize(("name", "make", "chunks", "expected"), OPERATORS, ids=NAMES)
-async def test_an_operator_serves_every_consumer(
-    name: str, make: Any, chunks: list[bytes], expected: bytes, consume: Consumer
-) -> None:
-    source = Source(chunks)
-
-    got = await consume(source.readable.pipe(make()))
-
-    assert expected.startswith(b"".join(got))
-    assert source.started == source.ended == 1
 
 
 @settings(max_examples=50, deadline=None)

@@ -11,42 +11,10 @@ from typing import Any
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from trio.testing import MockClock
 
 import trioflow as tf
-from tests.consumers import CONSUMERS, Consumer, Source, serve
-from tests.cutting import cut, in_twos, places
-from trioflow.testing import check_transform
-
-VALUES = [{"é": [1, None]}, "a\nb\u2028", None, 0, False, [], 1.5]
-LINES = '{"é":[1,null]}\n"a\\nb\u2028"\nnull\n0\nfalse\n[]\n1.5\n'
-
-OPERATORS: list[tuple[str, Any, Any, Any, bool]] = [
-    ("json_lines", lambda: tf.json_lines(), VALUES, LINES.encode(), False),
-    ("parse bytes", lambda: tf.parse_json_lines(), in_twos(LINES.encode()), VALUES, True),
-    ("parse text", lambda: tf.parse_json_lines(), in_twos(LINES), VALUES, True),
-    ("parse strictly", lambda: tf.parse_json_lines(strict=True), in_twos(LINES), VALUES, True),
-    ("parse without last end", lambda: tf.parse_json_lines(), [b"[1]\n \r\n\n[2]"], [[1], [2]], True),
-    ("parse nothing", lambda: tf.parse_json_lines(strict=True), [], [], True),
-]
-NAMES = [name for name, *_ in OPERATORS]
-
-
-@pytest.mark.parametrize(("name", "make", "items", "expected", "is_stream"), OPERATORS, ids=NAMES)
-async def test_an_operator_keeps_the_rules(
-    name: str, make: Any, items: Any, expected: Any, is_stream: bool, autojump_clock: MockClock
-) -> None:
-    await check_transform(
-        make, items, expected, is_stream=is_stream, holds=None if name == "parse without last end" else 60
-    )
-
-
-@pytest.mark.parametrize("consume", CONSUMERS)
-@pytest.mark.parametrize(("name", "make", "items", "expected", "is_stream"), OPERATORS, ids=NAMES)
-async def test_an_operator_serves_every_consumer(
-    name: str, make: Any, items: Any, expected: Any, is_stream: bool, consume: Consumer
-) -> None:
-    await serve(lambda readable: readable.pipe(make()), items, expected, consume)
+from tests.consumers import Source
+from tests.cutting import cut, places
 
 
 async def through(chunks: Any, *transforms: tf.Transform[Any, Any], capacity: float = 256) -> list[Any]:

@@ -9,38 +9,10 @@ from typing import Any
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from trio.testing import MockClock
 
 import trioflow as tf
-from tests.consumers import CONSUMERS, Consumer, Source, serve
-from tests.cutting import cut, in_twos, places
-from trioflow.testing import check_transform
-
-MIXED = "a\rb\r\nc\n\r\r\nd"
-CRLF = "GET /\r\n\r\nno end"
-
-OPERATORS: list[tuple[str, Any, Any, Any, bool]] = [
-    ("universal", lambda: tf.lines(newlines="universal"), in_twos(MIXED), ["a", "b", "c", "", "", "d"], True),
-    ("crlf", lambda: tf.lines(newlines="crlf"), in_twos(CRLF.encode()), ["GET /", "", "no end"], True),
-    ("strict lines", lambda: tf.lines(strict=True), in_twos("a\nb\r\n"), ["a", "b"], True),
-    ("strict split", lambda: tf.split(b"--", strict=True), in_twos(b"a--b--"), [b"a", b"b"], True),
-]
-NAMES = [name for name, *_ in OPERATORS]
-
-
-@pytest.mark.parametrize(("name", "make", "items", "expected", "is_stream"), OPERATORS, ids=NAMES)
-async def test_an_operator_keeps_the_rules(
-    name: str, make: Any, items: Any, expected: Any, is_stream: bool, autojump_clock: MockClock
-) -> None:
-    await check_transform(make, items, expected, is_stream=is_stream, holds=20)
-
-
-@pytest.mark.parametrize("consume", CONSUMERS)
-@pytest.mark.parametrize(("name", "make", "items", "expected", "is_stream"), OPERATORS, ids=NAMES)
-async def test_an_operator_serves_every_consumer(
-    name: str, make: Any, items: Any, expected: Any, is_stream: bool, consume: Consumer
-) -> None:
-    await serve(lambda readable: readable.pipe(make()), items, expected, consume)
+from tests.consumers import Source
+from tests.cutting import cut, places
 
 
 async def through(chunks: Any, *transforms: tf.Transform[Any, Any], capacity: float = 256) -> list[Any]:

@@ -11,42 +11,11 @@ import pytest
 import trio
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from trio.testing import MockClock
 
 import trioflow as tf
-from tests.consumers import CONSUMERS, Consumer, Source
-from tests.cutting import cut, in_twos, places
+from tests.consumers import Source
+from tests.cutting import cut, places
 from trioflow.codecs.pieces import PORTION, Pieces
-from trioflow.testing import check_transform
-
-LOG = "GET /\r\n\nPOST /é\n\r\r\n€ no end"
-LOG_LINES = ["GET /", "", "POST /é", "\r", "€ no end"]
-LOG_KEPT = ["GET /\r\n", "\n", "POST /é\n", "\r\r\n", "€ no end"]
-
-
-STREAMS: list[tuple[str, Callable[[], tf.Transform[Any, Any]], Any, Any]] = [
-    ("decode", lambda: tf.decode(), in_twos(LOG.encode()), LOG),
-    ("decode utf-16", lambda: tf.decode("utf-16"), in_twos(LOG.encode("utf-16")), LOG),
-    ("decode gb18030", lambda: tf.decode("gb18030"), in_twos(LOG.encode("gb18030")), LOG),
-    ("decode wrong bytes", lambda: tf.decode(errors="replace"), [b"a\xff", b"b\xc3"], "a�b�"),
-    ("lines of bytes", lambda: tf.lines(), in_twos(LOG.encode()), LOG_LINES),
-    ("lines of text", lambda: tf.lines(), in_twos(LOG), LOG_LINES),
-    ("lines with ends", lambda: tf.lines(keep_ends=True), in_twos(LOG.encode()), LOG_KEPT),
-    ("lines utf-16", lambda: tf.lines(encoding="utf-16-le"), in_twos(LOG.encode("utf-16-le")), LOG_LINES),
-    ("lines with a limit", lambda: tf.lines(max_length=13), in_twos(LOG), LOG_LINES),
-    ("lines of nothing", lambda: tf.lines(), [], []),
-    ("split bytes", lambda: tf.split(b"\0"), in_twos(b"a\0bc\0\0d"), [b"a", b"bc", b"", b"d"]),
-    ("split text", lambda: tf.split("--"), in_twos("a---b---"), ["a", "-b", "-"]),
-]
-ITEMS: list[tuple[str, Callable[[], tf.Transform[Any, Any]], Any, Any]] = [
-    ("encode", lambda: tf.encode(), ["a", "", "é"], [b"a", b"", b"\xc3\xa9"]),
-    ("encode with end", lambda: tf.encode(end="\n"), ["a", "", "é"], [b"a\n", b"\n", b"\xc3\xa9\n"]),
-    ("encode latin-1", lambda: tf.encode("latin-1"), ["a", "é"], [b"a", b"\xe9"]),
-    ("encode utf-16", lambda: tf.encode("utf-16"), ["a", "b"], "ab".encode("utf-16")),
-    ("encode with a last shift", lambda: tf.encode("iso-2022-jp"), ["あ", "い"], "あい".encode("iso-2022-jp")),
-    ("encode what decode let pass", lambda: tf.encode(errors="surrogateescape"), ["\udcff"], [b"\xff"]),
-]
-NAMES = [name for name, *_ in STREAMS + ITEMS]
 
 
 async def through(chunks: Iterable[Any], *transforms: tf.Transform[Any, Any]) -> list[Any]:
@@ -62,31 +31,6 @@ texts = st.lists(
 def reference_lines(text: str) -> list[str]:
     found = re.split(r"\r?\n", text)
     return found if found[-1] else found[:-1]
-
-
-@pytest.mark.parametrize(("name", "make", "items", "expected"), STREAMS + ITEMS, ids=NAMES)
-async def test_an_operator_keeps_the_rules(
-    name: str, make: Callable[[], tf.Transform[Any, Any]], items: Any, expected: Any, autojump_clock: MockClock
-) -> None:
-    is_stream = (name, make, items, expected) in STREAMS
-
-    await check_transform(make, items, expected, is_stream=is_stream, holds=4)
-
-
-@pytest.mark.parametrize("consume", CONSUMERS)
-@pytest.mark.parametrize(("name", "make", "items", "expected"), STREAMS + ITEMS, ids=NAMES)
-async def test_an_operator_serves_every_consumer(
-    name: str, make: Any, items: Any, expected: Any, consume: Consumer
-) -> None:
-    source = Source(items)
-
-    got = await consume(source.readable.pipe(make()))
-
-    if isinstance(expected, (bytes, str)):
-        assert expected.startswith(expected[:0].join(got))
-    else:
-        assert got == expected[: len(got)]
-    assert source.started == source.ended == 1
 
 
 @settings(max_examples=60, deadline=None)

@@ -1,16 +1,20 @@
-"""Every public name that is a stage passes the kit and serves the four consumers; who adds one adds it to the table."""
+"""Every stage among the public names passes the kit and serves the four consumers, each as `entries.py` says."""
 
 from __future__ import annotations
 
+import contextlib
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from trio.testing import MockClock
 
 import trioflow as tf
+from tests.conformance import entries
 from tests.conformance.entries import BYTES, ELSEWHERE, SINKS, SOURCES, STAGES, TRANSFORMS, Entry
 from tests.consumers import CONSUMERS, Consumer, serve
 from trioflow.testing import check_readable, check_transform, check_writable
@@ -43,29 +47,34 @@ sys.stdin.read()
 """
 
 
-@pytest.fixture(autouse=True)
-def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("given").write_bytes(BYTES)
+TABLE = Path(entries.__file__).relative_to(Path(__file__).parents[2])
+MADE = {"given", "taken", "log", "echo", "port"}  # files of the entries, and of what serves them
 
 
-@pytest.fixture
-def _echo(request: pytest.FixtureRequest, _here: None) -> Iterator[None]:
-    """Serve the entries that connect."""
-    if not request.node.callspec.params["name"].startswith("connect_"):
-        yield
-        return
-    with subprocess.Popen([sys.executable, "-c", ECHO], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
-        assert server.stdout is not None
-        assert server.stdout.readline() == b"ready\n"
-        try:
+@pytest.fixture(autouse=True, scope="module")
+def _here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Work in a directory where there is a file to read, and where those are served that connect."""
+    with contextlib.chdir(tmp_path_factory.mktemp("conformance")):
+        Path("given").write_bytes(BYTES)
+        with subprocess.Popen([sys.executable, "-c", ECHO], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
+            assert server.stdout is not None
+            assert server.stdout.readline() == b"ready\n"
             yield
-        finally:
             server.kill()
 
 
-def names(table: dict[str, Entry], *, timed: bool) -> list[str]:
-    return [name for name, entry in table.items() if entry.timed is timed]
+@pytest.fixture(autouse=True)
+def _leaves_no_file() -> Iterator[None]:
+    yield
+    assert {*os.listdir()} <= MADE, "a temporary file was left"
+
+
+def names(table: dict[str, Entry], *, timed: bool) -> list[Any]:
+    return [
+        pytest.param(name, marks=pytest.mark.slow) if entry.slow else name
+        for name, entry in table.items()
+        if entry.timed is timed
+    ]
 
 
 async def check(name: str) -> None:
@@ -83,8 +92,19 @@ async def check(name: str) -> None:
 
 
 def test_every_public_name_has_its_entry() -> None:
-    assert {*STAGES} | {*ELSEWHERE} == {*tf.__all__}
-    assert len(SOURCES) + len(TRANSFORMS) + len(SINKS) + len(ELSEWHERE) == len(tf.__all__)
+    known = {key.partition(":")[0] for key in STAGES} | {*ELSEWHERE}
+    missing, unknown = {*tf.__all__} - known, known - {*tf.__all__}
+
+    assert not missing, (
+        f"{TABLE}: add an entry for {', '.join(sorted(missing))}, or say in ELSEWHERE where it is tested"
+    )
+    assert not unknown, f"{TABLE}: {', '.join(sorted(unknown))} is no public name: remove or rename its entries"
+
+
+def test_no_name_is_in_two_parts_of_the_table() -> None:
+    parts = [{key.partition(":")[0] for key in part} for part in (SOURCES, TRANSFORMS, SINKS, ELSEWHERE)]
+
+    assert len(set.union(*parts)) == sum(map(len, parts)), TABLE
 
 
 def test_who_is_not_held_to_the_bound_says_why() -> None:
@@ -96,7 +116,6 @@ def test_who_is_not_held_to_the_bound_says_why() -> None:
     ] == []
 
 
-@pytest.mark.usefixtures("_echo")
 @pytest.mark.parametrize("name", names(STAGES, timed=False))
 async def test_it_keeps_the_rules(name: str) -> None:
     await check(name)
@@ -122,7 +141,6 @@ async def consumed(name: str, consume: Consumer) -> None:
     assert len(got) == len(entry.expected) or consume in CONSUMERS[2:]
 
 
-@pytest.mark.usefixtures("_echo")
 @pytest.mark.parametrize("consume", CONSUMERS)
 @pytest.mark.parametrize("name", names(SOURCES | TRANSFORMS, timed=False))
 async def test_it_serves_every_consumer(name: str, consume: Consumer) -> None:

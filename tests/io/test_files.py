@@ -27,7 +27,6 @@ from trioflow._core.engine import Stage
 from trioflow._core.shortcuts import Offer, OpenRegion
 from trioflow._core.streams import Readable, Writable, label
 from trioflow.io import file_reader, file_writer
-from trioflow.testing import check_readable, check_writable
 
 MANY = 3_000_000  # bytes: more than a channel holds
 ROOT = os.geteuid() == 0
@@ -112,13 +111,6 @@ async def test_R2_a_file_is_closed_however_it_is_read(consume: Consumer, file: P
     assert got
     assert content.startswith(got)
     assert descriptors() == before
-
-
-async def test_a_file_keeps_the_rules_of_a_readable(tmp_path: Path) -> None:
-    path = tmp_path / "file"
-    path.write_bytes(b"abcdefg")
-
-    await check_readable(lambda: tf.read_file(path, chunk_size=2), expected=[b"ab", b"cd", b"ef", b"g"])
 
 
 async def test_R4_a_file_can_be_read_again_and_side_by_side(file: Path, content: bytes) -> None:
@@ -688,14 +680,6 @@ async def test_a_full_disk_is_a_failure_of_the_sink(direct: bool, file: Path) ->
 
 
 # Writing
-
-
-async def test_a_target_keeps_the_rules_of_a_writable(tmp_path: Path) -> None:
-    await check_writable(lambda: tf.write_file(tmp_path / "file"), [b"a", b"bc"], 3)
-    await check_writable(lambda: tf.write_file(tmp_path / "log", append=True), [b"a", b"bc"], 3)
-
-    assert (tmp_path / "file").read_bytes() == b"abc"
-    assert sorted(os.listdir(tmp_path)) == ["file", "log"]
 
 
 @UNCHUNKED

@@ -1,45 +1,16 @@
-"""Items taken apart, numbered, spaced or passed on: each operator proved against the rules."""
+"""Items taken apart, numbered, spaced or passed on: what is special to each operator."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from trio.testing import MockClock
 
 import trioflow as tf
-from tests.consumers import CONSUMERS, Consumer, Source, serve
-from trioflow.testing import check_transform
-
-OPERATORS: list[tuple[str, Callable[[], tf.Transform[Any, Any]], Any, list[Any]]] = [
-    ("flatten", lambda: tf.flatten(), [[1, 2], [], (3,), {4: 5}, "ab"], [1, 2, 3, 4, "a", "b"]),
-    ("enumerate", lambda: tf.enumerate(), "abc", [(0, "a"), (1, "b"), (2, "c")]),
-    ("enumerate from", lambda: tf.enumerate(-1), "abc", [(-1, "a"), (0, "b"), (1, "c")]),
-    ("intersperse", lambda: tf.intersperse(None), [1, 2, 3], [1, None, 2, None, 3]),
-    ("intersperse one", lambda: tf.intersperse(0), [1], [1]),
-    ("intersperse some", lambda: tf.intersperse(0, every=2), [1, 2, 3, 4, 5], [1, 2, 0, 3, 4, 0, 5]),
-    ("passthrough", lambda: tf.passthrough(), [1, None, 3], [1, None, 3]),
-]
-NAMES = [name for name, *_ in OPERATORS]
-
-
-@pytest.mark.parametrize(("name", "make", "items", "expected"), OPERATORS, ids=NAMES)
-async def test_an_operator_keeps_the_rules(
-    name: str, make: Callable[[], tf.Transform[Any, Any]], items: Any, expected: list[Any], autojump_clock: MockClock
-) -> None:
-    await check_transform(make, items, expected, holds=4)
-
-
-@pytest.mark.parametrize("consume", CONSUMERS)
-@pytest.mark.parametrize(("name", "make", "items", "expected"), OPERATORS, ids=NAMES)
-async def test_an_operator_serves_every_consumer(
-    name: str, make: Any, items: Any, expected: list[Any], consume: Consumer
-) -> None:
-    await serve(lambda readable: readable.pipe(make()), items, expected, consume)
+from tests.consumers import Source
 
 
 async def test_an_endless_iterable_is_taken_piece_by_piece() -> None:

@@ -15,31 +15,8 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trioflow as tf
 from tests.consumers import CONSUMERS, Consumer, Source, passes
-from trioflow.testing import check_readable, check_transform
 
 NUMBERS = range(9)
-
-
-@pytest.mark.parametrize("overflow", ["wait", "drop_oldest", "drop_newest", "fail"])
-@pytest.mark.parametrize("capacity", [1, 4, 1000])
-async def test_a_buffer_keeps_the_rules(overflow: Any, capacity: int, autojump_clock: MockClock) -> None:
-    if overflow == "wait":
-        await check_transform(lambda: tf.buffer(capacity), NUMBERS, [*NUMBERS], holds=2 * capacity + 4)
-        await check_transform(lambda: tf.buffer(capacity), [], [])
-    elif capacity == 1000:
-        await check_transform(lambda: tf.buffer(capacity, overflow=overflow), NUMBERS, [*NUMBERS])
-
-
-@pytest.mark.parametrize("consume", CONSUMERS)
-@pytest.mark.parametrize("overflow", ["wait", "drop_oldest", "drop_newest", "fail"])
-async def test_a_buffer_serves_every_consumer(overflow: Any, consume: Consumer) -> None:
-    source = Source(NUMBERS)
-
-    got = await consume(source.readable.pipe(tf.buffer(20, overflow=overflow)))
-
-    assert got == [*NUMBERS][: len(got)]
-    assert len(got) == 9 or consume in CONSUMERS[2:]
-    assert source.started == source.ended == 1
 
 
 async def test_R5_a_buffer_holds_so_many_and_then_waits() -> None:
@@ -141,11 +118,6 @@ def filled(items: Any) -> tf.queue[Any]:
         assert queue.offer(item) == "accepted"
     queue.close()
     return queue
-
-
-async def test_a_queue_keeps_the_rules(autojump_clock: MockClock) -> None:
-    await check_readable(lambda: filled(NUMBERS), expected=[*NUMBERS])
-    assert await filled([]).pipe(tf.collect()) == []
 
 
 @pytest.mark.parametrize("consume", CONSUMERS)

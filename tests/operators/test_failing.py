@@ -13,38 +13,10 @@ from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trioflow as tf
-from tests.consumers import CONSUMERS, Boom, Consumer, Sink, Source
+from tests.conformance.entries import failing_after
+from tests.consumers import Boom, Sink, Source
 from trioflow._core.conformance import CAPACITIES, Check
 from trioflow.operators.failing import Backoff, Restart
-from trioflow.testing import check_readable
-
-
-def failing_after(*counts: int) -> tuple[Callable[[int], tf.Readable[int]], list[int]]:
-    """Make a function from a position to the numbers from there on: its attempts fail after `counts` items, then end at 9."""
-    asked: list[int] = []
-
-    def begin(position: int) -> tf.Readable[int]:
-        asked.append(position)
-        if len(asked) > len(counts):
-            return Source(range(position, 9)).readable
-        return Source(range(position, position + counts[len(asked) - 1]), then=Boom(len(asked))).readable
-
-    return begin, asked
-
-
-async def test_retry_keeps_the_rules(autojump_clock: MockClock) -> None:
-    await check_readable(lambda: tf.retry(failing_after(2, 0, 3)[0]), expected=range(9))
-    await check_readable(lambda: tf.retry(Source(range(9)).readable), expected=range(9))
-
-
-@pytest.mark.parametrize("consume", CONSUMERS)
-async def test_retry_serves_every_consumer(consume: Consumer, autojump_clock: MockClock) -> None:
-    begin, _ = failing_after(1, 1)
-
-    got = await consume(tf.retry(begin))
-
-    assert got == list(range(len(got)))
-    assert len(got) == 9 or consume in CONSUMERS[2:]
 
 
 @settings(max_examples=50, deadline=None)
@@ -329,17 +301,6 @@ async def test_recover_keeps_the_rules_but_that_a_failure_comes_behind_what_was_
     await check.reader_leaves(items)
     await check.run_again(items, items)
     await check.bound(items, items, 24)
-
-
-@pytest.mark.parametrize("consume", CONSUMERS)
-async def test_recover_serves_every_consumer(consume: Consumer) -> None:
-    source = Source([1, 2], then=Boom())
-
-    got = await consume(source.readable.pipe(tf.recover(lambda failure: [3])))
-
-    assert got == [1, 2, 3][: len(got)]
-    assert len(got) == 3 or consume in CONSUMERS[2:]
-    assert source.started == source.ended == 1
 
 
 async def test_all_before_has_ended_when_a_failure_is_recovered_from() -> None:

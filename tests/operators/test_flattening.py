@@ -14,17 +14,12 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trioflow as tf
 from tests.consumers import CONSUMERS, Boom, Consumer, Source, passes
-from trioflow.testing import check_transform
 
 NUMBERS = range(9)
 
 
 def thrice(n: int) -> tf.Readable[int]:
     return tf.repeat(n, 3)
-
-
-def single(n: int) -> list[int]:
-    return [n]
 
 
 async def slowly(n: int) -> AsyncIterator[int]:
@@ -49,24 +44,7 @@ class Inner:
         return [n for n, source in self.made.items() if source.started > source.ended]
 
 
-OPERATORS: list[tuple[str, Callable[[], tf.Transform[Any, Any]], list[Any], list[Any]]] = [
-    ("flat_map_merge", lambda: tf.flat_map_merge(thrice, concurrency=1), [1, 2, 3], [1, 1, 1, 2, 2, 2, 3, 3, 3]),
-    ("flat_map_merge lists", lambda: tf.flat_map_merge(single, concurrency=1), [1, 2, 3], [1, 2, 3]),
-    ("flat_map_merge text", lambda: tf.flat_map_merge(str, concurrency=1), [1, 2], ["1", "2"]),
-    ("flat_map_merge empties", lambda: tf.flat_map_merge(lambda n: tf.empty()), [1, 2], []),
-    ("flat_map_merge of none", lambda: tf.flat_map_merge(thrice), [], []),
-    ("switch_map", lambda: tf.switch_map(thrice), [1], [1, 1, 1]),
-    ("switch_map empties", lambda: tf.switch_map(lambda n: tf.empty()), [1, 2], []),
-    ("switch_map of none", lambda: tf.switch_map(thrice), [], []),
-]
 BOTH: list[Callable[..., tf.Transform[Any, Any]]] = [tf.flat_map_merge, tf.switch_map]
-
-
-@pytest.mark.parametrize(("name", "make", "items", "expected"), OPERATORS, ids=[name for name, *_ in OPERATORS])
-async def test_an_operator_keeps_the_rules(
-    name: str, make: Any, items: list[Any], expected: list[Any], autojump_clock: MockClock
-) -> None:
-    await check_transform(make, items, expected)
 
 
 @pytest.mark.parametrize("consume", CONSUMERS)

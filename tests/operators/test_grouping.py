@@ -1,10 +1,9 @@
-"""Items gathered into lists and tuples: each operator proved against the rules, and what is special to it."""
+"""Items gathered into lists and tuples: what is special to each operator."""
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,40 +13,7 @@ from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trioflow as tf
-from tests.consumers import CONSUMERS, Consumer, Source, serve
-from trioflow.testing import check_transform
-
-NUMBERS = range(9)
-
-OPERATORS: list[tuple[str, Callable[[], tf.Transform[Any, Any]], Any, list[Any]]] = [
-    ("batch", lambda: tf.batch(4), NUMBERS, [[0, 1, 2, 3], [4, 5, 6, 7], [8]]),
-    ("batch even", lambda: tf.batch(3), NUMBERS, [[0, 1, 2], [3, 4, 5], [6, 7, 8]]),
-    ("batch of one", lambda: tf.batch(1), NUMBERS, [[n] for n in NUMBERS]),
-    ("batch within", lambda: tf.batch(4, within=60), NUMBERS, [[0, 1, 2, 3], [4, 5, 6, 7], [8]]),
-    ("window", lambda: tf.window(4), range(6), [(0, 1, 2, 3), (1, 2, 3, 4), (2, 3, 4, 5)]),
-    ("window of one", lambda: tf.window(1), range(3), [(0,), (1,), (2,)]),
-    ("window that touches", lambda: tf.window(3, step=3), NUMBERS, [(0, 1, 2), (3, 4, 5), (6, 7, 8)]),
-    ("window that leaves out", lambda: tf.window(2, step=4), NUMBERS, [(0, 1), (4, 5)]),
-    ("window of more than there is", lambda: tf.window(4), range(3), []),
-    ("pairwise", lambda: tf.pairwise(), range(4), [(0, 1), (1, 2), (2, 3)]),
-    ("pairwise of one", lambda: tf.pairwise(), [None], []),
-]
-NAMES = [name for name, *_ in OPERATORS]
-
-
-@pytest.mark.parametrize(("name", "make", "items", "expected"), OPERATORS, ids=NAMES)
-async def test_an_operator_keeps_the_rules(
-    name: str, make: Callable[[], tf.Transform[Any, Any]], items: Any, expected: list[Any], autojump_clock: MockClock
-) -> None:
-    await check_transform(make, items, expected, holds=4)
-
-
-@pytest.mark.parametrize("consume", CONSUMERS)
-@pytest.mark.parametrize(("name", "make", "items", "expected"), OPERATORS, ids=NAMES)
-async def test_an_operator_serves_every_consumer(
-    name: str, make: Any, items: Any, expected: list[Any], consume: Consumer
-) -> None:
-    await serve(lambda readable: readable.pipe(make()), items, expected, consume)
+from tests.consumers import Source
 
 
 async def test_a_batch_goes_when_its_first_item_has_waited_long_enough(autojump_clock: MockClock) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,78 +14,17 @@ from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trioflow as tf
+from tests.conformance.entries import FALLIBLE, half, half_later
 from tests.consumers import CONSUMERS, Boom, Consumer, Sink, Source
 from trioflow.operators.item_errors import _catching, _Failed
-from trioflow.testing import check_transform
 
-
-def half(n: int) -> int:
-    if n % 2:
-        raise Boom(n)
-    return n // 2
-
-
-def below_six(n: int) -> bool:
-    half(n)
-    return n < 6
-
-
-def twice(n: int) -> Any:
-    yield n
-    half(n)
-    yield n
-
-
-async def half_later(n: int) -> int:
-    await trio.lowlevel.checkpoint()
-    return half(n)
-
-
-async def below_six_later(n: int) -> bool:
-    await trio.lowlevel.checkpoint()
-    return below_six(n)
-
-
-async def twice_later(n: int) -> list[int]:
-    await trio.lowlevel.checkpoint()
-    return list(twice(n))
-
-
-async def twice_one_by_one(n: int) -> AsyncIterator[int]:
-    for one in twice(n):
-        await trio.lowlevel.checkpoint()
-        yield one
-
-
-TWICE = [0, 0, 2, 2, 4, 4, 6, 6, 8, 8]
-TRANSFORMS: list[tuple[str, Callable[[], tf.Transform[int, Any]], list[Any]]] = [
-    ("map", lambda: tf.map(half), [0, 1, 2, 3, 4]),
-    ("map async", lambda: tf.map(half_later), [0, 1, 2, 3, 4]),
-    ("filter", lambda: tf.filter(below_six), [0, 2, 4]),
-    ("filter async", lambda: tf.filter(below_six_later), [0, 2, 4]),
-    ("flat_map", lambda: tf.flat_map(twice), TWICE),
-    ("flat_map async", lambda: tf.flat_map(twice_later), TWICE),
-    ("flat_map generator", lambda: tf.flat_map(twice_one_by_one), TWICE),
-    ("map_async", lambda: tf.map_async(half_later, concurrency=3), [0, 1, 2, 3, 4]),
-    ("map_async plain", lambda: tf.map_async(lambda n: half_later(n), concurrency=3), [0, 1, 2, 3, 4]),
-    ("map_in_threads", lambda: tf.map_in_threads(half, workers=1), [0, 1, 2, 3, 4]),
-    ("tap", lambda: tf.tap(half), [0, 2, 4, 6, 8]),
-    ("tap async", lambda: tf.tap(half_later), [0, 2, 4, 6, 8]),
-]
-NAMES = [name for name, *_ in TRANSFORMS]
-every_transform = pytest.mark.parametrize(("name", "make", "expected"), TRANSFORMS, ids=NAMES)
-
-
-@every_transform
-async def test_it_keeps_the_rules(name: str, make: Any, expected: list[Any]) -> None:
-    await check_transform(lambda: tf.on_item_error(make(), "drop"), range(10), expected, holds=24)
-    await check_transform(lambda: tf.on_item_error(make(), tf.drain()), range(10), expected, holds=24)
+every_transform = pytest.mark.parametrize(("make", "expected"), FALLIBLE.values(), ids=FALLIBLE.keys())
 
 
 @pytest.mark.parametrize("consume", CONSUMERS)
 @every_transform
 async def test_it_serves_every_consumer_and_loses_no_failed_item(
-    name: str, make: Any, expected: list[Any], consume: Consumer
+    make: Any, expected: list[Any], consume: Consumer
 ) -> None:
     source = Source(range(10))
     letters = Sink()
@@ -105,12 +44,12 @@ async def test_it_serves_every_consumer_and_loses_no_failed_item(
 @given(
     items=st.lists(st.integers(0, 9), max_size=30),
     capacity=st.sampled_from([1, 2, 256]),
-    which=st.sampled_from(range(len(TRANSFORMS))),
+    name=st.sampled_from([*FALLIBLE]),
 )
 async def test_what_comes_and_what_is_put_aside_are_together_what_was_sent(
-    items: list[int], capacity: int, which: int
+    items: list[int], capacity: int, name: str
 ) -> None:
-    _, make, _ = TRANSFORMS[which]
+    make, _ = FALLIBLE[name]
     letters = Sink()
 
     got = await tf.pipeline(items, tf.on_item_error(make(), letters.writable), tf.collect(), capacity=capacity)
@@ -121,7 +60,7 @@ async def test_what_comes_and_what_is_put_aside_are_together_what_was_sent(
 
 
 @every_transform
-async def test_stop_is_what_happens_without_it(name: str, make: Any, expected: list[Any]) -> None:
+async def test_stop_is_what_happens_without_it(make: Any, expected: list[Any]) -> None:
     transform = make()
 
     assert tf.on_item_error(transform, "stop") is transform
@@ -129,7 +68,7 @@ async def test_stop_is_what_happens_without_it(name: str, make: Any, expected: l
 
 @every_transform
 async def test_what_is_not_asked_for_stops_the_flow_and_cuts_off_what_was_put_aside(
-    name: str, make: Any, expected: list[Any]
+    make: Any, expected: list[Any]
 ) -> None:
     letters = Sink()
 

@@ -1,4 +1,4 @@
-"""The per-item operators, each proved against the rules, and what is special to it."""
+"""The per-item operators: what is special to each."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ import pytest
 import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from trio.testing import MockClock, wait_all_tasks_blocked
+from trio.testing import wait_all_tasks_blocked
 
 import trioflow as tf
-from tests.consumers import CONSUMERS, Boom, Consumer, Source
-from trioflow.testing import check_transform
+from tests.consumers import Boom
 
 
 async def later(item: Any) -> Any:
@@ -23,84 +22,9 @@ async def later(item: Any) -> Any:
     return item
 
 
-async def twice_later(n: int) -> int:
-    await trio.lowlevel.checkpoint()
-    return n * 2
-
-
-async def is_odd_later(n: int) -> bool:
-    await trio.lowlevel.checkpoint()
-    return n % 2 == 1
-
-
-async def split_later(text: str) -> list[str]:
-    await trio.lowlevel.checkpoint()
-    return text.split()
-
-
-async def words_of(text: str) -> AsyncIterator[str]:
-    for word in text.split():
-        await trio.lowlevel.checkpoint()
-        yield word
-
-
 async def add_later(total: int, n: int) -> int:
     await trio.lowlevel.checkpoint()
     return total + n
-
-
-class Doubler:
-    """An object with an async `__call__`."""
-
-    async def __call__(self, n: int) -> int:
-        await trio.lowlevel.checkpoint()
-        return n * 2
-
-
-NUMBERS = range(9)
-TEXTS = ["a b", "", "c"]
-
-OPERATORS: list[tuple[str, Callable[[], tf.Transform[Any, Any]], Any, list[Any]]] = [
-    ("map", lambda: tf.map(lambda n: n * 2), NUMBERS, [n * 2 for n in NUMBERS]),
-    ("map async", lambda: tf.map(twice_later), NUMBERS, [n * 2 for n in NUMBERS]),
-    ("map async object", lambda: tf.map(Doubler()), NUMBERS, [n * 2 for n in NUMBERS]),
-    ("filter", lambda: tf.filter(lambda n: n % 2), NUMBERS, [1, 3, 5, 7]),
-    ("filter async", lambda: tf.filter(is_odd_later), NUMBERS, [1, 3, 5, 7]),
-    ("filter all", lambda: tf.filter(lambda n: True), NUMBERS, [*NUMBERS]),
-    ("filter none", lambda: tf.filter(lambda n: False), NUMBERS, []),
-    ("flat_map", lambda: tf.flat_map(str.split), TEXTS, ["a", "b", "c"]),
-    ("flat_map async", lambda: tf.flat_map(split_later), TEXTS, ["a", "b", "c"]),
-    ("flat_map generator", lambda: tf.flat_map(words_of), TEXTS, ["a", "b", "c"]),
-    ("flat_map lazily", lambda: tf.flat_map(range), [0, 3, 1], [0, 1, 2, 0]),
-    ("scan", lambda: tf.scan(lambda total, n: total + n, 0), NUMBERS, list(itertools.accumulate(NUMBERS))),
-    ("scan async", lambda: tf.scan(add_later, 0), NUMBERS, list(itertools.accumulate(NUMBERS))),
-    ("tap", lambda: tf.tap(id), NUMBERS, [*NUMBERS]),
-    ("tap async", lambda: tf.tap(later), NUMBERS, [*NUMBERS]),
-    ("composed", lambda: tf.drop(1).pipe(tf.map(twice_later)).pipe(tf.take(2)), NUMBERS, [2, 4]),
-    ("nothing in", lambda: tf.batch(2).pipe(tf.map(later)), [], []),
-]
-NAMES = [name for name, *_ in OPERATORS]
-
-
-@pytest.mark.parametrize(("name", "make", "items", "expected"), OPERATORS, ids=NAMES)
-async def test_an_operator_keeps_the_rules(
-    name: str, make: Callable[[], tf.Transform[Any, Any]], items: Any, expected: list[Any], autojump_clock: MockClock
-) -> None:
-    await check_transform(make, items, expected, holds=4)
-
-
-@pytest.mark.parametrize("consume", CONSUMERS)
-@pytest.mark.parametrize(("name", "make", "items", "expected"), OPERATORS, ids=NAMES)
-async def test_an_operator_serves_every_consumer(
-    name: str, make: Any, items: Any, expected: list[Any], consume: Consumer
-) -> None:
-    source = Source(items)
-
-    got = await consume(source.readable.pipe(make()))
-
-    assert got == expected[: len(got)]
-    assert len(got) == len(expected) or consume in CONSUMERS[2:]
-    assert source.started == source.ended == 1
 
 
 @settings(max_examples=40, deadline=None)

@@ -16,7 +16,6 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trioflow as tf
 from tests.consumers import CONSUMERS, Boom, Consumer, Source, passes
-from trioflow.testing import check_readable
 
 Join = Callable[..., tf.Readable[Any]]
 
@@ -38,32 +37,6 @@ def slow(items: Any, every: float = 1, first: float = 0) -> tf.Readable[Any]:
 
 def strict_zip(*readables: tf.Readable[Any]) -> tf.Readable[Any]:
     return tf.zip(*readables, strict=True)
-
-
-EXACT: list[tuple[str, Callable[[], tf.Readable[Any]], list[Any]]] = [
-    ("merge of one", lambda: tf.merge(tf.from_iterable(range(9))), [*range(9)]),
-    ("concat", lambda: tf.concat(tf.from_iterable([1, 2]), tf.empty(), tf.from_iterable([3])), [1, 2, 3]),
-    ("interleave", lambda: tf.interleave(*map(tf.from_iterable, ([1, 4, 6, 7], [2, 5], [3]))), [*range(1, 8)]),
-    ("zip", lambda: tf.zip(tf.from_iterable(["a", "b", "c"]), tf.from_iterable([1, 2])), [("a", 1), ("b", 2)]),
-    ("zip strict", lambda: strict_zip(tf.from_iterable([1, 2]), tf.from_iterable([3, 4])), [(1, 3), (2, 4)]),
-    ("zip of one", lambda: tf.zip(tf.from_iterable([1, 2])), [(1,), (2,)]),
-    ("zip_latest of one", lambda: tf.zip_latest(tf.from_iterable([1, 2])), [(1,), (2,)]),
-    *((f"{join.__name__} of none", lambda join=join: join(), []) for join in (*JOINS, strict_zip)),
-    *(
-        (f"{join.__name__} of empty", lambda join=join: join(tf.empty(), tf.empty()), [])
-        for join in (*JOINS, strict_zip)
-    ),
-]
-
-
-@pytest.mark.parametrize(("name", "make", "expected"), EXACT, ids=[name for name, *_ in EXACT])
-async def test_a_join_keeps_the_rules(name: str, make: Any, expected: list[Any], autojump_clock: MockClock) -> None:
-    await check_readable(make, expected=expected)
-
-
-@pytest.mark.parametrize("join", JOINS)
-async def test_an_endless_join_keeps_the_rules(join: Join, autojump_clock: MockClock) -> None:
-    await check_readable(lambda: join(Source(itertools.count()).readable, Source(itertools.count()).readable))
 
 
 @pytest.mark.parametrize("consume", CONSUMERS)

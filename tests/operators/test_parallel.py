@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trioflow as tf
-from tests.consumers import CONSUMERS, Boom, Consumer, Source, passes
-from trioflow.testing import check_transform
+from tests.consumers import Boom, Source, passes
 
 
 async def double(n: int) -> int:
@@ -28,39 +27,10 @@ def double_in_thread(n: int) -> int:
     return n * 2
 
 
-NUMBERS = range(9)
-DOUBLED = [n * 2 for n in NUMBERS]
-
-OPERATORS: list[tuple[str, Callable[[], tf.Transform[Any, Any]]]] = [
-    ("map_async", lambda: tf.map_async(double)),
-    ("map_async lambda", lambda: tf.map_async(lambda n: double(n), concurrency=3)),
-    ("map_async one", lambda: tf.map_async(double, concurrency=1)),
-    ("map_in_threads", lambda: tf.map_in_threads(double_in_thread)),
-    ("map_in_threads one", lambda: tf.map_in_threads(double_in_thread, workers=1)),
-]
-NAMES = [name for name, _ in OPERATORS]
 UNORDERED: list[Callable[[], tf.Transform[Any, Any]]] = [
     lambda: tf.map_async(double, ordered=False),
     lambda: tf.map_in_threads(double_in_thread, ordered=False),
 ]
-
-
-@pytest.mark.parametrize(("name", "make"), OPERATORS, ids=NAMES)
-async def test_an_operator_keeps_the_rules(name: str, make: Callable[[], tf.Transform[Any, Any]]) -> None:
-    await check_transform(make, NUMBERS, DOUBLED, holds=8)
-    await check_transform(make, [], [])
-
-
-@pytest.mark.parametrize("consume", CONSUMERS)
-@pytest.mark.parametrize(("name", "make"), OPERATORS, ids=NAMES)
-async def test_an_operator_serves_every_consumer(name: str, make: Any, consume: Consumer) -> None:
-    source = Source(NUMBERS)
-
-    got = await consume(source.readable.pipe(make()))
-
-    assert got == DOUBLED[: len(got)]
-    assert len(got) == len(DOUBLED) or consume in CONSUMERS[2:]
-    assert source.started == source.ended == 1
 
 
 @pytest.mark.parametrize("make", UNORDERED)

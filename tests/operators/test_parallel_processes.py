@@ -21,7 +21,6 @@ from hypothesis import strategies as st
 import trioflow as tf
 from tests import called
 from tests.consumers import CONSUMERS, Consumer, Sink, Source
-from trioflow.testing import check_transform
 
 NUMBERS = range(9)
 DOUBLED = [n * 2 for n in NUMBERS]
@@ -37,17 +36,32 @@ async def ends(process: int) -> None:
     await trio.to_thread.run_sync(called.wait_until, lambda: not called.is_there(process))
 
 
-async def test_an_operator_keeps_the_rules() -> None:
-    await check_transform(lambda: tf.map_in_processes(called.double, workers=1), NUMBERS, DOUBLED, holds=8)
+@pytest.mark.parametrize("capacity", [1, 256])
+async def test_items_that_fail_can_be_dropped_or_put_aside(capacity: int) -> None:
+    made, letters = tf.map_in_processes(called.even_only, workers=1), Sink()
 
+    dropped = await tf.pipeline(range(10), tf.on_item_error(made, "drop"), tf.collect(), capacity=capacity)
+    others = await tf.pipeline(range(10), tf.on_item_error(made, letters.writable), tf.collect(), capacity=capacity)
 
-async def test_items_that_fail_can_be_dropped() -> None:
-    made = tf.map_in_processes(called.even_only, workers=1)
-    await check_transform(lambda: tf.on_item_error(made, "drop"), range(10), [0, 2, 4, 6, 8], holds=16)
+    assert dropped == others == [0, 2, 4, 6, 8]
+    assert [(item, type(failure)) for item, failure in letters.got] == [(n, ValueError) for n in (1, 3, 5, 7, 9)]
 
 
 @pytest.mark.parametrize("consume", CONSUMERS)
-@pytest.mark.parametrize("options", [{}, {"ordered": False}, {"kill_on_cancel": False}])
+@pytest.mark.parametrize("failing", ["drop", "put aside"])
+async def test_items_that_fail_are_dealt_with_for_every_consumer(failing: str, consume: Consumer) -> None:
+    source, letters = Source(range(10)), Sink()
+    made = tf.map_in_processes(called.even_only, workers=1)
+
+    got = await consume(source.readable.pipe(tf.on_item_error(made, "drop" if failing == "drop" else letters.writable)))
+
+    assert got == [0, 2, 4, 6, 8][: len(got)]
+    assert len(got) == 5 or consume in CONSUMERS[2:]
+    assert source.started == source.ended == 1
+
+
+@pytest.mark.parametrize("consume", CONSUMERS)
+@pytest.mark.parametrize("options", [{"ordered": False}, {"kill_on_cancel": False}])
 async def test_an_operator_serves_every_consumer(options: dict[str, Any], consume: Consumer) -> None:
     source = Source(NUMBERS)
 

@@ -13,7 +13,6 @@ from trio.testing import MockClock
 
 import trioflow as tf
 from tests.consumers import Boom, Source
-from trioflow import testing
 
 
 class Terminal(io.StringIO):
@@ -86,10 +85,6 @@ async def test_it_writes_to_standard_error_if_not_told_where(capsys: pytest.Capt
     await tf.pipeline(range(3), tf.progress(), tf.drain())
 
     assert capsys.readouterr() == ("", "3 items\n")
-
-
-async def test_it_is_a_transform_in_every_respect() -> None:
-    await testing.check_transform(lambda: tf.progress(silent=True), [1, 2, 3], [1, 2, 3])
 
 
 @pytest.mark.parametrize(

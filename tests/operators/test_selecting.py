@@ -1,79 +1,22 @@
-"""Items let through or left out: each operator proved against the rules, and what is special to it."""
+"""Items let through or left out: what is special to each operator."""
 
 from __future__ import annotations
 
 import itertools
-import math
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from trio.testing import MockClock
 
 import trioflow as tf
-from tests.consumers import CONSUMERS, Consumer, Source, serve
-from trioflow.testing import check_transform
-
-NUMBERS = range(9)
-AGAIN = [1, 1, 2, 1, 3, 3, 2]
-WORDS = ["a", "A", "b", "a", "B"]
+from tests.consumers import Source
 
 
 async def is_small(n: int) -> bool:
     await trio.lowlevel.checkpoint()
     return n < 4
-
-
-async def lower_later(word: str) -> str:
-    await trio.lowlevel.checkpoint()
-    return word.lower()
-
-
-OPERATORS: list[tuple[str, Callable[[], tf.Transform[Any, Any]], Any, list[Any]]] = [
-    ("take", lambda: tf.take(4), NUMBERS, [0, 1, 2, 3]),
-    ("take none", lambda: tf.take(0), NUMBERS, []),
-    ("take more", lambda: tf.take(100), NUMBERS, [*NUMBERS]),
-    ("drop", lambda: tf.drop(7), NUMBERS, [7, 8]),
-    ("drop none", lambda: tf.drop(0), NUMBERS, [*NUMBERS]),
-    ("drop more", lambda: tf.drop(100), NUMBERS, []),
-    ("take_while", lambda: tf.take_while(lambda n: n < 4), NUMBERS, [0, 1, 2, 3]),
-    ("take_while async", lambda: tf.take_while(is_small), NUMBERS, [0, 1, 2, 3]),
-    ("take_while inclusive", lambda: tf.take_while(lambda n: n < 4, inclusive=True), NUMBERS, [0, 1, 2, 3, 4]),
-    ("take_while inclusive async", lambda: tf.take_while(is_small, inclusive=True), NUMBERS, [0, 1, 2, 3, 4]),
-    ("take_while all", lambda: tf.take_while(lambda n: True), NUMBERS, [*NUMBERS]),
-    ("take_while none", lambda: tf.take_while(lambda n: False), NUMBERS, []),
-    ("drop_while", lambda: tf.drop_while(lambda n: n < 4), [*NUMBERS, 0], [4, 5, 6, 7, 8, 0]),
-    ("drop_while async", lambda: tf.drop_while(is_small), [*NUMBERS, 0], [4, 5, 6, 7, 8, 0]),
-    ("drop_while all", lambda: tf.drop_while(lambda n: True), NUMBERS, []),
-    ("distinct", lambda: tf.distinct(), AGAIN, [1, 2, 3]),
-    ("distinct by key", lambda: tf.distinct(str.lower), WORDS, ["a", "b"]),
-    ("distinct by key async", lambda: tf.distinct(lower_later), WORDS, ["a", "b"]),
-    ("distinct that forgets", lambda: tf.distinct(remember=1), AGAIN, [1, 2, 1, 3, 2]),
-    ("distinct that never forgets", lambda: tf.distinct(remember=math.inf), AGAIN, [1, 2, 3]),
-    ("changes", lambda: tf.changes(), AGAIN, [1, 2, 1, 3, 2]),
-    ("changes by key", lambda: tf.changes(str.lower), WORDS, ["a", "b", "a", "B"]),
-    ("changes by key async", lambda: tf.changes(lower_later), WORDS, ["a", "b", "a", "B"]),
-]
-NAMES = [name for name, *_ in OPERATORS]
-
-
-@pytest.mark.parametrize(("name", "make", "items", "expected"), OPERATORS, ids=NAMES)
-async def test_an_operator_keeps_the_rules(
-    name: str, make: Callable[[], tf.Transform[Any, Any]], items: Any, expected: list[Any], autojump_clock: MockClock
-) -> None:
-    forever = name.startswith("distinct") or name == "drop_while all"  # endless items of these give no more
-    await check_transform(make, items, expected, holds=None if forever else 4)
-
-
-@pytest.mark.parametrize("consume", CONSUMERS)
-@pytest.mark.parametrize(("name", "make", "items", "expected"), OPERATORS, ids=NAMES)
-async def test_an_operator_serves_every_consumer(
-    name: str, make: Any, items: Any, expected: list[Any], consume: Consumer
-) -> None:
-    await serve(lambda readable: readable.pipe(make()), items, expected, consume)
 
 
 @pytest.mark.parametrize("n", [0, 1, 300])

@@ -1,4 +1,4 @@
-"""The ends where items arrive, each proved against the rules, and what is special to it."""
+"""The ends where items arrive: what is special to each."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from trio.testing import wait_all_tasks_blocked
 
 import trioflow as tf
 from tests.consumers import Boom, Source
-from trioflow.testing import check_writable
 
 
 async def add_later(total: int, n: int) -> int:
@@ -22,51 +21,6 @@ async def add_later(total: int, n: int) -> int:
 
 async def nothing_later(n: int) -> None:
     await trio.lowlevel.checkpoint()
-
-
-async def take_all(source: tf.ReceiveChannel[Any]) -> int:
-    return len([item async for item in source])
-
-
-NUMBERS = range(9)
-
-SINKS: list[tuple[str, Callable[[], tf.Writable[Any, Any]], Any, Any]] = [
-    ("collect", tf.collect, NUMBERS, [*NUMBERS]),
-    ("collect nothing", tf.collect, [], []),
-    ("join bytes", tf.join, [b"a", b"", b"bc"], b"abc"),
-    ("join bytearrays", tf.join, [bytearray(b"a"), memoryview(b"b")], b"ab"),
-    ("join str", tf.join, ["a", "bc"], "abc"),
-    ("join nothing", tf.join, [], b""),
-    ("join with", lambda: tf.join(", "), ["a", "b"], "a, b"),
-    ("join nothing with", lambda: tf.join(", "), [], ""),
-    ("join bytes with", lambda: tf.join(b"-"), [b"a", b"b"], b"a-b"),
-    ("for_each", lambda: tf.for_each(abs), NUMBERS, None),
-    ("for_each async", lambda: tf.for_each(nothing_later), NUMBERS, None),
-    ("reduce", lambda: tf.reduce(lambda total, n: total + n, 0), NUMBERS, 36),
-    ("reduce async", lambda: tf.reduce(add_later, 5), NUMBERS, 41),
-    ("reduce nothing", lambda: tf.reduce(add_later, 5), [], 5),
-    ("reduce nothing at once", lambda: tf.reduce(max, "initial"), [], "initial"),
-    ("first", tf.first, NUMBERS, 0),
-    ("first or default", lambda: tf.first(default="none"), [], "none"),
-    ("count", tf.count, NUMBERS, 9),
-    ("drain", tf.drain, NUMBERS, None),
-    ("to_channel", lambda: tf.to_channel(tf.open_channel[Any](100)[0]), [], 0),
-    ("behind transforms", lambda: tf.batch(2).pipe(tf.map(sum)).pipe(tf.collect()), NUMBERS, [1, 5, 9, 13, 8]),
-    ("one of your own", lambda: tf.Writable(take_all), NUMBERS, 9),
-]
-
-
-@pytest.mark.parametrize(("name", "make", "items", "expected"), SINKS, ids=[name for name, *_ in SINKS])
-async def test_a_sink_keeps_the_rules(
-    name: str, make: Callable[[], tf.Writable[Any, Any]], items: Any, expected: Any
-) -> None:
-    held = [tf.open_channel[Any](1)]  # the reader of a channel that is given away must live
-    if name == "to_channel":
-        held = [tf.open_channel[Any](100) for _ in range(200)]
-        ends = iter(held)
-        make = lambda: tf.to_channel(next(ends)[0])  # noqa: E731
-    await check_writable(make, items, expected)
-    assert held
 
 
 async def test_for_each_calls_in_order() -> None:

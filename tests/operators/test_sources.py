@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 import trio
-from trio.testing import MockClock, wait_all_tasks_blocked
+from trio.testing import wait_all_tasks_blocked
 
 import trioflow as tf
 from tests.consumers import Boom
-from trioflow.testing import check_readable, check_writable
 
 
 def halves(n: int) -> tuple[int, int] | None:
@@ -22,28 +21,6 @@ def halves(n: int) -> tuple[int, int] | None:
 async def halves_later(n: int) -> tuple[int, int] | None:
     await trio.lowlevel.checkpoint()
     return halves(n)
-
-
-@pytest.mark.parametrize(
-    ("make", "expected"),
-    [
-        (lambda: tf.repeat(None, 4), [None] * 4),
-        (lambda: tf.repeat("x", 0), []),
-        (lambda: tf.unfold(halves, 9), [9, 4, 2, 1]),
-        (lambda: tf.unfold(halves_later, 9), [9, 4, 2, 1]),
-        (lambda: tf.unfold(halves, 0), []),
-        (lambda: tf.empty(), []),
-    ],
-)
-async def test_a_source_keeps_the_rules(make: Any, expected: list[Any], autojump_clock: MockClock) -> None:
-    await check_readable(make, expected=expected)
-
-
-@pytest.mark.parametrize(
-    "make", [lambda: tf.repeat(0), lambda: tf.unfold(lambda n: (n, n + 1), 0)], ids=["repeat", "unfold"]
-)
-async def test_an_endless_source_keeps_the_rules(make: Any, autojump_clock: MockClock) -> None:
-    await check_readable(make)
 
 
 async def test_R6_unfold_is_asked_no_further_than_there_is_room() -> None:
@@ -118,11 +95,6 @@ def test_a_source_shows_the_call_that_made_it() -> None:
     assert repr(tf.repeat(1, math.inf)) == "<Readable repeat(1)>"
     assert repr(tf.unfold(halves, 1)) == "<Readable unfold(halves, 1)>"
     assert repr(tf.empty()) == "<Readable empty()>"
-
-
-async def test_last_keeps_the_rules(autojump_clock: MockClock) -> None:
-    await check_writable(lambda: tf.last(), [3, None, 2], 2)
-    await check_writable(lambda: tf.last(default=7), [], 7)
 
 
 async def test_last_of_many_is_the_last_and_of_none_an_error() -> None:

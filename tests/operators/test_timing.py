@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -13,8 +14,8 @@ from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trioflow as tf
-from tests.consumers import CONSUMERS, Boom, Consumer, Sink, Source
-from trioflow.testing import check_readable, check_transform
+from tests.conformance.entries import TRANSFORMS
+from tests.consumers import Boom, Sink, Source
 
 Timed = list[tuple[float, Any]]
 
@@ -46,59 +47,20 @@ def passed(items: list[tuple[float, Any]], end: float, stage: tf.Transform[Any, 
     return got
 
 
-OPERATORS: list[tuple[str, Callable[[], tf.Transform[Any, Any]], list[Any], int]] = [
-    ("throttle", lambda: tf.throttle(10), list(range(9)), 1),
-    ("throttle burst", lambda: tf.throttle(10, per=2, burst=4), list(range(9)), 1),
-    ("throttle cost", lambda: tf.throttle(10, cost=lambda n: n / 3), list(range(9)), 1),
-    ("debounce", lambda: tf.debounce(1), [8], 1),
-    ("sample", lambda: tf.sample(1), [8], 1),
-    ("delay", lambda: tf.delay(1), list(range(9)), 258),
-    ("delay little", lambda: tf.delay(1, capacity=2), list(range(9)), 4),
-    ("timeout", lambda: tf.timeout(1000), list(range(9)), 1),
-    ("keep_alive", lambda: tf.keep_alive(1000, None), list(range(9)), 1),
-]
-NAMES = [name for name, *_ in OPERATORS]
-
-
-@pytest.mark.parametrize(("name", "make", "expected", "holds"), OPERATORS, ids=NAMES)
-async def test_an_operator_keeps_the_rules(
-    name: str, make: Callable[[], tf.Transform[Any, Any]], expected: list[Any], holds: int, autojump_clock: MockClock
-) -> None:
-    takes_all = name in ("debounce", "sample")  # of an endless source they take all, as they should
-    await check_transform(make, range(9), expected, holds=None if takes_all else holds, limit=100)
-
-
-@pytest.mark.parametrize("consume", CONSUMERS)
-@pytest.mark.parametrize(("name", "make", "expected", "holds"), OPERATORS, ids=NAMES)
-async def test_an_operator_serves_every_consumer(
-    name: str, make: Any, expected: list[Any], holds: int, consume: Consumer, autojump_clock: MockClock
-) -> None:
-    source = Source(range(9))
-
-    got = await consume(source.readable.pipe(make()))
-
-    if name not in ("debounce", "sample"):  # a reader who is slow sees more of these
-        assert got == expected[: len(got)]
-    assert got[-1:] == expected[-1:] or consume in CONSUMERS[2:]
-    assert source.started == source.ended == 1
-
-
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name",
+    [name for name in TRANSFORMS if re.match("throttle|debounce|sample|delay|timeout|keep_alive", name)],
+)
 async def test_R12_what_is_held_is_not_given_after_a_failure(name: str, autojump_clock: MockClock) -> None:
-    make = next(make for known, make, *_ in OPERATORS if known == name)
     sink = Sink()
 
     with pytest.raises(Boom):
-        await Source(range(3), then=Boom()).readable.pipe(make()).pipe(sink.writable)
+        await Source(range(3), then=Boom()).readable.pipe(TRANSFORMS[name].make()).pipe(sink.writable)
 
     assert (sink.got, sink.how) == ([], "Cancelled")
 
 
 # ticks
-
-
-async def test_ticks_keep_the_rules(autojump_clock: MockClock) -> None:
-    await check_readable(lambda: tf.ticks(1).pipe(tf.map(lambda at: None)))
 
 
 @settings(max_examples=30, deadline=None)

@@ -17,7 +17,6 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trioflow as tf
 from tests.consumers import Boom, Source
-from trioflow import testing
 
 
 @tf.transform
@@ -206,10 +205,6 @@ async def test_a_snapshot_is_what_json_can_hold() -> None:
 
     told = json.loads(json.dumps(watch.snapshot().as_dict()))
     assert (told["name"], [stage["items"] for stage in told["stages"]]) == ("numbers", [3, 3])
-
-
-async def test_one_in_the_middle_is_a_transform_in_every_respect() -> None:
-    await testing.check_transform(lambda: tf.monitor("checked"), [1, 2, 3], [1, 2, 3])
 
 
 def test_bad_arguments_are_told_at_once() -> None:
