@@ -604,3 +604,26 @@ def test_what_it_was_handed_may_be_useless(monkeypatch: pytest.MonkeyPatch, caps
 
         assert cli.main(["serve", ".", "--fd", str(number)]) == 1
     assert capsys.readouterr().err == f"trioflow: cannot listen on file descriptor {number}: invalid argument\n"
+
+
+def test_workers_that_cannot_start_are_reported_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def serve(*arguments: object, workers: int, **options: object) -> None:
+        raise RuntimeError(f"none of {workers} can be started")
+
+    monkeypatch.setattr(http, "serve", serve)
+
+    assert cli.main(["serve", ".", "--workers", "4"]) == 1
+    assert capsys.readouterr().err == "trioflow: none of 4 can be started\n"
+
+
+def test_a_key_of_another_certificate_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    authority = trustme.CA()
+    authority.issue_cert("a.example").cert_chain_pems[0].write_to_path(str(tmp_path / "cert"))
+    authority.issue_cert("b.example").private_key_pem.write_to_path(str(tmp_path / "key"))
+
+    assert cli.main(["serve", ".", "--tls-cert", f"{tmp_path}/cert", "--tls-key", f"{tmp_path}/key"]) == 2
+    assert capsys.readouterr().err.endswith(
+        "with the key " + f"{tmp_path}/key: the key belongs to another certificate\n"
+    )

@@ -34,7 +34,7 @@ _EXHAUSTED: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.E
 _BACK_OFF: Final = 0.1  # seconds
 _AT_ONCE: Final = 64  # connections accepted between two yields
 _DEFAULTS: Final = Limits()
-LAST_REST: Final = 1.0  # seconds that a connection may stay idle when another process takes over
+LAST_REQUEST: Final = 1.0  # seconds in which an idle connection may send one more, when another process takes over
 
 
 async def serve(
@@ -126,12 +126,12 @@ class _Server:
         self._connections: set[Connection] = set()
         self._stopping = trio.Event()
         self._left = trio.Event()  # set, and replaced, when a connection has ended
-        self._rest = 0.0
+        self._is_retiring = False
         self._at_once = at_once
 
     def retire(self) -> None:
         """When it stops, let clients on idle connections send what they may have begun to: another process takes over."""
-        self._rest = LAST_REST
+        self._is_retiring = True
 
     async def run(self, places: Listeners, task_status: trio.TaskStatus[list[str]]) -> None:
         """Accept connections from `places` until cancelled; return when all have ended."""
@@ -162,10 +162,10 @@ class _Server:
                 nursery.cancel_scope.cancel()
 
     async def _stop_all(self) -> None:
-        if self._rest:
+        if self._is_retiring:
             for connection in self._connections:
                 connection.retire()
-            await trio.sleep(self._rest)
+            await trio.sleep(LAST_REQUEST)
         for connection in self._connections:
             connection.stop()
 
