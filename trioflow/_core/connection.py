@@ -118,7 +118,7 @@ class Connection:
             with trio.move_on_after(CLOSING):
                 await self._stream.aclose()
 
-    def lose(self, direction: str) -> None:
+    def mark_lost(self, direction: str) -> None:
         """Note that nobody can begin this direction any more."""
         if not self._is_lent and direction not in self._begun:
             self._over.add(direction)
@@ -251,7 +251,7 @@ class Direction:
         return self._run(end)
 
     def __del__(self) -> None:
-        self._connection.lose(self._name)
+        self._connection.mark_lost(self._name)
 
 
 async def _drain(stream: trio.abc.ReceiveStream) -> None:

@@ -113,33 +113,33 @@ async def test_a_large_file_is_opened_each_time(tmp_path: Path, clock: list[floa
 
 
 def test_what_is_kept_has_a_bound_and_the_oldest_goes_first(clock: list[float]) -> None:
-    hot: cache.Hot[Bytes] = cache.Hot()
+    held: cache.FileCache[Bytes] = cache.FileCache()
     for number in range(1000):
-        hot.put((str(number), ()), Bytes(bytes(50_000)))
+        held.put((str(number), ()), Bytes(bytes(50_000)))
 
-    kept = [number for number in range(1000) if hot.get((str(number), ()))]
+    kept = [number for number in range(1000) if held.get((str(number), ()))]
     assert kept == list(range(1000 - len(kept), 1000))
     assert 40 < len(kept) <= cache.MOST / 50_000
-    assert hot._weight <= cache.MOST
+    assert held._weight <= cache.MOST
 
 
 def test_a_long_name_weighs_what_it_holds(clock: list[float]) -> None:
-    hot: cache.Hot[Bytes] = cache.Hot()
+    held: cache.FileCache[Bytes] = cache.FileCache()
     for number in range(1000):
-        hot.put((f"{number}{'x' * 30_000}", ()), Bytes(b""))
+        held.put((f"{number}{'x' * 30_000}", ()), Bytes(b""))
 
-    assert len(hot._kept) * 30_000 < cache.MOST
+    assert len(held._kept) * 30_000 < cache.MOST
 
 
 def test_what_was_forgotten_weighs_nothing(clock: list[float]) -> None:
-    hot: cache.Hot[Bytes] = cache.Hot()
+    held: cache.FileCache[Bytes] = cache.FileCache()
     for _ in range(1000):
-        hot.put(("a", ()), Bytes(bytes(50_000)))
+        held.put(("a", ()), Bytes(bytes(50_000)))
     clock[0] += cache.LASTS
 
-    assert hot.get(("a", ())) is None
-    assert hot.get(("a", ())) is None
-    assert (hot._weight, hot._kept) == (0, {})
+    assert held.get(("a", ())) is None
+    assert held.get(("a", ())) is None
+    assert (held._weight, held._kept) == (0, {})
 
 
 def test_a_file_is_at_rest_when_it_has_not_changed_for_a_while() -> None:

@@ -669,7 +669,8 @@ async def test_a_stretch_that_no_response_takes_whole_is_read_in_chunks(root: Pa
         opened = lookup.Opened(file.fileno(), os.fstat(file.fileno()))
 
         assert (
-            await respond.stretch(opened, 5, 200_000, "big.bin").pipe(tf.map(bytes)).pipe(tf.join()) == BIG[5:200_000]
+            await respond.read_stretch(opened, 5, 200_000, "big.bin").pipe(tf.map(bytes)).pipe(tf.join())
+            == BIG[5:200_000]
         )
 
 

@@ -1,10 +1,10 @@
-"""What files were a moment ago: small ones that are asked for again and again are not opened each time.
+"""A short-lived cache of small files: one that is requested again and again is not opened each time.
 
 Rule 1: what is kept is kept whole: a length, a tag and bytes that belong together.
-Rule 2: after `LASTS` seconds it is forgotten, so a file that was replaced, changed or removed is noticed by then.
-Rule 3: a file that changed within the last `RESTS` seconds is not kept: it may be changing still, and who has just
-    written one and asks for it gets what was written.
-Rule 4: no descriptor is kept; of bytes no more than `MOST`.
+Rule 2: an entry expires after `LASTS` seconds, so a file that was replaced, changed or removed is noticed by then.
+Rule 3: a file that changed within the last `RESTS` seconds is not kept: it may still be changing, and a client that has
+    just written one and requests it gets what it wrote.
+Rule 4: no descriptor is kept, and at most `MOST` bytes; the oldest entry is evicted first.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class Sized(Protocol):
 T = TypeVar("T", bound=Sized)
 
 
-class Hot(Generic[T]):
-    """What is kept for a moment, by what was asked for; the oldest goes first."""
+class FileCache(Generic[T]):
+    """Files that are kept for a moment, by the path that was looked up."""
 
     __slots__ = ("_kept", "_weight")
 
@@ -44,7 +44,7 @@ class Hot(Generic[T]):
         self._weight = 0
 
     def get(self, key: Key) -> T | None:
-        """Give what is kept, None where there is nothing or its time is over."""
+        """Return what is kept, or None if there is nothing or it has expired."""
         known = self._kept.get(key)
         if known is None:
             return None
@@ -55,7 +55,7 @@ class Hot(Generic[T]):
         return None
 
     def put(self, key: Key, kept: T) -> None:
-        """Keep this, in the place of what is too much."""
+        """Keep this, and evict what is too much."""
         if key in self._kept:
             self._forget(key)
         self._kept[key] = (time.monotonic() + LASTS, kept)
@@ -72,5 +72,5 @@ def _weight(key: Key, kept: Sized) -> int:
 
 
 def is_at_rest(changed_ns: int) -> bool:
-    """Tell whether a file that was last changed then has been left alone for a while."""
+    """Return whether a file that was last changed then has been left alone for a while."""
     return time.time() - changed_ns / 1e9 > RESTS

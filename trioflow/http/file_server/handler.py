@@ -20,12 +20,12 @@ import trio
 from trioflow.http._request import Request
 from trioflow.http._response import Response
 from trioflow.http._service import Handler
-from trioflow.http.file_server.cache import LARGEST, Hot, Key, is_at_rest
+from trioflow.http.file_server.cache import LARGEST, FileCache, Key, is_at_rest
 from trioflow.http.file_server.cors import checked_origins, fields_for, preflight_fields
 from trioflow.http.file_server.encodings import SUFFIXES, accepted
 from trioflow.http.file_server.listing import POLICY, Entry, ordered, page, read
 from trioflow.http.file_server.lookup import Opened, Root
-from trioflow.http.file_server.respond import File, described, give, packed, redirect, refuse
+from trioflow.http.file_server.respond import File, describe, describe_packed, redirect, refuse, respond
 from trioflow.http.file_server.types import content_type, is_text, may_be_packed
 from trioflow.http.wire.headers import Headers
 from trioflow.io.page_cache import read_cached
@@ -146,11 +146,11 @@ class _Site:
 class _Files:
     """Answers requests for what is beneath a root."""
 
-    __slots__ = ("_codings", "_hot", "_index", "_plain", "_root", "_site", "_varying")
+    __slots__ = ("_codings", "_cache", "_index", "_plain", "_root", "_site", "_varying")
 
     def __init__(self, site: _Site) -> None:
         self._site = site
-        self._hot: Hot[File] = Hot()
+        self._cache: FileCache[File] = FileCache()
         self._index = os.fsencode(site.index)
         self._root = Root(site.root, anywhere=site.follow_symlinks)
         self._codings = (*site.codings, *(("gzip",) if site.compress and "gzip" not in site.codings else ()))
@@ -181,9 +181,9 @@ class _Files:
         plain = site.compress and "range" in asked
         takes = "" if plain else ",".join(asked.get_all("accept-encoding"))
         key = (request.path, accepted(takes, self._codings) if takes else ())
-        file = self._hot.get(key)
+        file = self._cache.get(key)
         if file is not None:
-            await give(file, None, request, response)
+            await respond(file, None, request, response)
         else:
             await self._answer(names, key, request, response)
 
@@ -265,12 +265,12 @@ class _Files:
             size = source.status.st_size
             content = read_cached(source.fd, 0, size) if size <= LARGEST else None
             if packs and variant is None and "gzip" in takes:
-                file = packed(name, kind, source, content, always)
+                file = describe_packed(name, kind, source, content, always)
             else:
-                file = described(name, kind, source, content, coding, always)
+                file = describe(name, kind, source, content, coding, always)
             if file.content is not None and is_at_rest(source.changed_ns):
-                self._hot.put(key, file)
-            await give(file, source, request, response)
+                self._cache.put(key, file)
+            await respond(file, source, request, response)
         finally:
             if variant is not None:
                 os.close(variant.fd)

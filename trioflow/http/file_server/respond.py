@@ -1,7 +1,7 @@
-"""An open file as an answer: what is told of it, and all of it, parts of it, or that the client has it.
+"""An open file as a response: all of it, parts of it, or that the client has it already.
 
 Rule 1: everything is decided from what is open; a file that has become shorter than it was then ends in a failure, so
-    that the client can tell (R13), and one that has become longer is given as long as it was.
+    that the client can tell (R13), and one that has become longer is sent as long as it was.
 Rule 2: a tag belongs to the bytes that are sent: each variant of a file has its own (RFC 9110 8.8.3).
 Rule 3: a redirect names a path alone, so that it never leads to another host.
 """
@@ -47,7 +47,7 @@ Content: TypeAlias = bytes | memoryview | None
 
 
 class File(NamedTuple):
-    """What is told of a file, and its bytes where they are at hand."""
+    """What a response says of a file, and its bytes if they are in memory."""
 
     name: str
     kind: str
@@ -60,24 +60,24 @@ class File(NamedTuple):
     is_packed_on_the_way: bool = False
 
 
-def described(name: str, kind: str, opened: Opened, content: Content, coding: str | None, always: Headers) -> File:
-    """Tell what is known of an open file of this type, with a coding if what is open is a packed variant."""
+def describe(name: str, kind: str, opened: Opened, content: Content, coding: str | None, always: Headers) -> File:
+    """Describe an open file of this type; `coding` is that of a packed variant."""
     etag = etag_of(opened.changed_ns, opened.status.st_size, coding or "")
-    file = _described(name, kind, opened, etag, coding, always, [("Accept-Ranges", "bytes")])
+    file = _describe(name, kind, opened, etag, coding, always, [("Accept-Ranges", "bytes")])
     return file if content is None else file._replace(content=content)
 
 
-def packed(name: str, kind: str, opened: Opened, content: Content, always: Headers) -> File:
-    """Tell of a file that is packed while it is sent. No range of it can be asked for: nobody knows how long it is."""
+def describe_packed(name: str, kind: str, opened: Opened, content: Content, always: Headers) -> File:
+    """Describe a file that is packed while it is sent. It has no ranges, since its length is unknown."""
     # Weak: another version of zlib makes other bytes of it.
     etag = "W/" + etag_of(opened.changed_ns, opened.status.st_size, "gzip")
-    file = _described(name, kind, opened, etag, "gzip", always, [])
+    file = _describe(name, kind, opened, etag, "gzip", always, [])
     if content is not None:
         content = gzip.compress(content, LEVEL, mtime=0)
     return file._replace(content=content, is_packed_on_the_way=content is None)
 
 
-def _described(
+def _describe(
     name: str,
     kind: str,
     opened: Opened,
@@ -97,8 +97,8 @@ def _described(
     return File(name, kind, opened.status.st_size, etag, modified, validators, headers)
 
 
-async def give(file: File, opened: Opened | None, request: Request, response: Response) -> None:
-    """Answer with a file. It is open, unless its content is at hand."""
+async def respond(file: File, opened: Opened | None, request: Request, response: Response) -> None:
+    """Send a file, as the request and its conditions want it. It is open, unless its content is in memory."""
     headers = response.headers
     outcome = WHOLE
     if not CONDITIONAL.isdisjoint(request.headers):
@@ -115,7 +115,7 @@ async def give(file: File, opened: Opened | None, request: Request, response: Re
     match outcome:
         case Whole():
             headers.fill(file.headers)
-            await _give_stretch(file, opened, 0, file.size, response)
+            await _send_stretch(file, opened, 0, file.size, response)
         case NotModified():
             response.status = 304
             headers.fill(file.validators)
@@ -124,10 +124,10 @@ async def give(file: File, opened: Opened | None, request: Request, response: Re
             response.status = 206
             headers["Content-Range"] = part.content_range(file.size)
             headers.fill(file.headers)
-            await _give_stretch(file, opened, start, stop, response)
+            await _send_stretch(file, opened, start, stop, response)
         case Parts(parts):
             response.status = 206
-            await _give_parts(file, opened, parts, response)
+            await _send_parts(file, opened, parts, response)
         case PreconditionFailed():
             await refuse(response, 412)
         case Unsatisfiable(total):  # pragma: no branch - there is no other outcome
@@ -135,19 +135,19 @@ async def give(file: File, opened: Opened | None, request: Request, response: Re
             await refuse(response, 416)
 
 
-async def _give_stretch(file: File, opened: Opened | None, start: int, stop: int, response: Response) -> None:
+async def _send_stretch(file: File, opened: Opened | None, start: int, stop: int, response: Response) -> None:
     if file.content is not None:
         content = file.content
         await response.send(content if stop - start == file.size else content[start:stop])
         return
     assert opened is not None
     if file.is_packed_on_the_way:
-        await stretch(opened, start, stop, file.name).pipe(gzipped(level=LEVEL)).pipe(response)
+        await read_stretch(opened, start, stop, file.name).pipe(gzipped(level=LEVEL)).pipe(response)
     else:
         await response._sender.send_region(OpenStretch(opened.fd, start, stop))
 
 
-async def _give_parts(file: File, opened: Opened | None, parts: Sequence[Part], response: Response) -> None:
+async def _send_parts(file: File, opened: Opened | None, parts: Sequence[Part], response: Response) -> None:
     headers = response.headers
     boundary = secrets.token_hex(16)
     framed = framing(parts, size=file.size, kind=headers.get("content-type", file.kind), boundary=boundary)
@@ -170,8 +170,8 @@ async def _give_parts(file: File, opened: Opened | None, parts: Sequence[Part], 
     await Readable[bytes]._of(Stage(label("parts", file.name), function=run)).pipe(response)
 
 
-def stretch(opened: Opened, start: int, stop: int, name: str) -> Readable[bytes]:
-    """Give a stretch of an open file in chunks."""
+def read_stretch(opened: Opened, start: int, stop: int, name: str) -> Readable[bytes]:
+    """Read a stretch of an open file in chunks."""
 
     async def run(output: SendChannel[bytes]) -> None:
         await send_all(reader_of(opened.fd, opened.status, start, stop, None), output, None)
@@ -180,7 +180,7 @@ def stretch(opened: Opened, start: int, stop: int, name: str) -> Readable[bytes]
 
 
 async def redirect(request: Request, response: Response) -> None:
-    """Send the client to the same path with a slash behind it."""
+    """Redirect the client to the same path with a slash at its end."""
     query = f"?{request.query}" if request.query else ""
     response.headers["Location"] = (
         quote(request.path.encode("utf-8", "surrogateescape"), safe=_PLAIN_IN_PATH) + "/" + query
@@ -189,7 +189,7 @@ async def redirect(request: Request, response: Response) -> None:
 
 
 async def refuse(response: Response, status: int) -> None:
-    """Answer with the status in words; a client that looks for files needs no more."""
+    """Send the error page of this status."""
     headers, body = error_page(status)
     response.status = status
     response.headers["Content-Type"] = headers["Content-Type"]
