@@ -69,7 +69,8 @@ class Check:
         _demand(_tasks() == tasks, f"R2: {name}: tasks are left: {_tasks() - tasks}")
         if _descriptors() - descriptors:
             gc.collect()  # what only garbage holds is another complaint: its ResourceWarning
-        _demand(not _descriptors() - descriptors, f"R2: {name}: left open: {_descriptors() - descriptors}")
+            left = [os.readlink(f"/proc/self/fd/{number}") for number, *_ in _descriptors() - descriptors]
+            _demand(not left, f"R2: {name}: left open: {', '.join(left)}")
 
     def _watched(self, stage: Stage) -> Stage:
         """Make `stage` tell when it returns; a synchronous one returns at the end alone."""
@@ -343,11 +344,14 @@ def _tasks() -> set[trio.lowlevel.Task]:
     return found
 
 
-def _descriptors() -> set[tuple[str, str]]:
-    """Give all open descriptors, and what they are open on, where the system tells."""
-    found: set[tuple[str, str]] = set()
-    with contextlib.suppress(FileNotFoundError):  # no such directory, or the descriptor that lists it
-        for number in os.listdir("/proc/self/fd"):
-            with contextlib.suppress(FileNotFoundError):
-                found.add((number, os.readlink(f"/proc/self/fd/{number}")))
+def _descriptors() -> set[tuple[int, int, int]]:
+    """Return all open descriptors, and the device and inode of each, where the system lists them."""
+    found: set[tuple[int, int, int]] = set()
+    with contextlib.suppress(FileNotFoundError):
+        for number in map(int, os.listdir("/proc/self/fd")):
+            try:
+                status = os.fstat(number)
+            except OSError:  # the descriptor that listed the directory
+                continue
+            found.add((number, status.st_dev, status.st_ino))
     return found
