@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from typing import Final
 
 from trioflow.http import Access
@@ -22,6 +22,7 @@ WAITING: Final = 4096  # lines that wait to be written
 PATIENCE: Final = 1.0  # seconds for the last ones
 _PAUSE: Final = 0.02  # seconds in which lines gather: to wake this thread for each costs 20 µs
 _STDOUT: Final = 1
+_END: Final = ""
 
 
 class Log:
@@ -29,7 +30,7 @@ class Log:
 
     def __init__(self, as_text: Callable[[Access], str]) -> None:
         self._as_text = as_text
-        self._lines: SimpleQueue[str | None] = SimpleQueue()
+        self._lines: SimpleQueue[str] = SimpleQueue()
         self._thread: threading.Thread | None = None
 
     def __reduce__(self) -> tuple[type[Log], tuple[Callable[[Access], str]]]:
@@ -46,30 +47,21 @@ class Log:
     def close(self) -> None:
         """Print the last lines, if somebody reads them soon. Harmless when repeated."""
         if self._thread is not None:
-            self._lines.put(None)
+            self._lines.put(_END)
             self._thread.join(PATIENCE)
 
     def _write(self) -> None:
         is_read = sys.__stdout__ is not None  # else the number belongs to whatever was opened first
-        while (line := self._lines.get()) is not None:
+        lines: list[str] = []
+        while _END not in lines:
+            lines = [self._lines.get()]
             time.sleep(_PAUSE)
-            lines = [line, *self._waiting()]
+            lines += [self._lines.get() for _ in range(self._lines.qsize())]
             if is_read:
                 try:
                     _print("".join(lines).encode())
                 except OSError:  # nobody reads them: throw them away from now on
                     is_read = False
-
-    def _waiting(self) -> list[str]:
-        """Take the lines that have come meanwhile: one write for all of them."""
-        lines: list[str] = []
-        try:
-            while (line := self._lines.get_nowait()) is not None:
-                lines.append(line)
-            self._lines.put(None)  # the end is for whoever called
-        except Empty:
-            pass
-        return lines
 
 
 def _print(data: bytes) -> None:

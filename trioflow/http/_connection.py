@@ -103,7 +103,7 @@ class Connection:
         """Serve until the connection ends; its socket is closed then, whatever has failed."""
         try:
             try:
-                self._prepare(self._wire.transport.sock)
+                self._prepare()
                 await self._serve()
             finally:
                 self._close()
@@ -113,7 +113,8 @@ class Connection:
             client = self._peer.address or "a Unix socket"
             _log.error("the connection from %s failed and was closed", client, exc_info=exc)
 
-    def _prepare(self, sock: socket.socket) -> None:
+    def _prepare(self) -> None:
+        sock = self._wire.transport.sock
         sock.setblocking(False)
         if sock.family in (socket.AF_INET, socket.AF_INET6):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # small answers go out at once
@@ -216,17 +217,8 @@ class Connection:
             client, _ = self._peer.client(headers)
             seconds = time.perf_counter() - began
             answer = (exchange.writer.status, exchange.writer.sent, seconds, exchange.is_whole)
-            self._log_access(
-                Access(
-                    arrived,
-                    client,
-                    head.method,
-                    head.target,
-                    *answer,
-                    headers.get("referer"),
-                    headers.get("user-agent"),
-                )
-            )
+            sender = (headers.get("referer"), headers.get("user-agent"))
+            self._log_access(Access(arrived, client, head.method, head.target, *answer, *sender))
 
     def _log_access(self, access: Access) -> None:
         assert self._service.config.log is not None
@@ -255,12 +247,9 @@ class Connection:
 
     def _settle(self, exchange: Exchange, exc: BaseException) -> int:
         """Count and log what a handler raised, and return the status to answer with; raise what is not a failure."""
-        failure: BaseException | None
-        rest: BaseException | None
+        failure, rest = (exc, None) if isinstance(exc, Exception) else (None, exc)
         if isinstance(exc, BaseExceptionGroup):
             failure, rest = exc.split(Exception)
-        else:
-            failure, rest = (exc, None) if isinstance(exc, Exception) else (None, exc)
         status = 0
         if failure is not None:
             status = _status_of(failure)
