@@ -29,8 +29,9 @@ from trioflow.operators.buffering import Offered, buffer, queue
 from trioflow.operators.failing import Restart, recover, retry
 from trioflow.operators.flattening import flat_map_merge, switch_map
 from trioflow.operators.grouping import batch, pairwise, window
+from trioflow.operators.hub import Hub, hub
 from trioflow.operators.item_errors import on_item_error
-from trioflow.operators.items import filter, flat_map, map, scan, tap
+from trioflow.operators.items import filter, flat_map, map, scan, starmap, tap
 from trioflow.operators.joining import concat, interleave, merge, merge_sorted, zip, zip_latest
 from trioflow.operators.keyed import group_by
 from trioflow.operators.parallel import map_async, map_in_threads
@@ -55,6 +56,7 @@ __all__ = [
     "CsvFormat",
     "Digest",
     "Duplex",
+    "Hub",
     "Monitor",
     "Offered",
     "Overflow",
@@ -104,6 +106,7 @@ __all__ = [
     "group_by",
     "gunzip",
     "gzip",
+    "hub",
     "inflate",
     "interleave",
     "intersperse",
@@ -144,6 +147,7 @@ __all__ = [
     "scan",
     "serve_tcp",
     "split",
+    "starmap",
     "stdin",
     "stdout",
     "switch_map",

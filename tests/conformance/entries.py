@@ -61,6 +61,7 @@ ELSEWHERE = {
             "ChannelStatistics",
             "CsvFormat",
             "Digest",
+            "Hub",
             "Monitor",
             "Offered",
             "Overflow",
@@ -261,6 +262,17 @@ def around(
     return lambda: tf.Transform(run)
 
 
+def subscribed() -> tf.Transform[Any, Any]:
+    """Make a transform that goes through a hub and its one subscriber."""
+
+    async def run(source: tf.ReceiveChannel[Any], output: tf.SendChannel[Any]) -> None:
+        async with tf.hub(tf.from_iterable(source), start_after=1) as feed, feed.subscribe().open() as receive:
+            async for items in receive.batches():
+                await output.send_many(items)
+
+    return tf.Transform(run)
+
+
 def sent() -> tf.Writable[Any, int]:
     send, _ = tf.open_channel[Any](99)
     return tf.to_channel(send)
@@ -451,6 +463,7 @@ TRANSFORMS = {
     "gzip: and back": Entry(lambda: tf.gzip().pipe(tf.gunzip()), CHUNKS, BYTES, is_stream=True),
     "gzip: noise": Entry(tf.gzip, [NOISE[:700], NOISE[700:]], packed(NOISE), is_stream=True),
     "gzip: of nothing": Entry(tf.gzip, [], packed(b""), is_stream=True),
+    "hub": Entry(subscribed, NUMBERS, NUMBERS),
     "inflate": Entry(tf.inflate, fives(zlib.compress(BYTES)), BYTES, is_stream=True),
     "inflate: raw": Entry(lambda: tf.inflate(raw=True), fives(raw_deflated(BYTES)), BYTES, is_stream=True),
     "intersperse": Entry(lambda: tf.intersperse(None), [1, 2, 3], [1, None, 2, None, 3], holds=4),
@@ -545,6 +558,7 @@ TRANSFORMS = {
     "split: strict": Entry(
         lambda: tf.split(b"--", strict=True), in_twos(b"a--b--"), [b"a", b"b"], is_stream=True, holds=20
     ),
+    "starmap": Entry(lambda: tf.starmap(pow), [(2, 5), (3, 2)], [32, 9], holds=4),
     "switch_map": Entry(
         lambda: tf.switch_map(lambda n: tf.repeat(n, 3)),
         [1],
@@ -604,7 +618,7 @@ SINKS = {
     ),
     "collect: nothing": Entry(tf.collect, [], []),
     "count": Entry(tf.count, NUMBERS, 9),
-    "drain": Entry(tf.drain, NUMBERS, None),
+    "drain": Entry(tf.drain, NUMBERS, 9),
     "first": Entry(tf.first, NUMBERS, 0),
     "first: or a default": Entry(lambda: tf.first(default="none"), [], "none"),
     "for_each": Entry(lambda: tf.for_each(abs), NUMBERS, None),

@@ -158,7 +158,7 @@ async def runs() -> None:
     assert_type(await numbers.pipe(tf.last()), int)
     assert_type(await numbers.pipe(tf.last(default="none")), int | str)
     assert_type(await numbers.pipe(tf.count()), int)
-    assert_type(await numbers.pipe(tf.drain()), None)
+    assert_type(await numbers.pipe(tf.drain()), int)
     send, receive = tf.open_channel[int](16)
     assert_type(send, tf.SendChannel[int])
     assert_type(receive, tf.ReceiveChannel[int])

@@ -24,6 +24,10 @@ async def annotated(queue: tf.queue[int], chunks: tf.ReceiveChannel[bytes]) -> N
         slow: tf.Branch[int] = branches[0]
         now: tf.ChannelStatistics = slow.statistics()
         assert_type(now.dropped, int)
+    async with tf.hub(numbers, start_after=1) as made:
+        feed: tf.Hub[int] = made
+        assert_type(feed.subscribe(overflow=policy), tf.Readable[int])
+        assert_type(await feed.subscribe().pipe(tf.drain()), int)
     outcome: tf.Offered = queue.offer(1)
     assert_type(outcome == "dropped", bool)
     body: tf.Buffered = tf.buffered(chunks)
@@ -40,5 +44,15 @@ assert_type(tf.from_iterable([{"a": 1}]).pipe(tf.csv_rows()), tf.Readable[bytes]
 assert_type(numbers.pipe(tf.window_time(1, slide=0.5)), tf.Readable[list[int]])
 assert_type(tf.merge_sorted(numbers, numbers, key=lambda n: -n), tf.Readable[int])
 
+pairs: tf.Readable[tuple[str, int]] = tf.from_iterable([("a", 1)])
+
+
+def repeated(text: str, times: int) -> str:
+    return text * times
+
+
+assert_type(pairs.pipe(tf.starmap(repeated)), tf.Readable[str])
+assert_type(pairs.pipe(tf.starmap(lambda text, times: times)), tf.Readable[int])
+numbers.pipe(tf.starmap(repeated))  # type: ignore[arg-type]
 numbers.pipe(tf.parse_csv())  # type: ignore[arg-type]
 tf.parse_csv(separator=";")  # type: ignore[call-overload]

@@ -245,15 +245,19 @@ def count() -> Writable[object, int]:
         >>> run(from_iterable(range(5)).pipe(count()))
         5
     """
-    return ending(_Count, "count")
+    return ending(Count, "count")
 
 
-class _Count(Fold[Any, int]):
+class Count(Fold[Any, int]):
+    """How many items there were."""
+
     def __init__(self) -> None:
         self._count = 0
 
     def feed(self, items: list[Any]) -> None:
+        """Count `items`."""
         self._count += len(items)
 
     def result(self) -> int:
+        """Return how many there were."""
         return self._count

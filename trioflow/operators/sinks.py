@@ -17,6 +17,7 @@ from trioflow._core.fused import Fold
 from trioflow._core.makers import ending, ending_task
 from trioflow._core.pipeline import as_writable
 from trioflow._core.streams import Writable, wanted
+from trioflow.operators.results import Count
 
 T = TypeVar("T")
 
@@ -61,8 +62,8 @@ class _ForEach(Fold[Any, None]):
         return None
 
 
-def drain() -> Writable[object, None]:
-    """Take all items and forget them.
+def drain() -> Writable[object, int]:
+    """Discard all items, and return how many there were.
 
     Waits when: never.
     Ends when: the source ends.
@@ -73,16 +74,9 @@ def drain() -> Writable[object, None]:
         >>> run(from_iterable([1, 2]).pipe(tap(print)).pipe(drain()))
         1
         2
+        2
     """
-    return ending(_Drain, "drain")
-
-
-class _Drain(Fold[Any, None]):
-    def feed(self, items: list[Any]) -> None:
-        pass
-
-    def result(self) -> None:
-        return None
+    return ending(Count, "drain")
 
 
 def to_channel(send: trio.abc.SendChannel[T]) -> Writable[T, int]:

@@ -1,0 +1,191 @@
+"""One readable for subscribers that join and leave: what each gets, who waits for whom, and how it ends."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+import trioflow as tf
+from tests.consumers import Boom
+
+
+@given(
+    items=st.lists(st.integers(), max_size=600),
+    capacities=st.lists(st.integers(1, 300), min_size=1, max_size=4),
+)
+def test_subscribers_from_the_beginning_get_everything(items: list[int], capacities: list[int]) -> None:
+    async def main() -> list[list[int]]:
+        results: list[list[int]] = [[] for _ in capacities]
+
+        async def read(at: int) -> None:
+            results[at] = await numbers.subscribe(capacity=capacities[at]).pipe(tf.collect())
+
+        async with (
+            tf.hub(tf.from_iterable(items), start_after=len(capacities)) as numbers,
+            trio.open_nursery() as nursery,
+        ):
+            for at in range(len(capacities)):
+                nursery.start_soon(read, at)
+        return results
+
+    assert trio.run(main) == [items] * len(capacities)
+
+
+async def test_a_subscriber_gets_what_comes_after_it_joined(autojump_clock: MockClock) -> None:
+    ticks = tf.ticks(1).pipe(tf.enumerate()).pipe(tf.map(lambda pair: pair[0]))
+    async with tf.hub(ticks) as numbers:
+        await trio.sleep(2.5)
+        assert numbers.subscribers == 0
+        assert await numbers.subscribe().pipe(tf.take(2)).pipe(tf.collect()) == [3, 4]
+        await trio.sleep(2.5)
+        assert await numbers.subscribe().pipe(tf.first()) == 7
+
+
+async def test_each_run_of_one_subscription_joins_anew(autojump_clock: MockClock) -> None:
+    async with tf.hub(tf.ticks(1)) as times:
+        subscription = times.subscribe()
+        first = await subscription.pipe(tf.first())
+        assert await subscription.pipe(tf.first()) > first
+
+
+async def test_a_slow_subscriber_that_drops_holds_up_nobody(autojump_clock: MockClock) -> None:
+    got: list[int] = []
+
+    async def slow(n: int) -> None:
+        got.append(n)
+        await trio.sleep(1)
+
+    numbers = tf.ticks(0.01).pipe(tf.enumerate()).pipe(tf.map(lambda pair: pair[0])).pipe(tf.take(300))
+    async with tf.hub(numbers, start_after=2) as feed, trio.open_nursery() as nursery:
+        dropping = feed.subscribe(capacity=2, overflow="drop_oldest")
+        nursery.start_soon(lambda: dropping.pipe(tf.for_each(slow)))
+        assert await feed.subscribe().pipe(tf.count()) == 300
+        assert trio.current_time() < 3.1
+        nursery.cancel_scope.cancel()
+    assert got[0] == 0
+    assert len(got) < 5
+
+
+async def test_R6_a_slow_subscriber_that_waits_sets_the_pace() -> None:
+    made = 0
+
+    async def eager(output: tf.SendChannel[int]) -> None:
+        nonlocal made
+        while True:
+            made += 1
+            await output.send(made)
+
+    async with (
+        tf.hub(tf.Readable(eager), start_after=1) as numbers,
+        numbers.subscribe(capacity=2).open(capacity=2) as receive,
+    ):
+        assert await receive.receive() == 1
+        await wait_all_tasks_blocked()
+        before = made
+        await wait_all_tasks_blocked()
+        assert made == before < 1000
+
+
+async def test_a_subscriber_that_is_to_fail_fails_alone() -> None:
+    send, receive = tf.open_channel[int](100)
+    async with tf.hub(tf.from_iterable(receive), start_after=2) as numbers, trio.open_nursery() as nursery:
+        results: list[int] = []
+
+        async def read_all() -> None:
+            results.extend(await numbers.subscribe().pipe(tf.collect()))
+
+        async def read_slowly() -> None:
+            async with numbers.subscribe(capacity=1, overflow="fail").open(capacity=1) as failing:
+                await wait_all_tasks_blocked()
+                await send.send_many(range(9))
+                await wait_all_tasks_blocked()
+                send.close()
+                async for _ in failing:
+                    pass
+
+        nursery.start_soon(read_all)
+        with pytest.raises(BufferError, match="the channel is full"):
+            await read_slowly()
+    assert results == [*range(9)]
+    assert numbers.subscribers == 0
+
+
+async def test_R9_a_subscriber_that_leaves_is_forgotten_and_the_others_go_on() -> None:
+    async with tf.hub(tf.from_iterable(range(1000)), start_after=2) as numbers, trio.open_nursery() as nursery:
+        nursery.start_soon(lambda: numbers.subscribe().pipe(tf.first()))
+        assert await numbers.subscribe().pipe(tf.count()) == 1000
+
+
+async def test_R11_a_failing_source_ends_the_block_and_every_subscriber_by_its_very_exception() -> None:
+    failure = Boom("source")
+    told: list[BaseException] = []
+
+    async def read(subscription: tf.Readable[Any]) -> None:
+        try:
+            await subscription.pipe(tf.drain())
+        except Boom as exc:
+            told.append(exc)
+
+    async def run(nursery: trio.Nursery) -> None:
+        async with tf.hub(tf.failed(failure), start_after=1) as nothing:
+            nursery.start_soon(read, nothing.subscribe())
+            subscriptions.append(nothing.subscribe())
+            await trio.sleep_forever()
+
+    subscriptions: list[tf.Readable[Any]] = []
+    async with trio.open_nursery() as nursery:
+        with pytest.raises(Boom) as caught:
+            await run(nursery)
+    await read(subscriptions[0])  # one that joins too late is told, too
+
+    assert caught.value is failure
+    assert told == [failure, failure]
+
+
+async def test_a_subscriber_after_the_end_ends_at_once() -> None:
+    async with tf.hub(tf.from_iterable([1, 2])) as numbers:
+        await wait_all_tasks_blocked()
+        assert await numbers.subscribe().pipe(tf.collect()) == []
+
+
+async def test_R13_leaving_the_block_is_no_end_for_subscribers(autojump_clock: MockClock) -> None:
+    async with trio.open_nursery() as nursery, tf.hub(tf.ticks(1)) as times:
+        subscription = times.subscribe()
+        caught: list[Any] = []
+
+        async def read() -> None:
+            try:
+                await subscription.pipe(tf.drain())
+            except trio.BrokenResourceError as exc:
+                caught.append(exc)
+
+        nursery.start_soon(read)
+        await trio.sleep(2.5)
+    assert "the block of hub(" in str(caught[0])
+    with pytest.raises(trio.BrokenResourceError, match="was left"):
+        await subscription.pipe(tf.drain())
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "words"),
+    [
+        (lambda: tf.hub([1]), TypeError, "hub wants Readables"),  # type: ignore[arg-type]
+        (lambda: tf.hub(tf.empty(), start_after=-1), ValueError, "start_after must be 0 or more"),
+    ],
+)
+def test_R1_wrong_arguments_are_refused_at_once(make: Any, error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=words):
+        make()
+
+
+async def test_R1_a_subscription_checks_its_arguments_at_once() -> None:
+    async with tf.hub(tf.empty()) as nothing:
+        with pytest.raises(ValueError, match="capacity must be 1 or more"):
+            nothing.subscribe(capacity=0)
+        with pytest.raises(ValueError, match="overflow must be"):
+            nothing.subscribe(overflow="explode")  # type: ignore[arg-type]

@@ -1,0 +1,188 @@
+"""One readable for subscribers that join and leave while it runs.
+
+Rule 1: a subscriber gets what comes after it joined, through a channel of its own: its capacity, its overflow policy.
+Rule 2: one that waits sets the pace, one that drops or fails holds up nobody; when one leaves, the others go on.
+Rule 3: a source that fails ends the block, which raises its very exception (R11), and every subscriber is told it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, Generic, NamedTuple, TypeVar
+
+import trio
+
+from trioflow._core.adapters import forward
+from trioflow._core.buffer import DEFAULT_CAPACITY, Overflow, check_capacity, check_overflow
+from trioflow._core.channel import ReceiveChannel, SendChannel
+from trioflow._core.checks import check_count
+from trioflow._core.crew import open_crew
+from trioflow._core.engine import Stage, open_readable
+from trioflow._core.errors import HangUp, failure_in
+from trioflow._core.makers import differing
+from trioflow._core.open_channel import open_channel
+from trioflow._core.streams import Readable, label
+from trioflow.operators.nested import check_readables
+
+T = TypeVar("T")
+
+
+class _Subscriber(NamedTuple):
+    send: SendChannel[Any]
+    is_lossless: bool
+
+
+class Hub(Generic[T]):
+    """What `hub` gives: `subscribe` makes a `Readable` of what comes from now on. It cannot be made by hand."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._subscribers: list[_Subscriber] = []  # those that may drop come first: they wait for nobody
+        self._joined = trio.Event()  # replaced when one more has joined
+        self._is_over = False
+        self._failure: BaseException | None = None
+
+    @property
+    def subscribers(self) -> int:
+        """How many subscribers there are now."""
+        return len(self._subscribers)
+
+    def subscribe(self, *, capacity: float = DEFAULT_CAPACITY, overflow: Overflow = "wait") -> Readable[T]:
+        """Return a `Readable` of what comes while it runs; each run joins anew, and leaves at its end.
+
+        Emits when: the hub's source has an item.
+        Waits when: nothing has come.
+        Ends when: the source has ended, after what this one's channel holds.
+        On cancel: it leaves; what its channel holds is lost.
+        Holds: `capacity`, beside what the channels after it hold.
+
+        Args:
+            capacity: What this subscriber's channel may hold.
+            overflow: What to do when it is full: `"wait"`, so that the source and all other subscribers wait;
+                `"drop_oldest"` or `"drop_newest"`; `"fail"`: this subscriber alone fails, by a `BufferError`.
+
+        Raises:
+            TypeError, ValueError: an argument is of the wrong type, or out of range.
+            trio.BrokenResourceError: when it runs, the hub's block has been left.
+        """
+        check_capacity(capacity)
+        check_overflow(overflow)
+
+        async def run(output: SendChannel[T]) -> None:
+            send, receive = open_channel[T](capacity, overflow=overflow)
+            with receive:
+                self._join(_Subscriber(send, is_lossless=overflow == "wait"))
+                await forward(receive, output)
+
+        options = differing(capacity=(capacity, DEFAULT_CAPACITY), overflow=(overflow, "wait"))
+        return Readable[T]._of(Stage(label(f"{self._name}.subscribe", **options), function=run))
+
+    def _join(self, one: _Subscriber) -> None:
+        if self._is_over:
+            self._end(one)
+            return
+        self._subscribers.insert(len(self._subscribers) if one.is_lossless else 0, one)
+        self._joined.set()
+        self._joined = trio.Event()
+
+    async def _feed(self, source: ReceiveChannel[Any], start_after: int) -> None:
+        while len(self._subscribers) < start_after:
+            await self._joined.wait()
+        while True:
+            room = min((one.send.room() for one in self._subscribers if one.is_lossless), default=DEFAULT_CAPACITY)
+            try:
+                items = await source.receive_many(max(int(min(room, DEFAULT_CAPACITY)), 1))
+            except trio.EndOfChannel:
+                return
+            await self._send_to_all(items)
+
+    async def _send_to_all(self, items: list[Any]) -> None:
+        """Send the batch where there is room for all of it; elsewhere item by item, in step."""
+        full: list[_Subscriber] = []
+        for one in [*self._subscribers]:
+            try:
+                one.send.send_many_nowait(items)
+            except trio.WouldBlock:
+                full.append(one)
+            except HangUp:
+                self._subscribers.remove(one)
+        for item in items if full else ():
+            for one in [*full]:
+                try:
+                    await one.send.send(item)
+                except (HangUp, BufferError) as exc:
+                    full.remove(one)
+                    self._subscribers.remove(one)
+                    if isinstance(exc, BufferError):
+                        one.send._abort_with(exc, "")
+
+    def _close(self, failure: BaseException | None, *, is_cut: bool) -> None:
+        """End every subscriber, and those that are still to join."""
+        self._is_over = True
+        if is_cut:
+            self._failure = failure or trio.BrokenResourceError(f"the block of {self._name} was left")
+        for one in self._subscribers:
+            self._end(one)
+        self._subscribers.clear()
+
+    def _end(self, one: _Subscriber) -> None:
+        if self._failure is not None:
+            one.send._abort_with(self._failure, "")
+        one.send.close()
+
+
+def hub(readable: Readable[T], *, start_after: int = 0) -> AbstractAsyncContextManager[Hub[T]]:
+    """Run `readable` for subscribers that join and leave while it runs, for an `async with` block.
+
+    What comes while nobody subscribes is dropped.
+
+    Emits when: the source has an item, to each subscriber of that moment.
+    Waits when: a subscriber that waits is full, or fewer than `start_after` have joined so far.
+    Ends when: the source ends, for each subscriber after what its channel holds. The block goes on until you leave it.
+    On cancel: leaving the block ends the source; subscribers get `trio.BrokenResourceError`.
+    Holds: the capacity of each subscriber, and one batch, beside what the source's channels hold.
+
+    Args:
+        readable: The source; it starts when the block is entered.
+        start_after: How many subscribers to wait for before the first item is taken.
+
+    Raises:
+        TypeError: `readable` is not a Readable, or `start_after` is not an int.
+        ValueError: `start_after` is below 0.
+
+    Example:
+        >>> async def main() -> None:
+        ...     async with hub(from_iterable([1, 2]), start_after=2) as numbers:
+        ...         both = merge(
+        ...             numbers.subscribe(), numbers.subscribe().pipe(map(lambda n: 10 * n))
+        ...         )
+        ...         print(sorted(await both.pipe(collect())))
+        >>> run(main())
+        [1, 2, 10, 20]
+    """
+    check_readables("hub", (readable,))
+    check_count("start_after", start_after, 0)
+    return _opened(readable, start_after)
+
+
+@asynccontextmanager
+async def _opened(readable: Readable[T], start_after: int) -> AsyncGenerator[Hub[T], None]:
+    made = Hub[T](label("hub", readable)())
+
+    async def feed() -> None:
+        try:
+            async with open_readable(readable._stages, DEFAULT_CAPACITY) as source:
+                await made._feed(source, start_after)
+        except BaseException as exc:
+            made._close(failure_in(exc), is_cut=True)
+            raise
+        made._close(None, is_cut=False)
+
+    async with open_crew() as crew:
+        crew.start(feed)
+        try:
+            yield made
+        finally:
+            made._close(None, is_cut=not made._is_over)
+        crew.cancel()
