@@ -11,6 +11,14 @@ from pathlib import Path
 import pytest
 
 DESCRIPTORS = Path("/proc/self/fd")
+TESTS = Path(__file__).parent
+SLOW = ("browser", "redis")  # directories whose tests all start Chromium or a Redis server
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.relative_to(TESTS).parts[0] in SLOW:
+            item.add_marker(pytest.mark.slow)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -178,6 +178,7 @@ def test_what_serve_cannot_be_told_is_told_in_one_line(
     assert told.count("\n") == 1
 
 
+@pytest.mark.slow
 async def test_slow_readers_cost_the_server_little_memory(tmp_path: Path) -> None:
     (tmp_path / "large").touch()
     os.truncate(tmp_path / "large", 1 << 31)

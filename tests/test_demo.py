@@ -194,6 +194,7 @@ async def test_a_crowd_gets_the_file_whole_or_piped(monkeypatch: pytest.MonkeyPa
     assert answer["seconds"] > 0
 
 
+@pytest.mark.slow
 async def test_a_second_crowd_has_to_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     async with demonstrating() as (client, port):
         async with answering(port, b"POST /crowd?how=piped&clients=1"):

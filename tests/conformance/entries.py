@@ -13,7 +13,7 @@ import random
 import struct
 import sys
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -645,3 +645,8 @@ SINKS = {
 }
 
 STAGES = SOURCES | TRANSFORMS | SINKS
+
+
+def public_names(table: Iterable[str]) -> set[str]:
+    """Return the names that a part of the table is about, without the variants."""
+    return {key.partition(":")[0] for key in table}

@@ -15,7 +15,7 @@ from trio.testing import MockClock
 
 import trioflow as tf
 from tests.conformance import entries
-from tests.conformance.entries import BYTES, ELSEWHERE, SINKS, SOURCES, STAGES, TRANSFORMS, Entry
+from tests.conformance.entries import BYTES, ELSEWHERE, SINKS, SOURCES, STAGES, TRANSFORMS, Entry, public_names
 from tests.consumers import CONSUMERS, Consumer, serve
 from trioflow.testing import check_readable, check_transform, check_writable
 
@@ -92,7 +92,7 @@ async def check(name: str) -> None:
 
 
 def test_every_public_name_has_its_entry() -> None:
-    known = {key.partition(":")[0] for key in STAGES} | {*ELSEWHERE}
+    known = public_names([*STAGES, *ELSEWHERE])
     missing, unknown = {*tf.__all__} - known, known - {*tf.__all__}
 
     assert not missing, (
@@ -102,7 +102,7 @@ def test_every_public_name_has_its_entry() -> None:
 
 
 def test_no_name_is_in_two_parts_of_the_table() -> None:
-    parts = [{key.partition(":")[0] for key in part} for part in (SOURCES, TRANSFORMS, SINKS, ELSEWHERE)]
+    parts = [*map(public_names, (SOURCES, TRANSFORMS, SINKS, ELSEWHERE))]
 
     assert len(set.union(*parts)) == sum(map(len, parts)), TABLE
 

@@ -19,6 +19,8 @@ from tests.conftest import open_descriptors
 from tests.http.client import Client, connected, serving
 from trioflow import http
 
+pytestmark = pytest.mark.slow  # it serves hundreds of clients and measures memory
+
 READERS, TRICKLERS = 1000, 200
 LARGE = 1 << 30
 HEAD = b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n"

@@ -1116,19 +1116,25 @@ async def test_a_stopping_server_finishes_an_answer_it_has_begun() -> None:
             await go_on.wait()
             await body.send(b"world")
 
-    async with serving(handler) as port:
+    rest = b""
+
+    async def read_rest(stream: trio.SocketStream) -> None:
+        nonlocal rest
+        async with stream:
+            rest = await read_all(stream)
+
+    async def go_on_when_all_wait() -> None:
+        await trio.testing.wait_all_tasks_blocked()
+        go_on.set()
+
+    async with trio.open_nursery() as client, serving(handler) as port:
         stream = await trio.open_tcp_stream("127.0.0.1", port)
         await stream.send_all(GET)
         await read_until(stream, b"hello\r\n")
-        trio.lowlevel.spawn_system_task(set_when_all_wait, go_on)
+        client.start_soon(read_rest, stream)
+        client.start_soon(go_on_when_all_wait)
 
-    async with stream:
-        assert await read_all(stream) == b"5\r\nworld\r\n0\r\n\r\n"
-
-
-async def set_when_all_wait(event: trio.Event) -> None:
-    await trio.testing.wait_all_tasks_blocked()
-    event.set()
+    assert rest == b"5\r\nworld\r\n0\r\n\r\n"
 
 
 async def test_R16_a_request_that_outlives_the_time_of_grace_is_cut(autojump_clock: MockClock) -> None:
@@ -1244,6 +1250,7 @@ async def read_all_after(seconds: float, stream: trio.SocketStream) -> None:
     await read_all(stream)
 
 
+@pytest.mark.slow
 @pytest.mark.needs("curl")
 async def test_curl_downloads_and_uploads_100_megabytes_in_flat_memory(tmp_path: Path) -> None:
     path = tmp_path / "large"

@@ -27,6 +27,8 @@ from tests.http import supervised
 from tests.http.client import Client, connected, exchanged, read_all
 from trioflow import http
 
+pytestmark = pytest.mark.slow  # servers of several processes
+
 ROOT = Path(__file__).parents[2]
 GET = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 

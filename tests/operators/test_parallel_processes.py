@@ -22,6 +22,8 @@ import trioflow as tf
 from tests import called
 from tests.consumers import CONSUMERS, Consumer, Sink, Source
 
+pytestmark = pytest.mark.slow  # each run starts processes
+
 NUMBERS = range(9)
 DOUBLED = [n * 2 for n in NUMBERS]
 

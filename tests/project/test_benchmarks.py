@@ -21,6 +21,8 @@ from tests.benchmarks._harness import Failed, Need, Peer, Row, Sample, Scale, Wo
 from tests.benchmarks._plot import svg
 from tests.benchmarks.items import expected, timed
 
+pytestmark = pytest.mark.slow  # they run programs against the clock
+
 SCALE = Scale(10, 0.0)
 ABSENT = Need("ghost", lambda: False, "Debian's package ghost")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import trioflow as tf
-from tests.conformance.entries import SINKS, STAGES
+from tests.conformance.entries import SINKS, STAGES, public_names
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "operators.md"
 HEADINGS = ["Emits when:", "Waits when:", "Ends when:", "On cancel:", "Holds:"]
@@ -36,10 +36,9 @@ def test_every_row_has_the_words_of_others() -> None:
         assert all(cells), f"{first} has an empty cell: a dash where there is no word"
 
 
-@pytest.mark.parametrize("name", sorted({name.partition(":")[0] for name in STAGES} | {"stdin"}))
+@pytest.mark.parametrize("name", sorted({*public_names(STAGES), "stdin"}))
 def test_a_stage_tells_when_it_emits_waits_and_ends_what_cancelling_loses_and_what_it_holds(name: str) -> None:
     told = inspect.getdoc(getattr(tf, name)) or ""
 
-    is_sink = name in {each.partition(":")[0] for each in SINKS}
-    headings = HEADINGS[1:] if is_sink else HEADINGS  # a sink gives its result at the end, and nothing before
+    headings = HEADINGS[1:] if name in public_names(SINKS) else HEADINGS  # a sink gives its result at the end, and nothing before
     assert re.findall(r"^(?:Emits|Waits|Ends|On|Holds)(?: when| cancel)?:(?= \S)", told, re.MULTILINE) == headings

@@ -17,6 +17,8 @@ import pytest
 
 from tests.snippets import PATIENCE, ask, difference, free_port, matches, serving, with_port
 
+pytestmark = pytest.mark.slow  # each is a program of its own
+
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted(ROOT.glob("examples/*.py"))
 

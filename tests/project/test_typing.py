@@ -15,6 +15,8 @@ import pytest
 
 import trioflow as tf
 
+pytestmark = pytest.mark.slow  # the type checkers take seconds to start
+
 ROOT = Path(__file__).parents[2]
 MYPY = ["mypy", "--strict"]
 PYRIGHT = ["pyright", "--pythonpath", sys.executable]

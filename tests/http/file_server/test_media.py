@@ -82,6 +82,7 @@ def seek_in_chromium(url: str, media: list[tuple[str, str, float]]) -> list[list
             browser.close()
 
 
+@pytest.mark.slow
 @pytest.mark.needs("ffmpeg", "chromium")
 async def test_chromium_seeks_sound_and_pictures_by_range(tmp_path: Path) -> None:
     (tmp_path / "page.html").write_text("<!doctype html><title>media</title>")
