@@ -40,5 +40,7 @@ def test_every_row_has_the_words_of_others() -> None:
 def test_a_stage_tells_when_it_emits_waits_and_ends_what_cancelling_loses_and_what_it_holds(name: str) -> None:
     told = inspect.getdoc(getattr(tf, name)) or ""
 
-    headings = HEADINGS[1:] if name in public_names(SINKS) else HEADINGS  # a sink gives its result at the end, and nothing before
+    headings = (
+        HEADINGS[1:] if name in public_names(SINKS) else HEADINGS
+    )  # a sink gives its result at the end, and nothing before
     assert re.findall(r"^(?:Emits|Waits|Ends|On|Holds)(?: when| cancel)?:(?= \S)", told, re.MULTILINE) == headings
