@@ -343,3 +343,41 @@ def test_a_stage_is_named_as_it_was_called() -> None:
         "<Transform encode(encoding='ascii', end='.', errors='replace')>"
     )
     assert repr(tf.split(b"-")) == "<Transform split(b'-')>"
+
+
+ENCODINGS = ["ascii", "cp932", "gb18030", "iso2022_jp", "utf-7", "utf-8", "utf-8-sig", "utf-16", "utf-16-be", "utf-32"]
+
+
+@given(
+    encoding=st.sampled_from(ENCODINGS),
+    errors=st.sampled_from(["strict", "replace"]),
+    whole=st.binary(max_size=12) | st.text(max_size=4).map(lambda text: text.encode("utf-16", "surrogatepass")),
+    at=places,
+)
+@example("utf-8-sig", "strict", b"\xef", [])
+@example("utf-8-sig", "strict", b"\xef\xbb\xbf", [1, 2])
+@example("utf-16", "strict", b"a\0b\0", [1])
+@example("utf-32", "strict", b"a\0\0\0", [1])
+@example("utf-16", "strict", b"\xff", [])
+def test_R10_chunks_are_decoded_as_the_whole_is_with_the_same_errors(
+    encoding: str, errors: str, whole: bytes, at: list[int]
+) -> None:
+    try:
+        expected: Any = whole.decode(encoding, errors)
+    except UnicodeDecodeError:
+        expected = UnicodeDecodeError
+
+    async def main() -> Any:
+        try:
+            return await tf.from_iterable(cut(whole, at)).pipe(tf.decode(encoding, errors=errors)).pipe(tf.join()) or ""
+        except UnicodeDecodeError:
+            return UnicodeDecodeError
+
+    assert trio.run(main) == expected
+
+
+@pytest.mark.parametrize("encoding", ["idna", "punycode", "unicode_escape"])
+def test_what_cannot_be_decoded_chunk_by_chunk_is_refused(encoding: str) -> None:
+    for make in (tf.decode, lambda name: tf.lines(encoding=name), lambda name: tf.parse_csv(encoding=name)):
+        with pytest.raises(LookupError, match=f"{encoding} cannot be decoded chunk by chunk"):
+            make(encoding)

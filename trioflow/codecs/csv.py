@@ -19,6 +19,7 @@ from trioflow._core.fused import Operator
 from trioflow._core.makers import differing, fused
 from trioflow._core.streams import Transform, wanted
 from trioflow.codecs.lines import LONGEST, LineCutter
+from trioflow.codecs.text import check_incremental
 
 _Header = bool | Sequence[str]
 
@@ -99,7 +100,7 @@ def parse_csv(
         [{'place': 'attic', 'note': 'warm,\ndusty'}]
     """
     _check_header("parse_csv", header)
-    check_codec("parse_csv", encoding)
+    check_incremental("parse_csv", encoding)
     limit = check_limit("max_length", max_length)
     form = _dialect("parse_csv", dialect, options)
     given = differing(

@@ -7,6 +7,8 @@ Rule 2: an unfinished character at the end is an error (R10).
 from __future__ import annotations
 
 import codecs
+import sys
+from collections.abc import Callable
 from typing import Any, Final
 
 from trioflow._core.checks import check_codec, check_kinds
@@ -14,6 +16,12 @@ from trioflow._core.fused import Operator
 from trioflow._core.makers import differing, fused
 from trioflow._core.streams import Transform, wanted
 
+# What these make of a chunk depends on what follows it, and Python's decoders do not wait for that.
+_NOT_INCREMENTAL: Final = frozenset(("idna", "punycode", "unicode_escape"))
+_MARKS: Final = {
+    "utf-16": (2, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE),
+    "utf-32": (4, codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE),
+}
 _STATELESS: Final = frozenset(("utf-8", "ascii", "iso8859-1"))  # each item is encoded by itself
 
 
@@ -32,28 +40,83 @@ def decode(encoding: str = "utf-8", *, errors: str = "strict") -> Transform[byte
 
     Raises:
         TypeError: `encoding` or `errors` is not a `str`; a chunk is not bytes-like.
-        LookupError: there is no such encoding of text, or no such error handler.
+        LookupError: there is no such encoding of text, or no such error handler; or the encoding, such as `idna`, cannot
+            be decoded chunk by chunk.
         UnicodeDecodeError: the bytes are wrong, or end inside a character (R10).
 
     Example:
         >>> run(from_iterable([b"caf\xc3", b"\xa9"]).pipe(decode()).pipe(collect()))
         ['caf', 'é']
     """
-    check_codec("decode", encoding, errors)
+    check_incremental("decode", encoding, errors)
     given = differing(encoding=(encoding, "utf-8"), errors=(errors, "strict"))
     return fused(lambda: _Decode(encoding, errors), "decode", **given)
 
 
+def check_incremental(name: str, encoding: object, errors: object = "strict") -> None:
+    """Raise if text in this encoding cannot be decoded chunk by chunk."""
+    check_codec(name, encoding, errors)
+    if codecs.lookup(str(encoding)).name.replace("-", "_") in _NOT_INCREMENTAL:
+        raise LookupError(
+            f"{name}: {encoding} cannot be decoded chunk by chunk; join() the bytes and decode them at once"
+        )
+
+
+class Decoder:
+    """Decodes chunks into what `bytes.decode` makes of the whole, with the same errors."""
+
+    def __init__(self, encoding: str, errors: str = "strict") -> None:
+        self._encoding = encoding
+        self._errors = errors
+        self._start = bytearray()  # what came before it is known which end comes first
+        name = codecs.lookup(encoding).name
+        if name in _MARKS:
+            # Python's own wants a mark at the beginning, where `bytes.decode` takes the machine's order without one.
+            self._size, little, big = _MARKS[name]
+            self._orders = {little: f"{name}-le", big: f"{name}-be"}
+            self.decode: Callable[[bytes], str] = self._decode_start
+        else:
+            self._use(encoding)
+
+    def _use(self, encoding: str) -> None:
+        self._encoding = encoding
+        self._decoder = codecs.getincrementaldecoder(encoding)(self._errors)
+        self.decode = self._decoder.decode
+
+    def _decode_start(self, data: bytes) -> str:
+        self._start += data
+        if len(self._start) < self._size:
+            return ""
+        return self._choose()
+
+    def _choose(self) -> str:
+        start = bytes(self._start)
+        order = self._orders.get(start[: self._size])
+        self._use(order or next(name for name in self._orders.values() if name.endswith(f"-{sys.byteorder[0]}e")))
+        return self.decode(start[self._size if order else 0 :])
+
+    def finish(self) -> str:
+        """Return the rest.
+
+        Raises:
+            UnicodeDecodeError: the bytes end inside a character.
+        """
+        text = self._choose() if self.decode == self._decode_start else ""
+        text += self._decoder.decode(b"", True)
+        # That of utf-8-sig drops an unfinished mark without a word.
+        return text + bytes(self._decoder.getstate()[0]).decode(self._encoding, self._errors)
+
+
 class _Decode(Operator[Any, str]):
     def __init__(self, encoding: str, errors: str) -> None:
-        self._decode = codecs.getincrementaldecoder(encoding)(errors).decode
+        self._decoder = Decoder(encoding, errors)
 
     def feed(self, items: list[Any]) -> list[str]:
         check_kinds("decode wants bytes", items)
-        return [text for chunk in items if (text := self._decode(chunk))]
+        return [text for chunk in items if (text := self._decoder.decode(chunk))]
 
     def flush(self) -> list[str]:
-        text = self._decode(b"", True)
+        text = self._decoder.finish()
         return [text] if text else []
 
 
