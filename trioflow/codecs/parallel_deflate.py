@@ -94,14 +94,22 @@ class Deflater:
         self._before = blocks[-1]
         return packed
 
+    async def flush(self) -> bytes:
+        """Deflate what is held, so that all that has come can be read."""
+        return await self._rest(zlib.Z_SYNC_FLUSH) if self._held else b""
+
     async def finish(self) -> bytes:
         """Deflate the rest, and end the stream."""
+        return await self._rest(zlib.Z_FINISH)
+
+    async def _rest(self, how: int) -> bytes:
         rest = bytes(self._held)
         self._held.clear()
+        before, self._before = self._before, (self._before + rest)[-_WINDOW:]
 
         def deflate() -> bytes:
             self._count([rest])
-            return self._deflate(rest, self._before, zlib.Z_FINISH)
+            return self._deflate(rest, before, how)
 
         return deflate() if len(rest) < SMALL else await trio.to_thread.run_sync(deflate, limiter=processors())
 
