@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -305,3 +305,32 @@ async def test_a_long_listing_is_read_and_sorted_by_a_thread(root: Path, monkeyp
 
     assert len(threads) == 1
     assert threads[0] is not threading.main_thread()
+
+
+async def test_others_run_between_the_pieces_of_a_long_page(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    passes = 0
+    seen = []
+
+    async def neighbour() -> None:
+        nonlocal passes
+        while True:
+            passes += 1
+            await trio.lowlevel.checkpoint()
+
+    def watched(*arguments: Any) -> Iterator[bytes]:
+        for piece in page(*arguments):
+            seen.append(passes)
+            yield piece
+
+    (root / "many").mkdir()
+    for number in range(10 * _listing._ROWS):
+        (root / "many" / str(number)).touch()
+    monkeypatch.setattr(handler, "page", watched)
+    async with trio.open_nursery() as nursery, asking(http.files(root, listing=True)) as client:
+        nursery.start_soon(neighbour)
+        assert (await client.ask("GET", "/many/"))[0] == 200
+        nursery.cancel_scope.cancel()
+
+    assert len(seen) > 10
+    # Two pieces on: within a pass, Trio lets tasks run in any order.
+    assert all(later > sooner for sooner, later in zip(seen, seen[2:], strict=False))

@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -240,7 +240,7 @@ class _Files:
                 found = read(fd, hidden=self._site.hidden, reach=lambda name: self._root.status([*names, name]))
             finally:
                 os.close(fd)
-            return ordered(found, request.query)  # here, as to sort 20,000 names takes 0.1 s
+            return ordered(found, request.query)
 
         try:
             entries = await trio.to_thread.run_sync(look)
@@ -250,7 +250,13 @@ class _Files:
         headers = Headers([("Content-Type", "text/html; charset=utf-8"), ("Content-Security-Policy", POLICY)])
         headers.fill(self._plain)
         response.headers.fill(headers)
-        await from_iterable(page(request.path, len(names), entries, request.query)).pipe(response)
+
+        async def pieces() -> AsyncIterator[bytes]:
+            for piece in page(request.path, len(names), entries, request.query):
+                yield piece
+                await trio.lowlevel.checkpoint()  # or 20,000 rows would hold the loop for 0.1 s
+
+        await from_iterable(pieces()).pipe(response)
 
     async def _give(self, names: list[bytes], opened: Opened, key: Key, request: Request, response: Response) -> None:
         site, takes = self._site, key[1]

@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
 MOST: Final = 20_000  # entries: as many names are held, some 3 MiB
-_ROWS: Final = 64  # of a chunk
+_ROWS: Final = 128  # of a chunk: it takes 1 ms to make
 
 POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 _UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
@@ -61,7 +61,8 @@ def read(fd: int, *, hidden: bool, reach: Callable[[bytes], os.stat_result | Non
 
 
 _KEYS: Final[dict[str, Callable[[Entry], Any]]] = {
-    "name": lambda entry: (entry.name.decode("utf-8", "replace").casefold(), entry.name),
+    # Bytes: a sort holds the GIL to its end, 3 ms for 20,000 of them, 16 for as many pairs of a str and bytes.
+    "name": lambda entry: entry.name.decode("utf-8", "replace").casefold().encode() + b"\0" + entry.name,
     "size": lambda entry: entry.size,
     "date": lambda entry: entry.modified,
 }
