@@ -77,6 +77,9 @@ def root(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
         "chain": "directory/up",
         "sub/up": "../a.txt",
         "sub/self": ".",
+        "sub/slashed": "../sub/",
+        "file-slash": "a.txt/",
+        "file-dot": "a.txt/.",
         "out": "../secret.txt",
         "far": tmp_path / "secret.txt",
         "sibling": tmp_path / "root2" / "a.txt",
@@ -236,13 +239,17 @@ async def test_no_target_leads_out_of_the_root_or_to_what_is_hidden(root: Path, 
     assert b"secret" not in got.partition(b"\r\n\r\n")[2]
 
 
-@pytest.mark.parametrize("link", ["inside", "absolute", "directory/up", "chain", "there/up", "sub/self/self/up"])
+@pytest.mark.parametrize(
+    "link", ["inside", "absolute", "directory/up", "chain", "there/up", "sub/self/self/up", "sub/slashed/up"]
+)
 async def test_a_link_that_stays_inside_is_followed(root: Path, link: str) -> None:
     assert (await get(root, f"/{link}"))[::2] == (200, TEXT)
 
 
 @pytest.mark.parametrize(
-    "link", ["out", "far", "sibling", "parent/secret.txt", "back", "slash/etc/passwd", "dangling", "loop", "loop/a"]
+    "link",
+    ["out", "far", "sibling", "parent/secret.txt", "back", "slash/etc/passwd", "dangling", "loop", "loop/a"]
+    + ["file-slash", "file-dot"],
 )
 async def test_a_link_that_leaves_or_leads_nowhere_is_not_found(root: Path, link: str) -> None:
     assert (await get(root, f"/{link}"))[::2] == (404, b"404 Not Found\n")

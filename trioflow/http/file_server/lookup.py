@@ -162,7 +162,10 @@ def _walk(root: str, stack: list[int], names: list[bytes]) -> int:
                 target = _inside(root, target)
                 while len(stack) > 1:
                     os.close(stack.pop())
-            names += [part for part in reversed(target.split(b"/")) if part not in (b"", b".")] or [b"."]
+            parts = target.split(b"/")
+            if parts[-1] in (b"", b"."):
+                names.append(b".")  # it says that it leads to a directory
+            names += [part for part in reversed(parts) if part not in (b"", b".")]
 
 
 def _target(name: bytes, directory: int) -> bytes | None:
