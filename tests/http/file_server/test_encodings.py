@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from tests.http.file_server.test_files import asking, get
 from trioflow import http
+from trioflow.http.file_server import encodings
 from trioflow.http.file_server.encodings import LONGEST, accepted
 
 ALL = ("br", "zstd", "gzip")
@@ -207,3 +208,11 @@ async def test_what_is_short_no_text_or_packed_beside_it_is_not_packed_on_the_wa
     assert "content-encoding" not in (await get(root, "/data.bin", packs, compress=True))[1]
     assert (await get(root, "/a.css", packs, compress=True))[2] == b"packed before"
     assert (await get(root, "/a.css", ("Accept-Encoding", "br"), compress=True))[2] == b"a" * 5000
+
+
+def test_a_long_field_is_read_and_not_remembered() -> None:
+    before = encodings._known.cache_info().currsize
+    for size in (300, LONGEST + 1):
+        assert accepted("br, " + "x" * size, ALL) == (("br",) if size < LONGEST else ())
+
+    assert encodings._known.cache_info().currsize == before

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import Enum
 
 import pytest
 
@@ -92,3 +93,27 @@ def test_every_method_that_changes_headers_is_in_these_tables() -> None:
     changing = {name for name in dir(Headers) if not name.startswith("_")} - reading
 
     assert changing == {way.split()[0] for way in CHANGES} - {"__setitem__", "__delitem__"}
+
+
+class Own(str, Enum):  # noqa: UP042 - that is the one that formats itself as another
+    NAME = "X-Of-An-Enum"
+    VALUE = "Of-An-Enum"
+
+
+class Odd(str):
+    def __format__(self, spec: str) -> str:
+        return "X: 1\r\nSet-Cookie: odd=1"
+
+
+@pytest.mark.parametrize(("name", "value"), [(Own.NAME, Own.VALUE), (Odd("X-Odd"), Odd("odd"))])
+@pytest.mark.parametrize("way", WAYS)
+def test_a_subclass_of_str_is_sent_as_its_text_and_leaves_nothing_of_itself_to_others(
+    way: str, name: str, value: str
+) -> None:
+    text, said = str.__str__(name), str.__str__(value)
+    for pair in ((name, value), (text, said)):
+        headers = Headers([pair]) if way == "__init__" else Headers()
+        WAYS[way](headers, *pair)
+
+        assert f"{text}: {said}\r\n".encode() in headers.lines()
+        assert {type(part) for field in headers.all_of(text.lower()) for part in field[:3]} == {str}

@@ -12,6 +12,7 @@ from typing import Final
 
 SUFFIXES: Final = {"br": ".br", "zstd": ".zst", "gzip": ".gz"}
 LONGEST: Final = 8192  # characters
+_SHORT: Final = 256  # characters of a field that is worth remembering
 
 _MEMBER: Final = re.compile(
     r"([!#$%&'*+\-.^_`|~0-9A-Za-z]+)(?:[ \t]*;[ \t]*[qQ]=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?))?\Z"
@@ -19,11 +20,14 @@ _MEMBER: Final = re.compile(
 _ALIASES: Final = {"x-gzip": "gzip"}  # which section 8.4.1.3 wants to be taken for the same
 
 
-@lru_cache(maxsize=256)  # 5 µs a field, and few clients write it in their own way
 def accepted(field: str, known: tuple[str, ...]) -> tuple[str, ...]:
-    """Give those of the codings `known` that the client takes: the one it weighs most first, ties in our order."""
+    """Return those of the codings `known` that the client takes: the one it weighs most first, ties in our order."""
     if len(field) > LONGEST:
         return ()
+    return (_known if len(field) <= _SHORT else _accepted)(field, known)
+
+
+def _accepted(field: str, known: tuple[str, ...]) -> tuple[str, ...]:
     weights: dict[str, float] = {}
     for member in field.split(","):
         found = _MEMBER.match(member.strip(" \t"))
@@ -34,3 +38,6 @@ def accepted(field: str, known: tuple[str, ...]) -> tuple[str, ...]:
     plain = weights.get("identity", 0.0)  # without a weight of its own it is what is left when nothing else will do
     wanted = {coding: weights.get(coding, others) for coding in known}
     return tuple(sorted((c for c in known if wanted[c] > 0 and wanted[c] >= plain), key=lambda c: -wanted[c]))
+
+
+_known: Final = lru_cache(maxsize=256)(_accepted)  # 5 µs a field, and few clients write one of their own

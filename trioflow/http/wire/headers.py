@@ -69,6 +69,8 @@ class Field(NamedTuple):
 
 
 def _made(name: str, value: str) -> Field:
+    # A member of an Enum is equal to its text, and may format itself as another one, which would be cached for that text.
+    name, value = str.__str__(name), str.__str__(value)
     shown = _shown(name)
     if _VALUE.fullmatch(value) is None:
         raise ValueError(f"the header {name!r} cannot hold line ends, controls or what is not Latin-1: {value!r}")
