@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trioflow as tf
+from tests.conftest import open_descriptors
 from trioflow.io import file_follower
 
 
@@ -170,7 +171,10 @@ async def test_a_file_that_is_gone_is_waited_for(log: Path, monkeypatch: pytest.
         await followed.comes(b"again")
 
 
-PASSING = [errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.ELOOP, errno.ESTALE]
+PASSING = [
+    errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.ELOOP, errno.ESTALE, errno.EMFILE,
+    errno.ENFILE,
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("code", PASSING, ids=errno.errorcode.get)
@@ -216,9 +220,9 @@ async def test_a_name_that_cannot_be_looked_at_for_a_moment_is_waited_for(
         await followed.comes(b"two\n")
 
 
-async def test_a_directory_in_its_place_and_none_above_it_are_waited_out(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> Callable[[], Awaitable[None]]:
+    """Wait until it has looked again, whatever it has seen."""
     sleep, slept = trio.sleep, 0
 
     async def counted(seconds: float) -> None:
@@ -232,6 +236,12 @@ async def test_a_directory_in_its_place_and_none_above_it_are_waited_out(
             await sleep(0)
 
     monkeypatch.setattr(file_follower.trio, "sleep", counted)
+    return looks
+
+
+async def test_a_directory_in_its_place_and_none_above_it_are_waited_out(
+    tmp_path: Path, looks: Callable[[], Awaitable[None]]
+) -> None:
     place = tmp_path / "logs"
     place.mkdir()
     log = place / "log"
@@ -249,6 +259,49 @@ async def test_a_directory_in_its_place_and_none_above_it_are_waited_out(
         place.mkdir()
         write(log, b"two\n")
         await followed.comes(b"two\n")
+
+
+async def test_a_file_that_is_moved_away_and_back_is_not_read_twice(
+    log: Path, looks: Callable[[], Awaitable[None]]
+) -> None:
+    async with following(log) as followed:
+        await followed.comes(b"one\n")
+        old = rotate(log)
+        log.mkdir()
+        await looks()
+        log.rmdir()
+        old.rename(log)
+        await looks()
+        append(log, b"two\n")
+        await followed.comes(b"two\n")
+
+
+async def test_a_file_that_is_moved_back_while_the_other_is_opened_is_not_read_twice(
+    log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_for_reading, old = file_follower.open_for_reading, log.with_name("log.1")
+    moved = trio.Event()
+
+    def late(path: str) -> tuple[int, os.stat_result]:
+        if old.exists():
+            remove(log)
+            old.rename(log)
+            trio.from_thread.run_sync(moved.set)
+        return open_for_reading(path)
+
+    monkeypatch.setattr(file_follower, "open_for_reading", late)
+    async with following(log) as followed:
+        await followed.comes(b"one\n")
+        rotate(log)
+        write(log, b"new")
+        await moved.wait()
+        append(log, b"two\n")
+        await followed.comes(b"two\n")
+        assert open_descriptors_of(log) == 1
+
+
+def open_descriptors_of(path: Path) -> int:
+    return list(open_descriptors().values()).count(str(path))
 
 
 async def test_what_is_broken_for_good_is_an_error(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,9 +1,10 @@
-"""A growing file, read on and on: at its end it is looked at again.
+"""Follow a growing file: at its end, look again until there is more.
 
-Rule 1: looking is a thread's, and so is opening; between two looks nothing runs.
-Rule 2: a file that got shorter is read again from its beginning; one that another has replaced is read until it has been
-    quiet for an interval, then the other from its beginning.
-Rule 3: what a later look fails by is waited out where rotating logs, or a mount that comes and goes, can cause it.
+Rule 1: a thread looks and opens; between two looks nothing runs.
+Rule 2: a file that became shorter is read again from its beginning. One that another has replaced is read until it has
+    been quiet for an interval, then the other is read from its beginning.
+Rule 3: an error of a later look is waited out if a rotation, or a server that ran out of descriptors, can cause it for a
+    moment. Any other, such as EIO, ends the run, and so does every error of the first look.
 """
 
 from __future__ import annotations
@@ -19,17 +20,21 @@ import trio
 
 from trioflow.io.file_reader import FileReader, Reader, open_for_reading, reader_of
 
-# The file has no name for a moment, or one that cannot be read yet; a directory is in its place, or above it is none.
+# The name leads nowhere, through what is no directory, to a directory, to a file that may not be read yet, or in a circle;
+# the directory was replaced on a file server; no descriptor is free.
 _PASSING: Final = frozenset(
-    (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.ELOOP, errno.ESTALE)
-)
+    (
+        errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.ELOOP, errno.ESTALE, errno.EMFILE,
+        errno.ENFILE,
+    )
+)  # fmt: skip
 
 
 @asynccontextmanager
 async def open_following(
     path: str, start: int, chunk_size: int | None, interval: float
 ) -> AsyncGenerator[Reader, None]:
-    """Open the file at `path`, to be read without an end, and close whatever is open then."""
+    """Open the file at `path` to be read without an end; when the block ends, close whichever file is open then."""
     opened = await trio.to_thread.run_sync(open_for_reading, path)
     follower = Follower(path, opened, start, chunk_size, interval)
     try:
@@ -39,7 +44,7 @@ async def open_following(
 
 
 class Follower:
-    """Reads what is at a path, as it grows: `read` gives `b""` only where that is a pipe or a device and has ended."""
+    """Reads what is at a path as it grows. Only a pipe or a device has an end."""
 
     def __init__(
         self, path: str, opened: tuple[int, os.stat_result], start: int, chunk_size: int | None, interval: float
@@ -47,9 +52,9 @@ class Follower:
         self._path = path
         self._chunk_size = chunk_size
         self._interval = interval
-        self._take(opened, start)
+        self._start_reading(opened, start)
 
-    def _take(self, opened: tuple[int, os.stat_result], start: int) -> None:
+    def _start_reading(self, opened: tuple[int, os.stat_result], start: int) -> None:
         self.fd, status = opened
         self._identity = _identity(status)
         self._can_grow = stat.S_ISREG(status.st_mode)
@@ -57,7 +62,7 @@ class Follower:
         self._is_replaced = False
 
     async def read(self) -> bytes:
-        """Give the next block, waiting for it; `b""` at the end."""
+        """Return the next block, after waiting for it; `b""` at the end."""
         while True:
             block = await self._reader.read()
             if block or not self._can_grow:
@@ -66,7 +71,7 @@ class Follower:
             if self._is_replaced:
                 if block := await self._reader.read():
                     return block
-                await self._go_on_to_the_other()
+                await self._switch()
             else:
                 await self._look()
 
@@ -83,14 +88,19 @@ class Follower:
             _raise_unless_passing(exc)
             return size, False
 
-    async def _go_on_to_the_other(self) -> None:
+    async def _switch(self) -> None:
+        """Go on with the file that has taken the name, if it can be opened."""
+        self._is_replaced = False  # or so it was; if it cannot be opened, the next look says how things are then
         try:
             opened = await trio.to_thread.run_sync(open_for_reading, self._path)
-        except OSError as exc:  # gone again, or not readable yet
+        except OSError as exc:
             _raise_unless_passing(exc)
             return
+        if _identity(opened[1]) == self._identity:  # it was moved back
+            os.close(opened[0])
+            return
         os.close(self.fd)
-        self._take(opened, 0)
+        self._start_reading(opened, 0)
 
 
 def _raise_unless_passing(exc: OSError) -> None:
@@ -99,5 +109,5 @@ def _raise_unless_passing(exc: OSError) -> None:
 
 
 def _identity(status: os.stat_result) -> tuple[int, int]:
-    # The number of a file that is open is not given to another.
+    # While a file is open, its number is not given to another.
     return status.st_dev, status.st_ino
