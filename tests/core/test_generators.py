@@ -146,3 +146,59 @@ async def test_a_generator_may_let_several_tasks_receive_what_it_is_given() -> N
             yield item
 
     assert await tf.pipeline(range(500), by_three(), tf.collect()) == list(range(500))
+
+
+async def test_a_generator_goes_on_receiving_after_a_loop_of_it_was_cancelled(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    @tf.readable
+    async def every_two_seconds() -> AsyncIterator[int]:
+        for number in range(4):
+            await trio.sleep(2)
+            yield number
+
+    @tf.transform
+    async def by_five_seconds(items: AsyncIterable[int]) -> AsyncIterator[list[int]]:
+        while True:
+            received: list[int] = []
+            with trio.move_on_after(5) as scope:
+                async for item in items:
+                    received.append(item)
+            yield received
+            if not scope.cancelled_caught:
+                return
+
+    assert await every_two_seconds().pipe(by_five_seconds()).pipe(tf.collect()) == [[0, 1], [2, 3]]
+
+
+async def test_a_generator_that_has_closed_its_source_takes_nothing_from_a_clone() -> None:
+    @tf.transform
+    async def closing(items: tf.ReceiveChannel[int]) -> AsyncIterator[int | str]:
+        with items.clone() as clone:
+            try:
+                async for item in items:
+                    yield item
+                    items.close()
+            except trio.ClosedResourceError:
+                yield "closed"
+            async for item in clone:
+                yield item
+
+    assert await tf.from_iterable(range(4)).pipe(closing()).pipe(tf.collect()) == [0, "closed", 1, 2, 3]
+
+
+async def test_a_loop_that_a_generator_hands_to_another_task_gets_everything() -> None:
+    @tf.transform
+    async def elsewhere(items: tf.ReceiveChannel[int]) -> AsyncIterator[int]:
+        received: list[int] = []
+        loop = aiter(items)
+
+        async def take() -> None:
+            received.extend([item async for item in loop])
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(take)
+        for item in received:
+            yield item
+
+    assert await tf.pipeline(range(50), elsewhere(), tf.collect(), capacity=4) == list(range(50))

@@ -191,15 +191,48 @@ async def test_R7_an_endless_iterable_in_a_flat_map_is_taken_piece_by_piece() ->
         assert [await receive.receive() for _ in range(3)] == ["5", "6", "7"]
 
 
-async def test_R7_generators_hold_a_batch_on_each_side_and_no_more() -> None:
+@pytest.mark.parametrize(("item", "weight"), [(1, 1), (b"x" * 8192, 2)])
+async def test_R5_what_lies_between_two_generators_never_weighs_more_than_the_capacity(
+    item: int | bytes, weight: int
+) -> None:
+    made = 0
+
+    @tf.readable
+    async def endless() -> AsyncIterator[int | bytes]:
+        nonlocal made
+        while True:
+            made += 1
+            yield item
+
     @tf.transform
-    async def passing(items: AsyncIterable[int]) -> AsyncIterator[int]:
+    async def passing(items: AsyncIterable[int | bytes]) -> AsyncIterator[int | bytes]:
+        async for each in items:
+            yield each
+
+    readable = endless()
+    for _ in range(10):
+        readable = readable.pipe(passing())
+
+    async with readable.open(capacity=8) as receive:
+        for received in range(30):
+            await wait_all_tasks_blocked()
+            assert made - received <= 11 * 8 // weight + 11  # in the channels, and one in each generator's hand
+            await receive.receive()
+
+
+async def test_R5_what_a_generator_has_not_been_given_yet_counts_against_the_capacity(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    @tf.transform
+    async def slow(items: AsyncIterable[int]) -> AsyncIterator[int]:
         async for item in items:
+            await trio.sleep(1)
             yield item
 
     source = Source(itertools.count())
 
-    async with source.readable.pipe(passing()).open(capacity=4):
-        await wait_all_tasks_blocked()
-
-        assert source.sent <= 4 * 4
+    async with source.readable.pipe(slow()).open(capacity=4) as receive:
+        for received in range(20):
+            await trio.sleep_until(received + 0.5)
+            assert source.sent == received + 1 + 4  # one in hand, and the channel is filled again at once
+            await receive.receive()

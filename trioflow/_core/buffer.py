@@ -116,16 +116,16 @@ class Buffer(Generic[T]):
     """What the two ends of a channel share. The engine holds it; users see the ends."""
 
     __slots__ = (
-        "_discarded_bytes", "_items", "prefetched", "bytes", "capacity", "clock", "count", "discarded", "dropped", "ended_at", "expected",
-        "failure", "failure_seen", "on_hang_up", "on_wanted", "overflow", "peak", "receivers", "receiving", "receiving_waited",
-        "senders", "sending", "sending_waited", "stride", "used",
+        "_discarded_bytes", "bytes", "capacity", "clock", "count", "discarded", "dropped", "ended_at", "excess", "expected",
+        "failure", "failure_seen", "items", "on_hang_up", "on_wanted", "overflow", "peak", "receivers", "receiving",
+        "receiving_waited", "senders", "sending", "sending_waited", "stride",
     )  # fmt: skip
 
     def __init__(self, capacity: float, overflow: Overflow) -> None:
         self.capacity = capacity
         self.overflow = overflow
         self.stride = int(min(capacity, DEFAULT_CAPACITY))
-        self.used = self.peak = self.count = self.bytes = self.dropped = self.discarded = 0
+        self.excess = self.peak = self.count = self.bytes = self.dropped = self.discarded = 0
         self.senders = self.receivers = 0  # open handles
         self.sending: deque[Waiter] = deque()  # tasks that wait to send, and to receive
         self.receiving: deque[Waiter] = deque()
@@ -134,12 +134,18 @@ class Buffer(Generic[T]):
         self.on_hang_up: Callable[[], None] | None = None
         self.on_wanted: Callable[[], None] | None = None  # called when a reader begins to wait
         self._discarded_bytes = 0
-        self.prefetched: list[T] = []  # what a reader has taken and not yet yielded: a failure drops it with the rest
         self.clock: Callable[[], float] | None = None  # set by a monitor: then waiting is timed
         self.ended_at: float | None = None
         self.sending_waited = self.receiving_waited = 0.0  # seconds
         self.expected: int | None = None  # how many bytes will come in all, where that is known
-        self._items: deque[T] = deque()
+        self.items: deque[T] = (
+            deque()
+        )  # `excess` is what they weigh beyond 1 each: while it is 0, any may just be popped
+
+    @property
+    def used(self) -> int:
+        """The weight of what is held."""
+        return len(self.items) + self.excess
 
     @property
     def ended(self) -> bool:
@@ -148,20 +154,20 @@ class Buffer(Generic[T]):
 
     @property
     def empty(self) -> bool:
-        return not self._items
+        return not self.items
 
     def taken(self) -> tuple[int, int]:
         """Return how many items, and bytes, have been received."""
-        held = sum(map(size_of, self._items))
-        return self.count - len(self._items) - self.discarded, self.bytes - held - self._discarded_bytes
+        held = sum(map(size_of, self.items))
+        return self.count - len(self.items) - self.discarded, self.bytes - held - self._discarded_bytes
 
     def room(self) -> float:
         """Return the weight that can be put now; 0 where a sender must wait."""
-        return 0 if self.sending else max(self.capacity - self.used, 0)
+        return 0 if self.sending else max(self.capacity - len(self.items) - self.excess, 0)
 
     def fits(self, weight: int) -> bool:
         """Return whether an item of that weight may be put now."""
-        return self.used + weight <= self.capacity or not self._items
+        return len(self.items) + self.excess + weight <= self.capacity or not self.items
 
     def check(self) -> None:
         if self.failure is not None:
@@ -170,51 +176,57 @@ class Buffer(Generic[T]):
 
     def put(self, item: T, weight: int) -> None:
         """Append `item`; the caller has seen that it fits."""
-        self._items.append(item)
+        self.items.append(item)
         self.count += 1
         self.bytes += size_of(item)
-        self._added(weight)
+        self._added(weight - 1)
 
     def put_light(self, items: Sequence[T], size: int) -> None:
         """Append `items` of `size` bytes together, which weigh 1 each; the caller has seen that they fit."""
-        self._items.extend(items)
+        self.items.extend(items)
         self.count += len(items)
         self.bytes += size
-        self._added(len(items))
+        self._added(0)
 
-    def _added(self, weight: int) -> None:
-        self.used += weight
-        if self.used > self.peak:
-            self.peak = self.used
+    def _added(self, excess: int) -> None:
+        self.excess += excess
+        used = len(self.items) + self.excess
+        if used > self.peak:
+            self.peak = used
         if self.receiving:
             self.receiving[0].wake()
 
+    def pop(self) -> T:
+        """Take the first item; the caller wakes a sender."""
+        item = self.items.popleft()
+        if self.excess:  # a bytearray may change its size while it is held: an empty channel always weighs nothing
+            self.excess = self.excess - weight_of(item) + 1 if self.items else 0
+        return item
+
     def take(self) -> T:
-        item = self._items.popleft()
-        self._removed(weight_of(item))
+        item = self.pop()
+        self.wake_next()
         return item
 
     def take_many(self, limit: int | None) -> list[T]:
-        if limit is None or limit >= len(self._items):
-            items = list(self._items)
-            self._items.clear()
-            self._removed(self.used)
+        if limit is None or limit >= len(self.items):
+            items = list(self.items)
+            self.items.clear()
+            self.excess = 0
         else:
-            items = [self._items.popleft() for _ in range(limit)]
-            self._removed(sum(map(weight_of, items)))
-        return items
-
-    def _removed(self, weight: int) -> None:
-        # A bytearray may change its size while it is held: an empty channel always weighs nothing.
-        self.used = self.used - weight if self._items else 0
+            items = [self.pop() for _ in range(limit)]
         self.wake_next()
+        return items
 
     def wake_next(self) -> None:
         """Wake the tasks that can go on now, after an item was taken or a task left its line."""
+        self.wake_sender()
+        if self.receiving and (self.items or self.ended):
+            self.receiving[0].wake()
+
+    def wake_sender(self) -> None:
         if self.sending and self.fits(self.sending[0].need):
             self.sending[0].wake()
-        if self.receiving and (self._items or self.ended):
-            self.receiving[0].wake()
 
     def make_room(self, weight: int) -> bool:
         """Apply the overflow policy to an item that does not fit: is it to be put?"""
@@ -222,7 +234,7 @@ class Buffer(Generic[T]):
             raise BufferError(f"the channel is full: it holds {self.used} of {self.capacity}")
         if self.overflow == "drop_oldest":
             while not self.fits(weight):
-                self.used -= weight_of(self._items.popleft())
+                self.pop()
                 self.dropped += 1
             return True
         self.dropped += 1
@@ -240,11 +252,10 @@ class Buffer(Generic[T]):
             self.wake_all()
 
     def _discard(self) -> None:
-        self.discarded += len(self._items)
-        self._discarded_bytes += sum(map(size_of, self._items))
-        self._items.clear()
-        self.prefetched.clear()
-        self.used = 0
+        self.discarded += len(self.items)
+        self._discarded_bytes += sum(map(size_of, self.items))
+        self.items.clear()
+        self.excess = 0
 
     def wake_all(self) -> None:
         for waiter in (*self.sending, *self.receiving):

@@ -18,6 +18,7 @@ import trio
 from trio.lowlevel import checkpoint, checkpoint_if_cancelled
 
 from trioflow._core.buffer import (
+    DEFAULT_CAPACITY,
     Buffer,
     ChannelStatistics,
     light_size,
@@ -204,6 +205,15 @@ class SendChannel(_End, trio.abc.SendChannel[SendT]):
     async def wait_for_room(self) -> None:
         """Wait until an item that weighs 1 could be sent, unless another sender is quicker; raises as `send` does."""
         await self._wait_until(lambda is_next: is_next and self._buffer.fits(1), 1)
+
+    async def _room_for_batch(self) -> float:
+        """Wait until half of a full channel is free, and return the weight that can be sent.
+
+        The reader misses nothing: until then it has other items to take. What it gets next comes as one large batch.
+        """
+        half = max(self._buffer.stride // 2, 1)
+        await self._wait_until(lambda is_next: is_next and self._buffer.fits(half), half)
+        return min(max(self._buffer.room(), 1), DEFAULT_CAPACITY)
 
     async def _wait_empty(self) -> None:
         """Wait until readers have taken all that was sent: what comes next, or another reader, may suit them better."""

@@ -2,13 +2,14 @@
 
     source channel               the user's generator function                  output channel
           |                                                                           ^
-     receive_many                                                                     |
+       popleft                                                                        |
           v                                                                     send_many_nowait
-     _BatchReader ----item----> async for ... yield ----item----> _BatchWriter.run    |
+     _StageReader ----item----> async for ... yield ----item----> _BatchWriter.run    |
                                                                       |     |         |
                                                                trap   |     +---- flush_nowait
                                                                       v               ^
-                          Trio <-------------- trap ------------ _before_each_trap ---+ first
+                          Trio <-------------- trap ------------ _before_each_trap ---+ first,
+                                                                                        and the source's sender is woken
 
 All of this is one task. As long as nothing in it has to wait, items are gathered. When something does, be it the source,
 a `trio.sleep` in the generator or a full output, its await yields a trap: an object that travels up the awaits to Trio's
@@ -16,7 +17,7 @@ scheduler. `_before_each_trap` stands in that way, and sends what is gathered be
 never waits for company: readers have it before this task sleeps. Three such stages in a row pass eight times as many
 items a second as with a `send` for each.
 
-Rule 1: a generator's source takes all that is ready and yields it item by item; nothing is taken before it is asked.
+Rule 1: an item stays in the source's channel, and counts there, until the generator is given it (R5).
 Rule 2: no more is gathered than the reader has room for, and it is sent without waiting.
 Rule 3: after a failure elsewhere nothing more is yielded, taken or sent (R12).
 """
@@ -25,10 +26,10 @@ from __future__ import annotations
 
 import contextlib
 import types
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Iterator
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator
 from contextlib import aclosing
-from itertools import islice
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar, cast
 
 import trio
 
@@ -40,10 +41,10 @@ T = TypeVar("T")
 _BYTES_TYPES: Final = (bytes, bytearray, memoryview)
 
 
-class _BatchReader(ReceiveChannel[T]):
-    """A stage's own reading end: it takes a batch at a time, and yields item by item."""
+class _StageReader(ReceiveChannel[T]):
+    """A stage's own reading end, which its own task iterates over at a third of the cost."""
 
-    __slots__ = ("_items", "_reader", "_taken")
+    __slots__ = ("_each", "_items", "_task")
 
     def __init__(self, source: ReceiveChannel[T]) -> None:
         super().__init__(source._buffer)
@@ -51,58 +52,42 @@ class _BatchReader(ReceiveChannel[T]):
             self._pair(source._partner)
         source._partner = None
         source.close()
-        self._taken: Iterator[T] = iter(())  # over the buffer's `prefetched`, which a failure empties: then it ends
-        self._items: AsyncGenerator[T, None] = self._each()
-        self._reader: trio.lowlevel.Task | None = None
+        self._items = self._buffer.items
+        self._each = self._iterate()
+        self._task = trio.lowlevel.current_task()
 
     def __aiter__(self) -> AsyncIterator[T]:  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride]
-        # A generator costs a third of __anext__, but serves one task at a time: others, as in a nursery, get the channel.
-        task = trio.lowlevel.current_task()
-        if self._reader is None:
-            self._reader = task
-        return self._items if self._reader is task else self
+        # A generator serves one task at a time, and only this one's traps are seen: others, as in a nursery, get the channel.
+        if trio.lowlevel.current_task() is not self._task:
+            return self
+        if (
+            cast("types.AsyncGeneratorType[T, None]", self._each).ag_frame is None
+        ):  # a loop that was cancelled has ended it, and the next one goes on
+            self._each = self._iterate()
+        return self._each
 
-    async def _each(self) -> AsyncGenerator[T, None]:
+    async def _iterate(self) -> AsyncGenerator[T, None]:
+        buffer = self._buffer
         while True:
-            taken = self._taken
-            for item in taken:  # no state is checked between two items: that halves what an item costs
-                yield item
-            if self._taken is not taken:  # `receive` has taken a batch while the loop was left
-                continue
+            # No more than this is done between two items: that halves what an item costs.
             try:
-                await self._refill()
+                while not buffer.excess:
+                    yield self._items.popleft()
+            except IndexError:
+                buffer.wake_sender()  # `before_trap` does not where the user has handed this loop to another task
+            try:
+                item = await self.receive()
             except trio.EndOfChannel:
                 return
-
-    async def _refill(self) -> None:
-        items = await super().receive_many()
-        items[:0] = self._taken  # another task has received meanwhile
-        self._buffer.prefetched = items
-        self._taken = iter(items)
-
-    def receive_nowait(self) -> T:
-        for item in self._taken:
-            return item
-        return super().receive_nowait()
-
-    async def receive(self) -> T:
-        await trio.lowlevel.checkpoint_if_cancelled()
-        while True:
-            for item in self._taken:
-                return item
-            await self._refill()
-
-    async def receive_many(self, limit: int | None = None) -> list[T]:
-        await trio.lowlevel.checkpoint_if_cancelled()
-        return list(islice(self._taken, limit)) or await super().receive_many(limit)
+            yield item
 
     def close(self) -> None:
-        self._buffer.prefetched.clear()
+        self._items = deque()  # what is held is for its clones
         super().close()
 
     async def aclose(self) -> None:
         self.close()
-        await self._items.aclose()
+        await self._each.aclose()
 
 
 class _BatchWriter(Generic[T]):
@@ -112,39 +97,51 @@ class _BatchWriter(Generic[T]):
         self._items = items
         self._output = output
         self._gathered: list[T] = []
-        self._most = 1  # how many to gather; less what bytes-like items among them weigh beyond 1 each
+        self._most = 1.0  # how many to gather; less what bytes-like items among them weigh beyond 1 each
         self._light: set[type] = set()  # the types seen that always weigh 1
         self._is_light = True  # all that was gathered is of these types
 
     async def run(self) -> None:
         gathered, light, output = self._gathered, self._light, self._output
+        usual: type | None = None  # what the items are, mostly: quicker to compare than to look up
         try:
             async for item in self._items:
                 gathered.append(item)
-                if type(item) not in light:
-                    self._weigh(item)
+                if type(item) is not usual and type(item) not in light:
+                    usual = self._weigh(item)
                 if len(gathered) >= self._most:
-                    if self._is_light:
-                        await output._send_light(self._take_batch(), 0)
-                    else:
+                    room = output.room()
+                    if not self._is_light:
                         await output.send_many(self._take_batch())
-                    self._measure_room()
+                        self._measure_room()
+                    elif room > len(gathered):  # the reader has taken items since that was measured
+                        self._most = min(room, DEFAULT_CAPACITY)
+                    elif room:
+                        await output._send_light(self._take_batch(), 0)
+                        self._measure_room()
+                    else:
+                        in_hand = self._take_batch()  # one item: it is sent with those that find room after it
+                        self._most = await output._room_for_batch()
+                        gathered += in_hand
         except Exception:
             self.flush_nowait()  # where a failure is recovered from, what was yielded before it counts
             raise
         if gathered:
             await output.send_many(self._take_batch())
 
-    def _weigh(self, item: T) -> None:
+    def _weigh(self, item: T) -> type | None:
+        """Count what `item` weighs beyond 1; return its type if that always weighs 1."""
         if isinstance(item, _BYTES_TYPES):
             self._most -= weight_of(item) - 1
             self._is_light = False
-        elif len(self._light) < DEFAULT_CAPACITY:
+            return None
+        if len(self._light) < DEFAULT_CAPACITY:
             self._light.add(type(item))
+        return type(item)
 
     def _measure_room(self) -> None:
         """Measure how much may be gathered: what can be sent without waiting, or one item, with which to wait."""
-        self._most = int(min(max(self._output.room(), 1), DEFAULT_CAPACITY))
+        self._most = min(max(self._output.room(), 1), DEFAULT_CAPACITY)
         self._is_light = True
 
     def _take_batch(self) -> list[T]:
@@ -196,7 +193,13 @@ async def generate(
     """Run an async generator function as a stage between the channels `ends`; a source has one, a transform two."""
     *sources, output = ends
     async with contextlib.AsyncExitStack() as stack:
-        ahead = [await stack.enter_async_context(aclosing(_BatchReader(source))) for source in sources]
-        items = await stack.enter_async_context(aclosing(function(*ahead, *args, **kwargs)))
+        readers = [await stack.enter_async_context(aclosing(_StageReader(source))) for source in sources]
+        items = await stack.enter_async_context(aclosing(function(*readers, *args, **kwargs)))
         writer = _BatchWriter(items, output)
-        await _before_each_trap(writer.run(), writer.flush_nowait)
+
+        def before_trap() -> None:
+            for reader in readers:
+                reader._buffer.wake_sender()
+            writer.flush_nowait()
+
+        await _before_each_trap(writer.run(), before_trap)
