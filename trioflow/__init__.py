@@ -26,7 +26,7 @@ from trioflow.io.sockets import connect_tcp, connect_tls, connect_unix, serve_tc
 from trioflow.io.stdio import stdin, stdout
 from trioflow.operators.arranging import enumerate, flatten, intersperse, passthrough
 from trioflow.operators.buffering import Offered, buffer, queue
-from trioflow.operators.failing import Restart, recover, retry
+from trioflow.operators.failing import Delivered, Restart, recover, retry
 from trioflow.operators.flattening import flat_map_merge, switch_map
 from trioflow.operators.grouping import batch, pairwise, window
 from trioflow.operators.hub import Hub, hub
@@ -54,6 +54,7 @@ __all__ = [
     "ByteBuffer",
     "ChannelStatistics",
     "CsvFormat",
+    "Delivered",
     "Digest",
     "Duplex",
     "Hub",

@@ -60,6 +60,7 @@ ELSEWHERE = {
             "Buffered",
             "ChannelStatistics",
             "CsvFormat",
+            "Delivered",
             "Digest",
             "Hub",
             "Monitor",
@@ -198,15 +199,16 @@ FALLIBLE: dict[str, tuple[Callable[[], tf.Transform[int, Any]], list[int]]] = {
 }
 
 
-def failing_after(*counts: int) -> tuple[Callable[[int], tf.Readable[int]], list[int]]:
-    """Make a function from a position to the numbers from there on: its attempts fail after `counts` items, then end at 9."""
+def failing_after(*counts: int) -> tuple[Callable[[tf.Delivered], tf.Readable[int]], list[int]]:
+    """Make a function that resumes the numbers up to 9: its attempts fail after `counts` items each, the next one ends."""
     asked: list[int] = []
 
-    def begin(position: int) -> tf.Readable[int]:
-        asked.append(position)
+    def begin(delivered: tf.Delivered) -> tf.Readable[int]:
+        start = delivered.items
+        asked.append(start)
         if len(asked) > len(counts):
-            return Source(range(position, 9)).readable
-        return Source(range(position, position + counts[len(asked) - 1]), then=Boom(len(asked))).readable
+            return Source(range(start, 9)).readable
+        return Source(range(start, start + counts[len(asked) - 1]), then=Boom(len(asked))).readable
 
     return begin, asked
 

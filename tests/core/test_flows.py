@@ -122,7 +122,7 @@ class Source:
             return Part(readable, [*numbers], self.count, ends=self.ends)
         if self.guard == "retry":
             attempts = itertools.chain([self.faults], itertools.repeat(NO_FAULTS))
-            readable = tf.retry(lambda position: self.run(world, numbers[position:], next(attempts)))
+            readable = tf.retry(lambda delivered: self.run(world, numbers[delivered.items :], next(attempts)))
             return Part(readable, [*numbers], self.count, stages=2, ends=self.ends)
         given = numbers[: self.faults.fails_at]
         has_failed = len(given) < self.count or (self.ends and self.faults.fails_in_closing)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+import os
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +19,7 @@ import trioflow as tf
 from tests.conformance.entries import failing_after
 from tests.consumers import Boom, Sink, Source
 from trioflow._core.conformance import CAPACITIES, Check
-from trioflow.operators.failing import Backoff, Restart
+from trioflow.operators.failing import Backoff
 
 
 @settings(max_examples=50, deadline=None)
@@ -39,7 +42,7 @@ def test_a_source_that_resumes_gives_each_item_once(counts: list[int], capacity:
     assert got == list(range(max(9, sums[-1])))
 
 
-async def test_a_plain_source_begins_anew(autojump_clock: MockClock) -> None:
+async def test_a_plain_source_begins_anew_after_items_where_repeats_are_accepted(autojump_clock: MockClock) -> None:
     runs = 0
 
     @tf.readable
@@ -51,11 +54,112 @@ async def test_a_plain_source_begins_anew(autojump_clock: MockClock) -> None:
         if runs < 3:
             raise Boom
 
-    assert await tf.retry(flaky()).pipe(tf.collect()) == [1, 0, 2, 0, 3, 0]
+    assert await tf.retry(flaky(), repeats=True).pipe(tf.collect()) == [1, 0, 2, 0, 3, 0]
+
+
+CONTENT = bytes(range(256)) * 800
+
+
+def chunks_of(content: bytes, break_off: bool) -> Source:
+    chunks: list[Any] = [content[i : i + 7000] for i in range(0, len(content), 7000)]
+    chunks[1:2] = [memoryview(bytearray(chunk)).cast("H") for chunk in chunks[1:2]]
+    return Source(chunks, then=OSError("broke off") if break_off else "end")
+
+
+def copy_that_breaks_at(*sizes: int) -> tuple[Callable[[tf.Delivered], tf.Readable[bytes]], list[tf.Delivered]]:
+    """Make a function that reads `CONTENT` on from what was delivered: its attempts break off after `sizes` bytes."""
+    told: list[tf.Delivered] = []
+
+    def begin(delivered: tf.Delivered) -> tf.Readable[bytes]:
+        told.append(delivered)
+        rest = CONTENT[delivered.bytes :]
+        if len(told) > len(sizes):
+            return chunks_of(rest, break_off=False).readable
+        return chunks_of(rest[: sizes[len(told) - 1]], break_off=True).readable
+
+    return begin, told
+
+
+def from_the_beginning(size: int) -> tf.Readable[bytes]:
+    """Make a source that begins anew at each run: the first breaks off after `size` bytes, the next are whole."""
+    runs = itertools.chain([chunks_of(CONTENT[:size], break_off=True)], itertools.repeat(chunks_of(CONTENT, False)))
+    return tf.Readable(lambda output: next(runs).run(output))
+
+
+def same_again(size: int) -> tf.Readable[bytes]:
+    return tf.retry(from_the_beginning(size))
+
+
+def other_copy(size: int) -> tf.Readable[bytes]:
+    return from_the_beginning(size).pipe(tf.recover(lambda failure: tf.from_iterable(CONTENT)))
+
+
+def file_and_another(size: int) -> tf.Readable[bytes]:
+    return tf.concat(from_the_beginning(size), tf.from_iterable(CONTENT))
+
+
+def each_item_by_itself(size: int) -> tf.Readable[bytes]:
+    return from_the_beginning(size).pipe(tf.on_item_error(tf.map(lambda chunk: chunk), "drop"))
+
+
+@pytest.mark.parametrize("capacity", [1, 256])
+@pytest.mark.parametrize("flow", [same_again, other_copy, file_and_another, each_item_by_itself])
+async def test_half_of_a_source_and_a_new_beginning_never_pass_for_one_whole(
+    autojump_clock: MockClock, tmp_path: Path, flow: Any, capacity: int
+) -> None:
+    path = tmp_path / "copy"
+    with pytest.raises(OSError, match="broke off"):
+        await tf.pipeline(flow(150_000), tf.write_file(path), capacity=capacity)
+
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("flow", [same_again, other_copy])
+async def test_a_source_that_fails_before_its_first_item_may_begin_anew(
+    autojump_clock: MockClock, tmp_path: Path, flow: Any
+) -> None:
+    path = tmp_path / "copy"
+
+    assert await flow(0).pipe(tf.write_file(path)) == len(CONTENT)
+    assert path.read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("capacity", [1, 2, 256])
+async def test_a_file_is_whole_where_each_attempt_resumes_at_the_byte_it_is_told(
+    autojump_clock: MockClock, tmp_path: Path, capacity: int
+) -> None:
+    begin, told = copy_that_breaks_at(150_000, 0, 1, 20_001)
+    path = tmp_path / "copy"
+
+    await tf.pipeline(tf.retry(begin), tf.write_file(path), capacity=capacity)
+
+    assert path.read_bytes() == CONTENT
+    assert [delivered.bytes for delivered in told] == [0, 150_000, 150_000, 150_001, 170_002]
+    assert [delivered.items for delivered in told] == [0, 22, 22, 23, 26]
+
+
+async def test_the_failure_of_a_source_that_may_not_begin_anew_names_the_ways_out(autojump_clock: MockClock) -> None:
+    failure = Boom()
+    flows = {
+        "retry: not run again": tf.retry(Source([b"ab", b"c"], then=failure).readable),
+        "recover: no other Readable took over": Source([b"ab", b"c"], then=failure).readable.pipe(
+            tf.recover(lambda failure: tf.empty())
+        ),
+    }
+    for what, flow in flows.items():
+        with pytest.raises(Boom) as caught:
+            await flow.pipe(tf.collect())
+
+        assert caught.value is failure
+        [note] = [note for note in failure.__notes__ if note.startswith(what)]
+        assert "since 2 items (3 bytes) had been passed on" in note
+        assert "retry(lambda delivered: ...)" in note
+        assert "repeats=True" in note
+    assert trio.current_time() == 0
 
 
 async def test_pauses_double_up_to_the_longest_and_begin_anew_after_an_item(autojump_clock: MockClock) -> None:
-    told: list[Restart] = []
+    told: list[tf.Restart] = []
     begin, _ = failing_after(0, 0, 0, 0, 0, 2, 0)
 
     got = await tf.retry(begin, attempts=math.inf, initial=1, maximum=5, jitter=0, tell=told.append).pipe(tf.collect())
@@ -63,7 +167,7 @@ async def test_pauses_double_up_to_the_longest_and_begin_anew_after_an_item(auto
     assert got == list(range(9))
     assert [restart.pause for restart in told] == [1, 2, 4, 5, 5, 1, 2]
     assert [restart.attempt for restart in told] == [1, 2, 3, 4, 5, 6, 7]
-    assert [restart.position for restart in told] == [0, 0, 0, 0, 0, 2, 2]
+    assert [restart.delivered for restart in told] == [*[(0, 0)] * 5, (2, 0), (2, 0)]
     assert [restart.failure.args for restart in told] == [(n,) for n in range(1, 8)]
     assert trio.current_time() == pytest.approx(20)
 
@@ -106,7 +210,7 @@ async def test_the_last_attempt_raises_its_failure_as_it_is(autojump_clock: Mock
     assert asked == [0, 1, 1]
     assert caught.value.__notes__ == [
         "in stage 1 of 1: run()",
-        "at attempt 3, when 3 items had been given",
+        "at attempt 3, after 3 items had been passed on",
         "in stage 1 of 2: retry(begin)",
     ]
 
@@ -153,7 +257,8 @@ async def test_two_failures_at_once_are_tried_again_where_both_are_asked_for(aut
         return n
 
     source = tf.Readable(fails_when_closed).pipe(tf.map(fail))
-    assert await tf.retry(source, on=(Boom, KeyError)).pipe(tf.take(1)).pipe(tf.collect()) == [3]
+    again = tf.retry(source, on=(Boom, KeyError))
+    assert await again.pipe(tf.take(1)).pipe(tf.collect()) == [3]
     attempts = 0
     with pytest.raises(ExceptionGroup) as caught:
         await tf.retry(source, on=Boom).pipe(tf.take(1)).pipe(tf.collect())
@@ -162,7 +267,8 @@ async def test_two_failures_at_once_are_tried_again_where_both_are_asked_for(aut
 
 async def test_a_source_that_runs_once_raises_what_it_failed_by(autojump_clock: MockClock) -> None:
     async def live() -> AsyncIterator[int]:
-        yield 1
+        for n in range(0):
+            yield n
         raise Boom
 
     with pytest.raises(Boom) as caught:
@@ -220,7 +326,9 @@ async def test_a_failure_behind_is_none_of_theirs() -> None:
 @pytest.mark.parametrize(
     ("make", "complaint"),
     [
-        (lambda: tf.retry([1]), r"retry wants a Readable, or a function from a position to one, not list \[1\]"),
+        (lambda: tf.retry([1]), r"retry wants a Readable, or a function that returns one, not list \[1\]"),
+        (lambda: tf.retry(tf.empty(), repeats=1), "repeats must be a bool, not int 1"),
+        (lambda: tf.retry(lambda delivered: tf.empty(), repeats=True), "repeats is for a Readable; a function decides"),
         (lambda: tf.retry(tf.empty(), attempts=0), "attempts must be 1 or more, not 0"),
         (lambda: tf.retry(tf.empty(), within=0), "within must be above 0, not 0"),
         (lambda: tf.retry(tf.empty(), initial="1"), "initial must be a number, not '1'"),
@@ -233,6 +341,7 @@ async def test_a_failure_behind_is_none_of_theirs() -> None:
         (lambda: tf.retry(tf.empty(), tell=trio.sleep), "tell wants a plain function"),
         (lambda: tf.recover([1]), r"recover wants a function, not \[1\]"),
         (lambda: tf.recover(print, on=trio.Cancelled), "recover wants a kind of Exception as `on`"),
+        (lambda: tf.recover(print, repeats=1), "repeats must be a bool, not int 1"),
         (lambda: tf.recover(print, on=()), "recover wants a kind of Exception as `on`"),
     ],
 )
@@ -242,11 +351,11 @@ def test_R1_wrong_arguments_are_refused_when_the_value_is_built(make: Callable[[
 
 
 async def test_retry_says_what_its_function_must_make() -> None:
-    async def later(position: int) -> tf.Readable[int]:
+    async def later(delivered: tf.Delivered) -> tf.Readable[int]:
         raise AssertionError
 
-    with pytest.raises(TypeError, match="the function given to retry makes a Readable, not list"):
-        await tf.retry(lambda position: [position]).pipe(tf.drain())  # type: ignore[arg-type, return-value]
+    with pytest.raises(TypeError, match="the function given to retry must return a Readable, not list"):
+        await tf.retry(lambda delivered: [delivered]).pipe(tf.drain())  # type: ignore[arg-type, return-value]
     with pytest.raises(TypeError, match="retry was given a plain function that returns a coroutine"):
         await tf.retry(later).pipe(tf.drain())  # type: ignore[arg-type]
 
@@ -283,7 +392,7 @@ async def test_what_was_sent_before_a_failure_comes_before_what_follows_it(
     failure = Boom()
     source = Source([1, 2, 3], then=failure)
 
-    got = await tf.pipeline(source.readable, tf.recover(fn), tf.collect(), capacity=capacity)
+    got = await tf.pipeline(source.readable, tf.recover(fn, repeats=True), tf.collect(), capacity=capacity)
 
     assert got == [1, 2, 3, *expected(failure)]
     assert source.started == source.ended == 1
@@ -366,7 +475,7 @@ async def test_another_failure_may_be_raised_instead() -> None:
 
 
 async def test_what_follows_a_failure_is_not_recovered_from_again_but_by_the_next() -> None:
-    first = tf.recover(lambda failure: Source([2], then=Boom("second")).readable)
+    first = tf.recover(lambda failure: Source([2], then=Boom("second")).readable, repeats=True)
     source = Source([1], then=Boom("first"))
 
     with pytest.raises(Boom, match="second"):

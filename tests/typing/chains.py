@@ -130,7 +130,8 @@ assert_type(numbers.pipe(tf.keep_alive(1, lambda: 0)), tf.Readable[int])
 
 # Failures
 assert_type(tf.retry(numbers, attempts=3, on=(OSError, LookupError)), tf.Readable[int])
-assert_type(tf.retry(lambda position: numbers.pipe(tf.drop(position))), tf.Readable[int])
+assert_type(tf.retry(lambda delivered: numbers.pipe(tf.drop(delivered.items))), tf.Readable[int])
+assert_type(tf.retry(numbers, repeats=True), tf.Readable[int])
 assert_type(numbers.pipe(tf.recover(lambda failure: [len(failure.args)])), tf.Readable[int])
 assert_type(numbers.pipe(tf.recover(lambda failure: numbers)).pipe(tf.map(lambda n: n + 0.5)), tf.Readable[float])
 assert_type(words.pipe(tf.on_item_error(tf.map(int), "drop")), tf.Readable[int])

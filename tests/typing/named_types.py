@@ -14,9 +14,15 @@ seen: tf.Monitor[int] = tf.monitor()
 
 def log(restart: tf.Restart) -> None:
     assert_type(restart.attempt, int)
+    assert_type(restart.delivered, tf.Delivered)
+
+
+def resume(delivered: tf.Delivered) -> tf.Readable[bytes]:
+    return tf.read_file("a", start=delivered.bytes)
 
 
 tell: Callable[[tf.Restart], None] = log
+assert_type(tf.retry(resume, tell=tell), tf.Readable[bytes])
 
 
 async def annotated(queue: tf.queue[int], chunks: tf.ReceiveChannel[bytes]) -> None:

@@ -1,8 +1,10 @@
-"""What a flow does about a failure: begin anew, or go on with something else.
+"""What a flow does about a failure: begin anew, resume, or go on with something else.
 
 Rule 1: only what a stage has raised is dealt with here, and only an `Exception`: a `Cancelled`, a `KeyboardInterrupt`
     and a bug of the engine pass.
 Rule 2: what the failing part had sent is delivered, once and before anything else; what it had not sent is lost with it.
+Rule 3: after an item has been delivered no source begins anew, unless the caller has said `repeats=True`: half of a file
+    and then the whole of it would pass for one file.
 """
 
 from __future__ import annotations
@@ -18,9 +20,10 @@ from typing import Any, NamedTuple, TypeVar
 import trio
 
 from trioflow._core.adapters import forward
-from trioflow._core.channel import ReceiveChannel, SendChannel
+from trioflow._core.channel import SendChannel
 from trioflow._core.checks import (
     check_exceptions,
+    check_flags,
     check_function,
     check_limit,
     check_plain,
@@ -36,18 +39,26 @@ from trioflow._core.streams import Readable, Transform, label, wanted
 T = TypeVar("T")
 
 
+class Delivered(NamedTuple):
+    """How much a `retry` has passed on so far, from all attempts together."""
+
+    items: int
+    bytes: int  # of those items that are bytes-like
+
+
 class Restart(NamedTuple):
     """What `retry` tells before it begins anew."""
 
     failure: Exception
     attempt: int  # which one has failed, from 1
-    position: int  # how many items have been given by all of them
+    delivered: Delivered  # by all of them together
     pause: float  # seconds until the next one
 
 
 def retry(
-    readable: Readable[T] | Callable[[int], Readable[T]],
+    readable: Readable[T] | Callable[[Delivered], Readable[T]],
     *,
+    repeats: bool = False,
     attempts: float = 5,
     within: float = math.inf,
     initial: float = 0.1,
@@ -56,28 +67,34 @@ def retry(
     on: Kinds = Exception,
     tell: Callable[[Restart], object] | None = None,
 ) -> Readable[T]:
-    """Give what `readable` gives; when it fails, run it again after a pause, which doubles from failure to failure.
+    """Run `readable`; if it fails, run it again after a pause, which doubles from failure to failure.
 
-    A `Readable` begins anew: a file comes again from its first chunk. To resume give a function: it is called for each
-    attempt with the number of items given so far, and all that the `Readable` it makes gives is given.
-    `retry(lambda position: rows(start=position))` asks the source to go on there, and
-    `retry(lambda position: rows().pipe(drop(position)))` reads past what is known.
+    A `Readable` begins anew, so by default it is run again only while it has passed nothing on. A failure after the first
+    item is raised: otherwise a file that broke off in the middle would be followed by the same file from its beginning.
 
-    Emits when: `readable` does; what it sent before it failed comes first, the failure behind it.
+    To go on after that, pass a function. It is called for each attempt with what has been delivered so far, and returns
+    a `Readable` of what is missing. For a source that can start anywhere, such as an HTTP request with a Range header,
+    that is `retry(lambda delivered: download(start=delivered.bytes))`. To read again what is known and skip it, use
+    `retry(lambda delivered: rows().pipe(drop(delivered.items)))`.
+
+    If repeated items do no harm, as with a sensor or a feed, pass `repeats=True`.
+
+    Emits when: `readable` does; what it sent before it failed comes before the failure.
     Waits when: its reader does, and in the pauses.
     Ends when: `readable` does.
     On cancel: what was taken and not received is lost; a pause ends at once.
     Holds: one batch.
 
     Args:
-        readable: The source, or a function that makes one which begins behind so many items.
+        readable: The source, or a function that returns one which begins after what was delivered.
+        repeats: Whether a `Readable` may begin anew after it has passed items on, which may then come twice.
         attempts: How many may fail in `within` seconds, `math.inf` for any number: the last one's failure is raised.
         within: The seconds after which a failure no longer counts.
-        initial: The longest first pause, in seconds, and the first after an attempt that gave an item.
+        initial: The longest first pause, in seconds, and the first after an attempt that passed on an item.
         maximum: The longest pause of all.
-        jitter: The part of each pause that is left to chance, from 0 to 1: who failed together shall not return together.
+        jitter: The part of each pause that is random, from 0 to 1, so that clients do not retry in lockstep.
         on: The kinds of exception to begin anew after; where two stages or more have failed, all of theirs.
-        tell: Called with a `Restart` before each pause: what failed, how often, how many items had been given.
+        tell: Called with a `Restart` before each pause: what failed, how often, how much had been delivered.
 
     Raises:
         TypeError, ValueError: an argument is of the wrong kind, or out of its range.
@@ -85,11 +102,14 @@ def retry(
 
     Example:
         >>> parts = iter([failed(OSError("busy")), from_iterable([1, 2])])
-        >>> run(retry(lambda position: next(parts), initial=0.01).pipe(collect()))
+        >>> run(retry(lambda delivered: next(parts), initial=0.01).pipe(collect()))
         [1, 2]
     """
     if not isinstance(readable, Readable) and not callable(readable):
-        raise wanted("retry wants a Readable, or a function from a position to one", readable)
+        raise wanted("retry wants a Readable, or a function that returns one", readable)
+    check_flags(repeats=repeats)
+    if repeats and not isinstance(readable, Readable):
+        raise TypeError("retry: repeats is for a Readable; a function decides itself where each attempt begins")
     check_limit("attempts", attempts)
     check_positive("within", within)
     Backoff(initial, maximum, jitter)  # checks its arguments
@@ -98,25 +118,42 @@ def retry(
         check_plain("tell", tell)
 
     async def run(output: SendChannel[T]) -> None:
-        counted, failures, backoff = _Counted(output), _Failures(attempts, within), Backoff(initial, maximum, jitter)
+        failures, backoff = _Failures(attempts, within), Backoff(initial, maximum, jitter)
         while True:
-            begun_at = counted.position
+            begun_at = _delivered_to(output)
             source = readable if isinstance(readable, Readable) else _made(readable, begun_at)
-            failure = await attempt(source._stages, output.statistics().capacity, counted.take)
+            failure = await attempt(source._stages, output.statistics().capacity, partial(forward, output=output))
             if failure is None:
                 return
             if not is_among(failure, kinds):
                 raise failure
-            if counted.position > begun_at:
+            delivered = _delivered_to(output)
+            if isinstance(readable, Readable) and delivered.items and not repeats:
+                failure.add_note(
+                    f"retry: not run again, {_told(delivered)}: to resume after them, use retry(lambda delivered: ...); "
+                    "to let them come twice, repeats=True"
+                )
+                raise failure
+            if delivered.items > begun_at.items:
                 failures.reset()
                 backoff.reset()
-            failures.add(failure, counted.position)
+            failures.add(failure, delivered)
             pause = backoff.pause()
             if tell is not None:
-                refuse_coroutine("tell", tell(Restart(failure, failures.count, counted.position, pause)))
+                refuse_coroutine("tell", tell(Restart(failure, failures.count, delivered, pause)))
             await trio.sleep(pause)
 
     return Readable[T]._of(Stage(label("retry", readable), function=run))
+
+
+def _delivered_to(output: SendChannel[Any]) -> Delivered:
+    now = output.statistics()
+    return Delivered(now.items, now.bytes)
+
+
+def _told(delivered: Delivered) -> str:
+    items = "1 item" if delivered.items == 1 else f"{delivered.items} items"
+    return f"since {items} ({delivered.bytes} bytes) had been passed on"
 
 
 class Backoff:
@@ -156,8 +193,8 @@ class _Failures:
         """Note that the last attempt has sent an item."""
         self._first = None
 
-    def add(self, failure: BaseException, position: int) -> None:
-        """Count `failure`, which came after `position` items; raise if there is to be no further attempt."""
+    def add(self, failure: BaseException, delivered: Delivered) -> None:
+        """Count `failure`; raise if there is to be no further attempt."""
         self.count += 1
         if self._first is None:
             self._first = failure
@@ -167,28 +204,15 @@ class _Failures:
         now = trio.current_time()
         self._times.append(now)
         if len(self._times) == self._attempts and self._times[0] >= now - self._within:
-            failure.add_note(f"at attempt {self.count}, when {position} items had been given")
+            failure.add_note(f"at attempt {self.count}, after {delivered.items} items had been passed on")
             raise failure
 
 
-class _Counted:
-    """Sends on what comes, and counts it."""
-
-    def __init__(self, output: SendChannel[Any]) -> None:
-        self._output = output
-        self.position = 0
-
-    async def take(self, receive: ReceiveChannel[Any]) -> None:
-        async for items in receive.batches():
-            await self._output.send_many(items)
-            self.position += len(items)
-
-
-def _made(function: Callable[[int], object], position: int) -> Readable[Any]:
-    made = function(position)
+def _made(function: Callable[[Delivered], object], delivered: Delivered) -> Readable[Any]:
+    made = function(delivered)
     refuse_coroutine("retry", made)
     if not isinstance(made, Readable):
-        raise wanted("the function given to retry makes a Readable", made)
+        raise wanted("the function given to retry must return a Readable", made)
     return made
 
 
@@ -203,25 +227,34 @@ def _given(given: object) -> Readable[Any]:
 def recover(
     fn: Callable[[Exception], Readable[T] | AsyncIterable[T] | Iterable[T] | Awaitable[Readable[T] | Iterable[T]]],
     *,
+    repeats: bool = False,
     on: Kinds = Exception,
 ) -> Transform[T, T]:
-    """Where a stage before this one fails, go on with what `fn(failure)` gives, items or another `Readable`, then end.
+    """Where a stage before this one fails, go on with what `fn(failure)` returns, items or another `Readable`, then end.
 
-    All before it ends first, as after any failure; what is behind it goes on. `fn` may be a coroutine function, may raise
-    something that tells more, or `raise` what it was given. What fails in what it gave is not recovered again.
+    The stages before it have all ended by then, as after any failure; those after it go on, and see an ordinary end. So
+    `recover(lambda failure: ())` says that what came until the failure is enough: a file is written as if it were whole.
 
-    Emits when: an item comes; behind the items that were sent to it before the failure comes what `fn` gave.
+    Items are appended to what has been passed on. A `Readable` has a beginning of its own, so by default it may take over
+    only while nothing has been passed on; after that the failure is raised. Otherwise half of one copy of a file would be
+    followed by the whole of another. To go on in the middle use `retry`, whose function is told how much was delivered.
+
+    `fn` may be a coroutine function, may raise an exception that says more, or `raise` what it was given. A failure in
+    what it returned is not recovered from again.
+
+    Emits when: an item comes; after the items that were sent to it before the failure comes what `fn` returned.
     Waits when: its reader does.
-    Ends when: the source ends, or what `fn` gave does.
+    Ends when: the source ends, or what `fn` returned does.
     On cancel: nothing of its own is lost.
-    Holds: one batch, and what `fn` gave.
+    Holds: one batch, and what `fn` returned.
 
     Args:
-        fn: Gives an iterable, an async iterable or a `Readable`; `()` for nothing more. A `str` is one item.
+        fn: Returns an iterable, an async iterable or a `Readable`; `()` for nothing more. A `str` is one item.
+        repeats: Whether a `Readable` may take over after items have been passed on, which may then come twice.
         on: The kinds of exception to recover from; where two stages or more have failed, all of theirs.
 
     Raises:
-        TypeError: `fn` cannot be called or gives none of these, or `on` is not a kind of `Exception` or several.
+        TypeError: `fn` cannot be called or returns none of these, or `on` is not a kind of `Exception` or several.
 
     Example:
         >>> source = from_iterable([2, 1, 0, 5]).pipe(map(lambda n: 6 // n))
@@ -229,6 +262,7 @@ def recover(
         'integer division or modulo by zero'
     """
     call: Callable[[Exception], Any] = check_function("recover", fn)
+    check_flags(repeats=repeats)
     kinds = check_exceptions("recover", on)
     waits = is_async(call)
 
@@ -244,6 +278,13 @@ def recover(
             await trio.lowlevel.checkpoint_if_cancelled()
             given = await call(exc) if waits else call(exc)
             refuse_coroutine("recover", given)
+            delivered = _delivered_to(output)
+            if isinstance(given, Readable) and delivered.items and not repeats:
+                exc.add_note(
+                    f"recover: no other Readable took over, {_told(delivered)}: to go on after them, use "
+                    "retry(lambda delivered: ...); to let them come twice, recover(..., repeats=True)"
+                )
+                raise
         last = await attempt(_given(given)._stages, output.statistics().capacity, partial(forward, output=output))
         if last is not None:
             raise last
