@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import os
+import traceback
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ import trioflow as tf
 from tests.conformance.entries import failing_after
 from tests.consumers import Boom, Sink, Source
 from trioflow._core.conformance import CAPACITIES, Check
-from trioflow.operators.failing import Backoff
+from trioflow.operators.failing import Backoff, _Failures
 
 
 @settings(max_examples=50, deadline=None)
@@ -227,6 +228,32 @@ async def test_failures_of_long_ago_do_not_count(autojump_clock: MockClock) -> N
         await tf.retry(tf.Readable(hourly), attempts=3, within=600, initial=1, jitter=0).pipe(tf.drain())
 
     assert caught.value.args == (7,)  # the fifth after an hour, then two of a second each
+
+
+@pytest.mark.parametrize(("attempts", "within"), [(math.inf, math.inf), (math.inf, 9), (10**9, math.inf), (10**9, 9)])
+async def test_what_is_kept_of_failures_does_not_grow_with_their_number(
+    autojump_clock: MockClock, attempts: float, within: float
+) -> None:
+    failures = _Failures(attempts, within)
+    for _ in range(1000):
+        failures.add(Boom(), tf.Delivered(0, 0))
+        await trio.sleep(1)
+
+    assert failures.count == 1000
+    assert len(failures._times) <= 10
+
+
+async def test_a_failure_raised_again_and_again_carries_the_traceback_of_one_run(autojump_clock: MockClock) -> None:
+    failure = Boom()
+    lengths: list[int] = []
+
+    def look(restart: tf.Restart) -> None:
+        lengths.append(len(traceback.extract_tb(restart.failure.__traceback__)))
+
+    with pytest.raises(Boom):
+        await tf.retry(tf.failed(failure), attempts=9, tell=look).pipe(tf.drain())
+
+    assert lengths == [lengths[0]] * 8
 
 
 async def test_only_the_kinds_asked_for_are_tried_again(autojump_clock: MockClock) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 import random
-import sys
 from collections import deque
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
 from functools import partial
@@ -83,7 +82,7 @@ def retry(
     Waits when: its reader does, and in the pauses.
     Ends when: `readable` does.
     On cancel: what was taken and not received is lost; a pause ends at once.
-    Holds: one batch.
+    Holds: one batch, and the times of the failures in the last `within` seconds, if neither that nor `attempts` is inf.
 
     Args:
         readable: The source, or a function that returns one which begins after what was delivered.
@@ -186,7 +185,7 @@ class _Failures:
     def __init__(self, attempts: float, within: float) -> None:
         self.count = 0
         self._attempts, self._within = attempts, within
-        self._times: deque[float] = deque(maxlen=int(attempts) if attempts < sys.maxsize else 0)  # of the last ones
+        self._times: deque[float] = deque()  # of the last ones, where only those count
         self._first: BaseException | None = None  # since an item was sent
 
     def reset(self) -> None:
@@ -201,11 +200,19 @@ class _Failures:
         elif isinstance(failure, trio.ClosedResourceError):
             self._first.add_note(f"it could not be run again: {failure}")
             raise self._first  # that a source runs once only says nothing about what went wrong
-        now = trio.current_time()
-        self._times.append(now)
-        if len(self._times) == self._attempts and self._times[0] >= now - self._within:
+        if self._counting() >= self._attempts:
             failure.add_note(f"at attempt {self.count}, after {delivered.items} items had been passed on")
             raise failure
+
+    def _counting(self) -> int:
+        """Return how many failures count, with the one just now."""
+        if math.inf in (self._attempts, self._within):
+            return self.count
+        now = trio.current_time()
+        self._times.append(now)
+        while self._times[0] < now - self._within:
+            self._times.popleft()
+        return len(self._times)
 
 
 def _made(function: Callable[[Delivered], object], delivered: Delivered) -> Readable[Any]:

@@ -160,6 +160,6 @@ def failed(error: Exception | type[Exception]) -> Readable[Any]:
 
     async def run(output: SendChannel[Any]) -> NoReturn:
         await trio.lowlevel.checkpoint()
-        raise error
+        raise error.with_traceback(None) if isinstance(error, Exception) else error  # not those of earlier runs, too
 
     return Readable[Any]._of(Stage(label("failed", error), function=run))
