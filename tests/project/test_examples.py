@@ -46,6 +46,7 @@ CASES = {
 LONGEST = 40  # lines: one idea
 WHOLE_PROGRAMS = {
     "crawl",
+    "download",
     "plan_capacity",
     "sensors",
     "top_ten",
