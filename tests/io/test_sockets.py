@@ -731,32 +731,6 @@ async def test_who_waits_to_connect_can_be_cancelled(tmp_path: Path, autojump_cl
     assert scope.cancelled_caught
 
 
-async def test_a_handler_that_fails_is_told_by_the_server_and_ends_the_others() -> None:
-    is_cancelled = False
-
-    async def handle(duplex: Duplex) -> None:
-        nonlocal is_cancelled
-        async with duplex.readable.open() as receive:
-            try:
-                await receive.receive()
-            except trio.Cancelled:
-                is_cancelled = True
-                raise
-        raise ZeroDivisionError
-
-    async def clients(task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        async with serving(handle) as port:
-            quiet = await trio.open_tcp_stream(HOST, port)
-            async with quiet, await trio.open_tcp_stream(HOST, port) as loud:
-                await loud.send_all(b"x")
-                await trio.sleep_forever()
-
-    with trio.fail_after(5), pytest.RaisesGroup(ZeroDivisionError, flatten_subgroups=True):
-        await clients()
-
-    assert is_cancelled
-
-
 async def test_a_client_that_resets_breaks_its_handler_alone_where_the_handler_says_so() -> None:
     broken = 0
 
@@ -857,6 +831,115 @@ async def test_a_server_is_not_started_with_wrong_arguments(
     handler, port, host = arguments
     with pytest.raises(error, match=said):
         await tf.serve_tcp(handler, port, host=host)
+
+
+async def fail_at_once(duplex: Duplex) -> None:
+    raise ZeroDivisionError("of this client")
+
+
+async def fail_in_a_run_that_only_reads(duplex: Duplex) -> None:
+    await duplex.pipe(tf.map(lambda chunk: 1 // 0)).pipe(tf.drain())
+
+
+async def fail_after_half_of_the_answer(duplex: Duplex) -> None:
+    async with duplex.writable.open() as send:
+        await send.send(b"half")
+        await wait_all_tasks_blocked()
+        raise ZeroDivisionError
+
+
+async def fail_in_two_tasks(duplex: Duplex) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(fail_at_once, duplex)
+        nursery.start_soon(fail_at_once, duplex)
+
+
+@pytest.mark.parametrize(
+    "fail", [fail_at_once, fail_in_a_run_that_only_reads, fail_after_half_of_the_answer, fail_in_two_tasks]
+)
+async def test_R13_an_exception_in_a_handler_resets_its_connection_is_logged_once_and_ends_no_other(
+    fail: Handler, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = True
+
+    async def serve(duplex: Duplex) -> None:
+        nonlocal first
+        if first:
+            first = False
+            await echo(duplex)
+        else:
+            await fail(duplex)
+
+    async def ask(stream: trio.SocketStream) -> None:
+        await stream.send_all(b"b")
+        await read_all(stream)
+
+    async with serving(serve) as port, await trio.open_tcp_stream(HOST, port) as other:
+        await other.send_all(b"a")
+        assert await other.receive_some() == b"a"
+        for _ in range(3):
+            async with await trio.open_tcp_stream(HOST, port) as failing:
+                with pytest.raises(trio.BrokenResourceError):  # not an end, which could pass for a whole answer
+                    await ask(failing)
+        await other.send_all(b"c")
+        assert await other.receive_some() == b"c"
+
+    assert [(record.name, record.levelname) for record in caplog.records] == [("trioflow", "ERROR")] * 3
+    assert all("127.0.0.1" in record.getMessage() for record in caplog.records)
+    assert "ZeroDivisionError" in caplog.text
+
+
+async def test_a_client_that_leaves_is_logged_in_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    ended = trio.Event()
+
+    async def answer(duplex: Duplex) -> None:
+        try:
+            await echo(duplex)
+        finally:
+            ended.set()
+
+    async with serving(answer) as port:
+        client = await trio.open_tcp_stream(HOST, port)
+        await wait_all_tasks_blocked()
+        reset(client)
+        await ended.wait()
+        assert await tf.pipeline([b"a"], tf.connect_tcp(HOST, port), tf.join()) == b"a"
+
+    [record] = caplog.records
+    assert (record.name, record.levelname, record.exc_info) == ("trioflow", "WARNING", None)
+    assert "broke" in record.getMessage()
+
+
+async def test_R17_what_is_no_exception_ends_the_server(caplog: pytest.LogCaptureFixture) -> None:
+    is_cancelled = False
+
+    async def stop(duplex: Duplex) -> None:
+        nonlocal is_cancelled
+        async with duplex.readable.open() as receive:
+            try:
+                await receive.receive()
+            except trio.Cancelled:
+                is_cancelled = True
+                raise
+        raise BaseExceptionGroup("both", [KeyboardInterrupt(), ZeroDivisionError()])
+
+    async def ask() -> None:
+        async with (
+            serving(stop) as port,
+            await trio.open_tcp_stream(HOST, port),
+            await trio.open_tcp_stream(HOST, port) as other,
+        ):
+            await wait_all_tasks_blocked()
+            await other.send_all(b"x")
+            await trio.sleep_forever()
+
+    with trio.fail_after(10), pytest.raises(BaseExceptionGroup) as caught:
+        await ask()
+
+    assert is_cancelled
+    assert caught.group_contains(KeyboardInterrupt)
+    assert not caught.group_contains(ZeroDivisionError)
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
 
 
 async def test_R2_a_connection_made_and_never_run_opens_nothing() -> None:

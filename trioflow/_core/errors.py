@@ -48,6 +48,13 @@ def cancelled_in(exc: BaseException) -> BaseException | None:
     return exc if isinstance(exc, trio.Cancelled) else None
 
 
+def split_failure(exc: BaseException) -> tuple[BaseException | None, BaseException | None]:
+    """Return what is an `Exception` in `exc`, and what is not, such as a cancellation or Ctrl-C: that is to be raised on."""
+    if isinstance(exc, BaseExceptionGroup):
+        return exc.split(Exception)
+    return (exc, None) if isinstance(exc, Exception) else (None, exc)
+
+
 def is_among(failure: BaseException, kinds: tuple[type[Exception], ...]) -> TypeGuard[Exception]:
     """Return whether `failure` is of one of `kinds`; of a group, whether all in it are."""
     if isinstance(failure, BaseExceptionGroup) and not isinstance(failure, kinds):

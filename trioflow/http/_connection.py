@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import trio
 
-from trioflow._core.errors import is_among
+from trioflow._core.errors import is_among, split_failure
 from trioflow.http._access import Access
 from trioflow.http._proxies import Peer
 from trioflow.http._request import Request
@@ -247,9 +247,7 @@ class Connection:
 
     def _settle(self, exchange: Exchange, exc: BaseException) -> int:
         """Count and log what a handler raised, and return the status to answer with; raise what is not a failure."""
-        failure, rest = (exc, None) if isinstance(exc, Exception) else (None, exc)
-        if isinstance(exc, BaseExceptionGroup):
-            failure, rest = exc.split(Exception)
+        failure, rest = split_failure(exc)
         status = 0
         if failure is not None:
             status = _status_of(failure)

@@ -7,19 +7,23 @@ Rule 2: run as a transform, or opened, it is a connection of its own each time; 
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
 from functools import partial
+from typing import Final
 
 import trio
 
 from trioflow._core.adapters import cut
 from trioflow._core.checks import check_count, check_function
 from trioflow._core.connection import Connection
+from trioflow._core.errors import is_among, split_failure
 from trioflow._core.streams import Duplex, label
 
+_log: Final = logging.getLogger("trioflow")
 _HIGHEST_PORT = 65535
 _QUEUE_PAUSE = 0.01  # seconds between two looks whether the queue of a Unix socket has room
 
@@ -179,8 +183,10 @@ async def serve_tcp(
     Start it with `await nursery.start(serve_tcp, handler, port)`, which gives the list of listeners once it accepts.
     When `handler` returns, its connection is closed.
 
-    What `handler` raises is raised from here and ends the other connections too, as with `trio.serve_tcp`: a broken
-    connection is one of these, so a server that is to outlive it catches `trio.BrokenResourceError` in `handler`.
+    An exception in `handler` ends its own connection only. The connection is reset, so that the client can tell (R13),
+    and the exception is logged once to the logger `trioflow`: as an error with its traceback, or where it is a
+    `trio.BrokenResourceError`, as after a client that has left, as a warning of one line. What is no `Exception`, such
+    as Ctrl-C, ends the server.
 
     On cancel: the listeners are closed, every handler is cancelled.
 
@@ -199,10 +205,34 @@ async def serve_tcp(
         raise TypeError(f"host must be a str or None, not {host!r}")
 
     async def handle(stream: trio.SocketStream) -> None:
-        async with Duplex.from_stream(stream) as duplex:
+        client = _client_of(stream)
+        duplex = Duplex.from_stream(stream)
+        try:
             await handler(duplex)
+            await duplex.aclose()
+        except BaseException as exc:  # noqa: BLE001 - nothing is swallowed: what is not a failure is raised
+            failure, rest = split_failure(exc)
+            await cut(stream, reset=failure is not None)
+            if failure is not None:
+                _log_failure(failure, client)
+            if rest is not None:
+                raise rest from None
 
     await trio.serve_tcp(handle, port, host=host, task_status=task_status)
+
+
+def _client_of(stream: trio.SocketStream) -> object:
+    try:
+        return stream.socket.getpeername()
+    except OSError:
+        return "a client that has left"
+
+
+def _log_failure(failure: BaseException, client: object) -> None:
+    if is_among(failure, (trio.BrokenResourceError,)):
+        _log.warning("the connection from %s broke: %r", client, failure)
+    else:
+        _log.error("the handler of the connection from %s failed", client, exc_info=failure)
 
 
 def _check_host(host: object) -> None:
