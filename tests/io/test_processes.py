@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
 import trio
@@ -33,6 +34,17 @@ def children() -> set[int]:
     """Give the process ids of our children, zombies too."""
     tasks = Path("/proc/self/task")
     return {int(pid) for task in tasks.iterdir() for pid in (task / "children").read_text().split()}
+
+
+def living_in(group: int) -> list[str]:
+    """Give the processes of a group that have not ended; one that has may wait for its new parent to look at it."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, _, its_group = status.read_text().rpartition(")")[2].split()[:3]
+            if int(its_group) == group and state not in "ZX":
+                found.append(str(status))
+    return found
 
 
 @pytest.fixture(autouse=True)
@@ -305,6 +317,158 @@ async def test_R16_cancelled_a_process_is_asked_to_end(tmp_path: Path) -> None:
     assert said.read_text() == "asked\n"
 
 
+@tf.readable
+async def cut_short(*chunks: bytes) -> AsyncIterator[bytes]:
+    for chunk in chunks:
+        yield chunk
+    raise Cut
+
+
+class Cut(Exception):
+    """What a test cuts off a process by."""
+
+
+Program: TypeAlias = tf.Duplex[bytes, bytes]
+
+
+async def fail_before(program: Program) -> None:
+    await cut_short(b"a\n").pipe(program).pipe(tf.drain())
+
+
+async def fail_before_it_as_a_sink(program: Program) -> None:
+    await cut_short(b"a\n").pipe(program.writable)
+
+
+async def fail_after(program: Program) -> None:
+    await quiet(b"a\n").pipe(program).pipe(tf.map(lambda chunk: 1 // 0)).pipe(tf.drain())
+
+
+async def fail_while_the_input_is_open(program: Program) -> None:
+    async with program.writable.open() as send:
+        await send.send(b"a\n")
+        raise Cut
+
+
+async def fail_while_it_is_a_stream(program: Program) -> None:
+    async with program.open() as stream:
+        await stream.send_all(b"a\n")
+        await stream.receive_some()
+        raise Cut
+
+
+async def fail_beside_both_directions(program: Program) -> None:
+    async with program, trio.open_nursery() as nursery:
+        nursery.start_soon(quiet(b"a\n").pipe, program.writable)
+        await program.readable.pipe(tf.map(lambda chunk: 1 // 0)).pipe(tf.drain())
+
+
+async def have_enough(program: Program) -> None:
+    await quiet(b"a\n").pipe(program).pipe(tf.take(1)).pipe(tf.drain())
+    raise Cut
+
+
+async def cancel(program: Program) -> None:
+    async with trio.open_nursery() as nursery:
+
+        async def stop(_: bytes) -> None:
+            nursery.cancel_scope.cancel()
+
+        nursery.start_soon(quiet(b"a\n").pipe(program).pipe, tf.for_each(stop))
+    raise Cut
+
+
+async def close_while_it_is_written_to(program: Program) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(quiet(b"a\n").pipe, program.writable)
+        async with program.readable.open() as receive:
+            await receive.receive()
+            await program.aclose()
+    raise Cut
+
+
+CUTS = [
+    fail_before,
+    fail_before_it_as_a_sink,
+    fail_after,
+    fail_while_the_input_is_open,
+    fail_while_it_is_a_stream,
+    fail_beside_both_directions,
+    have_enough,
+    cancel,
+    close_while_it_is_written_to,
+]
+READS_ALL = "while read line; do echo got; done; : >"  # and then does what takes its input for whole
+
+
+async def cut_off(cut: Callable[[Program], Awaitable[None]], program: Program) -> None:
+    with trio.fail_after(20):
+        try:
+            await cut(program)
+        except* (Cut, ZeroDivisionError, trio.ClosedResourceError):
+            pass
+        else:
+            pytest.fail("it was not cut off")
+
+
+@pytest.mark.parametrize("cut", CUTS)
+async def test_R13_a_process_that_is_cut_off_sees_no_end_of_its_input(
+    cut: Callable[[Program], Awaitable[None]], tmp_path: Path
+) -> None:
+    async with trio.open_nursery() as nursery:
+        for number in range(20):
+            nursery.start_soon(cut_off, cut, sh(READS_ALL + shlex.quote(str(tmp_path / f"committed{number}"))))
+
+    assert os.listdir(tmp_path) == []
+
+
+async def test_R13_a_process_that_ends_late_sees_no_end_of_its_input_either(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "PATIENCE", 0.05)
+    await cut_off(have_enough, sh("trap '' TERM; " + READS_ALL + shlex.quote(str(tmp_path / "committed"))))
+
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("cut", [fail_before, fail_after, fail_while_it_is_a_stream, cancel])
+async def test_R13_what_a_process_has_started_ends_with_it_where_it_has_a_group_of_its_own(
+    cut: Callable[[Program], Awaitable[None]], tmp_path: Path
+) -> None:
+    groups = []
+
+    async def run(number: int) -> None:
+        committed, group = tmp_path / f"committed{number}", tmp_path / f"group{number}"
+        script = f"echo $$ >{shlex.quote(str(group))}; cat | ({READS_ALL} {shlex.quote(str(committed))})"
+        await cut_off(cut, sh(script, own_group=True))
+        if group.exists():  # it may have ended before it wrote that
+            groups.append(group.read_text())
+
+    async with trio.open_nursery() as nursery:
+        for number in range(10):
+            nursery.start_soon(run, number)
+
+    assert not [name for name in os.listdir(tmp_path) if name.startswith("committed")]
+    with trio.fail_after(10):
+        while any(living_in(int(group)) for group in groups):  # a kill is heard, but not waited for
+            await trio.lowlevel.checkpoint()
+
+
+async def test_R16_who_does_not_end_in_the_group_of_a_process_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "PATIENCE", 0.2)
+    got = []
+
+    async def run(text: bytes) -> None:
+        got.append(int(text))
+        raise Cut
+
+    with trio.fail_after(10), pytest.raises(Cut):
+        await sh("(trap '' TERM; echo $$; exec sleep 1000) & wait", own_group=True).pipe(tf.for_each(run))
+
+    with trio.fail_after(10):
+        while living_in(got[0]):
+            await trio.lowlevel.checkpoint()
+
+
 async def test_R16_a_process_that_does_not_end_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "PATIENCE", 0.05)
     stubborn = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True)\n"
@@ -437,6 +601,7 @@ async def test_a_process_that_writes_nothing_while_it_is_not_read_waits() -> Non
         (lambda: tf.process(3), TypeError, "process wants a list of words, not 3"),
         (lambda: tf.process(["ls"], cwd=3), TypeError, "cwd must be a path, not 3"),
         (lambda: tf.process(["ls"], env=["A=1"]), TypeError, r"env must be a mapping, not \['A=1'\]"),
+        (lambda: tf.process(["ls"], own_group=1), TypeError, "own_group must be a bool, not int 1"),
         (lambda: tf.process(["ls"], stderr="file"), TypeError, "stderr must be None, a constant of subprocess"),
     ],
 )

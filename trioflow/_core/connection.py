@@ -114,6 +114,8 @@ class Connection:
         self._closed = True
         if self._stream is None:
             await trio.lowlevel.checkpoint()
+        elif WRITE in self._begun and WRITE not in self._over:
+            await cut(self._stream)  # what is being written is not all: the peer must not take it for that (R13)
         else:
             with trio.move_on_after(CLOSING):
                 await self._stream.aclose()

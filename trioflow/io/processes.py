@@ -1,6 +1,7 @@
 """Programs as stages: a process's input is written, its output is read.
 
-Rule 1: a process never outlives its run: it is asked to end, killed if it does not, and always reaped.
+Rule 1: a process never outlives its run: it is asked to end, killed if it does not, and always reaped. Where it is cut
+    off it sees no end of its input (R13).
 Rule 2: a program that fails raises when its output has ended, behind all of it; one that ends well may leave its
     input unread.
 """
@@ -8,6 +9,7 @@ Rule 2: a program that fails raises when its output has ended, behind all of it;
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from typing import IO, Any, Final, TypeAlias, cast
@@ -16,12 +18,14 @@ import trio
 
 from trioflow._core.adapters import Enough
 from trioflow._core.bytestream import BusyGuard
+from trioflow._core.checks import check_flags
 from trioflow._core.connection import Connection
 from trioflow._core.streams import Duplex, label
 
 PATIENCE: Final = 1.0  # seconds; from closing a process's ends to asking it to end, and from there to killing it
 KEPT: Final = 65536  # bytes of captured stderr: the last ones say what went wrong
 _NOTED: Final = 1000  # bytes of them in a note
+_LOOK: Final = 0.01  # seconds between two looks whether a process group has gone
 
 Word: TypeAlias = "str | bytes | os.PathLike[str] | os.PathLike[bytes]"
 
@@ -32,6 +36,7 @@ def process(
     cwd: Word | None = None,
     env: Mapping[str, str] | None = None,
     stderr: int | IO[Any] | None = None,
+    own_group: bool = False,
 ) -> Duplex[bytes, bytes]:
     r"""Run a program: what comes in is its standard input, and its standard output comes out. There is no shell.
 
@@ -44,7 +49,9 @@ def process(
     Waits when: the program does not read, or the reader here does not.
     Ends when: the program has ended its output and exited; it need not have read all its input. A reader that has
         enough ends the program.
-    On cancel: the program is asked to end (SIGTERM), and killed after a second.
+    On cancel: the program is asked to end (SIGTERM), and killed after a second. The same happens after a failure
+        anywhere in the run, and where the reader has enough. Its input stays open until it has exited, so that it cannot
+        take what it was given for all (R13). Other processes that it has started see that end, unless `own_group`.
     Holds: one chunk in each direction, of at most 256 KiB; 64 KiB of captured stderr.
 
     Args:
@@ -53,6 +60,8 @@ def process(
         env: All of its environment; None for this process's own.
         stderr: Where its errors go: None for where this process's go, `subprocess.DEVNULL`, `subprocess.STDOUT` to
             join its output, an open file, or `subprocess.PIPE` to keep the last 64 KiB for the exception.
+        own_group: Run it in a process group of its own, and send signals to all in it: those that a shell has started
+            end too. Ctrl-C at a terminal then reaches them only as this run is cancelled by it.
 
     Raises:
         TypeError, ValueError: `argv` is not a list of words, or an option is of a wrong kind.
@@ -71,12 +80,19 @@ def process(
         raise TypeError(f"env must be a mapping, not {env!r}")
     if stderr is not None and not isinstance(stderr, int) and not hasattr(stderr, "fileno"):
         raise TypeError(f"stderr must be None, a constant of subprocess or an open file, not {stderr!r}")
+    check_flags(own_group=own_group)
 
     async def start() -> _ProcessStream:
         child = await trio.lowlevel.open_process(
-            words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, cwd=cwd, env=env
+            words,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            cwd=cwd,
+            env=env,
+            process_group=0 if own_group else None,
         )
-        return _ProcessStream(child, words)
+        return _ProcessStream(child, words, has_own_group=own_group)
 
     def fresh() -> Connection:
         beside = _ProcessStream.keep_errors if stderr == subprocess.PIPE else None
@@ -103,9 +119,10 @@ def _checked(argv: Sequence[Word]) -> list[Any]:
 class _ProcessStream(trio.abc.HalfCloseableStream):
     """A running process as a byte stream: sending is its input, receiving its output."""
 
-    def __init__(self, child: trio.Process, argv: list[Any]) -> None:
+    def __init__(self, child: trio.Process, argv: list[Any], *, has_own_group: bool) -> None:
         self._child = child
         self._argv = argv
+        self._has_own_group = has_own_group
         self._stdin = cast("trio.lowlevel.FdStream", child.stdin)
         self._stdout = cast("trio.lowlevel.FdStream", child.stdout)
         self._stderr = cast("trio.lowlevel.FdStream | None", child.stderr)
@@ -114,6 +131,8 @@ class _ProcessStream(trio.abc.HalfCloseableStream):
         self._sending = BusyGuard("writing to this process")
         self._receiving = BusyGuard("reading from this process")
         self._is_over = False  # it has exited, after its output had ended
+        self._is_gone = False  # it has exited; its number may be another's
+        self._is_closed = False
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         with self._sending:
@@ -124,6 +143,8 @@ class _ProcessStream(trio.abc.HalfCloseableStream):
                     raise Enough("the process has exited") from None
                 raise
             except trio.BrokenResourceError as exc:
+                if self._is_closed:  # its input is open until it has gone, and was open when this began
+                    raise trio.ClosedResourceError("this process was closed meanwhile") from None
                 raise Enough("the process reads no more") from exc
 
     async def wait_send_all_might_not_block(self) -> None:
@@ -143,7 +164,7 @@ class _ProcessStream(trio.abc.HalfCloseableStream):
                 if chunk:
                     return chunk
                 await self._child.wait()
-                self._is_over = True
+                self._is_over = self._is_gone = True
                 self._take_last_errors()
                 self._close()
             if self._child.returncode:
@@ -182,26 +203,45 @@ class _ProcessStream(trio.abc.HalfCloseableStream):
         del self._errors[:-KEPT]
 
     async def aclose(self) -> None:
-        """Close its ends, and see to it that it is gone."""
-        self._close()
-        self._is_over = False  # from now on it is closed, not merely at its end
+        """Close its ends and let it end by itself. Where that takes too long, or is cancelled, see to it that it is gone."""
+        self._is_closed, self._is_over = True, False
         try:
+            await trio.lowlevel.checkpoint_if_cancelled()  # cut off, so that it must see no end of its input
+            self._close()
             with trio.move_on_after(PATIENCE):
                 await self._child.wait()
+                self._is_gone = True
         finally:
-            if self._child.returncode is None:
+            if not self._is_gone:
                 with trio.CancelScope(shield=True):
                     await self._end()
+            self._close()
 
-    def _close(self) -> None:
-        for pipe in (self._stdin, self._stdout, self._stderr):
+    def _close(self, *, but_input: bool = False) -> None:
+        for pipe in (None if but_input else self._stdin, self._stdout, self._stderr):
             if pipe is not None:
                 pipe.close()
 
     async def _end(self) -> None:
-        self._child.terminate()
-        with trio.move_on_after(PATIENCE):
+        """End it. Its input stays open until it has gone: an end of that would say that it was given all (R13)."""
+        self._signal(signal.SIGTERM)
+        self._close(but_input=True)
+        with trio.move_on_after(PATIENCE) as patience:
             await self._child.wait()
-        if self._child.returncode is None:
-            self._child.kill()
+            while self._has_own_group and self._signal(0):  # noqa: ASYNC110 - no event tells when the last one has gone
+                await trio.sleep(_LOOK)
+        if patience.cancelled_caught:
+            self._signal(signal.SIGKILL)
             await self._child.wait()
+        self._is_gone = True
+
+    def _signal(self, number: int) -> bool:
+        """Send a signal to it, or to its group; return whether there was somebody to get it."""
+        try:
+            if self._has_own_group:
+                os.killpg(self._child.pid, number)
+            else:
+                self._child.send_signal(number)
+        except (ProcessLookupError, PermissionError):  # macOS says the latter where all of them have ended
+            return False
+        return True
