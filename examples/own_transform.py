@@ -20,7 +20,7 @@ async def numbered(lines: AsyncIterable[str], start: int = 1) -> AsyncIterator[s
 
 
 async def main() -> None:
-    poem = "Nothing runs\nuntil you\nawait it"
+    poem = ["Nothing runs\nuntil you\nawait it"]
     await tf.pipeline(poem, tf.lines(), numbered(start=10), tf.for_each(print))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import weakref
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -105,6 +106,14 @@ async def test_R1_an_iterable_is_not_touched_before_await() -> None:
         (lambda: tf.pipeline([]), TypeError, "pipeline wants a source and a sink at least, not 1 stages"),
         (lambda: tf.pipeline([], tf.map(str)), TypeError, "nobody reads it"),
         (lambda: tf.pipeline(3, tf.collect()), TypeError, "a stream begins with a Readable, .* not int 3"),
+        (
+            lambda: tf.pipeline("access.log", tf.collect()),
+            TypeError,
+            r"pipeline wants a source first, not str 'access.log': write read_file\(...\) .*, or \[...\] around it",
+        ),
+        (lambda: tf.pipeline(b"a", tf.collect()), TypeError, "not bytes b'a': write read_file"),
+        (lambda: tf.pipeline(bytearray(b"a"), tf.collect()), TypeError, "not bytearray b'a': write"),
+        (lambda: tf.pipeline(Path("a"), tf.collect()), TypeError, "not PosixPath PosixPath\\('a'\\): write"),
         (lambda: tf.pipeline([], 3), TypeError, "a pipeline ends in a Writable, .* not int 3"),
         (lambda: tf.pipeline([], tf.collect(), tf.collect()), TypeError, "the middle of a pipeline wants"),
         (lambda: tf.open_channel(0), ValueError, "capacity must be 1 or more, not 0"),

@@ -86,12 +86,12 @@ def test_a_forgotten_await_warns_and_names_the_chain() -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         tf.from_iterable([1, 2]).pipe(tf.map(str)).pipe(tf.collect())
-        tf.pipeline("abc", tf.take(1), tf.count())
+        tf.pipeline(["abc"], tf.take(1), tf.count())
         gc.collect()
 
     assert [str(warning.message) for warning in caught] == [
         "coroutine 'from_iterable([1, 2]) | map(str) | collect()' was never awaited",
-        "coroutine 'from_iterable('abc') | take(1) | count()' was never awaited",
+        "coroutine 'from_iterable(['abc']) | take(1) | count()' was never awaited",
     ]
     assert {warning.category for warning in caught} == {RuntimeWarning}
 

@@ -44,6 +44,7 @@ ONLY_IN: dict[str, str] = {
     "rich": "operators.progress",
     "coredis": "redis.client",
     "anyio": "redis.client",  # what coredis raises when a connection breaks
+    "typing_extensions": "_core.typevars",  # type checkers have a copy; nothing imports it at run time
     "backports": "codecs.zstd_brotli",
     "compression": "codecs.zstd_brotli",
     "brotli": "codecs.zstd_brotli",

@@ -151,8 +151,9 @@ class Check:
         self, feed: Any, value: Any, reader: Writable[Any, Any] | None = None, *, capacity: float = 256
     ) -> Coroutine[Any, Any, Any]:
         """Run `value` behind `feed`, unless that is None, and before a reader, unless it is a sink."""
-        tail = () if self._kind is Writable else (reader or self.reader(),)
-        return pipeline(*(() if feed is None else (feed,)), value, *tail, capacity=capacity)
+        tail = None if self._kind is Writable else reader or self.reader()
+        stages: list[Any] = [stage for stage in (feed, value, tail) if stage is not None]
+        return pipeline(*stages, capacity=capacity)
 
     async def result(self, how: str, feed: Any, expected: Any, capacity: float, enough: float = math.inf) -> Any:
         case = f"{how}, capacity {capacity:g}"

@@ -25,9 +25,10 @@ class _Brief(reprlib.Repr):
 _brief = _Brief()
 
 
-def _shown(arg: object) -> str:
-    if type(arg) is str and len(arg) < 40 and len(shown := repr(arg)) <= 40:
-        return shown  # as it would be anyway: a run is named when it is made, and reprlib takes 3 µs for a file's name
+def shown(arg: object) -> str:
+    """Return the repr of `arg`, cut short."""
+    if type(arg) is str and len(arg) < 40 and len(text := repr(arg)) <= 40:
+        return text  # as it would be anyway: a run is named when it is made, and reprlib takes 3 µs for a file's name
     return _brief.repr(arg)
 
 
@@ -35,7 +36,7 @@ def label(name: str, *args: object, **kwargs: object) -> Callable[[], str]:
     """Make what names a stage in notes and reprs: the call as it was written, cut short, rendered when asked for."""
 
     def render() -> str:
-        given = [_shown(arg) for arg in args]
+        given = [shown(arg) for arg in args]
         given += [f"{key}={_brief.repr(value)}" for key, value in kwargs.items()]
         return f"{name}({', '.join(given)})"
 

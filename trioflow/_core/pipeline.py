@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NoReturn, Protocol, TypeAlias, TypeVar, overload
@@ -10,9 +11,12 @@ import trio
 
 from trioflow._core.adapters import async_source, channel_sink, iterator_factory, stream_sink
 from trioflow._core.buffer import DEFAULT_CAPACITY, check_capacity
+from trioflow._core.checks import BYTES_LIKE
 from trioflow._core.engine import Stage
+from trioflow._core.labels import shown
 from trioflow._core.run import Watched
 from trioflow._core.streams import Duplex, Readable, Transform, Writable, join, label, run_all, wanted
+from trioflow._core.typevars import R
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -20,15 +24,17 @@ C = TypeVar("C")
 D = TypeVar("D")
 E = TypeVar("E")
 F = TypeVar("F")
-R = TypeVar("R")
+G = TypeVar("G")
+H = TypeVar("H")
+I = TypeVar("I")  # noqa: E741 - the ninth of ten stages
 
 Head: TypeAlias = "Readable[A] | Duplex[A, Any] | AsyncIterable[A] | Iterable[A]"
 Middle: TypeAlias = "Transform[A, B] | Duplex[B, A]"
-Run: TypeAlias = "Coroutine[Any, Any, R]"
 # A function cannot be a stage. But mypy looks at an argument last, when it knows what A is, where it might be one:
 # without that, `collect()` would give it a `list[Never]`.
 Later: TypeAlias = "Callable[[A], NoReturn]"
-Tail: TypeAlias = "trio.abc.SendChannel[A] | Duplex[Any, A]"
+Tail: TypeAlias = "Writable[A, R] | Later[A] | trio.abc.SendChannel[A] | Duplex[Any, A] | trio.abc.SendStream"
+Run: TypeAlias = "Coroutine[Any, Any, R]"
 
 
 class Watcher(Protocol):
@@ -74,19 +80,45 @@ def as_writable(tail: object) -> Writable[Any, Any]:
 
 @overload
 def pipeline(
-    a: Head[A], z: Writable[A, R] | Later[A], /, *, capacity: float = ..., monitor: Watcher | None = ...
+    a: Head[A],
+    z: Tail[A, R],
+    /,
+    *,
+    capacity: float = ...,
+    monitor: Watcher | None = ...,
 ) -> Run[R]: ...
 @overload
 def pipeline(
-    a: Head[A], b: Middle[A, B], z: Writable[B, R], /, *, capacity: float = ..., monitor: Watcher | None = ...
+    a: Head[A],
+    b: Middle[A, B],
+    z: Tail[B, R],
+    /,
+    *,
+    capacity: float = ...,
+    monitor: Watcher | None = ...,
 ) -> Run[R]: ...
 @overload
 def pipeline(
-    a: Head[A], b: Middle[A, B], c: Middle[B, C], z: Writable[C, R], /, *, capacity: float = ...
+    a: Head[A],
+    b: Middle[A, B],
+    c: Middle[B, C],
+    z: Tail[C, R],
+    /,
+    *,
+    capacity: float = ...,
+    monitor: Watcher | None = ...,
 ) -> Run[R]: ...
 @overload
 def pipeline(
-    a: Head[A], b: Middle[A, B], c: Middle[B, C], d: Middle[C, D], z: Writable[D, R], /, *, capacity: float = ...
+    a: Head[A],
+    b: Middle[A, B],
+    c: Middle[B, C],
+    d: Middle[C, D],
+    z: Tail[D, R],
+    /,
+    *,
+    capacity: float = ...,
+    monitor: Watcher | None = ...,
 ) -> Run[R]: ...
 @overload
 def pipeline(
@@ -95,7 +127,7 @@ def pipeline(
     c: Middle[B, C],
     d: Middle[C, D],
     e: Middle[D, E],
-    z: Writable[E, R],
+    z: Tail[E, R],
     /,
     *,
     capacity: float = ...,
@@ -109,7 +141,7 @@ def pipeline(
     d: Middle[C, D],
     e: Middle[D, E],
     f: Middle[E, F],
-    z: Writable[F, R],
+    z: Tail[F, R],
     /,
     *,
     capacity: float = ...,
@@ -117,22 +149,61 @@ def pipeline(
 ) -> Run[R]: ...
 @overload
 def pipeline(
-    a: Head[A], z: Tail[A] | trio.abc.SendStream, /, *, capacity: float = ..., monitor: Watcher | None = ...
-) -> Run[int]: ...
+    a: Head[A],
+    b: Middle[A, B],
+    c: Middle[B, C],
+    d: Middle[C, D],
+    e: Middle[D, E],
+    f: Middle[E, F],
+    g: Middle[F, G],
+    z: Tail[G, R],
+    /,
+    *,
+    capacity: float = ...,
+    monitor: Watcher | None = ...,
+) -> Run[R]: ...
 @overload
 def pipeline(
-    a: Head[A], b: Middle[A, B], z: Tail[B] | trio.abc.SendStream, /, *, capacity: float = ...
-) -> Run[int]: ...
+    a: Head[A],
+    b: Middle[A, B],
+    c: Middle[B, C],
+    d: Middle[C, D],
+    e: Middle[D, E],
+    f: Middle[E, F],
+    g: Middle[F, G],
+    h: Middle[G, H],
+    z: Tail[H, R],
+    /,
+    *,
+    capacity: float = ...,
+    monitor: Watcher | None = ...,
+) -> Run[R]: ...
 @overload
 def pipeline(
-    a: Any, b: Any, c: Any, /, *stages: Any, capacity: float = ..., monitor: Watcher | None = ...
-) -> Run[Any]: ...
+    a: Head[A],
+    b: Middle[A, B],
+    c: Middle[B, C],
+    d: Middle[C, D],
+    e: Middle[D, E],
+    f: Middle[E, F],
+    g: Middle[F, G],
+    h: Middle[G, H],
+    i: Middle[H, I],
+    z: Tail[I, R],
+    /,
+    *,
+    capacity: float = ...,
+    monitor: Watcher | None = ...,
+) -> Run[R]: ...
 def pipeline(*stages: object, capacity: float = DEFAULT_CAPACITY, monitor: Watcher | None = None) -> Run[Any]:
     """Run stages from first to last, and give the last one's value (R3). Await what it returns.
 
     The first may also be an iterable, an async iterable, a channel or a byte stream to receive from, the last a
     channel or a byte stream to send to: then the value is the number of items or bytes. A run closes the live one-way
     ends it was given; a two-way stream is ended in its own direction only.
+
+    Type checkers know up to ten stages. For more, compose some of them with `.pipe` first; stages in a list whose types
+    are not known are given as `pipeline(*stages)`, all of them.
 
     Holds: `capacity` between every two stages (R5).
 
@@ -143,11 +214,12 @@ def pipeline(*stages: object, capacity: float = DEFAULT_CAPACITY, monitor: Watch
             copied inside the kernel is then read in chunks.
 
     Raises:
-        TypeError: a stage is not what its place wants, or there are fewer than two.
+        TypeError: a stage is not what its place wants, or there are fewer than two; the first is a `str`, bytes or a path,
+            which may be meant as a file's name or as an item.
         ValueError: `capacity` is below 1.
 
     Example:
-        >>> run(pipeline("abc", map(str.upper), join()))
+        >>> run(pipeline(["a", "bc"], map(str.upper), join()))
         'ABC'
         >>> run(pipeline([1, 2, 3], map(lambda n: n * n), collect()))
         [1, 4, 9]
@@ -155,6 +227,11 @@ def pipeline(*stages: object, capacity: float = DEFAULT_CAPACITY, monitor: Watch
     if len(stages) < 2:
         raise TypeError(f"pipeline wants a source and a sink at least, not {len(stages)} stages")
     first, *middle, last = stages
+    if isinstance(first, (str, os.PathLike, *BYTES_LIKE)):
+        raise TypeError(
+            f"pipeline wants a source first, not {type(first).__name__} {shown(first)}: "
+            f"write read_file(...) for a file of that name, or [...] around it for one item"
+        )
     check_capacity(capacity)
     if isinstance(last, Transform):
         raise TypeError(f"a pipeline ends in a Writable, a channel or a byte stream, not in {last!r}: nobody reads it")

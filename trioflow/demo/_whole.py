@@ -32,8 +32,8 @@ async def piped(path: Path, request: http.Request, response: http.Response) -> N
 
 async def slow_client(port: int, taken: list[int]) -> None:
     answer = tf.from_iterable([ASKED]).pipe(tf.connect_tcp("127.0.0.1", port))
-    pace = tf.throttle(SPEED, burst=SPEED / 16, cost=len)
-    taken.append(await tf.pipeline(answer, pace, sizes(), capacity=16))
+    paced = answer.pipe(tf.throttle(SPEED, burst=SPEED / 16, cost=len))
+    taken.append(await tf.pipeline(paced, sizes(), capacity=16))
 
 
 @tf.writable

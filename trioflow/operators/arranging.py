@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Iterable, Iterator
-from typing import Any, TypeVar
+from typing import Any
 
 from trioflow._core.checks import check_count
 from trioflow._core.fused import Operator
 from trioflow._core.makers import differing, fused
 from trioflow._core.streams import Transform
-
-T = TypeVar("T")
+from trioflow._core.typevars import T
 
 
 def flatten() -> Transform[Iterable[T], T]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from typing import Literal, TypeAlias, TypeVar
+from typing import Literal, TypeAlias
 
 import trio
 
@@ -22,8 +22,7 @@ from trioflow._core.engine import Stage
 from trioflow._core.makers import differing
 from trioflow._core.open_channel import open_channel
 from trioflow._core.streams import Readable, Transform, label
-
-T = TypeVar("T")
+from trioflow._core.typevars import T
 
 Offered: TypeAlias = Literal["accepted", "dropped", "closed"]
 

@@ -14,7 +14,7 @@ import random
 from collections import deque
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import trio
 
@@ -34,8 +34,7 @@ from trioflow._core.engine import Attempt, Stage, attempt
 from trioflow._core.errors import Kinds, is_among
 from trioflow._core.pipeline import as_readable
 from trioflow._core.streams import Readable, Transform, label, wanted
-
-T = TypeVar("T")
+from trioflow._core.typevars import T, U
 
 
 class Delivered(NamedTuple):
@@ -232,11 +231,11 @@ def _given(given: object) -> Readable[Any]:
 
 
 def recover(
-    fn: Callable[[Exception], Readable[T] | AsyncIterable[T] | Iterable[T] | Awaitable[Readable[T] | Iterable[T]]],
+    fn: Callable[[Exception], Readable[U] | AsyncIterable[U] | Iterable[U] | Awaitable[Readable[U] | Iterable[U]]],
     *,
     repeats: bool = False,
     on: Kinds = Exception,
-) -> Transform[T, T]:
+) -> Transform[T, T | U]:
     """Where a stage before this one fails, go on with what `fn(failure)` returns, items or another `Readable`, then end.
 
     The stages before it have all ended by then, as after any failure; those after it go on, and see an ordinary end. So

@@ -7,7 +7,7 @@ Rule 2: the first of them that fails ends all, and so does a reader who leaves (
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, Callable, Iterable
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
 import trio
 
@@ -17,10 +17,8 @@ from trioflow._core.crew import open_crew
 from trioflow._core.makers import task
 from trioflow._core.pipeline import as_readable
 from trioflow._core.streams import Readable, Transform
+from trioflow._core.typevars import T, U
 from trioflow.operators.nested import send_all_of
-
-T = TypeVar("T")
-U = TypeVar("U")
 
 Items: TypeAlias = "Readable[U] | AsyncIterable[U] | Iterable[U]"
 

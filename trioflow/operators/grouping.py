@@ -10,7 +10,7 @@ import contextlib
 import itertools
 import math
 from collections.abc import Iterator
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import trio
 
@@ -19,8 +19,7 @@ from trioflow._core.checks import check_count, check_positive
 from trioflow._core.fused import Operator
 from trioflow._core.makers import differing, fused, passing_on, task
 from trioflow._core.streams import Transform
-
-T = TypeVar("T")
+from trioflow._core.typevars import T
 
 _NOTHING: Final[Any] = object()  # no item
 

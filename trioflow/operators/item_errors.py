@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, Literal
 
 import trio
 
@@ -21,9 +21,7 @@ from trioflow._core.engine import Stage
 from trioflow._core.errors import HangUp, Kinds, is_among
 from trioflow._core.fused import Operator
 from trioflow._core.streams import Transform, Writable, label, wanted
-
-T = TypeVar("T")
-U = TypeVar("U")
+from trioflow._core.typevars import T, U
 
 PATIENCE: Final = 10  # seconds for the writable to finish in, when the reader has left
 

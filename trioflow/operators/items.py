@@ -11,16 +11,15 @@ import builtins
 import inspect
 import itertools
 from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Iterator
-from typing import Any, TypeVar, TypeVarTuple, overload
+from typing import Any, TypeVarTuple, overload
 
 from trioflow._core.channel import ReceiveChannel, SendChannel
 from trioflow._core.checks import check_function, is_async, refuse_coroutine
 from trioflow._core.fused import Operator
 from trioflow._core.makers import awaited, fused, per_item, task
 from trioflow._core.streams import Transform
+from trioflow._core.typevars import OfAny, T, U
 
-T = TypeVar("T")
-U = TypeVar("U")
 Ts = TypeVarTuple("Ts")
 
 
@@ -30,6 +29,9 @@ def map(fn: Callable[[T], Coroutine[Any, Any, U] | U]) -> Transform[T, U]: ...
 def map(fn: Callable[[T], Coroutine[Any, Any, U]]) -> Transform[T, U]: ...
 def map(fn: Callable[[T], Coroutine[Any, Any, U] | U]) -> Transform[T, U]:
     """Give `fn(item)` for each item.
+
+    Type checkers know a lambda's argument where the transform is piped to; kept by a name, it needs its type:
+    `double: Transform[int, int] = map(lambda n: 2 * n)`.
 
     Emits when: `fn` has returned.
     Waits when: its reader does.
@@ -109,7 +111,7 @@ class _StarMap(_Map):
     apply: Any = itertools.starmap
 
 
-def filter(fn: Callable[[T], object]) -> Transform[T, T]:
+def filter(fn: Callable[[T], object] | OfAny) -> Transform[T, T]:
     """Give the items for which `fn(item)` is true; `fn` may be a coroutine function.
 
     Emits when: `fn` has said yes.
@@ -256,7 +258,7 @@ class _Scan(Operator[Any, Any]):
         return given
 
 
-def tap(fn: Callable[[T], object]) -> Transform[T, T]:
+def tap(fn: Callable[[T], object] | OfAny) -> Transform[T, T]:
     """Call `fn(item)` for each item and give the item itself; `fn` may be a coroutine function.
 
     Emits when: `fn` has returned.

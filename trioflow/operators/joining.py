@@ -21,9 +21,9 @@ from trioflow._core.checks import check_plain
 from trioflow._core.crew import open_crew
 from trioflow._core.makers import differing, source
 from trioflow._core.streams import Readable
+from trioflow._core.typevars import T
 from trioflow.operators.nested import check_readables, open_all, send_all_of
 
-T = TypeVar("T")
 A = TypeVar("A")
 B = TypeVar("B")
 C = TypeVar("C")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
-from typing import Any, TypeVar
+from collections.abc import Callable
+from typing import Any
 
 import trio
 
@@ -18,9 +18,7 @@ from trioflow._core.errors import HangUp
 from trioflow._core.makers import differing, task
 from trioflow._core.open_channel import open_channel
 from trioflow._core.streams import Readable, Transform, label
-
-T = TypeVar("T")
-K = TypeVar("K", bound=Hashable)
+from trioflow._core.typevars import K, T
 
 
 def group_by(

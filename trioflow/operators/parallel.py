@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Awaitable, Callable
 from functools import partial
 from time import perf_counter
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import trio
 
@@ -15,10 +15,8 @@ from trioflow._core.checks import check_count, check_function, check_plain
 from trioflow._core.labels import name_of
 from trioflow._core.makers import differing, per_item, task
 from trioflow._core.streams import Transform
+from trioflow._core.typevars import T, U
 from trioflow._core.workers import Batches, Workers
-
-T = TypeVar("T")
-U = TypeVar("U")
 
 TRIP: Final = 0.002  # seconds of work that a trip to a thread should carry; the trip itself takes a tenth of that
 

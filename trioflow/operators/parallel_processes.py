@@ -12,7 +12,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final, NoReturn, TypeVar
+from typing import Any, Final, NoReturn
 
 import trio
 
@@ -23,12 +23,10 @@ from trioflow._core.engine import Stage, Wrap
 from trioflow._core.labels import label, name_of
 from trioflow._core.makers import differing
 from trioflow._core.streams import Transform
+from trioflow._core.typevars import T, U
 from trioflow._core.workers import Batches, Workers
 from trioflow.io._worker_main import CALLING, STOP, packed
 from trioflow.io.worker_process import Child, failure_of, pickled, start_child, told_end
-
-T = TypeVar("T")
-U = TypeVar("U")
 
 TRIP: Final = 0.005  # seconds of work that a trip to a process should carry; the trip itself takes a twentieth of that
 LAST_WORDS: Final = 1.0  # seconds in which a process that has closed its socket may end

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
-from typing import Any, Protocol, TextIO, TypeVar
+from typing import Any, Protocol, TextIO
 
 import trio
 
@@ -17,8 +17,7 @@ from trioflow._core.checks import check_limit, check_positive
 from trioflow._core.engine import Stage
 from trioflow._core.labels import shown_bytes
 from trioflow._core.streams import Transform, label
-
-T = TypeVar("T")
+from trioflow._core.typevars import T
 
 
 def progress(

@@ -15,8 +15,8 @@ from trioflow._core.checks import check_function, is_async, refuse_coroutine
 from trioflow._core.fused import Fold
 from trioflow._core.makers import ending, ending_task
 from trioflow._core.streams import Writable, wanted
+from trioflow._core.typevars import T
 
-T = TypeVar("T")
 R = TypeVar("R")
 
 

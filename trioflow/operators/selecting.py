@@ -9,15 +9,14 @@ from __future__ import annotations
 import itertools
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from trioflow._core.channel import ReceiveChannel, SendChannel
 from trioflow._core.checks import check_count, check_flags, check_function, check_limit, is_async, refuse_coroutine
 from trioflow._core.fused import Operator
 from trioflow._core.makers import differing, fused, task
 from trioflow._core.streams import Transform
-
-T = TypeVar("T")
+from trioflow._core.typevars import OfAny, T
 
 REMEMBERED: Final = 65536
 _NOTHING: Final[Any] = object()  # no key that an item has
@@ -87,7 +86,7 @@ class _Drop(Operator[Any, Any]):
         return given
 
 
-def take_while(fn: Callable[[T], object], *, inclusive: bool = False) -> Transform[T, T]:
+def take_while(fn: Callable[[T], object] | OfAny, *, inclusive: bool = False) -> Transform[T, T]:
     """Give items until `fn(item)` is false for one, then end; `fn` may be a coroutine function.
 
     Emits when: `fn` has said yes.
@@ -139,7 +138,7 @@ class _TakeWhile(Operator[Any, Any]):
         return items
 
 
-def drop_while(fn: Callable[[T], object]) -> Transform[T, T]:
+def drop_while(fn: Callable[[T], object] | OfAny) -> Transform[T, T]:
     """Give all items from the first one on for which `fn(item)` is false; `fn` may be a coroutine function.
 
     Emits when: `fn` has said no, and from then on when an item comes.
@@ -186,7 +185,7 @@ class _DropWhile(Operator[Any, Any]):
         return []
 
 
-def distinct(key: Callable[[T], Any] | None = None, *, remember: float = REMEMBERED) -> Transform[T, T]:
+def distinct(key: Callable[[T], Any] | OfAny | None = None, *, remember: float = REMEMBERED) -> Transform[T, T]:
     """Give each item that is equal to none before it; with `key`, those whose `key(item)` is.
 
     What it remembers is bounded: beyond `remember` different ones, that which has not come for longest is forgotten,
@@ -214,7 +213,7 @@ def distinct(key: Callable[[T], Any] | None = None, *, remember: float = REMEMBE
     return _by_key("distinct", key, lambda: _Seen(check_limit("remember", remember)), remember=(remember, REMEMBERED))
 
 
-def changes(key: Callable[[T], Any] | None = None) -> Transform[T, T]:
+def changes(key: Callable[[T], Any] | OfAny | None = None) -> Transform[T, T]:
     """Give each item that differs from the one right before it; with `key`, those whose `key(item)` does.
 
     Emits when: the first item comes, then when a different one comes.

@@ -7,7 +7,7 @@ Rule 1: a plain function is applied batch by batch, in one task with its neighbo
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import trio
 
@@ -17,9 +17,8 @@ from trioflow._core.fused import Fold
 from trioflow._core.makers import ending, ending_task
 from trioflow._core.pipeline import as_writable
 from trioflow._core.streams import Writable, wanted
+from trioflow._core.typevars import T
 from trioflow.operators.results import Count
-
-T = TypeVar("T")
 
 
 def for_each(fn: Callable[[T], object]) -> Writable[T, None]:

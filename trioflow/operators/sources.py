@@ -14,13 +14,13 @@ from trioflow._core.checks import check_function, check_limit, is_async, refuse_
 from trioflow._core.engine import Stage
 from trioflow._core.pipeline import as_readable
 from trioflow._core.streams import Readable, label, wanted
+from trioflow._core.typevars import T
 
-T = TypeVar("T")
 S = TypeVar("S")
 
 
 @overload
-def from_iterable(items: bytes | bytearray | memoryview) -> Readable[bytes]: ...
+def from_iterable(items: bytes | bytearray | memoryview | trio.abc.ReceiveStream) -> Readable[bytes]: ...
 @overload
 def from_iterable(items: AsyncIterable[T] | Iterable[T]) -> Readable[T]: ...
 def from_iterable(items: AsyncIterable[Any] | Iterable[Any]) -> Readable[Any]:

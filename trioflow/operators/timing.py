@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable
-from typing import Any, TypeVar, overload
+from typing import Any, overload
 
 import trio
 
@@ -23,8 +23,7 @@ from trioflow._core.engine import Stage
 from trioflow._core.makers import differing, passing_on, task
 from trioflow._core.open_channel import open_channel
 from trioflow._core.streams import Readable, Transform, label
-
-T = TypeVar("T")
+from trioflow._core.typevars import T, U
 
 
 def ticks(interval: float) -> Readable[float]:
@@ -285,10 +284,10 @@ def timeout(seconds: float) -> Transform[T, T]:
 
 
 @overload
-def keep_alive(seconds: float, item: Callable[[], T]) -> Transform[T, T]: ...
+def keep_alive(seconds: float, item: Callable[[], U]) -> Transform[T, T | U]: ...
 @overload
-def keep_alive(seconds: float, item: T) -> Transform[T, T]: ...
-def keep_alive(seconds: float, item: T | Callable[[], T]) -> Transform[T, T]:
+def keep_alive(seconds: float, item: U) -> Transform[T, T | U]: ...
+def keep_alive(seconds: float, item: U | Callable[[], U]) -> Transform[T, T | U]:
     """Give each item as it comes, and `item` whenever nothing has come for `seconds`.
 
     Emits when: an item comes, or none has for `seconds`.

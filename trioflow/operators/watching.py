@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Generator, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple
 
 import trio
 
@@ -19,8 +19,7 @@ from trioflow._core.engine import Stage
 from trioflow._core.labels import shown_bytes
 from trioflow._core.run import Watched
 from trioflow._core.streams import Transform, label
-
-T = TypeVar("T")
+from trioflow._core.typevars import T
 
 
 class StageSnapshot(NamedTuple):

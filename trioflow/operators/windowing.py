@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterator
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import trio
 
@@ -19,8 +19,7 @@ from trioflow._core.channel import ReceiveChannel, SendChannel
 from trioflow._core.checks import check_count, check_flags, check_positive
 from trioflow._core.makers import differing, task
 from trioflow._core.streams import Transform
-
-T = TypeVar("T")
+from trioflow._core.typevars import T
 
 MOST: Final = 65536  # items of one window
 
