@@ -111,7 +111,7 @@ async def no_parameters() -> None:
         (tf.readable, 3, "readable wants an async function or an async generator function, not 3"),
         (tf.writable, yields, "writable wants an async function that returns a result, but yields yields"),
         (tf.readable, no_parameters, "wants a function of 1 channels and more, but no_parameters takes 0"),
-        (tf.transform, no_parameters, "wants a function of 2 channels and more, but no_parameters takes 0"),
+        (tf.transform, no_parameters, "transform: no_parameters has no yield: yield what comes out, or take two"),
     ],
 )
 def test_R1_what_is_no_stage_is_refused_when_it_is_decorated(decorate: Any, function: Any, message: str) -> None:

@@ -52,6 +52,13 @@ def check_function(name: str, function: Any) -> Any:
     return function
 
 
+def check_async(name: str, function: Any) -> Any:
+    """Return `function` if calling it gives a coroutine."""
+    if not is_async(check_function(name, function)):
+        raise TypeError(f"{name} wants an async function, not {name_of(function)}: define it with `async def`")
+    return function
+
+
 def check_plain(name: str, function: Any, hint: str = "") -> Any:
     """Return `function` if it can be called and is not a coroutine function; `hint` says what takes one."""
     if is_async(check_function(name, function)):

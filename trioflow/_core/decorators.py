@@ -119,6 +119,12 @@ def _factory(
     given = channels - 1 if is_generator else channels
     signature = inspect.signature(function)
     parameters = list(signature.parameters.values())
+    if (
+        channels == 2
+        and not is_generator
+        and (len(parameters) < 2 or parameters[1].default is not inspect.Parameter.empty)
+    ):
+        raise TypeError(f"{kind}: {name} has no yield: yield what comes out, or take two channels, (source, output)")
     if len(parameters) < given:
         raise TypeError(f"{kind} wants a function of {given} channels and more, but {name} takes {len(parameters)}")
 

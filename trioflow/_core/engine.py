@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 
 from trioflow._core.buffer import check_capacity
 from trioflow._core.channel import ReceiveChannel, SendChannel
-from trioflow._core.errors import failure_in
+from trioflow._core.errors import check_trio, failure_in
 from trioflow._core.run import Run, Task, Watch, note_stage
 from trioflow._core.run import Stage as Stage
 from trioflow._core.run import StageFunction as StageFunction
@@ -36,6 +36,7 @@ def _run_of(
     whole: Sequence[Stage] | None = None,
 ) -> Run:
     """Make a run of `stages`; as an attempt they are the first of the `whole`, which places are counted in."""
+    check_trio()
     if stages and stages[0].follow is not None:
         stages = followed(stages)
         whole = whole and stages
@@ -108,6 +109,7 @@ async def _run_whole(
     stages: Sequence[Stage], offer: Offer, take: Callable[[Any], Awaitable[Any]], capacity: float
 ) -> Any:
     """Run a source and a sink as the sink alone, which takes what the source offers."""
+    check_trio()
     opened: Any = None
     try:
         async with offer.open() as opened:

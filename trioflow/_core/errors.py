@@ -27,6 +27,14 @@ class HangUp(trio.BrokenResourceError):
         self.channel = channel
 
 
+def check_trio() -> None:
+    """Raise unless Trio runs the calling task."""
+    if not trio.lowlevel.in_trio_run():
+        raise RuntimeError(
+            "trioflow runs on Trio: start your program with trio.run(main), not with asyncio.run(main())"
+        )
+
+
 def failure_in(exc: BaseException, *channels: object) -> BaseException | None:
     """Return what is a failure in `exc`: neither a `Cancelled` nor a hang-up of one of `channels`."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 
 class _Brief(reprlib.Repr):
@@ -52,6 +52,18 @@ def wanted(what: str, given: object) -> TypeError:
     """Make the error for a wrong stage: what was wanted and what came."""
     came = f"the function {name_of(given)}: call it" if callable(given) else f"{type(given).__name__} {given!r}"
     return TypeError(f"{what}, not {came}")
+
+
+def refused(message: str) -> Any:
+    """Make a special method that raises `TypeError`, for what Python would refuse without saying what to do.
+
+    Define it where type checkers do not look: they refuse the use by themselves.
+    """
+
+    def refuse(self: object, *args: object) -> NoReturn:
+        raise TypeError(f"{type(self).__name__} {message}")
+
+    return refuse
 
 
 def shown_bytes(count: float) -> str:

@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
 from types import CoroutineType, TracebackType
-from typing import Any, Generic, Self, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast, overload
 
 import trio
 
@@ -23,7 +23,7 @@ from trioflow._core.connection import READ, WRITE, Connection, Direction
 from trioflow._core.crew import open_crew
 from trioflow._core.engine import Stage
 from trioflow._core.labels import label as label
-from trioflow._core.labels import name_of
+from trioflow._core.labels import name_of, refused
 from trioflow._core.labels import wanted as wanted
 from trioflow._core.run import Watch
 
@@ -71,6 +71,11 @@ class Readable(_Stream, Generic[T]):
     """
 
     __slots__ = ()
+
+    if not TYPE_CHECKING:
+        __aiter__ = __iter__ = __aenter__ = __aexit__ = refused(
+            "cannot be iterated or entered: open it, `async with readable.open() as items`, and use `async for` on `items`"
+        )
 
     def __init__(self, run: Callable[[SendChannel[T]], Awaitable[object]]) -> None:
         self._stages = _only_stage(run, "Readable")
@@ -311,7 +316,14 @@ def _middle(stage: object, what: str) -> tuple[Stage, ...]:
         return stage._stages
     if isinstance(stage, Duplex):
         return (stage._as_stage(),)
+    if callable(stage) and not hasattr(stage, "__signature__") and not _is_ours(stage):
+        name = name_of(stage)
+        raise TypeError(f"{what}, not the function {name}: use tf.map({name}), or tf.for_each({name}) at the end")
     raise wanted(what, stage)
+
+
+def _is_ours(function: object) -> bool:
+    return str(getattr(function, "__module__", None)).startswith("trioflow.")
 
 
 def join(head: Readable[Any], middle: tuple[object, ...], what: str) -> Readable[Any]:

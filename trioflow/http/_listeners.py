@@ -14,9 +14,8 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Final, TypeAlias
 
-import trio
-
 from trioflow._core.checks import check_count
+from trioflow.io.sockets import open_listeners
 
 _KEEP_ALIVE: Final = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4))
 _INTERNET: Final = (socket.AF_INET, socket.AF_INET6)
@@ -49,7 +48,7 @@ class Listeners:
             return cls(listeners)
         if unix is not None:
             return cls._at_path(unix)
-        opened = await trio.open_tcp_listeners(port, host=host)
+        opened = await open_listeners(host, port)
         return cls(socket.socket(fileno=listener.socket.detach()) for listener in opened)
 
     @classmethod

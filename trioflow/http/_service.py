@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from trioflow._core.checks import check_count, check_function
+from trioflow._core.checks import check_async, check_count, check_function
 from trioflow.http._access import Access
 from trioflow.http._proxies import Proxies
 from trioflow.http._request import Request
@@ -33,7 +33,7 @@ class Config:
     workers: int
 
     def __post_init__(self) -> None:
-        check_function("serve", self.handler)
+        check_async("serve", self.handler)
         for name, kind in (("limits", Limits), ("proxies", Proxies | None), ("counters", Counters | None)):
             if not isinstance(value := getattr(self, name), kind):
                 raise TypeError(f"{name} must be {name.capitalize()}, not {value!r}")

@@ -7,6 +7,7 @@ Rule 2: run as a transform, or opened, it is a connection of its own each time; 
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import socket
@@ -18,9 +19,9 @@ from typing import Final
 import trio
 
 from trioflow._core.adapters import cut
-from trioflow._core.checks import check_count, check_function
+from trioflow._core.checks import check_async, check_count
 from trioflow._core.connection import Connection
-from trioflow._core.errors import is_among, split_failure
+from trioflow._core.errors import check_trio, is_among, split_failure
 from trioflow._core.streams import Duplex, label
 
 _log: Final = logging.getLogger("trioflow")
@@ -196,10 +197,10 @@ async def serve_tcp(
         host: The address to listen at; None for all.
 
     Raises:
-        TypeError, ValueError: `handler` cannot be called, `host` is not a str, `port` not a number from 0 to 65535.
+        TypeError, ValueError: `handler` is not an async function, `host` is not a str, `port` not a number from 0 to 65535.
         OSError: the address cannot be listened at.
     """
-    check_function("serve_tcp", handler)
+    check_async("serve_tcp", handler)
     check_count("port", port, 0, _HIGHEST_PORT)
     if host is not None and not isinstance(host, str):
         raise TypeError(f"host must be a str or None, not {host!r}")
@@ -218,7 +219,24 @@ async def serve_tcp(
             if rest is not None:
                 raise rest from None
 
-    await trio.serve_tcp(handle, port, host=host, task_status=task_status)
+    listeners = await open_listeners(host, port)
+    await trio.serve_listeners(handle, listeners, task_status=task_status)
+
+
+async def open_listeners(host: str | None, port: int) -> list[trio.SocketListener]:
+    """Listen on a port of one address, or of all if `host` is None.
+
+    Raises:
+        OSError: it cannot; the message says where, which the system's does not.
+    """
+    check_trio()
+    try:
+        return await trio.open_tcp_listeners(port, host=host)
+    except OSError as exc:
+        if exc.errno is None or isinstance(exc, socket.gaierror):
+            raise
+        hint = "; stop what listens there, or use another port" if exc.errno == errno.EADDRINUSE else ""
+        raise OSError(exc.errno, f"{exc.strerror}: host {host!r}, port {port}{hint}") from None
 
 
 def _client_of(stream: trio.SocketStream) -> object:

@@ -16,24 +16,28 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
-import anyio
 import trio
-from anyio.abc import ByteStream
-from coredis.connection import BaseConnection, TCPLocation
-from coredis.exceptions import (
-    AuthenticationError,
-    BusyLoadingError,
-    ClusterDownError,
-    NoScriptError,
-    ReadOnlyError,
-    RedisError,
-    TryAgainError,
-)
-from coredis.exceptions import ConnectionError as ClientConnectionError
 
 from trioflow._core.crew import Crew, open_crew
 from trioflow.redis.options import Address, StreamOptions
 from trioflow.redis.scripts import Keys, Script
+
+try:
+    import anyio
+    from anyio.abc import ByteStream
+    from coredis.connection import BaseConnection, TCPLocation
+    from coredis.exceptions import (
+        AuthenticationError,
+        BusyLoadingError,
+        ClusterDownError,
+        NoScriptError,
+        ReadOnlyError,
+        RedisError,
+        TryAgainError,
+    )
+    from coredis.exceptions import ConnectionError as ClientConnectionError
+except ImportError as exc:
+    raise ImportError("trioflow.redis needs coredis: pip install 'trioflow[redis]'") from exc
 
 CONNECT_TIMEOUT: Final = 5.0  # seconds to connect, and again for the handshake
 ANSWER_TIMEOUT: Final = 5.0  # seconds

@@ -106,7 +106,7 @@ def form(
         RequestError: at once, if the request has no form (415, or 400); when it runs, if the form is malformed or cut
             off (400), or exceeds a limit (413). Let it propagate: the server answers it.
         TypeError, ValueError: a limit is neither an int of 1 or more, nor `math.inf`.
-        ModuleNotFoundError: it is multipart/form-data, and the extra `forms` is not installed.
+        ImportError: it is multipart/form-data, and the extra `forms` is not installed.
     """
     if not isinstance(request, Request):
         raise TypeError(f"form wants a Request, not {request!r}")

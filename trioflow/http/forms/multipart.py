@@ -62,19 +62,20 @@ class Multipart:
 
     Raises:
         RequestError: `boundary` is not a valid boundary.
-        ModuleNotFoundError: the extra `forms` is not installed.
+        ImportError: the extra `forms` is not installed.
     """
 
     def __init__(self, boundary: str, *, count: float, header_size: float) -> None:
         try:
             import multipart  # type: ignore[import-untyped]  # pyright: ignore[reportMissingTypeStubs]
-        except ModuleNotFoundError as exc:
-            exc.add_note("forms with files need an extra: pip install 'trioflow[forms]'")
-            raise
+
+            library: Any = multipart
+            library.PushMultipartParser  # noqa: B018 - another library may have this name, as python-multipart has
+        except (ImportError, AttributeError) as exc:
+            raise ImportError("forms with files need multipart: pip install 'trioflow[forms]'") from exc
         if not _BOUNDARY.fullmatch(boundary):
             raise RequestError(400, f"invalid boundary {boundary!r} between the parts of a form")
         # The library counts a line's end where a chunk ends within it: this gives it room, the limit is ours.
-        library: Any = multipart
 
         class Strict(library.PushMultipartParser):  # type: ignore[misc]
             # The library takes a lone line end for one where a chunk ends behind it, and for a part of its line elsewhere.

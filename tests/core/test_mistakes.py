@@ -1,0 +1,127 @@
+"""A mistake that many make says what is wrong and what to do."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import AsyncIterable, AsyncIterator, Callable
+from functools import partial
+from typing import Any
+
+import pytest
+import trio
+
+import trioflow as tf
+from trioflow import http
+
+OPEN_IT = "Readable cannot be iterated or entered: open it, `async with readable.open\\(\\) as items`"
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        lambda: tf.from_iterable([1]).pipe(tf.collect()),
+        lambda: tf.read_file("a").pipe(tf.write_file("b")),
+        lambda: tf.from_iterable([1]).open().__aenter__(),
+        lambda: tf.collect().open().__aenter__(),
+        lambda: tf.serve_tcp(handle, 0),
+    ],
+)
+def test_under_asyncio_one_is_told_to_use_trio(run: Callable[[], Any]) -> None:
+    async def main() -> None:
+        await run()
+
+    with pytest.raises(RuntimeError, match=r"trioflow runs on Trio: start your program with trio\.run\(main\)"):
+        asyncio.run(main())
+
+
+async def handle(duplex: tf.Duplex[bytes, bytes]) -> None:
+    pass
+
+
+async def test_a_readable_says_that_it_is_to_be_opened() -> None:
+    readable: Any = tf.from_iterable([1])
+
+    with pytest.raises(TypeError, match=OPEN_IT):
+        async for _ in readable:
+            pass
+    with pytest.raises(TypeError, match=OPEN_IT):
+        list(readable)
+    with pytest.raises(TypeError, match=OPEN_IT):
+        async with readable:
+            pass
+
+
+async def test_a_channel_says_that_it_is_read_by_async_for() -> None:
+    @tf.transform
+    async def doubled(items: Any) -> AsyncIterator[int]:
+        for item in items:
+            yield 2 * item
+
+    with pytest.raises(TypeError, match="cannot be iterated by `for`: use `async for`"):
+        await tf.from_iterable([1]).pipe(doubled()).pipe(tf.collect())
+
+
+@pytest.mark.parametrize("function", [str, print, len, lambda item: item])
+def test_pipe_into_a_function_names_map(function: Any) -> None:
+    name = function.__name__
+
+    with pytest.raises(TypeError, match=f"not the function {name}: use tf.map\\({name}\\), or tf.for_each"):
+        tf.from_iterable([1]).pipe(function)
+
+
+def test_pipe_into_a_factory_says_to_call_it() -> None:
+    @tf.transform
+    async def numbered(items: AsyncIterable[Any]) -> AsyncIterator[Any]:
+        yield items
+
+    with pytest.raises(TypeError, match="not the function numbered: call it"):
+        tf.from_iterable([1]).pipe(numbered)  # type: ignore[call-overload]
+
+
+def test_a_transform_without_yield_says_so() -> None:
+    async def forgot(items: Any) -> None:
+        pass
+
+    async def forgot_too(items: Any, start: int = 1) -> None:
+        pass
+
+    for function in (forgot, forgot_too):
+        with pytest.raises(TypeError, match=f"transform: {function.__name__} has no yield: yield what comes out, or"):
+            tf.transform(function)  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize(
+    ("serve", "name"), [(lambda f: tf.serve_tcp(f, 0), "serve_tcp"), (lambda f: http.serve(f, port=0), "serve")]
+)
+async def test_a_plain_function_cannot_be_a_handler(serve: Callable[[Any], Any], name: str) -> None:
+    def handler(*args: object) -> None:
+        pass
+
+    with pytest.raises(TypeError, match=f"{name} wants an async function, not handler: define it with `async def`"):
+        await serve(handler)
+
+
+async def test_a_port_in_use_is_named_with_its_host() -> None:
+    [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    port = listener.socket.getsockname()[1]
+
+    async def respond(request: http.Request, response: http.Response) -> None:
+        pass
+
+    async with listener:
+        for serve in (
+            partial(tf.serve_tcp, handle, port, host="127.0.0.1"),
+            partial(http.serve, respond, port=port),
+        ):
+            with pytest.raises(OSError, match=rf"Address already in use: host '127.0.0.1', port {port}; stop what"):
+                await serve()
+
+
+@pytest.mark.slow
+def test_redis_without_its_extra_says_what_to_install() -> None:
+    program = "import sys; sys.modules['coredis'] = None; import trioflow.redis"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+
+    assert done.stderr.endswith("ImportError: trioflow.redis needs coredis: pip install 'trioflow[redis]'\n")
