@@ -264,13 +264,16 @@ async def test_a_directory_in_its_place_and_none_above_it_are_waited_out(
 async def test_a_file_that_is_moved_away_and_back_is_not_read_twice(
     log: Path, looks: Callable[[], Awaitable[None]]
 ) -> None:
+    def come_back(old: Path) -> None:
+        log.rmdir()
+        old.rename(log)
+
     async with following(log) as followed:
         await followed.comes(b"one\n")
         old = rotate(log)
-        log.mkdir()
+        os.mkdir(log)
         await looks()
-        log.rmdir()
-        old.rename(log)
+        come_back(old)
         await looks()
         append(log, b"two\n")
         await followed.comes(b"two\n")
