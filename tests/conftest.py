@@ -21,6 +21,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.slow)
 
 
+def pytest_collection_finish() -> None:
+    """Leave what is there by now out of garbage collections, which else look at seven thousand tests each time."""
+    gc.collect()
+    gc.freeze()
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip what is marked `@pytest.mark.needs("curl")` where curl is missing; CI must have it, so fail there."""
     for marker in item.iter_markers("needs"):

@@ -82,6 +82,7 @@ def ran(*arguments: str | bytes) -> tuple[int, str, str]:
     return done.returncode, done.stdout.decode(), done.stderr.decode()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 async def test_serve_tells_where_once_it_answers_and_ends_cleanly_at_a_signal(
     tmp_path: Path, number: signal.Signals
@@ -97,6 +98,7 @@ async def test_serve_tells_where_once_it_answers_and_ends_cleanly_at_a_signal(
             assert await ended(process) == (0, "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 async def test_a_signal_ends_serve_cleanly_in_the_middle_of_a_download(tmp_path: Path, number: signal.Signals) -> None:
     (tmp_path / "big.bin").touch()
@@ -114,6 +116,7 @@ async def test_a_signal_ends_serve_cleanly_in_the_middle_of_a_download(tmp_path:
         assert await ended(process) == (0, "")
 
 
+@pytest.mark.slow
 async def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
     (tmp_path / "big.bin").touch()
     os.truncate(tmp_path / "big.bin", BIG)
@@ -136,6 +139,7 @@ async def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
         assert (code, said) == (0, "")
 
 
+@pytest.mark.slow
 async def test_serve_takes_what_http_files_does(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("hello " * 1000)
     (tmp_path / ".b").write_text("dot")
@@ -189,6 +193,7 @@ async def test_slow_readers_cost_the_server_little_memory(tmp_path: Path) -> Non
     assert least > 1 << 16
 
 
+@pytest.mark.slow
 async def test_the_demo_tells_where_it_is_and_ends_cleanly() -> None:
     async with started("demo", "--host", "localhost", "--port", "0") as (process, line):
         assert re.match(r"The trioflow demo is at http://(127\.0\.0\.1|\[::1\]):\d+", line)
@@ -197,6 +202,7 @@ async def test_the_demo_tells_where_it_is_and_ends_cleanly() -> None:
         assert await ended(process) == (0, "")
 
 
+@pytest.mark.slow
 async def test_a_port_in_use_is_told_in_one_line(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -207,6 +213,7 @@ async def test_a_port_in_use_is_told_in_one_line(tmp_path: Path) -> None:
             assert said == f"trioflow: cannot listen on 127.0.0.1, port {port}: address already in use\n"
 
 
+@pytest.mark.slow
 def test_a_host_that_is_none_is_told_in_one_line(tmp_path: Path) -> None:
     code, out, said = ran("serve", str(tmp_path), "--port", "0", "--host", "203.0.113.1")
 
@@ -214,6 +221,7 @@ def test_a_host_that_is_none_is_told_in_one_line(tmp_path: Path) -> None:
     assert re.fullmatch(r"trioflow: cannot listen on 203\.0\.113\.1, port 0: [^\n]+\n", said)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("make", "reason"), [(None, "no such file or directory"), (Path.touch, "not a directory")])
 def test_what_is_no_directory_is_told_in_one_line(tmp_path: Path, make: object, reason: str) -> None:
     path = tmp_path / "x"
@@ -223,6 +231,7 @@ def test_what_is_no_directory_is_told_in_one_line(tmp_path: Path, make: object, 
     assert ran("serve", str(path)) == (2, "", f"trioflow: cannot serve {path}: {reason}\n")
 
 
+@pytest.mark.slow
 def test_a_name_that_cannot_be_printed_is_told_all_the_same(tmp_path: Path) -> None:
     code, out, said = ran("serve", os.fsencode(tmp_path) + b"/\xff\n\x1b[31m")
 
@@ -284,6 +293,7 @@ socket.getaddrinfo = getaddrinfo
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 async def test_a_signal_is_heard_while_it_looks_up_where_to_listen(tmp_path: Path, number: signal.Signals) -> None:
     (tmp_path / "sitecustomize.py").write_text(SLOW)
@@ -297,6 +307,7 @@ async def test_a_signal_is_heard_while_it_looks_up_where_to_listen(tmp_path: Pat
             assert await ended(process) == (0, "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 async def test_a_signal_is_heard_while_it_imports(tmp_path: Path, number: signal.Signals) -> None:
     (tmp_path / "h11.py").write_text("import time\nprint('imported', flush=True)\ntime.sleep(60)\n")
@@ -337,6 +348,7 @@ def test_what_the_signals_do(
     assert before == (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM))
 
 
+@pytest.mark.slow
 def test_help_imports_nothing_that_only_serving_needs() -> None:
     code = "import sys; from trioflow.cli import main\ntry: main(['--help'])\nfinally: print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20)
@@ -372,6 +384,7 @@ async def line_from(process: trio.Process) -> str:
     return line.decode()
 
 
+@pytest.mark.slow
 async def test_a_line_is_printed_for_each_request(tmp_path: Path) -> None:
     async with started("serve", str(tmp_path), "--port", "0") as (process, line), connected(port_in(line)) as stream:
         await Client(stream).ask("GET", "/none", [("User-Agent", "x\ty")])
@@ -379,6 +392,7 @@ async def test_a_line_is_printed_for_each_request(tmp_path: Path) -> None:
         assert re.search(r'T\S+Z 127\.0\.0\.1 "GET /none" 404 \d+ [\d.]+ms "-" "x\\ty"\n$', await line_from(process))
 
 
+@pytest.mark.slow
 async def test_a_line_may_be_json_and_name_the_client_of_a_proxy(tmp_path: Path) -> None:
     options = ["--log", "json", "--trust-proxy", "127.0.0.1", "--proxy-header", "forwarded"]
     started_so = started("serve", str(tmp_path), "--port", "0", *options)
@@ -389,6 +403,7 @@ async def test_a_line_may_be_json_and_name_the_client_of_a_proxy(tmp_path: Path)
     assert (told["client"], told["target"], told["status"]) == ("192.0.2.7", "/none", 404)
 
 
+@pytest.mark.slow
 async def test_no_line_is_printed_where_none_is_wanted(tmp_path: Path) -> None:
     async with started("serve", str(tmp_path), "--port", "0", "--log", "off") as (process, line):
         async with connected(port_in(line)) as stream:
@@ -399,6 +414,7 @@ async def test_no_line_is_printed_where_none_is_wanted(tmp_path: Path) -> None:
         assert await process.stdout.receive_some() == b""
 
 
+@pytest.mark.slow
 async def test_a_log_that_nobody_reads_stops_nothing(tmp_path: Path) -> None:
     async with started("serve", str(tmp_path), "--port", "0") as (process, line):
         assert process.stdout is not None
@@ -412,6 +428,7 @@ async def test_a_log_that_nobody_reads_stops_nothing(tmp_path: Path) -> None:
         assert await ended(process) == (0, "")
 
 
+@pytest.mark.slow
 @pytest.mark.needs("curl")
 async def test_serve_speaks_tls_at_a_unix_socket(tmp_path: Path) -> None:
     authority = trustme.CA()
@@ -433,6 +450,7 @@ async def test_serve_speaks_tls_at_a_unix_socket(tmp_path: Path) -> None:
     assert not path.exists()
 
 
+@pytest.mark.slow
 async def test_serve_listens_at_what_it_inherits(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("hello")
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -491,6 +509,7 @@ def test_a_path_that_cannot_be_listened_at_is_told(tmp_path: Path, capsys: pytes
     assert capsys.readouterr().err == f"trioflow: cannot listen on {tmp_path}/a: what is there is no socket\n"
 
 
+@pytest.mark.slow
 async def test_the_last_requests_are_printed_before_it_ends(tmp_path: Path) -> None:
     count = 200
     async with started("serve", str(tmp_path), "--port", "0") as (process, line):

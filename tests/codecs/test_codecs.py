@@ -8,6 +8,7 @@ import threading
 import tracemalloc
 import zlib
 from collections.abc import Callable
+from functools import cache
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -227,6 +228,7 @@ async def test_zstd_frames_behind_each_other_and_skippable_ones_are_one_output()
         assert await through(chunks, tf.unzstd()) == TEXT * 2
 
 
+@cache
 def bomb(name: str) -> bytes:
     return CODECS[name].judge_packs(bytes(2**26))
 

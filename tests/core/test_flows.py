@@ -15,6 +15,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+import pytest
 import trio
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
@@ -503,6 +504,7 @@ class Trial:
         return self.part.holds + (self.part.stages + 1) * (3 * self.capacity + 3)
 
 
+@pytest.mark.slow
 @settings(max_examples=500, deadline=None)
 @given(
     flow=flows(SOME, st.integers(0, 9).map(lambda n: n < 9)),
@@ -540,6 +542,7 @@ def test_any_flow_keeps_its_promises(
     event(f"{mode}: {ended}")
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None)
 @given(
     flow=flows(NONE, st.just(True)),

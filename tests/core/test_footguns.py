@@ -168,6 +168,7 @@ async def test_F9_of_two_destinations_one_fails_and_the_other_has_all_or_knows_t
         assert (sink.how, len(sink.got)) == ("the end", 5000)
 
 
+@pytest.mark.slow
 async def test_F10_ten_thousand_runs_over_one_channel_leave_nothing_on_it() -> None:
     send, receive = tf.open_channel[int](20_000)
     chain = tf.map(abs).pipe(tf.filter(str))

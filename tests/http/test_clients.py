@@ -179,6 +179,7 @@ console.log(JSON.stringify(told));
 """
 
 
+@pytest.mark.slow
 @pytest.mark.needs("node")
 async def test_nodes_fetch_takes_files_parts_and_leaves_in_the_middle(root: Path) -> None:
     (root / "sub").mkdir()

@@ -19,6 +19,8 @@ import trio
 import trioflow as tf
 from trioflow.io import file_reader, stdio
 
+pytestmark = pytest.mark.slow  # each starts a Python of its own
+
 PATIENCE = 30  # seconds; no test takes them unless it fails
 BEGIN = "import os, sys, trio, trioflow as tf\n"
 COPY = BEGIN + "print(trio.run(tf.stdin().pipe, tf.stdout()), file=sys.stderr)"

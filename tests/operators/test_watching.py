@@ -150,23 +150,33 @@ async def run_to(ending: str, place: str, kept: tf.Transform[Any, Any]) -> list[
     return watched
 
 
-@pytest.mark.parametrize("ending", ["the end", "a failure", "a cancellation", "a reader that has enough"])
-@pytest.mark.parametrize("place", ["whole run", "in the middle", "progress"])
-async def test_nothing_of_a_run_that_is_over_stays_alive_but_its_numbers(
-    ending: str, place: str, autojump_clock: MockClock
-) -> None:
-    kept: Any = tf.progress(9, file=io.StringIO()) if place == "progress" else tf.monitor("numbers")
+ENDINGS = ["the end", "a failure", "a cancellation", "a reader that has enough"]
 
-    watched = await run_to(ending, place, kept)
+
+@pytest.mark.parametrize("place", ["whole run", "in the middle", "progress"])
+async def test_nothing_of_a_run_that_is_over_stays_alive_but_its_numbers(place: str, autojump_clock: MockClock) -> None:
+    kept: dict[str, Any] = {
+        ending: tf.progress(9, file=io.StringIO()) if place == "progress" else tf.monitor("numbers")
+        for ending in ENDINGS
+    }
+
+    watched = {ending: await run_to(ending, place, kept[ending]) for ending in ENDINGS}
     gc.collect()
 
-    assert [ref() for ref in watched if ref() is not None] == []
+    assert {ending: [ref() for ref in refs if ref() is not None] for ending, refs in watched.items()} == {
+        ending: [] for ending in ENDINGS
+    }
     if place != "progress":
-        snapshot = kept.snapshot()
-        assert snapshot.name == "numbers"
-        assert {len(snapshot.stages), len(str(kept).splitlines()) - 2} == ({1} if place == "in the middle" else {4})
-        assert snapshot.stages[0].items == (9 if ending == "the end" else pytest.approx(5, abs=4))
-        assert all(type(cell) in (str, int, float, NoneType) for stage in snapshot.stages for cell in stage)
+        for ending in ENDINGS:
+            snapshot = kept[ending].snapshot()
+            assert snapshot.name == "numbers"
+            assert (
+                len(snapshot.stages)
+                == len(str(kept[ending]).splitlines()) - 2
+                == (1 if place == "in the middle" else 4)
+            )
+            assert snapshot.stages[0].items == (9 if ending == "the end" else pytest.approx(5, abs=4))
+            assert all(type(cell) in (str, int, float, NoneType) for stage in snapshot.stages for cell in stage)
 
 
 async def test_of_two_runs_that_overlap_it_keeps_the_numbers_of_the_one_that_began_last(

@@ -129,9 +129,9 @@ def page_parameters() -> list[Any]:
     for path in PAGES:
         text = path.read_text(encoding="utf-8")
         curl = any(block.kind == "console" and "curl" in block.body for block in blocks_of(text))
-        marks = [pytest.mark.needs("curl")] if curl else []
+        marks = [pytest.mark.needs("curl"), pytest.mark.slow] if curl else []
         if "tests.redis.server" in text:
-            marks.append(pytest.mark.needs("redis-server"))
+            marks += [pytest.mark.needs("redis-server"), pytest.mark.slow]
         parameters.append(pytest.param(path, id=str(path.relative_to(ROOT)), marks=marks))
     return parameters
 
