@@ -47,9 +47,11 @@ LONGEST = 40  # lines: one idea
 WHOLE_PROGRAMS = {
     "crawl",
     "download",
+    "many_downloads",
     "plan_capacity",
     "sensors",
     "top_ten",
+    "upload_once",
     "websocket",
 }  # they show how ideas meet, and may be longer
 
