@@ -139,6 +139,22 @@ async def test_a_file_is_whole_where_each_attempt_resumes_at_the_byte_it_is_told
     assert [delivered.items for delivered in told] == [0, 22, 22, 23, 26]
 
 
+async def test_half_a_line_is_lost_with_its_attempt_where_lines_are_split_before_the_next(
+    autojump_clock: MockClock,
+) -> None:
+    parts = iter([b"one\ntw", b"three\n"])
+
+    @tf.readable
+    async def feed() -> AsyncIterator[bytes]:
+        part = next(parts)
+        yield part
+        await trio.sleep(1)
+        if not part.endswith(b"\n"):
+            raise ConnectionResetError
+
+    assert await tf.retry(feed().pipe(tf.lines()), repeats=True).pipe(tf.collect()) == ["one", "three"]
+
+
 async def test_the_failure_of_a_source_that_may_not_begin_anew_names_the_ways_out(autojump_clock: MockClock) -> None:
     failure = Boom()
     flows = {

@@ -38,7 +38,10 @@ from trioflow._core.typevars import T, U
 
 
 class Delivered(NamedTuple):
-    """How much a `retry` has passed on so far, from all attempts together."""
+    """How much a `retry` has passed on so far, from all attempts together.
+
+    It is counted as it leaves the `retry`: what a stage inside has unpacked or split is counted after that.
+    """
 
     items: int
     bytes: int  # of those items that are bytes-like
@@ -75,7 +78,9 @@ def retry(
     that is `retry(lambda delivered: download(start=delivered.bytes))`. To read again what is known and skip it, use
     `retry(lambda delivered: rows().pipe(drop(delivered.items)))`.
 
-    If repeated items do no harm, as with a sensor or a feed, pass `repeats=True`.
+    If repeated items do no harm, as with a sensor or a feed, pass `repeats=True`. Then let `readable` end in whole items,
+    as in `retry(feed.pipe(lines()), repeats=True)`: a `lines` after the `retry` would join half a line of one attempt
+    with the first line of the next.
 
     Emits when: `readable` does; what it sent before it failed comes before the failure.
     Waits when: its reader does, and in the pauses.
