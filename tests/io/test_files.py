@@ -26,7 +26,7 @@ from tests.consumers import CONSUMERS, Boom, Consumer, Sink, Source, passes
 from trioflow._core.engine import Stage
 from trioflow._core.shortcuts import Offer, OpenRegion
 from trioflow._core.streams import Readable, Writable, label
-from trioflow.io import file_reader, file_writer
+from trioflow.io import file_reader, file_target, file_writer
 
 MANY = 3_000_000  # bytes: more than a channel holds
 ROOT = os.geteuid() == 0
@@ -920,7 +920,7 @@ async def test_a_file_of_another_group_is_written_by_who_may_not_give_it_away(
 
     status = os.stat_result([other if i == stat.ST_GID else part for i, part in enumerate(path.stat())])
     monkeypatch.setattr(os, "fchown", forbidden)
-    target = file_writer._open_beside(str(path), status)
+    target = file_target._open_beside(str(path), status)
     target.finish(durable=False)
 
     assert path.exists()
@@ -1054,7 +1054,7 @@ async def test_a_file_that_has_become_shorter_is_copied_to_its_end(file: Path, c
     async with offered_by(tf.read_file(file)).open() as region:
         assert region is not None
         os.truncate(file, 1000)
-        async with file_writer.open_target(str(tmp_path / "copy"), append=False, atomic=True) as target:
+        async with file_target.open_target(str(tmp_path / "copy"), append=False, atomic=True) as target:
             assert await target.copy(region.fd, region.start, region.stop) == 1000
 
     assert (tmp_path / "copy").read_bytes() == content[:1000]

@@ -1,22 +1,17 @@
-"""Files opened for writing, and written without blocking the loop.
+"""Files written, and copied into, without blocking the loop.
 
-Rule 1: an atomic target is written beside its name, under another, and renamed over it at the end; after a failure
-    nothing of it is left, and what was there before is untouched (R13).
-Rule 2: only a regular file can be replaced; a pipe or a device is written to as it is.
-Rule 3: one trip to a thread writes all that is ready, at most `STEP` bytes: so soon a cancellation is heard.
-Rule 4: a write in a thread is waited for, also when cancelled: the descriptor could be another file's by then.
+Rule 1: one trip to a thread writes all that is ready, at most `STEP` bytes: so soon a cancellation is heard.
+Rule 2: a write in a thread is waited for, also when cancelled: the descriptor could be another file's by then.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-import secrets
 import select
 import stat
 from collections import deque
-from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -30,8 +25,7 @@ _TRIP: Final = 1 << 28  # bytes copied by one trip to a thread: a trip costs 0.2
 _WORTH_A_TRIP: Final = 1 << 18  # bytes; up to here more are waited for, if they come at once
 _BOUNCE: Final = 1 << 18  # bytes copied at once where the kernel cannot do it alone
 _PASSES: Final = 2  # of all other tasks, within which a busy source has more: 10 µs each, a trip costs 200
-_SHOWN: Final = 100  # bytes of a file's name in that of its temporary one: no file system allows fewer than 143
-_PATIENCE: Final = 0.05  # seconds between two looks whether a pipe has got a reader
+PATIENCE: Final = 0.05  # seconds between two looks whether a pipe has got a reader
 # What copy_file_range says where it cannot: other file systems, a pipe, a file opened to append, an old kernel.
 _CANNOT_COPY: Final = frozenset(
     (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF, errno.EPERM, errno.ETXTBSY)
@@ -41,11 +35,14 @@ _CANNOT_COPY: Final = frozenset(
 class Target:
     """A file that is being written: at its place, or beside it until `finish`."""
 
-    def __init__(self, fd: int, place: str, temporary: str | None = None, *, is_new: bool) -> None:
+    def __init__(
+        self, fd: int, place: str, temporary: str | None = None, *, is_new: bool, is_shared: bool = False
+    ) -> None:
         self._fd = fd
         self._place = place
         self._temporary = temporary
         self._is_new = is_new  # its name, too, is still to be stored
+        self._is_shared = is_shared  # others may write to it at the same time
         self._is_file = stat.S_ISREG(os.fstat(fd).st_mode) or stat.S_ISBLK(os.fstat(fd).st_mode)
         self._can_copy = hasattr(os, "copy_file_range")
 
@@ -83,14 +80,14 @@ class Target:
                 left = left[os.write(self._fd, left) :]
             except BlockingIOError:
                 trio.from_thread.check_cancelled()
-                ready.poll(1000 * _PATIENCE)
+                ready.poll(1000 * PATIENCE)
 
     async def copy(self, source: int, start: int, stop: int) -> int:
         """Write what the file `source` holds from `start` to `stop`; give the size, less where it has become shorter."""
         at = start
         while at < stop:
             if self._is_file:
-                copied = await trio.to_thread.run_sync(self._copy_trip, source, at, min(_TRIP, stop - at))
+                copied = await trio.to_thread.run_sync(self._copy_trip, source, at, stop)
             else:
                 block = await trio.to_thread.run_sync(os.pread, source, min(_BOUNCE, stop - at), at)
                 copied = await self.write([block])
@@ -99,14 +96,19 @@ class Target:
             at += copied
         return at - start
 
-    def _copy_trip(self, source: int, start: int, count: int) -> int:
-        at, stop = start, start + count
-        while at < stop and (copied := self._copy(source, at, min(STEP, stop - at))):
+    def _copy_trip(self, source: int, start: int, stop: int) -> int:
+        at = start
+        while at < min(stop, start + _TRIP) and (copied := self._copy(source, at, stop)):
             trio.from_thread.check_cancelled()
             at += copied
         return at - start
 
-    def _copy(self, source: int, start: int, count: int) -> int:
+    def _copy(self, source: int, start: int, stop: int) -> int:
+        """Copy a piece from `start`, or leave out a hole that is there; return its size, 0 at the end of `source`."""
+        data, end = _next_data(source, start, stop)
+        if data > start and self._leave_out(data - start):
+            return data - start
+        count = min(STEP, end - start)
         if self._can_copy:
             try:
                 if copied := os.copy_file_range(source, self._fd, count, start):
@@ -119,6 +121,15 @@ class Target:
         write_fully(self._fd, [memoryview(block)])
         return len(block)
 
+    def _leave_out(self, count: int) -> bool:
+        """Go on `count` bytes later, with a hole in between; return whether that can be done: at the end of a file."""
+        status = os.fstat(self._fd)
+        if self._is_shared or not stat.S_ISREG(status.st_mode) or os.lseek(self._fd, 0, os.SEEK_CUR) != status.st_size:
+            return False
+        os.ftruncate(self._fd, status.st_size + count)
+        os.lseek(self._fd, 0, os.SEEK_END)
+        return True
+
     def finish(self, *, durable: bool) -> None:
         """Close the file and give it its name; where it is to be `durable`, wait until the disk has both."""
         durable = durable and self._is_file
@@ -126,7 +137,12 @@ class Target:
             os.fsync(self._fd)
         self._close()
         if self._temporary is not None:
-            os.replace(self._temporary, self._place)
+            try:
+                os.replace(self._temporary, self._place)
+            except OSError as exc:
+                if exc.errno in (errno.EBUSY, errno.EXDEV):
+                    raise cannot_replace(exc.errno, "it is a mount", self._place) from None
+                raise OSError(exc.errno, exc.strerror, self._place) from None  # not a name that nobody knows
             self._temporary = None
         if durable and self._is_new:
             directory = os.open(os.path.dirname(self._place) or ".", os.O_RDONLY | os.O_DIRECTORY)
@@ -150,74 +166,23 @@ class Target:
             os.close(fd)
 
 
-@asynccontextmanager
-async def open_target(path: str, *, append: bool, atomic: bool, durable: bool = False) -> AsyncGenerator[Target, None]:
-    """Open what `path` names for writing; leaving the block finishes it, leaving it by an exception discards it."""
-    while (target := await trio.to_thread.run_sync(_open_target, path, append, atomic)) is None:  # noqa: ASYNC110
-        await trio.sleep(_PATIENCE)  # no event tells that a pipe has got a reader
-    try:
-        yield target
-        await trio.to_thread.run_sync(partial(target.finish, durable=durable))
-    except BaseException as exc:
-        with trio.CancelScope(shield=True):
-            try:
-                await trio.to_thread.run_sync(target.discard)
-            except OSError as error:
-                exc.add_note(f"and then: {error}")
-        raise
+def cannot_replace(number: int, why: str, path: str) -> OSError:
+    """Make the error for a file that no other can take the place of."""
+    return OSError(
+        number, f"{os.strerror(number)}: {why}, so it cannot be replaced; atomic=False writes in place", path
+    )
 
 
-def _open_target(path: str, append: bool, atomic: bool) -> Target | None:  # noqa: FBT001 - a thread is given no keywords
-    """Open it; None for a pipe that has no reader yet."""
+def _next_data(fd: int, start: int, stop: int) -> tuple[int, int]:
+    """Return where the first stretch of data begins and ends in a file, from `start` on; a hole reaches up to it."""
     try:
-        status = os.stat(path)
-    except FileNotFoundError:
-        status = None
-    if (atomic and not append) and (status is None or stat.S_ISREG(status.st_mode)):
-        return _open_beside(path, status)
-    flags = os.O_APPEND if append else os.O_TRUNC
-    try:
-        # Without O_NONBLOCK, opening a pipe waits for a reader, and cannot be cancelled.
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NONBLOCK | os.O_NOCTTY | flags, 0o666)
+        data = os.lseek(fd, start, os.SEEK_DATA)
+        return min(data, stop), min(os.lseek(fd, data, os.SEEK_HOLE), stop)
     except OSError as exc:
-        if exc.errno == errno.ENXIO and status is not None and stat.S_ISFIFO(status.st_mode):
-            return None
-        raise
-    return Target(fd, path, is_new=status is None)
-
-
-def _open_beside(path: str, status: os.stat_result | None) -> Target:
-    """Open a new file in the directory of what `path` names, with the mode it has, or gets from the umask."""
-    if status is not None and not os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
-    place = os.path.realpath(path)  # a link stays a link: what it points to is replaced
-    if status is None and not os.path.basename(path):
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
-    directory, name = os.path.split(os.fsencode(place))
-    temporary = os.fsdecode(os.path.join(directory, b".%b.%b.tmp" % (name[:_SHOWN], secrets.token_hex(8).encode())))
-    try:
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-    except OSError as exc:
-        exc.filename = path  # not a name that nobody knows
-        raise
-    target = Target(fd, place, temporary, is_new=True)
-    try:
-        if status is not None:
-            _keep_owner_and_mode(fd, status)
-    except BaseException:
-        target.discard()
-        raise
-    return target
-
-
-def _keep_owner_and_mode(fd: int, status: os.stat_result) -> None:
-    own = os.fstat(fd)
-    if (own.st_uid, own.st_gid) != (status.st_uid, status.st_gid):
-        try:
-            os.fchown(fd, status.st_uid, status.st_gid)
-        except PermissionError:  # only root gives files away
-            pass
-    os.fchmod(fd, stat.S_IMODE(status.st_mode))
+        if exc.errno != errno.ENXIO:  # a file system that does not know
+            return start, stop
+    end = max(start, min(os.fstat(fd).st_size, stop))  # no data comes any more
+    return end, end
 
 
 async def ready_pieces(name: str, source: ReceiveChannel[Any], chunks: list[Any]) -> list[Any]:

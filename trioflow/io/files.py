@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Any
 
@@ -18,7 +20,8 @@ from trioflow._core.shortcuts import Offer, OpenRegion, Takes, ThreadCopy
 from trioflow._core.streams import Readable, Writable, label
 from trioflow.io.file_follower import open_following
 from trioflow.io.file_reader import FileRegion, open_soon, reader_of, send_all
-from trioflow.io.file_writer import open_target, ready_pieces
+from trioflow.io.file_target import open_target
+from trioflow.io.file_writer import Target, ready_pieces
 
 AnyPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
@@ -88,7 +91,7 @@ def read_file(
             async with open_following(where, start, chunk_size, interval) as reader:
                 await send_all(reader, output, chunk_size)
 
-        return Readable[bytes]._of(Stage(name, function=run_on))
+        return Readable[bytes]._of(Stage(name, function=run_on, follow=_telling(where)))
 
     async def run(output: SendChannel[bytes]) -> None:
         fd, status = await open_soon(where)
@@ -101,7 +104,7 @@ def read_file(
             os.close(fd)
 
     offer = Offer(OpenRegion, FileRegion(where, start, stop).open)
-    return Readable[bytes]._of(Stage(name, function=run, offer=offer))
+    return Readable[bytes]._of(Stage(name, function=run, offer=offer, follow=_telling(where)))
 
 
 def write_file(
@@ -112,7 +115,11 @@ def write_file(
     By default the file appears whole or not at all: it is written as `.NAME.<16 hex digits>.tmp` in the same directory
     and renamed at the end. A process that is killed leaves that file behind. After a failure, a cancellation or a hang-up nothing is left, and what was there before is
     untouched (R13). A file that exists keeps its mode, a symbolic link stays one: what it points to is replaced.
+    Extended attributes and access control lists stay as far as this process may set them. Hard links cannot: another name
+    of the old file keeps the old content. A hole in a file that is copied stays a hole.
     A pipe or a device cannot be replaced, and is written to as it is; a pipe is waited for until it has a reader.
+    `/dev/stdout`, `/dev/fd/3` and the like name a file that is open: what comes is written where that file stands, and
+    nothing of it is replaced or emptied, whatever `atomic` says.
 
     Waits when: the disk does.
     Ends when: the source ends, after the file is closed and has its name.
@@ -123,7 +130,8 @@ def write_file(
         path: The file; a relative path is looked up when it runs.
         append: Write behind what the file holds. That is never atomic, whatever `atomic` says.
         atomic: False writes in place: what the file held is gone when the run begins, and what it holds after a
-            failure is not whole.
+            failure is not whole. That cannot be the file that a `read_file` at the beginning of the chain reads; where a
+            file is read in any other way, as by `merge` or another run, that is for you to see to.
         durable: Wait until the disk has the file and its name before the run ends (`fsync`). Without it a power cut in
             the next half minute or so may bring back the old file, or on some file systems an empty one.
 
@@ -131,7 +139,8 @@ def write_file(
         TypeError: `path` is no path; or an item is not bytes-like.
         ValueError: `path` is empty.
         OSError: the file cannot be opened, before anything is received: `IsADirectoryError`, `PermissionError`,
-            `FileNotFoundError` where its directory is missing; or it cannot be written.
+            `FileNotFoundError` where its directory is missing; it cannot be replaced, as it is a mount or its directory
+            takes no new file; it would be written in place while it is read; or it cannot be written.
 
     Example:
         >>> run(pipeline([b"one", b"two"], write_file("numbers")))
@@ -144,25 +153,44 @@ def write_file(
     name = label("write_file", path, **given(append=(append, False), atomic=(atomic, True), durable=(durable, False)))
     where = check_path("write_file", path)
     check_flags(append=append, atomic=atomic, durable=durable)
-    opened = partial(open_target, where, append=append, atomic=atomic, durable=durable)
+    write = _Write(partial(open_target, where, append=append, atomic=atomic, durable=durable))
+    takes: Takes = {OpenRegion: write.take_region, ThreadCopy: write.take_copy}
+    return Writable[bytes, int]._of(Stage(name, function=write, takes=takes))
 
-    async def run(source: ReceiveChannel[bytes]) -> int:
-        async with opened() as target:
+
+class _Write:
+    """What a `write_file` does; `reads` is the file that its chain begins with."""
+
+    def __init__(self, opened: Callable[..., AbstractAsyncContextManager[Target]], reads: str | None = None) -> None:
+        self.open = opened
+        self.reads = reads
+
+    async def __call__(self, source: ReceiveChannel[bytes]) -> int:
+        async with self.open(reads=self.reads) as target:
             count = 0
             async for chunks in source.batches():
                 count += await target.write(await ready_pieces("write_file", source, chunks))
             return count
 
-    async def take_region(region: OpenRegion) -> int:
-        async with opened() as target:
+    async def take_region(self, region: OpenRegion) -> int:
+        async with self.open(reads=region.fd) as target:
             return await target.copy(region.fd, region.start, region.stop)
 
-    async def take_copy(copy: ThreadCopy) -> int:
-        async with opened() as target:
+    async def take_copy(self, copy: ThreadCopy) -> int:
+        async with self.open() as target:
             return await copy.into(target.write_now)
 
-    takes: Takes = {OpenRegion: take_region, ThreadCopy: take_copy}
-    return Writable[bytes, int]._of(Stage(name, function=run, takes=takes))
+
+def _telling(path: str) -> Callable[[Sequence[Stage], bool], Sequence[Stage]]:
+    """Make what tells a `write_file` at the end of a chain which file the chain reads."""
+
+    def follow(stages: Sequence[Stage], is_complete: bool) -> Sequence[Stage]:  # noqa: FBT001 - what a `Stage` wants
+        *others, last = stages
+        if not isinstance(last.function, _Write):
+            return stages
+        return [*others, last._replace(function=_Write(last.function.open, path))]
+
+    return follow
 
 
 def given(**arguments: tuple[object, object]) -> dict[str, object]:

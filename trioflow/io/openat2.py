@@ -1,13 +1,14 @@
 """Files opened from the kernel's memory: within microseconds, or not at all.
 
 openat2(2) with RESOLVE_CACHED, since Linux 5.12: a lookup that would have to ask a disk gives EAGAIN instead. So the
-event loop may try, and a thread is needed only where this does not know.
+event loop may try, and a thread is needed only where this does not know. With RESOLVE_NO_XDEV it also tells a mount.
 """
 
 from __future__ import annotations
 
 import errno
 import functools
+import os
 import struct
 import sys
 from collections.abc import Callable
@@ -18,11 +19,27 @@ HERE: Final = -100  # AT_FDCWD: a path is looked up from the working directory
 _NUMBER: Final = 437  # the same on every Linux architecture but alpha
 _HOW: Final = struct.Struct("=QQQ")  # flags, mode, and how to resolve
 _CACHED: Final = 0x20
+_NO_MOUNT: Final = 0x01
 
 
 def how(flags: int, resolve: int = 0) -> bytes:
     """Make the last argument of `openat2`, for lookups that memory answers."""
     return _HOW.pack(flags, 0, _CACHED | resolve)
+
+
+def is_mount(directory: bytes, name: bytes) -> bool:
+    """Return whether a file is a mount of its own, as in a container; False where that cannot be known."""
+    call = openat2()
+    if call is None:
+        return False
+    parent = os.open(directory, os.O_PATH | os.O_DIRECTORY)
+    try:
+        found = call(parent, name, _HOW.pack(os.O_PATH | os.O_CLOEXEC, 0, _NO_MOUNT))
+    finally:
+        os.close(parent)
+    if found >= 0:
+        os.close(found)
+    return found == -errno.EXDEV
 
 
 @functools.cache
