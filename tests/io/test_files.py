@@ -10,6 +10,7 @@ import resource
 import signal
 import stat
 import threading
+import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -19,7 +20,7 @@ import pytest
 import trio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from trio.testing import MockClock, wait_all_tasks_blocked
+from trio.testing import MockClock, memory_stream_one_way_pair, wait_all_tasks_blocked
 
 import trioflow as tf
 from tests.consumers import CONSUMERS, Boom, Consumer, Sink, Source, passes
@@ -941,6 +942,34 @@ async def test_an_item_that_is_not_bytes_is_named(item: object, message: str, tm
 
     assert note_of(caught.value).startswith("in stage 2 of 2: write_file(")
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("sink", ["file", "stdout", "stream", "byte stream"])
+async def test_an_item_that_is_not_bytes_is_named_without_all_of_it(sink: str, tmp_path: Path) -> None:
+    text = "é" * 10**7
+    sinks: dict[str, Callable[[], tf.Writable[Any, Any]]] = {
+        "file": lambda: tf.write_file(tmp_path / "file"),
+        "stream": lambda: tf.to_stream(memory_stream_one_way_pair()[0]),
+    }
+
+    async def fail() -> None:
+        if sink in sinks:
+            await tf.pipeline([text], sinks[sink]())
+        elif sink == "stdout":
+            file_writer.check_chunks("stdout", [text])
+        else:
+            async with tf.Duplex(tf.empty(), tf.collect()).open() as stream:
+                await stream.send_all(text)  # type: ignore[arg-type]
+
+    tracemalloc.start()
+    try:
+        with pytest.raises(TypeError, match=r"bytes.*, not (str )?'é+\.\.\.é+'") as caught:
+            await fail()
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
+
+    assert len(str(caught.value)) < 150
 
 
 async def test_R18_empty_chunks_make_an_empty_file(tmp_path: Path) -> None:

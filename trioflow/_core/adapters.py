@@ -18,6 +18,7 @@ from typing import Any, Final, TypeVar
 import trio
 
 from trioflow._core.channel import ReceiveChannel, SendChannel
+from trioflow._core.labels import shown
 
 T = TypeVar("T")
 
@@ -257,4 +258,4 @@ def _in_bytes(chunk: Any) -> Any:
         return chunk.cast("B")
     if isinstance(chunk, (bytes, bytearray)):
         return chunk
-    raise TypeError(f"a byte stream carries bytes, not {chunk!r}")
+    raise TypeError(f"a byte stream carries bytes, not {shown(chunk)}")

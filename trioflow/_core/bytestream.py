@@ -17,6 +17,7 @@ from trio.lowlevel import checkpoint
 
 from trioflow._core.channel import ReceiveChannel, SendChannel
 from trioflow._core.checks import check_count
+from trioflow._core.labels import shown
 
 LINGER: Final = 10.0  # seconds; what is sent may be on its way to a peer that reads no more
 
@@ -58,7 +59,7 @@ class ByteStream(trio.abc.HalfCloseableStream):
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Send `data`, waiting while the channel is full. Cancelled, it has sent nothing."""
         if not isinstance(data, (bytes, bytearray, memoryview)):
-            raise TypeError(f"send_all wants bytes, a bytearray or a memoryview, not {data!r}")
+            raise TypeError(f"send_all wants bytes, a bytearray or a memoryview, not {shown(data)}")
         with self._sending:
             await checkpoint()
             if len(data):
@@ -121,7 +122,7 @@ def _as_bytes(chunk: object) -> bytes | memoryview:
         return chunk
     if isinstance(chunk, (bytearray, memoryview)):
         return memoryview(chunk).cast("B")
-    raise TypeError(f"a byte stream carries bytes, not {chunk!r}")
+    raise TypeError(f"a byte stream carries bytes, not {shown(chunk)}")
 
 
 @asynccontextmanager

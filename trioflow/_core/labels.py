@@ -26,7 +26,7 @@ _brief = _Brief()
 
 
 def shown(arg: object) -> str:
-    """Return the repr of `arg`, cut short."""
+    """Return the repr of `arg` cut to about 40 characters, without making all of a large one."""
     if type(arg) is str and len(arg) < 40 and len(text := repr(arg)) <= 40:
         return text  # as it would be anyway: a run is named when it is made, and reprlib takes 3 µs for a file's name
     return _brief.repr(arg)

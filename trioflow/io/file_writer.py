@@ -19,6 +19,7 @@ import trio
 
 from trioflow._core.adapters import gathered, write_vectored
 from trioflow._core.channel import ReceiveChannel
+from trioflow._core.labels import shown
 
 STEP: Final = 1 << 23  # bytes written by one trip to a thread, or copied between two looks for a cancellation: 2 ms
 _TRIP: Final = 1 << 28  # bytes copied by one trip to a thread: a trip costs 0.25 ms, 8 MiB cost 2
@@ -245,6 +246,4 @@ def check_chunks(name: str, chunks: Iterable[object]) -> None:
     for chunk in chunks:
         if not isinstance(chunk, (bytes, bytearray, memoryview)):
             hint = ": pipe through encode() first" if isinstance(chunk, str) else ""
-            shown = repr(chunk)
-            shown = shown if len(shown) <= 40 else f"{shown[:37]}..."
-            raise TypeError(f"{name} wants bytes, not {type(chunk).__name__} {shown}{hint}")
+            raise TypeError(f"{name} wants bytes, not {type(chunk).__name__} {shown(chunk)}{hint}")
