@@ -106,12 +106,12 @@ def test_an_unfinished_piece_is_too_long_as_soon_as_that_is_certain() -> None:
 @pytest.mark.parametrize(
     ("act", "error", "message"),
     [
-        (lambda: tf.ByteBuffer(0), ValueError, "limit must be 1 or more, not 0"),
-        (lambda: tf.ByteBuffer("1"), TypeError, "limit must be an int, not '1'"),
+        (lambda: tf.ByteBuffer(0), ValueError, "limit must be 1 or more, got 0"),
+        (lambda: tf.ByteBuffer("1"), TypeError, "limit must be an int or math.inf, got '1'"),
         (lambda: tf.ByteBuffer().feed("text"), TypeError, "a ByteBuffer wants bytes, not str"),
         (lambda: tf.ByteBuffer().put_back(3), TypeError, "a ByteBuffer wants bytes, not int"),
-        (lambda: tf.ByteBuffer().take(-1), ValueError, "count must be 0 or more, not -1"),
-        (lambda: tf.ByteBuffer().peek(1.5), TypeError, "count must be an int, not 1.5"),
+        (lambda: tf.ByteBuffer().take(-1), ValueError, "count must be 0 or more, got -1"),
+        (lambda: tf.ByteBuffer().peek(1.5), TypeError, "count must be an int, got 1.5"),
         (lambda: tf.ByteBuffer().take_until(b""), ValueError, "at least one byte, not an empty one"),
         (lambda: tf.ByteBuffer().take_until(";"), TypeError, "take_until wants a delimiter of bytes, not str"),
     ],

@@ -110,8 +110,8 @@ async def test_what_is_not_bytes_is_told(make: Any) -> None:
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda: tf.rechunk(0), ValueError, "size must be 1 or more, not 0"),
-        (lambda: tf.limit_bytes(-1), ValueError, "limit must be 0 or more, not -1"),
+        (lambda: tf.rechunk(0), ValueError, "size must be 1 or more, got 0"),
+        (lambda: tf.limit_bytes(-1), ValueError, "limit must be 0 or more, got -1"),
         (lambda: tf.digest(3), TypeError, "digest wants the name of an algorithm, not int 3"),
         (lambda: tf.digest("none"), ValueError, "unsupported hash type none"),
         (lambda: tf.digest("shake_128"), ValueError, "an algorithm with a hash of fixed length, not 'shake_128'"),

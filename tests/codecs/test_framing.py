@@ -99,11 +99,11 @@ async def test_what_is_not_bytes_is_told(make: Any) -> None:
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda: tf.length_prefixed(0), ValueError, "width must be 1 or more, not 0"),
-        (lambda: tf.length_prefixed(9), ValueError, "width must be 8 or less, not 9"),
-        (lambda: tf.parse_length_prefixed("4"), TypeError, "width must be an int, not '4'"),
+        (lambda: tf.length_prefixed(0), ValueError, "width must be 1 or more, got 0"),
+        (lambda: tf.length_prefixed(9), ValueError, "width must be 8 or less, got 9"),
+        (lambda: tf.parse_length_prefixed("4"), TypeError, "width must be an int, got '4'"),
         (lambda: tf.parse_length_prefixed(byteorder="up"), ValueError, "byteorder must be 'big' or 'little', not 'up'"),
-        (lambda: tf.parse_length_prefixed(max_length=0), ValueError, "max_length must be 1 or more, not 0"),
+        (lambda: tf.parse_length_prefixed(max_length=0), ValueError, "max_length must be 1 or more, got 0"),
         (lambda: tf.delimited(";"), TypeError, "delimited wants a delimiter of bytes, not str ';'"),
         (lambda: tf.delimited(b""), ValueError, "at least one byte, not an empty one"),
     ],

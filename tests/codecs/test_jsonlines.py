@@ -114,8 +114,8 @@ async def test_chunks_of_two_kinds_are_told() -> None:
     ("make", "error", "message"),
     [
         (lambda: tf.json_lines(default=3), TypeError, "default wants a function, not 3"),
-        (lambda: tf.parse_json_lines(max_length=0), ValueError, "max_length must be 1 or more, not 0"),
-        (lambda: tf.parse_json_lines(strict="yes"), TypeError, "strict must be a bool, not str 'yes'"),
+        (lambda: tf.parse_json_lines(max_length=0), ValueError, "max_length must be 1 or more, got 0"),
+        (lambda: tf.parse_json_lines(strict="yes"), TypeError, "strict must be a bool, got 'yes'"),
     ],
 )
 def test_R1_a_wrong_argument_is_told_when_the_value_is_built(make: Any, error: type[Exception], message: str) -> None:

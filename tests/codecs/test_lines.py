@@ -86,8 +86,8 @@ async def test_R10_an_unfinished_last_line_is_an_error_where_strict(
     ("make", "error", "message"),
     [
         (lambda: tf.lines(newlines="\r"), ValueError, "newlines must be 'common', 'universal' or 'crlf', not "),
-        (lambda: tf.lines(strict=1), TypeError, "strict must be a bool, not int 1"),
-        (lambda: tf.split(b"-", strict="no"), TypeError, "strict must be a bool, not str 'no'"),
+        (lambda: tf.lines(strict=1), TypeError, "strict must be a bool, got 1"),
+        (lambda: tf.split(b"-", strict="no"), TypeError, "strict must be a bool, got 'no'"),
     ],
 )
 def test_R1_a_wrong_argument_is_told_when_the_value_is_built(make: Any, error: type[Exception], message: str) -> None:

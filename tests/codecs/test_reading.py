@@ -152,10 +152,10 @@ async def test_closing_it_closes_the_stream_underneath() -> None:
 @pytest.mark.parametrize(
     ("ask", "error", "message"),
     [
-        (lambda reader: reader.receive_exactly(-1), ValueError, "count must be 0 or more, not -1"),
+        (lambda reader: reader.receive_exactly(-1), ValueError, "count must be 0 or more, got -1"),
         (lambda reader: reader.receive_until(b""), ValueError, "at least one byte, not an empty one"),
-        (lambda reader: reader.receive_until(b";", max_length=0), ValueError, "max_length must be 1 or more, not 0"),
-        (lambda reader: reader.peek("1"), TypeError, "count must be an int, not '1'"),
+        (lambda reader: reader.receive_until(b";", max_length=0), ValueError, "max_length must be 1 or more, got 0"),
+        (lambda reader: reader.peek("1"), TypeError, "count must be an int, got '1'"),
     ],
 )
 async def test_a_wrong_argument_is_told(ask: Any, error: type[Exception], message: str) -> None:

@@ -318,7 +318,7 @@ async def test_opening_gives_both_ends_of_what_a_duplex_is_made_of() -> None:
 
 
 def test_R1_a_wrong_capacity_is_told_when_open_is_called() -> None:
-    with pytest.raises(ValueError, match="capacity must be 1 or more, not 0"):
+    with pytest.raises(ValueError, match="capacity must be 1 or more, got 0"):
         tf.connect_tcp("127.0.0.1", 1).open(capacity=0)
 
 

@@ -47,7 +47,7 @@ async def test_receive_many_takes_what_is_there_up_to_its_limit() -> None:
 
     assert await receive.receive_many(2) == [0, 1]
     assert await receive.receive_many(100) == [2, 3, 4]
-    with pytest.raises(ValueError, match="limit must be 1 or more, not 0"):
+    with pytest.raises(ValueError, match="limit must be 1 or more, got 0"):
         await receive.receive_many(0)
 
 

@@ -125,3 +125,23 @@ def test_redis_without_its_extra_says_what_to_install() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
 
     assert done.stderr.endswith("ImportError: trioflow.redis needs coredis: pip install 'trioflow[redis]'\n")
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: tf.batch(-1), "batch: size must be 1 or more, got -1"),
+        (lambda: tf.take("3"), "take: n must be an int, got '3'"),  # type: ignore[arg-type]
+        (lambda: tf.gunzip(max_output=0), "gunzip: max_output must be 1 or more, got 0"),
+        (lambda: tf.lines(strict=1), "lines: strict must be a bool, got 1"),  # type: ignore[arg-type]
+        (lambda: tf.timeout(0), "timeout: seconds must be above 0, got 0"),
+        (lambda: tf.empty().open(capacity=0), "open: capacity must be 1 or more, got 0"),
+        (lambda: http.Limits(body_size=0), "Limits: body_size must be 1 or more, got 0"),
+        (lambda: tf.ByteBuffer(limit=0), "ByteBuffer: limit must be 1 or more, got 0"),
+    ],
+)
+def test_a_wrong_argument_is_named_with_the_function_that_was_called(make: Callable[[], Any], message: str) -> None:
+    with pytest.raises((TypeError, ValueError)) as caught:
+        make()
+
+    assert str(caught.value) == message

@@ -86,9 +86,9 @@ async def test_what_is_sent_is_what_a_client_understands(messages: list[tuple[st
         ({"event": "a\nb"}, "an event's event cannot hold a line end"),
         ({"id": "a\rb"}, "an event's id cannot hold a line end"),
         ({"id": "a\0b"}, "an event's id cannot hold a NUL"),
-        ({"retry": "5"}, "retry must be a number, not '5'"),
-        ({"retry": -1}, "retry must be above 0, not -1"),
-        ({"retry": math.nan}, "retry must be above 0, not nan"),
+        ({"retry": "5"}, "retry must be a number, got '5'"),
+        ({"retry": -1}, "retry must be above 0, got -1"),
+        ({"retry": math.nan}, "retry must be above 0, got nan"),
         ({"retry": math.inf}, "retry must be finite"),
     ],
 )
@@ -98,7 +98,7 @@ def test_R1_what_no_client_could_read_is_refused_when_it_is_made(arguments: dict
 
 
 @pytest.mark.parametrize(
-    ("keep_alive", "complaint"), [(0, "keep_alive must be above 0, not 0"), ("5", "keep_alive must be a number")]
+    ("keep_alive", "complaint"), [(0, "keep_alive must be above 0, got 0"), ("5", "keep_alive must be a number")]
 )
 def test_R1_a_wrong_quiet_time_is_refused(keep_alive: Any, complaint: str) -> None:
     with pytest.raises((TypeError, ValueError), match=complaint):

@@ -561,8 +561,8 @@ async def within(request: http.Request, response: http.Response) -> None:
         (within, {"ssl_context": ssl.create_default_context()}, "must be a function that makes one"),
         (within, {"ssl_context": lambda: None}, "an ssl_context that can be sent to another process"),
         (within, {"counters": http.Counters()}, "counters count in one process"),
-        (within, {"workers": 0}, "workers must be 1 or more, not 0"),
-        (within, {"workers": True}, "workers must be an int, not True"),
+        (within, {"workers": 0}, "workers must be 1 or more, got 0"),
+        (within, {"workers": True}, "workers must be an int, got True"),
     ],
 )
 async def test_R1_what_cannot_be_is_refused_at_once(handler: Any, options: dict[str, Any], complaint: str) -> None:

@@ -433,14 +433,14 @@ def test_R1_a_path_is_checked_when_the_value_is_built(
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"start": -1}, ValueError, "start must be 0 or more, not -1"),
-        ({"start": "1"}, TypeError, "start must be an int, not '1'"),
-        ({"start": None}, TypeError, "start must be an int, not None"),
-        ({"stop": -1}, ValueError, "stop must be 0 or more, not -1"),
-        ({"stop": 1.5}, TypeError, "stop must be an int, not 1.5"),
+        ({"start": -1}, ValueError, "start must be 0 or more, got -1"),
+        ({"start": "1"}, TypeError, "start must be an int, got '1'"),
+        ({"start": None}, TypeError, "start must be an int, got None"),
+        ({"stop": -1}, ValueError, "stop must be 0 or more, got -1"),
+        ({"stop": 1.5}, TypeError, "stop must be an int, got 1.5"),
         ({"start": 3, "stop": 2}, ValueError, "stop must be 3 or more, as start is, not 2"),
-        ({"chunk_size": 0}, ValueError, "chunk_size must be 1 or more, not 0"),
-        ({"chunk_size": math.inf}, TypeError, "chunk_size must be an int, not inf"),
+        ({"chunk_size": 0}, ValueError, "chunk_size must be 1 or more, got 0"),
+        ({"chunk_size": math.inf}, TypeError, "chunk_size must be an int, got inf"),
     ],
 )
 def test_R1_numbers_are_checked_when_the_value_is_built(
@@ -452,7 +452,7 @@ def test_R1_numbers_are_checked_when_the_value_is_built(
 
 @pytest.mark.parametrize("options", [{"append": 1}, {"atomic": "no"}, {"append": None}])
 def test_R1_flags_are_checked_when_the_value_is_built(options: dict[str, Any]) -> None:
-    with pytest.raises(TypeError, match="must be a bool, not"):
+    with pytest.raises(TypeError, match="must be a bool, got"):
         tf.write_file("file", **options)
 
 

@@ -366,9 +366,9 @@ async def test_a_followed_file_is_copied_as_it_grows_and_not_taken_whole(log: Pa
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"follow": 1}, TypeError, "follow must be a bool, not int 1"),
+        ({"follow": 1}, TypeError, "follow must be a bool, got 1"),
         ({"follow": True, "stop": 5}, ValueError, "a file that is followed has no end: it wants no stop, not 5"),
-        ({"follow": True, "interval": 0}, ValueError, "interval must be above 0, not 0"),
+        ({"follow": True, "interval": 0}, ValueError, "interval must be above 0, got 0"),
     ],
 )
 def test_R1_a_wrong_argument_is_told_when_the_value_is_built(options: Any, error: Any, message: str) -> None:

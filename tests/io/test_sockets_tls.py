@@ -191,7 +191,7 @@ async def test_a_server_that_speaks_no_tls_is_an_ssl_error() -> None:
     [
         ({"host": 5}, TypeError, "host must be a str, not 5"),
         ({"host": ""}, ValueError, "host must be a name or an address, not empty"),
-        ({"port": 0}, ValueError, "port must be 1 or more, not 0"),
+        ({"port": 0}, ValueError, "port must be 1 or more, got 0"),
         ({"ssl_context": 3}, TypeError, "ssl_context must be an SSLContext or None, not 3"),
         ({"server_hostname": 3}, TypeError, "server_hostname must be a str or None, not 3"),
     ],

@@ -99,11 +99,11 @@ async def test_R5_a_buffer_weighs_bytes() -> None:
 @pytest.mark.parametrize(
     ("make", "complaint"),
     [
-        (lambda: tf.buffer(0), "capacity must be 1 or more, not 0"),
-        (lambda: tf.buffer("1"), "capacity must be an int or math.inf, not '1'"),
+        (lambda: tf.buffer(0), "capacity must be 1 or more, got 0"),
+        (lambda: tf.buffer("1"), "capacity must be an int or math.inf, got '1'"),
         (lambda: tf.buffer(1, overflow="spill"), "overflow must be 'wait', 'drop_oldest', 'drop_newest' or 'fail'"),
-        (lambda: tf.buffer(True), "capacity must be an int or math.inf, not True"),
-        (lambda: tf.queue(-1), "capacity must be 1 or more, not -1"),
+        (lambda: tf.buffer(True), "capacity must be an int or math.inf, got True"),
+        (lambda: tf.queue(-1), "capacity must be 1 or more, got -1"),
         (lambda: tf.queue(1, overflow="wait"), "overflow must be 'drop_newest' or 'drop_oldest', not 'wait'"),
     ],
 )

@@ -184,7 +184,7 @@ async def test_R18_nothing_is_taken_for_the_end(operator: Any) -> None:
             lambda: tf.flat_map_merge(passes),
             "a plain function, not the coroutine function passes",
         ),
-        (lambda: tf.flat_map_merge(thrice, concurrency=0), "concurrency must be 1 or more, not 0"),
+        (lambda: tf.flat_map_merge(thrice, concurrency=0), "concurrency must be 1 or more, got 0"),
         (lambda: tf.switch_map(None), "switch_map wants a function, not None"),
         (lambda: tf.switch_map(passes), "a plain function, not the coroutine function passes"),
     ],

@@ -178,9 +178,9 @@ async def test_a_key_that_is_not_hashable_is_told() -> None:
     [
         (lambda: tf.group_by(3), "group_by wants a function, not 3"),
         (lambda: tf.group_by(passes), "group_by wants a plain function, not the coroutine function passes"),
-        (lambda: tf.group_by(parity, groups=0), "groups must be 1 or more, not 0"),
-        (lambda: tf.group_by(parity, idle=0), "idle must be above 0, not 0"),
-        (lambda: tf.group_by(parity, capacity=0.5), "capacity must be an int or math.inf, not 0.5"),
+        (lambda: tf.group_by(parity, groups=0), "groups must be 1 or more, got 0"),
+        (lambda: tf.group_by(parity, idle=0), "idle must be above 0, got 0"),
+        (lambda: tf.group_by(parity, capacity=0.5), "capacity must be an int or math.inf, got 0.5"),
     ],
 )
 def test_R1_wrong_arguments_are_told_when_the_value_is_made(make: Callable[[], Any], complaint: str) -> None:

@@ -403,9 +403,9 @@ async def test_a_function_that_cannot_be_found_there_is_told(monkeypatch: pytest
             "but <lambda> cannot",
         ),
         (lambda: tf.map_in_processes(partial(called.same, threading.Lock())), "but partial cannot: cannot pickle"),
-        (lambda: tf.map_in_processes(len, workers=0), "workers must be 1 or more, not 0"),
-        (lambda: tf.map_in_processes(len, workers=2.0), "workers must be an int, not 2.0"),
-        (lambda: tf.map_in_processes(len, retries=-1), "retries must be 0 or more, not -1"),
+        (lambda: tf.map_in_processes(len, workers=0), "workers must be 1 or more, got 0"),
+        (lambda: tf.map_in_processes(len, workers=2.0), "workers must be an int, got 2.0"),
+        (lambda: tf.map_in_processes(len, retries=-1), "retries must be 0 or more, got -1"),
     ],
 )
 def test_R1_wrong_arguments_are_told_when_the_value_is_made(make: Callable[[], Any], complaint: str) -> None:

@@ -105,13 +105,13 @@ async def test_no_capacity_changes_a_result(items: list[int], limit: int, capaci
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda: tf.take(-1), ValueError, "n must be 0 or more, not -1"),
+        (lambda: tf.take(-1), ValueError, "n must be 0 or more, got -1"),
         (lambda: tf.take_while(3), TypeError, "take_while wants a function, not 3"),
-        (lambda: tf.take_while(abs, inclusive=2), TypeError, "inclusive must be a bool, not int 2"),
+        (lambda: tf.take_while(abs, inclusive=2), TypeError, "inclusive must be a bool, got 2"),
         (lambda: tf.drop_while(3), TypeError, "drop_while wants a function, not 3"),
         (lambda: tf.distinct(3), TypeError, "distinct wants a function, not 3"),
-        (lambda: tf.distinct(remember=0), ValueError, "remember must be 1 or more, not 0"),
-        (lambda: tf.distinct(remember="all"), TypeError, "remember must be an int, not 'all'"),
+        (lambda: tf.distinct(remember=0), ValueError, "remember must be 1 or more, got 0"),
+        (lambda: tf.distinct(remember="all"), TypeError, "remember must be an int or math.inf, got 'all'"),
         (lambda: tf.changes("x"), TypeError, "changes wants a function, not 'x'"),
     ],
 )

@@ -77,8 +77,8 @@ async def test_R4_failed_given_a_class_raises_a_new_error_in_each_run() -> None:
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda: tf.repeat(1, -1), ValueError, "times must be 0 or more, not -1"),
-        (lambda: tf.repeat(1, 1.5), TypeError, "times must be an int, not 1.5"),
+        (lambda: tf.repeat(1, -1), ValueError, "times must be 0 or more, got -1"),
+        (lambda: tf.repeat(1, 1.5), TypeError, "times must be an int or math.inf, got 1.5"),
         (lambda: tf.unfold(3, 0), TypeError, "unfold wants a function, not 3"),
         (lambda: tf.failed("no"), TypeError, "failed wants an exception, not str 'no'"),
         (lambda: tf.failed(int), TypeError, "failed wants an exception, not the function int"),

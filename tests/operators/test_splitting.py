@@ -391,16 +391,16 @@ async def test_R6_a_branch_may_fail_all_when_it_is_full() -> None:
     ("make", "complaint"),
     [
         (lambda: tf.broadcast([1], 2), r"broadcast wants Readables, not list \[1\]"),
-        (lambda: tf.broadcast(tf.empty(), 0), "count must be 1 or more, not 0"),
-        (lambda: tf.broadcast(tf.empty(), 2.0), "count must be an int, not 2.0"),
-        (lambda: tf.broadcast(tf.empty(), 2, capacity=0), "capacity must be 1 or more, not 0"),
+        (lambda: tf.broadcast(tf.empty(), 0), "count must be 1 or more, got 0"),
+        (lambda: tf.broadcast(tf.empty(), 2.0), "count must be an int, got 2.0"),
+        (lambda: tf.broadcast(tf.empty(), 2, capacity=0), "capacity must be 1 or more, got 0"),
         (lambda: tf.broadcast(tf.empty(), 2, overflow="spill"), "overflow must be 'wait', 'drop_oldest'"),
         (lambda: tf.broadcast(tf.empty(), 2, overflow=["wait"]), "or one for each of 2, not"),
         (lambda: tf.partition(tf.empty(), 3, 2), "partition wants a function, not 3"),
         (lambda: tf.partition(tf.empty(), passes, 2), "partition wants a plain function, not the coroutine function"),
-        (lambda: tf.partition(tf.empty(), id, -1), "count must be 1 or more, not -1"),
+        (lambda: tf.partition(tf.empty(), id, -1), "count must be 1 or more, got -1"),
         (lambda: tf.balance(tf.empty, 2), "balance wants Readables, not the function empty: call it"),
-        (lambda: tf.balance(tf.empty(), 2, capacity="2"), "capacity must be an int or math.inf, not '2'"),
+        (lambda: tf.balance(tf.empty(), 2, capacity="2"), "capacity must be an int or math.inf, got '2'"),
     ],
 )
 def test_R1_wrong_arguments_are_told_when_the_value_is_made(make: Callable[[], Any], complaint: str) -> None:

@@ -226,5 +226,5 @@ def test_bad_arguments_are_told_at_once() -> None:
 
 
 async def test_snapshots_want_a_pace_above_0() -> None:
-    with pytest.raises(ValueError, match="every must be above 0, not 0"):
+    with pytest.raises(ValueError, match="every must be above 0, got 0"):
         await anext(tf.monitor().snapshots(every=0))

@@ -11,12 +11,13 @@ Rule 4: a failure drops what is held and overtakes it (R12), unless it is to com
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final, Generic, Literal, NamedTuple, TypeVar, cast
 
 from trio.lowlevel import Abort, checkpoint_if_cancelled, current_task, reschedule, wait_task_rescheduled
+
+from trioflow._core.checks import check_limit
 
 T = TypeVar("T")
 
@@ -57,11 +58,7 @@ def light_size(items: Sequence[object]) -> int | None:
 
 def check_capacity(capacity: float) -> float:
     """Return `capacity` if it can bound a channel."""
-    if capacity != math.inf and (isinstance(capacity, bool) or not isinstance(capacity, int)):
-        raise TypeError(f"capacity must be an int or math.inf, not {capacity!r}")
-    if capacity < 1:
-        raise ValueError(f"capacity must be 1 or more, not {capacity}")
-    return capacity
+    return check_limit("capacity", capacity)
 
 
 def check_overflow(overflow: Overflow) -> Overflow:

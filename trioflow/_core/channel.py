@@ -301,7 +301,7 @@ class ReceiveChannel(_End, trio.abc.ReceiveChannel[ReceiveT]):
         Never an empty list: at the end it raises as `receive` does. Cancelled, it has taken nothing.
         """
         if limit is not None and limit < 1:
-            raise ValueError(f"limit must be 1 or more, not {limit}")
+            raise ValueError(f"receive_many: limit must be 1 or more, got {limit}")
         await self._checkpoint(0)
         if not self._ready():
             await self._wait()

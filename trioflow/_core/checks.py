@@ -8,19 +8,31 @@ import math
 from collections.abc import Iterable
 from typing import Any, Final
 
-from trioflow._core.labels import name_of, wanted
+from trioflow._core.labels import name_of
 
 BYTES_LIKE: Final = (bytes, bytearray, memoryview)
+
+
+def _of_call(message: str) -> str:
+    """Begin `message` with the name of the function that was called from outside the package."""
+    name = ""
+    frame = inspect.currentframe()
+    while frame is not None and frame.f_globals.get("__name__", "").startswith("trioflow."):
+        name = frame.f_code.co_name
+        if name in ("__init__", "__post_init__"):
+            name = type(frame.f_locals["self"]).__name__
+        frame = frame.f_back
+    return f"{name}: {message}"
 
 
 def check_count(name: str, value: object, least: int, most: float = math.inf) -> int:
     """Return `value` if it is an int from `least` to `most`."""
     if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} must be an int, not {value!r}")
+        raise TypeError(_of_call(f"{name} must be an int, got {value!r}"))
     if value < least:
-        raise ValueError(f"{name} must be {least} or more, not {value}")
+        raise ValueError(_of_call(f"{name} must be {least} or more, got {value}"))
     if value > most:
-        raise ValueError(f"{name} must be {most} or less, not {value}")
+        raise ValueError(_of_call(f"{name} must be {most} or less, got {value}"))
     return value
 
 
@@ -28,20 +40,22 @@ def check_flags(**flags: object) -> None:
     """Raise if one of `flags` is not a bool."""
     for name, value in flags.items():
         if not isinstance(value, bool):
-            raise wanted(f"{name} must be a bool", value)
+            raise TypeError(_of_call(f"{name} must be a bool, got {value!r}"))
 
 
 def check_limit(name: str, value: object, least: int = 1) -> float:
     """Give `value` back if it is an int of `least` or more, or `math.inf` for no limit."""
+    if value != math.inf and (isinstance(value, bool) or not isinstance(value, int)):
+        raise TypeError(_of_call(f"{name} must be an int or math.inf, got {value!r}"))
     return math.inf if value == math.inf else check_count(name, value, least)
 
 
 def check_positive(name: str, value: object) -> float:
     """Give `value` back if it is a number above 0, such as a time in seconds."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{name} must be a number, not {value!r}")
+        raise TypeError(_of_call(f"{name} must be a number, got {value!r}"))
     if not value > 0:
-        raise ValueError(f"{name} must be above 0, not {value}")
+        raise ValueError(_of_call(f"{name} must be above 0, got {value}"))
     return value
 
 
@@ -53,8 +67,8 @@ def check_function(name: str, function: Any) -> Any:
 
 
 def check_async(name: str, function: Any) -> Any:
-    """Return `function` if calling it gives a coroutine."""
-    if not is_async(check_function(name, function)):
+    """Return `function` if calling it gives a coroutine, or may: a lambda can return one."""
+    if not is_async(check_function(name, function)) and name_of(function) != "<lambda>":
         raise TypeError(f"{name} wants an async function, not {name_of(function)}: define it with `async def`")
     return function
 
