@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterable, AsyncIterator, Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -145,3 +146,27 @@ def test_a_wrong_argument_is_named_with_the_function_that_was_called(make: Calla
         make()
 
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("stage", "message"),
+    [
+        (tf.gzip(), "gzip wants bytes, not str; pipe through tf.encode\\(\\) first"),
+        (tf.split(b"-"), "split wants chunks of bytes, .* not str; pipe through tf.encode\\(\\) first"),
+    ],
+)
+async def test_text_where_bytes_are_wanted_names_encode(stage: Any, message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        await tf.from_iterable(["text"]).pipe(stage).pipe(tf.drain())
+
+
+@pytest.mark.parametrize(
+    "stage", [tf.encode(), tf.map(str.upper), tf.filter(lambda line: " 500 " in line), tf.map(lambda s: s.split(" "))]
+)
+async def test_bytes_where_text_is_wanted_names_lines_and_decode(tmp_path: Path, stage: Any) -> None:
+    (tmp_path / "log").write_bytes(b"a 500 b\n")
+
+    with pytest.raises(TypeError) as caught:
+        await tf.read_file(tmp_path / "log").pipe(stage).pipe(tf.drain())
+
+    assert "pipe through tf.lines() or tf.decode() first" in "\n".join([str(caught.value), *caught.value.__notes__])

@@ -101,11 +101,13 @@ def refuse_coroutine(name: str, given: object, *, others: Iterable[Any] = ()) ->
         raise TypeError(f"{name} was given a plain function that returns a coroutine: give it the coroutine function")
 
 
-def check_kinds(wish: str, items: Iterable[Any], kinds: type | tuple[type, ...] = BYTES_LIKE) -> None:
+def check_kinds(wish: str, items: Iterable[Any], kinds: type | tuple[type, ...] = BYTES_LIKE, hint: str = "") -> None:
     """Raise if one of `items` is not of these kinds. Its value may be large: its type alone is told."""
     for kind in set(map(type, items)):
         if not issubclass(kind, kinds):
-            raise TypeError(f"{wish}, not {kind.__name__}")
+            if not hint and issubclass(kind, (str, *BYTES_LIKE)):
+                hint = f"; pipe through {'tf.encode()' if kind is str else 'tf.lines() or tf.decode()'} first"
+            raise TypeError(f"{wish}, not {kind.__name__}{hint}")
 
 
 def check_codec(name: str, encoding: object, errors: object = "strict") -> None:

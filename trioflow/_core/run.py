@@ -7,9 +7,10 @@ Rule 2: when a stage raises, every other one is cancelled and every channel empt
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, ClassVar, NamedTuple, TypeAlias
+from typing import Any, ClassVar, Final, NamedTuple, TypeAlias
 
 import trio
 
@@ -21,6 +22,8 @@ from trioflow._core.fused import Fused, Part
 from trioflow._core.shortcuts import NOTHING, Offer, Takes
 
 StageFunction = Callable[..., Awaitable[Any]]
+# What Python says where a function for str is given bytes.
+_OF_STR: Final = re.compile("bytes-like object is required, not 'str'|'str' objects doesn't apply to a 'bytes'")
 
 
 # What makes another function of a stage's function for one item, plain or async as that is.
@@ -243,3 +246,7 @@ class Run(Crew):
 def note_stage(failure: BaseException, stages: Sequence[Stage], index: int) -> None:
     """Note on `failure` which of `stages` it came from (R11)."""
     failure.add_note(f"in stage {index + 1} of {len(stages)}: {stages[index].label()}")
+    if isinstance(failure, TypeError) and _OF_STR.search(str(failure)):
+        failure.add_note(
+            "if its items are bytes, as those of read_file are, pipe through tf.lines() or tf.decode() first"
+        )

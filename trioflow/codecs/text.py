@@ -112,7 +112,7 @@ class _Decode(Operator[Any, str]):
         self._decoder = Decoder(encoding, errors)
 
     def feed(self, items: list[Any]) -> list[str]:
-        check_kinds("decode wants bytes", items)
+        check_kinds("decode wants bytes", items, hint="; text needs no decoding")
         return [text for chunk in items if (text := self._decoder.decode(chunk))]
 
     def flush(self) -> list[str]:
