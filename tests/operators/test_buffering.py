@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import threading
 from collections.abc import Callable
@@ -34,26 +35,26 @@ async def test_R6_the_oldest_are_dropped_and_counted_and_a_reader_gets_the_newes
 
     async with source.readable.pipe(newest).open() as receive:
         await wait_all_tasks_blocked()
-        given = receive.receive_many_nowait()
-        await wait_all_tasks_blocked()
-        held = receive.receive_many_nowait()
+        given = receive.receive_many_nowait()  # before the reader took it, nothing more was handed on
+        held = [await receive.receive() for _ in range(3)]
 
-    assert len(given) <= 3
+    assert len(given) == 1
     assert held == [97, 98, 99]
-    assert newest.dropped == 100 - len(given) - 3
+    assert newest.dropped == 100 - 1 - 3
 
 
 async def test_R6_the_newest_are_dropped_and_counted() -> None:
     oldest = tf.buffer(3, overflow="drop_newest")
 
     async with Source(range(100), then=None).readable.pipe(oldest).open() as receive:
-        await wait_all_tasks_blocked()
-        got = receive.receive_many_nowait()
-        await wait_all_tasks_blocked()
-        got += receive.receive_many_nowait()
+        got: list[int] = []
+        with contextlib.suppress(trio.WouldBlock):
+            while True:
+                await wait_all_tasks_blocked()
+                got.append(receive.receive_nowait())
 
     assert got[:3] == [0, 1, 2]
-    assert 3 <= len(got) <= 6
+    assert 3 <= len(got) <= 4
     assert oldest.dropped == 100 - len(got)
 
 

@@ -90,6 +90,17 @@ async def forward(source: ReceiveChannel[T], output: SendChannel[T]) -> None:
         await output.send_many(items)
 
 
+async def forward_singly(source: ReceiveChannel[T], output: SendChannel[T]) -> None:
+    """Send all that `source` gives to `output`, each item when the one before was taken: until then others may have it."""
+    while True:
+        await output._wait_empty()
+        try:
+            item = await source.receive()
+        except trio.EndOfChannel:
+            return
+        output.send_nowait(item)  # it fits; a checkpoint here might lose it
+
+
 async def close(thing: object) -> None:
     """Close whatever can be closed: a channel at once, an async generator or a stream by its `aclose`."""
     aclose: Callable[[], Awaitable[None]] | None = getattr(thing, "aclose", None)

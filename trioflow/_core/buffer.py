@@ -120,7 +120,7 @@ class Buffer(Generic[T]):
 
     def __init__(self, capacity: float, overflow: Overflow) -> None:
         self.capacity = capacity
-        self.overflow = overflow
+        self.overflow: Overflow = overflow
         self.stride = int(min(capacity, DEFAULT_CAPACITY))
         self.excess = self.peak = self.count = self.bytes = self.dropped = self.discarded = 0
         self.senders = self.receivers = 0  # open handles

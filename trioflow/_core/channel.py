@@ -21,6 +21,7 @@ from trioflow._core.buffer import (
     DEFAULT_CAPACITY,
     Buffer,
     ChannelStatistics,
+    Overflow,
     light_size,
     weight_of,
 )
@@ -248,6 +249,10 @@ class SendChannel(_End, trio.abc.SendChannel[SendT]):
         self._buffer.abort(failure or HangUp(self._buffer, reason))  # as `abort`, but by the very `failure`
 
     @property
+    def _is_empty(self) -> bool:
+        return self._buffer.empty
+
+    @property
     def _reader_has_left(self) -> bool:
         """Whether no reader is left, though nothing has failed."""
         return not self._buffer.receivers and self._buffer.failure is None
@@ -314,6 +319,10 @@ class ReceiveChannel(_End, trio.abc.ReceiveChannel[ReceiveT]):
         if not self._ready():
             raise trio.WouldBlock
         return self._buffer.take_many(None)
+
+    @property
+    def _overflow(self) -> Overflow:
+        return self._buffer.overflow
 
     @property
     def _expected(self) -> int | None:

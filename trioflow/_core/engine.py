@@ -61,7 +61,7 @@ def _tasks_of(stages: Sequence[Stage], capacity: float, whole: Sequence[Stage]) 
             break
     for i in range(start + 1, len(stages) + 1):
         if i == len(stages) or stages[i].factory is None or stages[i - 1].factory is None:
-            tasks.append(Task(start, stages[start:i], capacity))
+            tasks.append(Task(start, stages[start:i], tasks[-1].capacity if tasks else capacity))
             start = i
     return tasks
 
@@ -76,7 +76,7 @@ def _enclosing(stages: Sequence[Stage], index: int, capacity: float, whole: Sequ
         source = sources[0] if sources else None
         await function(partial(attempt, stages[:index], capacity, whole=whole, source=source), output)
 
-    return stages[index]._replace(function=run)
+    return stages[index]._replace(function=run, drops=any(stage.drops for stage in stages[: index + 1]))
 
 
 async def run_watched(stages: Sequence[Stage], capacity: float, watch: Watch) -> Any:

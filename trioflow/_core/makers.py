@@ -78,9 +78,16 @@ def passing_on(transform: Transform[Any, Any]) -> Transform[Any, Any]:
     return Transform[Any, Any]._of(stage._replace(passes_on=True))
 
 
+def dropping(transform: Transform[Any, Any]) -> Transform[Any, Any]:
+    """Mark that `transform` drops what its reader is too slow for."""
+    [stage] = transform._stages
+    return Transform[Any, Any]._of(stage._replace(drops=True))
+
+
 def source(function: StageFunction, name: str, *args: object, **given: object) -> Readable[Any]:
-    """Make a source of an async function that sends to a channel, a task of its own."""
-    return Readable[Any]._of(Stage(label(name, *args, **given), function=function))
+    """Make a source of an async function that sends to a channel, a task of its own. It drops if a Readable in `args` does."""
+    drops = any(stage.drops for readable in args if isinstance(readable, Readable) for stage in readable._stages)
+    return Readable[Any]._of(Stage(label(name, *args, **given), function=function, drops=drops))
 
 
 def ending(factory: Callable[[], Part], name: str, *args: object, **given: object) -> Writable[Any, Any]:

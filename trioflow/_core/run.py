@@ -39,6 +39,8 @@ class Stage(NamedTuple):
         rewrapped: Where it calls a function for each item and holds nothing from one to the next: returns this stage
             around what a `Wrap` makes of that function.
         passes_on: It looks at no item, and hands each on once and in time, as it is or in a list.
+        drops: It drops what its reader is too slow for. All channels after it then have capacity 1, or what it kept
+            because it was fresh would grow old there (R6).
         offer: What a source lets a sink take whole, in place of its items.
         takes: What a sink can take whole, by kind.
         follow: Of a source that has a say in what follows it: called with all stages of the chain, itself the first, and
@@ -51,6 +53,7 @@ class Stage(NamedTuple):
     encloses: bool = False
     rewrapped: Callable[[Wrap], Stage] | None = None
     passes_on: bool = False
+    drops: bool = False
     offer: Offer | None = None
     takes: Takes = NOTHING
     follow: Callable[[Sequence[Stage], bool], Sequence[Stage]] | None = None
@@ -91,6 +94,7 @@ class Task:
 
     def __init__(self, first: int, stages: Sequence[Stage], capacity: float) -> None:
         self._first = first
+        self.capacity = 1 if any(stage.drops for stage in stages) else capacity  # of the channel after it
         self._labels = [stage.label for stage in stages]
         factories = [stage.factory for stage in stages if stage.factory is not None]
         self._fused = Fused(factories, capacity) if factories else None
@@ -148,9 +152,9 @@ class Run(Crew):
             self.send, self.tasks[0].source = self._channel(capacity, 0)
             self.outside = self.buffers[-1]
         for i in range(1, len(self.tasks)):
-            self.tasks[i - 1].output, self.tasks[i].source = self._channel(capacity, i)
+            self.tasks[i - 1].output, self.tasks[i].source = self._channel(self.tasks[i - 1].capacity, i)
         if tail:
-            self.tasks[-1].output, self.receive = self._channel(capacity, len(self.tasks))
+            self.tasks[-1].output, self.receive = self._channel(self.tasks[-1].capacity, len(self.tasks))
             self.outside = self.buffers[-1]
 
     def _channel(self, capacity: float, upstream: int) -> tuple[SendChannel[Any], ReceiveChannel[Any]]:

@@ -2,19 +2,20 @@
 
 Rule 1: what is held weighs at most `capacity` (R5); where that is not enough somebody waits, or something is dropped and
     counted (R6).
-Rule 2: where items are dropped, they are handed on only when the reader has taken what it had: or the channel in front
-    of it would hold what has long been overtaken.
+Rule 2: where items are dropped, one is handed on only when the reader has taken the one before: or it would wait in the
+    channels after this stage, where nothing is dropped.
 """
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections import deque
 from typing import Literal, TypeAlias
 
 import trio
 
-from trioflow._core.adapters import forward, once
+from trioflow._core.adapters import forward, forward_singly, once
 from trioflow._core.buffer import DEFAULT_CAPACITY, Overflow, check_capacity, check_overflow, weight_of
 from trioflow._core.channel import ReceiveChannel, SendChannel
 from trioflow._core.crew import open_crew
@@ -34,7 +35,7 @@ class buffer(Transform[T, T]):  # noqa: N801 - called as a function, `buffer(16)
     Waits when: it is full, by `"wait"` alone; else never.
     Ends when: the source has ended and all was given.
     On cancel: what it holds is lost.
-    Holds: `capacity` and, where it may drop, as much again on its way to the reader.
+    Holds: `capacity`. Where it may drop, the channels after it have capacity 1, so that items do not age there.
 
     Args:
         capacity: The weight to hold, 1 or more; `math.inf` for no limit. With 1 and `"drop_oldest"`, the newest item.
@@ -53,7 +54,7 @@ class buffer(Transform[T, T]):  # noqa: N801 - called as a function, `buffer(16)
         True
     """
 
-    __slots__ = ("_capacity", "_ended", "_overflow", "_running")
+    __slots__ = ("_capacity", "_ended", "_is_lossless", "_overflow", "_running")
 
     def __init__(self, capacity: float, *, overflow: Overflow = "wait") -> None:
         self._capacity = check_capacity(capacity)
@@ -61,7 +62,8 @@ class buffer(Transform[T, T]):  # noqa: N801 - called as a function, `buffer(16)
         self._ended = 0  # dropped by runs that have ended
         self._running: list[SendChannel[T]] = []
         name = label("buffer", capacity, **differing(overflow=(overflow, "wait")))
-        self._stages = (Stage(name, function=self._run, passes_on=overflow == "wait"),)
+        self._is_lossless = overflow == "wait"
+        self._stages = (Stage(name, function=self._run, passes_on=self._is_lossless, drops=not self._is_lossless),)
 
     @property
     def dropped(self) -> int:
@@ -74,21 +76,11 @@ class buffer(Transform[T, T]):  # noqa: N801 - called as a function, `buffer(16)
         try:
             async with open_crew() as crew:
                 crew.start(_fill, source, send)
-                await self._empty(receive, output)
+                await (forward if self._is_lossless else forward_singly)(receive, output)
         finally:
+            receive.close()
             self._running.remove(send)
             self._ended += send.statistics().dropped
-
-    async def _empty(self, receive: ReceiveChannel[T], output: SendChannel[T]) -> None:
-        with receive:
-            while True:
-                if self._overflow != "wait":
-                    await output._wait_empty()
-                try:
-                    items = await receive.receive_many()
-                except trio.EndOfChannel:
-                    return
-                await output.send_many(items)
 
 
 async def _fill(source: ReceiveChannel[T], send: SendChannel[T]) -> None:
@@ -103,7 +95,8 @@ class queue(Readable[T]):  # noqa: N801 - called as a function, `queue[str](16)`
     Waits when: never; its capacity is what bounds it.
     Ends when: it was closed, behind what it holds.
     On cancel: what it holds is lost, and from then on it is closed.
-    Holds: `capacity`, and as much again on its way to the reader.
+    Holds: `capacity`, and as much again on its way to the reader. Where the oldest are dropped, `capacity` and one: the
+        channels after it have capacity 1, so that items do not age there.
 
     It runs once (R4); what is pushed before that is held.
 
@@ -149,7 +142,8 @@ class queue(Readable[T]):  # noqa: N801 - called as a function, `queue[str](16)`
         self._wanted: trio.Event | None = None  # what the run sleeps on
         self._room: trio.Event | None = None  # what the first one in `send` sleeps on
         self._turn = trio.StrictFIFOLock()
-        self._stages = (Stage(label("queue", capacity), function=once(self._run, "this queue")),)
+        run = once(self._run, "this queue")
+        self._stages = (Stage(label("queue", capacity), function=run, drops=overflow == "drop_oldest"),)
 
     def offer(self, item: T) -> Offered:
         """Push one item, without waiting, from any thread, and tell what became of it: accepted, dropped or closed.
@@ -229,13 +223,13 @@ class queue(Readable[T]):  # noqa: N801 - called as a function, `queue[str](16)`
 
     async def _run(self, output: SendChannel[T]) -> None:
         self._token = trio.lowlevel.current_trio_token()
+        most = 1 if self._overflow == "drop_oldest" else sys.maxsize
         try:
             while True:
                 await output._wait_empty()
                 with self._lock:
-                    items = list(self._items)
-                    self._items.clear()
-                    self._used = 0
+                    items = [self._items.popleft() for _ in range(min(len(self._items), most))]
+                    self._used = self._used - sum(map(weight_of, items)) if self._items else 0
                     room, self._room = self._room, None
                     wanted = None
                     if not items:

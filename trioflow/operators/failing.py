@@ -32,6 +32,7 @@ from trioflow._core.checks import (
 )
 from trioflow._core.engine import Attempt, Stage, attempt
 from trioflow._core.errors import Kinds, is_among
+from trioflow._core.makers import source as source_of
 from trioflow._core.pipeline import as_readable
 from trioflow._core.streams import Readable, Transform, label, wanted
 from trioflow._core.typevars import T, U
@@ -146,7 +147,7 @@ def retry(
                 refuse_coroutine("tell", tell(Restart(failure, failures.count, delivered, pause)))
             await trio.sleep(pause)
 
-    return Readable[T]._of(Stage(label("retry", readable), function=run))
+    return source_of(run, "retry", readable)
 
 
 def _delivered_to(output: SendChannel[Any]) -> Delivered:

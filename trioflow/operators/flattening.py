@@ -14,7 +14,7 @@ import trio
 from trioflow._core.channel import ReceiveChannel, SendChannel
 from trioflow._core.checks import check_count, check_plain, refuse_coroutine
 from trioflow._core.crew import open_crew
-from trioflow._core.makers import task
+from trioflow._core.makers import dropping, task
 from trioflow._core.pipeline import as_readable
 from trioflow._core.streams import Readable, Transform
 from trioflow._core.typevars import T, U
@@ -78,7 +78,8 @@ def switch_map(fn: Callable[[T], Items[U]]) -> Transform[T, U]:
     Waits when: its reader does; newer items are taken all the same, and of those that come at once the newest alone.
     Ends when: the source has ended, and what was made of its last item.
     On cancel: the one that runs is cancelled.
-    Holds: one batch, beside what the channels of the one that runs hold.
+    Holds: one item, and one in each channel of the one that runs. The channels after it have capacity 1, so that the
+        reader gets no more than those of one that was ended.
 
     Args:
         fn: A plain function that makes a `Readable`, or whatever `from_iterable` takes.
@@ -110,4 +111,4 @@ def switch_map(fn: Callable[[T], Items[U]]) -> Transform[T, U]:
                 else:
                     crew.cancel()
 
-    return task(run, "switch_map", fn)
+    return dropping(task(run, "switch_map", fn))

@@ -285,6 +285,8 @@ def zip_latest(*readables: Readable[T]) -> Readable[tuple[T, ...]]: ...
 def zip_latest(*readables: Readable[Any]) -> Readable[tuple[Any, ...]]:
     """Give tuples of the newest item of each of `readables`, a new tuple for each item that comes.
 
+    No item is dropped: for a slow reader that needs only the newest tuple, add `buffer(1, overflow="drop_oldest")`.
+
     Emits when: one of them has an item, and all have given one.
     Waits when: its reader does.
     Ends when: all of them have ended, or one has without an item; the newest item of one that has ended stays.

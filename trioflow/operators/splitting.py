@@ -16,7 +16,7 @@ from typing import Any, TypeAlias, TypeVar, cast
 
 import trio
 
-from trioflow._core.adapters import forward, once
+from trioflow._core.adapters import forward, forward_singly, once
 from trioflow._core.buffer import DEFAULT_CAPACITY, ChannelStatistics, Overflow, check_capacity, check_overflow
 from trioflow._core.channel import ReceiveChannel, SendChannel
 from trioflow._core.checks import check_count, check_plain
@@ -61,6 +61,7 @@ def broadcast(
     Ends when: the source ends, for each branch behind what it holds; or when all readers have left.
     On cancel: leaving the block ends the source; what was not received is lost.
     Holds: `capacity` for each branch, beside what the channels around it hold, and one batch that has room, or one item.
+        The channels after a branch that drops have capacity 1, so that its items do not age there.
 
     Args:
         readable: The source; it starts when the block is entered.
@@ -230,24 +231,12 @@ def balance(readable: Readable[U], count: int, *, capacity: float = DEFAULT_CAPA
     return _split(readable, "balance", make, deal, is_shared=True)
 
 
-def _take(source: ReceiveChannel[Any]) -> StageFunction:
+def _take(
+    source: ReceiveChannel[Any], how: Callable[[ReceiveChannel[Any], SendChannel[Any]], Awaitable[None]]
+) -> StageFunction:
     async def run(output: SendChannel[Any]) -> None:
         with source:
-            await forward(source, output)
-
-    return run
-
-
-def _take_singly(source: ReceiveChannel[Any]) -> StageFunction:
-    async def run(output: SendChannel[Any]) -> None:
-        with source:
-            while True:
-                await output._wait_empty()  # or one branch would take all there is, and its reader come to it late
-                try:
-                    item = await source.receive()
-                except trio.EndOfChannel:
-                    return
-                output.send_nowait(item)  # it fits; a checkpoint here might lose it
+            await how(source, output)
 
     return run
 
@@ -285,8 +274,10 @@ async def _split(
     branches: list[Branch[Any]] = []
     for i, (output, receive) in enumerate(channels):
         output._on_hang_up(leave)
-        run = once((_take_singly if is_shared else _take)(receive), "a branch")
-        branch = Branch[Any]._of(Stage(label(f"{name}[{i}]", readable), function=run))
+        drops = receive._overflow != "wait"
+        # What one branch has taken is lost to the others, or to what is fresher, while its reader is busy.
+        run = once(_take(receive, forward_singly if is_shared or drops else forward), "a branch")
+        branch = Branch[Any]._of(Stage(label(f"{name}[{i}]", readable), function=run, drops=drops))
         branch._receive = receive
         branches.append(branch)
     async with open_crew() as crew:

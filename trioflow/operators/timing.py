@@ -20,7 +20,7 @@ from trioflow._core.channel import ReceiveChannel, SendChannel
 from trioflow._core.checks import check_plain, check_positive, is_async, refuse_coroutine
 from trioflow._core.crew import open_crew
 from trioflow._core.engine import Stage
-from trioflow._core.makers import differing, passing_on, task
+from trioflow._core.makers import differing, dropping, passing_on, task
 from trioflow._core.open_channel import open_channel
 from trioflow._core.streams import Readable, Transform, label
 from trioflow._core.typevars import T, U
@@ -33,7 +33,7 @@ def ticks(interval: float) -> Readable[float]:
     Waits when: its reader does: of the ticks that were due meanwhile only the last is given.
     Ends when: never; pipe it through `take`, or zip it with what ends.
     On cancel: nothing is lost.
-    Holds: one item.
+    Holds: one item. The channels after it have capacity 1, or the ticks would wait there.
 
     Raises:
         TypeError, ValueError: `interval` is not a number above 0.
@@ -50,10 +50,11 @@ def ticks(interval: float) -> Readable[float]:
         due = grid.start
         while True:
             await output.send(due)
+            await output._wait_empty()
             due = grid.next()
             await trio.sleep_until(due)
 
-    return Readable[float]._of(Stage(label("ticks", interval), function=run))
+    return Readable[float]._of(Stage(label("ticks", interval), function=run, drops=True))
 
 
 class _Grid:
@@ -139,7 +140,7 @@ def debounce(seconds: float) -> Transform[T, T]:
     Waits when: its reader does; what comes meanwhile counts as having come then.
     Ends when: the source ends, after the item in hand.
     On cancel: the item in hand is lost.
-    Holds: one item, and for a moment one batch.
+    Holds: one item, and for a moment one batch. The channels after it have capacity 1, so that items do not age there.
 
     Raises:
         TypeError, ValueError: `seconds` is not a number above 0.
@@ -163,7 +164,7 @@ def debounce(seconds: float) -> Transform[T, T]:
                 is_quiet = pause.cancelled_caught
             await output.send(last)
 
-    return task(run, "debounce", seconds)
+    return dropping(task(run, "debounce", seconds))
 
 
 def sample(seconds: float) -> Transform[T, T]:
@@ -173,7 +174,7 @@ def sample(seconds: float) -> Transform[T, T]:
     Waits when: its reader does; times that pass meanwhile are left out.
     Ends when: the source ends, after the item in hand.
     On cancel: the item in hand is lost.
-    Holds: one item, and for a moment one batch.
+    Holds: one item, and for a moment one batch. The channels after it have capacity 1, so that items do not age there.
 
     Raises:
         TypeError, ValueError: `seconds` is not a number above 0.
@@ -198,7 +199,7 @@ def sample(seconds: float) -> Transform[T, T]:
             if latest:
                 await output.send_many(latest)
 
-    return task(run, "sample", seconds)
+    return dropping(task(run, "sample", seconds))
 
 
 def delay(seconds: float, *, capacity: float = DEFAULT_CAPACITY) -> Transform[T, T]:
@@ -290,11 +291,11 @@ def keep_alive(seconds: float, item: U) -> Transform[T, T | U]: ...
 def keep_alive(seconds: float, item: U | Callable[[], U]) -> Transform[T, T | U]:
     """Give each item as it comes, and `item` whenever nothing has come for `seconds`.
 
-    Emits when: an item comes, or none has for `seconds`.
+    Emits when: an item comes; or none has for `seconds`, and the reader has taken all that was given before.
     Waits when: its reader does; that time does not count.
     Ends when: the source ends.
     On cancel: nothing of its own is lost.
-    Holds: one batch.
+    Holds: one batch. The channels after it have capacity 1: an `item` that waits there would tell a reader nothing.
 
     Args:
         seconds: How long it may be quiet.
@@ -320,8 +321,10 @@ def keep_alive(seconds: float, item: U | Callable[[], U]) -> Transform[T, T | U]
                 except trio.EndOfChannel:
                     return
             if not items:
+                if not output._is_empty:
+                    continue  # the reader has something to take
                 items = [item() if callable(item) else item]
                 refuse_coroutine("keep_alive", items[0])
             await output.send_many(items)
 
-    return task(run, "keep_alive", seconds, item)
+    return dropping(task(run, "keep_alive", seconds, item))

@@ -1,0 +1,140 @@
+"""R6: a place that drops hands on only what its reader is ready to take, so that what the reader sees is fresh."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+import trioflow as tf
+
+CAPACITY = 4
+PERIOD = 1.0  # of the reader; an item comes ten times as often
+
+Place = Callable[[], AbstractAsyncContextManager[tf.Readable[float]]]
+
+
+@tf.readable
+async def moments() -> AsyncIterator[float]:
+    while True:
+        yield trio.current_time()
+        await trio.sleep(PERIOD / 10)
+
+
+@tf.transform
+async def a_generator(items: AsyncIterable[float]) -> AsyncIterator[float]:
+    async for item in items:
+        yield item
+
+
+@tf.transform
+async def a_function(items: tf.ReceiveChannel[float], output: tf.SendChannel[float]) -> None:
+    async for item in items:
+        await output.send(item)
+
+
+def of(make: Callable[[], tf.Readable[float]]) -> Place:
+    @asynccontextmanager
+    async def place() -> AsyncIterator[tf.Readable[float]]:
+        yield make()
+
+    return place
+
+
+@asynccontextmanager
+async def branch() -> AsyncIterator[tf.Readable[float]]:
+    async with (
+        tf.broadcast(moments(), 2, capacity=CAPACITY, overflow=["wait", "drop_oldest"]) as (quick, slow),
+        trio.open_nursery() as nursery,
+    ):
+
+        async def read() -> None:
+            await quick.pipe(tf.drain())
+
+        nursery.start_soon(read)
+        yield slow
+        nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def queue() -> AsyncIterator[tf.Readable[float]]:
+    pushed = tf.queue[float](CAPACITY, overflow="drop_oldest")
+    async with trio.open_nursery() as nursery:
+
+        async def push() -> None:
+            await moments().pipe(tf.for_each(pushed.offer))
+
+        nursery.start_soon(push)
+        yield pushed
+        nursery.cancel_scope.cancel()
+
+
+def dropping() -> tf.Readable[float]:
+    return moments().pipe(tf.buffer(CAPACITY, overflow="drop_oldest"))
+
+
+PLACES: dict[str, Place] = {
+    "buffer": of(dropping),
+    "broadcast": branch,
+    "queue": queue,
+    "sample": of(lambda: moments().pipe(tf.sample(PERIOD / 5))),
+    "debounce": of(lambda: moments().pipe(tf.debounce(PERIOD / 20))),
+    "switch_map": of(lambda: moments().pipe(tf.switch_map(lambda moment: [moment]))),
+    "ticks": of(lambda: tf.ticks(PERIOD / 10)),
+    "merge of one that drops": of(lambda: tf.merge(dropping())),
+    "retry of one that drops": of(lambda: tf.retry(dropping())),
+    "recover after one that drops": of(lambda: dropping().pipe(tf.recover(lambda failure: []))),
+}
+WAYS: dict[str, list[tf.Transform[Any, Any]]] = {
+    "directly": [],
+    "by a map": [tf.map(lambda item: item)],
+    "by a generator": [a_generator()],
+    "by a function, a map and a generator": [a_function(), tf.map(lambda item: item), a_generator()],
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("place", PLACES)
+async def test_R6_what_reaches_a_slow_reader_from_a_place_that_drops_is_fresh(
+    place: str, way: str, autojump_clock: MockClock
+) -> None:
+    ages: list[float] = []
+    async with PLACES[place]() as readable:
+        for stage in WAYS[way]:
+            readable = readable.pipe(stage)
+        async with readable.open() as receive:
+            async for moment in receive:
+                ages.append(trio.current_time() - moment)
+                if len(ages) == 60:
+                    break
+                await trio.sleep(PERIOD)
+
+    channels = len(WAYS[way]) + (2 if "one that drops" in place else 1)  # after the place
+    assert max(ages) < (CAPACITY + channels + 1) * PERIOD
+
+
+async def test_R6_a_keep_alive_is_not_given_while_its_reader_has_something_to_take(autojump_clock: MockClock) -> None:
+    async def quietly(item: int) -> int:
+        await trio.sleep(10)
+        return item
+
+    received: list[int] = []
+    async with tf.from_iterable([0]).pipe(tf.map_async(quietly)).pipe(tf.keep_alive(0.01, -1)).open() as receive:
+        async for item in receive:
+            received.append(item)
+            await trio.sleep(PERIOD)
+
+    assert received[-1] == 0
+    assert len(received) <= 10 / PERIOD + 3  # not one for each hundredth of a second
+
+
+async def test_R6_a_buffer_after_a_place_that_drops_holds_what_it_is_asked_to(autojump_clock: MockClock) -> None:
+    async with dropping().pipe(tf.buffer(20)).open() as receive:
+        await trio.sleep(100)
+        items = [await receive.receive() for _ in range(20)]
+
+    assert max(items) < 20 * PERIOD
