@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
@@ -39,14 +39,14 @@ async def a_function(items: tf.ReceiveChannel[float], output: tf.SendChannel[flo
 
 def of(make: Callable[[], tf.Readable[float]]) -> Place:
     @asynccontextmanager
-    async def place() -> AsyncIterator[tf.Readable[float]]:
+    async def place() -> AsyncGenerator[tf.Readable[float], None]:
         yield make()
 
     return place
 
 
 @asynccontextmanager
-async def branch() -> AsyncIterator[tf.Readable[float]]:
+async def branch() -> AsyncGenerator[tf.Readable[float], None]:
     async with (
         tf.broadcast(moments(), 2, capacity=CAPACITY, overflow=["wait", "drop_oldest"]) as (quick, slow),
         trio.open_nursery() as nursery,
@@ -61,7 +61,7 @@ async def branch() -> AsyncIterator[tf.Readable[float]]:
 
 
 @asynccontextmanager
-async def queue() -> AsyncIterator[tf.Readable[float]]:
+async def queue() -> AsyncGenerator[tf.Readable[float], None]:
     pushed = tf.queue[float](CAPACITY, overflow="drop_oldest")
     async with trio.open_nursery() as nursery:
 
