@@ -270,7 +270,7 @@ async def test_R7_output_over_its_limit_is_refused_to_the_byte(name: str, over: 
 
 @pytest.mark.parametrize("name", ["deflate", "inflate", "zstd", "unzstd", "brotli", "unbrotli"])
 async def test_R11_a_chunk_that_is_no_bytes_is_told_with_its_stage(name: str) -> None:
-    with pytest.raises(TypeError, match=f"^{name} wants bytes, not str\n") as caught:
+    with pytest.raises(TypeError, match=rf"^{name} wants bytes, not str; pipe through tf\.encode\(\) first\n") as caught:
         await through(["text"], getattr(tf, name)())
     assert caught.value.__notes__ == [f"in stage 2 of 3: {name}()"]
 

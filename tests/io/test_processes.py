@@ -601,7 +601,7 @@ async def test_a_process_that_writes_nothing_while_it_is_not_read_waits() -> Non
         (lambda: tf.process(3), TypeError, "process wants a list of words, not 3"),
         (lambda: tf.process(["ls"], cwd=3), TypeError, "cwd must be a path, not 3"),
         (lambda: tf.process(["ls"], env=["A=1"]), TypeError, r"env must be a mapping, not \['A=1'\]"),
-        (lambda: tf.process(["ls"], own_group=1), TypeError, "own_group must be a bool, not int 1"),
+        (lambda: tf.process(["ls"], own_group=1), TypeError, "own_group must be a bool, got 1"),
         (lambda: tf.process(["ls"], stderr="file"), TypeError, "stderr must be None, a constant of subprocess"),
     ],
 )

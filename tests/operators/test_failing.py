@@ -370,7 +370,7 @@ async def test_a_failure_behind_is_none_of_theirs() -> None:
     ("make", "complaint"),
     [
         (lambda: tf.retry([1]), r"retry wants a Readable, or a function that returns one, not list \[1\]"),
-        (lambda: tf.retry(tf.empty(), repeats=1), "repeats must be a bool, "),
+        (lambda: tf.retry(tf.empty(), repeats=1), "repeats must be a bool, got 1"),
         (lambda: tf.retry(lambda delivered: tf.empty(), repeats=True), "repeats is for a Readable; a function decides"),
         (lambda: tf.retry(tf.empty(), attempts=0), "attempts must be 1 or more, got 0"),
         (lambda: tf.retry(tf.empty(), within=0), "within must be above 0, got 0"),
@@ -384,7 +384,7 @@ async def test_a_failure_behind_is_none_of_theirs() -> None:
         (lambda: tf.retry(tf.empty(), tell=trio.sleep), "tell wants a plain function"),
         (lambda: tf.recover([1]), r"recover wants a function, not \[1\]"),
         (lambda: tf.recover(print, on=trio.Cancelled), "recover wants a kind of Exception as `on`"),
-        (lambda: tf.recover(print, repeats=1), "repeats must be a bool, not int 1"),
+        (lambda: tf.recover(print, repeats=1), "repeats must be a bool, got 1"),
         (lambda: tf.recover(print, on=()), "recover wants a kind of Exception as `on`"),
     ],
 )

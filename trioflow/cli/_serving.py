@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
-import socket
 import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -147,8 +145,7 @@ def _tls_context(certificate: str, key: str | None) -> ssl.SSLContext:
 
 
 def _reason(exc: OSError) -> str:
-    is_plain = exc.errno is not None and not isinstance(exc, socket.gaierror)
-    return (os.strerror(exc.errno or 0) if is_plain else exc.strerror or str(exc)).lower()  # the place is said already
+    return (exc.strerror or str(exc)).partition(": host ")[0].lower()  # the place is said already
 
 
 def _printable(text: str) -> str:
