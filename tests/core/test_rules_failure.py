@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import signal
+import traceback
 from collections.abc import AsyncIterable, AsyncIterator
 from typing import Any, NoReturn
 
@@ -468,3 +469,27 @@ def test_R11_a_ctrl_c_is_raised_plain_and_closes_all(shape: str) -> None:
         trio.run(main)
     assert source.started == source.ended
     assert sink.how in ("KeyboardInterrupt", "Cancelled", "not run")
+
+
+async def test_R11_a_traceback_ends_in_the_users_frames_and_has_few_of_ours() -> None:
+    def divide(n: int) -> float:
+        return 1 / n
+
+    @tf.transform
+    async def divided(items: AsyncIterable[int]) -> AsyncIterator[float]:
+        async for item in items:
+            yield divide(item)
+
+    async def divide_later(n: int) -> float:
+        return divide(n)
+
+    for stage in (tf.map(divide), divided(), tf.map_async(divide_later)):
+        with pytest.raises(ZeroDivisionError) as caught:
+            await tf.from_iterable([1, 0]).pipe(stage).pipe(tf.collect())
+
+        frames = [
+            (frame.name, "/trioflow/" in frame.filename) for frame in traceback.extract_tb(caught.value.__traceback__)
+        ]
+        assert frames[-1] == ("divide", False)
+        assert sum(is_ours for _, is_ours in frames) <= 5
+        assert caught.value.__context__ is None

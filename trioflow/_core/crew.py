@@ -68,6 +68,9 @@ class Crew:
         if raised is not None:
             self.cancel()
 
+    def ended(self) -> None:
+        """Do what is to be done when all tasks have ended."""
+
     def failure_in(self, exc: BaseException) -> BaseException | None:
         """Return the part of `exc` that is a new failure, if any."""
         return None if any(exc is known for known in self.failures) else failure_in(exc)
@@ -81,6 +84,7 @@ class Crew:
 
         The block has raised `raised`, the nursery `caught`.
         """
+        self.ended()
         if raised is None and caught is None and not self.failures:
             return
         exceptions = [] if raised is None else [raised]

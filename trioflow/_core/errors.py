@@ -8,6 +8,7 @@ Rule 3: one failure is raised as it is, the same object; two or more are raised 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import TracebackType
 from typing import TypeAlias, TypeGuard
 
 import trio
@@ -47,6 +48,18 @@ def failure_in(exc: BaseException, *channels: object) -> BaseException | None:
         quiet, failure = exc.split(is_quiet)
         return exc if quiet is None else failure  # `split` makes a new group even where it leaves nothing out
     return None if is_quiet(exc) else exc
+
+
+def without_our_frames(failure: BaseException) -> BaseException:
+    """Cut from a traceback the package's own frames that it begins with, but for the last: users look for theirs."""
+    frames = failure.__traceback__
+    while frames is not None and frames.tb_next is not None and _is_ours(frames) and _is_ours(frames.tb_next):
+        frames = frames.tb_next
+    return failure.with_traceback(frames)
+
+
+def _is_ours(frame: TracebackType) -> bool:
+    return str(frame.tb_frame.f_globals.get("__name__")).startswith("trioflow.")
 
 
 def cancelled_in(exc: BaseException) -> BaseException | None:

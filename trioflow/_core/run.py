@@ -17,7 +17,7 @@ import trio
 from trioflow._core.buffer import Buffer
 from trioflow._core.channel import ReceiveChannel, SendChannel
 from trioflow._core.crew import Crew
-from trioflow._core.errors import HangUp, cancelled_in, failure_in
+from trioflow._core.errors import HangUp, cancelled_in, failure_in, without_our_frames
 from trioflow._core.fused import Fused, Part
 from trioflow._core.shortcuts import NOTHING, Offer, Takes
 
@@ -192,7 +192,7 @@ class Run(Crew):
             failure = self.failure_in(exc, None if task.output is None else task.output._buffer)
             if failure is not None:
                 note_stage(failure, self._stages, task.at)
-                self.failures.append(failure)
+                self.failures.append(without_our_frames(failure))
                 self._stop(failure)
                 if self.on_failure is not None:
                     self.on_failure()
@@ -240,11 +240,9 @@ class Run(Crew):
         seen = self.outside.failure if self.outside is not None and self.outside.failure_seen else None
         return [failure for failure in self.failures if failure is not seen or failure is raised]
 
-    def settle(self, raised: BaseException | None, caught: BaseException | None) -> None:
-        """Raise what is left to raise when all tasks have ended: failures, else a cancellation."""
+    def ended(self) -> None:
         for buffer in self.buffers:
             buffer.on_hang_up = None  # or what stages still hold, a file's chunks, would wait for the garbage collector
-        super().settle(raised, caught)
 
 
 def note_stage(failure: BaseException, stages: Sequence[Stage], index: int) -> None:
