@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -273,3 +273,96 @@ async def test_R4_a_failed_run_leaves_the_value_as_it_was() -> None:
     source.then = "end"
 
     assert await readable.pipe(tf.collect()) == ["1"]
+
+
+class Opened:
+    """Makes endless iterators, which note that they were closed, or fail at it."""
+
+    def __init__(self, failure: Exception | None = None) -> None:
+        self.now = 0
+        self._failure = failure
+
+    def __call__(self, item: object) -> Iterator[object]:
+        self.now += 1
+        try:
+            while True:
+                yield item
+        finally:
+            self.now -= 1
+            if self._failure is not None:
+                raise self._failure
+
+    async def later(self, item: object) -> Iterator[object]:
+        return self(item)
+
+
+def fail(_: object) -> object:
+    raise Boom
+
+
+KEEPING: list[BaseException] = []  # a traceback that is kept also keeps the frames, and with them the iterators
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda opened: tf.from_iterable([1]).pipe(tf.flat_map(opened)),
+        lambda opened: tf.from_iterable([1]).pipe(tf.flat_map(opened.later)),
+        lambda opened: tf.from_iterable([opened(1)]).pipe(tf.flatten()),
+        lambda opened: tf.from_iterable(opened(1)),
+        lambda opened: tf.from_iterable(opened(1)).pipe(tf.flat_map(opened)).pipe(tf.flat_map(opened)),
+    ],
+    ids=["flat_map", "flat_map that awaits", "flatten", "source", "nested"],
+)
+@pytest.mark.parametrize("how", ["fails", "has enough", "ends in the middle", "is cancelled", "is left"])
+async def test_R2_what_a_function_of_the_user_has_opened_is_closed_however_the_run_ends(
+    make: Callable[[Opened], tf.Readable[Any]], how: str
+) -> None:
+    opened = Opened()
+    readable = make(opened)
+
+    if how == "fails":
+        with pytest.raises(Boom) as caught:
+            await readable.pipe(tf.map(fail)).pipe(tf.drain())
+        KEEPING.append(caught.value)
+    elif how == "has enough":
+        assert await readable.pipe(tf.first()) == 1
+    elif how == "ends in the middle":
+        assert await readable.pipe(tf.take(2)).pipe(tf.map(str)).pipe(tf.collect()) == ["1", "1"]
+    elif how == "is cancelled":
+        with trio.CancelScope() as scope:
+            await readable.pipe(tf.take(500)).pipe(tf.for_each(lambda _: scope.cancel()))
+    else:
+        async with readable.open() as receive:
+            await receive.receive()
+
+    assert opened.now == 0
+
+
+@pytest.mark.parametrize("how", ["fails", "has enough", "ends in the middle", "is left"])
+async def test_R11_what_fails_at_being_closed_is_a_failure_of_the_stage_that_opened_it(how: str) -> None:
+    failure = OSError("cannot be closed")
+    readable = tf.from_iterable([1]).pipe(tf.map(str)).pipe(tf.flat_map(Opened(failure))).pipe(tf.map(str))
+
+    async def run() -> None:
+        if how == "fails":
+            await readable.pipe(tf.map(fail)).pipe(tf.drain())
+        elif how == "has enough":
+            await readable.pipe(tf.first())
+        elif how == "ends in the middle":
+            await readable.pipe(tf.take(2)).pipe(tf.collect())
+        else:
+            async with readable.open() as receive:
+                await receive.receive()
+
+    with pytest.raises(Boom if how == "fails" else OSError) as caught:
+        await run()
+
+    notes = caught.value.__notes__
+    if how == "fails":
+        assert notes == [f"and then: {failure!r}", "in stage 5 of 6: map(fail)"]
+    else:
+        assert caught.value is failure
+        assert len(notes) == 1
+        assert notes[0].startswith("in stage 3 of ")
+        assert "flat_map" in notes[0]

@@ -97,7 +97,9 @@ class Crew:
             try:
                 raise failure
             finally:
-                failure.__context__ = context  # not what is being handled around the block: that may be a Cancelled
+                object.__setattr__(
+                    failure, "__context__", context
+                )  # not what is being handled around the block: that may be a Cancelled
         if caught is not None and (cancelled := cancelled_in(caught)) is not None:
             raise cancelled
 

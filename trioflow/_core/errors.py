@@ -83,6 +83,13 @@ def is_among(failure: BaseException, kinds: tuple[type[Exception], ...]) -> Type
     return isinstance(failure, kinds)
 
 
+def note(failure: BaseException, text: str) -> None:
+    """Note `text` on `failure`, once: an exception object may be raised by several runs (R11)."""
+    notes = getattr(failure, "__notes__", [])
+    if text not in notes:
+        object.__setattr__(failure, "__notes__", [*notes, text])  # a frozen dataclass takes no `add_note`
+
+
 def combined(failures: Sequence[BaseException], of: str) -> BaseException:
     """Make one exception of one or more failures of `of`: a single one stays itself, the same object (R11)."""
     if len(failures) == 1:

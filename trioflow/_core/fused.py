@@ -31,6 +31,7 @@ import trio
 
 from trioflow._core.buffer import DEFAULT_CAPACITY, light_size, weight_of
 from trioflow._core.channel import ReceiveChannel, SendChannel
+from trioflow._core.errors import HangUp, note
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -81,6 +82,7 @@ class Fused:
         self._has_weights = True  # whether items of the last batch may weigh more than 1
         self._iterator: Iterator[Any] | None = None
         self._operators: list[Operator[Any, Any]] = []
+        self._pending: list[tuple[int, Iterator[Any]]] = []  # lazy results, each with the operator that returned it
         self._fold: Fold[Any, Any] | None = None
         self._source: ReceiveChannel[Any] | None = None
         self._first_open = 0  # the first operator that still wants items: those before it have enough
@@ -92,8 +94,9 @@ class Fused:
     async def run(self, source: ReceiveChannel[Any] | None, output: SendChannel[Any] | None) -> Any:
         """Run as a stage between two channels; without `source` or `output` there is an iterator or a fold instead."""
         self._source = source
-        self._make_parts()
+        raised: BaseException | None = None
         try:
+            self._make_parts()
             while not self._has_enough:
                 if self._iterator is None:
                     assert source is not None
@@ -112,8 +115,11 @@ class Fused:
             if self._has_enough:
                 self._end_upstream()
             await self._flush(output)
+        except BaseException as exc:
+            raised = exc
+            raise
         finally:
-            self._close_iterator()
+            self._close_all(raised)
         self.at = len(self._factories) - 1
         return None if self._fold is None else self._fold.result()
 
@@ -142,14 +148,26 @@ class Fused:
         return self._first_open > 0 or (self._fold is not None and self._fold.done)
 
     def _end_upstream(self) -> None:
-        self._close_iterator()
+        self.at = 0
+        close_iterator(self._iterator)
         if self._source is not None:
             self._source.close()
 
-    def _close_iterator(self) -> None:
-        close: Callable[[], None] | None = getattr(self._iterator, "close", None)
-        if close is not None:
-            close()
+    def _close_all(self, raised: BaseException | None) -> None:
+        """Close what users' functions have made, the newest first. What fails then is raised, or noted on a failure."""
+        at = self.at
+        failure = None if isinstance(raised, (trio.Cancelled, HangUp)) else raised
+        for i, iterator in reversed([(-self._offset, self._iterator), *self._pending]):
+            try:
+                close_iterator(iterator)
+            except BaseException as exc:  # noqa: BLE001 - it is raised or noted below
+                if failure is None:
+                    failure, at = exc, i + self._offset
+                else:
+                    note(failure, f"and then: {exc!r}")
+        self.at = at
+        if failure is not None and failure is not raised:
+            raise failure from None
 
     def _pull(self, iterator: Iterator[Any], output: SendChannel[Any] | None) -> list[Any]:
         """Take a batch from the iterator: no more than the reader has room for, but at least one item (R5)."""
@@ -204,7 +222,7 @@ class Fused:
 
         Where operators drop all of a batch it yields an empty one: other tasks must run all the same (R17).
         """
-        pending: list[tuple[int, Iterator[Any]]] = []  # lazy results, each with the operator that returned it
+        pending = self._pending
         while True:
             is_dropped = True
             while given:
@@ -227,11 +245,11 @@ class Fused:
                 yield []
             if not pending:
                 return
-            i, given = self._next_piece(pending)
+            i, given = self._next_piece()
 
-    def _next_piece(self, pending: list[tuple[int, Iterator[Any]]]) -> tuple[int, list[Any]]:
+    def _next_piece(self) -> tuple[int, list[Any]]:
         """Take the next piece of the newest lazy result; an empty one when that has ended."""
-        i, iterator = pending[-1]
+        i, iterator = self._pending[-1]
         piece: list[Any] = []
         if self._first_open <= i + 1:  # else an operator after this one has enough
             self.at = i + self._offset
@@ -243,12 +261,21 @@ class Fused:
             if i >= 0:
                 self._note_done(i)
         if not piece:
-            pending.pop()
+            self.at = i + self._offset
+            self._pending.pop()
+            close_iterator(iterator)
         return i, piece
 
     def _note_done(self, i: int) -> None:
         if self._operators[i].done:
             self._first_open = max(self._first_open, i + 1)
+
+
+def close_iterator(iterator: Iterator[Any] | None) -> None:
+    """Close a generator, or what else can be closed, so that its `finally` blocks run now and not when it is collected."""
+    close: Callable[[], None] | None = getattr(iterator, "close", None)
+    if close is not None:
+        close()
 
 
 def _take_weighing(iterator: Iterator[Any], most: int, room: float) -> list[Any]:

@@ -17,7 +17,7 @@ import trio
 from trioflow._core.buffer import Buffer
 from trioflow._core.channel import ReceiveChannel, SendChannel
 from trioflow._core.crew import Crew
-from trioflow._core.errors import HangUp, cancelled_in, failure_in, without_our_frames
+from trioflow._core.errors import HangUp, cancelled_in, failure_in, note, without_our_frames
 from trioflow._core.fused import Fused, Part
 from trioflow._core.shortcuts import NOTHING, Offer, Takes
 
@@ -247,8 +247,6 @@ class Run(Crew):
 
 def note_stage(failure: BaseException, stages: Sequence[Stage], index: int) -> None:
     """Note on `failure` which of `stages` it came from (R11)."""
-    failure.add_note(f"in stage {index + 1} of {len(stages)}: {stages[index].label()}")
+    note(failure, f"in stage {index + 1} of {len(stages)}: {stages[index].label()}")
     if isinstance(failure, TypeError) and _OF_STR.search(str(failure)):
-        failure.add_note(
-            "if its items are bytes, as those of read_file are, pipe through tf.lines() or tf.decode() first"
-        )
+        note(failure, "if its items are bytes, as those of read_file are, pipe through tf.lines() or tf.decode() first")

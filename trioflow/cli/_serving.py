@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import socket
 import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import suppress

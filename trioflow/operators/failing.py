@@ -31,7 +31,7 @@ from trioflow._core.checks import (
     refuse_coroutine,
 )
 from trioflow._core.engine import Attempt, Stage, attempt
-from trioflow._core.errors import Kinds, is_among
+from trioflow._core.errors import Kinds, is_among, note
 from trioflow._core.makers import source as source_of
 from trioflow._core.pipeline import as_readable
 from trioflow._core.streams import Readable, Transform, label, wanted
@@ -203,10 +203,10 @@ class _Failures:
         if self._first is None:
             self._first = failure
         elif isinstance(failure, trio.ClosedResourceError):
-            self._first.add_note(f"it could not be run again: {failure}")
+            note(self._first, f"it could not be run again: {failure}")
             raise self._first  # that a source runs once only says nothing about what went wrong
         if self._counting() >= self._attempts:
-            failure.add_note(f"at attempt {self.count}, after {delivered.items} items had been passed on")
+            note(failure, f"at attempt {self.count}, after {delivered.items} items had been passed on")
             raise failure
 
     def _counting(self) -> int:

@@ -15,7 +15,7 @@ from typing import Any, TypeVarTuple, overload
 
 from trioflow._core.channel import ReceiveChannel, SendChannel
 from trioflow._core.checks import check_function, is_async, refuse_coroutine
-from trioflow._core.fused import Operator
+from trioflow._core.fused import Operator, close_iterator
 from trioflow._core.makers import awaited, fused, per_item, task
 from trioflow._core.streams import Transform
 from trioflow._core.typevars import OfAny, T, U
@@ -188,8 +188,12 @@ def flat_map(
 
     async def run(source: ReceiveChannel[Any], output: SendChannel[Any]) -> None:
         async for item in source:
-            for one in await give(item):
-                await output.send(one)
+            items = iter(await give(item))
+            try:
+                for one in items:
+                    await output.send(one)
+            finally:
+                close_iterator(items)
 
     return per_item(task(run, "flat_map", fn), flat_map, give, _listed)
 

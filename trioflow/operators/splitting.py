@@ -22,7 +22,7 @@ from trioflow._core.channel import ReceiveChannel, SendChannel
 from trioflow._core.checks import check_count, check_plain
 from trioflow._core.crew import open_crew
 from trioflow._core.engine import Stage, StageFunction
-from trioflow._core.errors import HangUp, failure_in
+from trioflow._core.errors import HangUp, failure_in, note
 from trioflow._core.open_channel import open_channel
 from trioflow._core.streams import Readable, label
 from trioflow.operators.nested import check_readables, open_all
@@ -263,7 +263,7 @@ async def _split(
         except BaseException as exc:
             failure = failure_in(exc)
             if failure is not None:
-                failure.add_note(f"in {what()}")
+                note(failure, f"in {what()}")
             for output in outputs:
                 output._abort_with(failure, f"the block of {what()} was left")
             raise
