@@ -323,6 +323,56 @@ async def test_a_missing_file_is_an_error_at_the_beginning(tmp_path: Path) -> No
         await tf.read_file(tmp_path / "none", follow=True).pipe(tf.drain())
 
 
+async def test_a_file_that_is_missing_at_the_beginning_is_waited_for_where_that_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = 0
+    real = file_follower.open_for_reading
+
+    def counted(path: str) -> tuple[int, os.stat_result]:
+        nonlocal looks
+        looks += 1
+        return real(path)
+
+    async def several_looks() -> None:
+        before = looks
+        with trio.fail_after(10):
+            while looks < before + 3:
+                await trio.lowlevel.checkpoint()
+
+    monkeypatch.setattr(file_follower, "open_for_reading", counted)
+    log = tmp_path / "made later" / "log"
+    async with following(log, missing="wait", start=4) as followed:
+        await several_looks()  # without its directory
+        log.parent.mkdir()
+        await several_looks()
+        log.mkdir()
+        await several_looks()  # while it is one itself
+        log.rmdir()
+        write(log, b"one\ntwo\n")
+        await followed.comes(b"two\n")
+        append(log, b"three\n")
+        await followed.comes(b"three\n")
+
+
+async def test_waiting_for_a_missing_file_raises_what_is_broken_for_good(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(path: str) -> tuple[int, os.stat_result]:
+        raise OSError(errno.EIO, "the disk is broken")
+
+    monkeypatch.setattr(file_follower, "open_for_reading", broken)
+    with pytest.raises(OSError, match="the disk is broken"):
+        await tf.read_file(tmp_path / "log", follow=True, missing="wait").pipe(tf.drain())
+
+
+async def test_R16_waiting_for_a_missing_file_can_be_cancelled(tmp_path: Path, mock_clock: MockClock) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(tf.read_file(tmp_path / "log", follow=True, missing="wait").pipe, tf.drain())
+        await wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+
+
 async def test_a_pipe_that_is_followed_ends_as_ever(tmp_path: Path) -> None:
     path = tmp_path / "pipe"
     os.mkfifo(path)
@@ -368,6 +418,8 @@ async def test_a_followed_file_is_copied_as_it_grows_and_not_taken_whole(log: Pa
     [
         ({"follow": 1}, TypeError, "follow must be a bool, got 1"),
         ({"follow": True, "stop": 5}, ValueError, "a file that is followed has no end: it wants no stop, not 5"),
+        ({"follow": True, "missing": "create"}, ValueError, 'missing must be "fail" or "wait", not \'create\''),
+        ({"missing": "wait"}, ValueError, "it wants follow=True"),
         ({"follow": True, "interval": 0}, ValueError, "interval must be above 0, got 0"),
     ],
 )

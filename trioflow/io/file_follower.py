@@ -32,10 +32,15 @@ _PASSING: Final = frozenset(
 
 @asynccontextmanager
 async def open_following(
-    path: str, start: int, chunk_size: int | None, interval: float
+    path: str, start: int, chunk_size: int | None, interval: float, *, waits: bool
 ) -> AsyncGenerator[Reader, None]:
-    """Open the file at `path` to be read without an end; when the block ends, close whichever file is open then."""
-    opened = await trio.to_thread.run_sync(open_for_reading, path)
+    """Open the file at `path` to be read without an end; when the block ends, close whichever file is open then.
+
+    Where it `waits`, a file that is missing is waited for.
+    """
+    attempt = _open_unless_missing if waits else open_for_reading
+    while (opened := await trio.to_thread.run_sync(attempt, path)) is None:  # noqa: ASYNC110 - no event tells
+        await trio.sleep(interval)
     follower = Follower(path, opened, start, chunk_size, interval)
     try:
         yield follower
@@ -91,16 +96,22 @@ class Follower:
     async def _switch(self) -> None:
         """Go on with the file that has taken the name, if it can be opened."""
         self._is_replaced = False  # or so it was; if it cannot be opened, the next look says how things are then
-        try:
-            opened = await trio.to_thread.run_sync(open_for_reading, self._path)
-        except OSError as exc:
-            _raise_unless_passing(exc)
+        opened = await trio.to_thread.run_sync(_open_unless_missing, self._path)
+        if opened is None:
             return
         if _identity(opened[1]) == self._identity:  # it was moved back
             os.close(opened[0])
             return
         os.close(self.fd)
         self._start_reading(opened, 0)
+
+
+def _open_unless_missing(path: str) -> tuple[int, os.stat_result] | None:
+    try:
+        return open_for_reading(path)
+    except OSError as exc:
+        _raise_unless_passing(exc)
+        return None
 
 
 def _raise_unless_passing(exc: OSError) -> None:

@@ -11,7 +11,7 @@ import stat
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 from trioflow._core.channel import ReceiveChannel, SendChannel
 from trioflow._core.checks import check_count, check_flags, check_positive
@@ -34,6 +34,7 @@ def read_file(
     chunk_size: int | None = None,
     follow: bool = False,
     interval: float = 0.25,
+    missing: Literal["fail", "wait"] = "fail",
 ) -> Readable[bytes]:
     """Give the bytes of a file, in chunks; each run opens it anew (R4).
 
@@ -45,7 +46,8 @@ def read_file(
     that has become shorter is read again from its beginning; one that has grown as long again between two looks cannot
     be told from one that grew. Where another file has taken its name, as when logs are rotated, the rest of the old one
     is given until that has been quiet for an interval, then the new one from its beginning. While the name leads nowhere, to
-    a directory, or to a file that may not be read, it waits; the file must be there when the run begins.
+    a directory, or to a file that may not be read, it waits; when the run begins, the file must be there, unless
+    `missing="wait"` waits for it then too.
 
     Emits when: a chunk has been read, from the page cache at once, from the disk by a thread.
     Waits when: its reader does; with `follow`, also for the file to grow.
@@ -60,11 +62,14 @@ def read_file(
         chunk_size: The largest chunk to give; the system may give smaller ones.
         follow: Go on as the file grows.
         interval: How often to look whether it has, in seconds.
+        missing: With `follow`, what to do when the run begins and the file is not there, or cannot be read yet: `"fail"`,
+            or `"wait"` for it, as `tail -F` does.
 
     Raises:
         TypeError: `path` is no path, a number is not an int, or `follow` not a bool.
         ValueError: `path` is empty, `start` is below 0, `stop` is below `start`, `chunk_size` is below 1, or `interval`
-            not above 0; or there is a `stop` where it is to `follow`.
+            not above 0; there is a `stop` where it is to `follow`; or `missing` is neither `"fail"` nor `"wait"`, or
+            `"wait"` without `follow`.
         OSError: the file cannot be opened or read: `FileNotFoundError`, `IsADirectoryError`, `PermissionError`.
 
     Example:
@@ -73,7 +78,13 @@ def read_file(
         >>> run(read_file("numbers", start=3).pipe(join()))
         b'two'
     """
-    options = given(start=(start, 0), stop=(stop, None), chunk_size=(chunk_size, None), follow=(follow, False))
+    options = given(
+        start=(start, 0),
+        stop=(stop, None),
+        chunk_size=(chunk_size, None),
+        follow=(follow, False),
+        missing=(missing, "fail"),
+    )
     name = label("read_file", path, **options)
     where = check_path("read_file", path)
     check_count("start", start, 0)
@@ -83,12 +94,16 @@ def read_file(
         check_count("chunk_size", chunk_size, 1)
     check_positive("interval", interval)
     check_flags(follow=follow)
+    if missing not in ("fail", "wait"):
+        raise ValueError(f'missing must be "fail" or "wait", not {missing!r}')
+    if missing == "wait" and not follow:
+        raise ValueError('missing="wait" waits for a file that is followed: it wants follow=True')
     if follow:
         if stop is not None:
             raise ValueError(f"a file that is followed has no end: it wants no stop, not {stop}")
 
         async def run_on(output: SendChannel[bytes]) -> None:
-            async with open_following(where, start, chunk_size, interval) as reader:
+            async with open_following(where, start, chunk_size, interval, waits=missing == "wait") as reader:
                 await send_all(reader, output, chunk_size)
 
         return Readable[bytes]._of(Stage(name, function=run_on, follow=_telling(where)))
