@@ -17,6 +17,7 @@ from typing import Any, Final, TypeVar
 
 import trio
 
+from trioflow._core.anyio_streams import ByteSendStream, as_trio
 from trioflow._core.channel import ReceiveChannel, SendChannel
 from trioflow._core.labels import shown
 
@@ -64,6 +65,7 @@ def iterator_factory(items: Iterable[Any]) -> Callable[[], Iterator[Any]]:
 
 def async_source(items: AsyncIterable[Any]) -> StageFunction:
     """Make a source of an async iterable, a channel or a byte stream."""
+    items = as_trio(items)
     if isinstance(items, trio.abc.ReceiveStream):
         return stream_source(items)
 
@@ -214,8 +216,15 @@ async def cut(stream: trio.abc.AsyncResource, *, reset: bool = True) -> None:
 
     Never raises `Cancelled`: an exception may be in flight (R17).
     """
-    if reset and isinstance(stream, trio.SocketStream):
-        reset_on_close(stream)
+    sock = (
+        stream
+        if isinstance(stream, trio.SocketStream)
+        else stream.socket
+        if isinstance(stream, ByteSendStream)
+        else None
+    )
+    if reset and sock is not None:
+        reset_on_close(sock)
     with trio.CancelScope(shield=True) as scope:
         scope.cancel()
         await stream.aclose()

@@ -10,6 +10,7 @@ from typing import Any, NoReturn, Protocol, TypeAlias, TypeVar, overload
 import trio
 
 from trioflow._core.adapters import async_source, channel_sink, iterator_factory, stream_sink
+from trioflow._core.anyio_streams import as_trio
 from trioflow._core.buffer import DEFAULT_CAPACITY, check_capacity
 from trioflow._core.checks import BYTES_LIKE
 from trioflow._core.engine import Stage
@@ -71,10 +72,11 @@ def as_writable(tail: object) -> Writable[Any, Any]:
         return tail
     if isinstance(tail, Duplex):
         return tail.writable
-    if isinstance(tail, trio.abc.SendStream):
-        return Writable[Any, Any]._of(Stage(label("to_stream", tail), function=stream_sink(tail)))
-    if isinstance(tail, trio.abc.SendChannel):
-        return Writable[Any, Any]._of(Stage(label("to_channel", tail), function=channel_sink(tail)))
+    end = as_trio(tail)
+    if isinstance(end, trio.abc.SendStream):
+        return Writable[Any, Any]._of(Stage(label("to_stream", tail), function=stream_sink(end)))
+    if isinstance(end, trio.abc.SendChannel):
+        return Writable[Any, Any]._of(Stage(label("to_channel", tail), function=channel_sink(end)))
     raise wanted("a pipeline ends in a Writable, a channel or a byte stream", tail)
 
 
@@ -200,7 +202,7 @@ def pipeline(*stages: object, capacity: float = DEFAULT_CAPACITY, monitor: Watch
 
     The first may also be an iterable, an async iterable, a channel or a byte stream to receive from, the last a
     channel or a byte stream to send to: then the value is the number of items or bytes. A run closes the live one-way
-    ends it was given; a two-way stream is ended in its own direction only.
+    ends it was given; a two-way stream is ended in its own direction only. The streams of anyio are taken too.
 
     Type checkers know up to ten stages. For more, compose some of them with `.pipe` first; stages in a list whose types
     are not known are given as `pipeline(*stages)`, all of them.

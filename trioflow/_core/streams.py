@@ -16,6 +16,7 @@ import trio
 
 from trioflow._core import engine
 from trioflow._core.adapters import cut, forward
+from trioflow._core.anyio_streams import Exchanges, as_trio
 from trioflow._core.buffer import DEFAULT_CAPACITY, check_capacity
 from trioflow._core.bytestream import open_stream
 from trioflow._core.channel import ReceiveChannel, SendChannel
@@ -219,20 +220,21 @@ class Duplex(trio.abc.AsyncResource, Generic[Out, In]):
         return self
 
     @staticmethod
-    def from_stream(stream: trio.abc.Stream) -> Duplex[bytes, bytes]:
-        """Make one of a two-way Trio byte stream. Each direction runs once (R4).
+    def from_stream(stream: trio.abc.Stream | Exchanges) -> Duplex[bytes, bytes]:
+        """Make one of a two-way byte stream of Trio or anyio. Each direction runs once (R4).
 
         The end of what is written is sent with `send_eof` where the stream has one. The stream is closed when both
         directions have ended, or by `aclose`; a failed or cancelled write closes it at once (R13).
 
         Raises:
-            TypeError: `stream` is not a `trio.abc.Stream`.
+            TypeError: `stream` is neither a `trio.abc.Stream` nor an `anyio.abc.ByteStream`.
         """
-        if not isinstance(stream, trio.abc.Stream):
+        given = as_trio(stream)
+        if not isinstance(given, trio.abc.Stream):
             raise wanted("Duplex.from_stream wants a trio.abc.Stream", stream)
-        connection = Connection(stream, lambda: f"this {type(stream).__name__}", is_lent=True)
+        connection = Connection(given, lambda: f"this {type(stream).__name__}", is_lent=True)
         self = Duplex._over(label("from_stream", stream), connection, lambda: connection)
-        if not isinstance(stream, trio.abc.HalfCloseableStream):
+        if not isinstance(given, trio.abc.HalfCloseableStream):
             self._open = None
         return self
 

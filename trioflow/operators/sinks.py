@@ -11,6 +11,7 @@ from typing import Any
 
 import trio
 
+from trioflow._core.anyio_streams import Sends, as_trio
 from trioflow._core.channel import ReceiveChannel
 from trioflow._core.checks import check_function, is_async, refuse_coroutine
 from trioflow._core.fused import Fold
@@ -78,7 +79,7 @@ def drain() -> Writable[object, int]:
     return ending(Count, "drain")
 
 
-def to_channel(send: trio.abc.SendChannel[T]) -> Writable[T, int]:
+def to_channel(send: trio.abc.SendChannel[T] | Sends[T]) -> Writable[T, int]:
     """Send each item to `send`, close it, and give the number of items. Runs once (R4).
 
     Waits when: the channel is full.
@@ -88,15 +89,15 @@ def to_channel(send: trio.abc.SendChannel[T]) -> Writable[T, int]:
     Holds: one batch.
 
     Raises:
-        TypeError: `send` is not a `trio.abc.SendChannel`.
+        TypeError: `send` is neither a `trio.abc.SendChannel` nor an `anyio.abc.ObjectSendStream`.
         trio.BrokenResourceError: its last reader has gone.
     """
-    if not isinstance(send, trio.abc.SendChannel):
+    if not isinstance(as_trio(send), trio.abc.SendChannel):
         raise wanted("to_channel wants a trio.abc.SendChannel", send)
     return as_writable(send)
 
 
-def to_stream(stream: trio.abc.SendStream) -> Writable[bytes, int]:
+def to_stream(stream: trio.abc.SendStream | Sends[bytes]) -> Writable[bytes, int]:
     """Write each chunk to a Trio byte stream, end it, and give the number of bytes. Runs once (R4).
 
     A one-way stream is closed at the end; of a two-way one this direction is ended, with `send_eof` where it has one.
@@ -107,9 +108,9 @@ def to_stream(stream: trio.abc.SendStream) -> Writable[bytes, int]:
     Holds: one batch; small chunks are joined into at most 64 KiB.
 
     Raises:
-        TypeError: `stream` is not a `trio.abc.SendStream`.
+        TypeError: `stream` is neither a `trio.abc.SendStream` nor an `anyio.abc.ByteSendStream`.
         trio.BrokenResourceError: the other side has gone.
     """
-    if not isinstance(stream, trio.abc.SendStream):
+    if not isinstance(as_trio(stream), trio.abc.SendStream):
         raise wanted("to_stream wants a trio.abc.SendStream", stream)
     return as_writable(stream)
