@@ -339,7 +339,12 @@ def test_R1_a_wrong_argument_is_refused_when_the_value_is_made(
 async def test_R11_a_chunk_that_is_no_bytes_is_told_with_its_stage(name: str, wrong: Any, kind: str) -> None:
     source = Source([wrong], then=None)
 
-    with pytest.raises(TypeError, match=rf"^{name} wants bytes, not {kind}(; pipe through tf\.encode\(\) first)?\n") as caught, trio.fail_after(5):
+    with (
+        pytest.raises(
+            TypeError, match=rf"^{name} wants bytes, not {kind}(; pipe through tf\.encode\(\) first)?\n"
+        ) as caught,
+        trio.fail_after(5),
+    ):
         await source.readable.pipe(getattr(tf, name)()).pipe(tf.drain())
 
     assert caught.value.__notes__ == [f"in stage 2 of 3: {name}()"]

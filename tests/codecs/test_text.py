@@ -326,7 +326,12 @@ async def test_R11_a_chunk_of_the_wrong_kind_is_told_with_its_stage(
 ) -> None:
     source = Source(chunks, then=None)
 
-    with pytest.raises(TypeError, match=rf"^{message}(; (pipe through tf\..* first|text needs no decoding))?\n") as caught, trio.fail_after(5):
+    with (
+        pytest.raises(
+            TypeError, match=rf"^{message}(; (pipe through tf\..* first|text needs no decoding))?\n"
+        ) as caught,
+        trio.fail_after(5),
+    ):
         await source.readable.pipe(make()).pipe(tf.drain())
 
     assert caught.value.__notes__[0].startswith(f"in stage 2 of 3: {message.split()[0]}(")

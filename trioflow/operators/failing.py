@@ -133,9 +133,10 @@ def retry(
                 raise failure
             delivered = _delivered_to(output)
             if isinstance(readable, Readable) and delivered.items and not repeats:
-                failure.add_note(
+                note(
+                    failure,
                     f"retry: not run again, {_told(delivered)}: to resume after them, use retry(lambda delivered: ...); "
-                    "to let them come twice, repeats=True"
+                    "to let them come twice, repeats=True",
                 )
                 raise failure
             if delivered.items > begun_at.items:
