@@ -43,6 +43,13 @@ def who_slowly(item: object) -> int:
     return os.getpid()
 
 
+def meet(place: str) -> int:
+    """Leave a trace in the directory `place`, and wait until a second process has left one."""
+    Path(place, str(os.getpid())).touch()
+    wait_until(lambda: len(os.listdir(place)) > 1)
+    return os.getpid()
+
+
 def die_at_three(n: int) -> int:
     if n == 3:
         os.kill(os.getpid(), signal.SIGKILL)

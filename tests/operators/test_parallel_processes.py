@@ -116,8 +116,10 @@ async def test_R4_one_value_runs_side_by_side() -> None:
     assert results == [[n * 2 for n in range(50)]] * 2
 
 
-async def test_R2_as_many_processes_as_said_and_none_is_there_afterwards() -> None:
-    got = await tf.pipeline(range(60), tf.map_in_processes(called.who_slowly, workers=2), tf.collect())
+async def test_R2_as_many_processes_as_said_and_none_is_there_afterwards(tmp_path: Path) -> None:
+    items = [str(tmp_path)] * 60
+
+    got = await tf.pipeline(items, tf.map_in_processes(called.meet, workers=2), tf.collect())
 
     assert len(set(got)) == 2
     assert os.getpid() not in got
