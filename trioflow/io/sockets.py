@@ -235,8 +235,10 @@ async def open_listeners(host: str | None, port: int) -> list[trio.SocketListene
     except OSError as exc:
         if exc.errno is None or isinstance(exc, socket.gaierror):
             raise
-        hint = "; stop what listens there, or use another port" if exc.errno == errno.EADDRINUSE else ""
-        raise OSError(exc.errno, f"{exc.strerror}: host {host!r}, port {port}{hint}") from None
+        named = OSError(exc.errno, exc.strerror, f"{'all addresses' if host is None else host}, port {port}")
+        if exc.errno == errno.EADDRINUSE:
+            named.add_note("stop what listens there, or use another port; 0 is any free one")
+        raise named from None
 
 
 def _client_of(stream: trio.SocketStream) -> object:
