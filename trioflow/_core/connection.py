@@ -236,7 +236,8 @@ class Connection:
             if not all(isinstance(exc, trio.BrokenResourceError) for exc in group.exceptions):
                 raise
             broken = [exc for exc in group.exceptions if not isinstance(exc, HangUp)]
-            raise (broken or group.exceptions)[0] from None
+            first = (broken or group.exceptions)[0]
+            raise first from first.__cause__  # the system's error, not the group
 
 
 class Direction:
