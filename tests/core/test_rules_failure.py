@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import signal
 import traceback
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
 from typing import Any, NoReturn
 
 import pytest
 import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from trio.testing import memory_stream_pair, wait_all_tasks_blocked
+from trio.testing import MockClock, memory_stream_pair, wait_all_tasks_blocked
 
 import trioflow as tf
 from tests.consumers import CONSUMERS, Boom, Consumer, Sink, Source, passes
@@ -493,3 +494,85 @@ async def test_R11_a_traceback_ends_in_the_users_frames_and_has_few_of_ours() ->
         assert frames[-1] == ("divide", False)
         assert sum(is_ours for _, is_ours in frames) <= 5
         assert caught.value.__context__ is None
+
+
+@dataclasses.dataclass(frozen=True)
+class Frozen(Exception):
+    """Refuses that any of its attributes is set, as generated clients' exceptions do."""
+
+    code: int
+
+
+def refuse(_: object) -> int:
+    raise Frozen(403)
+
+
+BROKEN = tf.from_iterable([1]).pipe(tf.map(refuse))
+
+
+async def _in_a_block() -> None:
+    async with tf.from_iterable([1]).open():
+        raise Frozen(403)
+
+
+async def _in_a_writer() -> None:
+    async with tf.collect().open():
+        raise Frozen(403)
+
+
+async def _in_a_broadcast() -> None:
+    async with tf.broadcast(tf.from_iterable([1]), 2):
+        raise Frozen(403)
+
+
+async def _by_a_receive() -> None:
+    async with BROKEN.open() as receive:
+        await receive.receive()
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        lambda: BROKEN.pipe(tf.collect()),
+        lambda: BROKEN.pipe(tf.map_async(trio.lowlevel.checkpoint)).pipe(tf.collect()),
+        lambda: tf.merge(BROKEN, tf.ticks(60)).pipe(tf.collect()),
+        lambda: tf.concat(BROKEN).pipe(tf.collect()),
+        lambda: tf.retry(BROKEN, attempts=2, initial=0.01).pipe(tf.collect()),
+        lambda: tf.from_iterable([1]).pipe(tf.for_each(refuse)),
+        _in_a_block,
+        _in_a_writer,
+        _in_a_broadcast,
+        _by_a_receive,
+    ],
+    ids=["map", "next", "merge", "concat", "retry", "sink", "block", "writer", "broadcast", "receive"],
+)
+async def test_R11_an_exception_that_refuses_to_be_written_to_is_raised_itself(
+    run: Callable[[], Awaitable[object]], autojump_clock: MockClock
+) -> None:
+    with pytest.raises(Frozen) as caught:
+        await run()
+
+    assert caught.value.code == 403
+
+
+async def test_R11_an_exception_that_refuses_to_be_written_to_is_noted_and_recovered_from() -> None:
+    with pytest.raises(Frozen) as caught:
+        await BROKEN.pipe(tf.collect())
+
+    assert caught.value.__notes__ == ["in stage 2 of 3: map(refuse)"]
+    assert await BROKEN.pipe(tf.recover(lambda exc: [exc], on=Frozen)).pipe(tf.first()) == Frozen(403)
+
+
+async def test_R11_one_exception_that_several_runs_raise_is_noted_once() -> None:
+    failure = Boom()
+    for _ in range(3):
+        with pytest.raises(Boom):
+            await tf.failed(failure).pipe(tf.collect())
+
+    assert failure.__notes__ == ["in stage 1 of 2: failed(Boom())"]
+
+
+async def test_many_readables_run_side_by_side_in_blocks_of_their_own() -> None:
+    many = tf.merge(*(tf.from_iterable([number]) for number in range(700)))
+
+    assert sorted(await many.pipe(tf.collect())) == [*range(700)]

@@ -9,12 +9,13 @@ Rule 3: leaving closes both directions, and waits for what was sent to be taken,
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from typing import Final
 
 import trio
 from trio.lowlevel import checkpoint
 
+from trioflow._core.block import block
 from trioflow._core.channel import ReceiveChannel, SendChannel
 from trioflow._core.checks import check_count
 from trioflow._core.labels import shown
@@ -125,7 +126,7 @@ def _as_bytes(chunk: object) -> bytes | memoryview:
     raise TypeError(f"a byte stream carries bytes, not {shown(chunk)}")
 
 
-@asynccontextmanager
+@block
 async def open_stream(
     receiving: AbstractAsyncContextManager[ReceiveChannel[bytes]],
     sending: AbstractAsyncContextManager[SendChannel[bytes]],

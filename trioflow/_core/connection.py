@@ -11,12 +11,12 @@ Rule 4: closing waits for the peer `CLOSING` seconds at most (R16).
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import trio
 
 from trioflow._core.adapters import RECEIVE, Enough, Tally, cut, receive_into, send_from
+from trioflow._core.block import block
 from trioflow._core.channel import ReceiveChannel, SendChannel
 from trioflow._core.crew import open_crew
 from trioflow._core.errors import HangUp, failure_in
@@ -98,7 +98,7 @@ class Connection:
         async with self._using(READ, WRITE) as stream:
             await self._run(stream, lambda: receive_into(stream, output), send)
 
-    @asynccontextmanager
+    @block
     async def open(self) -> AsyncGenerator[trio.abc.HalfCloseableStream, None]:
         """Yield the stream itself, closed at the end of the block."""
         async with self._using(READ, WRITE) as stream:
@@ -128,7 +128,7 @@ class Connection:
     def _is_lost(self, direction: str) -> bool:
         return direction in self._over and direction not in self._begun
 
-    @asynccontextmanager
+    @block
     async def _using(self, *directions: str) -> AsyncGenerator[trio.abc.Stream, None]:
         """Open the stream and run `directions` of it in the block.
 

@@ -10,10 +10,10 @@ Rule 3: a stage may enclose all before it: then those are a run of their own, in
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, TypeAlias
 
+from trioflow._core.block import block
 from trioflow._core.buffer import check_capacity
 from trioflow._core.channel import ReceiveChannel, SendChannel
 from trioflow._core.errors import check_trio, failure_in
@@ -131,7 +131,7 @@ def _noted(exc: BaseException, stages: Sequence[Stage], at: int) -> BaseExceptio
     return None if failure is exc else failure
 
 
-@asynccontextmanager
+@block
 async def open_readable(
     stages: Sequence[Stage], capacity: float, on_failure: Callable[[], None] | None = None
 ) -> AsyncGenerator[ReceiveChannel[Any], None]:
@@ -178,7 +178,7 @@ async def attempt(
     return None
 
 
-@asynccontextmanager
+@block
 async def open_writable(stages: Sequence[Stage], capacity: float) -> AsyncGenerator[SendChannel[Any], None]:
     """Run stages that lack a source beside the block; leaving it ends their input, failing in it cuts them off (R13)."""
     this = _run_of(stages, check_capacity(capacity), head=True)

@@ -8,12 +8,13 @@ Rule 3: a source that fails ends the block, which raises its very exception (R11
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import trio
 
 from trioflow._core.adapters import forward
+from trioflow._core.block import block
 from trioflow._core.buffer import DEFAULT_CAPACITY, Overflow, check_capacity, check_overflow
 from trioflow._core.channel import ReceiveChannel, SendChannel
 from trioflow._core.checks import check_count
@@ -166,7 +167,7 @@ def hub(readable: Readable[T], *, start_after: int = 0) -> AbstractAsyncContextM
     return _opened(readable, start_after)
 
 
-@asynccontextmanager
+@block
 async def _opened(readable: Readable[T], start_after: int) -> AsyncGenerator[Hub[T], None]:
     made = Hub[T](label("hub", readable)())
 

@@ -10,13 +10,14 @@ Rule 4: batches pass where there is room for them; where not, items pass one by 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Any, TypeAlias, TypeVar, cast
 
 import trio
 
 from trioflow._core.adapters import forward, forward_singly, once
+from trioflow._core.block import block
 from trioflow._core.buffer import DEFAULT_CAPACITY, ChannelStatistics, Overflow, check_capacity, check_overflow
 from trioflow._core.channel import ReceiveChannel, SendChannel
 from trioflow._core.checks import check_count, check_plain
@@ -241,7 +242,7 @@ def _take(
     return run
 
 
-@asynccontextmanager
+@block
 async def _split(
     readable: Readable[Any], name: str, make: Callable[[], Channels], deal: Deal, *, is_shared: bool = False
 ) -> AsyncGenerator[tuple[Branch[Any], ...], None]:

@@ -1,0 +1,43 @@
+"""`async with` blocks made of async generators, for exceptions of every kind."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
+from typing import Generic, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class _Block(AbstractAsyncContextManager[T], Generic[T]):
+    def __init__(self, generator: AsyncGenerator[T, None]) -> None:
+        self._generator = generator
+
+    async def __aenter__(self) -> T:
+        return await anext(self._generator)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, raised: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        try:
+            await (anext(self._generator) if raised is None else self._generator.athrow(raised))
+        except StopAsyncIteration as exc:
+            return exc is not raised
+        except BaseException as exc:
+            # Python makes a RuntimeError of a StopAsyncIteration that leaves a generator.
+            if raised is None or not (exc is raised or (isinstance(exc, RuntimeError) and exc.__cause__ is raised)):
+                raise
+            raised.with_traceback(traceback)
+            return False
+        raise RuntimeError("an async context manager's generator yields once")
+
+
+def block(function: Callable[P, AsyncGenerator[T, None]]) -> Callable[P, AbstractAsyncContextManager[T]]:
+    """Do what `contextlib.asynccontextmanager` does, which assigns to an exception's attributes: a frozen one refuses (R11)."""
+
+    def make(*args: P.args, **kwargs: P.kwargs) -> AbstractAsyncContextManager[T]:
+        return _Block(function(*args, **kwargs))
+
+    return make
