@@ -61,6 +61,12 @@ async def branch() -> AsyncGenerator[tf.Readable[float], None]:
 
 
 @asynccontextmanager
+async def subscriber() -> AsyncGenerator[tf.Readable[float], None]:
+    async with tf.hub(moments()) as hub:
+        yield hub.subscribe(capacity=CAPACITY, overflow="drop_oldest")
+
+
+@asynccontextmanager
 async def queue() -> AsyncGenerator[tf.Readable[float], None]:
     pushed = tf.queue[float](CAPACITY, overflow="drop_oldest")
     async with trio.open_nursery() as nursery:
@@ -80,6 +86,7 @@ def dropping() -> tf.Readable[float]:
 PLACES: dict[str, Place] = {
     "buffer": of(dropping),
     "broadcast": branch,
+    "hub": subscriber,
     "queue": queue,
     "sample": of(lambda: moments().pipe(tf.sample(PERIOD / 5))),
     "debounce": of(lambda: moments().pipe(tf.debounce(PERIOD / 20))),

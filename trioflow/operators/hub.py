@@ -13,7 +13,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import trio
 
-from trioflow._core.adapters import forward
+from trioflow._core.adapters import forward, forward_singly
 from trioflow._core.block import block
 from trioflow._core.buffer import DEFAULT_CAPACITY, Overflow, check_capacity, check_overflow
 from trioflow._core.channel import ReceiveChannel, SendChannel
@@ -56,7 +56,8 @@ class Hub(Generic[T]):
         Waits when: nothing has come.
         Ends when: the source has ended, after what this one's channel holds.
         On cancel: it leaves; what its channel holds is lost.
-        Holds: `capacity`, beside what the channels after it hold.
+        Holds: `capacity`, beside what the channels after it hold. Where it may drop, those have capacity 1, so that items
+            do not age there.
 
         Args:
             capacity: What this subscriber's channel may hold.
@@ -74,10 +75,11 @@ class Hub(Generic[T]):
             send, receive = open_channel[T](capacity, overflow=overflow)
             with receive:
                 self._join(_Subscriber(send, is_lossless=overflow == "wait"))
-                await forward(receive, output)
+                await (forward if overflow == "wait" else forward_singly)(receive, output)
 
         options = differing(capacity=(capacity, DEFAULT_CAPACITY), overflow=(overflow, "wait"))
-        return Readable[T]._of(Stage(label(f"{self._name}.subscribe", **options), function=run))
+        name = label(f"{self._name}.subscribe", **options)
+        return Readable[T]._of(Stage(name, function=run, drops=overflow != "wait"))
 
     def _join(self, one: _Subscriber) -> None:
         if self._is_over:
