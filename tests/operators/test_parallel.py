@@ -386,3 +386,32 @@ async def test_quick_calls_share_trips_and_slow_ones_do_not() -> None:
 
     assert len(threads) == 3000
     assert sizes == [1, 1, 1]
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+async def test_workers_start_as_they_are_needed(ordered: bool) -> None:
+    async def slowly(item: int) -> int:
+        await trio.testing.wait_all_tasks_blocked()
+        return item
+
+    started = 0
+
+    class Counting(trio.abc.Instrument):
+        def task_spawned(self, task: trio.lowlevel.Task) -> None:
+            nonlocal started
+            started += 1
+
+    numbers = tf.from_iterable(range(5))
+    counting = Counting()
+    trio.lowlevel.add_instrument(counting)
+    try:
+        assert sorted(
+            await numbers.pipe(tf.map_async(slowly, concurrency=10**9, ordered=ordered)).pipe(tf.collect())
+        ) == [*range(5)]
+        assert sorted(await numbers.pipe(tf.flat_map_merge(lambda n: [n], concurrency=10**9)).pipe(tf.collect())) == [
+            *range(5)
+        ]
+    finally:
+        trio.lowlevel.remove_instrument(counting)
+
+    assert started < 40

@@ -57,19 +57,30 @@ class Workers:
         self._is_sending = False
         self._is_taking = False
         self._idle = ParkingLot()
+        self._free = 0  # workers that have no items
 
     async def run(self, works: Iterable[Work]) -> None:
-        """Let each of `works` work until the source has ended and all was sent."""
+        """Let `works` work until the source has ended and all was sent: each starts when those before it are busy."""
+        more = iter(works)
         async with open_crew() as crew:
-            for work in works:
-                crew.start(self._work, work)
 
-    async def _work(self, work: Work) -> None:
+            def start() -> None:
+                for work in more:
+                    self._free += 1
+                    crew.start(self._work, work, start)
+                    break
+
+            start()
+
+    async def _work(self, work: Work, start: Callable[[], None]) -> None:
         while True:
             try:
                 items = await self._take(getattr(work, "size", 1))
             except trio.EndOfChannel:
                 return
+            self._free -= 1
+            if not self._free:
+                start()
             if self._ordered:
                 turn = _Turn()
                 self._turns.append(turn)  # nobody else has run since the items were taken
@@ -77,6 +88,7 @@ class Workers:
                 await self._send_in_turn(turn)
             else:
                 await self._output.send_many(await work(items))
+            self._free += 1
 
     async def _take(self, most: int) -> list[Any]:
         # One waits at the channel, and calls the next when it has taken. Were all to queue there, none could go on with

@@ -6,6 +6,7 @@ Rule 2: the first of them that fails ends all, and so does a reader who leaves (
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import AsyncIterable, Callable, Iterable
 from typing import Any, TypeAlias
 
@@ -18,6 +19,7 @@ from trioflow._core.makers import dropping, task
 from trioflow._core.pipeline import as_readable
 from trioflow._core.streams import Readable, Transform
 from trioflow._core.typevars import T, U
+from trioflow._core.workers import Workers
 from trioflow.operators.nested import send_all_of
 
 Items: TypeAlias = "Readable[U] | AsyncIterable[U] | Iterable[U]"
@@ -60,13 +62,11 @@ def flat_map_merge(fn: Callable[[T], Items[U]], *, concurrency: int = 8) -> Tran
     check_count("concurrency", concurrency, 1)
 
     async def run(source: ReceiveChannel[Any], output: SendChannel[Any]) -> None:
-        async def work() -> None:
-            async for item in source:
-                await send_all_of(make(item), output)
+        async def work(items: list[Any]) -> list[Any]:
+            await send_all_of(make(items[0]), output)
+            return []  # all was sent
 
-        async with open_crew() as crew:
-            for _ in range(concurrency):
-                crew.start(work)
+        await Workers(source, output, ordered=False).run(itertools.repeat(work, concurrency))
 
     return task(run, "flat_map_merge", fn, concurrency=concurrency)
 

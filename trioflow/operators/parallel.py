@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 from collections.abc import Awaitable, Callable
 from functools import partial
 from time import perf_counter
@@ -59,7 +60,7 @@ def map_async(fn: Callable[[T], Awaitable[U]], *, concurrency: int = 8, ordered:
         return [await awaitable]
 
     async def run(source: ReceiveChannel[Any], output: SendChannel[Any]) -> None:
-        await Workers(source, output, ordered=ordered).run([call] * concurrency)
+        await Workers(source, output, ordered=ordered).run(itertools.repeat(call, concurrency))
 
     return per_item(
         task(run, "map_async", fn, concurrency=concurrency, **differing(ordered=(ordered, True))),
