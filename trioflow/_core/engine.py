@@ -47,7 +47,9 @@ def _run_of(
 def followed(stages: Sequence[Stage]) -> Sequence[Stage]:
     """Return the stages to run for a chain, which its source may have a say in."""
     follow = stages[0].follow
-    return stages if follow is None else [stage._replace(follow=None) for stage in follow(stages, True)]
+    if follow is None:
+        return stages
+    return [stage if stage.follow is None else stage._replace(follow=None) for stage in follow(stages, True)]
 
 
 def _tasks_of(stages: Sequence[Stage], capacity: float, whole: Sequence[Stage]) -> list[Task]:

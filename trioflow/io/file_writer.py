@@ -46,6 +46,7 @@ class Target:
         self._is_shared = is_shared  # others may write to it at the same time
         self._is_file = stat.S_ISREG(os.fstat(fd).st_mode) or stat.S_ISBLK(os.fstat(fd).st_mode)
         self._can_copy = hasattr(os, "copy_file_range")
+        self._data_end = 0  # of the stretch of data that is being copied
 
     async def write(self, chunks: Iterable[Any]) -> int:
         """Write all of `chunks` and give their size."""
@@ -106,10 +107,11 @@ class Target:
 
     def _copy(self, source: int, start: int, stop: int) -> int:
         """Copy a piece from `start`, or leave out a hole that is there; return its size, 0 at the end of `source`."""
-        data, end = _next_data(source, start, stop)
-        if data > start and self._leave_out(data - start):
-            return data - start
-        count = min(STEP, end - start)
+        if start >= self._data_end:  # asked once a stretch, not once a step
+            data, self._data_end = _next_data(source, start, stop)
+            if data > start and self._leave_out(data - start):
+                return data - start
+        count = min(STEP, self._data_end - start)
         if self._can_copy:
             try:
                 if copied := os.copy_file_range(source, self._fd, count, start):
