@@ -337,6 +337,18 @@ async def test_it_is_called_from_a_handler_of_ones_own_whose_headers_are_kept(ro
     assert (headers["cache-control"], headers["content-type"]) == ("max-age=60", "text/x-own")
 
 
+@pytest.mark.parametrize("path", ["/../secret.txt", "/sub/../../secret.txt", "/./a.txt", "/..", "/a.txt\0"])
+async def test_a_path_that_a_handler_sets_leads_out_of_no_root_either(root: Path, path: str) -> None:
+    files = http.files(root, hidden=True, follow_symlinks=True)
+
+    async def handler(request: Request, response: Response) -> None:
+        request.path = path
+        await files(request, response)
+
+    async with asking(handler) as client:
+        assert (await client.ask("GET", "/"))[0] == 404
+
+
 async def test_a_root_that_is_a_link_is_followed_when_a_request_comes(root: Path) -> None:
     current = root.parent / "current"
     current.symlink_to(root)
@@ -675,7 +687,7 @@ async def test_a_stopping_server_leaves_no_file_open(root: Path) -> None:
 
 async def test_a_stretch_that_no_response_takes_whole_is_read_in_chunks(root: Path) -> None:
     with (root / "big.bin").open("rb") as file:
-        opened = lookup.Opened(file.fileno(), os.fstat(file.fileno()))
+        opened = lookup.OpenFile(file.fileno(), os.fstat(file.fileno()))
 
         assert (
             await respond.read_stretch(opened, 5, 200_000, "big.bin").pipe(tf.map(bytes)).pipe(tf.join())
@@ -741,7 +753,7 @@ def test_what_cannot_be_looked_at_does_not_stay_open(tmp_path: Path, monkeypatch
         patched.setattr(os, "fstat", refuse)
         failed = False
         try:
-            lookup.Root(str(tmp_path), anywhere=False).open_now([b"a"])
+            lookup.RootDirectory(str(tmp_path), anywhere=False).open_now([b"a"])
         except OSError:
             failed = True
 

@@ -22,7 +22,7 @@ from tests.http.file_server.test_files import asking, get
 from trioflow import http
 from trioflow.http.file_server import handler
 from trioflow.http.file_server import listing as _listing
-from trioflow.http.file_server.listing import Entry, ordered, page
+from trioflow.http.file_server.listing import Entry, render, sort_entries
 
 ODD = [
     "<b>a&b\"q'.txt",
@@ -65,7 +65,7 @@ class Page(HTMLParser):
             self._open = None
 
     def names(self) -> list[str]:
-        """Give the names in the rows, in order."""
+        """Return the names in the rows, in order."""
         return [text for href, text in self.links if re.match(r"\./[^.]", href)]
 
 
@@ -207,7 +207,7 @@ async def test_a_directory_that_may_not_be_read_is_forbidden(root: Path, monkeyp
     def refuse(fd: int, **options: object) -> None:
         raise PermissionError(13, "no")
 
-    monkeypatch.setattr("trioflow.http.file_server.handler.read", refuse)
+    monkeypatch.setattr("trioflow.http.file_server.handler.read_entries", refuse)
 
     assert (await get(root, "/", listing=True))[0] == 403
 
@@ -242,7 +242,7 @@ NAME = st.binary(min_size=1, max_size=12).filter(lambda name: not {0, 47} & set(
 @given(st.lists(NAME, unique=True, max_size=5), st.sampled_from(["", "sort=size&order=desc", "sort=date"]))
 def test_any_bytes_make_a_page_where_each_utf8_name_is_a_link_to_it(names: list[bytes], query: str) -> None:
     entries = [Entry(name, len(name) % 2 == 0, len(name), 10.0**9) for name in names]
-    got = Page(b"".join(page("/x/", 1, ordered(entries, query), query)).decode())
+    got = Page(b"".join(render("/x/", 1, sort_entries(entries, query), query)).decode())
     rows = [href for href, _ in got.links if href.startswith("./")][2:]
     linked = [name for name in names if name.decode("utf-8", "ignore").encode() == name]
 
@@ -253,7 +253,7 @@ def test_any_bytes_make_a_page_where_each_utf8_name_is_a_link_to_it(names: list[
 
 @pytest.mark.parametrize("modified", [1e30, -1e30, float(2**62)])
 def test_a_time_that_no_calendar_has_is_left_out(modified: float) -> None:
-    assert b"<time" not in b"".join(page("/", 0, [Entry(b"a", False, 1, modified)], ""))
+    assert b"<time" not in b"".join(render("/", 0, [Entry(b"a", False, 1, modified)], ""))
 
 
 @pytest.mark.parametrize(
@@ -286,7 +286,7 @@ def test_reading_passes_over_what_has_gone(monkeypatch: pytest.MonkeyPatch) -> N
             pass
 
     monkeypatch.setattr(_listing.os, "scandir", lambda fd: Found([Gone()]))
-    found = _listing.read(0, hidden=True, reach=lambda name: None)
+    found = _listing.read_entries(0, hidden=True, target_of=lambda name: None)
     monkeypatch.undo()
 
     assert found == []
@@ -297,9 +297,9 @@ async def test_a_long_listing_is_read_and_sorted_by_a_thread(root: Path, monkeyp
 
     def sorts(entries: Sequence[Entry], query: str) -> list[Entry]:
         threads.append(threading.current_thread())
-        return ordered(entries, query)
+        return sort_entries(entries, query)
 
-    monkeypatch.setattr(handler, "ordered", sorts)
+    monkeypatch.setattr(handler, "sort_entries", sorts)
     async with asking(http.files(root, listing=True)) as client:
         assert (await client.ask("GET", "/"))[0] == 200
 
@@ -318,14 +318,14 @@ async def test_others_run_between_the_pieces_of_a_long_page(root: Path, monkeypa
             await trio.lowlevel.checkpoint()
 
     def watched(*arguments: Any) -> Iterator[bytes]:
-        for piece in page(*arguments):
+        for piece in render(*arguments):
             seen.append(passes)
             yield piece
 
     (root / "many").mkdir()
     for number in range(10 * _listing._ROWS):
         (root / "many" / str(number)).touch()
-    monkeypatch.setattr(handler, "page", watched)
+    monkeypatch.setattr(handler, "render", watched)
     async with trio.open_nursery() as nursery, asking(http.files(root, listing=True)) as client:
         nursery.start_soon(neighbour)
         assert (await client.ask("GET", "/many/"))[0] == 200

@@ -12,18 +12,18 @@ from __future__ import annotations
 import time
 from typing import Final, Generic, Protocol, TypeAlias, TypeVar
 
-LASTS: Final = 0.1  # seconds: a file that is asked for 100 times as often as that costs nothing more to open
-RESTS: Final = 2.0  # seconds: coarser than the times of any file system
-LARGEST: Final = 1 << 16  # bytes of a file; beyond, what opening it costs is nothing beside sending it
-MOST: Final = 1 << 22  # bytes of all
-_BESIDE: Final = 2048  # bytes that headers are counted as
+LASTS: Final = 0.1  # seconds: at 1,000 requests a second, one in 100 opens the file
+RESTS: Final = 2.0  # seconds: no file system's times are coarser
+LARGEST: Final = 1 << 16  # bytes of a file: to send a larger one costs far more than to open it
+MOST: Final = 1 << 22  # bytes of all entries
+_HEADERS: Final = 2048  # bytes that an entry's headers count as
 
 
-Key: TypeAlias = "tuple[str, tuple[str, ...]]"  # the path that is looked up, and which codings the client takes
+Key: TypeAlias = "tuple[str, tuple[str, ...]]"  # the path that is looked up, and which codings the client accepts
 
 
 class Sized(Protocol):
-    """What is kept: its content has a length."""
+    """What can be kept: something with content."""
 
     @property
     def content(self) -> bytes | memoryview | None:
@@ -51,24 +51,24 @@ class FileCache(Generic[T]):
         until, kept = known
         if time.monotonic() < until:
             return kept
-        self._forget(key)
+        self._evict(key)
         return None
 
     def put(self, key: Key, kept: T) -> None:
         """Keep this, and evict what is too much."""
         if key in self._kept:
-            self._forget(key)
+            self._evict(key)
         self._kept[key] = (time.monotonic() + LASTS, kept)
         self._weight += _weight(key, kept)
         while self._weight > MOST:
-            self._forget(next(iter(self._kept)))
+            self._evict(next(iter(self._kept)))
 
-    def _forget(self, key: Key) -> None:
+    def _evict(self, key: Key) -> None:
         self._weight -= _weight(key, self._kept.pop(key)[1])
 
 
 def _weight(key: Key, kept: Sized) -> int:
-    return _BESIDE + len(key[0]) + len(kept.content or b"")
+    return _HEADERS + len(key[0]) + len(kept.content or b"")
 
 
 def is_at_rest(changed_ns: int) -> bool:

@@ -1,9 +1,9 @@
 """Conditional and range requests, decided without I/O (RFC 9110, sections 13 and 14).
 
 Rule 1: nothing here opens, reads or awaits; facts come in as arguments.
-Rule 2: every answer is one of the outcomes below; the caller only obeys.
-Rule 3: work is linear in the header's length, and a header over 8 KiB is not read.
-Rule 4: a header that breaks its grammar is as good as absent, but for `If-Match`: what cannot be read cannot match.
+Rule 2: every answer is one of the outcomes below, which the caller carries out.
+Rule 3: the work is linear in the field's length, and a field over 8 KiB is not read.
+Rule 4: a field that breaks its grammar is ignored, except `If-Match`: what cannot be read does not match.
 """
 
 from __future__ import annotations
@@ -19,34 +19,34 @@ from trioflow.http.file_server.ranges import Part, parts_of
 LONGEST: Final = 8192  # characters of one field, all its lines together
 CONDITIONAL: Final = frozenset(
     ("if-match", "if-unmodified-since", "if-none-match", "if-modified-since", "range")
-)  # without one of these, what is decided is the whole
+)  # without one of these, the whole is sent
 
 
 @dataclass(frozen=True, slots=True)
 class Whole:
-    """All of it: 200."""
+    """Send all of it: 200."""
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """Several stretches of it, in this order: 206 with a body in parts. One alone is a `Part`."""
+    """Send several ranges of it, in this order: 206 with a body in parts. A single one is a `Part`."""
 
     parts: tuple[Part, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class NotModified:
-    """What the client has is current: 304."""
+    """The client has the current version: 304."""
 
 
 @dataclass(frozen=True, slots=True)
 class PreconditionFailed:
-    """What the client insists on is not so: 412."""
+    """A condition of the client does not hold: 412."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unsatisfiable:
-    """Not one byte of `total` was asked for: 416."""
+    """None of the `total` bytes is in the range: 416."""
 
     total: int
 
@@ -56,21 +56,21 @@ WHOLE: Final[Outcome] = Whole()
 
 
 class Headers(Protocol):
-    """What is asked of a request's headers."""
+    """A request's headers, as far as they are read here."""
 
     def get_all(self, name: str, /) -> Sequence[str]:
-        """Give the value of each line of this name."""
+        """Return the value of each line of this name."""
         ...
 
 
 def decide(method: str, headers: Headers, *, size: int, etag: str, modified: int, now: int) -> Outcome:
-    """Decide how to answer a request for something that exists, in the order of RFC 9110, section 13.2.2.
+    """Decide how to respond to a request for a file that exists, in the order of RFC 9110, section 13.2.2.
 
     Args:
         method: The request's method; only GET has ranges.
         headers: The request's headers.
         size: The length of the whole, in bytes.
-        etag: Its entity tag, in quotes; a strong one, or no `If-Match` and no `If-Range` is ever met.
+        etag: Its entity tag, in quotes. With a weak one, `If-Match` and `If-Range` never match.
         modified: When it was last changed, in seconds; the value that is sent as Last-Modified.
         now: The time of the request, in seconds.
     """
@@ -105,7 +105,7 @@ def _chosen(ranges: str, size: int) -> Outcome:
 
 
 def _field(headers: Headers, name: str) -> str | None:
-    """Give a field's lines as one, None where there is none, "" where it is too long to be read."""
+    """Return a field's lines as one; None if there are none, "" if it is too long to be read."""
     lines = headers.get_all(name)
     if not lines:
         return None
@@ -130,7 +130,7 @@ def _matches(field: str, etag: str, *, weakly: bool) -> bool:
 
 
 def _listed(field: str) -> Iterator[str | None]:
-    """Give each entity tag of a list, "" for an empty member, None where the grammar is broken."""
+    """Yield each entity tag of a list, "" for an empty member, None where the grammar is broken."""
     at = 0
     while at < len(field):
         member = _LISTED_ETAG.match(field, at)
@@ -142,11 +142,11 @@ def _listed(field: str) -> Iterator[str | None]:
 
 
 def _is_current(condition: str, etag: str, modified: int, now: int) -> bool:
-    """Tell whether an `If-Range` names exactly what there is now: a strong tag, or the very date that was sent."""
+    """Return whether an `If-Range` names the current version: by a strong tag, or by the date that was sent."""
     if condition.startswith(('"', "W/")):
         return condition == etag and not etag.startswith("W/")
-    # A client may use a date only if the answer it came with was a second younger (section 13.1.5): then the file
-    # could not change again within the date's second unseen.
+    # A client may use a date only if its response was at least a second later (section 13.1.5): the file could not
+    # change again, unseen, within that date's second.
     return parse_date(condition, now) == modified
 
 
@@ -156,5 +156,5 @@ def _date(headers: Headers, name: str, now: int) -> int | None:
 
 
 def etag_of(modified_ns: int, size: int, variant: str = "") -> str:
-    """Make a strong entity tag of when a file was last changed, to the nanosecond, of its size and its variant's name."""
+    """Return a strong entity tag: when a file was last changed, to the nanosecond, its size, and its variant."""
     return f'"{modified_ns:x}-{size:x}-{variant}"' if variant else f'"{modified_ns:x}-{size:x}"'

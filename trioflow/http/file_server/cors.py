@@ -1,7 +1,7 @@
-"""Which other origins a browser may show an answer to: CORS, decided without I/O (the Fetch standard, 3.2).
+"""Which other origins may read a response: CORS, decided without I/O (the Fetch standard, 3.2).
 
-Rule 1: what is answered depends on the origin only where not all are allowed; then `Vary` says so.
-Rule 2: no credentials: what an origin's scripts may read with a user's cookies is for the handler to decide.
+Rule 1: the response depends on the origin only if not all are allowed; then `Vary` says so.
+Rule 2: no credentials: what an origin's scripts may read with a user's cookies, a handler decides.
 """
 
 from __future__ import annotations
@@ -13,17 +13,16 @@ from typing import Final, TypeAlias
 _ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://[a-z0-9._~%!$&'()*+=:\[\]-]+|null", re.IGNORECASE)
 _SHOWN: Final = "Accept-Ranges, Content-Encoding, Content-Length, Content-Range, ETag"
 _MAY_ASK: Final = "If-Match, If-Modified-Since, If-None-Match, If-Range, If-Unmodified-Since, Range"
-_LASTS: Final = "7200"  # seconds a browser may remember the answer to its question; more none does
+_LASTS: Final = "7200"  # seconds for which a browser may cache a preflight; none does so for longer
 
 Fields: TypeAlias = "list[tuple[str, str]]"
-# [tuple[str, str]]
 
 
 def checked_origins(cors: str | Iterable[str] | None) -> frozenset[str] | None:
-    """Give the origins that are allowed, `"*"` for all; None for no CORS.
+    """Return the origins that are allowed, `"*"` for all; None for no CORS.
 
     Raises:
-        TypeError: one is no str.
+        TypeError: one is not a str.
         ValueError: one is not an origin as browsers write it.
     """
     if cors is None:
@@ -38,7 +37,7 @@ def checked_origins(cors: str | Iterable[str] | None) -> frozenset[str] | None:
 
 
 def fields_for(origins: frozenset[str], origin: str | None) -> Fields:
-    """Give the header fields of an answer to a request from `origin`, None where it does not say."""
+    """Return the header fields of a response to a request from `origin`, None if it does not say."""
     if "*" in origins:
         return [("Access-Control-Allow-Origin", "*"), ("Access-Control-Expose-Headers", _SHOWN)]
     fields = [("Vary", "Origin")]
@@ -48,7 +47,7 @@ def fields_for(origins: frozenset[str], origin: str | None) -> Fields:
 
 
 def preflight_fields(methods: str) -> Fields:
-    """Give what the answer to a browser's question before the request has beside these."""
+    """Return the further header fields of a response to a preflight."""
     return [
         ("Access-Control-Allow-Methods", methods),
         ("Access-Control-Allow-Headers", _MAY_ASK),

@@ -1,4 +1,4 @@
-"""HTTP's dates, read and written: the one form we send, and the three a recipient must know (RFC 9110, 5.6.7). No I/O."""
+"""HTTP's dates: the one form that is sent, and the three that a recipient must read (RFC 9110, 5.6.7). No I/O."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _LAST_SECOND: Final = 253402300799  # of the year 9999
 
 
 def parse_date(text: str, now: int) -> int | None:
-    """Give a date in seconds; None where it is not one. `now` says which century a year of two digits is in."""
+    """Return a date in seconds; None if it is not one. `now` says which century a year of two digits is in."""
     for form in _DATES:
         if found := form.match(text):
             break
@@ -44,8 +44,8 @@ def parse_date(text: str, now: int) -> int | None:
     return timegm(day.timetuple()) + second if second <= 60 else None  # 60 is a leap second
 
 
-@lru_cache(maxsize=512)  # 5 µs a date, and few files have most of the requests
+@lru_cache(maxsize=512)  # 5 µs a date, and most requests are for few files
 def format_date(seconds: float) -> str:
-    """Give a date as HTTP wants it; one outside the years 1970 to 9999 becomes the nearest inside."""
+    """Return a date as HTTP writes it; one outside the years 1970 to 9999 becomes the nearest inside."""
     day = datetime.fromtimestamp(int(min(max(seconds, 0), _LAST_SECOND)), UTC)
     return f"{_DAYS[day.weekday()]}, {day.day:02} {_MONTHS[day.month - 1]} {day.year} {day:%H:%M:%S} GMT"

@@ -1,7 +1,7 @@
-"""Which codings of a representation a client takes: `Accept-Encoding`, read without I/O (RFC 9110, 12.5.3).
+"""Which codings a client accepts: `Accept-Encoding`, read without I/O (RFC 9110, 12.5.3).
 
-Rule 1: a coding is taken only where the client names it, or `*`, with a weight above 0 and no less than the plain's.
-Rule 2: a member that breaks the grammar is passed over; a field over 8 KiB is not read.
+Rule 1: a coding is accepted only if the client names it, or `*`, with a weight above 0 and not below `identity`.
+Rule 2: a member that breaks the grammar is ignored; a field over 8 KiB is not read.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ _SHORT: Final = 256  # characters of a field that is worth remembering
 _MEMBER: Final = re.compile(
     r"([!#$%&'*+\-.^_`|~0-9A-Za-z]+)(?:[ \t]*;[ \t]*[qQ]=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?))?\Z"
 )
-_ALIASES: Final = {"x-gzip": "gzip"}  # which section 8.4.1.3 wants to be taken for the same
+_ALIASES: Final = {"x-gzip": "gzip"}  # the same by section 8.4.1.3
 
 
 def accepted(field: str, known: tuple[str, ...]) -> tuple[str, ...]:
-    """Return those of the codings `known` that the client takes: the one it weighs most first, ties in our order."""
+    """Return those of the codings `known` that the client accepts, by its weights; ties stay in our order."""
     if len(field) > LONGEST:
         return ()
     return (_known if len(field) <= _SHORT else _accepted)(field, known)
@@ -35,7 +35,7 @@ def _accepted(field: str, known: tuple[str, ...]) -> tuple[str, ...]:
             coding = found[1].lower()
             weights.setdefault(_ALIASES.get(coding, coding), float(found[2] or 1))
     others = weights.get("*", 0.0)
-    plain = weights.get("identity", 0.0)  # without a weight of its own it is what is left when nothing else will do
+    plain = weights.get("identity", 0.0)  # without a weight of its own it comes last
     wanted = {coding: weights.get(coding, others) for coding in known}
     return tuple(sorted((c for c in known if wanted[c] > 0 and wanted[c] >= plain), key=lambda c: -wanted[c]))
 

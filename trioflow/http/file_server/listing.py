@@ -1,9 +1,9 @@
-"""A directory as a page: what is in it, sorted as its reader likes.
+"""A directory as a page: what is in it, sorted as the query says.
 
 Rule 1: what would not be found is not shown: hidden names, links that lead out, what is neither file nor directory.
-Rule 2: a name is text wherever it is shown and one path segment wherever it is linked, whatever bytes it is made of;
-    one that is not UTF-8 is shown alone, since the server takes no such path.
-Rule 3: the page needs no script and loads nothing, and its policy forbids both.
+Rule 2: whatever bytes a name has, it is shown as text and linked as one path segment; one that is not UTF-8 is only
+    shown, since the server refuses such a path.
+Rule 3: the page has no script and loads nothing, and its policy forbids both.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from html import escape
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
-MOST: Final = 20_000  # entries: as many names are held, some 3 MiB
+MOST: Final = 20_000  # entries, which take some 3 MiB
 _ROWS: Final = 128  # of a chunk: it takes 1 ms to make
 
 POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 _UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
-_BREAKING: Final = frozenset(("Cc", "Cs", "Zl", "Zp"))  # what would end a line, or is no text
+_BREAKING: Final = frozenset(("Cc", "Cs", "Zl", "Zp"))  # what would end a line, or is not text
 
 
 class Entry(NamedTuple):
@@ -34,13 +34,13 @@ class Entry(NamedTuple):
     modified: float
 
 
-def read(fd: int, *, hidden: bool, reach: Callable[[bytes], os.stat_result | None]) -> list[Entry]:
-    """Give what is in an open directory, `MOST` entries and one more at most; it waits for the disk.
+def read_entries(fd: int, *, hidden: bool, target_of: Callable[[bytes], os.stat_result | None]) -> list[Entry]:
+    """Return what is in an open directory, at most `MOST` entries and one more; for a thread.
 
     Args:
         fd: The directory.
-        hidden: Give names that begin with a dot, too.
-        reach: Gives what a link leads to; None where it must not be followed.
+        hidden: Also return names that begin with a dot.
+        target_of: Returns the status of what a link leads to; None if it must not be followed.
     """
     entries: list[Entry] = []
     with os.scandir(fd) as found:
@@ -49,9 +49,9 @@ def read(fd: int, *, hidden: bool, reach: Callable[[bytes], os.stat_result | Non
                 continue
             try:
                 status = each.stat(follow_symlinks=False)
-            except OSError:  # it has gone meanwhile
+            except OSError:  # removed meanwhile
                 continue
-            target = reach(os.fsencode(each.name)) if stat.S_ISLNK(status.st_mode) else status
+            target = target_of(os.fsencode(each.name)) if stat.S_ISLNK(status.st_mode) else status
             if target is not None and (stat.S_ISREG(target.st_mode) or stat.S_ISDIR(target.st_mode)):
                 is_directory = stat.S_ISDIR(target.st_mode)
                 entries.append(Entry(os.fsencode(each.name), is_directory, target.st_size, target.st_mtime))
@@ -68,16 +68,16 @@ _KEYS: Final[dict[str, Callable[[Entry], Any]]] = {
 }
 
 
-def sorting(query: str) -> tuple[str, bool]:
-    """Give what a query asks to sort by, and whether the other way round; by name where it asks for nothing known."""
+def _order_of(query: str) -> tuple[str, bool]:
+    """Return what a query wants to sort by, and whether in reverse; by name if it says nothing that is known."""
     asked = {name: value for name, _, value in (part.partition("=") for part in query[:200].split("&"))}
     by = asked.get("sort", "name")
     return (by, asked.get("order") == "desc") if by in _KEYS else ("name", False)
 
 
-def ordered(entries: Sequence[Entry], query: str) -> list[Entry]:
-    """Return `entries` in the order that a query asks for, directories first; `MOST` of them and one more at most."""
-    by, is_reversed = sorting(query)
+def sort_entries(entries: Sequence[Entry], query: str) -> list[Entry]:
+    """Return at most `MOST` of `entries` and one more, in the order that a query wants, directories first."""
+    by, is_reversed = _order_of(query)
     found = sorted(entries[:MOST], key=_KEYS["name"])
     if by != "name":
         found.sort(key=_KEYS[by])
@@ -87,16 +87,16 @@ def ordered(entries: Sequence[Entry], query: str) -> list[Entry]:
     return [*found, *entries[MOST : MOST + 1]]
 
 
-def page(path: str, depth: int, entries: Sequence[Entry], query: str) -> Iterator[bytes]:
-    """Make the page, chunk by chunk.
+def render(path: str, depth: int, entries: Sequence[Entry], query: str) -> Iterator[bytes]:
+    """Yield the page, chunk by chunk.
 
     Args:
-        path: The directory's path as it was asked for, a slash at its end.
-        depth: How many of its last segments are below the root; above that nothing is linked.
-        entries: What is in it, in the order of the page; those after `MOST` are not shown.
+        path: The directory's path in the request, with a slash at its end.
+        depth: How many of its last segments are below the root; those above are not linked.
+        entries: What is in it, in the order of the page; what comes after `MOST` of them is not shown.
         query: The request's query: `sort=name`, `size` or `date`, `order=asc` or `desc`.
     """
-    by, is_reversed = sorting(query)
+    by, is_reversed = _order_of(query)
     yield _head(path, depth, by, is_reversed=is_reversed)
     rows = ['<tr><td class="d"><a href="../">Up one level</a><td><td>\n'] if depth else []
     for entry in entries[:MOST]:
@@ -111,17 +111,17 @@ def page(path: str, depth: int, entries: Sequence[Entry], query: str) -> Iterato
     yield ("".join(rows) + "</table>\n</main>\n").encode()
 
 
-def shown(name: str | bytes) -> str:
-    """Give a name as text that can stand in a page; what is no text becomes a replacement character."""
+def _escaped(name: str | bytes) -> str:
+    """Return a name as text for a page; what is not text becomes a replacement character."""
     text = name.decode("utf-8", "replace") if isinstance(name, bytes) else name
     return escape("".join("\ufffd" if unicodedata.category(c) in _BREAKING else c for c in text))
 
 
 def _row(entry: Entry) -> str:
     slash = "/" if entry.is_directory else ""
-    link = f"<bdi>{shown(entry.name)}</bdi>{slash}"
+    link = f"<bdi>{_escaped(entry.name)}</bdi>{slash}"
     if _is_utf8(entry.name):
-        # "./" before it, or a name such as "javascript:" would be a scheme.
+        # With "./", or a name such as "javascript:" would be a scheme.
         link = f'<a href="./{quote(entry.name, safe="")}{slash}">{link}</a>'
     else:
         link = f'<span title="This name is not UTF-8: no address leads to it.">{link}</span>'
@@ -148,7 +148,7 @@ def _size(size: float) -> str:
 def _time(modified: float) -> str:
     try:
         moment = time.gmtime(modified)
-    except (OverflowError, ValueError, OSError):  # in a year that no calendar has
+    except (OverflowError, ValueError, OSError):  # in a year beyond the calendar
         return ""
     return f'<time datetime="{time.strftime("%Y-%m-%dT%H:%M:%SZ", moment)}">{time.strftime("%Y-%m-%d %H:%M", moment)}</time>'
 
@@ -156,9 +156,9 @@ def _time(modified: float) -> str:
 def _head(path: str, depth: int, by: str, *, is_reversed: bool) -> bytes:
     segments = path.strip("/").split("/") if path.strip("/") else []
     above = len(segments) - depth
-    crumbs = [f'<a href="./{"../" * depth}">{shown("/".join(["", *segments[:above]])) or "/"}</a>']
+    crumbs = [f'<a href="./{"../" * depth}">{_escaped("/".join(["", *segments[:above]])) or "/"}</a>']
     crumbs += [
-        f'<a href="./{"../" * (depth - place)}"><bdi>{shown(segment)}</bdi></a>'
+        f'<a href="./{"../" * (depth - place)}"><bdi>{_escaped(segment)}</bdi></a>'
         for place, segment in enumerate(segments[above:], 1)
     ]
     columns = []
@@ -167,7 +167,7 @@ def _head(path: str, depth: int, by: str, *, is_reversed: bool) -> bytes:
         mark = f' aria-sort="{"descending" if is_reversed else "ascending"}"' if key == by else ""
         columns.append(f'<th{mark}><a href="?sort={key}&amp;order={order}">{title}</a>')
     return _HEAD.format(
-        title=shown(path), style=_STYLE, crumbs=" <span>/</span> ".join(crumbs), columns="".join(columns)
+        title=_escaped(path), style=_STYLE, crumbs=" <span>/</span> ".join(crumbs), columns="".join(columns)
     ).encode()
 
 

@@ -1,22 +1,24 @@
 """Files opened beneath a root: no name and no symbolic link leads out of it.
 
-Rule 1: a name is looked up component by component from an open directory, never as one path; the kernel does it where
-    it can (openat2), the walk below elsewhere. Both follow links that stay inside.
-Rule 2: what is open is what is judged: nothing is looked up twice, so nothing can be swapped in between.
-Rule 3: opening never waits for another process: a FIFO or a device is opened without blocking, and is the caller's to
-    refuse.
-Rule 4: `open_cached` may run in the event loop, `open_beneath` belongs in a thread: a lookup may wait for a disk.
+Rule 1: names are looked up one by one from an open directory, never as one path; the kernel does it if it can
+    (openat2), else the walk below. Both follow links that stay inside.
+Rule 2: what is open is checked, and nothing is looked up twice, so that nothing can be swapped in between.
+Rule 3: opening never waits for another process: a FIFO or a device is opened without blocking, and the caller refuses
+    it.
+Rule 4: `open_cached` may run in the event loop. `open_beneath` needs a thread: it may wait for a disk.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Sequence
+import stat
+from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 import trio
 
+from trioflow.http.file_server.encodings import SUFFIXES
 from trioflow.io.openat2 import HERE, how, openat2
 
 _FLAGS: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
@@ -28,25 +30,25 @@ _ANYWHERE_CACHED: Final = how(_FLAGS)
 _BENEATH_CACHED: Final = how(_FLAGS, 0x08 | 0x02)  # beneath, and through no magic link of /proc
 
 
-# What the kernel knows for certain without asking a disk. EXDEV is not among them: `openat2` refuses every absolute link,
-# and one that leads inside is followed by the walk. EAGAIN means that it would have to ask.
+# What the kernel is sure of without asking a disk, unlike EAGAIN. EXDEV is not among them: `openat2` refuses every
+# absolute link, and the walk follows one that leads inside.
 _CERTAIN: Final = frozenset((errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.ENAMETOOLONG, errno.ENXIO))
 
 
-class Opened(NamedTuple):
-    """An open file, which is its holder's to close."""
+class OpenFile(NamedTuple):
+    """An open file, which its owner closes."""
 
     fd: int
     status: os.stat_result
 
     @property
     def changed_ns(self) -> int:
-        """When it was last changed. The first two seconds of 1970 say nothing: reproducible builds set them."""
+        """When it was last changed, unless that is in the first two seconds of 1970, which reproducible builds set."""
         changed = self.status.st_mtime_ns
         return changed if changed // 10**9 not in (0, 1) else self.status.st_ctime_ns
 
 
-class Root:
+class RootDirectory:
     """A directory, and what is beneath it.
 
     Args:
@@ -60,21 +62,36 @@ class Root:
         self._path = path
         self._anywhere = anywhere
 
-    async def open(self, names: Sequence[bytes]) -> Opened:
-        """Open what these names lead to, from memory or in a thread; raises as `open_now` does."""
+    async def open(self, names: Sequence[bytes]) -> OpenFile:
+        """Open what these names lead to, from memory or in a thread; it raises what `open_now` raises."""
         fd = open_cached(self._path, names, anywhere=self._anywhere)
-        return _opened(fd) if fd is not None else await trio.to_thread.run_sync(self.open_now, names)
+        return _with_status(fd) if fd is not None else await trio.to_thread.run_sync(self.open_now, names)
 
-    def open_now(self, names: Sequence[bytes]) -> Opened:
-        """Open what these names lead to; it may wait for the disk.
+    def open_now(self, names: Sequence[bytes]) -> OpenFile:
+        """Open what these names lead to; for a thread.
 
         Raises:
             OSError: there is no such file, it may not be read, or a link to it leads out (EXDEV).
         """
-        return _opened(open_beneath(self._path, names, anywhere=self._anywhere))
+        return _with_status(open_beneath(self._path, names, anywhere=self._anywhere))
+
+    async def open_variant(
+        self, names: Sequence[bytes], codings: Iterable[str], plain: OpenFile
+    ) -> tuple[OpenFile | None, str | None]:
+        """Open the first precompressed variant of a file that is there, and return it with its coding."""
+        for coding in codings:
+            try:
+                found = await self.open([*names[:-1], names[-1] + SUFFIXES[coding].encode()])
+            except OSError:
+                continue
+            # By the second: archives and copies keep no more. One that is older was made of another version.
+            if stat.S_ISREG(found.status.st_mode) and int(found.status.st_mtime) >= int(plain.status.st_mtime):
+                return found, coding
+            os.close(found.fd)
+        return None, None
 
     def status(self, names: Sequence[bytes]) -> os.stat_result | None:
-        """Give the status of what these names lead to, None where they lead to nothing; it may wait for the disk."""
+        """Return the status of what these names lead to, None if they lead to nothing; for a thread."""
         try:
             opened = self.open_now(names)
         except OSError:
@@ -83,16 +100,16 @@ class Root:
         return opened.status
 
 
-def _opened(fd: int) -> Opened:
+def _with_status(fd: int) -> OpenFile:
     try:
-        return Opened(fd, os.fstat(fd))
+        return OpenFile(fd, os.fstat(fd))
     except BaseException:
         os.close(fd)
         raise
 
 
 def open_cached(root: str, names: Sequence[bytes], *, anywhere: bool = False) -> int | None:
-    """Open a file if the kernel can tell from memory what the names lead to, within microseconds.
+    """Open a file within microseconds, if the kernel's memory holds what the names lead to.
 
     Args:
         root: The directory that nothing leads out of.
@@ -100,10 +117,10 @@ def open_cached(root: str, names: Sequence[bytes], *, anywhere: bool = False) ->
         anywhere: Let links lead out of the root.
 
     Returns:
-        A descriptor; None where only `open_beneath` can tell.
+        A descriptor; None if only `open_beneath` can tell.
 
     Raises:
-        OSError: there is no such file, or it may not be read, and the kernel is sure of it.
+        OSError: the kernel is sure that there is no such file, or that it may not be read.
     """
     call = openat2()
     if call is None:
@@ -123,7 +140,7 @@ def open_cached(root: str, names: Sequence[bytes], *, anywhere: bool = False) ->
 
 
 def open_beneath(root: str, names: Sequence[bytes], *, anywhere: bool = False) -> int:
-    """Open a file as `open_cached` does; it may wait for the disk.
+    """Open a file as `open_cached` does, also if that takes a disk; for a thread.
 
     Raises:
         OSError: there is no such file, it may not be read, or a link to it leads out of `root` (EXDEV).
@@ -139,11 +156,11 @@ def open_beneath(root: str, names: Sequence[bytes], *, anywhere: bool = False) -
 
 
 def _walk(root: str, stack: list[int], names: list[bytes]) -> int:
-    """Open the last of `names`, in reverse order, going down from `stack[0]`; `stack` is the directories on the way."""
+    """Open the last name, going down from `stack[0]`. `names` are in reverse order, `stack` the directories so far."""
     links = 0
     while True:
         name = names.pop()
-        if name == b"..":  # from a link: the caller lets none come with the request
+        if name == b"..":  # of a link: the caller has refused it in a request
             if len(stack) == 1:
                 raise _leaves(name)
             os.close(stack.pop())
@@ -169,7 +186,7 @@ def _walk(root: str, stack: list[int], names: list[bytes]) -> int:
 
 
 def _target(name: bytes, directory: int) -> bytes | None:
-    """Give where a symbolic link leads; None where it is none."""
+    """Return where a symbolic link leads; None if it is not one."""
     try:
         return os.readlink(name, dir_fd=directory)
     except OSError:
@@ -177,7 +194,7 @@ def _target(name: bytes, directory: int) -> bytes | None:
 
 
 def _inside(root: str, target: bytes) -> bytes:
-    """Give an absolute link's target as seen from the root."""
+    """Return an absolute link's target, relative to the root."""
     for top in (os.fsencode(root), os.path.realpath(os.fsencode(root))):
         inside = target == top or target.startswith(top.rstrip(b"/") + b"/")
         if inside:

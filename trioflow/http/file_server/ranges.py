@@ -1,8 +1,8 @@
 """Byte ranges: what a `Range` field asks for, and how several parts are framed. No I/O (RFC 9110, section 14).
 
-Rule 1: a field that breaks its grammar, asks in another unit or for too many parts, is as good as absent.
-Rule 2: parts never overlap: what is asked for twice is sent once, so that no answer is much longer than the whole.
-Rule 3: work is linear in the field's length; a number too long for any file is not read.
+Rule 1: a field that breaks its grammar, or asks in another unit or for too many parts, is ignored.
+Rule 2: parts never overlap: what is asked for twice is sent once, so that no response is much longer than the whole.
+Rule 3: the work is linear in the field's length; a number too long for any file is not read.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 MOST_PARTS: Final = 16
-_MOST_ASKED: Final = 64  # members of a field: who asks for more does not mean it
-_MOST_DIGITS: Final = 19  # a number of more is beyond any file, and is not read: int() is quadratic
+_MOST_ASKED: Final = 64  # members of a field: no honest client asks for more
+_MOST_DIGITS: Final = 19  # a longer number is beyond any file, and int() of it takes quadratic time
 
 _RANGES: Final = re.compile(r"bytes=(.*)\Z", re.IGNORECASE)
 _RANGE: Final = re.compile(r"([0-9]*+)-([0-9]*+)\Z")
@@ -26,15 +26,15 @@ class Part(NamedTuple):
     stop: int
 
     def content_range(self, size: int) -> str:
-        """Give the value of Content-Range for this part of `size` bytes."""
+        """Return the value of Content-Range for this part of `size` bytes."""
         return f"bytes {self.start}-{self.stop - 1}/{size}"
 
 
 def parts_of(field: str, size: int) -> list[Part] | None:
-    """Give the parts of `size` bytes that a `Range` field asks for, in its order; those that meet are one.
+    """Return the parts of `size` bytes that a `Range` field asks for, in its order; those that meet are joined.
 
     Returns:
-        None where the field is to be ignored; an empty list where not one byte of what it asks for is there.
+        None if the field is to be ignored; an empty list if none of the bytes that it asks for exist.
     """
     ranges = _RANGES.match(field)
     if ranges is None:
@@ -43,7 +43,7 @@ def parts_of(field: str, size: int) -> list[Part] | None:
     parts: list[Part] = []
     for member in ranges[1].split(","):
         if not (member := member.strip(" \t")):
-            continue  # a recipient lets empty members pass (section 5.6.1.2)
+            continue  # a recipient ignores empty members (section 5.6.1.2)
         found = _RANGE.match(member)
         asked += 1
         if found is None or member == "-" or asked > _MOST_ASKED:
@@ -56,7 +56,7 @@ def parts_of(field: str, size: int) -> list[Part] | None:
             return None  # backwards
         elif (start := _number(first)) < size:
             parts.append(Part(start, min(_number(last) + 1, size) if found[2] else size))
-    if not asked or (parts and not size):  # Content-Range has no way to say "the last bytes of none"
+    if not asked or (parts and not size):  # Content-Range cannot say "the last bytes of an empty file"
         return None
     parts = _merged(parts)
     return parts if len(parts) <= MOST_PARTS else None
@@ -67,7 +67,7 @@ def _number(digits: str) -> int:
 
 
 def _merged(parts: Sequence[Part]) -> list[Part]:
-    """Join parts that overlap or touch; each stands where the first of it was asked for."""
+    """Join parts that overlap or touch; each takes the place of the first that it is made of."""
     merged: list[tuple[int, Part]] = []
     for part, place in sorted((part, place) for place, part in enumerate(parts)):
         before = merged[-1] if merged else None
@@ -80,7 +80,7 @@ def _merged(parts: Sequence[Part]) -> list[Part]:
 
 
 class Framing(NamedTuple):
-    """What stands around the parts of one body: `heads` before each, `tail` behind the last; `length` of it all."""
+    """The framing of the parts of one body: a head before each, a tail after the last, and the length of the whole."""
 
     heads: list[bytes]
     tail: bytes
@@ -91,7 +91,7 @@ def framing(parts: Sequence[Part], *, size: int, kind: str, boundary: str) -> Fr
     """Frame parts of `size` bytes of this content type as multipart/byteranges (section 14.6).
 
     Args:
-        boundary: What no part holds: something long that nobody can guess.
+        boundary: What no part contains: something long that nobody can guess.
     """
     heads = [
         f"\r\n--{boundary}\r\nContent-Type: {kind}\r\nContent-Range: {part.content_range(size)}\r\n\r\n".encode(

@@ -1,13 +1,14 @@
 """An open file as a response: all of it, parts of it, or that the client has it already.
 
-Rule 1: everything is decided from what is open; a file that has become shorter than it was then ends in a failure, so
-    that the client can tell (R13), and one that has become longer is sent as long as it was.
+Rule 1: everything is decided from what is open; a file that has become shorter since then ends in a failure, so that
+    the client can tell (R13), and one that has become longer is sent at the size it had.
 Rule 2: a tag belongs to the bytes that are sent: each variant of a file has its own (RFC 9110 8.8.3).
-Rule 3: a redirect names a path alone, so that it never leads to another host.
+Rule 3: a redirect names only a path, so that it never leads to another host.
 """
 
 from __future__ import annotations
 
+import errno
 import gzip
 import os
 import secrets
@@ -33,15 +34,36 @@ from trioflow.http.file_server.conditions import (
     decide,
     etag_of,
 )
+from trioflow.http.file_server.cors import fields_for, preflight_fields
 from trioflow.http.file_server.dates import format_date
-from trioflow.http.file_server.lookup import Opened
+from trioflow.http.file_server.lookup import OpenFile
 from trioflow.http.file_server.ranges import Part, framing
 from trioflow.http.wire.headers import Headers
 from trioflow.http.wire.response_writer import error_page
 from trioflow.io.file_reader import OpenStretch, reader_of, send_all
 
-LEVEL: Final = 6  # of gzip on the fly: 9 takes twice the time for 1 % less
+LEVEL: Final = 6  # of gzip on the way: 9 takes twice the time for 1 % less
 _PLAIN_IN_PATH: Final = "/~!$&'()*+,;=:@"  # what a path may hold as it is (RFC 3986 3.3), beside letters and digits
+
+# Any other error is the server's fault: 500.
+_STATUS_OF: Final = {
+    errno.EACCES: 403,
+    errno.EPERM: 403,
+    errno.EMFILE: 503,
+    errno.ENFILE: 503,
+} | dict.fromkeys(
+    (
+        errno.ENOENT,
+        errno.ENOTDIR,
+        errno.ELOOP,
+        errno.ENAMETOOLONG,
+        errno.EXDEV,
+        errno.ENXIO,
+        errno.ENODEV,
+        errno.EINVAL,
+    ),
+    404,
+)
 
 Content: TypeAlias = bytes | memoryview | None
 
@@ -54,42 +76,42 @@ class File(NamedTuple):
     size: int
     etag: str
     modified: int
-    validators: Headers  # what a client that has it already is told
+    validators: Headers  # the header fields of a 304
     headers: Headers
     content: Content = None
-    is_packed_on_the_way: bool = False
+    is_compressed_on_the_way: bool = False
 
 
-def describe(name: str, kind: str, opened: Opened, content: Content, coding: str | None, always: Headers) -> File:
-    """Describe an open file of this type; `coding` is that of a packed variant."""
+def describe(name: str, kind: str, opened: OpenFile, content: Content, coding: str | None, common: Headers) -> File:
+    """Describe an open file of this type; `coding` is that of a precompressed variant."""
     etag = etag_of(opened.changed_ns, opened.status.st_size, coding or "")
-    file = _describe(name, kind, opened, etag, coding, always, [("Accept-Ranges", "bytes")])
+    file = _describe(name, kind, opened, etag, coding, common, [("Accept-Ranges", "bytes")])
     return file if content is None else file._replace(content=content)
 
 
-def describe_packed(name: str, kind: str, opened: Opened, content: Content, always: Headers) -> File:
-    """Describe a file that is packed while it is sent. It has no ranges, since its length is unknown."""
-    # Weak: another version of zlib makes other bytes of it.
+def describe_compressed(name: str, kind: str, opened: OpenFile, content: Content, common: Headers) -> File:
+    """Describe a file that is compressed while it is sent. It has no ranges, since its length is unknown."""
+    # Weak: another version of zlib compresses to other bytes.
     etag = "W/" + etag_of(opened.changed_ns, opened.status.st_size, "gzip")
-    file = _describe(name, kind, opened, etag, "gzip", always, [])
+    file = _describe(name, kind, opened, etag, "gzip", common, [])
     if content is not None:
         content = gzip.compress(content, LEVEL, mtime=0)
-    return file._replace(content=content, is_packed_on_the_way=content is None)
+    return file._replace(content=content, is_compressed_on_the_way=content is None)
 
 
 def _describe(
     name: str,
     kind: str,
-    opened: Opened,
+    opened: OpenFile,
     etag: str,
     coding: str | None,
-    always: Headers,
+    common: Headers,
     fields: Sequence[tuple[str, str]],
 ) -> File:
     # Never later than Date (RFC 9110 8.8.2.1).
     modified = max(0, min(opened.changed_ns // 10**9, int(time.time())))
     validators = Headers([("ETag", etag), ("Last-Modified", format_date(modified)), *fields])
-    validators.fill(always)
+    validators.fill(common)
     headers = Headers([("Content-Type", kind)])
     if coding is not None:
         headers["Content-Encoding"] = coding
@@ -97,8 +119,8 @@ def _describe(
     return File(name, kind, opened.status.st_size, etag, modified, validators, headers)
 
 
-async def respond(file: File, opened: Opened | None, request: Request, response: Response) -> None:
-    """Send a file, as the request and its conditions want it. It is open, unless its content is in memory."""
+async def respond(file: File, opened: OpenFile | None, request: Request, response: Response) -> None:
+    """Send what the request and its conditions want of a file, which is open unless its content is in memory."""
     headers = response.headers
     outcome = WHOLE
     if not CONDITIONAL.isdisjoint(request.headers):
@@ -135,19 +157,19 @@ async def respond(file: File, opened: Opened | None, request: Request, response:
             await refuse(response, 416)
 
 
-async def _send_stretch(file: File, opened: Opened | None, start: int, stop: int, response: Response) -> None:
+async def _send_stretch(file: File, opened: OpenFile | None, start: int, stop: int, response: Response) -> None:
     if file.content is not None:
         content = file.content
         await response.send(content if stop - start == file.size else content[start:stop])
         return
     assert opened is not None
-    if file.is_packed_on_the_way:
+    if file.is_compressed_on_the_way:
         await read_stretch(opened, start, stop, file.name).pipe(gzipped(level=LEVEL)).pipe(response)
     else:
         await response._sender.send_region(OpenStretch(opened.fd, start, stop))
 
 
-async def _send_parts(file: File, opened: Opened | None, parts: Sequence[Part], response: Response) -> None:
+async def _send_parts(file: File, opened: OpenFile | None, parts: Sequence[Part], response: Response) -> None:
     headers = response.headers
     boundary = secrets.token_hex(16)
     framed = framing(parts, size=file.size, kind=headers.get("content-type", file.kind), boundary=boundary)
@@ -163,14 +185,14 @@ async def _send_parts(file: File, opened: Opened | None, parts: Sequence[Part], 
             else:
                 assert opened is not None
                 await send_all(reader_of(opened.fd, opened.status, start, stop, None), output, None)
-                if (size := os.fstat(opened.fd).st_size) < stop:  # what is sent next would pass for the end of it all
+                if (size := os.fstat(opened.fd).st_size) < stop:  # what is sent next would pass for its bytes
                     raise EOFError(f"the file ended at byte {size}, and a part of it at {stop}")
         await output.send(framed.tail)
 
     await Readable[bytes]._of(Stage(label("parts", file.name), function=run)).pipe(response)
 
 
-def read_stretch(opened: Opened, start: int, stop: int, name: str) -> Readable[bytes]:
+def read_stretch(opened: OpenFile, start: int, stop: int, name: str) -> Readable[bytes]:
     """Read a stretch of an open file in chunks."""
 
     async def run(output: SendChannel[bytes]) -> None:
@@ -195,3 +217,22 @@ async def refuse(response: Response, status: int) -> None:
     response.headers["Content-Type"] = headers["Content-Type"]
     response.headers.fill(headers)
     await response.send(body)
+
+
+async def refuse_error(response: Response, exc: OSError) -> None:
+    """Send the error page for what a lookup failed by, or raise it again if the client cannot do anything about it."""
+    if exc.errno not in _STATUS_OF:
+        raise exc
+    await refuse(response, _STATUS_OF[exc.errno])
+
+
+def add_cors_fields(origins: frozenset[str], methods: Sequence[str], request: Request, response: Response) -> bool:
+    """Set the header fields of CORS, and return whether the request is a preflight, which has no other response."""
+    asked = request.headers
+    for name, value in fields_for(origins, asked.get("origin")):
+        response.headers.add(name, value)
+    if request.method != "OPTIONS" or "access-control-request-method" not in asked:
+        return False
+    for name, value in preflight_fields(", ".join(methods)):
+        response.headers[name] = value
+    return True

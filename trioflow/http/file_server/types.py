@@ -1,9 +1,9 @@
 """Content types by a file's name.
 
-Rule 1: the name's last suffix decides, never the content: what is uploaded as text must not become a page.
-Rule 2: the same on every machine: the system's own tables are not asked.
+Rule 1: the name's last suffix decides, never the content: what was uploaded as text must not become a page.
+Rule 2: the type is the same on every machine: the system's own tables are not read.
 Rule 3: text is UTF-8, and says so.
-Rule 4: what is packed already is never looked for, or made, in a packed variant.
+Rule 4: for what is compressed already, no compressed variant is looked for or made.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Final
 
 UNKNOWN: Final = "application/octet-stream"
 
-# What `mimetypes` of some supported Python does not know, or answers with an older name; and what a compressed file
-# is in itself, where `mimetypes` tells what is inside.
+# What `mimetypes` of some supported Python does not know, or knows by an older name; and what a compressed file itself
+# is, while `mimetypes` says what is in it.
 _OWN: Final = {
     ".apk": "application/vnd.android.package-archive",
     ".avif": "image/avif",
@@ -82,19 +82,19 @@ _OWN: Final = {
 
 @cache
 def _table() -> dict[str, str]:
-    # An instance holds Python's own table alone; the module's functions add what the system has.
+    # An instance holds only Python's own table; the module's functions add the system's.
     return {**mimetypes.MimeTypes().types_map[True], **_OWN}
 
 
 def content_type(name: str) -> str:
-    """Give the content type of a file of this name, as the header wants it."""
+    """Return the value of Content-Type for a file of this name."""
     stem, dot, suffix = name.rpartition(".")
     kind = _table().get(dot + suffix.lower(), UNKNOWN) if stem else UNKNOWN
     return f"{kind}; charset=utf-8" if kind.startswith("text/") else kind
 
 
-# In their own formats, what these hold is packed already, or as good as.
-_PACKED: Final = re.compile(
+# What these hold is compressed by their own formats, or nearly.
+_COMPRESSED: Final = re.compile(
     r"(?:audio|video|image)/(?!svg|bmp|x-icon|vnd\.microsoft\.icon|wav|x-wav)|font/woff"
     r"|application/(?:zip|gzip|zstd|x-bzip2|x-xz|epub\+zip|pdf|vnd\.apache\.parquet|vnd\.android)"
 )
@@ -103,11 +103,11 @@ _TEXT: Final = re.compile(
 )
 
 
-def may_be_packed(kind: str) -> bool:
-    """Tell whether packed variants of a file of this type make sense."""
-    return _PACKED.match(kind) is None
+def is_compressible(kind: str) -> bool:
+    """Return whether compressed variants of a file of this type make sense."""
+    return _COMPRESSED.match(kind) is None
 
 
 def is_text(kind: str) -> bool:
-    """Tell whether this is text, or packs as well as text does."""
+    """Return whether this is text, or compresses as well as text does."""
     return _TEXT.match(kind) is not None
