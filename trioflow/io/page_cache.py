@@ -1,6 +1,6 @@
 """What the page cache holds of a file, read without ever waiting for the disk.
 
-Rule: whoever cannot be answered from memory, for whatever reason, reads in a thread and meets there what is wrong.
+Rule: a caller that gets no answer from memory, for whatever reason, reads in a thread, which also raises what is wrong.
 """
 
 from __future__ import annotations
