@@ -25,16 +25,7 @@ from trioflow.http.file_server.cors import checked_origins
 from trioflow.http.file_server.encodings import SUFFIXES, accepted
 from trioflow.http.file_server.listing import POLICY, Entry, read_entries, render, sort_entries
 from trioflow.http.file_server.lookup import OpenFile, RootDirectory
-from trioflow.http.file_server.respond import (
-    File,
-    add_cors_fields,
-    describe,
-    describe_compressed,
-    redirect,
-    refuse,
-    refuse_error,
-    respond,
-)
+from trioflow.http.file_server.respond import File, add_cors_fields, describe, redirect, refuse, refuse_error, respond
 from trioflow.http.file_server.types import content_type, is_compressible, is_text
 from trioflow.http.wire.headers import Headers
 from trioflow.io.page_cache import read_cached
@@ -253,10 +244,9 @@ class _Files:
             source = variant or opened
             size = source.status.st_size
             content = read_cached(source.fd, 0, size) if size <= LARGEST else None
-            if compresses and variant is None and "gzip" in codings:
-                file = describe_compressed(name, kind, source, content, common)
-            else:
-                file = describe(name, kind, source, content, coding, common)
+            if compresses := compresses and variant is None and "gzip" in codings:
+                coding = "gzip"
+            file = describe(name, kind, source, content, coding, common, compresses=compresses)
             if file.content is not None and is_at_rest(source.changed_ns):
                 self._cache.put(key, file)
             await respond(file, source, request, response)

@@ -78,45 +78,40 @@ class File(NamedTuple):
     modified: int
     validators: Headers  # the header fields of a 304
     headers: Headers
-    content: Content = None
-    is_compressed_on_the_way: bool = False
+    content: Content
+    is_compressed_on_the_way: bool
 
 
-def describe(name: str, kind: str, opened: OpenFile, content: Content, coding: str | None, common: Headers) -> File:
-    """Describe an open file of this type; `coding` is that of a precompressed variant."""
-    etag = etag_of(opened.changed_ns, opened.status.st_size, coding or "")
-    file = _describe(name, kind, opened, etag, coding, common, [("Accept-Ranges", "bytes")])
-    return file if content is None else file._replace(content=content)
-
-
-def describe_compressed(name: str, kind: str, opened: OpenFile, content: Content, common: Headers) -> File:
-    """Describe a file that is compressed while it is sent. It has no ranges, since its length is unknown."""
-    # Weak: another version of zlib compresses to other bytes.
-    etag = "W/" + etag_of(opened.changed_ns, opened.status.st_size, "gzip")
-    file = _describe(name, kind, opened, etag, "gzip", common, [])
-    if content is not None:
-        content = gzip.compress(content, LEVEL, mtime=0)
-    return file._replace(content=content, is_compressed_on_the_way=content is None)
-
-
-def _describe(
-    name: str,
-    kind: str,
-    opened: OpenFile,
-    etag: str,
-    coding: str | None,
-    common: Headers,
-    fields: Sequence[tuple[str, str]],
+def describe(
+    name: str, kind: str, opened: OpenFile, content: Content, coding: str | None, common: Headers, *, compresses: bool
 ) -> File:
-    # Never later than Date (RFC 9110 8.8.2.1).
-    modified = max(0, min(opened.changed_ns // 10**9, int(time.time())))
-    validators = Headers([("ETag", etag), ("Last-Modified", format_date(modified)), *fields])
+    """Describe an open file of this type.
+
+    Args:
+        name: Its name.
+        kind: The value of Content-Type.
+        opened: The file, or a precompressed variant of it.
+        content: Its bytes, if they are in memory.
+        coding: What it is compressed with.
+        common: The header fields that all files have.
+        compresses: Whether it is only compressed while it is sent. It has no ranges then, since its length is unknown.
+    """
+    size = opened.status.st_size
+    modified = max(0, min(opened.changed_ns // 10**9, int(time.time())))  # never later than Date (RFC 9110 8.8.2.1)
+    etag = etag_of(opened.changed_ns, size, coding or "")
+    if compresses:
+        etag = "W/" + etag  # weak: another version of zlib compresses to other bytes
+    validators = Headers([("ETag", etag), ("Last-Modified", format_date(modified))])
+    if not compresses:
+        validators["Accept-Ranges"] = "bytes"
     validators.fill(common)
     headers = Headers([("Content-Type", kind)])
     if coding is not None:
         headers["Content-Encoding"] = coding
     headers.fill(validators)
-    return File(name, kind, opened.status.st_size, etag, modified, validators, headers)
+    if compresses and content is not None:
+        content = gzip.compress(content, LEVEL, mtime=0)
+    return File(name, kind, size, etag, modified, validators, headers, content, compresses and content is None)
 
 
 async def respond(file: File, opened: OpenFile | None, request: Request, response: Response) -> None:
