@@ -1279,8 +1279,8 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         ({"durable": True}, False, ["fsync .new.HEX.tmp", "replace new", "fsync place"]),
         ({"durable": True}, True, ["fsync .new.HEX.tmp", "replace new", "fsync place"]),
         ({"durable": True, "atomic": False}, False, ["fsync new", "fsync place"]),
-        ({"durable": True, "atomic": False}, True, ["fsync new"]),
-        ({"durable": True, "append": True}, True, ["fsync new"]),
+        ({"durable": True, "atomic": False}, True, ["fsync new", "fsync place"]),
+        ({"durable": True, "append": True}, True, ["fsync new", "fsync place"]),
         ({"append": True}, True, []),
     ],
 )

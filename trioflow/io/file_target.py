@@ -78,7 +78,7 @@ def _open_target(path: str, *, append: bool, atomic: bool, reads: str | int | No
         if exc.errno == errno.ENXIO and status is not None and stat.S_ISFIFO(status.st_mode):
             return None
         raise
-    return Target(fd, path, is_new=status is None, is_shared=append)
+    return Target(fd, path, is_shared=append)
 
 
 def _is_same(path: str | int, status: os.stat_result) -> bool:
@@ -104,14 +104,14 @@ def _descriptor_at(path: str) -> tuple[int, bool] | None:
 def _open_again(path: str, number: int, is_ours: bool, *, append: bool) -> Target:  # noqa: FBT001 - unpacked
     """Open a file that is open already: what was written to it before stays, and who wrote that goes on behind us."""
     if not is_ours:  # where it goes on writing is not known here
-        return Target(os.open(path, _FLAGS | os.O_APPEND), path, is_new=False, is_shared=True)
+        return Target(os.open(path, _FLAGS | os.O_APPEND), path, is_named=False, is_shared=True)
     fd = os.dup(number)
     try:
         if fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
             raise OSError(errno.EBADF, "it is open for reading only", path)
         if append:
             os.lseek(fd, 0, os.SEEK_END)
-        return Target(fd, path, is_new=False, is_shared=True)
+        return Target(fd, path, is_named=False, is_shared=True)
     except BaseException:
         os.close(fd)
         raise
@@ -127,7 +127,9 @@ def _open_beside(path: str, status: os.stat_result | None) -> Target:
     directory, name = os.path.split(os.fsencode(place))
     if status is not None and is_mount(directory, name):
         raise cannot_replace(errno.EBUSY, "it is a mount", path)
-    temporary = os.fsdecode(os.path.join(directory, b".%b.%b.tmp" % (name[:_SHOWN], secrets.token_hex(8).encode())))
+    if len(name) > _SHOWN:
+        name = name[:_SHOWN].decode("utf-8", "ignore").encode()  # no half character: some file systems refuse it
+    temporary = os.fsdecode(os.path.join(directory, b".%b.%b.tmp" % (name, secrets.token_hex(8).encode())))
     try:
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     except OSError as exc:
@@ -135,7 +137,7 @@ def _open_beside(path: str, status: os.stat_result | None) -> Target:
             raise cannot_replace(exc.errno, "its directory takes no new file", path) from None
         exc.filename = path  # not a name that nobody knows
         raise
-    target = Target(fd, place, temporary, is_new=True)
+    target = Target(fd, place, temporary)
     try:
         if status is not None:
             _keep_owner_and_mode(fd, status)

@@ -37,12 +37,12 @@ class Target:
     """A file that is being written: at its place, or beside it until `finish`."""
 
     def __init__(
-        self, fd: int, place: str, temporary: str | None = None, *, is_new: bool, is_shared: bool = False
+        self, fd: int, place: str, temporary: str | None = None, *, is_named: bool = True, is_shared: bool = False
     ) -> None:
         self._fd = fd
         self._place = place
         self._temporary = temporary
-        self._is_new = is_new  # its name, too, is still to be stored
+        self._is_named = is_named  # not one of a process's open files
         self._is_shared = is_shared  # others may write to it at the same time
         self._is_file = stat.S_ISREG(os.fstat(fd).st_mode) or stat.S_ISBLK(os.fstat(fd).st_mode)
         self._can_copy = hasattr(os, "copy_file_range")
@@ -147,8 +147,8 @@ class Target:
                     raise cannot_replace(exc.errno, "it is a mount", self._place) from None
                 raise OSError(exc.errno, exc.strerror, self._place) from None  # not a name that nobody knows
             self._temporary = None
-        if durable and self._is_new:
-            directory = os.open(os.path.dirname(self._place) or ".", os.O_RDONLY | os.O_DIRECTORY)
+        if durable and self._is_named:  # also if it had a name before: nobody may have waited for that one
+            directory = os.open(os.path.dirname(os.path.realpath(self._place)), os.O_RDONLY | os.O_DIRECTORY)
             try:
                 os.fsync(directory)
             finally:
