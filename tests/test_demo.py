@@ -270,13 +270,9 @@ async def test_channels_fill_up_and_the_source_stops(autojump_clock: trio.testin
 
     assert [stage["name"].partition("(")[0] for stage in looks[0]["stages"]] == ["counting", "squared", "slowly"]
     source, squares, reader = looks[-1]["stages"]
-    # A generator that has met a full channel goes on when half of it is free: 16 items at 5 a second last 3 seconds.
-    assert source["fill"] >= 0.5
-    assert max(look["stages"][0]["fill"] for look in looks[-32:]) == 1
+    assert source["fill"] == 1  # and so the source waits
     assert squares["fill"] > 0.9
-    made = [look["stages"][0]["items"] for look in looks]
-    assert made[-1] - made[-32] <= 20  # in 3 seconds; it would make 150
-    assert made[-11:].count(made[-1]) > 1  # and so the source waits
+    assert source["items"] - looks[-11]["stages"][0]["items"] <= 6  # in a second; it would make 50
     assert 25 <= reader["items"] <= 31
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-from collections.abc import AsyncIterable, AsyncIterator, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -60,8 +60,20 @@ async def test_a_channel_says_that_it_is_read_by_async_for() -> None:
         for item in items:
             yield 2 * item
 
-    with pytest.raises(TypeError, match="cannot be iterated by `for`: use `async for`"):
-        await tf.from_iterable([1]).pipe(doubled()).pipe(tf.collect())
+    @tf.writable
+    async def total(items: Any) -> int:
+        return sum(items)
+
+    for sink in (doubled().pipe(tf.collect()), total()):
+        with pytest.raises(TypeError, match="not iterable") as caught:
+            await tf.from_iterable([1]).pipe(sink)
+        assert "a channel is read by `async for`, not by `for`" in caught.value.__notes__
+
+
+async def test_a_channel_is_no_iterable_to_other_libraries() -> None:
+    async with tf.from_iterable([1]).open() as receive:
+        assert not isinstance(receive, Iterable)
+        assert isinstance(receive, AsyncIterable)
 
 
 @pytest.mark.parametrize("function", [str, print, len, lambda item: item])

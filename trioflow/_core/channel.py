@@ -12,7 +12,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self, TypeVar
+from typing import Any, ClassVar, NoReturn, Self, TypeVar
 
 import trio
 from trio.lowlevel import checkpoint, checkpoint_if_cancelled
@@ -26,7 +26,6 @@ from trioflow._core.buffer import (
     weight_of,
 )
 from trioflow._core.errors import HangUp
-from trioflow._core.labels import refused
 
 T = TypeVar("T")
 SendT = TypeVar("SendT", contravariant=True)
@@ -272,9 +271,6 @@ class ReceiveChannel(_End, trio.abc.ReceiveChannel[ReceiveT]):
 
     __slots__ = ()
     _note_closed = Buffer.receiver_closed
-
-    if not TYPE_CHECKING:
-        __iter__ = refused("cannot be iterated by `for`: use `async for`")
 
     def __init__(self, buffer: Buffer[Any]) -> None:
         super().__init__(buffer)

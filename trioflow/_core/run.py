@@ -24,6 +24,8 @@ from trioflow._core.shortcuts import NOTHING, Offer, Takes
 StageFunction = Callable[..., Awaitable[Any]]
 # What Python says where a function for str is given bytes.
 _OF_STR: Final = re.compile("bytes-like object is required, not 'str'|'str' objects doesn't apply to a 'bytes'")
+# And where `for` is given a channel. No `__iter__` of ours says it: to other libraries a channel would be an iterable.
+_OF_CHANNEL: Final = re.compile("'(ReceiveChannel|_StageReader)' object is not iterable")
 
 
 # What makes another function of a stage's function for one item, plain or async as that is.
@@ -250,3 +252,5 @@ def note_stage(failure: BaseException, stages: Sequence[Stage], index: int) -> N
     note(failure, f"in stage {index + 1} of {len(stages)}: {stages[index].label()}")
     if isinstance(failure, TypeError) and _OF_STR.search(str(failure)):
         note(failure, "if its items are bytes, as those of read_file are, pipe through tf.lines() or tf.decode() first")
+    if isinstance(failure, TypeError) and _OF_CHANNEL.search(str(failure)):
+        note(failure, "a channel is read by `async for`, not by `for`")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any, Final
 
@@ -18,10 +17,10 @@ CAPACITY: Final = 32
 
 
 @tf.readable
-async def counting(per_second: float) -> AsyncIterator[int]:
+async def counting(numbers: tf.SendChannel[int], per_second: float) -> None:
     number = 0
     while True:
-        yield (number := number + 1)
+        await numbers.send(number := number + 1)
         await trio.sleep(1 / per_second)
 
 
