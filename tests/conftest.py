@@ -22,7 +22,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Leave what is there by now out of garbage collections, which else look at seven thousand tests each time."""
+    """Leave what is there by now out of garbage collections, which would otherwise look at thousands of tests each time."""
     gc.collect()
     gc.freeze()
 

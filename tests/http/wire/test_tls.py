@@ -38,7 +38,7 @@ def server_side(authority: trustme.CA) -> ssl.SSLContext:
 
 @pytest.fixture(params=[ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["1.2", "1.3"])
 def client_side(authority: trustme.CA, request: pytest.FixtureRequest) -> ssl.SSLContext:
-    context = ssl.create_default_context()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # the system's own certificates take 36 ms
     authority.configure_trust(context)
     context.minimum_version = context.maximum_version = request.param
     context.set_alpn_protocols(["h2", "http/1.1"])
