@@ -41,11 +41,15 @@ async def runs() -> None:
     assert_type(await tf.pipeline(words, tf.take(2), tf.tap(print), tf.distinct(str), tf.encode(), tf.join()), bytes)
     assert_type(await tf.pipeline(words, tf.filter(bool), tf.changes(str), tf.drop_while(bool), tf.count()), int)
 
-    # Where such a stage decides what the sink gives, pyright knows it, and mypy takes it for Any.
-    floats: list[float] = await tf.pipeline(numbers, tf.map(lambda n: n + 0.5), tf.collect())
-    batches: list[list[int]] = await tf.pipeline(numbers, tf.map(to_text), tf.map(len), tf.batch(2), tf.collect())
-    longest: str = await tf.pipeline(words, tf.take(2), tf.reduce(lambda a, b: max(a, b), ""))
-    print(floats, batches, longest)
+    # Where such a stage decides what the sink gives, pyright knows it, and mypy takes it for Any, which any annotation
+    # accepts. Both are exact where the sink has a type of its own, and with `pipe`.
+    floats: tf.Writable[float, list[float]] = tf.collect()
+    assert_type(await tf.pipeline(numbers, tf.map(lambda n: n + 0.5), floats), list[float])
+    lists: tf.Writable[list[int], list[list[int]]] = tf.collect()
+    assert_type(await tf.pipeline(numbers, tf.map(to_text), tf.map(len), tf.batch(2), lists), list[list[int]])
+    longest: tf.Writable[str, str] = tf.reduce(lambda a, b: max(a, b), "")
+    assert_type(await tf.pipeline(words, tf.take(2), longest), str)
+    assert_type(await tf.pipeline(numbers, tf.map(to_text).pipe(tf.batch(2)).pipe(tf.collect())), list[list[str]])
 
     # Ten stages
     ten = await tf.pipeline(
