@@ -430,6 +430,7 @@ async def test_R13_a_process_that_ends_late_sees_no_end_of_its_input_either(
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cut", [fail_before, fail_after, fail_while_it_is_a_stream, cancel])
 async def test_R13_what_a_process_has_started_ends_with_it_where_it_has_a_group_of_its_own(
     cut: Callable[[Program], Awaitable[None]], tmp_path: Path
