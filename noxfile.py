@@ -97,12 +97,11 @@ def types(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none", requires=["dev"])
 def coverage(session: nox.Session) -> None:
-    """Run the tests that are not slow under coverage, their processes too; fail below pyproject's `fail_under`."""
+    """Run the tests that are not slow under coverage; fail below pyproject's `fail_under`."""
     session.run(PYTHON, "-m", "coverage", "erase", external=True)
     session.run(
         PYTHON, "-m", "coverage", "run", "-m", "pytest", "-q", "-m", "not slow", *session.posargs, external=True
     )
-    session.run(PYTHON, "-m", "coverage", "combine", "-q", external=True)
     session.run(PYTHON, "-m", "coverage", "report", external=True)
 
 

@@ -6,6 +6,7 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,8 +34,12 @@ def test_under_asyncio_one_is_told_to_use_trio(run: Callable[[], Any]) -> None:
     async def main() -> None:
         await run()
 
-    with pytest.raises(RuntimeError, match=r"trioflow runs on Trio: start your program with trio\.run\(main\)"):
-        asyncio.run(main())
+    # In a thread of its own: the browser's driver may have left a loop in this one.
+    with (
+        ThreadPoolExecutor(1) as thread,
+        pytest.raises(RuntimeError, match=r"trioflow runs on Trio: start your program with trio\.run\(main\)"),
+    ):
+        thread.submit(lambda: asyncio.run(main())).result()
 
 
 async def handle(duplex: tf.Duplex[bytes, bytes]) -> None:
