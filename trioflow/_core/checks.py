@@ -44,14 +44,14 @@ def check_flags(**flags: object) -> None:
 
 
 def check_limit(name: str, value: object, least: int = 1) -> float:
-    """Give `value` back if it is an int of `least` or more, or `math.inf` for no limit."""
+    """Return `value` if it is an int of `least` or more, or `math.inf` for no limit."""
     if value != math.inf and (isinstance(value, bool) or not isinstance(value, int)):
         raise TypeError(_of_call(f"{name} must be an int or math.inf, got {value!r}"))
     return math.inf if value == math.inf else check_count(name, value, least)
 
 
 def check_positive(name: str, value: object) -> float:
-    """Give `value` back if it is a number above 0, such as a time in seconds."""
+    """Return `value` if it is a number above 0, such as a time in seconds."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(_of_call(f"{name} must be a number, got {value!r}"))
     if not value > 0:
@@ -60,7 +60,7 @@ def check_positive(name: str, value: object) -> float:
 
 
 def check_function(name: str, function: Any) -> Any:
-    """Give `function` back if it can be called."""
+    """Return `function` if it can be called."""
     if not callable(function):
         raise TypeError(f"{name} wants a function, not {function!r}")
     return function
