@@ -21,7 +21,6 @@ Rule 3: `at` is always the part at work, so that a failure can name its stage (R
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from time import perf_counter
@@ -40,32 +39,33 @@ R = TypeVar("R")
 SLOW: Final = 0.004  # seconds; ten milliseconds is what a heartbeat beside a busy run may notice
 
 
-class Operator(ABC, Generic[T, U]):
+# No abstract base classes: `isinstance` takes 30 ns of these, 250 ns of those, and each part of a run is looked at.
+class Operator(Generic[T, U]):
     """Items in, items out, without waiting. Subclasses override `feed` and, where something is held back, `flush`."""
 
     done = False  # set where it has enough: it is fed no more, and not flushed
 
-    @abstractmethod
     def feed(self, items: list[T]) -> Iterable[U]:
         """Return what becomes of `items`: a list, or a lazy iterable where that may be much more than came in."""
+        raise NotImplementedError
 
     def flush(self) -> Iterable[U]:
         """Return what was held back. Called once, after the last item."""
         return ()
 
 
-class Fold(ABC, Generic[T, R]):
+class Fold(Generic[T, R]):
     """Items in, one result out, without waiting."""
 
     done = False  # set where it has enough
 
-    @abstractmethod
     def feed(self, items: list[T]) -> None:
         """Take `items` in."""
+        raise NotImplementedError
 
-    @abstractmethod
     def result(self) -> R:
         """Return the result. Called once, after the last item."""
+        raise NotImplementedError
 
 
 Part: TypeAlias = "Iterator[Any] | Operator[Any, Any] | Fold[Any, Any]"

@@ -15,12 +15,12 @@ from trioflow._core.streams import Readable, Transform, Writable, label
 
 def fused(factory: Callable[[], Part], name: str, *args: object, **given: object) -> Transform[Any, Any]:
     """Make a transform of a factory of synchronous parts, which shares its task with its neighbours."""
-    return Transform[Any, Any]._of(Stage(label(name, *args, **given), factory=factory))
+    return Transform._of(Stage(label(name, *args, **given), factory=factory))
 
 
 def task(function: StageFunction, name: str, *args: object, **given: object) -> Transform[Any, Any]:
     """Make a transform of an async function between two channels, a task of its own."""
-    return Transform[Any, Any]._of(Stage(label(name, *args, **given), function=function))
+    return Transform._of(Stage(label(name, *args, **given), function=function))
 
 
 def per_item(
@@ -45,14 +45,14 @@ def per_item(
         [made] = remake(wrap(emitting))._stages
         return made._replace(label=stage.label)
 
-    return Transform[Any, Any]._of(stage._replace(rewrapped=rewrapped))
+    return Transform._of(stage._replace(rewrapped=rewrapped))
 
 
 def awaited(transform: Transform[Any, Any]) -> Transform[Any, Any]:
     """Return the form of what `per_item` made that awaits its function: that of `remake`, under the same name."""
     [stage] = transform._stages
     assert stage.rewrapped is not None
-    return Transform[Any, Any]._of(stage.rewrapped(lambda fn: fn)._replace(rewrapped=stage.rewrapped))
+    return Transform._of(stage.rewrapped(lambda fn: fn)._replace(rewrapped=stage.rewrapped))
 
 
 def _emitting(fn: Callable[[Any], Any], emit: Callable[[Any, Any], Any]) -> Callable[[Any], Any]:
@@ -75,29 +75,29 @@ def _emitting(fn: Callable[[Any], Any], emit: Callable[[Any, Any], Any]) -> Call
 def passing_on(transform: Transform[Any, Any]) -> Transform[Any, Any]:
     """Mark that `transform` looks at no item, and hands each on once and in time, as it is or in a list."""
     [stage] = transform._stages
-    return Transform[Any, Any]._of(stage._replace(passes_on=True))
+    return Transform._of(stage._replace(passes_on=True))
 
 
 def dropping(transform: Transform[Any, Any]) -> Transform[Any, Any]:
     """Mark that `transform` drops what its reader is too slow for."""
     [stage] = transform._stages
-    return Transform[Any, Any]._of(stage._replace(drops=True))
+    return Transform._of(stage._replace(drops=True))
 
 
 def source(function: StageFunction, name: str, *args: object, **given: object) -> Readable[Any]:
     """Make a source of an async function that sends to a channel, a task of its own. It drops if a Readable in `args` does."""
     drops = any(stage.drops for readable in args if isinstance(readable, Readable) for stage in readable._stages)
-    return Readable[Any]._of(Stage(label(name, *args, **given), function=function, drops=drops))
+    return Readable._of(Stage(label(name, *args, **given), function=function, drops=drops))
 
 
 def ending(factory: Callable[[], Part], name: str, *args: object, **given: object) -> Writable[Any, Any]:
     """Make a sink of a factory of folds, which shares its task with the operators before it."""
-    return Writable[Any, Any]._of(Stage(label(name, *args, **given), factory=factory))
+    return Writable._of(Stage(label(name, *args, **given), factory=factory))
 
 
 def ending_task(function: StageFunction, name: str, *args: object, **given: object) -> Writable[Any, Any]:
     """Make a sink of an async function over a channel, a task of its own."""
-    return Writable[Any, Any]._of(Stage(label(name, *args, **given), function=function))
+    return Writable._of(Stage(label(name, *args, **given), function=function))
 
 
 def differing(**options: tuple[object, object]) -> dict[str, object]:

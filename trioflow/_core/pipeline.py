@@ -56,9 +56,9 @@ def as_readable(head: object) -> Readable[Any]:
         return head.readable
     name = label("from_iterable", head)
     if isinstance(head, AsyncIterable):
-        return Readable[Any]._of(Stage(name, function=async_source(head)))
+        return Readable._of(Stage(name, function=async_source(head)))
     if isinstance(head, Iterable):
-        return Readable[Any]._of(Stage(name, factory=iterator_factory(head)))
+        return Readable._of(Stage(name, factory=iterator_factory(head)))
     raise wanted("a stream begins with a Readable, an iterable, a channel or a byte stream", head)
 
 
@@ -74,9 +74,9 @@ def as_writable(tail: object) -> Writable[Any, Any]:
         return tail.writable
     end = as_trio(tail)
     if isinstance(end, trio.abc.SendStream):
-        return Writable[Any, Any]._of(Stage(label("to_stream", tail), function=stream_sink(end)))
+        return Writable._of(Stage(label("to_stream", tail), function=stream_sink(end)))
     if isinstance(end, trio.abc.SendChannel):
-        return Writable[Any, Any]._of(Stage(label("to_channel", tail), function=channel_sink(end)))
+        return Writable._of(Stage(label("to_channel", tail), function=channel_sink(end)))
     raise wanted("a pipeline ends in a Writable, a channel or a byte stream", tail)
 
 

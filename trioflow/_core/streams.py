@@ -166,8 +166,8 @@ class Transform(_Stream, Generic[In, Out]):
             TypeError: `stage` is none of these.
         """
         if isinstance(stage, Writable):
-            return Writable[Any, Any]._of(*self._stages, *stage._stages)
-        return Transform[Any, Any]._of(*self._stages, *_middle(stage, "pipe wants a Transform, a Duplex or a Writable"))
+            return Writable._of(*self._stages, *stage._stages)
+        return Transform._of(*self._stages, *_middle(stage, "pipe wants a Transform, a Duplex or a Writable"))
 
 
 class Duplex(trio.abc.AsyncResource, Generic[Out, In]):
@@ -210,8 +210,8 @@ class Duplex(trio.abc.AsyncResource, Generic[Out, In]):
             return open_stream(apart.readable.open(capacity=capacity), apart.writable.open(capacity=capacity))
 
         self = Duplex[bytes, bytes](
-            Readable[bytes]._of(Stage(lambda: f"{name()}.readable", function=Direction(shared, READ))),
-            Writable[bytes, int]._of(Stage(lambda: f"{name()}.writable", function=Direction(shared, WRITE))),
+            Readable._of(Stage(lambda: f"{name()}.readable", function=Direction(shared, READ))),
+            Writable._of(Stage(lambda: f"{name()}.writable", function=Direction(shared, WRITE))),
         )
         self._label = name
         self._aclose = shared.aclose
@@ -333,7 +333,7 @@ def join(head: Readable[Any], middle: tuple[object, ...], what: str) -> Readable
     stages = head._stages + tuple(stage for each in middle for stage in _middle(each, what))
     if stages[0].follow is not None:
         stages[0].follow(stages, False)  # refuses at once what it cannot run
-    return Readable[Any]._of(*stages)
+    return Readable._of(*stages)
 
 
 def run_all(

@@ -56,7 +56,7 @@ def decoded(request: Request, *, max_size: float = MOST) -> Readable[bytes]:
                 await output.send(chunk)
 
     if encoding in ("", "identity"):
-        return Readable[bytes]._of(Stage(label("decoded"), function=count))
+        return Readable._of(Stage(label("decoded"), function=count))
     unpacking, damage = _unpacking(encoding, limit)
 
     async def unpack(output: SendChannel[bytes]) -> None:
@@ -68,7 +68,7 @@ def decoded(request: Request, *, max_size: float = MOST) -> Readable[bytes]:
         except ValueError as exc:
             raise RequestError(413, f"the body inflates to more than {limit} bytes") from exc
 
-    return Readable[bytes]._of(Stage(label("decoded"), function=unpack))
+    return Readable._of(Stage(label("decoded"), function=unpack))
 
 
 def _unpacking(encoding: str, limit: float) -> tuple[Transform[bytes, bytes], type[Exception]]:

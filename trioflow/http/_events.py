@@ -124,7 +124,7 @@ def events(*, keep_alive: float = KEEP_ALIVE) -> Transform[Event | str, bytes]:
             await output.send(chunk)
 
     given = {} if keep_alive == KEEP_ALIVE else {"keep_alive": keep_alive}
-    return Transform[Event | str, bytes]._of(Stage(label("events", **given), function=run))
+    return Transform._of(Stage(label("events", **given), function=run))
 
 
 def _encoded(item: Any) -> bytes:

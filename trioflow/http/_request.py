@@ -73,7 +73,7 @@ class Request:
         if self._body is None:
             run = once(self._receive, f"the body of this {self.method} request")
             offer = Offer(ThreadCopy, lambda: nullcontext(ThreadCopy(run))) if self._exchange.can_copy else None
-            self._body = Readable[bytes]._of(Stage(label("body"), function=run, offer=offer))
+            self._body = Readable._of(Stage(label("body"), function=run, offer=offer))
         return self._body
 
     async def _receive(self, output: SendChannel[bytes] | Callable[[bytes | memoryview], object]) -> int | None:

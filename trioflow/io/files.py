@@ -106,7 +106,7 @@ def read_file(
             async with open_following(where, start, chunk_size, interval, waits=missing == "wait") as reader:
                 await send_all(reader, output, chunk_size)
 
-        return Readable[bytes]._of(Stage(name, function=run_on, follow=_telling(where)))
+        return Readable._of(Stage(name, function=run_on, follow=_telling(where)))
 
     async def run(output: SendChannel[bytes]) -> None:
         fd, status = await open_soon(where)
@@ -119,7 +119,7 @@ def read_file(
             os.close(fd)
 
     offer = Offer(OpenRegion, FileRegion(where, start, stop).open)
-    return Readable[bytes]._of(Stage(name, function=run, offer=offer, follow=_telling(where)))
+    return Readable._of(Stage(name, function=run, offer=offer, follow=_telling(where)))
 
 
 def write_file(
@@ -170,7 +170,7 @@ def write_file(
     check_flags(append=append, atomic=atomic, durable=durable)
     write = _Write(partial(open_target, where, append=append, atomic=atomic, durable=durable))
     takes: Takes = {OpenRegion: write.take_region, ThreadCopy: write.take_copy}
-    return Writable[bytes, int]._of(Stage(name, function=write, takes=takes))
+    return Writable._of(Stage(name, function=write, takes=takes))
 
 
 class _Write:

@@ -56,7 +56,7 @@ def stdin() -> Readable[bytes]:
         finally:
             _reading.release()
 
-    return Readable[bytes]._of(Stage(label("stdin"), function=run))
+    return Readable._of(Stage(label("stdin"), function=run))
 
 
 def _check_there(stream: object, name: str) -> None:
@@ -109,7 +109,7 @@ def stdout() -> Writable[bytes | str, int]:
         finally:
             output.close()
 
-    return Writable[bytes | str, int]._of(Stage(label("stdout"), function=run))
+    return Writable._of(Stage(label("stdout"), function=run))
 
 
 class _Output:

@@ -302,4 +302,4 @@ def recover(
         if last is not None:
             raise last
 
-    return Transform[T, T]._of(Stage(label("recover", fn), function=run, encloses=True))
+    return Transform._of(Stage(label("recover", fn), function=run, encloses=True))

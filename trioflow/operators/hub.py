@@ -79,7 +79,7 @@ class Hub(Generic[T]):
 
         options = differing(capacity=(capacity, DEFAULT_CAPACITY), overflow=(overflow, "wait"))
         name = label(f"{self._name}.subscribe", **options)
-        return Readable[T]._of(Stage(name, function=run, drops=overflow != "wait"))
+        return Readable._of(Stage(name, function=run, drops=overflow != "wait"))
 
     def _join(self, one: _Subscriber) -> None:
         if self._is_over:

@@ -84,7 +84,7 @@ def on_item_error(
         raise wanted("on_item_error wants 'stop', 'drop' or a Writable", action)
     if action == "stop":
         return transform
-    return Transform[T, U]._of(rewrapped(lambda fn: _catching(fn, kinds))._replace(label=name), behind)
+    return Transform._of(rewrapped(lambda fn: _catching(fn, kinds))._replace(label=name), behind)
 
 
 class _Failed:

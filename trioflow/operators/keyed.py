@@ -138,6 +138,6 @@ class _Groups:
             self._end_first()
         send, receive = open_channel[Any](self._capacity)
         group = self._open[key] = _Group(send)
-        readable = Readable[Any]._of(Stage(label("group", key), function=async_source(receive)))
+        readable: Readable[Any] = Readable._of(Stage(label("group", key), function=async_source(receive)))
         await self._output.send((key, readable))
         return group

@@ -98,7 +98,7 @@ def map_in_processes(
     def rewrapped(wrap: Wrap) -> Stage:
         return make(wrap, target(True))
 
-    return Transform[T, U]._of(make(None, target(False))._replace(rewrapped=rewrapped))
+    return Transform._of(make(None, target(False))._replace(rewrapped=rewrapped))
 
 
 class _Trips(Batches):

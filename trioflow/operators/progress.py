@@ -72,7 +72,7 @@ def progress(
                 show.update(done, expected)
             show.end(done, expected)
 
-    return Transform[T, T]._of(Stage(label("progress", *([] if total is None else [total])), function=run))
+    return Transform._of(Stage(label("progress", *([] if total is None else [total])), function=run))
 
 
 def _bytes_of(items: Sequence[Any]) -> int:

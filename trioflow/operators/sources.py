@@ -63,8 +63,8 @@ def repeat(item: T, times: float = math.inf) -> Readable[T]:
         'hahaha'
     """
     if check_limit("times", times, 0) == math.inf:
-        return Readable[T]._of(Stage(label("repeat", item), factory=lambda: itertools.repeat(item)))
-    return Readable[T]._of(Stage(label("repeat", item, times), factory=lambda: itertools.repeat(item, int(times))))
+        return Readable._of(Stage(label("repeat", item), factory=lambda: itertools.repeat(item)))
+    return Readable._of(Stage(label("repeat", item, times), factory=lambda: itertools.repeat(item, int(times))))
 
 
 @overload
@@ -95,7 +95,7 @@ def unfold(
     name = label("unfold", fn, initial)
     call: Callable[[Any], Any] = check_function("unfold", fn)
     if not is_async(call):
-        return Readable[T]._of(Stage(name, factory=lambda: _unfolded(call, initial)))
+        return Readable._of(Stage(name, factory=lambda: _unfolded(call, initial)))
 
     async def run(output: SendChannel[Any]) -> None:
         given = await call(initial)
@@ -104,7 +104,7 @@ def unfold(
             await output.send(item)
             given = await call(state)
 
-    return Readable[T]._of(Stage(name, function=run))
+    return Readable._of(Stage(name, function=run))
 
 
 def _unfolded(fn: Callable[[Any], Any], state: Any) -> Iterator[Any]:
@@ -133,7 +133,7 @@ def empty() -> Readable[Any]:
         >>> run(empty().pipe(collect()))
         []
     """
-    return Readable[Any]._of(Stage(label("empty"), factory=lambda: iter(())))
+    return Readable._of(Stage(label("empty"), factory=lambda: iter(())))
 
 
 def failed(error: Exception | type[Exception]) -> Readable[Any]:
@@ -162,4 +162,4 @@ def failed(error: Exception | type[Exception]) -> Readable[Any]:
         await trio.lowlevel.checkpoint()
         raise error.with_traceback(None) if isinstance(error, Exception) else error  # not those of earlier runs, too
 
-    return Readable[Any]._of(Stage(label("failed", error), function=run))
+    return Readable._of(Stage(label("failed", error), function=run))

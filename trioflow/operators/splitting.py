@@ -278,7 +278,7 @@ async def _split(
         drops = receive._overflow != "wait"
         # What one branch has taken is lost to the others, or to what is fresher, while its reader is busy.
         run = once(_take(receive, forward_singly if is_shared or drops else forward), "a branch")
-        branch = Branch[Any]._of(Stage(label(f"{name}[{i}]", readable), function=run, drops=drops))
+        branch: Branch[Any] = Branch._of(Stage(label(f"{name}[{i}]", readable), function=run, drops=drops))
         branch._receive = receive
         branches.append(branch)
     async with open_crew() as crew:

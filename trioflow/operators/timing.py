@@ -54,7 +54,7 @@ def ticks(interval: float) -> Readable[float]:
             due = grid.next()
             await trio.sleep_until(due)
 
-    return Readable[float]._of(Stage(label("ticks", interval), function=run, drops=True))
+    return Readable._of(Stage(label("ticks", interval), function=run, drops=True))
 
 
 class _Grid:

@@ -118,7 +118,7 @@ def readable(
 
     name_shown = label("redis.readable", name, group=group, **differing(on_error=(on_error, "stop")))
     follow = partial(followed, goes_on=on_error == "return")
-    return Readable[Any]._of(Stage(name_shown, function=run, follow=follow))
+    return Readable._of(Stage(name_shown, function=run, follow=follow))
 
 
 def writable(
@@ -198,7 +198,7 @@ def writable(
                     pass
         return count
 
-    return Writable[Any, int]._of(Stage(label("redis.writable", name), function=Storing(run, store)))
+    return Writable._of(Stage(label("redis.writable", name), function=Storing(run, store)))
 
 
 def acknowledge() -> Transform[T, T]:
@@ -216,4 +216,4 @@ def acknowledge() -> Transform[T, T]:
     Raises:
         TypeError: when it runs, it does not come after a `readable` of this module.
     """
-    return Transform[T, T]._of(Stage(label("redis.acknowledge"), function=acknowledge_each))
+    return Transform._of(Stage(label("redis.acknowledge"), function=acknowledge_each))

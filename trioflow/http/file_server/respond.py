@@ -184,7 +184,7 @@ async def _send_parts(file: File, opened: OpenFile | None, parts: Sequence[Part]
                     raise EOFError(f"the file ended at byte {size}, and a part of it at {stop}")
         await output.send(framed.tail)
 
-    await Readable[bytes]._of(Stage(label("parts", file.name), function=run)).pipe(response)
+    await Readable._of(Stage(label("parts", file.name), function=run)).pipe(response)
 
 
 def read_stretch(opened: OpenFile, start: int, stop: int, name: str) -> Readable[bytes]:
@@ -193,7 +193,7 @@ def read_stretch(opened: OpenFile, start: int, stop: int, name: str) -> Readable
     async def run(output: SendChannel[bytes]) -> None:
         await send_all(reader_of(opened.fd, opened.status, start, stop, None), output, None)
 
-    return Readable[bytes]._of(Stage(label("file", name), function=run))
+    return Readable._of(Stage(label("file", name), function=run))
 
 
 async def redirect(request: Request, response: Response) -> None:

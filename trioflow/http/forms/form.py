@@ -124,7 +124,7 @@ def form(
         run = _Pairs(request, count, min(field_size, size)).run
     else:
         raise RequestError(415, f"a form is wanted, not {kind}")
-    return Readable[Part]._of(Stage(label("form"), function=once(run, f"the form of this {request.method} request")))
+    return Readable._of(Stage(label("form"), function=once(run, f"the form of this {request.method} request")))
 
 
 class _Meter:
@@ -242,7 +242,7 @@ class _File:
         self.settled = trio.Event()  # it is being read, or was skipped
 
     def part(self, head: PartHead) -> Part:
-        body = Readable[bytes]._of(
+        body: Readable[bytes] = Readable._of(
             Stage(label("body"), function=once(self._read, f"the file {self._name!r} of a form"))
         )
         return Part(head, None, body)
