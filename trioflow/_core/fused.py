@@ -155,6 +155,8 @@ class Fused:
 
     def _close_all(self, raised: BaseException | None) -> None:
         """Close what users' functions have made, the newest first. What fails then is raised, or noted on a failure."""
+        if not self._pending and not hasattr(self._iterator, "close"):
+            return
         at = self.at
         failure = None if isinstance(raised, (trio.Cancelled, HangUp)) else raised
         for i, iterator in reversed([(-self._offset, self._iterator), *self._pending]):

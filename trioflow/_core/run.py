@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar, Final, NamedTuple, TypeAlias
 
 import trio
@@ -91,6 +91,18 @@ class Watched(NamedTuple):
 Watch: TypeAlias = "Callable[[Sequence[Watched]], AbstractContextManager[object]]"
 
 
+class _Unneeded(nullcontext[None]):
+    """In place of the scope of a task that is alone in its run, so that nobody cancels it: a scope takes 4 µs."""
+
+    cancelled_caught = False
+
+    def cancel(self) -> None:
+        """Cancel nothing."""
+
+
+_UNNEEDED: Final = _Unneeded()
+
+
 class Task:
     """One task of a run: one stage, or adjacent synchronous stages fused."""
 
@@ -101,7 +113,7 @@ class Task:
         factories = [stage.factory for stage in stages if stage.factory is not None]
         self._fused = Fused(factories, capacity) if factories else None
         self._function = stages[0].function
-        self.scope = trio.CancelScope()
+        self.scope: trio.CancelScope | _Unneeded = _UNNEEDED
         self.source: ReceiveChannel[Any] | None = None
         self.output: SendChannel[Any] | None = None
 
@@ -150,6 +162,9 @@ class Run(Crew):
         self.outside: Buffer[Any] | None = None
         self.send: SendChannel[Any] | None = None
         self.receive: ReceiveChannel[Any] | None = None
+        if head or tail or len(tasks) > 1:
+            for task in tasks:
+                task.scope = trio.CancelScope()
         if head:
             self.send, self.tasks[0].source = self._channel(capacity, 0)
             self.outside = self.buffers[-1]
