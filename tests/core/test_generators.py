@@ -171,7 +171,13 @@ async def test_a_generator_goes_on_receiving_after_a_loop_of_it_was_cancelled(
     assert await every_two_seconds().pipe(by_five_seconds()).pipe(tf.collect()) == [[0, 1], [2, 3]]
 
 
-async def test_a_generator_that_has_closed_its_source_takes_nothing_from_a_clone() -> None:
+@pytest.mark.parametrize("at_once", [1, 4])  # item by item from the channel, or all from what it holds
+async def test_a_generator_that_has_closed_its_source_takes_nothing_from_a_clone(at_once: int) -> None:
+    @tf.readable
+    async def four(output: tf.SendChannel[int]) -> None:
+        for start in range(0, 4, at_once):
+            await output.send_many(range(start, start + at_once))
+
     @tf.transform
     async def closing(items: tf.ReceiveChannel[int]) -> AsyncIterator[int | str]:
         with items.clone() as clone:
@@ -184,7 +190,7 @@ async def test_a_generator_that_has_closed_its_source_takes_nothing_from_a_clone
             async for item in clone:
                 yield item
 
-    assert await tf.from_iterable(range(4)).pipe(closing()).pipe(tf.collect()) == [0, "closed", 1, 2, 3]
+    assert await four().pipe(closing()).pipe(tf.collect()) == [0, "closed", 1, 2, 3]
 
 
 async def test_a_loop_that_a_generator_hands_to_another_task_gets_everything() -> None:
