@@ -225,8 +225,9 @@ class SendChannel(_End, trio.abc.SendChannel[SendT]):
             self._check()
             return is_so(is_next)
 
-        await self._checkpoint(0)
-        if not attempt(not self._buffer.sending):
+        if attempt(not self._buffer.sending):
+            await self._checkpoint(0)
+        else:
             await self._wait_in_line(need, attempt)
 
     def clone(self) -> SendChannel[SendT]:
@@ -283,7 +284,8 @@ class ReceiveChannel(_End, trio.abc.ReceiveChannel[ReceiveT]):
             trio.EndOfChannel: all senders have closed and everything was received.
             trio.ClosedResourceError: this end was closed, before or meanwhile.
         """
-        await self._checkpoint()
+        if self._buffer.items or not self._is_live():  # else waiting is a checkpoint, and one is enough
+            await self._checkpoint()
         if not self._ready():
             await self._wait()
         item: ReceiveT = self._buffer.take()
@@ -303,7 +305,8 @@ class ReceiveChannel(_End, trio.abc.ReceiveChannel[ReceiveT]):
         """
         if limit is not None and limit < 1:
             raise ValueError(f"receive_many: limit must be 1 or more, got {limit}")
-        await self._checkpoint(0)
+        if self._buffer.items or not self._is_live():  # else waiting is a checkpoint, and one is enough
+            await self._checkpoint(0)
         if not self._ready():
             await self._wait()
         items = self._buffer.take_many(limit)
@@ -338,6 +341,10 @@ class ReceiveChannel(_End, trio.abc.ReceiveChannel[ReceiveT]):
             return await self.receive()
         except (trio.EndOfChannel, StopAsyncIteration) as exc:
             _end_of_loop(self._buffer, exc)
+
+    def _is_live(self) -> bool:
+        """Return whether items may still come."""
+        return not self._closed and self._buffer.senders > 0 and self._buffer.failure is None
 
     def _ready(self, is_next: bool = False) -> bool:  # noqa: FBT001, FBT002 - called by `Buffer.wait_in`
         buffer = self._buffer
