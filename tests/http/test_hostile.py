@@ -549,8 +549,9 @@ async def test_a_malformed_body_that_several_tasks_see_is_no_failure_of_the_serv
 TEXT = b"0123456789"
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")  # nothing here changes it, and it takes longer to make than to ask
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    tmp_path = tmp_path_factory.mktemp("files")
     top = tmp_path / "root"
     (top / "sub").mkdir(parents=True)
     (top / "a.txt").write_bytes(TEXT)
