@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, NoReturn, Protocol, TypeAlias, TypeVar, overload
+from typing import Any, NoReturn, Protocol, TypeAlias, TypedDict, TypeVar, Unpack, overload
 
 import trio
 
@@ -44,6 +44,11 @@ class Watcher(Protocol):
     def watch(self, tasks: Sequence[Watched]) -> AbstractContextManager[object]: ...
 
 
+class _How(TypedDict, total=False):
+    capacity: float
+    monitor: Watcher | None
+
+
 def as_readable(head: object) -> Readable[Any]:
     """Make a `Readable` of whatever items can be read from.
 
@@ -80,123 +85,43 @@ def as_writable(tail: object) -> Writable[Any, Any]:
     raise wanted("a pipeline ends in a Writable, a channel or a byte stream", tail)
 
 
+# fmt: off
+@overload
+def pipeline(a: Head[A], z: Tail[A, R], /, **how: Unpack[_How]) -> Run[R]: ...
+@overload
+def pipeline(a: Head[A], b: Middle[A, B], z: Tail[B, R], /, **how: Unpack[_How]) -> Run[R]: ...
+@overload
+def pipeline(a: Head[A], b: Middle[A, B], c: Middle[B, C], z: Tail[C, R], /, **how: Unpack[_How]) -> Run[R]: ...
 @overload
 def pipeline(
-    a: Head[A],
-    z: Tail[A, R],
-    /,
-    *,
-    capacity: float = ...,
-    monitor: Watcher | None = ...,
+    a: Head[A], b: Middle[A, B], c: Middle[B, C], d: Middle[C, D], z: Tail[D, R], /, **how: Unpack[_How]
 ) -> Run[R]: ...
 @overload
 def pipeline(
-    a: Head[A],
-    b: Middle[A, B],
-    z: Tail[B, R],
-    /,
-    *,
-    capacity: float = ...,
-    monitor: Watcher | None = ...,
+    a: Head[A], b: Middle[A, B], c: Middle[B, C], d: Middle[C, D], e: Middle[D, E], z: Tail[E, R], /,
+    **how: Unpack[_How]
 ) -> Run[R]: ...
 @overload
 def pipeline(
-    a: Head[A],
-    b: Middle[A, B],
-    c: Middle[B, C],
-    z: Tail[C, R],
-    /,
-    *,
-    capacity: float = ...,
-    monitor: Watcher | None = ...,
+    a: Head[A], b: Middle[A, B], c: Middle[B, C], d: Middle[C, D], e: Middle[D, E], f: Middle[E, F], z: Tail[F, R],
+    /, **how: Unpack[_How]
 ) -> Run[R]: ...
 @overload
 def pipeline(
-    a: Head[A],
-    b: Middle[A, B],
-    c: Middle[B, C],
-    d: Middle[C, D],
-    z: Tail[D, R],
-    /,
-    *,
-    capacity: float = ...,
-    monitor: Watcher | None = ...,
+    a: Head[A], b: Middle[A, B], c: Middle[B, C], d: Middle[C, D], e: Middle[D, E], f: Middle[E, F], g: Middle[F, G],
+    z: Tail[G, R], /, **how: Unpack[_How]
 ) -> Run[R]: ...
 @overload
 def pipeline(
-    a: Head[A],
-    b: Middle[A, B],
-    c: Middle[B, C],
-    d: Middle[C, D],
-    e: Middle[D, E],
-    z: Tail[E, R],
-    /,
-    *,
-    capacity: float = ...,
-    monitor: Watcher | None = ...,
+    a: Head[A], b: Middle[A, B], c: Middle[B, C], d: Middle[C, D], e: Middle[D, E], f: Middle[E, F], g: Middle[F, G],
+    h: Middle[G, H], z: Tail[H, R], /, **how: Unpack[_How]
 ) -> Run[R]: ...
 @overload
 def pipeline(
-    a: Head[A],
-    b: Middle[A, B],
-    c: Middle[B, C],
-    d: Middle[C, D],
-    e: Middle[D, E],
-    f: Middle[E, F],
-    z: Tail[F, R],
-    /,
-    *,
-    capacity: float = ...,
-    monitor: Watcher | None = ...,
+    a: Head[A], b: Middle[A, B], c: Middle[B, C], d: Middle[C, D], e: Middle[D, E], f: Middle[E, F], g: Middle[F, G],
+    h: Middle[G, H], i: Middle[H, I], z: Tail[I, R], /, **how: Unpack[_How]
 ) -> Run[R]: ...
-@overload
-def pipeline(
-    a: Head[A],
-    b: Middle[A, B],
-    c: Middle[B, C],
-    d: Middle[C, D],
-    e: Middle[D, E],
-    f: Middle[E, F],
-    g: Middle[F, G],
-    z: Tail[G, R],
-    /,
-    *,
-    capacity: float = ...,
-    monitor: Watcher | None = ...,
-) -> Run[R]: ...
-@overload
-def pipeline(
-    a: Head[A],
-    b: Middle[A, B],
-    c: Middle[B, C],
-    d: Middle[C, D],
-    e: Middle[D, E],
-    f: Middle[E, F],
-    g: Middle[F, G],
-    h: Middle[G, H],
-    z: Tail[H, R],
-    /,
-    *,
-    capacity: float = ...,
-    monitor: Watcher | None = ...,
-) -> Run[R]: ...
-@overload
-def pipeline(
-    a: Head[A],
-    b: Middle[A, B],
-    c: Middle[B, C],
-    d: Middle[C, D],
-    e: Middle[D, E],
-    f: Middle[E, F],
-    g: Middle[F, G],
-    h: Middle[G, H],
-    i: Middle[H, I],
-    z: Tail[I, R],
-    /,
-    *,
-    capacity: float = ...,
-    monitor: Watcher | None = ...,
-) -> Run[R]: ...
+# fmt: on
 def pipeline(*stages: object, capacity: float = DEFAULT_CAPACITY, monitor: Watcher | None = None) -> Run[Any]:
     """Run stages from first to last, and give the last one's value (R3). Await what it returns.
 

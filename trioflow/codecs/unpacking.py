@@ -7,7 +7,7 @@ Rule 3: an input that ends early is an `EOFError` (R10).
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
@@ -29,7 +29,7 @@ class Step(NamedTuple):
     has_more: bool  # to give, without more input
 
 
-class Unpacker(Operator[Any, bytes]):
+class Unpacker(Operator[Any, bytes], ABC):
     """Compressed bytes in, pieces out: one member, frame or stream, or several behind each other."""
 
     name: str  # of the operator
