@@ -58,6 +58,7 @@ def conversations(draw: st.DrawFn) -> bytes:
                 data[at : at + 1] = draw(st.binary(min_size=1, max_size=1))
     return bytes(data) or b"\r\n"
 
+
 GO_ON = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 

@@ -1,7 +1,7 @@
 """Foreign ends as stage functions: iterables, channels and byte streams that are not ours.
 
 Rule 1: a live thing (an iterator, a channel, a stream) runs once; a second run raises `trio.ClosedResourceError` (R4).
-Rule 2: a run owns the live one-way end it was given, and closes it. Of a two-way stream it ends its own direction
+Rule 2: a run owns the live one-way end it was given, and closes it, even one that it never came to. Of a two-way stream it ends its own direction
     only, with `send_eof` where there is one; the stream stays its owner's.
 Rule 3: an end that could be taken for a complete one is not sent after a failure (R13), as far as the other kind can tell.
 """
@@ -13,7 +13,7 @@ import struct
 from collections import deque
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator
 from itertools import islice
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import trio
 
@@ -22,6 +22,7 @@ from trioflow._core.channel import ReceiveChannel, SendChannel
 from trioflow._core.labels import shown
 
 T = TypeVar("T")
+R = TypeVar("R", covariant=True)
 
 GATHER: Final = 65536  # bytes; small chunks that are ready are sent as one
 MOST_PIECES: Final = 512  # below every system's limit for one vectored write
@@ -31,18 +32,34 @@ RECEIVE_MUCH: Final = 262144  # and while it gives that many
 StageFunction = Callable[..., Awaitable[Any]]
 
 
-def once(run: StageFunction, what: str) -> StageFunction:
-    """Make a stage function that runs once and says so when it is run again."""
-    used = False
+class Once(Generic[R]):
+    """What one run only may have: a stage function, or the start of an iterator. It says so when it is called again.
 
-    async def run_once(*ends: Any) -> Any:
-        nonlocal used
-        if used:
-            raise trio.ClosedResourceError(f"{what} can run once only, and has run")
-        used = True
-        return await run(*ends)
+    Args:
+        run: What to call.
+        what: What it is called in the error.
+        live: What to close where it will never be called.
+    """
 
-    return run_once
+    __slots__ = ("_is_used", "_live", "_run", "_what")
+
+    def __init__(self, run: Callable[..., R], what: str, live: object = None) -> None:
+        self._run = run
+        self._what = what
+        self._live = live
+        self._is_used = False
+
+    def __call__(self, *ends: Any) -> R:
+        if self._is_used:
+            raise trio.ClosedResourceError(f"{self._what} can run once only, and has run")
+        self._is_used = True
+        return self._run(*ends)
+
+    async def release(self) -> None:
+        """Close what is live, if no run has had it."""
+        if not self._is_used:
+            self._is_used = True
+            await close_at_once(self._live)
 
 
 def iterator_factory(items: Iterable[Any]) -> Callable[[], Iterator[Any]]:
@@ -51,16 +68,7 @@ def iterator_factory(items: Iterable[Any]) -> Callable[[], Iterator[Any]]:
         return lambda: iter((items,))
     if not isinstance(items, Iterator):
         return lambda: iter(items)
-    used = False
-
-    def start() -> Iterator[Any]:
-        nonlocal used
-        if used:
-            raise trio.ClosedResourceError(f"{type(items).__name__} can run once only, and has run")
-        used = True
-        return items
-
-    return start
+    return Once(lambda: items, type(items).__name__, items)
 
 
 def async_source(items: AsyncIterable[Any]) -> StageFunction:
@@ -83,7 +91,7 @@ def async_source(items: AsyncIterable[Any]) -> StageFunction:
         await close(iterator)
 
     is_live = isinstance(items, trio.abc.AsyncResource) or aiter(items) is items
-    return once(run, type(items).__name__) if is_live else run
+    return Once(run, type(items).__name__, items) if is_live else run
 
 
 async def forward(source: ReceiveChannel[T], output: SendChannel[T]) -> None:
@@ -104,10 +112,11 @@ async def forward_singly(source: ReceiveChannel[T], output: SendChannel[T]) -> N
 
 
 async def close(thing: object) -> None:
-    """Close whatever can be closed: a channel at once, an async generator or a stream by its `aclose`."""
-    aclose: Callable[[], Awaitable[None]] | None = getattr(thing, "aclose", None)
-    if aclose is not None:
+    """Close whatever can be closed: by its `aclose`, as an async generator, a channel or a stream, or by its `close`."""
+    if (aclose := getattr(thing, "aclose", None)) is not None:
         await aclose()
+    elif (close := getattr(thing, "close", None)) is not None:
+        close()
 
 
 async def close_at_once(thing: object) -> None:
@@ -139,7 +148,7 @@ def channel_sink(channel: trio.abc.SendChannel[Any]) -> StageFunction:
         await channel.aclose()
         return count
 
-    return once(run, type(channel).__name__)
+    return Once(run, type(channel).__name__)
 
 
 def stream_source(stream: trio.abc.ReceiveStream) -> StageFunction:
@@ -156,7 +165,7 @@ def stream_source(stream: trio.abc.ReceiveStream) -> StageFunction:
         if one_way:
             await stream.aclose()
 
-    return once(run, type(stream).__name__)
+    return Once(run, type(stream).__name__, None if isinstance(stream, trio.abc.SendStream) else stream)
 
 
 def stream_sink(stream: trio.abc.SendStream) -> StageFunction:
@@ -173,7 +182,7 @@ def stream_sink(stream: trio.abc.SendStream) -> StageFunction:
             raise
         return tally.bytes
 
-    return once(run, type(stream).__name__)
+    return Once(run, type(stream).__name__)
 
 
 class Enough(trio.BrokenResourceError):

@@ -10,6 +10,7 @@ Rule 3: a stage may enclose all before it: then those are a run of their own, in
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -50,6 +51,14 @@ def followed(stages: Sequence[Stage]) -> Sequence[Stage]:
     if follow is None:
         return stages
     return [stage if stage.follow is None else stage._replace(follow=None) for stage in follow(stages, True)]
+
+
+async def release(stages: Sequence[Stage]) -> None:
+    """Close the live ends that those of `stages` which have not been run were given."""
+    async with AsyncExitStack() as stack:
+        for stage in stages:
+            if stage.release is not None:
+                stack.push_async_callback(stage.release)
 
 
 def _tasks_of(stages: Sequence[Stage], capacity: float, whole: Sequence[Stage]) -> list[Task]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
+from trioflow._core.channel import SendChannel
 from trioflow._core.checks import is_async
-from trioflow._core.engine import Stage, StageFunction, Wrap
+from trioflow._core.engine import Stage, StageFunction, Wrap, release
 from trioflow._core.fused import Part
 from trioflow._core.streams import Readable, Transform, Writable, label
 
@@ -85,9 +87,22 @@ def dropping(transform: Transform[Any, Any]) -> Transform[Any, Any]:
 
 
 def source(function: StageFunction, name: str, *args: object, **given: object) -> Readable[Any]:
-    """Make a source of an async function that sends to a channel, a task of its own. It drops if a Readable in `args` does."""
-    drops = any(stage.drops for readable in args if isinstance(readable, Readable) for stage in readable._stages)
-    return Readable._of(Stage(label(name, *args, **given), function=function, drops=drops))
+    """Make a source of an async function that sends to a channel, a task of its own.
+
+    It runs the Readables in `args`, if any: it drops if one of them does, and closes the live ends of those it has not run.
+    """
+    stages = [stage for readable in args if isinstance(readable, Readable) for stage in readable._stages]
+    this = Stage(label(name, *args, **given), function=function, drops=any(stage.drops for stage in stages))
+    if not any(stage.release for stage in stages):
+        return Readable._of(this)
+
+    async def run(output: SendChannel[Any]) -> None:
+        try:
+            await function(output)
+        finally:
+            await release(stages)
+
+    return Readable._of(this._replace(function=run, release=partial(release, stages)))
 
 
 def ending(factory: Callable[[], Part], name: str, *args: object, **given: object) -> Writable[Any, Any]:

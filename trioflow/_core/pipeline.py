@@ -61,9 +61,11 @@ def as_readable(head: object) -> Readable[Any]:
         return head.readable
     name = label("from_iterable", head)
     if isinstance(head, AsyncIterable):
-        return Readable._of(Stage(name, function=async_source(head)))
+        function = async_source(head)
+        return Readable._of(Stage(name, function=function, release=getattr(function, "release", None)))
     if isinstance(head, Iterable):
-        return Readable._of(Stage(name, factory=iterator_factory(head)))
+        factory = iterator_factory(head)
+        return Readable._of(Stage(name, factory=factory, release=getattr(factory, "release", None)))
     raise wanted("a stream begins with a Readable, an iterable, a channel or a byte stream", head)
 
 

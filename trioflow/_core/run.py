@@ -47,6 +47,7 @@ class Stage(NamedTuple):
         takes: What a sink can take whole, by kind.
         follow: Of a source that has a say in what follows it: called with all stages of the chain, itself the first, and
             whether the chain is complete. Returns the stages to run, or raises `TypeError`.
+        release: Closes the live ends that it was given, where it will not be run.
     """
 
     label: Callable[[], str]
@@ -59,6 +60,7 @@ class Stage(NamedTuple):
     offer: Offer | None = None
     takes: Takes = NOTHING
     follow: Callable[[Sequence[Stage], bool], Sequence[Stage]] | None = None
+    release: Callable[[], Awaitable[None]] | None = None
 
 
 class Watched(NamedTuple):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
-from trioflow._core.adapters import gathered, once
+from trioflow._core.adapters import Once, gathered
 from trioflow._core.channel import SendChannel
 from trioflow._core.engine import Stage
 from trioflow._core.shortcuts import Offer, ThreadCopy
@@ -71,7 +71,7 @@ class Request:
             trio.ClosedResourceError: it has run already, or the handler has returned.
         """
         if self._body is None:
-            run = once(self._receive, f"the body of this {self.method} request")
+            run = Once[Any](self._receive, f"the body of this {self.method} request")
             offer = Offer(ThreadCopy, lambda: nullcontext(ThreadCopy(run))) if self._exchange.can_copy else None
             self._body = Readable._of(Stage(label("body"), function=run, offer=offer))
         return self._body

@@ -15,7 +15,7 @@ from typing import Literal, TypeAlias
 
 import trio
 
-from trioflow._core.adapters import forward, forward_singly, once
+from trioflow._core.adapters import Once, forward, forward_singly
 from trioflow._core.buffer import DEFAULT_CAPACITY, Overflow, check_capacity, check_overflow, weight_of
 from trioflow._core.channel import ReceiveChannel, SendChannel
 from trioflow._core.crew import open_crew
@@ -142,8 +142,9 @@ class queue(Readable[T]):  # noqa: N801 - called as a function, `queue[str](16)`
         self._wanted: trio.Event | None = None  # what the run sleeps on
         self._room: trio.Event | None = None  # what the first one in `send` sleeps on
         self._turn = trio.StrictFIFOLock()
-        run = once(self._run, "this queue")
-        self._stages = (Stage(label("queue", capacity), function=run, drops=overflow == "drop_oldest"),)
+        run = Once(self._run, "this queue", self)
+        drops = overflow == "drop_oldest"
+        self._stages = (Stage(label("queue", capacity), function=run, drops=drops, release=run.release),)
 
     def offer(self, item: T) -> Offered:
         """Push one item, without waiting, from any thread, and tell what became of it: accepted, dropped or closed.

@@ -30,7 +30,7 @@ from trioflow._core.checks import (
     is_async,
     refuse_coroutine,
 )
-from trioflow._core.engine import Attempt, Stage, attempt
+from trioflow._core.engine import Attempt, Stage, attempt, release
 from trioflow._core.errors import Kinds, is_among, note
 from trioflow._core.makers import source as source_of
 from trioflow._core.pipeline import as_readable
@@ -293,6 +293,7 @@ def recover(
             refuse_coroutine("recover", given)
             delivered = _delivered_to(output)
             if isinstance(given, Readable) and delivered.items and not repeats:
+                await release(given._stages)
                 exc.add_note(
                     f"recover: no other Readable took over, {_told(delivered)}: to go on after them, use "
                     "retry(lambda delivered: ...); to let them come twice, recover(..., repeats=True)"

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias, TypeVar, cast
 
 import trio
 
-from trioflow._core.adapters import forward, forward_singly, once
+from trioflow._core.adapters import Once, forward, forward_singly
 from trioflow._core.block import block
 from trioflow._core.buffer import DEFAULT_CAPACITY, ChannelStatistics, Overflow, check_capacity, check_overflow
 from trioflow._core.channel import ReceiveChannel, SendChannel
@@ -277,8 +277,9 @@ async def _split(
         output._on_hang_up(leave)
         drops = receive._overflow != "wait"
         # What one branch has taken is lost to the others, or to what is fresher, while its reader is busy.
-        run = once(_take(receive, forward_singly if is_shared or drops else forward), "a branch")
-        branch: Branch[Any] = Branch._of(Stage(label(f"{name}[{i}]", readable), function=run, drops=drops))
+        run = Once(_take(receive, forward_singly if is_shared or drops else forward), "a branch", receive)
+        stage = Stage(label(f"{name}[{i}]", readable), function=run, drops=drops, release=run.release)
+        branch: Branch[Any] = Branch._of(stage)
         branch._receive = receive
         branches.append(branch)
     async with open_crew() as crew:

@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl
 
 import trio
 
-from trioflow._core.adapters import forward, once
+from trioflow._core.adapters import Once, forward
 from trioflow._core.channel import SendChannel
 from trioflow._core.checks import check_limit
 from trioflow._core.engine import Stage
@@ -124,7 +124,7 @@ def form(
         run = _Pairs(request, count, min(field_size, size)).run
     else:
         raise RequestError(415, f"a form is wanted, not {kind}")
-    return Readable._of(Stage(label("form"), function=once(run, f"the form of this {request.method} request")))
+    return Readable._of(Stage(label("form"), function=Once(run, f"the form of this {request.method} request")))
 
 
 class _Meter:
@@ -243,7 +243,7 @@ class _File:
 
     def part(self, head: PartHead) -> Part:
         body: Readable[bytes] = Readable._of(
-            Stage(label("body"), function=once(self._read, f"the file {self._name!r} of a form"))
+            Stage(label("body"), function=Once(self._read, f"the file {self._name!r} of a form"))
         )
         return Part(head, None, body)
 
