@@ -58,13 +58,26 @@ def root(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
     (tmp_path / "root2").mkdir()
     (tmp_path / "root2" / "a.txt").write_text("secret")
     root = tmp_path / "root"
-    for directory in ("sub/deep", ".git", "empty", "\\evil.example", "static", "noindex/index.html"):
+    for directory in (
+        "sub/deep",
+        ".git",
+        "empty",
+        "\\evil.example",
+        "static",
+        "noindex/index.html",
+        ".well-known",
+        "sub/.well-known",
+    ):
         (root / directory).mkdir(parents=True)
     (root / "a.txt").write_bytes(TEXT)
     (root / "big.bin").write_bytes(BIG)
     (root / "none.bin").touch()
     (root / ".hidden").write_text("secret")
     (root / ".git" / "config").write_text("secret")
+    (root / ".well-known" / "security.txt").write_text("Contact: ...")
+    (root / ".well-known" / ".hidden").write_text("secret")
+    (root / ".well-known.txt").write_text("secret")
+    (root / "sub" / ".well-known" / "security.txt").write_text("secret")
     (root / "sub" / "index.html").write_text("<p>sub")
     (root / "sub" / "deep" / "b.json").write_text("{}")
     for name in ODD:
@@ -180,7 +193,7 @@ async def test_a_directory_redirects_to_its_path_and_never_to_another_host(
 ) -> None:
     status, headers, _ = await get(root, target)
 
-    assert (status, headers["location"]) == (308, location)
+    assert (status, headers["location"]) == (301, location)
 
 
 # What is not.
@@ -217,6 +230,12 @@ async def test_a_directory_redirects_to_its_path_and_never_to_another_host(
         ("/.git/config", 404),
         ("/.git", 404),
         ("/sub/.", 200),
+        ("/.well-known", 301),
+        ("/.well-known/security.txt", 200),
+        ("/.well-known/.hidden", 404),
+        ("/sub/.well-known/security.txt", 404),
+        ("/.well-known.txt", 404),
+        ("/.WELL-KNOWN/security.txt", 404),
         ("/a.txt%00", 400),
         ("/a.txt%00.html", 400),
         ("/%zz", 400),
@@ -405,6 +424,13 @@ async def test_a_range_gives_just_these_bytes(root: Path, field: str, start: int
     assert headers["content-range"] == f"bytes {start}-{stop - 1}/{len(BIG)}"
     assert headers["content-length"] == str(stop - start)
     assert body == BIG[start:stop]
+
+
+@pytest.mark.parametrize("field", ["bytes=0-", "bytes=0-0", "bytes=-5"])
+async def test_a_range_of_an_empty_file_gives_the_empty_file(root: Path, field: str) -> None:
+    status, headers, body = await get(root, "/none.bin", ("Range", field))
+
+    assert (status, headers["content-length"], body) == (200, "0", b"")
 
 
 @pytest.mark.parametrize("field", ["bytes=12-", "bytes=-0", "bytes=99-100"])

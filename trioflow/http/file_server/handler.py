@@ -2,7 +2,8 @@
 
 Rule 1: a path is split into names, and each is looked up beneath the root; nothing leads out of it, not even a link.
 Rule 2: a file is opened once. Size, date and type are those of the open file, and its bytes come from there.
-Rule 3: what is not a regular file, or has a name that begins with a dot, is not found, unless an option allows it.
+Rule 3: what is not a regular file, or has a name that begins with a dot, is not found, unless an option allows it. Only
+    `.well-known` at the top is always served.
 Rule 4: the loop never waits for a disk: what the kernel cannot open from memory, a thread opens.
 """
 
@@ -32,6 +33,7 @@ from trioflow.io.page_cache import read_cached
 from trioflow.operators.sources import from_iterable
 
 _METHODS: Final = ("GET", "HEAD")
+_WELL_KNOWN: Final = ".well-known"  # certificates, security.txt, app links: public by definition (RFC 8615)
 _WORTH_COMPRESSING: Final = 1024  # bytes: less fits in one packet anyway
 
 
@@ -51,9 +53,9 @@ def files(
     """Return a handler that serves a directory's files: serve it as it is, or call it from a handler of your own.
 
     It answers GET and HEAD, with ranges and all conditions on date and entity tag, by RFC 9110. A directory redirects
-    to its path with a slash at the end, where its `index` is served. Not found are names that begin with a dot, what is
-    neither a file nor a directory, symbolic links that lead out of `root`, and paths with an encoded slash. Headers
-    that the response already has, such as Cache-Control, are kept.
+    to its path with a slash at the end, where its `index` is served. Not found are names that begin with a dot, except
+    `.well-known` at the top; what is neither a file nor a directory; symbolic links that lead out of `root`; and
+    paths with an encoded slash. Headers that the response already has, such as Cache-Control, are kept.
 
     A file of up to 64 KiB that has not changed for two seconds is cached for a tenth of a second; a change is seen
     after that. Everything else is looked up for each request.
@@ -174,8 +176,12 @@ class _Files:
         if not path.startswith(prefix) or "\0" in path or "%2f" in request.raw_path.lower():
             return None
         names = path[len(prefix) :].split("/")
-        if "/." in path[len(prefix) - 1 :] and (not self._options.hidden or not {".", ".."}.isdisjoint(names)):
-            return None  # the path of a request has no dot segments, but one that a handler sets may have some
+        if "/." in path[len(prefix) - 1 :]:
+            if not {".", ".."}.isdisjoint(names):
+                return None  # the path of a request has no dot segments, but one that a handler sets may have some
+            dotted = names[1:] if names[0] == _WELL_KNOWN else names
+            if not self._options.hidden and any(name.startswith(".") for name in dotted):
+                return None
         return [name.encode("utf-8", "surrogateescape") for name in names]
 
     async def _serve(self, names: list[bytes], key: Key, request: Request, response: Response) -> None:

@@ -1,6 +1,7 @@
 """Byte ranges: what a `Range` field asks for, and how several parts are framed. No I/O (RFC 9110, section 14).
 
-Rule 1: a field that breaks its grammar, or asks in another unit or for too many parts, is ignored.
+Rule 1: a field that breaks its grammar, or asks in another unit or for too many parts, is ignored; so is any range of an
+    empty file, as media players ask for `bytes=0-` whatever the size.
 Rule 2: parts never overlap: what is asked for twice is sent once, so that no response is much longer than the whole.
 Rule 3: the work is linear in the field's length; a number too long for any file is not read.
 """
@@ -37,7 +38,7 @@ def parts_of(field: str, size: int) -> list[Part] | None:
         None if the field is to be ignored; an empty list if none of the bytes that it asks for exist.
     """
     ranges = _RANGES.match(field)
-    if ranges is None:
+    if ranges is None or not size:
         return None
     asked = 0
     parts: list[Part] = []
@@ -56,7 +57,7 @@ def parts_of(field: str, size: int) -> list[Part] | None:
             return None  # backwards
         elif (start := _number(first)) < size:
             parts.append(Part(start, min(_number(last) + 1, size) if found[2] else size))
-    if not asked or (parts and not size):  # Content-Range cannot say "the last bytes of an empty file"
+    if not asked:
         return None
     parts = _merged(parts)
     return parts if len(parts) <= MOST_PARTS else None

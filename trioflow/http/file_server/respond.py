@@ -202,7 +202,7 @@ async def redirect(request: Request, response: Response) -> None:
     response.headers["Location"] = (
         quote(request.path.encode("utf-8", "surrogateescape"), safe=_PLAIN_IN_PATH) + "/" + query
     )
-    await refuse(response, 308)
+    await refuse(response, 301)  # not 308, which Python's urllib before 3.11 fails on: this is a GET or a HEAD
 
 
 async def refuse(response: Response, status: int) -> None:
