@@ -141,6 +141,46 @@ async def test_a_target_is_taken_apart(target: str, path: str, raw_path: str, qu
     assert (request.method, request.path, request.raw_path, request.query) == ("GET", path, raw_path, query)
 
 
+@pytest.mark.parametrize("target", ["/%ff", "/a%c0%ae", "/%ed%a0%80", "/caf%e9/..%E9"])
+async def test_a_path_that_is_not_utf8_is_refused_when_a_handler_asks_for_it(
+    target: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def handler(request: Request, response: Response) -> None:
+        assert request.raw_path == target
+        await response.send(request.path.encode())
+
+    got = await asked(handler, b"GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n" % target.encode())
+
+    assert got.startswith(b"HTTP/1.1 400 ")
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize(
+    ("raw_path", "path"),
+    [
+        ("/public/..%2fadmin", None),
+        ("/public/..%2Fadmin", None),
+        ("/public/%2e%2e%2fadmin", None),
+        ("/public%2f../admin", None),
+        ("/public/x%2f..%2f..%2fadmin", None),
+        ("/public/.%2fadmin", None),
+        ("/..%2f", None),
+        ("/public/..%5cadmin", "/public/..\\admin"),  # one name
+        ("/public/..%252fadmin", "/public/..%2fadmin"),
+        ("/group%2fproject", "/group/project"),
+        ("/a%2f%2fb/../c", "/a/c"),
+        ("/a%2f...", "/a/..."),
+    ],
+)
+def test_a_dot_segment_that_only_an_encoded_slash_makes_is_refused(raw_path: str, path: str | None) -> None:
+    """A proxy that reads `..%2fadmin` as a name passes it as something below `/public/`."""
+    if path is None:
+        with pytest.raises(RequestError, match="a dot segment beside an encoded slash"):
+            normalised(raw_path)
+    else:
+        assert normalised(raw_path) == path
+
+
 async def test_options_may_ask_for_the_whole_server() -> None:
     async def handler(request: Request, response: Response) -> None:
         await response.send(f"{request.method} {request.path}".encode())

@@ -14,6 +14,7 @@ from trioflow._core.streams import Readable, label
 from trioflow.http._proxies import Peer
 from trioflow.http.wire.exchange import Exchange
 from trioflow.http.wire.headers import Headers
+from trioflow.http.wire.limits import RequestError
 
 
 class Request:
@@ -21,19 +22,38 @@ class Request:
 
     Attributes:
         method: Such as `"GET"`, as it was sent.
-        path: The path, percent-decoded, without dot segments and repeated slashes; `"*"` for the whole server.
         raw_path: The path as it was sent.
         query: What follows the `?`, as it was sent; `""` if nothing does.
     """
 
-    __slots__ = ("_body", "_exchange", "_peer", "method", "path", "query", "raw_path")
+    __slots__ = ("_body", "_exchange", "_path", "_peer", "method", "query", "raw_path")
 
     def __init__(self, exchange: Exchange, peer: Peer) -> None:
         self._exchange = exchange
         self._body: Readable[bytes] | None = None
         self.method = exchange.request.method
         self._peer = peer
-        self.raw_path, self.query, self.path = exchange.request.path()
+        self.raw_path, self.query, self._path = exchange.request.path()
+
+    @property
+    def path(self) -> str:
+        """The path, percent-decoded, without dot segments and repeated slashes; `"*"` for the whole server.
+
+        A handler may set another one before it calls `http.files` or another handler.
+
+        Raises:
+            RequestError: it is not UTF-8. Let it propagate: the server answers 400.
+        """
+        if not self._path.isascii():
+            try:
+                self._path.encode()
+            except UnicodeEncodeError:
+                raise RequestError(400, f"the path {self.raw_path!r} is not UTF-8") from None
+        return self._path
+
+    @path.setter
+    def path(self, path: str) -> None:
+        self._path = path
 
     @property
     def client(self) -> Any:

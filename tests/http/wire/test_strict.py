@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trioflow.http import Limits, RequestError
+from trioflow.http.wire import strict
 from trioflow.http.wire.strict import ChunkCheck, check_head, check_start, empty_lines
 
 GET = b"GET / HTTP/1.1\r\n"
@@ -209,3 +210,13 @@ def test_a_body_that_was_refused_stays_refused() -> None:
             check.check(data)
         assert caught.value.status == 400
     assert not check.is_over
+
+
+def test_long_hosts_are_checked_and_not_remembered() -> None:
+    before = strict._known.cache_info().currsize
+    for number in range(300):
+        check_head(GET + b"Host: %d%b\r\n\r\n" % (number, b"x" * 1000), Limits())
+        with pytest.raises(RequestError, match="invalid Host"):
+            check_head(GET + b"Host: %d%b\r\n\r\n" % (number, b"<" * 1000), Limits())
+
+    assert strict._known.cache_info().currsize == before

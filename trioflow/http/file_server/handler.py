@@ -158,12 +158,12 @@ class _Files:
             return
         names = self._split(request)
         if names is None:
-            await (redirect(request, response) if request.path + "/" == options.prefix else refuse(response, 404))
+            await (redirect(request, response) if request._path + "/" == options.prefix else refuse(response, 404))
             return
         # What is compressed on the way has no ranges: a client that asks for some is sent the file as it is.
         plain = options.compress and "range" in request.headers
         field = "" if plain else ",".join(request.headers.get_all("accept-encoding"))
-        key = (request.path, accepted(field, self._codings) if field else ())
+        key = (request._path, accepted(field, self._codings) if field else ())
         file = self._cache.get(key)
         if file is not None:
             await respond(file, None, request, response)
@@ -172,7 +172,8 @@ class _Files:
 
     def _split(self, request: Request) -> list[bytes] | None:
         """Return the names that a path consists of, the last one empty for a directory; None if it is never found."""
-        path, prefix = request.path, self._options.prefix
+        # `_path` may hold bytes that are not UTF-8, as file names do; `path` would refuse them.
+        path, prefix = request._path, self._options.prefix
         if not path.startswith(prefix) or "\0" in path or "%2f" in request.raw_path.lower():
             return None
         names = path[len(prefix) :].split("/")
@@ -229,7 +230,7 @@ class _Files:
         response.headers.fill(headers)
 
         async def pieces() -> AsyncIterator[bytes]:
-            for piece in render(request.path, len(names), entries, request.query):
+            for piece in render(request._path, len(names), entries, request.query):
                 yield piece
                 await trio.lowlevel.checkpoint()  # or 20,000 rows would hold the loop for 0.1 s
 

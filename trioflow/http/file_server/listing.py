@@ -1,8 +1,8 @@
 """A directory as a page: what is in it, sorted as the query says.
 
 Rule 1: what would not be found is not shown: hidden names, links that lead out, what is neither file nor directory.
-Rule 2: whatever bytes a name has, it is shown as text and linked as one path segment; one that is not UTF-8 is only
-    shown, since the server refuses such a path.
+Rule 2: whatever bytes a name has, it is shown as text and linked as one path segment; what is not UTF-8 in it is shown as
+    U+FFFD.
 Rule 3: the page has no script and loads nothing, and its policy forbids both.
 """
 
@@ -120,21 +120,10 @@ def _escaped(name: str | bytes) -> str:
 def _row(entry: Entry) -> str:
     slash = "/" if entry.is_directory else ""
     link = f"<bdi>{_escaped(entry.name)}</bdi>{slash}"
-    if _is_utf8(entry.name):
-        # With "./", or a name such as "javascript:" would be a scheme.
-        link = f'<a href="./{quote(entry.name, safe="")}{slash}">{link}</a>'
-    else:
-        link = f'<span title="This name is not UTF-8: no address leads to it.">{link}</span>'
+    # With "./", or a name such as "javascript:" would be a scheme.
+    link = f'<a href="./{quote(entry.name, safe="")}{slash}">{link}</a>'
     size = "" if entry.is_directory else f'<span title="{entry.size:,} bytes">{_size(entry.size)}</span>'
     return f'<tr><td class="{"d" if entry.is_directory else "f"}">{link}<td>{size}<td>{_time(entry.modified)}\n'
-
-
-def _is_utf8(name: bytes) -> bool:
-    try:
-        name.decode("utf-8")
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def _size(size: float) -> str:

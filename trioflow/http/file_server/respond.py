@@ -200,7 +200,7 @@ async def redirect(request: Request, response: Response) -> None:
     """Redirect the client to the same path with a slash at its end."""
     query = f"?{request.query}" if request.query else ""
     response.headers["Location"] = (
-        quote(request.path.encode("utf-8", "surrogateescape"), safe=_PLAIN_IN_PATH) + "/" + query
+        quote(request._path.encode("utf-8", "surrogateescape"), safe=_PLAIN_IN_PATH) + "/" + query
     )
     await refuse(response, 301)  # not 308, which Python's urllib before 3.11 fails on: this is a GET or a HEAD
 

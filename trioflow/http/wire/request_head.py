@@ -3,7 +3,8 @@
 Rule 1: a head never changes: requests whose heads are equal byte for byte share one.
 Rule 2: the headers and the path are made when a handler first asks for them.
 Rule 3: a path comes out absolute, decoded once, without `.`, `..` and empty segments, or is refused with 400. Nothing is
-    repaired: a proxy in front of us may have read it in another way.
+    repaired: a proxy in front of us may have read it in another way. So a dot segment that only `%2F` makes, as in
+    `/public/..%2fadmin`, is refused: most proxies read a name there, and pass it as something below `/public/`.
 """
 
 from __future__ import annotations
@@ -107,21 +108,22 @@ def parts_of(target: str) -> tuple[str | None, str]:
 
 
 def normalised(raw_path: str) -> str:
-    """Return a path percent-decoded, without dot segments and repeated slashes.
+    """Return a path percent-decoded, without dot segments and repeated slashes; bytes that are not UTF-8 as `os.fsdecode` does.
 
     Raises:
-        RequestError: it has a bad escape, a NUL, is not UTF-8, or leads above the root.
+        RequestError: it has a bad escape, a NUL, a dot segment that `%2F` makes, or leads above the root.
     """
     if "%" not in raw_path and "/." not in raw_path and "//" not in raw_path:
         return raw_path
     if any(not _is_hex(part[:2]) for part in raw_path.split("%")[1:]):
         raise RequestError(400, f"the path {raw_path!r} has a % without two digits after it")
-    try:
-        path = unquote_to_bytes(raw_path).decode("utf-8")
-    except UnicodeDecodeError:
-        raise RequestError(400, f"the path {raw_path!r} is not UTF-8") from None
+    path = unquote_to_bytes(raw_path).decode("utf-8", "surrogateescape")
     if "\0" in path:
         raise RequestError(400, f"the path {raw_path!r} has a NUL in it")
+    if "%2f" in raw_path.lower():
+        for names in (unquote_to_bytes(segment).split(b"/") for segment in raw_path.split("/")):
+            if len(names) > 1 and not {b".", b".."}.isdisjoint(names):
+                raise RequestError(400, f"the path {raw_path!r} has a dot segment beside an encoded slash")
     kept: list[str] = []
     segments = path.split("/")
     for segment in segments:

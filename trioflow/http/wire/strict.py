@@ -41,6 +41,7 @@ _ABSOLUTE: Final = re.compile(rb"(?i:https?)://([^/?]*)(?:[/?].*)?")
 _HOST: Final = re.compile(
     rb"(?:\[([0-9A-Fa-f:.]{2,45})\]|(?:[0-9A-Za-z\-._~!$&'()*+;=]|%[0-9A-Fa-f]{2})+)(?::([0-9]{1,5}))?"
 )
+_LONGEST_NAME: Final = 260  # bytes of what DNS allows, with a port: a longer one is not worth remembering
 _LENGTH: Final = re.compile(
     rb"(?=[0-9])0*+[0-9]{0,18}"
 )  # no number needs more than 64 bits, and int() of thousands of digits is slow
@@ -185,9 +186,12 @@ def _check_codings(value: bytes, *, is_old: bool) -> None:
         raise RequestError(501, "the server knows no transfer coding but chunked")
 
 
-@lru_cache(maxsize=256)
 def _is_host(value: bytes) -> bool:
     """Return whether this is the name or the address of a host, with or without a port (RFC 9110 7.2)."""
+    return (_known if len(value) <= _LONGEST_NAME else _matches_host)(value)
+
+
+def _matches_host(value: bytes) -> bool:
     found = _HOST.fullmatch(value)
     if found is None or int(found[2] or 0) > 65535:
         return False
@@ -195,6 +199,9 @@ def _is_host(value: bytes) -> bool:
         return found[1] is None or bool(IPv6Address(found[1].decode("ascii")).packed)
     except ValueError:
         return False
+
+
+_known: Final = lru_cache(maxsize=256)(_matches_host)
 
 
 class ChunkCheck:
