@@ -27,6 +27,12 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 @pytest.fixture
+def resting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take each file for one that was changed long ago: the time at which its inode changed cannot be set."""
+    monkeypatch.setattr(cache, "RESTS", -1.0)
+
+
+@pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The files that were looked up, in order."""
     names: list[str] = []
@@ -45,6 +51,7 @@ def old(path: Path, content: bytes) -> Path:
     return path
 
 
+@pytest.mark.usefixtures("resting")
 async def test_a_small_file_at_rest_is_opened_once_in_a_moment(
     tmp_path: Path, clock: list[float], opened: list[str]
 ) -> None:
@@ -70,6 +77,7 @@ async def test_a_small_file_at_rest_is_opened_once_in_a_moment(
     assert opened == ["a.txt"] * 2
 
 
+@pytest.mark.usefixtures("resting")
 async def test_what_was_packed_for_one_client_is_not_given_to_another(tmp_path: Path, clock: list[float]) -> None:
     for name in ("a.css", "a.css.gz", "a.css.br"):
         old(tmp_path / name, name.encode())
@@ -78,6 +86,7 @@ async def test_what_was_packed_for_one_client_is_not_given_to_another(tmp_path: 
             assert (await client.ask("GET", "/a.css", [("Accept-Encoding", field)]))[2] == name
 
 
+@pytest.mark.usefixtures("resting")
 async def test_a_file_that_was_replaced_or_removed_is_noticed_in_time(tmp_path: Path, clock: list[float]) -> None:
     path = old(tmp_path / "a.txt", b"one")
     async with asking(http.files(tmp_path)) as client:
@@ -103,6 +112,17 @@ async def test_who_has_just_written_a_file_gets_what_was_written(tmp_path: Path,
             assert (await client.ask("GET", "/a.txt"))[2] == text
 
 
+async def test_a_file_that_was_just_replaced_by_one_with_an_old_date_is_not_kept(
+    tmp_path: Path, clock: list[float]
+) -> None:
+    async with asking(http.files(tmp_path)) as client:
+        for text in (b"one", b"two", b"six"):
+            old(tmp_path / "a.txt", text)
+
+            assert (await client.ask("GET", "/a.txt"))[2] == text
+
+
+@pytest.mark.usefixtures("resting")
 async def test_a_large_file_is_opened_each_time(tmp_path: Path, clock: list[float], opened: list[str]) -> None:
     old(tmp_path / "large.bin", bytes(cache.LARGEST + 1))
     async with asking(http.files(tmp_path, precompressed=())) as client:
@@ -150,6 +170,7 @@ def test_a_file_is_at_rest_when_it_has_not_changed_for_a_while() -> None:
     assert not cache.is_at_rest(now + 10**12)
 
 
+@pytest.mark.usefixtures("resting")
 async def test_what_is_kept_is_kept_by_the_path_that_is_looked_up(tmp_path: Path, clock: list[float]) -> None:
     """A handler that serves a directory for each host sets the path: the same request leads to two files."""
     for host in ("a", "b"):
@@ -166,6 +187,7 @@ async def test_what_is_kept_is_kept_by_the_path_that_is_looked_up(tmp_path: Path
             assert (await client.ask("GET", "/", [("Site", host)]))[2] == f"this is {host}".encode()
 
 
+@pytest.mark.usefixtures("resting")
 async def test_a_path_that_is_never_looked_up_gets_nothing_that_is_kept(tmp_path: Path, clock: list[float]) -> None:
     (tmp_path / "sub").mkdir()
     old(tmp_path / "sub" / "a.txt", b"hello")

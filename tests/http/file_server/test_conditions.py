@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import email.utils
+import itertools
 import time
 from collections.abc import Iterable
 
@@ -8,7 +9,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from trioflow.http.file_server import conditions
 from trioflow.http.file_server.conditions import (
+    COARSE,
+    TICK,
     NotModified,
     Outcome,
     Parts,
@@ -42,9 +46,14 @@ class Lines:
 
 
 def ask(
-    *lines: tuple[str, str], method: str = "GET", size: int = SIZE, etag: str = ETAG, modified: int = MODIFIED
+    *lines: tuple[str, str],
+    method: str = "GET",
+    size: int = SIZE,
+    etag: str = ETAG,
+    is_dated: bool = True,
+    now: int = NOW,
 ) -> Outcome:
-    return decide(method, Lines(lines), size=size, etag=etag, modified=modified, now=NOW)
+    return decide(method, Lines(lines), size=size, etag=etag, modified=MODIFIED, is_dated=is_dated, now=now)
 
 
 @pytest.mark.parametrize(
@@ -152,6 +161,15 @@ def test_if_range_is_exact_and_strong(condition: str, is_met: bool) -> None:
     outcome = ask(("Range", "bytes=0-1"), ("If-Range", condition))
 
     assert outcome == (Part(0, 2) if is_met else Whole())
+
+
+def test_if_range_matches_by_date_only_if_nothing_can_have_changed_since() -> None:
+    asked = [("Range", "bytes=0-1"), ("If-Range", DATE)]
+
+    assert ask(*asked, now=MODIFIED + 1) == Part(0, 2)
+    assert ask(*asked, now=MODIFIED) == Whole()  # it may change again within this second
+    assert ask(*asked, is_dated=False) == Whole()
+    assert ask(asked[0], ("If-Range", ETAG), is_dated=False) == Part(0, 2)
 
 
 def test_a_range_beyond_the_end_of_another_version_gives_the_whole() -> None:
@@ -377,9 +395,27 @@ def test_a_year_of_two_digits_is_at_most_fifty_years_ahead(year: str, meant: int
     assert time.gmtime(seconds).tm_year == meant
 
 
-def test_an_etag_is_strong_and_changes_with_time_and_size() -> None:
-    assert etag_of(255, 16) == '"ff-10"'
-    assert len({etag_of(1, 1), etag_of(1, 2), etag_of(2, 1)}) == 3
+def test_an_etag_is_strong_and_changes_with_all_that_changes_with_the_content() -> None:
+    long_ago = 10**18
+
+    assert etag_of(1, 255, 16, 12, "", long_ago) == '"1-ff-10-c"'
+    assert etag_of(1, 255, 16, 12, "br", long_ago) == '"1-ff-10-c-br"'
+    assert len({etag_of(*values, "", long_ago) for values in itertools.product((1, 2), repeat=4)}) == 16
+
+
+@pytest.mark.parametrize(("changed", "lasts"), [(10**18 + 1, TICK), (10**18, COARSE)])
+def test_while_a_file_may_change_again_at_the_same_time_no_tag_of_it_matches(
+    changed: int, lasts: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conditions, "TICK", TICK)
+    monkeypatch.setattr(conditions, "COARSE", COARSE)
+    young = [etag_of(1, changed, 16, 12, "", changed + age) for age in (-lasts, 0, 1, lasts)]
+    old = etag_of(1, changed, 16, 12, "", changed + lasts + 1)
+
+    assert all(tag.startswith('W/"') for tag in young)
+    assert not old.startswith("W/")
+    assert len({tag.removeprefix("W/") for tag in [*young, old]}) == 5
+    assert etag_of(1, changed, 16, 12, "", changed - lasts - 1) == old  # another machine's clock is wrong
 
 
 @pytest.mark.parametrize(

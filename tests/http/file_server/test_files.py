@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import socket
 import threading
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from email import policy
 from email.parser import BytesParser
@@ -29,8 +30,8 @@ from tests.conftest import open_descriptors
 from tests.http.client import Client, connected, exchanged, read_all, reset, serving
 from trioflow import http
 from trioflow.http import Request, Response
+from trioflow.http.file_server import conditions, lookup, respond
 from trioflow.http.file_server import handler as _files
-from trioflow.http.file_server import lookup, respond
 
 TEXT = b"hello world\n"
 BIG = bytes(range(251)) * 1000  # more than goes out in one write
@@ -127,6 +128,7 @@ async def get(root: Path, target: str, *headers: tuple[str, str], method: str = 
 
 async def test_a_file_is_given_with_all_that_caches_and_players_need(root: Path) -> None:
     os.utime(root / "a.txt", ns=(0, 1_000_000_000_000_000_255))
+    about = (root / "a.txt").stat()
 
     status, headers, body = await get(root, "/a.txt")
 
@@ -136,7 +138,7 @@ async def test_a_file_is_given_with_all_that_caches_and_players_need(root: Path)
         "accept-ranges": "bytes",
         "content-length": "12",
         "content-type": "text/plain; charset=utf-8",
-        "etag": f'"{1_000_000_000_000_000_255:x}-c"',
+        "etag": f'"{about.st_ino:x}-{about.st_ctime_ns:x}-{1_000_000_000_000_000_255:x}-c"',
         "last-modified": "Sun, 09 Sep 2001 01:46:40 GMT",
         "vary": "Accept-Encoding",
         "x-content-type-options": "nosniff",
@@ -469,6 +471,52 @@ async def test_a_range_of_another_version_gives_all_of_this_one(root: Path) -> N
         os.utime(root / "a.txt", ns=(0, time.time_ns() + 1))
 
         assert (await client.ask("GET", "/a.txt", condition))[::2] == (200, b"HELLO WORLD\n")
+
+
+def copied(path: Path, content: bytes) -> None:
+    """As `cp -p` does."""
+    path.write_bytes(content)
+
+
+def installed(path: Path, content: bytes) -> None:
+    """As `rsync -t` and package managers do: a new file takes the name."""
+    path.with_name("new").write_bytes(content)
+    path.with_name("new").replace(path)
+
+
+@pytest.mark.parametrize("change", [copied, installed])
+@pytest.mark.parametrize("name", ["a.txt", "big.bin"])
+async def test_content_that_changed_without_its_date_and_size_is_another_version(
+    root: Path, name: str, change: Callable[[Path, bytes], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conditions, "TICK", 20_000_000)  # what it is without the tests' conftest.py
+    path = root / name
+    versions = [path.read_bytes().replace(old, new) for old, new in [(b"h", b"h"), (b"h", b"i"), (b"h", b"j")]]
+    async with asking(http.files(root)) as client:
+        for before, after in itertools.pairwise(versions):
+            change(path, before)
+            os.utime(path, (499_162_500,) * 2)  # 1985, on every file of an npm package
+            _, first, begin = await client.ask("GET", f"/{name}", [("Range", "bytes=0-7")])
+            change(path, after)
+            os.utime(path, (499_162_500,) * 2)
+
+            assert begin == before[:8]
+            for condition in [("If-Range", first["etag"]), ("If-Range", first["last-modified"])]:
+                got = await client.ask("GET", f"/{name}", [("Range", "bytes=8-"), condition])
+                assert got[::2] == (200, after)
+            assert (await client.ask("GET", f"/{name}", [("If-None-Match", first["etag"])]))[::2] == (200, after)
+            assert (await client.ask("GET", f"/{name}", [("If-Match", first["etag"])]))[0] == 412
+
+
+async def test_a_date_is_good_for_a_range_if_the_file_has_not_changed_since(root: Path) -> None:
+    async with asking(http.files(root)) as client:
+        changed = (root / "a.txt").stat().st_ctime_ns
+        os.utime(root / "a.txt", ns=(changed, changed))
+        _, first, _ = await client.ask("GET", "/a.txt")
+        asked = [("Range", "bytes=6-"), ("If-Range", first["last-modified"])]
+        with pytest.MonkeyPatch.context() as later:
+            later.setattr(respond.time, "time", lambda: changed / 1e9 + 2)
+            assert (await client.ask("GET", "/a.txt", asked))[::2] == (206, TEXT[6:])
 
 
 @pytest.mark.parametrize("second", [0, 1])

@@ -72,5 +72,5 @@ def _weight(key: Key, kept: Sized) -> int:
 
 
 def is_at_rest(changed_ns: int) -> bool:
-    """Return whether a file that was last changed then has been left alone for a while."""
+    """Return whether a file whose inode was last changed then has been left alone for a while."""
     return time.time() - changed_ns / 1e9 > RESTS

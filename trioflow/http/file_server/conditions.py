@@ -63,7 +63,7 @@ class Headers(Protocol):
         ...
 
 
-def decide(method: str, headers: Headers, *, size: int, etag: str, modified: int, now: int) -> Outcome:
+def decide(method: str, headers: Headers, *, size: int, etag: str, modified: int, is_dated: bool, now: int) -> Outcome:
     """Decide how to respond to a request for a file that exists, in the order of RFC 9110, section 13.2.2.
 
     Args:
@@ -72,6 +72,7 @@ def decide(method: str, headers: Headers, *, size: int, etag: str, modified: int
         size: The length of the whole, in bytes.
         etag: Its entity tag, in quotes. With a weak one, `If-Match` and `If-Range` never match.
         modified: When it was last changed, in seconds; the value that is sent as Last-Modified.
+        is_dated: Whether it has not changed since that second. If it may have, `If-Range` never matches by date.
         now: The time of the request, in seconds.
     """
     reads = method in ("GET", "HEAD")
@@ -87,7 +88,8 @@ def decide(method: str, headers: Headers, *, size: int, etag: str, modified: int
         return NotModified()
     if method == "GET" and (ranges := _field(headers, "range")):
         condition = _field(headers, "if-range")
-        if condition is None or _is_current(condition, etag, modified, now):
+        dated = modified if is_dated and modified < now else None
+        if condition is None or _is_current(condition, etag, dated, now):
             return _chosen(ranges, size)
     return WHOLE
 
@@ -141,13 +143,13 @@ def _listed(field: str) -> Iterator[str | None]:
         at = member.end()
 
 
-def _is_current(condition: str, etag: str, modified: int, now: int) -> bool:
-    """Return whether an `If-Range` names the current version: by a strong tag, or by the date that was sent."""
+def _is_current(condition: str, etag: str, dated: int | None, now: int) -> bool:
+    """Return whether an `If-Range` names the current version: by a strong tag, or by a date that is strong."""
     if condition.startswith(('"', "W/")):
         return condition == etag and not etag.startswith("W/")
-    # A client may use a date only if its response was at least a second later (section 13.1.5): the file could not
-    # change again, unseen, within that date's second.
-    return parse_date(condition, now) == modified
+    # A client may use a date only if its response was at least a second later (section 13.1.5), and so after all
+    # changes within that second. That there was none since then, `is_dated` says (section 8.8.2.2).
+    return dated is not None and parse_date(condition, now) == dated
 
 
 def _date(headers: Headers, name: str, now: int) -> int | None:
@@ -155,6 +157,26 @@ def _date(headers: Headers, name: str, now: int) -> int | None:
     return None if field is None else parse_date(field, now)
 
 
-def etag_of(modified_ns: int, size: int, variant: str = "") -> str:
-    """Return a strong entity tag: when a file was last changed, to the nanosecond, its size, and its variant."""
-    return f'"{modified_ns:x}-{size:x}-{variant}"' if variant else f'"{modified_ns:x}-{size:x}"'
+TICK: Final = 20_000_000  # nanoseconds: two changes within a kernel's tick, of up to 10 ms, have the same time
+COARSE: Final = 2_000_000_000  # the same for file systems that keep whole seconds
+
+
+def etag_of(inode: int, changed_ns: int, modified_ns: int, size: int, variant: str, now_ns: int) -> str:
+    """Return an entity tag that no other content of this file has had.
+
+    It is strong, unless the file has just changed: it could change again without a change of its times. Until that is
+    over each response has a weak tag of its own, which matches nothing.
+
+    Args:
+        inode: The file's inode, which is another one after a file has been replaced.
+        changed_ns: When the inode was last changed (ctime). Unlike `modified_ns`, it cannot be set back, as `cp -p`,
+            `rsync -t` and archives do.
+        modified_ns: When the content was last changed (mtime), for file systems that do not keep the former.
+        size: The length, in bytes.
+        variant: What else its content depends on, such as the coding.
+        now_ns: The time now.
+    """
+    tag = f"{inode:x}-{changed_ns:x}-{modified_ns:x}-{size:x}" + (f"-{variant}" if variant else "")
+    if abs(now_ns - changed_ns) <= (TICK if changed_ns % 10**9 else COARSE):
+        return f'W/"{tag}-{now_ns:x}"'
+    return f'"{tag}"'

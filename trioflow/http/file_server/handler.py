@@ -254,7 +254,7 @@ class _Files:
             if compresses := compresses and variant is None and "gzip" in codings:
                 coding = "gzip"
             file = describe(name, kind, source, content, coding, common, compresses=compresses)
-            if file.content is not None and is_at_rest(source.changed_ns):
+            if file.content is not None and is_at_rest(source.status.st_ctime_ns):
                 self._cache.put(key, file)
             await respond(file, source, request, response)
         finally:

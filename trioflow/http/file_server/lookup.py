@@ -42,10 +42,10 @@ class OpenFile(NamedTuple):
     status: os.stat_result
 
     @property
-    def changed_ns(self) -> int:
-        """When it was last changed, unless that is in the first two seconds of 1970, which reproducible builds set."""
-        changed = self.status.st_mtime_ns
-        return changed if changed // 10**9 not in (0, 1) else self.status.st_ctime_ns
+    def modified(self) -> int:
+        """The second of its last change, unless that is one of the first two of 1970, which reproducible builds set."""
+        modified = self.status.st_mtime_ns // 10**9
+        return modified if modified not in (0, 1) else self.status.st_ctime_ns // 10**9
 
 
 class RootDirectory:

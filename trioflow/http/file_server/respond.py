@@ -2,7 +2,8 @@
 
 Rule 1: everything is decided from what is open; a file that has become shorter since then ends in a failure, so that
     the client can tell (R13), and one that has become longer is sent at the size it had.
-Rule 2: a tag belongs to the bytes that are sent: each variant of a file has its own (RFC 9110 8.8.3).
+Rule 2: a tag belongs to the bytes that are sent: each variant of a file has its own (RFC 9110 8.8.3), and each content,
+    even if a file was replaced by one of the same size and date.
 Rule 3: a redirect names only a path, so that it never leads to another host.
 """
 
@@ -76,6 +77,7 @@ class File(NamedTuple):
     size: int
     etag: str
     modified: int
+    is_dated: bool  # not changed since the second of `modified`
     validators: Headers  # the header fields of a 304
     headers: Headers
     content: Content
@@ -96,11 +98,13 @@ def describe(
         common: The header fields that all files have.
         compresses: Whether it is only compressed while it is sent. It has no ranges then, since its length is unknown.
     """
-    size = opened.status.st_size
-    modified = max(0, min(opened.changed_ns // 10**9, int(time.time())))  # never later than Date (RFC 9110 8.8.2.1)
-    etag = etag_of(opened.changed_ns, size, coding or "")
+    status = opened.status
+    size = status.st_size
+    now_ns, changed_ns = time.time_ns(), status.st_ctime_ns
+    modified = max(0, min(opened.modified, now_ns // 10**9))  # never later than Date (RFC 9110 8.8.2.1)
+    etag = etag_of(status.st_ino, changed_ns, status.st_mtime_ns, size, coding or "", now_ns)
     if compresses:
-        etag = "W/" + etag  # weak: another version of zlib compresses to other bytes
+        etag = "W/" + etag.removeprefix("W/")  # weak: another version of zlib compresses to other bytes
     validators = Headers([("ETag", etag), ("Last-Modified", format_date(modified))])
     if not compresses:
         validators["Accept-Ranges"] = "bytes"
@@ -111,7 +115,10 @@ def describe(
     headers.fill(validators)
     if compresses and content is not None:
         content = gzip.compress(content, LEVEL, mtime=0)
-    return File(name, kind, size, etag, modified, validators, headers, content, compresses and content is None)
+    is_dated = changed_ns // 10**9 == modified
+    return File(
+        name, kind, size, etag, modified, is_dated, validators, headers, content, compresses and content is None
+    )
 
 
 async def respond(file: File, opened: OpenFile | None, request: Request, response: Response) -> None:
@@ -125,6 +132,7 @@ async def respond(file: File, opened: OpenFile | None, request: Request, respons
             size=file.size,
             etag=file.etag,
             modified=file.modified,
+            is_dated=file.is_dated,
             now=int(time.time()),
         )
     if len(headers) and "vary" in headers and "vary" in file.validators:
