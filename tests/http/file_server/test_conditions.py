@@ -24,7 +24,6 @@ from trioflow.http.file_server.conditions import (
 )
 from trioflow.http.file_server.dates import format_date, parse_date
 from trioflow.http.file_server.ranges import MOST_PARTS, Part
-from trioflow.http.file_server.types import content_type
 
 SIZE = 12
 ETAG = '"1c-c"'
@@ -416,28 +415,3 @@ def test_while_a_file_may_change_again_at_the_same_time_no_tag_of_it_matches(
     assert not old.startswith("W/")
     assert len({tag.removeprefix("W/") for tag in [*young, old]}) == 5
     assert etag_of(1, changed, 16, 12, "", changed - lasts - 1) == old  # another machine's clock is wrong
-
-
-@pytest.mark.parametrize(
-    ("name", "kind"),
-    [
-        ("a.html", "text/html; charset=utf-8"),
-        ("A.TXT", "text/plain; charset=utf-8"),
-        ("app.js", "text/javascript; charset=utf-8"),
-        ("app.min.mjs", "text/javascript; charset=utf-8"),
-        ("data.json", "application/json"),
-        ("a.svg", "image/svg+xml"),
-        ("song.mp3", "audio/mpeg"),
-        ("film.mp4", "video/mp4"),
-        ("a.wasm", "application/wasm"),
-        ("site.tar.gz", "application/gzip"),
-        ("page.html.br", "application/octet-stream"),
-        ("README", "application/octet-stream"),
-        (".html", "application/octet-stream"),
-        ("a.", "application/octet-stream"),
-        ("a.novelty", "application/octet-stream"),
-        ("", "application/octet-stream"),
-    ],
-)
-def test_a_names_last_suffix_decides_its_type(name: str, kind: str) -> None:
-    assert content_type(name) == kind

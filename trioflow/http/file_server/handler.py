@@ -27,7 +27,16 @@ from trioflow.http.file_server.encodings import SUFFIXES, accepted
 from trioflow.http.file_server.listing import POLICY, Entry, read_entries, render, sort_entries
 from trioflow.http.file_server.lookup import OpenFile, RootDirectory
 from trioflow.http.file_server.respond import File, add_cors_fields, describe, redirect, refuse, refuse_error, respond
-from trioflow.http.file_server.types import content_type, is_compressible, is_text
+from trioflow.http.file_server.types import (
+    BEGINNING,
+    TEXT,
+    begins_as_text,
+    content_type,
+    is_compressible,
+    is_text,
+    may_be_text,
+    type_table,
+)
 from trioflow.http.wire.headers import Headers
 from trioflow.io.page_cache import read_cached
 from trioflow.operators.sources import from_iterable
@@ -85,6 +94,7 @@ def files(
     """
     top = os.path.abspath(os.fspath(root))
     os.close(os.open(top, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+    type_table()  # is read from disk now, and not in the event loop
     if not prefix.startswith("/"):
         raise ValueError(f"prefix must begin with a slash, not {prefix!r}")
     if index in ("", ".", "..") or "/" in index or "\0" in index:
@@ -241,7 +251,7 @@ class _Files:
     ) -> None:
         options, codings = self._options, key[1]
         name = os.fsdecode(names[-1])
-        kind = content_type(name)
+        kind = await _type_of(name, opened)
         compresses = options.compress and is_text(kind) and opened.status.st_size >= _WORTH_COMPRESSING
         varies = compresses or (bool(options.precompressed) and is_compressible(kind))
         common = self._varying if varies else self._common
@@ -260,3 +270,15 @@ class _Files:
         finally:
             if variant is not None:
                 os.close(variant.fd)
+
+
+async def _type_of(name: str, opened: OpenFile) -> str:
+    """Return the value of Content-Type; a file whose name does not tell is looked into."""
+    if may_be_text(name):
+        stop = min(opened.status.st_size, BEGINNING)
+        begin = read_cached(opened.fd, 0, stop)
+        if begin is None:
+            begin = await trio.to_thread.run_sync(os.pread, opened.fd, stop, 0)
+        if begins_as_text(begin):
+            return TEXT
+    return content_type(name)
