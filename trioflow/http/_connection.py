@@ -56,7 +56,7 @@ class Connection:
         self._limits = limits = service.limits
         self._peer = Peer(client, service.config.scheme, service.config.proxies)
         transport = SocketTransport(
-            sock, stall=limits.write_stall, rate=limits.write_rate, on_loss=self._client_left, counters=service.counters
+            sock, stall=limits.write_stall, rate=limits.write_rate, on_loss=self.client_left, counters=service.counters
         )
         self._wire = Wire(transport, limits)
         self._wire.before_close = self._stop_watching
@@ -91,9 +91,14 @@ class Connection:
             self._phase = "busy"  # so that it is cut
         self._scope.cancel()
 
-    def _client_left(self) -> None:
+    def client_left(self) -> None:
+        """End without a response: the client has gone."""
         self._is_lost = True
         self._scope.cancel()
+
+    def client_ended(self) -> None:
+        """Time the next answer, as the client has ended its direction, and may have gone."""
+        self._wire.client_ended(self._service.half_closed)
 
     def _stop_watching(self) -> None:
         self._service.watch.remove(self._wire.transport.sock)
@@ -118,10 +123,11 @@ class Connection:
         sock.setblocking(False)
         if sock.family in (socket.AF_INET, socket.AF_INET6):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # small answers go out at once
-        self._service.watch.add(sock, self._client_left)
+        self._service.watch.add(sock, self)
 
     def _close(self) -> None:
         self._service.idle.remove(self)
+        self._wire.forget(self._service.half_closed)
         self._stop_watching()
         if self._phase == "busy":
             self._wire.transport.cut()

@@ -1,6 +1,6 @@
 """The server: listening sockets, and the connections accepted from them.
 
-Rule 1: four tasks in all, and one for each connection.
+Rule 1: five tasks in all, and one for each connection.
 Rule 2: a server that stops accepts nothing more, ends idle connections at once, and gives the others `Limits.grace`.
     If another process takes over, it first answers what clients may just have sent on idle connections.
 Rule 3: while the system has no descriptors left, or the limit is reached, clients wait in the backlog.
@@ -56,7 +56,8 @@ async def serve(
 
     The handler runs in its connection's task. What it raises before the first byte of a body is answered with 500;
     after that the connection is cut (R13, R14). Both are logged to `trioflow.http`. A client that leaves cancels the
-    handler; one that only ends its own direction still gets its whole answer.
+    handler. One that only ends its own direction looks the same at first: it gets its whole answer if some of that is
+    sent within `limits.half_closed` seconds.
 
     When cancelled, it accepts no more, ends idle connections, and gives requests in progress `limits.grace` seconds.
 
@@ -153,6 +154,7 @@ class _Server:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._service.watch.run)
                 nursery.start_soon(self._service.idle.run)
+                nursery.start_soon(self._service.half_closed.run)
                 task_status.started(nursery)
                 await self._stopping.wait()
                 scope.deadline = trio.current_time() + self._limits.grace

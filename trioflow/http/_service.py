@@ -79,7 +79,7 @@ class Config:
 class Service:
     """What all connections of one server share."""
 
-    __slots__ = ("config", "context", "counters", "idle", "limits", "watch")
+    __slots__ = ("config", "context", "counters", "half_closed", "idle", "limits", "watch")
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -87,6 +87,7 @@ class Service:
         self.context = config.make_context()
         self.counters = Counters() if config.counters is None else config.counters
         self.idle = IdleConnections(config.limits.idle)
+        self.half_closed = IdleConnections(config.limits.half_closed)
         self.watch = open_watch()
 
     def close(self) -> None:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from typing import Any
 
 import pytest
 import trio
@@ -16,36 +15,76 @@ from trioflow.http.wire import liveness
 from trioflow.http.wire.liveness import IdleConnections
 
 
-@pytest.mark.parametrize("kind", [liveness.EpollWatch, liveness.PollingWatch])
-async def test_a_reset_is_reported_once_and_a_half_close_never(kind: type[Any], autojump_clock: MockClock) -> None:
-    if kind is liveness.EpollWatch and liveness.open_watch().__class__ is not kind:
+class Watched:
+    """Notes what it is told of its client."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def client_left(self) -> None:
+        self.told.append("left")
+
+    def client_ended(self) -> None:
+        self.told.append("ended")
+
+
+@pytest.fixture(params=[liveness.EpollWatch, liveness.PollingWatch])
+def watch(request: pytest.FixtureRequest) -> Iterator[liveness.Watch]:
+    if request.param is liveness.EpollWatch and liveness.open_watch().__class__ is not request.param:
         pytest.skip("there is no epoll here")
-    watch = kind()
-    lost: list[str] = []
+    watch: liveness.Watch = request.param()
+    yield watch
+    watch.close()
+
+
+async def test_an_end_and_a_reset_are_each_reported_once(watch: liveness.Watch, autojump_clock: MockClock) -> None:
+    leaving, staying = Watched(), Watched()
     ours, theirs = tcp_pair()
     other, quiet = tcp_pair()
+    for sock in (ours, other):
+        sock.setblocking(False)
     with ours, theirs, other, quiet:
-        watch.add(ours, lambda: lost.append("ours"))
-        watch.add(other, lambda: lost.append("other"))
+        watch.add(ours, leaving)
+        watch.add(other, staying)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(watch.run)
-            theirs.shutdown(socket.SHUT_WR)
             quiet.sendall(b"x")
             await trio.sleep(3)
+            assert leaving.told == staying.told == []
 
-            assert lost == []
+            theirs.shutdown(socket.SHUT_WR)
+            await trio.sleep(3)
+            assert leaving.told == ["ended"]
 
             theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
             theirs.close()
             await trio.sleep(3)
-
-            assert lost == ["ours"]
+            assert leaving.told == ["ended", "left"]
+            assert staying.told == []
 
             watch.remove(ours)
             watch.remove(other)
             watch.remove(other)
+            quiet.close()
+            await trio.sleep(3)
+            assert staying.told == []
             nursery.cancel_scope.cancel()
-    watch.close()
+
+
+async def test_a_reset_without_an_end_is_only_that(watch: liveness.Watch, autojump_clock: MockClock) -> None:
+    leaving = Watched()
+    ours, theirs = tcp_pair()
+    ours.setblocking(False)
+    with ours, theirs:
+        watch.add(ours, leaving)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(watch.run)
+            theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+            theirs.close()
+            await trio.sleep(3)
+            nursery.cancel_scope.cancel()
+
+    assert leaving.told == ["left"]
 
 
 def test_without_epoll_each_connection_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:

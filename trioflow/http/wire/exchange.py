@@ -18,9 +18,10 @@ from trioflow.http.wire.bodies import Counted
 from trioflow.http.wire.h11_reader import Chunked, reader_of
 from trioflow.http.wire.headers import Headers
 from trioflow.http.wire.limits import Limits, RequestError
+from trioflow.http.wire.liveness import IdleConnections
 from trioflow.http.wire.request_head import Head
 from trioflow.http.wire.response_writer import Piece, ResponseWriter
-from trioflow.http.wire.socket import CHUNK, SocketTransport
+from trioflow.http.wire.socket import CHUNK, SocketTransport, unread, unsent
 from trioflow.http.wire.strict import check_start, empty_lines
 from trioflow.http.wire.upgraded import UpgradedStream
 
@@ -35,13 +36,17 @@ def _nothing() -> None: ...
 class Wire:
     """One connection: bytes in, one exchange after the other."""
 
-    __slots__ = ("_read_head", "_rest", "_scanned", "before_close", "limits", "stopping", "transport")
+    __slots__ = (
+        "_due", "_read_head", "_rest", "_scanned", "before_close", "exchange", "limits", "stopping", "transport",
+    )  # fmt: skip
 
     def __init__(self, transport: SocketTransport, limits: Limits) -> None:
         self.transport = transport
         self.limits = limits
         self.before_close: Callable[[], None] = _nothing  # called before a handler closes the connection
         self.stopping = False  # whether every answer from now on is the last
+        self.exchange: Exchange | None = None  # the last one that has begun
+        self._due: IdleConnections | None = None  # what times the next answer, as the client has ended its direction
         self._read_head = reader_of(limits)
         self._rest = bytearray()  # what came and belongs to no exchange yet
         self._scanned = 0
@@ -99,7 +104,27 @@ class Wire:
         else:
             exchange = Exchange(self, head)
             del rest[:end]
+        self.exchange = exchange
+        if self._due is not None:
+            self._time_answer(self._due)
         return exchange
+
+    def client_ended(self, due: IdleConnections) -> None:
+        """Let what is answered next expire in `due`, unless something is sent to the client or read from it by then."""
+        self._due = due
+        self._time_answer(due)
+
+    def forget(self, due: IdleConnections) -> None:
+        """Let go of the last exchange, as the connection is being closed."""
+        if self.exchange is not None:
+            due.remove(self.exchange)
+            self.exchange = None
+
+    def _time_answer(self, due: IdleConnections) -> None:
+        exchange = self.exchange
+        if exchange is not None and not exchange.writer.is_ended:
+            self._due = None
+            exchange.be_due(due)
 
     def take_rest(self) -> bytes:
         """Return what has come after the last request, and forget it."""
@@ -121,7 +146,10 @@ class Exchange:
         received: What came after them.
     """
 
-    __slots__ = ("_body", "_continuing", "_over", "_patience", "_waits", "_wire", "failed", "request", "writer")
+    __slots__ = (
+        "_body", "_continuing", "_due", "_over", "_patience", "_unread", "_waits", "_wire", "_written", "failed",
+        "request", "writer",
+    )  # fmt: skip
 
     def __init__(self, wire: Wire, head: Head, data: bytes | None = None, received: bytes = b"") -> None:
         self._wire = wire
@@ -136,6 +164,27 @@ class Exchange:
         self._body: Counted | Chunked | None = None
         if data is not None:
             self._body = Chunked(data, received, wire.limits) if head.length is None else Counted(head.length, received)
+
+    # A client that has ended its direction: it waits for its answer, or has gone. TCP does not tell the two apart, but
+    # what is sent to a client that has gone is answered with a reset, and then `transport.on_loss` is called.
+
+    def be_due(self, due: IdleConnections) -> None:
+        """Expire in `due`, from now on."""
+        self._due = due
+        self._written = (self.writer.is_begun, self.writer.sent)
+        self._unread = unread(self._wire.transport.sock)
+        due.add(self)
+
+    def expire(self) -> None:
+        """Take the client for gone, unless something was sent to it; if its request is being read, it gets more time."""
+        transport, writer = self._wire.transport, self.writer
+        if self._over or writer.is_ended or self._written != (writer.is_begun, writer.sent) or unsent(transport.sock):
+            return
+        before, self._unread = self._unread, unread(transport.sock)
+        if self._unread != before:
+            self._due.add(self)
+        else:
+            transport.on_loss()
 
     # The request's body.
 

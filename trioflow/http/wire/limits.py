@@ -38,6 +38,8 @@ class Limits:
         write_stall: Seconds without the client taking anything that is sent to it; then the connection is cut.
         write_rate: Bytes a second that a client must take at least while it is waited for, measured over `write_stall`;
             0 for any pace.
+        half_closed: Seconds in which a client that has ended its direction must be sent something; then it is taken for
+            gone, and its handler is cancelled.
         linger: Seconds a closing connection waits until the client has read the last answer.
         connections: Connections at once; more wait until one has gone.
         grace: Seconds that requests in progress may still take when the server stops.
@@ -58,6 +60,7 @@ class Limits:
     drain: float = 1 << 18
     write_stall: float = 30.0
     write_rate: float = 100.0
+    half_closed: float = 1.0
     linger: float = 3.0
     connections: float = 1000
     grace: float = 5.0

@@ -1,7 +1,7 @@
 """Which connections have gone, and which have been idle for too long.
 
-Rule 1: a reset connection, or one whose peer has vanished, is noticed while nobody reads from it or writes to it. A
-    client that has only ended its own direction is still there.
+Rule 1: a reset connection, or one whose peer has vanished, is noticed while nobody reads from it or writes to it; so is
+    the end of the client's direction, which a client sends when it leaves, and also one that waits for its answer.
 Rule 2: one task watches all connections; an idle one costs nothing.
 Rule 3: every idle connection has the same time, so the one that became idle first is due first, and adding and removing
     one costs next to nothing: a deadline of Trio's own, moved twice for each request, took 5 of its 60 µs.
@@ -11,17 +11,28 @@ from __future__ import annotations
 
 import select
 import socket
-from collections.abc import Callable
 from typing import Protocol
 
 import trio
 
 
-class Watch(Protocol):
-    """Calls a function when a connection is lost."""
+class Watched(Protocol):
+    """A connection that is watched."""
 
-    def add(self, sock: socket.socket, lost: Callable[[], None]) -> None:
-        """Call `lost`, once, when `sock`'s connection is lost."""
+    def client_left(self) -> None:
+        """Note, once, that the connection is lost."""
+        ...
+
+    def client_ended(self) -> None:
+        """Note, once, that the client has ended its direction."""
+        ...
+
+
+class Watch(Protocol):
+    """Tells connections what becomes of their clients."""
+
+    def add(self, sock: socket.socket, connection: Watched) -> None:
+        """Tell `connection` what becomes of the client of `sock`."""
         ...
 
     def remove(self, sock: socket.socket) -> None:
@@ -42,22 +53,26 @@ class EpollWatch:
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
-        self._lost: dict[int, Callable[[], None]] = {}
+        self._watched: dict[int, Watched] = {}
 
-    def add(self, sock: socket.socket, lost: Callable[[], None]) -> None:
-        self._epoll.register(sock, 0)
-        self._lost[sock.fileno()] = lost
+    def add(self, sock: socket.socket, connection: Watched) -> None:
+        self._epoll.register(sock, select.EPOLLRDHUP)
+        self._watched[sock.fileno()] = connection
 
     def remove(self, sock: socket.socket) -> None:
-        if self._lost.pop(sock.fileno(), None) is not None:
+        if self._watched.pop(sock.fileno(), None) is not None:
             self._epoll.unregister(sock)
 
     async def run(self) -> None:
         while True:
             await trio.lowlevel.wait_readable(self._epoll.fileno())
-            for fd, _ in self._epoll.poll(0):
-                self._epoll.unregister(fd)
-                self._lost.pop(fd)()
+            for fd, events in self._epoll.poll(0):
+                if events & (select.EPOLLERR | select.EPOLLHUP):
+                    self._epoll.unregister(fd)
+                    self._watched.pop(fd).client_left()
+                else:
+                    self._epoll.modify(fd, 0)
+                    self._watched[fd].client_ended()
 
     def close(self) -> None:
         self._epoll.close()
@@ -72,22 +87,37 @@ class PollingWatch:
 
     def __init__(self, interval: float = 1.0) -> None:
         self._interval = interval
-        self._lost: dict[socket.socket, Callable[[], None]] = {}
+        self._watched: dict[socket.socket, Watched] = {}
+        self._ended: set[socket.socket] = set()
 
-    def add(self, sock: socket.socket, lost: Callable[[], None]) -> None:
-        self._lost[sock] = lost
+    def add(self, sock: socket.socket, connection: Watched) -> None:
+        self._watched[sock] = connection
 
     def remove(self, sock: socket.socket) -> None:
-        self._lost.pop(sock, None)
+        self._watched.pop(sock, None)
+        self._ended.discard(sock)
 
     async def run(self) -> None:
         while True:
             await trio.sleep(self._interval)
-            for sock in [sock for sock in self._lost if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)]:
-                self._lost.pop(sock)()
+            for sock, connection in list(self._watched.items()):
+                if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+                    self.remove(sock)
+                    connection.client_left()
+                elif sock not in self._ended and _has_ended(sock):
+                    self._ended.add(sock)
+                    connection.client_ended()
 
     def close(self) -> None:
-        self._lost.clear()
+        self._watched.clear()
+
+
+def _has_ended(sock: socket.socket) -> bool:
+    """Return whether the client has ended its direction; that shows once all that it has sent was received."""
+    try:
+        return not sock.recv(1, socket.MSG_PEEK)
+    except OSError:  # nothing has come, or the connection is lost
+        return False
 
 
 def open_watch() -> Watch:
@@ -96,10 +126,10 @@ def open_watch() -> Watch:
 
 
 class Idle(Protocol):
-    """A connection between two requests."""
+    """A connection between two requests, or an exchange whose client has ended its direction."""
 
     def expire(self) -> None:
-        """End, after being idle for too long."""
+        """End, after waiting for too long."""
         ...
 
 

@@ -39,7 +39,7 @@ class SocketTransport:
         counters: Counts what is received and sent.
     """
 
-    __slots__ = ("_on_loss", "_rate", "_stall", "at_end", "counters", "sock")
+    __slots__ = ("_rate", "_stall", "at_end", "counters", "on_loss", "sock")
 
     is_plain = True  # what is on the line is not encrypted
 
@@ -55,12 +55,12 @@ class SocketTransport:
         self.sock = sock
         self._rate = rate
         self._stall = stall
-        self._on_loss = on_loss
+        self.on_loss = on_loss
         self.counters = Counters() if counters is None else counters
         self.at_end = False  # whether the client has ended its direction
 
     def _broken(self, reason: str) -> trio.BrokenResourceError:
-        self._on_loss()
+        self.on_loss()
         return trio.BrokenResourceError(reason)
 
     def receive_nowait(self, most: int = CHUNK) -> bytes | None:
@@ -230,12 +230,21 @@ def _copy(
 
 def unsent(sock: socket.socket) -> int:
     """Return how many bytes the client has not yet acknowledged; 0 if the system does not say."""
+    return _queued(sock, "TIOCOUTQ")
+
+
+def unread(sock: socket.socket) -> int:
+    """Return how many bytes have come and were not yet received; 0 if the system does not say."""
+    return _queued(sock, "FIONREAD")
+
+
+def _queued(sock: socket.socket, request: str) -> int:
     if sys.platform != "linux":
         return 0
     import fcntl
     import termios
 
     try:
-        return int.from_bytes(fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+        return int.from_bytes(fcntl.ioctl(sock, getattr(termios, request), bytes(4)), sys.byteorder)
     except OSError:  # it is not known for every kind of socket
         return 0

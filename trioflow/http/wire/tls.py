@@ -34,7 +34,7 @@ class TlsTransport(SocketTransport):
 
     def __init__(self, plain: SocketTransport, context: ssl.SSLContext) -> None:
         super().__init__(
-            plain.sock, stall=plain._stall, rate=plain._rate, on_loss=plain._on_loss, counters=plain.counters
+            plain.sock, stall=plain._stall, rate=plain._rate, on_loss=plain.on_loss, counters=plain.counters
         )
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
