@@ -150,6 +150,7 @@ def put_back_byte_by_byte(size: int) -> None:
         buffer.put_back(b"x")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("work", [byte_by_byte, take_byte_by_byte, put_back_byte_by_byte])
 def test_work_is_linear_however_it_is_cut(work: Callable[[int], None]) -> None:
     # Eight times as much takes eight times as long; were it quadratic, 64 times.

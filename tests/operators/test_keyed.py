@@ -51,6 +51,7 @@ async def test_R7_the_group_without_an_item_for_longest_is_ended_when_there_are_
     assert got == [(1, [1, 1]), (2, [2]), (3, [3]), (2, [2]), (1, [1])]
 
 
+@pytest.mark.slow
 async def test_no_more_groups_than_are_read_side_by_side_never_stick(autojump_clock: MockClock) -> None:
     def tally(pair: tuple[int, tf.Readable[int]]) -> tf.Readable[tuple[int, int]]:
         return pair[1].pipe(tf.map(lambda n: (pair[0], n)))

@@ -132,6 +132,8 @@ def page_parameters() -> list[Any]:
         marks = [pytest.mark.needs("curl"), pytest.mark.slow] if curl else []
         if "tests.redis.server" in text:
             marks += [pytest.mark.needs("redis-server"), pytest.mark.slow]
+        if "stamina" in text:  # it waits between two attempts
+            marks += [pytest.mark.slow]
         parameters.append(pytest.param(path, id=str(path.relative_to(ROOT)), marks=marks))
     return parameters
 

@@ -50,15 +50,12 @@ ODD = [
 Answer = tuple[int, dict[str, str], bytes]
 
 
-@pytest.fixture(params=["kernel", "walk"])
-def root(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A directory with one of everything, looked up by the kernel where it can, or by our own walk."""
-    if request.param == "walk":
-        monkeypatch.setattr(lookup, "openat2", lambda: None)
-    (tmp_path / "secret.txt").write_text("secret")
-    (tmp_path / "root2").mkdir()
-    (tmp_path / "root2" / "a.txt").write_text("secret")
-    root = tmp_path / "root"
+def make_tree(place: Path) -> Path:
+    """Make a directory with one of everything."""
+    (place / "secret.txt").write_text("secret")
+    (place / "root2").mkdir()
+    (place / "root2" / "a.txt").write_text("secret")
+    root = place / "root"
     for directory in (
         "sub/deep",
         ".git",
@@ -95,8 +92,8 @@ def root(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
         "file-slash": "a.txt/",
         "file-dot": "a.txt/.",
         "out": "../secret.txt",
-        "far": tmp_path / "secret.txt",
-        "sibling": tmp_path / "root2" / "a.txt",
+        "far": place / "secret.txt",
+        "sibling": place / "root2" / "a.txt",
         "parent": "..",
         "back": "../root/a.txt",
         "slash": "/",
@@ -109,6 +106,30 @@ def root(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
     with socket.socket(socket.AF_UNIX) as sock:
         sock.bind(os.path.relpath(root / "socket"))
     return root
+
+
+@pytest.fixture(scope="module")
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tree(tmp_path_factory.mktemp("tree"))
+
+
+@pytest.fixture(params=["kernel", "walk"])
+def how(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look up by the kernel where it can, or by our own walk."""
+    if request.param == "walk":
+        monkeypatch.setattr(lookup, "openat2", lambda: None)
+
+
+@pytest.fixture
+def root(how: None, tmp_path: Path) -> Path:
+    """A tree that a test may change."""
+    return make_tree(tmp_path)
+
+
+@pytest.fixture
+def tree(how: None, made_once: Path) -> Path:
+    """A tree that all tests share, and none may change: to make one takes 20 ms."""
+    return made_once
 
 
 @asynccontextmanager
@@ -154,15 +175,15 @@ async def test_head_gives_what_get_does_without_the_body(root: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["big.bin", "none.bin"])
-async def test_a_file_of_any_size_is_given_as_it_is(root: Path, name: str) -> None:
-    status, headers, body = await get(root, f"/{name}")
+async def test_a_file_of_any_size_is_given_as_it_is(tree: Path, name: str) -> None:
+    status, headers, body = await get(tree, f"/{name}")
 
-    assert (status, body) == (200, (root / name).read_bytes())
+    assert (status, body) == (200, (tree / name).read_bytes())
     assert headers["content-type"] == "application/octet-stream"
 
 
-async def test_names_of_any_kind_are_found(root: Path) -> None:
-    async with asking(http.files(root)) as client:
+async def test_names_of_any_kind_are_found(tree: Path) -> None:
+    async with asking(http.files(tree)) as client:
         for name in ODD:
             status, _, body = await client.ask("GET", "/" + quote(name))
 
@@ -191,9 +212,9 @@ async def test_a_directory_gives_its_index(root: Path) -> None:
     ],
 )
 async def test_a_directory_redirects_to_its_path_and_never_to_another_host(
-    root: Path, target: str, location: str
+    tree: Path, target: str, location: str
 ) -> None:
-    status, headers, _ = await get(root, target)
+    status, headers, _ = await get(tree, target)
 
     assert (status, headers["location"]) == (301, location)
 
@@ -252,8 +273,8 @@ async def test_a_directory_redirects_to_its_path_and_never_to_another_host(
         ("/a.txt:stream", 404),
     ],
 )
-async def test_no_target_leads_out_of_the_root_or_to_what_is_hidden(root: Path, target: str, status: int) -> None:
-    async with serving(http.files(root)) as port:
+async def test_no_target_leads_out_of_the_root_or_to_what_is_hidden(tree: Path, target: str, status: int) -> None:
+    async with serving(http.files(tree)) as port:
         got = await exchanged(port, f"GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
 
     assert got.startswith(b"HTTP/1.1 %d " % status)
@@ -263,8 +284,8 @@ async def test_no_target_leads_out_of_the_root_or_to_what_is_hidden(root: Path, 
 @pytest.mark.parametrize(
     "link", ["inside", "absolute", "directory/up", "chain", "there/up", "sub/self/self/up", "sub/slashed/up"]
 )
-async def test_a_link_that_stays_inside_is_followed(root: Path, link: str) -> None:
-    assert (await get(root, f"/{link}"))[::2] == (200, TEXT)
+async def test_a_link_that_stays_inside_is_followed(tree: Path, link: str) -> None:
+    assert (await get(tree, f"/{link}"))[::2] == (200, TEXT)
 
 
 @pytest.mark.parametrize(
@@ -274,8 +295,8 @@ async def test_a_link_that_stays_inside_is_followed(root: Path, link: str) -> No
         "file-slash", "file-dot",
     ],
 )  # fmt: skip
-async def test_a_link_that_leaves_or_leads_nowhere_is_not_found(root: Path, link: str) -> None:
-    assert (await get(root, f"/{link}"))[::2] == (404, b"404 Not Found\n")
+async def test_a_link_that_leaves_or_leads_nowhere_is_not_found(tree: Path, link: str) -> None:
+    assert (await get(tree, f"/{link}"))[::2] == (404, b"404 Not Found\n")
 
 
 async def test_a_link_is_its_owners_word_that_what_it_points_to_is_not_hidden(root: Path) -> None:
@@ -288,14 +309,14 @@ async def test_a_fifo_is_answered_at_once(root: Path) -> None:
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "PROPFIND"])
-async def test_other_methods_are_refused_with_those_that_are_not(root: Path, method: str) -> None:
-    status, headers, _ = await get(root, "/a.txt", method=method)
+async def test_other_methods_are_refused_with_those_that_are_not(tree: Path, method: str) -> None:
+    status, headers, _ = await get(tree, "/a.txt", method=method)
 
     assert (status, headers["allow"]) == (405, "GET, HEAD")
 
 
-async def test_nothing_is_sniffed_be_it_an_error(root: Path) -> None:
-    async with asking(http.files(root)) as client:
+async def test_nothing_is_sniffed_be_it_an_error(tree: Path) -> None:
+    async with asking(http.files(tree)) as client:
         for method, target in [("GET", "/a.txt"), ("GET", "/missing"), ("GET", "/sub"), ("POST", "/a.txt")]:
             assert (await client.ask(method, target))[1]["x-content-type-options"] == "nosniff"
 
@@ -305,7 +326,7 @@ async def test_nothing_is_sniffed_be_it_an_error(root: Path) -> None:
     [(errno.EACCES, 403), (errno.EPERM, 403), (errno.EMFILE, 503), (errno.ENFILE, 503), (errno.EIO, 500)],
 )
 async def test_what_the_system_refuses_has_a_status_of_its_own(
-    root: Path,
+    tree: Path,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     number: int,
@@ -317,11 +338,11 @@ async def test_what_the_system_refuses_has_a_status_of_its_own(
     monkeypatch.setattr(lookup, "open_cached", lambda root, names, *, anywhere: None)
     monkeypatch.setattr(lookup, "open_beneath", refuse)
 
-    got = await get(root, "/a.txt")
+    got = await get(tree, "/a.txt")
 
     assert got[0] == status
     assert got[1].get("retry-after") == ("1" if status == 503 else None)
-    assert str(root).encode() not in got[2]
+    assert str(tree).encode() not in got[2]
     assert bool(caplog.records) is (status == 500)
 
 
@@ -359,8 +380,8 @@ async def test_it_is_called_from_a_handler_of_ones_own_whose_headers_are_kept(ro
 
 
 @pytest.mark.parametrize("path", ["/../secret.txt", "/sub/../../secret.txt", "/./a.txt", "/..", "/a.txt\0"])
-async def test_a_path_that_a_handler_sets_leads_out_of_no_root_either(root: Path, path: str) -> None:
-    files = http.files(root, hidden=True, follow_symlinks=True)
+async def test_a_path_that_a_handler_sets_leads_out_of_no_root_either(tree: Path, path: str) -> None:
+    files = http.files(tree, hidden=True, follow_symlinks=True)
 
     async def handler(request: Request, response: Response) -> None:
         request.path = path
@@ -419,8 +440,8 @@ def test_R1_a_wrong_argument_is_told_when_the_handler_is_made(root: Path) -> Non
         (f"bytes=-{10**30}", 0, len(BIG)),
     ],
 )
-async def test_a_range_gives_just_these_bytes(root: Path, field: str, start: int, stop: int) -> None:
-    status, headers, body = await get(root, "/big.bin", ("Range", field))
+async def test_a_range_gives_just_these_bytes(tree: Path, field: str, start: int, stop: int) -> None:
+    status, headers, body = await get(tree, "/big.bin", ("Range", field))
 
     assert status == 206
     assert headers["content-range"] == f"bytes {start}-{stop - 1}/{len(BIG)}"
@@ -436,16 +457,16 @@ async def test_a_range_of_an_empty_file_gives_the_empty_file(root: Path, field: 
 
 
 @pytest.mark.parametrize("field", ["bytes=12-", "bytes=-0", "bytes=99-100"])
-async def test_a_range_with_none_of_its_bytes_is_told_how_many_there_are(root: Path, field: str) -> None:
-    status, headers, _ = await get(root, "/a.txt", ("Range", field))
+async def test_a_range_with_none_of_its_bytes_is_told_how_many_there_are(tree: Path, field: str) -> None:
+    status, headers, _ = await get(tree, "/a.txt", ("Range", field))
 
     assert (status, headers["content-range"]) == (416, "bytes */12")
     assert headers["content-type"] == "text/plain; charset=utf-8"
 
 
 @pytest.mark.parametrize("field", ["bytes=0-1,x", "bytes=x", "items=0-1", "bytes=5-4", "bytes=" + "9" * 8000 + "x"])
-async def test_what_is_no_range_gives_the_whole(root: Path, field: str) -> None:
-    assert (await get(root, "/a.txt", ("Range", field)))[::2] == (200, TEXT)
+async def test_what_is_no_range_gives_the_whole(tree: Path, field: str) -> None:
+    assert (await get(tree, "/a.txt", ("Range", field)))[::2] == (200, TEXT)
 
 
 async def test_a_client_that_has_it_is_told_so_without_a_body(root: Path) -> None:
@@ -550,9 +571,9 @@ async def test_a_file_from_the_future_was_modified_now(root: Path) -> None:
     ],
 )
 async def test_several_ranges_come_in_parts_in_the_order_asked_for(
-    root: Path, field: str, parts: list[tuple[int, int]]
+    tree: Path, field: str, parts: list[tuple[int, int]]
 ) -> None:
-    status, headers, body = await get(root, "/big.bin", ("Range", field))
+    status, headers, body = await get(tree, "/big.bin", ("Range", field))
 
     assert (status, int(headers["content-length"])) == (206, len(body))
     assert "content-range" not in headers
