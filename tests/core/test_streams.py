@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import io
 import math
+import tracemalloc
 import warnings
 from collections.abc import AsyncIterable, AsyncIterator, Callable
 from typing import Any
@@ -442,3 +444,35 @@ def test_a_generator_where_a_channel_function_is_wanted_is_told_to_be_decorated(
 def test_nothing_in_the_middle_of_a_pipeline_is_refused() -> None:
     with pytest.raises(TypeError, match="wants a Transform or a Duplex, not NoneType None"):
         tf.pipeline([1], None, tf.collect())  # type: ignore[arg-type]
+
+
+def test_a_pipe_in_a_loop_copies_no_stages() -> None:
+    def allocated(count: int) -> int:
+        """Return the bytes that a chain of `count` pipes takes, and all shorter ones that it is made of."""
+        stage = tf.map(abs)
+        made: list[tf.Readable[int]] = [tf.from_iterable([-1])]
+        tracemalloc.start()
+        try:
+            for _ in range(count):
+                made.append(made[-1].pipe(stage))
+            assert len(made[-1]._stages) == count + 1
+            return tracemalloc.get_traced_memory()[0]
+        finally:
+            tracemalloc.stop()
+
+    assert allocated(4000) < 2.5 * allocated(2000)  # it would be four times as much
+
+
+async def test_a_stream_of_thousands_of_stages_runs_and_is_freed() -> None:
+    readable: tf.Readable[int] = tf.from_iterable([1])
+    transform: tf.Transform[int, int] = tf.map(abs)
+    writable: tf.Writable[int, list[int]] = tf.collect()
+    for _ in range(5000):
+        readable = readable.pipe(tf.map(lambda n: n + 1))
+        transform = transform.pipe(tf.map(lambda n: n + 1))
+        writable = tf.map(lambda n: n + 1).pipe(writable)
+
+    assert await readable.pipe(transform).pipe(writable) == [15001]
+    assert copy.copy(readable)._stages == readable._stages
+    with pytest.raises(AttributeError, match="'Readable' object has no attribute 'pip'"):
+        getattr(readable, "pip")  # noqa: B009

@@ -45,17 +45,47 @@ def _only_stage(run: Callable[..., Awaitable[Any]], kind: str) -> tuple[Stage, .
 
 
 class _Stream:
-    """A tuple of stages, joined by `pipe`."""
+    """A tuple of stages. `pipe` notes which two it joins; their tuple is made when it is first asked for.
 
-    __slots__ = ("_stages",)
+    So a `pipe` in a loop takes linear time.
+    """
 
+    __slots__ = ("_first", "_halves", "_stages")
+
+    _first: Stage
     _stages: tuple[Stage, ...]
+    _halves: tuple[_Stream, _Stream]
 
     @classmethod
     def _of(cls, *stages: Stage) -> Self:
         self = cls.__new__(cls)
         self._stages = stages
         return self
+
+    @classmethod
+    def _joined(cls, first: _Stream, second: _Stream) -> Self:
+        self = cls.__new__(cls)
+        self._halves = first, second
+        return self
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Make what is not there yet."""
+            if name == "_first":
+                return self._stages[0]
+            if name != "_stages":
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            stages: list[Stage] = []
+            left = [*reversed(self._halves)]
+            while left:
+                if (halves := getattr(part := left.pop(), "_halves", None)) is None:
+                    stages += part._stages
+                else:
+                    left += reversed(halves)
+            self._stages = tuple(stages)
+            del self._halves
+            return self._stages
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {' | '.join(stage.label() for stage in self._stages)}>"
@@ -166,8 +196,8 @@ class Transform(_Stream, Generic[In, Out]):
             TypeError: `stage` is none of these.
         """
         if isinstance(stage, Writable):
-            return Writable._of(*self._stages, *stage._stages)
-        return Transform._of(*self._stages, *_middle(stage, "pipe wants a Transform, a Duplex or a Writable"))
+            return Writable._joined(self, stage)
+        return Transform._joined(self, _middle(stage, "pipe wants a Transform, a Duplex or a Writable"))
 
 
 class Duplex(trio.abc.AsyncResource, Generic[Out, In]):
@@ -313,11 +343,11 @@ class Duplex(trio.abc.AsyncResource, Generic[Out, In]):
         return f"<Duplex {self._label()}>"
 
 
-def _middle(stage: object, what: str) -> tuple[Stage, ...]:
+def _middle(stage: object, what: str) -> Transform[Any, Any]:
     if isinstance(stage, Transform):
-        return stage._stages
+        return stage
     if isinstance(stage, Duplex):
-        return (stage._as_stage(),)
+        return Transform._of(stage._as_stage())
     if callable(stage) and not hasattr(stage, "__signature__") and not _is_ours(stage):
         name = name_of(stage)
         raise TypeError(f"{what}, not the function {name}: use tf.map({name}), or tf.for_each({name}) at the end")
@@ -330,10 +360,13 @@ def _is_ours(function: object) -> bool:
 
 def join(head: Readable[Any], middle: tuple[object, ...], what: str) -> Readable[Any]:
     """Pipe `head` through each of `middle`, which must be transforms."""
-    stages = head._stages + tuple(stage for each in middle for stage in _middle(each, what))
-    if stages[0].follow is not None:
-        stages[0].follow(stages, False)  # refuses at once what it cannot run
-    return Readable._of(*stages)
+    first = head._first
+    for each in middle:
+        head = Readable._joined(head, _middle(each, what))
+        head._first = first
+    if first.follow is not None:
+        first.follow(head._stages, False)  # refuses at once what it cannot run
+    return head
 
 
 def run_all(
