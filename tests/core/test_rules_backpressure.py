@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import math
 from collections.abc import AsyncIterable, AsyncIterator
@@ -192,8 +193,9 @@ async def test_R7_an_endless_iterable_in_a_flat_map_is_taken_piece_by_piece() ->
 
 
 @pytest.mark.parametrize(("item", "weight"), [(1, 1), (b"x" * 8192, 2)])
-async def test_R5_what_lies_between_two_generators_never_weighs_more_than_the_capacity(
-    item: int | bytes, weight: int
+@pytest.mark.parametrize("kind", ["generators", "operators", "forwarding stages"])
+async def test_R5_what_lies_between_a_generator_and_another_stage_never_weighs_more_than_the_capacity(
+    item: int | bytes, weight: int, kind: str
 ) -> None:
     made = 0
 
@@ -209,14 +211,34 @@ async def test_R5_what_lies_between_two_generators_never_weighs_more_than_the_ca
         async for each in items:
             yield each
 
+    others = {
+        "generators": passing,
+        "operators": lambda: tf.map(lambda each: each),
+        "forwarding stages": lambda: tf.progress(file=io.StringIO()),
+    }
     readable = endless()
-    for _ in range(10):
-        readable = readable.pipe(passing())
+    for _ in range(5):
+        readable = readable.pipe(passing()).pipe(others[kind]())
 
     async with readable.open(capacity=8) as receive:
         for received in range(30):
             await wait_all_tasks_blocked()
-            assert made - received <= 11 * 8 // weight + 11  # in the channels, and one in each generator's hand
+            assert made - received <= 11 * 8 // weight + 11  # in the channels, and one in each stage's hand
+            await receive.receive()
+
+
+async def test_R5_sources_that_run_inside_a_stage_hold_no_batch_between_them(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    source = Source(itertools.count())
+    readable = source.readable
+    for _ in range(5):
+        readable = tf.merge(tf.concat(readable))
+
+    async with readable.open(capacity=8) as receive:
+        for received in range(30):
+            await wait_all_tasks_blocked()
+            assert source.sent - received <= 21 * 8 + 21
             await receive.receive()
 
 

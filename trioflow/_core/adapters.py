@@ -95,9 +95,9 @@ def async_source(items: AsyncIterable[Any]) -> StageFunction:
 
 
 async def forward(source: ReceiveChannel[T], output: SendChannel[T]) -> None:
-    """Send all that `source` gives to `output`, batch by batch."""
-    async for items in source.batches():
-        await output.send_many(items)
+    """Send all that `source` gives to `output`, batch by batch, each as large as there is room for."""
+    async for items in source._batches_for(output):
+        await output._send_batch(items)
 
 
 async def forward_singly(source: ReceiveChannel[T], output: SendChannel[T]) -> None:

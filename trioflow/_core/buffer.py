@@ -11,6 +11,7 @@ Rule 4: a failure drops what is held and overtakes it (R12), unless it is to com
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final, Generic, Literal, NamedTuple, TypeVar, cast
@@ -205,13 +206,20 @@ class Buffer(Generic[T]):
         self.wake_next()
         return item
 
-    def take_many(self, limit: int | None) -> list[T]:
-        if limit is None or limit >= len(self.items):
-            items = list(self.items)
-            self.items.clear()
+    def take_many(self, most: float = math.inf, room: float = math.inf) -> list[T]:
+        """Take at most `most` items that weigh `room` together, but at least one."""
+        held = self.items
+        if len(held) <= most and len(held) + self.excess <= room:
+            items = list(held)
+            held.clear()
             self.excess = 0
+        elif not self.excess:
+            items = [held.popleft() for _ in range(int(min(most, room)))]
         else:
-            items = [self.pop() for _ in range(limit)]
+            items = []
+            while held and len(items) < most and (not items or weight_of(held[0]) <= room):
+                room -= weight_of(held[0])
+                items.append(self.pop())
         self.wake_next()
         return items
 

@@ -9,14 +9,17 @@ Rule 4: the end comes after the items (R8), a failure overtakes them (R12).
 
 from __future__ import annotations
 
+import math
 import sys
 import warnings
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from typing import Any, ClassVar, NoReturn, Self, TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any, ClassVar, Self, TypeVar
 
 import trio
 from trio.lowlevel import checkpoint, checkpoint_if_cancelled
 
+from trioflow._core.batches import Batches, end_of_loop
 from trioflow._core.buffer import (
     DEFAULT_CAPACITY,
     Buffer,
@@ -216,6 +219,12 @@ class SendChannel(_End, trio.abc.SendChannel[SendT]):
         await self._wait_until(lambda is_next: is_next and self._buffer.fits(half), half)
         return min(max(self._buffer.room(), 1), DEFAULT_CAPACITY)
 
+    async def _send_batch(self, values: list[SendT]) -> None:
+        """Send as `send_many` does what a stage has in hand, but from a full channel on when half of it is free."""
+        if self._buffer.overflow == "wait" and not self._buffer.room():
+            await self._room_for_batch()
+        await self.send_many(values)
+
     async def _wait_empty(self) -> None:
         """Wait until readers have taken all that was sent: what comes next, or another reader, may suit them better."""
         await self._wait_until(lambda _: self._buffer.empty, int(min(self._buffer.capacity, sys.maxsize)))
@@ -305,11 +314,23 @@ class ReceiveChannel(_End, trio.abc.ReceiveChannel[ReceiveT]):
         """
         if limit is not None and limit < 1:
             raise ValueError(f"receive_many: limit must be 1 or more, got {limit}")
+        return await self._receive_batch(limit or math.inf)
+
+    async def _receive_for(self, output: SendChannel[Any] | None, most: float = math.inf) -> list[ReceiveT]:
+        """Take at most `most` items, no more than `output` has room for, but one: only that one has to wait there (R5)."""
+        if output is None or output._buffer.overflow != "wait":
+            return await self._receive_batch(most)
+        return await self._receive_batch(most, max(output.room(), 1))
+
+    def _batches_for(self, output: SendChannel[Any]) -> Batches[ReceiveT]:
+        return Batches(partial(self._receive_for, output), self._buffer)
+
+    async def _receive_batch(self, most: float, room: float = math.inf) -> list[ReceiveT]:
         if self._buffer.items or not self._is_live():  # else waiting is a checkpoint, and one is enough
             await self._checkpoint(0)
         if not self._ready():
             await self._wait()
-        items = self._buffer.take_many(limit)
+        items = self._buffer.take_many(most, room)
         self._moved += len(items)
         return items
 
@@ -317,7 +338,7 @@ class ReceiveChannel(_End, trio.abc.ReceiveChannel[ReceiveT]):
         """Take all that is there now; raises as `receive_many` does, and `trio.WouldBlock` where it would wait."""
         if not self._ready():
             raise trio.WouldBlock
-        return self._buffer.take_many(None)
+        return self._buffer.take_many()
 
     @property
     def _overflow(self) -> Overflow:
@@ -329,7 +350,7 @@ class ReceiveChannel(_End, trio.abc.ReceiveChannel[ReceiveT]):
 
     def batches(self) -> Batches[ReceiveT]:
         """Iterate over lists of all that is ready, as `receive_many` gives them."""
-        return Batches(self)
+        return Batches(self.receive_many, self._buffer)
 
     async def _wait(self) -> None:
         if self._buffer.on_wanted is not None and self._buffer.empty:
@@ -340,7 +361,7 @@ class ReceiveChannel(_End, trio.abc.ReceiveChannel[ReceiveT]):
         try:
             return await self.receive()
         except (trio.EndOfChannel, StopAsyncIteration) as exc:
-            _end_of_loop(self._buffer, exc)
+            end_of_loop(self._buffer, exc)
 
     def _is_live(self) -> bool:
         """Return whether items may still come."""
@@ -362,28 +383,3 @@ class ReceiveChannel(_End, trio.abc.ReceiveChannel[ReceiveT]):
         if self._closed:
             raise trio.ClosedResourceError("this receive channel is closed")
         return ReceiveChannel(self._buffer)
-
-
-class Batches(AsyncIterator[list[T]]):
-    """What `ReceiveChannel.batches` returns; it holds nothing and needs no closing."""
-
-    __slots__ = ("_source",)
-
-    def __init__(self, source: ReceiveChannel[T]) -> None:
-        self._source = source
-
-    async def __anext__(self) -> list[T]:
-        try:
-            return await self._source.receive_many()
-        except (trio.EndOfChannel, StopAsyncIteration) as exc:
-            _end_of_loop(self._source._buffer, exc)
-
-
-def _end_of_loop(buffer: Buffer[Any], exc: Exception) -> NoReturn:
-    """End a loop, unless a stage has failed with what looks like the end (R11)."""
-    if exc is not buffer.failure:
-        raise StopAsyncIteration from None
-    if isinstance(exc, trio.EndOfChannel):
-        raise exc
-    # As Python does, where a loop would take it for its end.
-    raise RuntimeError("a stage raised StopAsyncIteration") from exc

@@ -101,7 +101,7 @@ class Fused:
                 if self._iterator is None:
                     assert source is not None
                     try:
-                        items = await source.receive_many(self._size if self._size < self._most else None)
+                        items = await source._receive_for(output, self._size)
                     except trio.EndOfChannel:
                         break
                 else:
@@ -213,7 +213,7 @@ class Fused:
             if self._has_enough:
                 self._end_upstream()  # at once (R9), not after a slow reader has taken the rest
             if output is not None and items:
-                await output.send_many(items)
+                await output._send_batch(items)
             else:
                 await trio.lowlevel.checkpoint()
                 if fold is not None and fold.done:

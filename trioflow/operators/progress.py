@@ -62,12 +62,12 @@ def progress(
         with _display(name, every, sys.stderr if file is None else file, silent=silent) as show:
             weigh: Callable[[Sequence[Any]], int] = len
             expected = total
-            async for items in source.batches():
+            async for items in source._batches_for(output):
                 if not done and size_of(items[0]):
                     weigh, show.is_bytes = _bytes_of, True
                     if expected is None:
                         expected = source._expected
-                await output.send_many(items)
+                await output._send_batch(items)
                 done += weigh(items)
                 show.update(done, expected)
             show.end(done, expected)

@@ -186,7 +186,7 @@ class Storing:
 
 async def acknowledge_each(source: ReceiveChannel[Any], output: SendChannel[Any]) -> None:
     """Take items from their receipts, which are settled when the items were sent on."""
-    async for items in source.batches():
+    async for items in source._batches_for(output):
         if not all(type(item) is Carried for item in items):
             raise TypeError(
                 "acknowledge() goes after redis.readable(), and after stages that an entry can be followed through"

@@ -1,0 +1,38 @@
+"""Iteration over the items of a channel, batch by batch, and how a loop ends."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, NoReturn, TypeVar
+
+import trio
+
+from trioflow._core.buffer import Buffer
+
+T = TypeVar("T")
+
+
+class Batches(AsyncIterator[list[T]]):
+    """What `ReceiveChannel.batches` returns; it holds nothing and needs no closing."""
+
+    __slots__ = ("_buffer", "_receive")
+
+    def __init__(self, receive: Callable[[], Awaitable[list[T]]], buffer: Buffer[Any]) -> None:
+        self._receive = receive
+        self._buffer = buffer
+
+    async def __anext__(self) -> list[T]:
+        try:
+            return await self._receive()
+        except (trio.EndOfChannel, StopAsyncIteration) as exc:
+            end_of_loop(self._buffer, exc)
+
+
+def end_of_loop(buffer: Buffer[Any], exc: Exception) -> NoReturn:
+    """End a loop, unless a stage has failed with what looks like the end (R11)."""
+    if exc is not buffer.failure:
+        raise StopAsyncIteration from None
+    if isinstance(exc, trio.EndOfChannel):
+        raise exc
+    # As Python does, where a loop would take it for its end.
+    raise RuntimeError("a stage raised StopAsyncIteration") from exc
