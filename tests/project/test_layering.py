@@ -40,7 +40,6 @@ MESSAGES = {f"http.{name}" for name in ("_access", "_connection", "_proxies", "_
 EVERYWHERE = {"trio"}
 ONLY_IN: dict[str, str] = {
     "h11": "http.wire.h11_reader",
-    "multipart": "http.forms.multipart",
     "rich": "operators.progress",
     "coredis": "redis.client",
     "anyio": "redis.client",  # what coredis raises when a connection breaks
@@ -58,7 +57,9 @@ WITHOUT_IO = {
     "http.file_server.dates",
     "http.file_server.encodings",
     "http.file_server.ranges",
+    "http.forms.charsets",
     "http.forms.multipart",
+    "http.forms.parameters",
     "http.wire.headers",
     "http.wire.request_head",
     "http.wire.response_writer",

@@ -259,6 +259,8 @@ class Connection:
             status = _status_of(failure)
             if status < 500:
                 self._service.counters.refusals += 1
+                if isinstance(failure.__cause__, UnicodeDecodeError):  # most often a page is wrong, and not its reader
+                    _log.warning("%s %.200r was refused: %s", exchange.request.method, exchange.request.target, failure)
             elif not (self._is_lost and is_among(failure, (trio.BrokenResourceError,))):
                 self._service.counters.failures += 1
                 if status == 500:

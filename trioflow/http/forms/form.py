@@ -23,7 +23,9 @@ from trioflow._core.errors import HangUp
 from trioflow._core.open_channel import open_channel
 from trioflow._core.streams import Readable, label
 from trioflow.http._request import Request
-from trioflow.http.forms.multipart import Multipart, PartHead, content_type
+from trioflow.http.forms.charsets import codec_of, decode, named_by_client
+from trioflow.http.forms.multipart import Multipart, PartHead
+from trioflow.http.forms.parameters import content_type
 from trioflow.http.wire.headers import Headers
 from trioflow.http.wire.limits import RequestError
 from trioflow.operators.sources import from_iterable
@@ -35,34 +37,35 @@ class Part:
     """One field or one file of a form.
 
     Attributes:
-        name: The field's name, `""` if it has none.
+        name: The field's name; `""` if that is empty.
         filename: What the client calls the file, None for a field. Never use it as a path to write to.
         headers: Its header fields, such as `content-type`.
         body: Its bytes. A field's can be read any number of times; a file's once, and only until the next part is asked
             for.
     """
 
-    __slots__ = ("_value", "body", "filename", "headers", "name")
+    __slots__ = ("_codec", "_value", "body", "filename", "headers", "name")
 
-    def __init__(self, head: PartHead, value: bytes | None, body: Readable[bytes]) -> None:
+    def __init__(self, head: PartHead, value: bytes | None, body: Readable[bytes], codec: str = "utf_8") -> None:
         self.name, self.filename, self.headers = head
         self.body = body
         self._value = value
+        self._codec = codec
 
     @property
     def value(self) -> str:
-        """The text of a field.
+        """The text of a field, decoded from the charset of its `Content-Type`, or else that of the form.
 
         Raises:
-            RequestError: it is not UTF-8.
+            RequestError: it is not in that charset, or the charset is unknown. Its text names the field and the byte.
             TypeError: this is a file.
         """
         if self._value is None:
             raise TypeError(f"the part {self.name!r} is a file: read its body")
-        try:
-            return self._value.decode("utf-8")
-        except UnicodeDecodeError as exc:
-            raise RequestError(400, f"the field {self.name!r} is not UTF-8") from exc
+        codec = self._codec
+        if "content-type" in self.headers and (named := content_type(self.headers["content-type"])[1].get("charset")):
+            codec = named_by_client(named)
+        return decode(self._value, codec, f"the field {self.name!r}")
 
     def __repr__(self) -> str:
         return f"<Part {self.name!r}{'' if self.filename is None else f', file {self.filename!r}'}>"
@@ -76,6 +79,7 @@ def form(
     field_size: float = 1 << 20,
     file_size: float = math.inf,
     size: float = math.inf,
+    encoding: str = "utf-8",
 ) -> Readable[Part]:
     """Read a request's body as a form, part by part: multipart/form-data, or application/x-www-form-urlencoded.
 
@@ -101,27 +105,34 @@ def form(
         field_size: The most bytes in all fields together, without files; they are held in memory.
         file_size: The most bytes in one file.
         size: The most bytes in all; `Limits.body_size` applies as well.
+        encoding: The charset of names and fields, unless the form names another one: by the charset of a part or of the
+            whole, or by a field `_charset_` before them, which browsers fill in. A browser uses that of the page.
 
     Raises:
         RequestError: at once, if the request has no form (415, or 400); when it runs, if the form is malformed or cut
             off (400), or exceeds a limit (413). Let it propagate: the server answers it.
-        TypeError, ValueError: a limit is neither an int of 1 or more, nor `math.inf`.
-        ImportError: it is multipart/form-data, and the extra `forms` is not installed.
+        TypeError, ValueError: a limit is neither an int of 1 or more, nor `math.inf`; or no form is sent in `encoding`.
     """
     if not isinstance(request, Request):
         raise TypeError(f"form wants a Request, not {request!r}")
     for name, limit in (("count", count), ("header_size", header_size), ("field_size", field_size),
                         ("file_size", file_size), ("size", size)):  # fmt: skip
         check_limit(name, limit)
+    if not isinstance(encoding, str):
+        raise TypeError(f"form: encoding must be a str, got {encoding!r}")
+    if (codec := codec_of(encoding)) is None:
+        raise ValueError(f"form: encoding must be a charset such as 'utf-8' or 'windows-1252', got {encoding!r}")
     if not (given := request.headers.get("content-type")):
         raise RequestError(415, "a form is wanted, and the request has no content type")
     kind, parameters = content_type(given)
+    if "charset" in parameters:
+        codec = named_by_client(parameters["charset"])
     run: Callable[[SendChannel[Part]], Awaitable[None]]
     if kind == "multipart/form-data":
-        parser = Multipart(parameters.get("boundary", ""), count=count, header_size=header_size)
+        parser = Multipart(parameters.get("boundary", ""), count=count, header_size=header_size, codec=codec)
         run = _Parts(request, parser, field_size=field_size, file_size=file_size, size=size).run
     elif kind == "application/x-www-form-urlencoded":
-        run = _Pairs(request, count, min(field_size, size)).run
+        run = _Pairs(request, count, min(field_size, size), codec).run
     else:
         raise RequestError(415, f"a form is wanted, not {kind}")
     return Readable._of(Stage(label("form"), function=Once(run, f"the form of this {request.method} request")))
@@ -148,8 +159,9 @@ class _Meter:
 class _Pairs:
     """An urlencoded form, which is small and has only fields."""
 
-    def __init__(self, request: Request, count: float, size: float) -> None:
+    def __init__(self, request: Request, count: float, size: float, codec: str) -> None:
         self._request = request
+        self._codec = codec
         self._count = count
         self._size = size
 
@@ -158,15 +170,14 @@ class _Pairs:
         async with self._request.body.open(capacity=_AHEAD) as chunks:
             async for chunk in chunks:
                 body += meter.passed(chunk)
-        try:
-            text = body.decode("utf-8")
-            if text.count("&") >= self._count:  # before it is split: a MiB of `&` takes 0.3 s
-                raise RequestError(413, f"the form has more than {self._count} fields")
-            pairs = parse_qsl(text, keep_blank_values=True, errors="strict")
-        except UnicodeDecodeError as exc:
-            raise RequestError(400, "the form is not UTF-8") from exc
-        for name, value in pairs:
-            await output.send(_field(PartHead(name, None, Headers()), value.encode()))
+        if body.count(b"&") >= self._count:  # before it is split: a MiB of `&` takes 0.3 s
+            raise RequestError(413, f"the form has more than {self._count} fields")
+        codec = self._codec
+        for name, value in parse_qsl(body.decode("latin-1"), keep_blank_values=True, encoding="latin-1"):
+            head = PartHead(decode(name.encode("latin-1"), codec, "the name of a field"), None, Headers())
+            part = _field(head, value.encode("latin-1"), codec)
+            codec = _codec_after(part)
+            await output.send(part)
 
 
 class _Parts:
@@ -223,7 +234,8 @@ class _Parts:
                 raise RequestError(413, f"the fields of the form are larger than {self._field_size} bytes")
             self._value += event
         else:
-            part = _field(self._head, bytes(self._value))
+            part = _field(self._head, bytes(self._value), self._parser.codec)
+            self._parser.codec = _codec_after(part)
             self._head = None
             self._value.clear()
             await output.send(part)
@@ -287,5 +299,10 @@ class _File:
                 raise self._failure or trio.BrokenResourceError("the form was not read to its end") from None
 
 
-def _field(head: PartHead, value: bytes) -> Part:
-    return Part(head, value, from_iterable([value] if value else []))
+def _field(head: PartHead, value: bytes, codec: str) -> Part:
+    return Part(head, value, from_iterable([value] if value else []), codec)
+
+
+def _codec_after(field: Part) -> str:
+    """Return Python's name for the charset of what follows a field."""
+    return named_by_client(field.value) if field.name == "_charset_" and field._value else field._codec

@@ -2,46 +2,35 @@
 
 Rule 1: how the input is cut into chunks changes neither the parts nor whether the form is refused; of two faults, either
     may be reported.
-Rule 2: nothing may come before the first boundary; what comes after the last one is discarded (RFC 2046 5.1.1).
+Rule 2: what comes before the first boundary and after the last one is discarded, and a boundary may be followed by spaces
+    and tabs (RFC 2046 5.1.1).
 Rule 3: of a part only its head is held, within its limit, and the start of a boundary.
+Rule 4: a line ends with CR and LF, and a head that could be read in two ways is refused.
+
+    PREAMBLE ──boundary──▶ BOUNDARY ──end of line──▶ HEAD ──empty line──▶ BODY ──boundary──▶ BOUNDARY
+                               └──────── -- ───────▶ EPILOGUE
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any, Final, NamedTuple
+from enum import Enum, auto
+from typing import Final, NamedTuple
 
+from trioflow.http.forms.parameters import part_names
 from trioflow.http.wire.headers import Headers
 from trioflow.http.wire.limits import RequestError
 
-_KIND: Final = re.compile(r"[ \t]*([!#$%&'*+\-.^_`|~0-9A-Za-z]+/[!#$%&'*+\-.^_`|~0-9A-Za-z]+)[ \t]*")
-_PARAMETER: Final = re.compile(r';[ \t]*([^\s;="]+)=(?:"((?:[^"\\]|\\.)*)"|([^\s;"]+))[ \t]*|;[ \t]*')
 _BOUNDARY: Final = re.compile(r"[0-9A-Za-z'()+_,\-./:=? ]{0,69}[0-9A-Za-z'()+_,\-./:=?]")  # RFC 2046 5.1.1
-_CONTROL: Final = re.compile(rb"[\0-\x08\x0a-\x1f\x7f]")
+
+_AFTER_BOUNDARY: Final = re.compile(rb"--|[ \t]{0,256}+\r\n")
+_BEGUN_AFTER_BOUNDARY: Final = re.compile(rb"-?|[ \t]{0,256}+\r?")
+
+_FIELD: Final = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]++):[ \t]*+([\t -~\x80-\xff]*+)")
+_FOLD: Final = re.compile(rb"\r\n[ \t]+")  # a field may go on in the next line (RFC 5322 2.2.3)
+_LENGTH: Final = re.compile(r"0|[1-9][0-9]{0,17}")
 _MOST_FIELDS: Final = 16  # header fields of one part
-
-
-def content_type(value: str) -> tuple[str, dict[str, str]]:
-    """Split a `Content-Type` into the type in lower case and its parameters (RFC 9110 8.3.1).
-
-    Raises:
-        RequestError: it is malformed, or has a parameter twice.
-    """
-    kind = _KIND.match(value)
-    at = kind.end() if kind else 0
-    parameters: dict[str, str] = {}
-    while kind and at < len(value):
-        found = _PARAMETER.match(value, at)
-        name = found[1] and found[1].lower() if found else None
-        if not found or name in parameters:
-            kind = None
-        elif name:
-            parameters[name] = found[3] if found[2] is None else re.sub(r"\\(.)", r"\1", found[2])
-        at = found.end() if found else at
-    if not kind:
-        raise RequestError(400, f"malformed content type {value!r}")
-    return kind[1].lower(), parameters
 
 
 class PartHead(NamedTuple):
@@ -52,6 +41,16 @@ class PartHead(NamedTuple):
     headers: Headers
 
 
+class _At(Enum):
+    """Where a parser is in the form."""
+
+    PREAMBLE = auto()
+    BOUNDARY = auto()
+    HEAD = auto()
+    BODY = auto()
+    EPILOGUE = auto()
+
+
 class Multipart:
     """A parser of one form.
 
@@ -59,43 +58,23 @@ class Multipart:
         boundary: What the content type says.
         count: The most parts.
         header_size: The most bytes in the header fields of one part.
+        codec: Python's name for the charset that names are in. It may be changed before the next chunk or event.
 
     Raises:
         RequestError: `boundary` is not a valid boundary.
-        ImportError: the extra `forms` is not installed.
     """
 
-    def __init__(self, boundary: str, *, count: float, header_size: float) -> None:
-        try:
-            import multipart  # type: ignore[import-untyped]  # pyright: ignore[reportMissingTypeStubs]
-
-            library: Any = multipart
-            library.PushMultipartParser  # noqa: B018 - another library may have this name, as python-multipart has
-        except (ImportError, AttributeError) as exc:
-            raise ImportError("forms with files need multipart: pip install 'trioflow[forms]'") from exc
+    def __init__(self, boundary: str, *, count: float, header_size: float, codec: str = "utf_8") -> None:
         if not _BOUNDARY.fullmatch(boundary):
             raise RequestError(400, f"invalid boundary {boundary!r} between the parts of a form")
-        # The library counts a line's end where a chunk ends within it: this gives it room, the limit is ours.
-
-        class Strict(library.PushMultipartParser):  # type: ignore[misc]
-            # The library takes a lone line end for one where a chunk ends behind it, and for a part of its line elsewhere.
-            def _on_segment_headerline(self, line: bytes) -> None:
-                if _CONTROL.search(line):
-                    raise library.ParserError("a header of a part has a control character in it")
-                super()._on_segment_headerline(line)
-
-        self._parser = Strict(
-            boundary.encode("ascii"),
-            max_segment_count=count,
-            max_header_size=header_size + 2,
-            max_header_count=_MOST_FIELDS,
-            header_charset="latin-1",
-        )
-        self._errors = library.MultipartError
-        self._limit_reached = library.ParserLimitReached
+        self.codec = codec
+        self._boundary = b"\r\n--" + boundary.encode("ascii")
+        self._spare = count  # parts that may still come
         self._header_size = header_size
-        self._boundary = b"--" + boundary.encode("ascii")
-        self._held: bytes | None = b""  # what came before there was enough for a boundary; None after that
+        self._at = _At.PREAMBLE
+        self._held = b"\r\n"  # so that a boundary at the very beginning is one, too
+        self._is_in_part = False
+        self._left: int | None = None  # bytes of this part's body, if it has a Content-Length
 
     def feed(self, chunk: bytes) -> Iterator[PartHead | bytes | None]:
         """Yield what `chunk` holds: a part's head, then pieces of its body, then None for its end.
@@ -105,22 +84,43 @@ class Multipart:
         Raises:
             RequestError: it is malformed, or exceeds a limit.
         """
-        if not chunk:
-            return  # the library would take it for the end
-        if self._held is not None:
-            chunk = self._held + chunk
-            self._held = chunk
-            if len(chunk) < len(self._boundary) + 2:
-                return
-            self._held = None
-            if not chunk.removeprefix(b"\r\n").startswith(self._boundary):
-                raise RequestError(400, "the form does not begin with its boundary")
-        try:
-            for event in self._parser.parse(chunk):
-                yield event if event is None or isinstance(event, bytes) else self._head_of(event)
-        except self._errors as exc:
-            status = 413 if isinstance(exc, self._limit_reached) else 400
-            raise RequestError(status, f"the form cannot be read: {exc}") from exc
+        data, at = self._held + chunk if self._held else chunk, 0
+        while self._at is not _At.EPILOGUE:
+            if self._at is _At.BOUNDARY:
+                found = _AFTER_BOUNDARY.match(data, at)
+                if found is None:
+                    if not _BEGUN_AFTER_BOUNDARY.fullmatch(data, at):
+                        raise RequestError(400, "a boundary between the parts of a form is followed by something else")
+                    break
+                if self._is_in_part:
+                    self._is_in_part = False
+                    if self._left:
+                        raise RequestError(400, "a part is shorter than its Content-Length")
+                    yield None
+                self._at = _At.EPILOGUE if found[0] == b"--" else _At.HEAD
+                at = found.end() - 2  # the end of this line is also the beginning of an empty one
+            elif self._at is _At.HEAD:
+                end = data.find(b"\r\n\r\n", at)
+                if (end if end >= 0 else len(data) - 3) - at > self._header_size + 2 * _MOST_FIELDS:
+                    raise self._too_large()
+                if end < 0:
+                    break
+                head = self._head_of(data[at + 2 : end])
+                at = end + 4
+                self._at, self._is_in_part = _At.BODY, True
+                yield head
+            else:  # the preamble, or a part's body
+                end = data.find(self._boundary, at)
+                stop = end if end >= 0 else self._end_of_certain(data, at)
+                if stop > at and self._is_in_part:
+                    self._count(stop - at)
+                    yield data[at:stop]
+                at = stop
+                if end < 0:
+                    break
+                at += len(self._boundary)
+                self._at = _At.BOUNDARY
+        self._held = b"" if self._at is _At.EPILOGUE else data[at:]
 
     def end(self) -> None:
         """Check that the form is complete (R10).
@@ -128,28 +128,44 @@ class Multipart:
         Raises:
             RequestError: it was cut off.
         """
-        try:
-            self._parser.close()
-        except self._errors as exc:
-            raise RequestError(400, "the form was cut off before its last boundary") from exc
+        if self._at is _At.PREAMBLE:
+            raise RequestError(400, "the form has no boundary, or another one than its content type says")
+        if self._at is not _At.EPILOGUE:
+            raise RequestError(400, "the form was cut off before its last boundary")
 
-    def _head_of(self, segment: Any) -> PartHead:
-        fields: list[tuple[str, str]] = segment.headerlist
-        if sum(len(name) + len(value) + 2 for name, value in fields) > self._header_size:
-            raise RequestError(413, f"the headers of a part are larger than {self._header_size} bytes")
+    def _end_of_certain(self, data: bytes, at: int) -> int:
+        """Return up to where data is no boundary, whatever comes next; a boundary has no CR but its first byte."""
+        begun = data.rfind(b"\r", max(at, len(data) - len(self._boundary) + 1))
+        return begun if begun >= 0 and self._boundary.startswith(data[begun:]) else len(data)
+
+    def _count(self, size: int) -> None:
+        if self._left is not None:
+            self._left -= size
+            if self._left < 0:
+                raise RequestError(400, "a part is longer than its Content-Length")
+
+    def _too_large(self) -> RequestError:
+        return RequestError(413, f"the headers of a part are larger than {self._header_size} bytes")
+
+    def _head_of(self, data: bytes) -> PartHead:
+        self._spare -= 1
+        lines = _FOLD.sub(b" ", data).split(b"\r\n")
+        if self._spare < 0 or len(lines) > _MOST_FIELDS:
+            raise RequestError(413, "the form has too many parts, or a part too many headers")
+        if sum(map(len, lines)) > self._header_size:
+            raise self._too_large()
+        fields: list[tuple[bytes, bytes]] = []
+        for line in lines:
+            found = _FIELD.fullmatch(line)
+            if found is None:
+                raise RequestError(400, "a part has no headers, or a line that is not a header")
+            fields.append((found[1].lower(), found[2].rstrip(b" \t")))
         if len({name for name, _ in fields}) < len(fields):
             raise RequestError(400, "a part has a header twice")
-        headers = Headers.received(
-            [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in fields]
-        )
+        headers = Headers.received(fields)
         headers.freeze("a part's headers are what came: they cannot change")
-        return PartHead(
-            _in_utf8(segment.name), None if segment.filename is None else _in_utf8(segment.filename), headers
-        )
-
-
-def _in_utf8(text: str) -> str:
-    try:
-        return text.encode("latin-1").decode("utf-8")
-    except UnicodeDecodeError as exc:
-        raise RequestError(400, "the name of a part is not UTF-8") from exc
+        length = headers.get("content-length")
+        if length is not None and not _LENGTH.fullmatch(length):
+            raise RequestError(400, "the Content-Length of a part is not a number")
+        self._left = None if length is None else int(length)
+        return PartHead(*part_names(headers.get("content-disposition", ""), self.codec), headers)
