@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import email.utils
 import itertools
+import re
 import time
 from collections.abc import Iterable
 
@@ -397,8 +398,9 @@ def test_a_year_of_two_digits_is_at_most_fifty_years_ahead(year: str, meant: int
 def test_an_etag_is_strong_and_changes_with_all_that_changes_with_the_content() -> None:
     long_ago = 10**18
 
-    assert etag_of(1, 255, 16, 12, "", long_ago) == '"1-ff-10-c"'
-    assert etag_of(1, 255, 16, 12, "br", long_ago) == '"1-ff-10-c-br"'
+    plain = etag_of(1, 255, 16, 12, "", long_ago)
+    assert re.fullmatch('"[0-9a-f]{24}"', plain)
+    assert etag_of(1, 255, 16, 12, "br", long_ago) == f'{plain[:-1]}-br"'
     assert len({etag_of(*values, "", long_ago) for values in itertools.product((1, 2), repeat=4)}) == 16
 
 
