@@ -21,7 +21,7 @@ import trio.testing
 from trio.testing import MockClock
 
 import trioflow as tf
-from tests.http.client import Client, connected, exchanged, read_all, read_until, reset, serving
+from tests.http.client import Client, connected, exchanged, ran, read_all, read_until, reset, serving
 from trioflow import http
 from trioflow.http import Request, Response
 from trioflow.io.files import read_file
@@ -376,6 +376,55 @@ async def test_a_large_body_nobody_wants_ends_the_connection_after_the_answer() 
         got = await read_all(stream)
 
     assert got == HELLO
+
+
+async def test_an_answer_is_not_taken_back_by_a_large_and_fast_upload() -> None:
+    size = 30_000_000  # more than all buffers hold: an answer that is reset is lost
+    async with serving(hello) as port, connected(port) as stream:
+        await stream.send_all(POST + b"Content-Length: %d\r\n\r\n" % size)
+        for _ in range(size // 1_000_000):
+            await stream.send_all(bytes(1_000_000))
+        got = await read_all(stream)
+
+    assert got == HELLO
+
+
+@pytest.mark.needs("curl")
+@pytest.mark.parametrize("path", ["/", "/see-other"])
+async def test_curl_gets_the_answer_to_an_upload_that_nobody_reads(path: str, tmp_path: Path) -> None:
+    file = tmp_path / "large"
+    with file.open("wb") as sparse:
+        sparse.truncate(100_000_000)
+
+    async def handler(request: Request, response: Response) -> None:
+        if request.path == "/see-other":
+            response.status = 303
+            response.headers["location"] = "/login"
+        await response.send(request.path.encode())
+
+    async with serving(handler) as port:
+        for framing in ("Expect:", "Transfer-Encoding: chunked"):
+            upload = ("--data-binary", f"@{file}", "-H", "Expect:", "-H", framing)
+            assert await ran("curl", "-sSL", *upload, f"http://127.0.0.1:{port}{path}") == (
+                b"/login" if path == "/see-other" else b"/"
+            )
+
+
+async def test_a_connection_that_closes_has_a_limited_time_however_much_comes(autojump_clock: MockClock) -> None:
+    limits = http.Limits(drain=0, linger=100)
+    async with serving(hello, limits=limits) as port, connected(port) as stream:
+        began = trio.current_time()
+        await stream.send_all(POST + b"Content-Length: 3000000\r\n\r\n")
+
+        async def send_for_ever() -> None:
+            while True:
+                await stream.send_all(bytes(1000))
+                await trio.sleep(1)
+
+        with pytest.raises(trio.BrokenResourceError):
+            await send_for_ever()
+
+        assert 100 <= trio.current_time() - began < 103
 
 
 async def test_a_body_above_the_limit_is_refused_before_it_is_read() -> None:

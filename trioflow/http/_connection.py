@@ -25,14 +25,13 @@ from trioflow.http._request import Request
 from trioflow.http._response import Response
 from trioflow.http._service import Handler, Service
 from trioflow.http.wire.exchange import Exchange, Wire
-from trioflow.http.wire.limits import RequestError
+from trioflow.http.wire.limits import Patience, RequestError
 from trioflow.http.wire.response_sender import ResponseSender
 from trioflow.http.wire.response_writer import ResponseWriter
 from trioflow.http.wire.socket import SocketTransport, unsent
 from trioflow.http.wire.tls import TlsTransport
 
 _log: Final = logging.getLogger("trioflow.http")
-_LINGER: Final = 1 << 24  # bytes thrown away at most while a client reads the last answer
 
 
 @trio.lowlevel.disable_ki_protection
@@ -150,7 +149,7 @@ class Connection:
         with trio.move_on_after(self._limits.linger) as self._scope:
             if status:
                 await self._refuse(status)
-            await self._wire.transport.linger(_LINGER)
+            await self._wire.transport.linger(Patience(self._limits.linger_stall, self._limits.body_rate))
 
     async def _shake_hands(self, context: ssl.SSLContext) -> None:
         self._wire.transport = tls = TlsTransport(self._wire.transport, context)

@@ -26,6 +26,7 @@ from trioflow.http import Headers, Limits, Request, RequestError, Response
 from trioflow.http.wire import sendfile
 from trioflow.http.wire import socket as _transport
 from trioflow.http.wire.exchange import Exchange, Wire
+from trioflow.http.wire.limits import Patience
 from trioflow.http.wire.request_head import Head
 from trioflow.http.wire.response_sender import ResponseSender
 from trioflow.http.wire.socket import SocketTransport
@@ -354,19 +355,38 @@ async def test_R16_closing_twice_is_harmless() -> None:
         assert theirs.recv(1) == b""
 
 
-async def test_lingering_reads_to_the_end_or_to_its_limit() -> None:
+async def test_lingering_reads_to_the_end(autojump_clock: MockClock) -> None:
     with pair() as (ours, theirs):
         transport, _ = transport_over(ours)
         theirs.send(bytes(100_000))
-        await transport.linger(65536)
+        theirs.shutdown(socket.SHUT_WR)
+        await transport.linger(Patience(3, 100))
 
+        assert transport.at_end
+        assert transport.counters.received == 100_000
         assert theirs.recv(1) == b""
-        assert transport.receive_nowait() is not None
 
-        theirs.close()
-        await transport.linger(1 << 20)  # which may end by a reset
 
-        assert not transport.receive_nowait()
+@pytest.mark.parametrize(("size", "rate", "seconds"), [(0, 100, 3), (50, 100, 6), (90, 100, 22), (1, 0, math.inf)])
+async def test_lingering_lasts_as_long_as_something_comes_at_the_pace(
+    size: int, rate: float, seconds: float, autojump_clock: MockClock
+) -> None:
+    with pair() as (ours, theirs):
+        transport, _ = transport_over(ours)
+
+        async def send_each_second() -> None:
+            while size:
+                theirs.send(bytes(size))
+                await trio.sleep(1)
+
+        began = trio.current_time()
+        with trio.move_on_after(1000):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(send_each_second)
+                await transport.linger(Patience(3, rate))
+                nursery.cancel_scope.cancel()
+
+        assert trio.current_time() - began == pytest.approx(min(seconds, 1000), abs=1)
 
 
 async def test_lingering_for_a_client_that_has_gone_ends_at_once() -> None:
@@ -380,7 +400,7 @@ async def test_lingering_for_a_client_that_has_gone_ends_at_once() -> None:
                 theirs.close()
             with trio.fail_after(5):
                 async with trio.open_nursery() as nursery:
-                    nursery.start_soon(transport.linger, 1 << 20)
+                    nursery.start_soon(transport.linger, Patience(3, 100))
                     await trio.testing.wait_all_tasks_blocked()
                     theirs.close()
 

@@ -8,7 +8,6 @@ Rule 4: an exchange that is over reads and writes nothing more, even if a handle
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Final
 
@@ -17,7 +16,7 @@ import trio
 from trioflow.http.wire.bodies import Counted
 from trioflow.http.wire.h11_reader import Chunked, reader_of
 from trioflow.http.wire.headers import Headers
-from trioflow.http.wire.limits import Limits, RequestError
+from trioflow.http.wire.limits import Limits, Patience, RequestError
 from trioflow.http.wire.liveness import IdleConnections
 from trioflow.http.wire.request_head import Head
 from trioflow.http.wire.response_writer import Piece, ResponseWriter
@@ -158,7 +157,7 @@ class Exchange:
         self._waits = head.wants_continue and data is not None and not received
         self._continuing: trio.Event | None = None  # set once a 100 that is being sent has been sent
         self._over = False
-        self._patience = wire.limits.body_stall  # seconds to wait for the body; they grow with what comes
+        self._patience = Patience(wire.limits.body_stall, wire.limits.body_rate)  # with a client that sends its body
         self.failed = False  # whether a write was left unfinished
         self.writer = ResponseWriter(is_head=head.is_head, is_old=head.is_old, keeps_alive=not head.is_last)
         self._body: Counted | Chunked | None = None
@@ -220,7 +219,7 @@ class Exchange:
             most = min(body.left, _COPIED) if come >= CHUNK else 0  # a slow client has sent nothing more
             copied = await self._wire.transport.copy(most, chunks, write)
             body.left -= copied
-            self._regain(copied, 0.0)
+            self._patience.regain(copied, 0.0)
             size += come + copied
         return size
 
@@ -232,24 +231,19 @@ class Exchange:
             if self.wants_continue:
                 await self._continue()
             began = trio.current_time()
-            with trio.move_on_after(self._patience):
+            with trio.move_on_after(self._patience.left):
                 data = await transport.receive(body.most)
             if data is None:
                 transport.counters.stalls += 1
-                raise RequestError(408, f"the body came too slowly: nothing more in {self._patience:g} seconds")
+                raise RequestError(408, f"the body came too slowly: nothing more in {self._patience.left:g} seconds")
             self._check()
-            self._regain(len(data), trio.current_time() - began)
+            self._patience.regain(len(data), trio.current_time() - began)
         self._waits = False
         body.feed(data)
         size = len(data)
         while size + CHUNK <= body.at_once and body.most and (data := transport.receive_nowait(body.most)):
             body.feed(data)
             size += len(data)
-
-    def _regain(self, size: int, waited: float) -> None:
-        limits = self._wire.limits
-        gained = size / limits.body_rate if limits.body_rate else math.inf
-        self._patience = min(self._patience - waited + gained, limits.body_stall)
 
     async def _continue(self) -> None:
         self._waits = False
@@ -280,7 +274,7 @@ class Exchange:
                 return True
             if not (self.writer.is_ended and self.writer.keeps_alive):
                 return False  # the connection ends anyway
-            with trio.move_on_after(self._wire.limits.linger):
+            with trio.move_on_after(self._wire.limits.linger_stall):
                 while left >= 0:
                     left -= sum(map(len, await self.read_body()))
                     if self.is_read():

@@ -6,6 +6,7 @@ Rule 2: a client that exceeds one gets a status, if an answer is still possible.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 from typing import Final
 
@@ -40,7 +41,9 @@ class Limits:
             0 for any pace.
         half_closed: Seconds in which a client that has ended its direction must be sent something; then it is taken for
             gone, and its handler is cancelled.
-        linger: Seconds a closing connection waits until the client has read the last answer.
+        linger: Seconds a closing connection waits until the client has read the last answer; what it still sends is
+            thrown away.
+        linger_stall: Seconds without a byte of that, which must come at `body_rate`, as a body does; then it is closed.
         connections: Connections at once; more wait until one has gone.
         grace: Seconds that requests in progress may still take when the server stops.
     """
@@ -61,7 +64,8 @@ class Limits:
     write_stall: float = 30.0
     write_rate: float = 100.0
     half_closed: float = 1.0
-    linger: float = 3.0
+    linger: float = 300.0
+    linger_stall: float = 3.0
     connections: float = 1000
     grace: float = 5.0
 
@@ -74,6 +78,29 @@ class Limits:
                 check_positive(field.name, value)
             else:
                 check_limit(field.name, value, 0 if field.name == "drain" else 1)
+
+
+class Patience:
+    """How long a client that sends something is waited for: a second of waiting takes one, each byte gives some back.
+
+    Args:
+        most: Seconds, at first and at most.
+        rate: Bytes that give one second back; 0 if any byte gives back all.
+
+    Attributes:
+        left: Seconds.
+    """
+
+    __slots__ = ("_most", "_rate", "left")
+
+    def __init__(self, most: float, rate: float) -> None:
+        self.left = self._most = most
+        self._rate = rate
+
+    def regain(self, size: int, waited: float) -> None:
+        """Count that `size` bytes have come after `waited` seconds."""
+        gained = size / self._rate if self._rate else math.inf
+        self.left = min(self.left - waited + gained, self._most)
 
 
 class RequestError(trio.BrokenResourceError):

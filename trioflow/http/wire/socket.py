@@ -18,6 +18,7 @@ import trio
 
 from trioflow._core.adapters import reset_on_close, write_vectored
 from trioflow.http.wire.counters import Counters
+from trioflow.http.wire.limits import Patience
 from trioflow.http.wire.sendfile import send_file
 
 CHUNK: Final = 65536  # bytes received at once
@@ -174,15 +175,23 @@ class SocketTransport:
         except OSError as exc:
             raise self._broken("the client broke the connection") from exc
 
-    async def linger(self, most: int) -> None:
-        """End our direction and discard what still comes, so that the client can read our answer (RFC 9112 9.6)."""
+    async def linger(self, patience: Patience) -> None:
+        """End our direction and discard what still comes, so that the client can read our answer (RFC 9112 9.6).
+
+        A connection closed with bytes unread is reset, and a reset takes back what the client has not read yet.
+        """
         try:
             self.sock.shutdown(socket.SHUT_WR)
         except OSError:
             return
         try:
-            while not self.at_end and most > 0:
-                most -= len(await self.receive())
+            while not self.at_end:
+                began, data = trio.current_time(), None
+                with trio.move_on_after(patience.left):
+                    data = await self.receive()
+                if data is None:
+                    return
+                patience.regain(len(data), trio.current_time() - began)
         except trio.BrokenResourceError:
             return
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 
 import trio
 
+from trioflow.http.wire.limits import Patience
 from trioflow.http.wire.socket import CHUNK, SocketTransport
 from trioflow.io.page_cache import read_cached
 
@@ -141,11 +142,11 @@ class TlsTransport(SocketTransport):
         await self._flush()
         await super().end()
 
-    async def linger(self, most: int) -> None:
+    async def linger(self, patience: Patience) -> None:
         self._send_close_notify()
         await self._flush()
         self._is_over = True
-        await super().linger(most)
+        await super().linger(patience)
 
     def _send_close_notify(self) -> None:
         try:
