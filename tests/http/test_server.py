@@ -427,6 +427,19 @@ async def test_a_connection_that_closes_has_a_limited_time_however_much_comes(au
         assert 100 <= trio.current_time() - began < 103
 
 
+async def test_a_body_in_chunks_that_are_mostly_framing_is_refused() -> None:
+    async def count(request: Request, response: Response) -> None:
+        await response.send(b"%d" % await request.body.pipe(tf.reduce(lambda size, chunk: size + len(chunk), 0)))
+
+    asked = POST + b"Transfer-Encoding: chunked\r\n\r\n"
+    async with serving(count) as port:
+        few = await exchanged(port, asked, b"1\r\na\r\n" * 10_000, b"0\r\n\r\n")
+        many = await exchanged(port, asked, b"1\r\na\r\n" * 70_000, b"0\r\n\r\n")
+
+    assert few.endswith(b"\r\n\r\n10000")
+    assert many.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+
+
 async def test_a_body_above_the_limit_is_refused_before_it_is_read() -> None:
     async with serving(echo, limits=http.Limits(body_size=10)) as port:
         told = await exchanged(port, POST + b"Content-Length: 11\r\n\r\n", half_close=False)

@@ -138,11 +138,23 @@ async def test_a_body_of_tiny_chunks_is_given_in_batches_and_lets_others_run() -
         assert await wire.wait()
         exchange = await wire.read_head()
         sizes = []
-        while chunks := await exchange.read_body():
-            sizes.append(len(chunks))
+        turns = 0
+
+        async def take_turns() -> None:
+            nonlocal turns
+            while True:
+                await trio.lowlevel.checkpoint()
+                turns += 1
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(take_turns)
+            while chunks := await exchange.read_body():
+                sizes.append(len(chunks))
+            nursery.cancel_scope.cancel()
 
     assert sum(sizes) == 1000
     assert max(sizes) <= 64
+    assert turns >= len(sizes) // 2
 
 
 @pytest.mark.parametrize(("padding", "is_known"), [(0, True), (3000, False)])

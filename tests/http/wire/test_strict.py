@@ -1,4 +1,4 @@
-"""The check of raw heads and chunk lines alone, without a socket. What a client sees of it is in test_http_hostile."""
+"""The check of raw heads alone, without a socket. What a client sees of it is in test_http_hostile."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 from trioflow.http import Limits, RequestError
 from trioflow.http.wire import strict
-from trioflow.http.wire.strict import ChunkCheck, check_head, check_start, empty_lines
+from trioflow.http.wire.strict import check_head, check_start, empty_lines
 
 GET = b"GET / HTTP/1.1\r\n"
 HOST = b"Host: localhost\r\n"
-SMALL = Limits(line_size=40, head_size=200, head_count=4, body_size=1000, extension_size=30)
+SMALL = Limits(line_size=40, head_size=200, head_count=4, body_size=1000)
 
 
 def status_of_head(data: bytes, cuts: list[int], limits: Limits) -> int | None:
@@ -29,17 +29,6 @@ def status_of_head(data: bytes, cuts: list[int], limits: Limits) -> int | None:
     except RequestError as exc:
         return exc.status
     return None
-
-
-def status_of_chunks(data: bytes, cuts: list[int], limits: Limits) -> tuple[int | None, bool]:
-    """Check a chunked body as it comes; tell also whether it ended."""
-    check = ChunkCheck(limits)
-    try:
-        for start, stop in zip([0, *cuts], [*cuts, len(data)], strict=True):
-            check.check(data[start:stop])
-    except RequestError as exc:
-        return exc.status, check.is_over
-    return None, check.is_over
 
 
 def every_byte(data: bytes) -> list[int]:
@@ -141,75 +130,6 @@ def test_any_head_has_one_status_however_it_is_cut(pieces: list[bytes], begun: b
     cuts = data.draw(st.lists(st.integers(1, len(head) - 1), max_size=6, unique=True).map(sorted))
 
     assert status_of_head(head, cuts, SMALL) == status_of_head(head, [], SMALL)
-
-
-CHUNKS: list[tuple[bytes, int | None]] = [
-    (b"5\r\nhello\r\n0\r\n\r\n", None),
-    (b'5;a\r\nhello\r\n0;b=c;d="e ; \\""\r\n\r\n', None),
-    (b"0005\r\nhello\r\n000\r\n\r\n", None),
-    (b"A\r\n0123456789\r\na\r\n0123456789\r\n0\r\n\r\n", None),
-    (b"0\r\nX-Sum: 1\r\nY:\r\n\r\n", None),
-    (b"5\r\nhello!\r\n0\r\n\r\n", 400),
-    (b"5\r\nhelloXX0\r\n\r\n", 400),
-    (b"5\r\nhello\r0\r\n\r\n", 400),
-    (b"5\r\nhello\n0\r\n\r\n", 400),
-    (b"5\nhello\r\n0\r\n\r\n", 400),
-    (b"5\rhello\r\n0\r\n\r\n", 400),
-    (b"\r\n", 400),
-    (b"g\r\n", 400),
-    (b"-5\r\n", 400),
-    (b"+5\r\n", 400),
-    (b"0x5\r\n", 400),
-    (b"5_0\r\n", 400),
-    (b" 5\r\n", 400),
-    (b"5 \r\n", 400),
-    (b"5 ;a\r\n", 400),
-    (b"5;\r\n", 400),
-    (b"5;;a\r\n", 400),
-    (b"5;a=\r\n", 400),
-    (b'5;a="b\r\n', 400),
-    (b"5;a\x00\r\n", 400),
-    (b"5;a\rb\r\n", 400),
-    (b"5;a\nb\r\n", 400),
-    (b"12345678901234567\r\n", 400),
-    (b"123456789012345678901\r\n" + b"x" * 99, 400),
-    (b"ffffffffffffffff\r\n", 413),
-    (b"3e8\r\n" + b"x" * 1000 + b"\r\n1\r\n", 413),
-    (b"5;" + b"a" * 60 + b"\r\n", 400),
-    (b"5;" + b"a" * 20 + b"\r\nhello\r\n5;" + b"a" * 20 + b"\r\n", 400),
-    (b"0\r\nno colon\r\n\r\n", 400),
-    (b"0\r\n folded: x\r\n\r\n", 400),
-    (b"0\r\nA: b\r\n c\r\n\r\n", 400),
-    (b"0\r\nA : b\r\n\r\n", 400),
-    (b"0\r\nA: \x00\r\n\r\n", 400),
-    (b"0\r\nA: b\n\r\n", 400),
-    (b"0\r\nContent-Length: 5\r\n\r\n", 400),
-    (b"0\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
-    (b"0\r\nHost: a\r\n\r\n", 400),
-    (b"0\r\nAuthorization: a\r\n\r\n", 400),
-    (b"0\r\n" + b"A: b\r\n" * 5, 431),
-    (b"0\r\nA: " + b"b" * 250 + b"\r\n\r\n", 431),
-    (b"0\r\n" + (b"A: " + b"b" * 80 + b"\r\n") * 3, 431),
-]
-
-
-@pytest.mark.parametrize(("body", "status"), CHUNKS)
-def test_a_chunked_body_has_one_status_however_it_comes(body: bytes, status: int | None) -> None:
-    for cuts in [[], every_byte(body), *([cut] for cut in every_byte(body))]:
-        assert status_of_chunks(body, cuts, SMALL) == (status, status is None)
-
-
-def test_what_stands_behind_a_body_is_not_looked_at() -> None:
-    assert status_of_chunks(b"0\r\n\r\n\x00\n\n", [], SMALL) == (None, True)
-
-
-def test_a_body_that_was_refused_stays_refused() -> None:
-    check = ChunkCheck(SMALL)
-    for data in (b"x\r\n", b"", b"0\r\n\r\n"):
-        with pytest.raises(RequestError, match="invalid chunk size") as caught:
-            check.check(data)
-        assert caught.value.status == 400
-    assert not check.is_over
 
 
 def test_long_hosts_are_checked_and_not_remembered() -> None:

@@ -14,7 +14,8 @@ from typing import Final
 import trio
 
 from trioflow.http.wire.bodies import Counted
-from trioflow.http.wire.h11_reader import Chunked, reader_of
+from trioflow.http.wire.chunked import Chunked
+from trioflow.http.wire.h11_reader import reader_of
 from trioflow.http.wire.headers import Headers
 from trioflow.http.wire.limits import Limits, Patience, RequestError
 from trioflow.http.wire.liveness import IdleConnections
@@ -98,7 +99,7 @@ class Wire:
         data = bytes(rest[:end])
         head = self._read_head(data)
         if head.has_body:
-            exchange = Exchange(self, head, data, bytes(rest[end:]))
+            exchange = Exchange(self, head, bytes(rest[end:]))
             rest.clear()
         else:
             exchange = Exchange(self, head)
@@ -141,8 +142,7 @@ class Exchange:
 
     Args:
         head: The request's head.
-        data: The head's bytes, where a body follows.
-        received: What came after them.
+        received: What came after it, where it has a body.
     """
 
     __slots__ = (
@@ -150,19 +150,19 @@ class Exchange:
         "request", "writer",
     )  # fmt: skip
 
-    def __init__(self, wire: Wire, head: Head, data: bytes | None = None, received: bytes = b"") -> None:
+    def __init__(self, wire: Wire, head: Head, received: bytes | None = None) -> None:
         self._wire = wire
         self.request = head
         # Whether the client waits for `100 Continue` before it sends its body.
-        self._waits = head.wants_continue and data is not None and not received
+        self._waits = head.wants_continue and received == b""
         self._continuing: trio.Event | None = None  # set once a 100 that is being sent has been sent
         self._over = False
         self._patience = Patience(wire.limits.body_stall, wire.limits.body_rate)  # with a client that sends its body
         self.failed = False  # whether a write was left unfinished
         self.writer = ResponseWriter(is_head=head.is_head, is_old=head.is_old, keeps_alive=not head.is_last)
         self._body: Counted | Chunked | None = None
-        if data is not None:
-            self._body = Chunked(data, received, wire.limits) if head.length is None else Counted(head.length, received)
+        if received is not None:
+            self._body = Chunked(received, wire.limits) if head.length is None else Counted(head.length, received)
 
     # A client that has ended its direction: it waits for its answer, or has gone. TCP does not tell the two apart, but
     # what is sent to a client that has gone is answered with a reset, and then `transport.on_loss` is called.
@@ -200,9 +200,14 @@ class Exchange:
             self._check()
             if body is None:
                 return []
-            if (chunks := body.take()) or body.is_read:
+            chunks = body.take()
+            if body.has_more:
+                await trio.lowlevel.checkpoint()
+            elif not (chunks or body.is_read):
+                await self._receive(body)
+                continue
+            if chunks or body.is_read:
                 return chunks
-            await self._receive(body)
 
     @property
     def can_copy(self) -> bool:

@@ -32,6 +32,7 @@ class Limits:
         requests: Requests on one connection; the answer to the last one ends it.
         body_size: Bytes in a request's body; more is answered with 413.
         extension_size: Bytes in the extensions of a body's chunks, all together; more is answered with 400.
+        framing: Bytes that frame the chunks of a body, beside 65536, for each byte of it; more is answered with 400.
         body_stall: Seconds without a byte of a body that the handler waits for; longer is answered with 408.
         body_rate: Bytes a second at which a body must come at least while it is waited for, beside one `body_stall` in
             all; slower is answered with 408; 0 for any pace.
@@ -58,6 +59,7 @@ class Limits:
     requests: float = 10000
     body_size: float = 1 << 30
     extension_size: float = 16384
+    framing: float = 4.0
     body_stall: float = 30.0
     body_rate: float = 100.0
     drain: float = 1 << 18

@@ -1,4 +1,4 @@
-"""Checks of what a lenient parser lets pass: a request's raw head, the lines of its chunks, its trailers. No I/O.
+"""Checks of what a lenient parser lets pass in a request's raw head. No I/O.
 
 Rule 1: nothing is repaired. Two parsers that repair in two ways read different requests in the same bytes (smuggling).
 Rule 2: the first line that is wrong decides the status, and the same one however the bytes were cut.
@@ -14,7 +14,6 @@ from functools import lru_cache
 from ipaddress import IPv6Address
 from typing import Final
 
-from trioflow.http.wire.headers import ROUTING
 from trioflow.http.wire.limits import Limits, RequestError
 
 # The registry of methods (RFC 9110 16.1.1), and others in common use. Not CONNECT, as we are no proxy; not TRACE, which
@@ -26,16 +25,16 @@ _METHODS: Final = frozenset(
     b"UPDATEREDIRECTREF VERSION-CONTROL M-SEARCH NOTIFY PURGE SOURCE SUBSCRIBE UNSUBSCRIBE".split()
 )
 
-_TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
-_FIELD: Final = rb"%b:[\t -~\x80-\xff]*+\r\n" % _TOKEN
-_HEAD: Final = re.compile(rb"(%b) ([!\"$-~]++) HTTP/1\.([01])\r\n(?:%b)*+\r\n" % (_TOKEN, _FIELD))
-_START: Final = re.compile(rb"(%b) ([!-~]++) HTTP/([0-9]\.[0-9])" % _TOKEN)
-_ONE_FIELD: Final = re.compile(_FIELD)
+TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
+_LINE: Final = rb"%b:[\t -~\x80-\xff]*+\r\n" % TOKEN
+_HEAD: Final = re.compile(rb"(%b) ([!\"$-~]++) HTTP/1\.([01])\r\n(?:%b)*+\r\n" % (TOKEN, _LINE))
+_START: Final = re.compile(rb"(%b) ([!-~]++) HTTP/([0-9]\.[0-9])" % TOKEN)
+FIELD: Final = re.compile(_LINE)
 _FRAMING: Final = re.compile(rb"\r\n(?i:(host|content-length|transfer-encoding)):[ \t]*([^\r]*)")
 _EMPTY_LINES: Final = re.compile(rb"(?:\r\n)*+")
 
 # A line ends with both CR and LF, and neither stands elsewhere; of the controls a line may hold the tab alone.
-_BROKEN: Final = re.compile(rb"\r(?=[^\n])|(?<!\r)\n|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+BROKEN: Final = re.compile(rb"\r(?=[^\n])|(?<!\r)\n|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 _ABSOLUTE: Final = re.compile(rb"(?i:https?)://([^/?]*)(?:[/?].*)?")
 _HOST: Final = re.compile(
@@ -45,12 +44,6 @@ _LONGEST_NAME: Final = 260  # bytes of what DNS allows, with a port: a longer on
 _LENGTH: Final = re.compile(
     rb"(?=[0-9])0*+[0-9]{0,18}"
 )  # no number needs more than 64 bits, and int() of thousands of digits is slow
-
-_QUOTED: Final = rb'"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*+"'
-_EXTENSION: Final = rb";[ \t]*+%b(?:[ \t]*+=[ \t]*+(?:%b|%b))?+" % (_TOKEN, _TOKEN, _QUOTED)
-_CHUNK: Final = re.compile(rb"([0-9A-Fa-f]{1,16})((?:%b)*+)\r\n" % _EXTENSION)
-_EXTENDED: Final = "the extensions of its chunks are too large"
-_LONGEST_SIZE: Final = 18  # bytes of a chunk's line without extensions
 
 
 def empty_lines(data: bytes | bytearray) -> int:
@@ -73,7 +66,7 @@ def check_head(head: bytes, limits: Limits) -> None:
         or head.count(b"\r\n") - 2 > limits.head_count
     ):
         check_start(head, 0, limits)
-        raise _malformed("its head is invalid")  # pragma: no cover - check_start finds the line that is wrong
+        raise malformed("its head is invalid")  # pragma: no cover - check_start finds the line that is wrong
     method, target, minor = found.groups()
     if method not in _METHODS or not target.startswith(b"/"):
         _check_target(method, target)
@@ -90,7 +83,7 @@ def check_start(data: bytes | bytearray, seen: int, limits: Limits) -> None:
     Raises:
         RequestError: with the status to answer.
     """
-    if len(data) <= limits.line_size and data.find(b"\n", seen) < 0 and _BROKEN.search(data, max(seen - 1, 0)) is None:
+    if len(data) <= limits.line_size and data.find(b"\n", seen) < 0 and BROKEN.search(data, max(seen - 1, 0)) is None:
         return  # more of a line, with nothing wrong so far
     is_too_large = len(data) > limits.head_size
     if is_too_large:
@@ -107,14 +100,14 @@ def _check_lines(data: bytes | bytearray, limits: Limits) -> None:
         stop = end + 2 if end >= 0 else len(data)
         if at == 0:
             _check_start_line(data, end, limits)
-        elif _BROKEN.search(data, at, stop):
-            raise _malformed("a line has a control character, or does not end with CR and LF")
+        elif BROKEN.search(data, at, stop):
+            raise malformed("a line has a control character, or does not end with CR and LF")
         elif stop - at > 2 and end >= 0:
             count += 1
             if count > limits.head_count:
                 raise RequestError(431, "the request has too many header fields")
-            if _ONE_FIELD.fullmatch(data, at, stop) is None:
-                raise _malformed("a line is not a header field")
+            if FIELD.fullmatch(data, at, stop) is None:
+                raise malformed("a line is not a header field")
         if end < 0:
             return
         at = stop
@@ -123,16 +116,16 @@ def _check_lines(data: bytes | bytearray, limits: Limits) -> None:
 def _check_start_line(data: bytes | bytearray, end: int, limits: Limits) -> None:
     """Check a head's first line, which stops at `end`; below 0 where that has not come."""
     length = end if end >= 0 else len(data) - data.endswith(b"\r")
-    if _BROKEN.search(data, 0, int(min(len(data) if end < 0 else end + 2, limits.line_size))):
-        raise _malformed("its first line has a control character, or does not end with CR and LF")
+    if BROKEN.search(data, 0, int(min(len(data) if end < 0 else end + 2, limits.line_size))):
+        raise malformed("its first line has a control character, or does not end with CR and LF")
     if length > limits.line_size:
         if data.find(b" ", 0, int(limits.line_size)) < 0:
-            raise _malformed("its method does not end")
+            raise malformed("its method does not end")
         raise RequestError(414, "the first line of the request is too long")
     if end < 0:
         return
     if (found := _START.fullmatch(data, 0, end)) is None:
-        raise _malformed("its first line is not a method, a target and a version")
+        raise malformed("its first line is not a method, a target and a version")
     method, target, version = (bytes(part) for part in found.groups())
     if version not in (b"1.0", b"1.1"):
         raise RequestError(505, "the server speaks HTTP/1.1 and HTTP/1.0")
@@ -146,12 +139,12 @@ def _check_target(method: bytes, target: bytes) -> None:
     if method not in _METHODS:
         raise RequestError(501, "the server does not implement this method")
     if b"#" in target:
-        raise _malformed("its target has a fragment")
+        raise malformed("its target has a fragment")
     if target.startswith(b"/") or (target == b"*" and method == b"OPTIONS"):
         return
     found = _ABSOLUTE.fullmatch(target)
     if found is None or not _is_host(found[1]):
-        raise _malformed("its target is neither a path nor a URL")
+        raise malformed("its target is neither a path nor a URL")
 
 
 def _check_framing(fields: list[tuple[bytes, bytes]], limits: Limits, *, is_old: bool) -> None:
@@ -163,17 +156,17 @@ def _check_framing(fields: list[tuple[bytes, bytes]], limits: Limits, *, is_old:
         # The three differ in length, and not all of them in their first letter.
         (hosts if len(name) == 4 else lengths if len(name) == 14 else codings).append(value.rstrip(b" \t"))
     if len(hosts) != 1 and not (is_old and not hosts):
-        raise _malformed("it names no host, or more than one")
+        raise malformed("it names no host, or more than one")
     if hosts and not _is_host(hosts[0]):
-        raise _malformed("invalid Host header")
+        raise malformed("invalid Host header")
     if not (lengths or codings):
         return
     if lengths and codings:
-        raise _malformed("it has both a Content-Length and a Transfer-Encoding")
+        raise malformed("it has both a Content-Length and a Transfer-Encoding")
     if codings:
         _check_codings(b",".join(codings), is_old=is_old)
     elif len(lengths) > 1 or _LENGTH.fullmatch(lengths[0]) is None:
-        raise _malformed("its Content-Length is not one number")
+        raise malformed("its Content-Length is not one number")
     elif int(lengths[0].lstrip(b"0") or b"0") > limits.body_size:
         raise RequestError(413, "the body is too large")
 
@@ -181,7 +174,7 @@ def _check_framing(fields: list[tuple[bytes, bytes]], limits: Limits, *, is_old:
 def _check_codings(value: bytes, *, is_old: bool) -> None:
     codings = [coding.strip(b" \t").lower() for coding in value.split(b",")]
     if is_old or codings[-1] != b"chunked" or b"chunked" in codings[:-1] or b"" in codings:
-        raise _malformed("its Transfer-Encoding does not say where it ends")
+        raise malformed("its Transfer-Encoding does not say where it ends")
     if len(codings) > 1:
         raise RequestError(501, "the server knows no transfer coding but chunked")
 
@@ -204,103 +197,6 @@ def _matches_host(value: bytes) -> bool:
 _known: Final = lru_cache(maxsize=256)(_matches_host)
 
 
-class ChunkCheck:
-    """The framing of one chunked body, checked as its bytes pass on the way to a parser (RFC 9112 7.1).
-
-    Extensions and trailers are checked and counted, and then dropped.
-    """
-
-    __slots__ = ("_failure", "_fields", "_in_trailers", "_left", "_limits", "_line", "_size", "_spare", "is_over")
-
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
-        self._left = 0  # bytes until the next line, with the CR and LF after a chunk
-        self._line = b""  # what has come of a line
-        self._size = 0  # of the body
-        self._spare = limits.extension_size  # bytes that extensions may still have, then those of trailers
-        self._fields = 0
-        self._in_trailers = False
-        self._failure: tuple[int, str] | None = None
-        self.is_over = False
-
-    def check(self, data: bytes) -> None:
-        """Check what comes next, up to the end of the body.
-
-        Raises:
-            RequestError: with the status to answer; again at every later call.
-        """
-        if self._failure is None:
-            try:
-                self._check(data)
-            except RequestError as exc:
-                self._failure = (exc.status, str(exc))
-        if self._failure is not None:
-            raise RequestError(*self._failure)
-
-    def _check(self, data: bytes) -> None:
-        at = 0
-        while at < len(data) and not self.is_over:
-            if self._left > 2:
-                passed = min(self._left - 2, len(data) - at)
-                self._left -= passed
-                at += passed
-            elif self._left:
-                if data[at] != b"\r\n"[2 - self._left]:
-                    raise _malformed("a chunk is longer than it says")
-                self._left -= 1
-                at += 1
-            else:
-                at = self._take_line(data, at)
-
-    def _take_line(self, data: bytes, at: int) -> int:
-        """Take a line, or what there is of one, from `at`; return where it stopped."""
-        end = data.find(b"\n", at)
-        stop = end + 1 if end >= 0 else len(data)
-        seen = len(self._line)
-        self._line += data[at:stop]
-        most = self._spare + (2 if self._in_trailers else _LONGEST_SIZE)
-        if _BROKEN.search(self._line, max(seen - 1, 0), int(min(len(self._line), most))):
-            raise _malformed("a chunk's line has a control character, or does not end with CR and LF")
-        if len(self._line) > most:
-            if self._in_trailers:
-                raise RequestError(431, "the trailers are too large")
-            raise _malformed(_EXTENDED)
-        if end >= 0:
-            line, self._line = self._line, b""
-            if self._in_trailers:
-                self._check_trailer(line)
-            else:
-                self._check_size(line)
-        return stop
-
-    def _check_size(self, line: bytes) -> None:
-        found = _CHUNK.fullmatch(line)
-        if found is None:
-            raise _malformed("invalid chunk size")
-        size = int(found[1], 16)
-        self._spare -= len(found[2])
-        self._size += size
-        if self._spare < 0:
-            raise _malformed(_EXTENDED)
-        if self._size > self._limits.body_size:
-            raise RequestError(413, "the body is too large")
-        if size:
-            self._left = size + 2
-        else:
-            self._in_trailers = True
-            self._spare = self._limits.head_size
-
-    def _check_trailer(self, line: bytes) -> None:
-        if line == b"\r\n":
-            self.is_over = True
-            return
-        self._spare -= len(line)
-        self._fields += 1
-        if self._fields > self._limits.head_count:
-            raise RequestError(431, "the request has too many trailers")
-        if _ONE_FIELD.fullmatch(line) is None or line.partition(b":")[0].decode("ascii").lower() in ROUTING:
-            raise _malformed("a trailer is not a field, or one that cannot be a trailer")
-
-
-def _malformed(reason: str) -> RequestError:
+def malformed(reason: str) -> RequestError:
+    """Return the error of a malformed request."""
     return RequestError(400, f"the request is malformed: {reason}")

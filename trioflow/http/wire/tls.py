@@ -78,9 +78,12 @@ class TlsTransport(SocketTransport):
         if self._is_over:
             return await super().receive(most)
         await trio.lowlevel.checkpoint_if_cancelled()
-        while (data := self.receive_nowait(most)) is None:
+        if (data := self.receive_nowait(most)) is not None:
+            await trio.lowlevel.cancel_shielded_checkpoint()  # a client may send a record for each byte
+        while data is None:
             await self._flush()  # what TLS itself has to send, such as new keys
             await trio.lowlevel.wait_readable(self.sock)
+            data = self.receive_nowait(most)
         return data
 
     def _take_in(self, received: bytes) -> None:
