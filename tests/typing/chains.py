@@ -1,15 +1,17 @@
 """Chains keep the items' types from end to end, through lambdas too; a wrong pipe is refused."""
 
 from collections.abc import AsyncIterator, Coroutine, Iterable
-from typing import Any, assert_type
+from typing import Any, TypeGuard, assert_type
 
 import trio.testing
+from typing_extensions import TypeIs
 
 import trioflow as tf
 
 numbers = tf.from_iterable([1, 2, 3])
 words = tf.from_iterable(["a", "b"])
 chunks = tf.from_iterable([b"a"])
+mixed: tf.Readable[int | str] = tf.from_iterable([1, "a"])
 
 
 async def to_text(n: int) -> str:
@@ -18,6 +20,14 @@ async def to_text(n: int) -> str:
 
 async def is_small(n: int) -> bool:
     return n < 2
+
+
+def is_word(item: int | str) -> TypeGuard[str]:
+    return isinstance(item, str)
+
+
+def is_number(item: object) -> TypeIs[int]:
+    return isinstance(item, int)
 
 
 async def counted(n: int) -> list[str]:
@@ -60,6 +70,12 @@ assert_type(numbers.pipe(tf.map(to_text)), tf.Readable[str])
 assert_type(words.pipe(tf.map(lambda word: word.upper())).pipe(tf.map(lambda word: len(word))), tf.Readable[int])
 assert_type(numbers.pipe(tf.filter(lambda n: n > 1)), tf.Readable[int])
 assert_type(numbers.pipe(tf.filter(is_small)), tf.Readable[int])
+assert_type(words.pipe(tf.filter(str.isdigit)).pipe(tf.map(int)), tf.Readable[int])
+assert_type(mixed.pipe(tf.filter(is_word)), tf.Readable[str])
+assert_type(mixed.pipe(tf.filter(is_number)).pipe(tf.map(lambda n: n + 1)), tf.Readable[int])
+assert_type(mixed.pipe(tf.filter(lambda item: item)), tf.Readable[int | str])
+assert_type(tf.filter(is_word), tf.Transform[int | str, str])
+assert_type(tf.filter(is_small), tf.Transform[int, int])
 assert_type(words.pipe(tf.flat_map(lambda word: word.split())), tf.Readable[str])
 assert_type(numbers.pipe(tf.flat_map(lambda n: range(n))), tf.Readable[int])
 assert_type(numbers.pipe(tf.flat_map(counted)), tf.Readable[str])

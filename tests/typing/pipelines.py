@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, assert_type
+from typing import Any, TypeGuard, assert_type
 
 import trio
 import trio.testing
@@ -11,6 +11,12 @@ import trioflow as tf
 
 numbers = tf.from_iterable([1, 2, 3])
 words = tf.from_iterable(["a", "b"])
+
+mixed: tf.Readable[int | str] = tf.from_iterable([1, "a"])
+
+
+def is_word(item: int | str) -> TypeGuard[str]:
+    return isinstance(item, str)
 
 
 async def to_text(n: int) -> str:
@@ -40,6 +46,8 @@ async def runs() -> None:
     )
     assert_type(await tf.pipeline(words, tf.take(2), tf.tap(print), tf.distinct(str), tf.encode(), tf.join()), bytes)
     assert_type(await tf.pipeline(words, tf.filter(bool), tf.changes(str), tf.drop_while(bool), tf.count()), int)
+    assert_type(await tf.pipeline(mixed, tf.filter(is_word), tf.map(str.upper), tf.collect()), list[str])
+    assert_type(await tf.pipeline(mixed, tf.filter(is_word), tf.collect()), list[str])
 
     # Where such a stage decides what the sink gives, pyright knows it, and mypy takes it for Any, which any annotation
     # accepts. Both are exact where the sink has a type of its own, and with `pipe`.

@@ -6,13 +6,15 @@ infer then must be Any: if it were Never or object, mypy would refuse a pipeline
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeAlias, TypeVar
+from collections.abc import Callable, Hashable
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeAlias, TypeGuard, TypeVar
 
 if TYPE_CHECKING:
     import typing_extensions
 
     T = typing_extensions.TypeVar("T", default=Any)
+    # What a filter's function narrows T to; a function that does not narrow leaves T.
+    V = typing_extensions.TypeVar("V", default=T)
     # These are always inferred. They have a default because T has one, which comes before them.
     U = typing_extensions.TypeVar("U", default=typing_extensions.Never)
     K = typing_extensions.TypeVar("K", bound=Hashable, default=typing_extensions.Never)
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     R = typing_extensions.TypeVar("R", default=int)
 else:
     T = TypeVar("T")
+    V = TypeVar("V")
     U = TypeVar("U")
     K = TypeVar("K", bound=Hashable)
     R = TypeVar("R")
@@ -34,5 +37,9 @@ class _OfAny(Protocol):
 MYPY = False  # mypy takes it for True
 if MYPY:
     OfAny: TypeAlias = _OfAny  # pyright: ignore[reportRedeclaration]
+    Guard: TypeAlias = "Callable[[T], TypeGuard[V]]"  # pyright: ignore[reportRedeclaration]
 else:
     OfAny: TypeAlias = NoReturn  # pyright: ignore[reportRedeclaration]
+    # Pyright knows a lambda's argument in `pipe(filter(...))` only where the first overload takes every function.
+    Guard: TypeAlias = "Callable[[T], TypeGuard[V]] | Narrow[T, V] | Callable[[T], object]"  # pyright: ignore[reportRedeclaration]
+Narrow: TypeAlias = "Callable[[T], typing_extensions.TypeIs[V]]"

@@ -18,7 +18,7 @@ from trioflow._core.checks import check_function, is_async, refuse_coroutine
 from trioflow._core.fused import Operator, close_iterator
 from trioflow._core.makers import awaited, fused, per_item, task
 from trioflow._core.streams import Transform
-from trioflow._core.typevars import OfAny, T, U
+from trioflow._core.typevars import Guard, Narrow, OfAny, T, U, V
 
 Ts = TypeVarTuple("Ts")
 
@@ -111,8 +111,16 @@ class _StarMap(_Map):
     apply: Any = itertools.starmap
 
 
-def filter(fn: Callable[[T], object] | OfAny) -> Transform[T, T]:
+@overload
+def filter(fn: Guard[T, V]) -> Transform[T, V]: ...
+@overload
+def filter(fn: Narrow[T, V]) -> Transform[T, V]: ...
+@overload
+def filter(fn: Callable[[T], object] | OfAny) -> Transform[T, T]: ...
+def filter(fn: Callable[[Any], object]) -> Transform[Any, Any]:
     """Give the items for which `fn(item)` is true; `fn` may be a coroutine function.
+
+    A function that returns a `TypeGuard` or a `TypeIs` narrows the items' type.
 
     Emits when: `fn` has said yes.
     Waits when: its reader does.
@@ -127,7 +135,7 @@ def filter(fn: Callable[[T], object] | OfAny) -> Transform[T, T]:
         >>> run(from_iterable("a1b2").pipe(flat_map(list)).pipe(filter(str.isdigit)).pipe(join()))
         '12'
     """
-    ask: Callable[[T], Any] = fn
+    ask: Callable[[Any], Any] = fn
     kept = per_item(fused(lambda: _Filter(ask), "filter", fn), flat_map, check_function("filter", fn), _kept)
     return awaited(kept) if is_async(fn) else kept
 
