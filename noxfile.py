@@ -90,9 +90,10 @@ def lint(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none", requires=["dev"])
 def types(session: nox.Session) -> None:
-    """Mypy and pyright, both strict."""
+    """Mypy and pyright, both strict, over the sources and the Python blocks of pages."""
     session.run(PYTHON, "-m", "mypy", external=True)
     session.run(PYTHON, "-m", "pyright", "--pythonpath", PYTHON, external=True)
+    session.run(PYTHON, "-m", "pytest", "-q", "tests/project/test_page_types.py", external=True)
 
 
 @nox.session(venv_backend="none", requires=["dev"])
@@ -283,7 +284,7 @@ def test_wheel(session: nox.Session, python: str, *requirements: str, ignored: l
 def lowest(session: nox.Session) -> None:
     """Test the wheel with the lowest dependencies that it says it works with."""
     # What the type checkers say depends on Trio's own annotations, which older versions lack here and there.
-    ignored = ["tests/project/test_typing.py", *ONCE_ONLY]
+    ignored = ["tests/project/test_typing.py", "tests/project/test_page_types.py", *ONCE_ONLY]
     test_wheel(session, sys.executable, *lowest_pins(), ignored=ignored)
 
 
