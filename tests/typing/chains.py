@@ -168,6 +168,10 @@ async def runs() -> None:
     assert_type(await numbers.pipe(tf.for_each(show)), None)
     assert_type(await numbers.pipe(tf.reduce(lambda total, n: total + n, 0)), int)
     assert_type(await numbers.pipe(tf.reduce(add, 0.5)), float)
+    # Where any object will do, the state keeps the type of its initial value.
+    print(await numbers.pipe(tf.reduce(lambda total, n: total + n, 0)), await numbers.pipe(tf.reduce(add, 0.5)))
+    print(await tf.pipeline(numbers, tf.reduce(lambda total, n: total + n, 0)))
+    print(await numbers.pipe(tf.reduce(lambda total, n: total.upper(), 0)))  # type: ignore[attr-defined]
     assert_type(await numbers.pipe(tf.first()), int)
     assert_type(await numbers.pipe(tf.first(default="none")), int | str)
     assert_type(await numbers.pipe(tf.first(default=0)), int)

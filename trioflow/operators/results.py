@@ -98,7 +98,9 @@ class _Join(_Collect):
 def reduce(fn: Callable[[R, T], Coroutine[Any, Any, R] | R], initial: R) -> Writable[T, R]: ...
 @overload
 def reduce(fn: Callable[[R, T], Coroutine[Any, Any, R]], initial: R) -> Writable[T, R]: ...
-def reduce(fn: Callable[[R, T], Coroutine[Any, Any, R] | R], initial: R) -> Writable[T, R]:
+@overload  # mypy takes the R above for object in `print(await ...)`, and few functions fit that
+def reduce(fn: Callable[[R, T], Coroutine[Any, Any, R] | R], initial: R) -> Writable[T, object]: ...
+def reduce(fn: Callable[[R, T], Coroutine[Any, Any, R] | R], initial: R) -> Writable[T, Any]:
     """Keep a state, `initial` at first: for each item it becomes `fn(state, item)`. Give the last one.
 
     Waits when: `fn` does.
