@@ -50,7 +50,7 @@ async def runs() -> None:
     assert_type(await tf.pipeline(mixed, tf.filter(is_word), tf.collect()), list[str])
 
     # Where such a stage decides what the sink gives, pyright knows it, and mypy takes it for Any, which any annotation
-    # accepts. Both are exact where the sink has a type of its own, and with `pipe`.
+    # accepts. Both are exact where the sink has a type of its own, and where such a stage is piped to the source.
     floats: tf.Writable[float, list[float]] = tf.collect()
     assert_type(await tf.pipeline(numbers, tf.map(lambda n: n + 0.5), floats), list[float])
     lists: tf.Writable[list[int], list[list[int]]] = tf.collect()
@@ -58,6 +58,9 @@ async def runs() -> None:
     longest: tf.Writable[str, str] = tf.reduce(lambda a, b: max(a, b), "")
     assert_type(await tf.pipeline(words, tf.take(2), longest), str)
     assert_type(await tf.pipeline(numbers, tf.map(to_text).pipe(tf.batch(2)).pipe(tf.collect())), list[list[str]])
+    assert_type(await tf.pipeline(words.pipe(tf.take(2)), tf.collect()), list[str])
+    assert_type(await tf.pipeline(numbers.pipe(tf.map(lambda n: n + 0.5)), tf.collect(), capacity=2), list[float])
+    assert_type(await tf.pipeline(words.pipe(tf.flat_map(lambda word: word)), tf.map(str.upper), tf.first()), str)
 
     # Ten stages
     ten = await tf.pipeline(

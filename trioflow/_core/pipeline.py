@@ -134,6 +134,10 @@ def pipeline(*stages: object, capacity: float = DEFAULT_CAPACITY, monitor: Watch
     Type checkers know up to ten stages. For more, compose some of them with `.pipe` first; stages in a list whose types
     are not known are given as `pipeline(*stages)`, all of them.
 
+    mypy looks at a stage before it knows what comes from the one before. So to mypy a lambda's argument is `Any`, and so
+    is what `take(2)` and the like let through: `collect()` after them gives a `list[Any]`. Pipe such stages to the
+    source, and it knows: `pipeline(source.pipe(take(2)), collect())`. Pyright needs no such help.
+
     Holds: `capacity` between every two stages (R5).
 
     Args:
