@@ -150,7 +150,51 @@ async def a_branch(stack: AsyncExitStack, path: Path) -> Closes:
     return Closes(branch, lambda: branch._receive._closed)
 
 
-KINDS = [a_channel, a_memory_channel, a_stream_of_anyio, a_byte_stream, an_open_file, a_file_of_trio, a_queue, a_branch]
+async def a_group(stack: AsyncExitStack, path: Path) -> Closes:
+    pairs = await stack.enter_async_context(tf.from_iterable([1]).pipe(tf.group_by(lambda n: n)).open())
+    _, group = await pairs.receive()
+    return Closes(group, lambda: group._stages[0].function._is_used)
+
+
+def two_way_stream() -> tuple[trio.abc.Stream, list[bool]]:
+    ours, _ = trio.testing.memory_stream_pair()
+    closed: list[bool] = []
+    ours.receive_stream.close_hook = lambda: closed.append(True)
+    return ours, closed
+
+
+async def a_duplex_that_has_written_all(stack: AsyncExitStack, path: Path) -> Closes:
+    ours, closed = two_way_stream()
+    duplex = tf.Duplex.from_stream(ours)
+    await tf.empty().pipe(duplex.writable)
+    return Closes(duplex, lambda: closed)
+
+
+async def an_exchange(stack: AsyncExitStack, path: Path) -> Closes:
+    ours, closed = two_way_stream()
+    return Closes(tf.from_iterable([b"1"]).pipe(tf.Duplex.from_stream(ours)), lambda: closed)
+
+
+async def a_duplex_of_two(stack: AsyncExitStack, path: Path) -> Closes:
+    send, receive = tf.open_channel[int](1)
+    readable = tf.from_iterable([1]).pipe(tf.Duplex(tf.from_iterable(receive), tf.drain()))
+    return Closes(readable, lambda: send.statistics().open_receive_channels == 0)
+
+
+KINDS = [
+    a_channel,
+    a_memory_channel,
+    a_stream_of_anyio,
+    a_byte_stream,
+    an_open_file,
+    a_file_of_trio,
+    a_queue,
+    a_branch,
+    a_group,
+    a_duplex_that_has_written_all,
+    an_exchange,
+    a_duplex_of_two,
+]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -161,7 +205,7 @@ async def test_a_live_end_of_any_kind_is_closed_by_a_run_that_never_came_to_it(k
         live = await kind(stack, path)
         source = tf.from_iterable(live.end)
 
-        assert await tf.concat(tf.from_iterable([1]), source).pipe(tf.first()) == 1
+        assert await tf.concat(tf.repeat(1), source).pipe(tf.first()) == 1
 
         assert live.is_closed()
         with pytest.raises(trio.ClosedResourceError):  # and says so when it is run after all
@@ -176,10 +220,20 @@ async def test_what_is_no_live_end_can_run_again_after_a_run_that_never_came_to_
     assert await numbers.pipe(tf.collect()) == [1, 2]
 
 
+async def test_an_endpoint_that_was_not_opened_can_be_used_after_a_run_that_never_came_to_it() -> None:
+    echo = tf.process(["cat"])
+
+    assert await tf.concat(tf.repeat(b"1"), echo.readable).pipe(tf.first()) == b"1"
+
+    assert await tf.from_iterable([b"2"]).pipe(echo).pipe(tf.collect()) == [b"2"]
+    async with echo:
+        assert await tf.from_iterable([b"3"]).pipe(echo.writable) == 1
+
+
 async def test_a_two_way_stream_that_a_run_never_came_to_stays_its_owners() -> None:
     ours, theirs = trio.testing.memory_stream_pair()
 
-    await tf.concat(tf.from_iterable([b"1"]), tf.from_iterable(ours)).pipe(tf.first())
+    await tf.concat(tf.repeat(b"1"), tf.from_iterable(ours)).pipe(tf.first())
 
     await ours.send_all(b"still open")
     assert await theirs.receive_some() == b"still open"

@@ -1,8 +1,8 @@
 """Foreign ends as stage functions: iterables, channels and byte streams that are not ours.
 
 Rule 1: a live thing (an iterator, a channel, a stream) runs once; a second run raises `trio.ClosedResourceError` (R4).
-Rule 2: a run owns the live one-way end it was given, and closes it, even one that it never came to. Of a two-way stream it ends its own direction
-    only, with `send_eof` where there is one; the stream stays its owner's.
+Rule 2: a run owns the live one-way end it was given, and closes it, even one that it never came to. Of a two-way
+    stream it ends its own direction only, with `send_eof` where there is one; the stream stays its owner's.
 Rule 3: an end that could be taken for a complete one is not sent after a failure (R13), as far as the other kind can tell.
 """
 

@@ -120,6 +120,14 @@ class Connection:
             with trio.move_on_after(CLOSING):
                 await self._stream.aclose()
 
+    async def skip(self, *directions: str) -> None:
+        """End those of `directions` that have not begun, where the stream is open: a run was given them and ended before."""
+        unused = {*directions} - self._begun
+        if self._stream is not None and unused:
+            self._begun |= unused
+            self._over |= unused
+            await self._reader_had_enough()
+
     def mark_lost(self, direction: str) -> None:
         """Note that nobody can begin this direction any more."""
         if not self._is_lent and direction not in self._begun:
@@ -252,6 +260,10 @@ class Direction:
 
     def __call__(self, end: Any) -> Awaitable[Any]:
         return self._run(end)
+
+    async def release(self) -> None:
+        """End this direction if it has not begun: the run that was given it has ended."""
+        await self._connection.skip(self._name)
 
     def __del__(self) -> None:
         self._connection.mark_lost(self._name)

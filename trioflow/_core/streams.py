@@ -207,7 +207,7 @@ class Duplex(trio.abc.AsyncResource, Generic[Out, In]):
     `async with duplex:` closes both directions at the end of the block, whatever has been run.
     """
 
-    __slots__ = ("_aclose", "_exchange", "_label", "_open", "readable", "writable")
+    __slots__ = ("_aclose", "_exchange", "_label", "_open", "_release", "readable", "writable")
 
     def __init__(self, readable: Readable[Out], writable: Writable[In, object]) -> None:
         if not isinstance(readable, Readable):
@@ -218,6 +218,7 @@ class Duplex(trio.abc.AsyncResource, Generic[Out, In]):
         self.writable = writable
         self._aclose: Callable[[], Awaitable[None]] | None = None
         self._exchange: Callable[..., Awaitable[None]] = self._exchange_apart
+        self._release: Callable[[], Awaitable[None]] = lambda: engine.release((*readable._stages, *writable._stages))
         self._open: Callable[[float], AbstractAsyncContextManager[trio.abc.HalfCloseableStream]] | None = None
         self._label: Callable[[], str] = label("Duplex")
 
@@ -239,13 +240,15 @@ class Duplex(trio.abc.AsyncResource, Generic[Out, In]):
             apart = Duplex._over(name, fresh(), fresh)
             return open_stream(apart.readable.open(capacity=capacity), apart.writable.open(capacity=capacity))
 
+        read, write = Direction(shared, READ), Direction(shared, WRITE)
         self = Duplex[bytes, bytes](
-            Readable._of(Stage(lambda: f"{name()}.readable", function=Direction(shared, READ))),
-            Writable._of(Stage(lambda: f"{name()}.writable", function=Direction(shared, WRITE))),
+            Readable._of(Stage(lambda: f"{name()}.readable", function=read, release=read.release)),
+            Writable._of(Stage(lambda: f"{name()}.writable", function=write, release=write.release)),
         )
         self._label = name
         self._aclose = shared.aclose
         self._exchange = exchange
+        self._release = lambda: fresh().skip(READ, WRITE)
         self._open = opened
         return self
 
@@ -301,7 +304,7 @@ class Duplex(trio.abc.AsyncResource, Generic[Out, In]):
 
     def _as_stage(self) -> Stage:
         """Return the stage that this runs as in the middle of a chain."""
-        return Stage(self._label, function=self._exchange)
+        return Stage(self._label, function=self._exchange, release=self._release)
 
     async def _exchange_apart(self, source: ReceiveChannel[In], output: SendChannel[Out]) -> None:
         """Run both directions side by side, each a run of its own."""

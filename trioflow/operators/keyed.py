@@ -9,14 +9,13 @@ from typing import Any
 
 import trio
 
-from trioflow._core.adapters import async_source
 from trioflow._core.buffer import DEFAULT_CAPACITY, check_capacity
 from trioflow._core.channel import ReceiveChannel, SendChannel
 from trioflow._core.checks import check_count, check_plain, check_positive
-from trioflow._core.engine import Stage
 from trioflow._core.errors import HangUp
 from trioflow._core.makers import differing, task
 from trioflow._core.open_channel import open_channel
+from trioflow._core.pipeline import as_readable
 from trioflow._core.streams import Readable, Transform, label
 from trioflow._core.typevars import K, T
 
@@ -138,6 +137,7 @@ class _Groups:
             self._end_first()
         send, receive = open_channel[Any](self._capacity)
         group = self._open[key] = _Group(send)
-        readable: Readable[Any] = Readable._of(Stage(label("group", key), function=async_source(receive)))
+        [stage] = as_readable(receive)._stages
+        readable: Readable[Any] = Readable._of(stage._replace(label=label("group", key)))
         await self._output.send((key, readable))
         return group
