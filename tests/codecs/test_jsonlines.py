@@ -49,6 +49,14 @@ WRONG = [
     (b"1\n[NaN]\n", "line 2 is not JSON: NaN is not JSON: b'[NaN]'"),
     (b'1\n"a\xff"\n', "line 2 is not JSON: invalid start byte at byte 3: b'\"a\\xff\"'"),
     (b"[" * 100_000 + b"\n", f"line 1 is not JSON: it is nested too deeply: {b'[' * 20!r}..."),
+    (
+        b"\xef\xbb\xbf1\n2\n",
+        """line 1 is not JSON: it begins with a byte order mark (BOM): put tf.decode("utf-8-sig") before""",
+    ),
+    (
+        "[1]\n".encode("utf-16"),
+        """line 1 is not JSON: it begins with a byte order mark (BOM): put tf.decode("utf-16") before""",
+    ),
     (b"1\n2" + b" " * 30 + b"x" + b" " * 30, "line 2 is not JSON: Extra data at column 32: ...'" + " " * 20 + "x"),
 ]
 
@@ -98,9 +106,57 @@ async def test_what_json_does_not_know_is_an_error_or_given_to_default() -> None
     day = datetime.date(2001, 2, 3)
     with pytest.raises(TypeError, match="date is not JSON serializable") as caught:
         await through([1, {"day": day}], tf.json_lines())
-    assert caught.value.__notes__ == ["in stage 2 of 3: json_lines()"]
+    assert caught.value.__notes__ == [
+        "json_lines: item 2 was {'day': datetime.date(2001, 2, 3)}",
+        "in stage 2 of 3: json_lines()",
+    ]
 
     assert await through([{"day": day}], tf.json_lines(default=str)) == [b'{"day":"2001-02-03"}\n']
+
+
+def nested(depth: int) -> list[Any]:
+    item: list[Any] = []
+    for _ in range(depth):
+        item = [item]
+    return item
+
+
+@pytest.mark.parametrize(
+    ("item", "error", "message"),
+    [
+        ({3}, TypeError, "Object of type set is not JSON serializable"),
+        (math.nan, ValueError, "Out of range float values are not JSON compliant"),
+        (nested(100_000), ValueError, "it is nested too deeply to be JSON"),
+    ],
+)
+@pytest.mark.parametrize("capacity", [1, 256])
+async def test_an_item_that_cannot_be_written_is_told_by_its_number(
+    item: Any, error: type[Exception], message: str, capacity: int
+) -> None:
+    with pytest.raises(error, match=message) as caught:
+        await through([*range(499), item], tf.json_lines(), capacity=capacity)
+
+    told, place = caught.value.__notes__
+    assert told.startswith("json_lines: item 500 was ")
+    assert len(told) < 100
+    assert place == "in stage 2 of 3: json_lines()"
+
+
+async def test_what_default_raises_is_raised_with_its_cause() -> None:
+    def default(value: object) -> object:
+        raise LookupError("no such code") from OSError("the table is gone")
+
+    with pytest.raises(LookupError, match="no such code") as caught:
+        await through([1, {2}], tf.json_lines(default=default))
+    assert isinstance(caught.value.__cause__, OSError)
+
+
+async def test_text_that_begins_with_a_byte_order_mark_is_told_how_to_be_read() -> None:
+    marked = "[1]\n".encode("utf-8-sig")
+    with pytest.raises(ValueError, match=r'byte order mark \(BOM\): put tf.decode\("utf-8-sig"\)'):
+        await through([marked], tf.decode(), tf.parse_json_lines())
+
+    assert await through([marked], tf.decode("utf-8-sig"), tf.parse_json_lines()) == [[1]]
 
 
 async def test_chunks_of_two_kinds_are_told() -> None:

@@ -7,12 +7,15 @@ Rule 3: how the input is cut into chunks changes nothing: neither a value, nor a
 
 from __future__ import annotations
 
+import codecs
 import json
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, NoReturn
 
 from trioflow._core.checks import BYTES_LIKE, check_flags, check_function, check_kinds, check_limit
+from trioflow._core.errors import note
 from trioflow._core.fused import Operator
+from trioflow._core.labels import shown
 from trioflow._core.makers import differing, fused
 from trioflow._core.streams import Transform
 from trioflow.codecs.pieces import Pieces, cut_portions
@@ -35,7 +38,7 @@ def json_lines(*, default: Callable[[Any], Any] | None = None) -> Transform[obje
 
     Raises:
         TypeError: `default` cannot be called; an item is nothing that JSON knows.
-        ValueError: an item has NaN, an infinity or itself in it.
+        ValueError: an item has NaN, an infinity or itself in it, or is nested too deeply. A note has the item's number.
 
     Example:
         >>> run(from_iterable([{"é": [1, None]}, "a\nb"]).pipe(json_lines()).pipe(join()))
@@ -50,10 +53,22 @@ class _JsonLines(Operator[object, bytes]):
     def __init__(self, default: Callable[[Any], Any] | None) -> None:
         encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=default)
         self._encode = encoder.encode
+        self._written = 0
 
     def feed(self, items: list[object]) -> list[bytes]:
-        # Half a character, which `str` may have and UTF-8 does not, becomes \udXXX, which is its JSON too.
-        return [(self._encode(item) + "\n").encode("utf-8", "backslashreplace") for item in items]
+        lines: list[bytes] = []
+        try:
+            for item in items:
+                # Half a character, which `str` may have and UTF-8 does not, becomes \udXXX, which is its JSON too.
+                lines.append((self._encode(item) + "\n").encode("utf-8", "backslashreplace"))
+        except Exception as exc:
+            failure = ValueError("it is nested too deeply to be JSON") if isinstance(exc, RecursionError) else exc
+            note(failure, f"json_lines: item {self._written + len(lines) + 1} was {shown(items[len(lines)])}")
+            if failure is exc:
+                raise
+            raise failure from None
+        self._written += len(lines)
+        return lines
 
 
 def parse_json_lines(*, max_length: float = LONGEST, strict: bool = False) -> Transform[bytes | str, Any]:
@@ -72,8 +87,8 @@ def parse_json_lines(*, max_length: float = LONGEST, strict: bool = False) -> Tr
     Raises:
         TypeError: an argument is of a wrong type; a chunk is neither bytes-like nor a `str`, or not of the first
             one's kind.
-        ValueError: `max_length` is below 1; a line is longer, or is not JSON in UTF-8: its number and what stands
-            around the place are told.
+        ValueError: `max_length` is below 1; a line is longer, is nested too deeply, or is not JSON in UTF-8. The message
+            has its number and what stands around the place, and names the encoding of a byte order mark.
         EOFError: it is `strict`, and the last line has no end.
 
     Example:
@@ -129,9 +144,18 @@ class _ParseJsonLines(Operator[Any, Any]):
             yield value
 
     def _wrong(self, reason: str, line: Any, place: int) -> ValueError:
+        if self._line == 1 and (encoding := _marked_encoding(line)):
+            reason = f'it begins with a byte order mark (BOM): put tf.decode("{encoding}") before this'
         start, stop = max(place - AROUND, 0), place + AROUND
         before, behind = "..." if start else "", "..." if stop < len(line) else ""
         return ValueError(f"line {self._line} is not JSON: {reason}: {before}{line[start:stop]!r}{behind}")
+
+
+def _marked_encoding(line: Any) -> str:
+    """Return the encoding that takes away the byte order mark which `line` begins with, if it does."""
+    if isinstance(line, str):
+        return "utf-8-sig" if line.startswith("\ufeff") else ""
+    return "utf-16" if bytes(line[:2]) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else ""
 
 
 def _refuse(constant: str) -> NoReturn:
