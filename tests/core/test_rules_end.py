@@ -165,7 +165,7 @@ async def test_R9_a_failure_while_upstream_is_ended_is_still_a_failure() -> None
 
     with pytest.raises(Boom, match="in the cleanup") as caught:
         await tf.Readable(failing).pipe(tf.take(1)).pipe(tf.collect())
-    assert caught.value.__notes__ == ["in stage 1 of 3: failing()"]
+    assert caught.value.__notes__ == ["in stage 1 of 3: failing(), while it was being cancelled"]
 
 
 @pytest.mark.parametrize(

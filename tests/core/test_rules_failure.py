@@ -106,7 +106,7 @@ async def test_R11_two_failures_are_a_group() -> None:
     assert caught.value.exceptions == (first, second)
     assert [exc.__notes__ for exc in caught.value.exceptions] == [
         ["in stage 2 of 3: failing(Boom('sink'))"],
-        ["in stage 1 of 3: source()"],
+        ["in stage 1 of 3: source(), while it was being cancelled"],
     ]
 
 
@@ -484,16 +484,94 @@ async def test_R11_a_traceback_ends_in_the_users_frames_and_has_few_of_ours() ->
     async def divide_later(n: int) -> float:
         return divide(n)
 
-    for stage in (tf.map(divide), divided(), tf.map_async(divide_later)):
-        with pytest.raises(ZeroDivisionError) as caught:
-            await tf.from_iterable([1, 0]).pipe(stage).pipe(tf.collect())
+    async def opened(readable: tf.Readable[Any]) -> None:
+        async with readable.open() as receive:
+            async for _ in receive:
+                pass
 
-        frames = [
-            (frame.name, "/trioflow/" in frame.filename) for frame in traceback.extract_tb(caught.value.__traceback__)
-        ]
-        assert frames[-1] == ("divide", False)
-        assert sum(is_ours for _, is_ours in frames) <= 5
-        assert caught.value.__context__ is None
+    async def branch_of(readable: tf.Readable[Any]) -> None:
+        async with tf.broadcast(readable, 1) as [branch]:
+            await branch.pipe(tf.drain())
+
+    async def resumed(readable: tf.Readable[Any]) -> None:
+        await readable.pipe(tf.recover(lambda _: (), on=OSError)).pipe(tf.drain())
+
+    async def into_an_open_writable(stage: tf.Transform[Any, Any]) -> None:
+        async with stage.pipe(tf.drain()).open() as send:
+            await send.send(0)
+
+    numbers = tf.from_iterable([1, 0])
+    stages = [
+        tf.map(divide),
+        divided(),
+        tf.map_async(divide_later),
+        tf.map_in_threads(divide),
+        tf.flat_map_merge(lambda n: [divide(n)]),
+    ]
+    ways: list[Callable[[tf.Transform[Any, Any]], Awaitable[Any]]] = [
+        lambda stage: numbers.pipe(stage).pipe(tf.drain()),
+        lambda stage: tf.pipeline(numbers, stage, tf.drain(), monitor=tf.monitor()),
+        lambda stage: tf.merge(tf.concat(tf.retry(numbers.pipe(stage), attempts=1))).pipe(tf.drain()),
+        lambda stage: opened(numbers.pipe(stage)),
+        lambda stage: branch_of(numbers.pipe(stage)),
+        lambda stage: resumed(numbers.pipe(stage)),
+        into_an_open_writable,
+    ]
+    for stage in stages:
+        for run in ways:
+            with pytest.raises(ZeroDivisionError) as caught:
+                await run(stage)
+
+            frames = frames_of(caught.value)
+            assert frames[-1] == ("divide", False)
+            assert sum(is_ours for _, is_ours in frames) <= 3
+            assert caught.value.__context__ is None
+
+
+@pytest.mark.parametrize("sink", [tf.drain(), tf.lines().pipe(tf.drain()), tf.write_file("missing too", atomic=False)])
+async def test_R11_a_missing_file_has_few_of_our_frames(sink: tf.Writable[Any, Any]) -> None:
+    with pytest.raises(FileNotFoundError) as caught:
+        await tf.read_file("missing").pipe(sink)
+
+    assert sum(is_ours for _, is_ours in frames_of(caught.value)) <= 3
+    assert len(traceback.format_exception(caught.value)) < 10
+
+
+async def test_R11_two_failing_stages_show_their_frames_and_no_cancellation() -> None:
+    async def source(output: tf.SendChannel[int]) -> None:
+        try:
+            await output.send(1)
+            await trio.sleep_forever()
+        finally:
+            raise OSError("cleanup")
+
+    with pytest.raises(ExceptionGroup) as caught:
+        await tf.Readable(source).pipe(failing(Boom("sink"))).pipe(tf.drain())
+
+    for each in (caught.value, *caught.value.exceptions):
+        assert sum(is_ours for _, is_ours in frames_of(each)) <= 3
+    shown = "".join(traceback.format_exception(caught.value))
+    assert "trio.Cancelled" not in shown
+    assert isinstance(caught.value.exceptions[1].__context__, trio.Cancelled)  # for those who want to know
+
+
+async def test_R11_what_a_failure_was_caused_by_stays_in_its_traceback() -> None:
+    def fail(_: object) -> None:
+        try:
+            raise LookupError("the cause")
+        except LookupError as exc:
+            raise Boom("the failure") from exc
+
+    with pytest.raises(Boom) as caught:
+        await tf.from_iterable([1]).pipe(tf.for_each(fail))
+
+    assert isinstance(caught.value.__cause__, LookupError)
+    assert frames_of(caught.value.__cause__) == [("fail", False)]
+
+
+def frames_of(exc: BaseException) -> list[tuple[str, bool]]:
+    """Return the name of each frame in a traceback, and whether it is the package's."""
+    return [(frame.name, "/trioflow/" in frame.filename) for frame in traceback.extract_tb(exc.__traceback__)]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,6 +7,8 @@ from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Generic, ParamSpec, TypeVar
 
+from trioflow._core.errors import shorten_traceback
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -28,8 +30,9 @@ class _Block(AbstractAsyncContextManager[T], Generic[T]):
         except BaseException as exc:
             # Python makes a RuntimeError of a StopAsyncIteration that leaves a generator.
             if raised is None or not (exc is raised or (isinstance(exc, RuntimeError) and exc.__cause__ is raised)):
+                shorten_traceback(exc)
                 raise
-            raised.with_traceback(traceback)
+            shorten_traceback(raised.with_traceback(traceback))
             return False
         raise RuntimeError("an async context manager's generator yields once")
 

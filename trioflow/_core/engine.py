@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 from trioflow._core.block import block
 from trioflow._core.buffer import check_capacity
 from trioflow._core.channel import ReceiveChannel, SendChannel
-from trioflow._core.errors import check_trio, failure_in
+from trioflow._core.errors import check_trio, failure_in, shorten_traceback
 from trioflow._core.run import Run, Task, Watch, note_stage
 from trioflow._core.run import Stage as Stage
 from trioflow._core.run import StageFunction as StageFunction
@@ -93,15 +93,23 @@ def _enclosing(stages: Sequence[Stage], index: int, capacity: float, whole: Sequ
 async def run_watched(stages: Sequence[Stage], capacity: float, watch: Watch) -> Any:
     """Run stages inside what `watch` gives for their tasks."""
     this = _run_of(stages, capacity)
-    with watch([task.watched() for task in this.tasks]):
-        return await _finish(this)
+    try:
+        with watch([task.watched() for task in this.tasks]):
+            return await _finish(this)
+    except BaseException as exc:
+        shorten_traceback(exc)
+        raise
 
 
 async def run(stages: Sequence[Stage], capacity: float) -> Any:
     """Run stages from source to sink and return the sink's value."""
-    if len(stages) == 2 and (offer := stages[0].offer) is not None and (take := stages[1].takes.get(offer.kind)):
-        return await _run_whole(stages, offer, take, capacity)
-    return await _finish(_run_of(stages, capacity))
+    try:
+        if len(stages) == 2 and (offer := stages[0].offer) is not None and (take := stages[1].takes.get(offer.kind)):
+            return await _run_whole(stages, offer, take, capacity)
+        return await _finish(_run_of(stages, capacity))
+    except BaseException as exc:
+        shorten_traceback(exc)
+        raise
 
 
 async def _finish(this: Run) -> Any:
@@ -184,6 +192,7 @@ async def attempt(
             await take(this.receive)
     except BaseException as exc:
         if this.has_failed_by(exc):
+            shorten_traceback(exc)
             return exc
         raise
     return None

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from types import TracebackType
-from typing import TypeAlias, TypeGuard
+from typing import Final, TypeAlias, TypeGuard
 
 import trio
+
+# The packages whose frames may stand between two of ours.
+_BETWEEN: Final = frozenset({"trioflow", "trio", "outcome", "contextlib"})
 
 Kinds: TypeAlias = type[Exception] | tuple[type[Exception], ...]
 
@@ -50,16 +53,33 @@ def failure_in(exc: BaseException, *channels: object) -> BaseException | None:
     return None if is_quiet(exc) else exc
 
 
-def without_our_frames(failure: BaseException) -> BaseException:
-    """Cut from a traceback the package's own frames that it begins with, but for the last: users look for theirs."""
-    frames = failure.__traceback__
-    while frames is not None and frames.tb_next is not None and _is_ours(frames) and _is_ours(frames.tb_next):
-        frames = frames.tb_next
-    return failure.with_traceback(frames)
+def shorten_traceback(exc: BaseException) -> None:
+    """Cut from a traceback all but the first and the last of our frames in a row: users look for theirs.
 
-
-def _is_ours(frame: TracebackType) -> bool:
-    return str(frame.tb_frame.f_globals.get("__name__")).startswith("trioflow.")
+    So are those of what it was caused by, and of the members of a group. Frames of Trio go where they stand between two of
+    ours; those after the last of ours say what failed, and stay.
+    """
+    seen: set[int] = set()
+    exceptions: list[BaseException | None] = [exc]
+    while exceptions:
+        each = exceptions.pop()
+        if each is None or id(each) in seen:
+            continue
+        seen.add(id(each))
+        exceptions += [each.__cause__, each.__context__]
+        if isinstance(each, BaseExceptionGroup):
+            exceptions += each.exceptions
+        first: TracebackType | None = None
+        frame = each.__traceback__
+        while frame is not None:
+            package = str(frame.tb_frame.f_globals.get("__name__")).partition(".")[0]
+            if package not in _BETWEEN:
+                first = None
+            elif package == "trioflow":
+                if first is not None:
+                    first.tb_next = frame
+                first = first or frame
+            frame = frame.tb_next
 
 
 def cancelled_in(exc: BaseException) -> BaseException | None:

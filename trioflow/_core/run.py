@@ -17,7 +17,7 @@ import trio
 from trioflow._core.buffer import Buffer
 from trioflow._core.channel import ReceiveChannel, SendChannel
 from trioflow._core.crew import Crew
-from trioflow._core.errors import HangUp, cancelled_in, failure_in, note, without_our_frames
+from trioflow._core.errors import HangUp, cancelled_in, failure_in, note, shorten_traceback
 from trioflow._core.fused import Fused, Part
 from trioflow._core.shortcuts import NOTHING, Offer, Takes
 
@@ -202,7 +202,8 @@ class Run(Crew):
             failure = self.failure_in(exc, None if task.output is None else task.output._buffer)
             if failure is not None:
                 note_stage(failure, self._stages, task.at)
-                self.failures.append(without_our_frames(failure))
+                shorten_traceback(failure)
+                self.failures.append(failure)
                 self._stop(failure)
                 if self.on_failure is not None:
                     self.on_failure()
@@ -257,7 +258,11 @@ class Run(Crew):
 
 def note_stage(failure: BaseException, stages: Sequence[Stage], index: int) -> None:
     """Note on `failure` which of `stages` it came from (R11)."""
-    note(failure, f"in stage {index + 1} of {len(stages)}: {stages[index].label()}")
+    place = f"in stage {index + 1} of {len(stages)}: {stages[index].label()}"
+    if isinstance(failure.__context__, trio.Cancelled) and not failure.__suppress_context__:
+        object.__setattr__(failure, "__suppress_context__", True)  # its traceback takes twenty lines to say this:
+        place += ", while it was being cancelled"
+    note(failure, place)
     if isinstance(failure, TypeError) and _OF_STR.search(str(failure)):
         note(failure, "if its items are bytes, as those of read_file are, pipe through tf.lines() or tf.decode() first")
     if isinstance(failure, TypeError) and _OF_CHANNEL.search(str(failure)):
