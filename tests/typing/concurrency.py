@@ -30,13 +30,18 @@ numbers.pipe(tf.map_async(len))  # type: ignore[arg-type]
 # Joining
 assert_type(tf.merge(numbers, numbers), tf.Readable[int])
 assert_type(tf.concat(words, words), tf.Readable[str])
+assert_type(tf.merge(numbers, words), tf.Readable[int | str])
+assert_type(tf.concat(numbers, words, tf.from_iterable([b"a"])), tf.Readable[int | str | bytes])
+assert_type(tf.interleave(*[numbers, numbers]), tf.Readable[int])
+assert_type(tf.merge(numbers), tf.Readable[int])
+assert_type(tf.merge(numbers, numbers, numbers), tf.Readable[int])
 assert_type(tf.interleave(numbers, numbers).pipe(tf.map(lambda n: n.bit_length())), tf.Readable[int])
 assert_type(tf.zip(numbers, words), tf.Readable[tuple[int, str]])
 assert_type(tf.zip(numbers, words, strict=True).pipe(tf.map(lambda pair: pair[1])), tf.Readable[str])
 assert_type(tf.zip(numbers, words, words), tf.Readable[tuple[int, str, str]])
 assert_type(tf.zip(*[numbers, numbers]), tf.Readable[tuple[int, ...]])
 assert_type(tf.zip_latest(numbers, words), tf.Readable[tuple[int, str]])
-tf.merge([1, 2])  # type: ignore[arg-type]
+tf.merge([1, 2])  # type: ignore[call-overload]
 tf.zip(words, "ab")  # type: ignore[call-overload]
 
 # Flattening

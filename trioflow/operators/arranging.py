@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, overload
 
 from trioflow._core.checks import check_count
 from trioflow._core.fused import Operator
 from trioflow._core.makers import differing, fused
 from trioflow._core.streams import Transform
-from trioflow._core.typevars import T
+from trioflow._core.typevars import T, U
 
 
 def flatten() -> Transform[Iterable[T], T]:
@@ -75,7 +75,13 @@ class _Enumerate(Operator[Any, tuple[int, Any]]):
         return numbered
 
 
-def intersperse(separator: T, *, every: int = 1) -> Transform[T, T]:
+@overload
+def intersperse(separator: T, *, every: int = ...) -> Transform[T, T]: ...
+@overload  # pyright solves the one above for any separator, mypy needs this one
+def intersperse(  # type: ignore[overload-cannot-match]  # pyright: ignore[reportOverlappingOverload]
+    separator: U, *, every: int = ...
+) -> Transform[T, T | U]: ...
+def intersperse(separator: U, *, every: int = 1) -> Transform[T, T | U]:
     """Put `separator` between items.
 
     Emits when: an item comes: the separator stands right before an item, so that none is first or last.

@@ -117,7 +117,7 @@ def filter(fn: Guard[T, V]) -> Transform[T, V]: ...
 def filter(fn: Narrow[T, V]) -> Transform[T, V]: ...
 @overload
 def filter(fn: Callable[[T], object] | OfAny) -> Transform[T, T]: ...
-def filter(fn: Callable[[Any], object]) -> Transform[Any, Any]:
+def filter(fn: Callable[[T], object]) -> Transform[T, Any]:
     """Give the items for which `fn(item)` is true; `fn` may be a coroutine function.
 
     A function that returns a `TypeGuard` or a `TypeIs` narrows the items' type.
@@ -135,7 +135,7 @@ def filter(fn: Callable[[Any], object]) -> Transform[Any, Any]:
         >>> run(from_iterable("a1b2").pipe(flat_map(list)).pipe(filter(str.isdigit)).pipe(join()))
         '12'
     """
-    ask: Callable[[Any], Any] = fn
+    ask: Callable[[T], Any] = fn
     kept = per_item(fused(lambda: _Filter(ask), "filter", fn), flat_map, check_function("filter", fn), _kept)
     return awaited(kept) if is_async(fn) else kept
 

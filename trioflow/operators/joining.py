@@ -21,7 +21,7 @@ from trioflow._core.checks import check_plain
 from trioflow._core.crew import open_crew
 from trioflow._core.makers import differing, source
 from trioflow._core.streams import Readable
-from trioflow._core.typevars import T
+from trioflow._core.typevars import T, U
 from trioflow.operators.nested import check_readables, open_all, send_all_of
 
 A = TypeVar("A")
@@ -31,7 +31,11 @@ D = TypeVar("D")
 E = TypeVar("E")
 
 
-def merge(*readables: Readable[T]) -> Readable[T]:
+@overload
+def merge(a: Readable[A], b: Readable[B], /, *more: Readable[U]) -> Readable[A | B | U]: ...
+@overload
+def merge(*readables: Readable[T]) -> Readable[T]: ...
+def merge(*readables: Readable[T]) -> Readable[Any]:
     """Give the items of all `readables` as they come, each one's in its order.
 
     Emits when: one of them has an item.
@@ -57,7 +61,11 @@ def merge(*readables: Readable[T]) -> Readable[T]:
     return source(run, "merge", *readables)
 
 
-def concat(*readables: Readable[T]) -> Readable[T]:
+@overload
+def concat(a: Readable[A], b: Readable[B], /, *more: Readable[U]) -> Readable[A | B | U]: ...
+@overload
+def concat(*readables: Readable[T]) -> Readable[T]: ...
+def concat(*readables: Readable[T]) -> Readable[Any]:
     """Give all items of the first of `readables`, then all of the second, and so on.
 
     Emits when: the one whose turn it is has an item.
@@ -82,7 +90,11 @@ def concat(*readables: Readable[T]) -> Readable[T]:
     return source(run, "concat", *readables)
 
 
-def interleave(*readables: Readable[T]) -> Readable[T]:
+@overload
+def interleave(a: Readable[A], b: Readable[B], /, *more: Readable[U]) -> Readable[A | B | U]: ...
+@overload
+def interleave(*readables: Readable[T]) -> Readable[T]: ...
+def interleave(*readables: Readable[T]) -> Readable[Any]:
     """Give one item of each of `readables` in turn, leaving out those that have ended.
 
     Emits when: the one whose turn it is has an item; the others wait for it, however many they have.
@@ -190,8 +202,6 @@ def merge_sorted(*readables: Readable[T], key: Callable[[T], Any] | None = None)
 
 
 @overload
-def zip() -> Readable[tuple[()]]: ...
-@overload
 def zip(a: Readable[A], /, *, strict: bool = ...) -> Readable[tuple[A]]: ...
 @overload
 def zip(a: Readable[A], b: Readable[B], /, *, strict: bool = ...) -> Readable[tuple[A, B]]: ...
@@ -270,8 +280,6 @@ async def _refuse_unequal(inputs: list[_Input[Any]]) -> None:
             )
 
 
-@overload
-def zip_latest() -> Readable[tuple[()]]: ...
 @overload
 def zip_latest(a: Readable[A], /) -> Readable[tuple[A]]: ...
 @overload
