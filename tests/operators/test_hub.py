@@ -121,6 +121,30 @@ async def test_R9_a_subscriber_that_leaves_is_forgotten_and_the_others_go_on() -
         assert await numbers.subscribe().pipe(tf.count()) == 1000
 
 
+async def test_a_subscriber_that_leaves_a_quiet_hub_is_forgotten_at_once() -> None:
+    send, receive = tf.open_channel[int]()
+    async with send, tf.hub(tf.from_iterable(receive)) as numbers:
+        for _ in range(3):
+            async with numbers.subscribe().open():
+                await wait_all_tasks_blocked()
+                assert numbers.subscribers == 1
+            assert numbers.subscribers == 0
+
+
+async def test_a_full_subscriber_that_leaves_holds_up_nobody() -> None:
+    async with tf.hub(tf.from_iterable(range(1000)), start_after=2) as numbers, trio.open_nursery() as nursery:
+        counts: list[int] = []
+
+        async def count() -> None:
+            counts.append(await numbers.subscribe().pipe(tf.count()))
+
+        nursery.start_soon(count)
+        async with numbers.subscribe(capacity=1).open(capacity=1):
+            await wait_all_tasks_blocked()  # all wait for this one, which does not read
+            assert counts == []
+    assert counts == [1000]
+
+
 async def test_R11_a_failing_source_ends_the_block_and_every_subscriber_by_its_very_exception() -> None:
     failure = Boom("source")
     told: list[BaseException] = []

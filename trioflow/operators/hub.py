@@ -20,7 +20,7 @@ from trioflow._core.channel import ReceiveChannel, SendChannel
 from trioflow._core.checks import check_count
 from trioflow._core.crew import open_crew
 from trioflow._core.engine import Stage, open_readable
-from trioflow._core.errors import HangUp, failure_in
+from trioflow._core.errors import failure_in
 from trioflow._core.makers import differing
 from trioflow._core.open_channel import open_channel
 from trioflow._core.streams import Readable, label
@@ -40,6 +40,7 @@ class Hub(Generic[T]):
     def __init__(self, name: str) -> None:
         self._name = name
         self._subscribers: list[_Subscriber] = []  # those that may drop come first: they wait for nobody
+        self._count = 0  # how many have joined so far
         self._joined = trio.Event()  # replaced when one more has joined
         self._is_over = False
         self._failure: BaseException | None = None
@@ -73,9 +74,13 @@ class Hub(Generic[T]):
 
         async def run(output: SendChannel[T]) -> None:
             send, receive = open_channel[T](capacity, overflow=overflow)
-            with receive:
-                self._join(_Subscriber(send, is_lossless=overflow == "wait"))
-                await (forward if overflow == "wait" else forward_singly)(receive, output)
+            one = _Subscriber(send, is_lossless=overflow == "wait")
+            self._join(one)
+            try:
+                with receive:
+                    await (forward if overflow == "wait" else forward_singly)(receive, output)
+            finally:
+                self._leave(one)  # at once: a quiet source would find out only at its next item
 
         options = differing(capacity=(capacity, DEFAULT_CAPACITY), overflow=(overflow, "wait"))
         name = label(f"{self._name}.subscribe", **options)
@@ -86,11 +91,17 @@ class Hub(Generic[T]):
             self._end(one)
             return
         self._subscribers.insert(len(self._subscribers) if one.is_lossless else 0, one)
+        self._count += 1
         self._joined.set()
         self._joined = trio.Event()
 
+    def _leave(self, one: _Subscriber) -> None:
+        one.send.close()
+        if one in self._subscribers:
+            self._subscribers.remove(one)
+
     async def _feed(self, source: ReceiveChannel[Any], start_after: int) -> None:
-        while len(self._subscribers) < start_after:
+        while self._count < start_after:
             await self._joined.wait()
         while True:
             room = min((one.send.room() for one in self._subscribers if one.is_lossless), default=DEFAULT_CAPACITY)
@@ -108,17 +119,16 @@ class Hub(Generic[T]):
                 one.send.send_many_nowait(items)
             except trio.WouldBlock:
                 full.append(one)
-            except HangUp:
-                self._subscribers.remove(one)
         for item in items if full else ():
             for one in [*full]:
                 try:
                     await one.send.send(item)
-                except (HangUp, BufferError) as exc:
+                except trio.ClosedResourceError:  # it has left
                     full.remove(one)
-                    self._subscribers.remove(one)
-                    if isinstance(exc, BufferError):
-                        one.send._abort_with(exc, "")
+                except BufferError as exc:
+                    full.remove(one)
+                    one.send._abort_with(exc, "")
+                    self._leave(one)
 
     def _close(self, failure: BaseException | None, *, is_cut: bool) -> None:
         """End every subscriber, and those that are still to join."""
