@@ -50,7 +50,7 @@ async def check_readable(
 async def check_transform(
     factory: Callable[[], Transform[T, U]],
     items: Sequence[T],
-    expected: Sequence[U],
+    expected: Sequence[U] | bytes | str,
     *,
     is_stream: bool = False,
     holds: int | None = None,

@@ -8,6 +8,7 @@ import trio
 import trio.testing
 
 import trioflow as tf
+from trioflow.testing import check_transform
 
 # Files and standard streams
 assert_type(tf.read_file("a.log"), tf.Readable[bytes])
@@ -78,3 +79,13 @@ async def runs() -> None:
 
 async def echo(duplex: tf.Duplex[bytes, bytes]) -> None:
     assert_type(await duplex.pipe(tf.map(lambda chunk: chunk.upper())).pipe(duplex.writable), object)
+
+
+# The kit: what comes out is a list of items, or the bytes or text that they join to.
+async def prove() -> None:
+    await check_transform(tf.gzip, [b"a"], b"packed")
+    await check_transform(tf.gzip, [b"a"], [b"packed"])
+    await check_transform(tf.decode, [b"a"], "a")
+    await check_transform(lambda: tf.map(len), [b"a"], [1])
+    await check_transform(doubled, [1], [2])
+    await check_transform(tf.gzip, ["a"], b"packed")  # type: ignore[arg-type]
