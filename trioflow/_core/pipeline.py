@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, NoReturn, Protocol, TypeAlias, TypedDict, TypeVar, Unpack, overload
+from typing import Any, NoReturn, Protocol, TypeAlias, TypedDict, Unpack, overload
 
 import trio
 
@@ -17,17 +17,7 @@ from trioflow._core.engine import Stage
 from trioflow._core.labels import shown
 from trioflow._core.run import Watched
 from trioflow._core.streams import Duplex, Readable, Transform, Writable, join, label, run_all, wanted
-from trioflow._core.typevars import R
-
-A = TypeVar("A")
-B = TypeVar("B")
-C = TypeVar("C")
-D = TypeVar("D")
-E = TypeVar("E")
-F = TypeVar("F")
-G = TypeVar("G")
-H = TypeVar("H")
-I = TypeVar("I")  # noqa: E741 - the ninth of ten stages
+from trioflow._core.typevars import A, B, C, D, E, F, G, H, I, R
 
 Head: TypeAlias = "Readable[A] | Duplex[A, Any] | AsyncIterable[A] | Iterable[A]"
 Middle: TypeAlias = "Transform[A, B] | Duplex[B, A]"

@@ -28,6 +28,18 @@ else:
     R = TypeVar("R")
 
 
+# What comes from each of up to nine stages, or readables.
+A = TypeVar("A")
+B = TypeVar("B")
+C = TypeVar("C")
+D = TypeVar("D")
+E = TypeVar("E")
+F = TypeVar("F")
+G = TypeVar("G")
+H = TypeVar("H")
+I = TypeVar("I")  # noqa: E741
+
+
 class _OfAny(Protocol):
     def __call__(self, item: object, /) -> Any: ...
 

@@ -11,7 +11,7 @@ import builtins
 import heapq
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar, overload
+from typing import Any, Generic, overload
 
 import trio
 
@@ -21,14 +21,8 @@ from trioflow._core.checks import check_plain
 from trioflow._core.crew import open_crew
 from trioflow._core.makers import differing, source
 from trioflow._core.streams import Readable
-from trioflow._core.typevars import T, U
+from trioflow._core.typevars import A, B, C, D, T, U
 from trioflow.operators.nested import check_readables, open_all, send_all_of
-
-A = TypeVar("A")
-B = TypeVar("B")
-C = TypeVar("C")
-D = TypeVar("D")
-E = TypeVar("E")
 
 
 @overload

@@ -170,19 +170,7 @@ def first(*, default: Any = _MISSING) -> Writable[T, T | Any]:
         >>> run(from_iterable([1, 2]).pipe(first()))
         1
     """
-    return ending(lambda: _First(default), "first", **_given(default))
-
-
-class _First(Fold[Any, Any]):
-    def __init__(self, default: Any) -> None:
-        self._given = default
-
-    def feed(self, items: list[Any]) -> None:
-        self._given = items[0]
-        self.done = True
-
-    def result(self) -> Any:
-        return _found("first", self._given)
+    return _kept("first", 0, default)
 
 
 @overload
@@ -211,28 +199,28 @@ def last(*, default: Any = _MISSING) -> Writable[T, T | Any]:
         >>> run(from_iterable([1, 2]).pipe(last()))
         2
     """
-    return ending(lambda: _Last(default), "last", **_given(default))
+    return _kept("last", -1, default)
 
 
-class _Last(Fold[Any, Any]):
-    def __init__(self, default: Any) -> None:
-        self._given = default
+def _kept(name: str, place: int, default: object) -> Writable[Any, Any]:
+    given = {} if default is _MISSING else {"default": default}
+    return ending(lambda: _Kept(name, place, default), name, **given)
+
+
+class _Kept(Fold[Any, Any]):
+    def __init__(self, name: str, place: int, default: object) -> None:
+        self._name = name
+        self._place = place  # 0 for the first item, -1 for the last
+        self._item = default
 
     def feed(self, items: list[Any]) -> None:
-        self._given = items[-1]
+        self._item = items[self._place]
+        self.done = self._place == 0
 
     def result(self) -> Any:
-        return _found("last", self._given)
-
-
-def _given(default: object) -> dict[str, object]:
-    return {} if default is _MISSING else {"default": default}
-
-
-def _found(name: str, item: object) -> object:
-    if item is _MISSING:
-        raise LookupError(f"{name}() wants an item, but none came")
-    return item
+        if self._item is _MISSING:
+            raise LookupError(f"{self._name}() wants an item, but none came")
+        return self._item
 
 
 def count() -> Writable[object, int]:
