@@ -4,7 +4,6 @@ Node: for await (const chunk of readable) { res.write(chunk); await setTimeout(1
 """
 
 from collections.abc import AsyncIterable, AsyncIterator
-from functools import partial
 from importlib.resources import files
 
 import trio
@@ -28,8 +27,7 @@ async def handler(request: http.Request, response: http.Response) -> None:
     await tf.read_file(PICTURE, chunk_size=1000).pipe(paused(0.01)).pipe(response)
 
 
-print("http://127.0.0.1:8000/")
-trio.run(partial(http.serve, handler, port=8000))
+http.run(handler, port=8000)
 
 # Prints:
 # $ curl -s -o picture.webp -w '%{content_type}' http://127.0.0.1:8000/

@@ -3,10 +3,6 @@
 Node: readable.pipe(zlib.createGzip()).pipe(res).
 """
 
-from functools import partial
-
-import trio
-
 import trioflow as tf
 from trioflow import http
 
@@ -21,8 +17,7 @@ async def handler(request: http.Request, response: http.Response) -> None:
     await numbers.pipe(response)
 
 
-print("http://127.0.0.1:8000/")
-trio.run(partial(http.serve, handler, port=8000))
+http.run(handler, port=8000)
 
 # Prints:
 # $ curl -s http://127.0.0.1:8000/ | wc -c

@@ -3,10 +3,7 @@
 Node: fs.createReadStream(path, { start, end }).pipe(res), and the Range header read by hand.
 """
 
-from functools import partial
 from importlib.resources import files
-
-import trio
 
 from trioflow import http
 
@@ -21,8 +18,7 @@ async def handler(request: http.Request, response: http.Response) -> None:
         await media(request, response)
 
 
-print("http://127.0.0.1:8000/")
-trio.run(partial(http.serve, handler, port=8000))
+http.run(handler, port=8000)
 
 # Prints:
 # $ curl -s http://127.0.0.1:8000/

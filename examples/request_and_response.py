@@ -3,10 +3,6 @@
 Node: req.setEncoding("utf8"), req.pipe(transform).pipe(res).
 """
 
-from functools import partial
-
-import trio
-
 import trioflow as tf
 from trioflow import http
 
@@ -19,8 +15,7 @@ async def handler(request: http.Request, response: http.Response) -> None:
         await response.send(b"the body is not UTF-8\n")
 
 
-print("http://127.0.0.1:8000/")
-trio.run(partial(http.serve, handler, port=8000))
+http.run(handler, port=8000)
 
 # Prints:
 # $ curl -s --data-binary 'one stream' http://127.0.0.1:8000/

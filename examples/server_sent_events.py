@@ -4,7 +4,6 @@ Node: res.write("data: ..."), and the format by hand.
 """
 
 from collections.abc import AsyncIterator
-from functools import partial
 
 import trio
 
@@ -26,8 +25,7 @@ async def handler(request: http.Request, response: http.Response) -> None:
     await news(int(last) + 1 if last and last.isdecimal() else 1).pipe(http.events()).pipe(response)
 
 
-print("http://127.0.0.1:8000/")
-trio.run(partial(http.serve, handler, port=8000))
+http.run(handler, port=8000)
 
 # Prints:
 # $ curl -sN http://127.0.0.1:8000/ -H "Last-Event-ID: 1"

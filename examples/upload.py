@@ -4,10 +4,7 @@ Node: none; a package such as busboy.
 """
 
 import tempfile
-from functools import partial
 from pathlib import Path
-
-import trio
 
 import trioflow as tf
 from trioflow import http
@@ -27,8 +24,7 @@ async def handler(request: http.Request, response: http.Response) -> None:
     await response.send("\n".join([*told, ""]).encode())
 
 
-print("http://127.0.0.1:8000/")
-trio.run(partial(http.serve, handler, port=8000))
+http.run(handler, port=8000)
 
 # Prints:
 # $ printf hello | curl -s http://127.0.0.1:8000/ -F title=Greeting -F "text=@-;filename=../a.txt"

@@ -3,7 +3,6 @@
 Node: fs.readFile(path, (err, data) => res.end(data)).
 """
 
-from functools import partial
 from pathlib import Path
 
 import trio
@@ -18,8 +17,7 @@ async def handler(request: http.Request, response: http.Response) -> None:
 
 
 Path("song.txt").write_text("la la la\n")
-print("http://127.0.0.1:8000/")
-trio.run(partial(http.serve, handler, port=8000))
+http.run(handler, port=8000)
 
 # Prints:
 # $ curl -s http://127.0.0.1:8000/

@@ -28,6 +28,7 @@ from tests.benchmarks import slow_readers
 from tests.http.client import Client, connected
 from trioflow import cli, http
 from trioflow.cli import _log
+from trioflow.http import _running
 
 BIG = 1 << 26
 
@@ -339,7 +340,7 @@ def test_what_the_signals_do(
                 os.kill(os.getpid(), signal.SIGTERM)
 
     monkeypatch.setattr(os, "_exit", exits.append)
-    monkeypatch.setattr(http, "serve", serve)
+    monkeypatch.setattr(_running, "serve", serve)
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
 
     assert cli.main(["serve", str(tmp_path), "--port", "7"]) == 0
@@ -544,7 +545,7 @@ def test_the_log_in_this_process(monkeypatch: pytest.MonkeyPatch, capfd: pytest.
         os.kill(os.getpid(), signal.SIGINT)
         await trio.sleep_forever()
 
-    monkeypatch.setattr(http, "serve", serve)
+    monkeypatch.setattr(_running, "serve", serve)
 
     assert cli.main(["demo", "--log", kind]) == 0
     assert capfd.readouterr().out == "The trioflow demo is at http://a\n" + (LINE * 3 if kind == "text" else "")
@@ -618,7 +619,7 @@ def test_what_it_was_handed_may_be_useless(monkeypatch: pytest.MonkeyPatch, caps
         listeners[0].close()
         raise OSError(22, "Invalid argument")
 
-    monkeypatch.setattr(http, "serve", serve)
+    monkeypatch.setattr(_running, "serve", serve)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         number = os.dup(listener.fileno())
 
@@ -632,7 +633,7 @@ def test_workers_that_cannot_start_are_reported_in_one_line(
     async def serve(*arguments: object, workers: int, **options: object) -> None:
         raise RuntimeError(f"none of {workers} can be started")
 
-    monkeypatch.setattr(http, "serve", serve)
+    monkeypatch.setattr(_running, "serve", serve)
 
     assert cli.main(["serve", ".", "--workers", "4"]) == 1
     assert capsys.readouterr().err == "trioflow: none of 4 can be started\n"

@@ -38,7 +38,7 @@ from trioflow.operators.parallel import map_async, map_in_threads
 from trioflow.operators.parallel_processes import map_in_processes
 from trioflow.operators.progress import progress
 from trioflow.operators.results import collect, count, first, join, last, reduce
-from trioflow.operators.selecting import changes, distinct, drop, drop_while, take, take_while
+from trioflow.operators.selecting import changes, distinct, drop, drop_while, take, take_until, take_while
 from trioflow.operators.sinks import drain, for_each, to_channel, to_stream
 from trioflow.operators.sources import empty, failed, from_iterable, repeat, unfold
 from trioflow.operators.splitting import Branch, balance, broadcast, partition
@@ -153,6 +153,7 @@ __all__ = [
     "stdout",
     "switch_map",
     "take",
+    "take_until",
     "take_while",
     "tap",
     "throttle",

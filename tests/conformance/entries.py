@@ -572,6 +572,7 @@ TRANSFORMS = {
     "take": Entry(lambda: tf.take(4), NUMBERS, [0, 1, 2, 3], holds=4),
     "take: more": Entry(lambda: tf.take(100), NUMBERS, NUMBERS, holds=4),
     "take: none": Entry(lambda: tf.take(0), NUMBERS, [], holds=4),
+    "take_until": Entry(lambda: tf.take_until(trio.Event()), NUMBERS, NUMBERS, holds=1),
     "take_while": Entry(lambda: tf.take_while(lambda n: n < 4), NUMBERS, [0, 1, 2, 3], holds=4),
     "take_while: all": Entry(lambda: tf.take_while(lambda n: True), NUMBERS, NUMBERS, holds=4),
     "take_while: async": Entry(lambda: tf.take_while(later(lambda n: n < 4)), NUMBERS, [0, 1, 2, 3], holds=4),

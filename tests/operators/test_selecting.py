@@ -9,6 +9,7 @@ import pytest
 import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from trio.testing import MockClock
 
 import trioflow as tf
 from tests.consumers import Source
@@ -35,6 +36,36 @@ async def test_R9_take_while_ends_its_source_at_once(fn: Any) -> None:
 
     assert got == list(range(len(got)))
     assert source.ended == 1
+
+
+async def test_R9_take_until_ends_a_quiet_source_at_once(autojump_clock: MockClock) -> None:
+    event = trio.Event()
+    source = Source([1, 2], then=None)
+
+    async with trio.open_nursery() as nursery:
+
+        async def set_later() -> None:
+            await trio.sleep(1)
+            event.set()
+
+        nursery.start_soon(set_later)
+        assert await source.readable.pipe(tf.take_until(event)).pipe(tf.collect()) == [1, 2]
+
+    assert trio.current_time() == 1
+    assert source.ended == 1
+
+
+async def test_take_until_ends_with_its_source_and_raises_the_failure_of_what_it_waits_for() -> None:
+    class Broken:
+        async def wait(self) -> None:
+            await trio.testing.wait_all_tasks_blocked()
+            raise failure
+
+    failure = ValueError("no")
+    assert await tf.pipeline([1, 2], tf.take_until(trio.Event()), tf.collect()) == [1, 2]
+    with pytest.raises(ValueError, match="no") as caught:
+        await tf.ticks(60).pipe(tf.take_until(Broken())).pipe(tf.drain())
+    assert caught.value is failure
 
 
 async def test_take_while_asks_no_more_after_its_first_no() -> None:
@@ -106,6 +137,7 @@ async def test_no_capacity_changes_a_result(items: list[int], limit: int, capaci
     ("make", "error", "message"),
     [
         (lambda: tf.take(-1), ValueError, "n must be 0 or more, got -1"),
+        (lambda: tf.take_until(3), TypeError, "take_until wants an event with a `wait` method, not 3"),
         (lambda: tf.take_while(3), TypeError, "take_while wants a function, not 3"),
         (lambda: tf.take_while(abs, inclusive=2), TypeError, "inclusive must be a bool, got 2"),
         (lambda: tf.drop_while(3), TypeError, "drop_while wants a function, not 3"),

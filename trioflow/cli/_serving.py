@@ -5,16 +5,12 @@ from __future__ import annotations
 import argparse
 import socket
 import ssl
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
-import trio
-
 from trioflow import http
 from trioflow.cli._log import Log
-from trioflow.cli._signals import cancel_at_a_signal
 
 _FORMATS: Final = {"text": http.Access.as_line, "json": http.Access.as_json}
 
@@ -34,31 +30,17 @@ def serve(arguments: argparse.Namespace) -> None:
         Failed: it cannot be done.
     """
     handler, greeting = _content(arguments)
+    options = _options(arguments)
     log = Log(_FORMATS[arguments.log]) if arguments.log in _FORMATS else None
-    server = partial(http.serve, handler, **_options(arguments), workers=arguments.workers, log=log)
     try:
-        failure = trio.run(partial(_serve, server, greeting, has_workers=arguments.workers > 1))
+        http.run(handler, greeting=greeting, **options, workers=arguments.workers, log=log)
+    except OSError as exc:
+        raise Failed(1, f"cannot listen on {_place(arguments)}: {_reason(exc)}") from exc
+    except RuntimeError as exc:
+        raise Failed(1, str(exc)) from exc
     finally:
         if log is not None:
             log.close()
-    if isinstance(failure, OSError):
-        raise Failed(1, f"cannot listen on {_place(arguments)}: {_reason(failure)}")
-    if failure is not None:
-        raise Failed(1, str(failure))
-
-
-async def _serve(server: Callable[..., Awaitable[None]], greeting: str, *, has_workers: bool) -> Exception | None:
-    """Run `server` until a signal ends it; return why it could not be started."""
-    async with trio.open_nursery() as nursery:
-        if not has_workers:  # else `http.serve` handles the signals
-            await nursery.start(cancel_at_a_signal, nursery.cancel_scope)
-        try:
-            urls = await nursery.start(server)
-        except (OSError, RuntimeError) as exc:
-            nursery.cancel_scope.cancel()
-            return exc
-        print(greeting, " and ".join(urls), flush=True)
-    return None
 
 
 def _content(arguments: argparse.Namespace) -> tuple[http.Handler, str]:

@@ -31,7 +31,8 @@ async def feed(request: http.Request, response: http.Response) -> None:
     response.headers["content-type"] = "text/event-stream"
     seen = http.last_event_id(request) or ""
     since = int(seen) if seen.isascii() and seen.isdigit() and len(seen) < 12 else 0
-    await tides(visit_of(request), since).pipe(http.events()).pipe(response)
+    levels = tides(visit_of(request), since).pipe(tf.take_until(request.stopping))
+    await levels.pipe(http.events()).pipe(response)
 
 
 @tf.readable
@@ -64,4 +65,4 @@ async def pulse(request: http.Request, response: http.Response) -> None:
     response.headers["content-type"] = "text/event-stream"
     with visiting(request) as visit:
         beats = tf.ticks(0.1).pipe(tf.map(lambda _: json.dumps({"memory": resident(), **visit.shown()})))
-        await beats.pipe(http.events()).pipe(response)
+        await beats.pipe(tf.take_until(request.stopping)).pipe(http.events()).pipe(response)

@@ -5,8 +5,9 @@ from trioflow.http._decoded import decoded
 from trioflow.http._events import Event, events, last_event_id
 from trioflow.http._health import health
 from trioflow.http._proxies import Proxies
-from trioflow.http._request import Request
+from trioflow.http._request import Request, Stopping
 from trioflow.http._response import Response
+from trioflow.http._running import run
 from trioflow.http._server import serve
 from trioflow.http._service import Handler
 from trioflow.http.file_server.handler import files
@@ -27,12 +28,14 @@ __all__ = [
     "Request",
     "RequestError",
     "Response",
+    "Stopping",
     "decoded",
     "events",
     "files",
     "form",
     "health",
     "last_event_id",
+    "run",
     "serve",
 ]
 

@@ -48,7 +48,18 @@ class Connection:
         service: What it shares with others.
     """
 
-    __slots__ = ("_asked", "_is_lost", "_limits", "_peer", "_phase", "_scope", "_service", "_unsent", "_wire")
+    __slots__ = (
+        "_asked",
+        "_is_lost",
+        "_limits",
+        "_peer",
+        "_phase",
+        "_scope",
+        "_service",
+        "_unsent",
+        "_wire",
+        "_writer",
+    )
 
     def __init__(self, sock: socket.socket, client: Any, service: Service) -> None:
         self._service = service
@@ -63,6 +74,7 @@ class Connection:
         self._scope = trio.CancelScope()
         self._phase = "idle"  # "head" from a request's first byte, "busy" until it is answered, "ending"
         self._is_lost = False
+        self._writer: ResponseWriter | None = None  # of the last response
         self._unsent = math.inf  # bytes the client had not taken when its time was up
 
     def retire(self) -> None:
@@ -74,6 +86,13 @@ class Connection:
         self._wire.stopping = True
         if self._phase != "busy":
             self._scope.cancel()
+
+    def is_quiet(self) -> bool:
+        """Return whether its response may go on for ever, and no byte has come or gone since this was last asked."""
+        transport = self._wire.transport
+        has_moved, transport.has_moved = transport.has_moved, False
+        is_open_ended = self._phase == "busy" and self._writer is not None and self._writer.is_open_ended
+        return is_open_ended and not has_moved and not unsent(transport.sock)
 
     def expire(self) -> None:
         """End without a response, unless the client still takes the last one: then it gets more time.
@@ -236,8 +255,10 @@ class Connection:
         """Run the handler and complete its response; return whether the connection can be used again."""
         status = 0
         sender = ResponseSender(exchange)
+        self._writer = exchange.writer
         try:
-            await _call(self._service.config.handler, Request(exchange, self._peer), Response(sender))
+            request = Request(exchange, self._peer, self._service.stopping)
+            await _call(self._service.config.handler, request, Response(sender))
             await sender.complete()
         except BaseException as exc:  # noqa: BLE001 - nothing is swallowed: what is not a failure is raised
             status = self._settle(exchange, exc)

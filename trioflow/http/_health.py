@@ -27,7 +27,7 @@ def health(counters: Counters | None = None) -> Handler:
         raise TypeError(f"health wants Counters, not {counters!r}")
 
     async def report(request: Request, response: Response) -> None:
-        is_stopping = counters is not None and counters.stopping
+        is_stopping = request.stopping.is_set() or (counters is not None and counters.stopping)
         numbers = {} if counters is None else counters.as_dict()
         response.headers["content-type"] = "application/json"
         response.headers["cache-control"] = "no-store"

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
+import trio
+
 from trioflow._core.adapters import Once, gathered
 from trioflow._core.channel import SendChannel
 from trioflow._core.engine import Stage
@@ -17,6 +19,23 @@ from trioflow.http.wire.headers import Headers
 from trioflow.http.wire.limits import RequestError
 
 
+class Stopping:
+    """Whether the server has been told to stop, to wait for or to ask; only the server can set it."""
+
+    __slots__ = ("_event",)
+
+    def __init__(self, event: trio.Event) -> None:
+        self._event = event
+
+    def is_set(self) -> bool:
+        """Return whether the server is stopping."""
+        return self._event.is_set()
+
+    async def wait(self) -> None:
+        """Wait until the server is stopping; return at once if it is."""
+        await self._event.wait()
+
+
 class Request:
     """One request.
 
@@ -26,10 +45,11 @@ class Request:
         query: What follows the `?`, as it was sent; `""` if nothing does.
     """
 
-    __slots__ = ("_body", "_exchange", "_path", "_peer", "method", "query", "raw_path")
+    __slots__ = ("_body", "_exchange", "_path", "_peer", "_stopping", "method", "query", "raw_path")
 
-    def __init__(self, exchange: Exchange, peer: Peer) -> None:
+    def __init__(self, exchange: Exchange, peer: Peer, stopping: trio.Event) -> None:
         self._exchange = exchange
+        self._stopping = stopping
         self._body: Readable[bytes] | None = None
         self.method = exchange.request.method
         self._peer = peer
@@ -67,6 +87,15 @@ class Request:
     def scheme(self) -> str:
         """`"https"` over TLS, or if a trusted proxy says so; else `"http"`."""
         return self._peer.client(self.headers)[1]
+
+    @property
+    def stopping(self) -> Stopping:
+        """Whether the server has been told to stop: a feed that would go on for ever should end then.
+
+        It ends in order with `feed.pipe(tf.take_until(request.stopping)).pipe(response)`. From then on a handler has
+        `Limits.grace` seconds, or less if its response goes on without an end and nothing more is sent.
+        """
+        return Stopping(self._stopping)
 
     @property
     def headers(self) -> Headers:

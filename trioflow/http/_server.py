@@ -2,6 +2,7 @@
 
 Rule 1: five tasks in all, and one for each connection.
 Rule 2: a server that stops accepts nothing more, ends idle connections at once, and gives the others `Limits.grace`.
+    Once all that is left are responses that may go on for ever and send nothing, they are cut, for nobody knows their end.
     If another process takes over, it first answers what clients may just have sent on idle connections.
 Rule 3: while the system has no descriptors left, or the limit is reached, clients wait in the backlog.
 """
@@ -34,6 +35,7 @@ _EXHAUSTED: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.E
 _BACK_OFF: Final = 0.1  # seconds
 _AT_ONCE: Final = 64  # connections accepted between two yields
 _DEFAULTS: Final = Limits()
+QUIET: Final = 1.0  # seconds without a byte after which a response without an end no longer delays the stop
 LAST_REQUEST: Final = 1.0  # seconds in which an idle connection may send one more, when another process takes over
 
 
@@ -59,7 +61,8 @@ async def serve(
     handler. One that only ends its own direction looks the same at first: it gets its whole answer if some of that is
     sent within `limits.half_closed` seconds.
 
-    When cancelled, it accepts no more, ends idle connections, and gives requests in progress `limits.grace` seconds.
+    When cancelled, it accepts no more, sets `request.stopping`, ends idle connections, and gives requests in progress
+    `limits.grace` seconds. Feeds that go on and send nothing are cancelled when nothing else is in progress.
 
     With `workers` above 1 it serves from that many processes, which share its listening sockets and are replaced when
     they end. SIGTERM or SIGINT then ends it as a cancellation does, and it returns; a second signal kills what is left.
@@ -125,7 +128,6 @@ class _Server:
         self._limits = service.limits
         self._counters = service.counters
         self._connections: set[Connection] = set()
-        self._stopping = trio.Event()
         self._left = trio.Event()  # set, and replaced, when a connection has ended
         self._is_retiring = False
         self._at_once = at_once
@@ -146,7 +148,7 @@ class _Server:
             finally:
                 places.close()
                 self._counters.stopping = True
-                self._stopping.set()
+                self._service.stopping.set()
 
     async def _hold(self, task_status: trio.TaskStatus[trio.Nursery]) -> None:
         """Hold the connections: a cancellation reaches them only when their time of grace is over."""
@@ -156,20 +158,28 @@ class _Server:
                 nursery.start_soon(self._service.idle.run)
                 nursery.start_soon(self._service.half_closed.run)
                 task_status.started(nursery)
-                await self._stopping.wait()
+                await self._service.stopping.wait()
                 scope.deadline = trio.current_time() + self._limits.grace
-                nursery.start_soon(self._stop_all)
+                nursery.start_soon(self._stop_all, scope)
                 while self._connections:
                     await self._left.wait()
                 nursery.cancel_scope.cancel()
 
-    async def _stop_all(self) -> None:
+    async def _stop_all(self, scope: trio.CancelScope) -> None:
+        """End all that can end now, and cancel `scope` once only quiet feeds are left."""
         if self._is_retiring:
             for connection in self._connections:
                 connection.retire()
             await trio.sleep(LAST_REQUEST)
         for connection in self._connections:
             connection.stop()
+        moved: dict[Connection, float] = {}  # when a byte was last seen to come or go
+        while True:
+            now = trio.current_time()
+            moved.update((connection, now) for connection in self._connections if not connection.is_quiet())
+            if all(now - moved[connection] >= QUIET for connection in self._connections):
+                scope.cancel()
+            await trio.sleep(QUIET / 4)
 
     @trio.lowlevel.enable_ki_protection  # or a connection that was accepted could be lost unclosed
     async def _accept(self, listener: socket.socket, nursery: trio.Nursery) -> None:

@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
+import trio
+
 from trioflow._core.checks import check_async, check_count, check_function
 from trioflow.http._access import Access
 from trioflow.http._proxies import Proxies
@@ -79,7 +81,7 @@ class Config:
 class Service:
     """What all connections of one server share."""
 
-    __slots__ = ("config", "context", "counters", "half_closed", "idle", "limits", "watch")
+    __slots__ = ("config", "context", "counters", "half_closed", "idle", "limits", "stopping", "watch")
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -88,6 +90,7 @@ class Service:
         self.counters = Counters() if config.counters is None else config.counters
         self.idle = IdleConnections(config.limits.idle)
         self.half_closed = IdleConnections(config.limits.half_closed)
+        self.stopping = trio.Event()
         self.watch = open_watch()
 
     def close(self) -> None:

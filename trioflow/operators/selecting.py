@@ -9,12 +9,14 @@ from __future__ import annotations
 import itertools
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
+from trioflow._core.adapters import forward
 from trioflow._core.channel import ReceiveChannel, SendChannel
 from trioflow._core.checks import check_count, check_flags, check_function, check_limit, is_async, refuse_coroutine
+from trioflow._core.crew import open_crew
 from trioflow._core.fused import Operator
-from trioflow._core.makers import differing, fused, task
+from trioflow._core.makers import differing, fused, passing_on, task
 from trioflow._core.streams import Transform
 from trioflow._core.typevars import OfAny, T
 
@@ -136,6 +138,51 @@ class _TakeWhile(Operator[Any, Any]):
                 self.done = True
                 return items[: place + self._inclusive]
         return items
+
+
+class Waitable(Protocol):
+    """What can be waited for, such as a `trio.Event` or `Request.stopping`."""
+
+    async def wait(self) -> object:
+        """Return once it has happened; at once if it has already."""
+        ...
+
+
+def take_until(event: Waitable) -> Transform[T, T]:
+    """Yield items until `event` is set, then end in order, even while waiting for an item.
+
+    Emits when: an item comes.
+    Waits when: its reader does.
+    Ends when: `event.wait()` returns: everything upstream is cancelled at once (R9); or the source ends.
+    On cancel: nothing of its own is lost; what it holds when the event is set is dropped.
+    Holds: one batch.
+
+    Args:
+        event: Such as a `trio.Event`, or `Request.stopping` to end a feed when the server stops.
+
+    Raises:
+        TypeError: `event` has no `wait` method.
+
+    Example:
+        >>> stopping = trio.Event()
+        >>> stopping.set()
+        >>> run(ticks(60).pipe(drop(1)).pipe(take_until(stopping)).pipe(collect()))
+        []
+    """
+    if not callable(getattr(event, "wait", None)):
+        raise TypeError(f"take_until wants an event with a `wait` method, not {event!r}")
+
+    async def run(source: ReceiveChannel[Any], output: SendChannel[Any]) -> None:
+        async def wait() -> None:
+            await event.wait()
+            crew.cancel()
+
+        async with open_crew() as crew:
+            crew.start(wait)
+            await forward(source, output)
+            crew.cancel()
+
+    return passing_on(task(run, "take_until", event))
 
 
 def drop_while(fn: Callable[[T], object] | OfAny) -> Transform[T, T]:

@@ -74,6 +74,11 @@ class ResponseWriter:
         self.status = 0
         self.sent = 0
 
+    @property
+    def is_open_ended(self) -> bool:
+        """Whether what is being sent may go on for ever: a body of unknown length, or another protocol."""
+        return self.status == 101 or (self.is_begun and not self.is_ended and self._left is None)
+
     def is_bodyless(self, status: int) -> bool:
         """Return whether a response with `status` has no body."""
         return self._is_head or status in _WITHOUT_BODY

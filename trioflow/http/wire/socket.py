@@ -40,7 +40,7 @@ class SocketTransport:
         counters: Counts what is received and sent.
     """
 
-    __slots__ = ("_rate", "_stall", "at_end", "counters", "on_loss", "sock")
+    __slots__ = ("_rate", "_stall", "at_end", "counters", "has_moved", "on_loss", "sock")
 
     is_plain = True  # what is on the line is not encrypted
 
@@ -59,6 +59,7 @@ class SocketTransport:
         self.on_loss = on_loss
         self.counters = Counters() if counters is None else counters
         self.at_end = False  # whether the client has ended its direction
+        self.has_moved = True  # set when a byte has come or gone; whoever asks clears it
 
     def _broken(self, reason: str) -> trio.BrokenResourceError:
         self.on_loss()
@@ -75,6 +76,7 @@ class SocketTransport:
         if not data:
             self.at_end = True
         self.counters.received += len(data)
+        self.has_moved = True
         return data
 
     async def receive(self, most: int = CHUNK) -> bytes:
@@ -92,6 +94,7 @@ class SocketTransport:
         """
         count, failure = await trio.to_thread.run_sync(_copy, self.sock, most, chunks, write)
         self.counters.received += count
+        self.has_moved = True
         if failure is not None:
             raise self._broken("the client broke the connection") from failure
         return count
@@ -114,6 +117,7 @@ class SocketTransport:
         while left:
             try:
                 self.counters.sent += write_vectored(lambda first: self.sock.sendmsg(first, (), flags), left)
+                self.has_moved = True
             except (BlockingIOError, InterruptedError):
                 await self.wait_writable()
                 continue
@@ -130,6 +134,7 @@ class SocketTransport:
             except OSError as exc:
                 raise self._broken("the client broke the connection") from exc
             self.counters.sent += sent
+            self.has_moved = True
             if sent == len(piece):
                 return
             piece = memoryview(piece)[sent:]
@@ -142,6 +147,7 @@ class SocketTransport:
 
         def count(sent: int) -> None:
             self.counters.sent += sent
+            self.has_moved = True
             on_sent(sent)
 
         try:

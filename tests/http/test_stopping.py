@@ -1,0 +1,296 @@
+"""A server that stops: what it waits for, what it cuts, and what a handler can know."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+import trioflow as tf
+from tests.http.client import Client, connected, read_all, read_until, serving
+from trioflow import http
+from trioflow.http import Request, Response
+from trioflow.http import _running as running
+
+GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+FEED = GET.replace(b"/ ", b"/feed ")
+UPGRADE = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: upgrade\r\nUpgrade: chat\r\n\r\n"
+
+
+async def feed(request: Request, response: Response) -> None:
+    """Send one item, and then nothing for ever."""
+    async with response.open() as body:
+        await body.send(b"first")
+        await trio.sleep_forever()
+
+
+async def feed_or_work(request: Request, response: Response) -> None:
+    """Answer `/feed` as `feed` does, and anything else after three seconds."""
+    if request.path == "/feed":
+        await feed(request, response)
+    await trio.sleep(3)
+    await response.send(b"done")
+
+
+@asynccontextmanager
+async def asked(handler: Any, *requests: bytes, until: bytes = b"first\r\n") -> AsyncGenerator[list[trio.SocketStream]]:
+    """Serve, ask each of `requests` on a connection of its own, read the first answer up to `until`, run the block, and stop."""
+    streams: list[trio.SocketStream] = []
+    try:
+        async with serving(handler) as port:
+            for request in requests:
+                streams.append(await trio.open_tcp_stream("127.0.0.1", port))
+                await streams[-1].send_all(request)
+            await read_until(streams[0], until)
+            await wait_all_tasks_blocked()
+            yield streams
+    finally:
+        for stream in streams:
+            await trio.aclose_forcefully(stream)
+
+
+async def read_rest(stream: trio.SocketStream, got: list[bytes]) -> None:
+    """Read to the end, and close, as a client does."""
+    async with stream:
+        got.append(await read_all(stream))
+
+
+async def test_a_quiet_feed_does_not_hold_up_the_stop_for_the_time_of_grace(autojump_clock: MockClock) -> None:
+    began = trio.current_time()
+    async with asked(feed, GET, GET):
+        pass
+
+    assert 1 <= trio.current_time() - began < 1.5
+
+
+async def test_a_quiet_feed_goes_on_while_a_request_is_in_progress(autojump_clock: MockClock) -> None:
+    began = trio.current_time()
+    got: list[bytes] = []
+
+    async with trio.open_nursery() as nursery:
+        async with asked(feed_or_work, FEED, GET) as [_, worker]:
+            nursery.start_soon(read_rest, worker, got)
+        assert 3 <= trio.current_time() - began < 3.5
+
+    assert got[0].endswith(b"done")
+
+
+async def test_a_feed_whose_client_has_gone_does_not_hold_up_the_stop(autojump_clock: MockClock) -> None:
+    began = trio.current_time()
+    async with asked(feed, GET) as [stream]:
+        await stream.aclose()
+
+    assert trio.current_time() - began < 1.5
+
+
+async def test_an_upgraded_connection_that_is_quiet_does_not_hold_up_the_stop(autojump_clock: MockClock) -> None:
+    async def chat(request: Request, response: Response) -> None:
+        connection = await response.upgrade("chat")
+        async with connection.writable.open() as send:
+            await send.send(b"first\r\n")
+            await trio.sleep_forever()
+
+    began = trio.current_time()
+    async with asked(chat, UPGRADE):
+        pass
+
+    assert 1 <= trio.current_time() - began < 1.5
+
+
+@pytest.mark.parametrize("kind", ["sends", "length", "silent", "after"])
+async def test_what_may_still_come_to_its_end_has_the_time_of_grace(kind: str, autojump_clock: MockClock) -> None:
+    async def handler(request: Request, response: Response) -> None:
+        if kind == "sends":
+            await tf.ticks(0.5).pipe(tf.map(lambda _: b"first")).pipe(response)
+        elif kind == "after":
+            await response.send(b"first\r\n")
+        elif kind == "length":
+            response.headers["content-length"] = "1000"
+            async with response.open() as body:
+                await body.send(b"first\r\n")  # not in chunks
+                await trio.sleep_forever()
+        await trio.sleep_forever()
+
+    began = trio.current_time()
+    async with asked(handler, GET, until=b"" if kind == "silent" else b"first\r\n"):
+        pass
+
+    assert 5 <= trio.current_time() - began < 5.5
+
+
+async def test_a_handler_knows_that_the_server_stops_and_ends_its_feed_in_order(autojump_clock: MockClock) -> None:
+    seen: list[bool] = []
+
+    async def handler(request: Request, response: Response) -> None:
+        seen.append(request.stopping.is_set())
+        news = tf.merge(tf.from_iterable([b"first"]), tf.ticks(60).pipe(tf.drop(1)).pipe(tf.map(lambda _: b"more")))
+        await news.pipe(tf.take_until(request.stopping)).pipe(response)
+        await request.stopping.wait()
+        seen.append(request.stopping.is_set())
+
+    began = trio.current_time()
+    got: list[bytes] = []
+
+    async with trio.open_nursery() as nursery, asked(handler, GET) as [stream]:
+        nursery.start_soon(read_rest, stream, got)
+        await wait_all_tasks_blocked()
+
+    assert got == [b"0\r\n\r\n"]
+    assert seen == [False, True]
+    assert trio.current_time() == began
+    assert not hasattr(http.Stopping, "set")
+
+
+async def test_a_health_page_says_that_the_server_stops_without_being_given_counters() -> None:
+    healthy = http.health()
+
+    async def handler(request: Request, response: Response) -> None:
+        await response.inform(103)
+        await request.stopping.wait()
+        await healthy(request, response)
+
+    got: list[bytes] = []
+
+    async with trio.open_nursery() as nursery, asked(handler, GET, until=b"\r\n\r\n") as [stream]:
+        nursery.start_soon(read_rest, stream, got)
+        await wait_all_tasks_blocked()
+
+    assert got[0].startswith(b"HTTP/1.1 503 ")
+    assert got[0].endswith(b'{"status": "stopping"}\n')
+
+
+# `http.run`: a server as a whole program.
+
+
+def test_run_prints_where_it_serves_and_returns_at_a_signal(capsys: pytest.CaptureFixture[str]) -> None:
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    got: list[bytes] = []
+
+    async def handler(request: Request, response: Response) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        await request.stopping.wait()
+        got.append(b"answered")
+        await response.send(b"hello")
+
+    def ask(urls: Any) -> None:
+        trio.run(partial(_ask, int(urls[0].rpartition(":")[2])))
+
+    class Asking(running._Greeting):
+        def started(self, value: Any = None) -> None:
+            super().started(value)
+            thread = threading.Thread(target=ask, args=[value])
+            threads.append(thread)
+            thread.start()
+
+    async def _ask(port: int) -> None:
+        async with connected(port) as stream:
+            got.append((await Client(stream).ask("GET", "/"))[2])
+
+    threads: list[threading.Thread] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(running, "_Greeting", Asking)
+        http.run(handler, port=0)
+        http.run(handler, port=0, greeting=None)
+    for thread in threads:
+        thread.join()
+
+    printed = capsys.readouterr().out
+    assert printed.startswith("Serving at http://127.0.0.1:")
+    assert printed.count("\n") == 1
+    assert sorted(got) == [b"answered", b"answered", b"hello", b"hello"]
+    assert before == (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM))
+
+
+def test_run_raises_what_serve_does() -> None:
+    with pytest.raises(ValueError, match="port must be 65535 or less, got 65536"):
+        http.run(feed, port=65536)
+    unknown: Any = {"novelty": 1}
+    with pytest.raises(TypeError, match="novelty"):
+        http.run(feed, **unknown)
+
+
+def test_run_serves_in_a_thread_where_no_signals_come() -> None:
+    async def handler(request: Request, response: Response) -> None:
+        raise SystemExit
+
+    ended: list[type[BaseException]] = []
+
+    class Asking(running._Greeting):
+        def started(self, value: Any = None) -> None:
+            trio.lowlevel.spawn_system_task(_ask, int(value[0].rpartition(":")[2]))
+
+    async def _ask(port: int) -> None:
+        async with connected(port) as stream:
+            await stream.send_all(GET)
+            with pytest.raises(trio.BrokenResourceError):
+                await stream.receive_some()
+
+    def serve() -> None:
+        try:
+            http.run(handler, port=0)
+        except SystemExit as exc:
+            ended.append(type(exc))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(running, "_Greeting", Asking)
+        thread = threading.Thread(target=serve)
+        thread.start()
+        thread.join(10)
+
+    assert ended == [SystemExit]
+
+
+def test_the_options_of_run_are_those_of_serve() -> None:
+    import inspect
+
+    options = [name for name in inspect.signature(http.serve).parameters if name not in ("handler", "task_status")]
+    assert [*running.Options.__annotations__] == options
+
+
+PROGRAM = """
+import trio
+from trioflow import http
+
+async def handler(request, response):
+    async with response.open() as body:
+        await body.send(b"first")
+        await trio.sleep(0.05)  # until it has been sent
+        while request.path == "/block":
+            pass
+        await trio.sleep_forever()
+
+http.run(handler, port=0)
+print("returned", flush=True)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("path", ["/", "/block"])
+async def test_a_second_signal_ends_the_process_whatever_a_handler_does(number: signal.Signals, path: str) -> None:
+    process = await trio.lowlevel.open_process([sys.executable, "-c", PROGRAM], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    with trio.fail_after(20):
+        async with process.stdout:
+            line = await read_until(process.stdout, b"\n")
+            async with connected(int(line.rpartition(b":")[2])) as stream:
+                await stream.send_all(GET.replace(b"/ ", path.encode() + b" "))
+                await read_until(stream, b"first\r\n")
+                process.send_signal(number)
+                if path == "/block":
+                    await trio.sleep(0.2)  # or the system merges the two into one
+                    process.send_signal(number)
+            rest = await read_until(process.stdout, b"\n")
+            status = await process.wait()
+
+    assert (rest, status) == ((b"", -number) if path == "/block" else (b"returned\n", 0))
