@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Awaitable, Callable
 from typing import Final
-from urllib.parse import parse_qsl
+from urllib.parse import unquote_to_bytes
 
 import trio
 
@@ -31,6 +31,8 @@ from trioflow.http.wire.limits import RequestError
 from trioflow.operators.sources import from_iterable
 
 _AHEAD: Final = 16  # the weight of 64 KiB
+_PIECE: Final = 4096  # bytes of an urlencoded form, decoded between two yields: 0.3 ms where each is percent-encoded
+_COST: Final = 64  # of each name and value besides, in bytes
 _EVENTS: Final = 32  # of a form in parts, between two yields: a tiny part costs 50 µs
 
 
@@ -165,6 +167,7 @@ class _Pairs:
         self._codec = codec
         self._count = count
         self._size = size
+        self._work = 0  # since the last yield, in bytes
 
     async def run(self, output: SendChannel[Part]) -> None:
         body, meter = bytearray(), _Meter(self._size)
@@ -174,11 +177,29 @@ class _Pairs:
         if body.count(b"&") >= self._count:  # before it is split: a MiB of `&` takes 0.3 s
             raise RequestError(413, f"the form has more than {self._count} fields")
         codec = self._codec
-        for name, value in parse_qsl(body.decode("latin-1"), keep_blank_values=True, encoding="latin-1"):
-            head = PartHead(decode(name.encode("latin-1"), codec, "the name of a field"), None, Headers())
-            part = _field(head, value.encode("latin-1"), codec)
-            codec = _codec_after(part)
-            await output.send(part)
+        for pair in bytes(body).split(b"&"):
+            if pair:
+                name, _, value = pair.partition(b"=")
+                head = PartHead(decode(await self._unquoted(name), codec, "the name of a field"), None, Headers())
+                part = _field(head, await self._unquoted(value), codec)
+                codec = _codec_after(part)
+                await output.send(part)
+
+    async def _unquoted(self, data: bytes) -> bytes:
+        """Return a name or a value as it was before it was percent-encoded; let other tasks run meanwhile."""
+        pieces: list[bytes] = []
+        start = 0
+        while start < len(data):
+            stop = start + _PIECE
+            if stop < len(data) and (cut := data.find(b"%", stop - 2, stop)) >= 0:
+                stop = cut  # an escape is not cut
+            pieces.append(unquote_to_bytes(data[start:stop].replace(b"+", b" ")))
+            self._work += min(stop, len(data)) - start + _COST
+            start = stop
+            if self._work >= _PIECE:
+                self._work = 0
+                await trio.lowlevel.checkpoint()
+        return b"".join(pieces)
 
 
 class _Parts:
