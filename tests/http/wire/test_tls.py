@@ -16,9 +16,12 @@ import trustme
 from trio.testing import wait_all_tasks_blocked
 
 import trioflow as tf
-from tests.http.client import Client, connected, exchanged, read_all, read_until
+from tests.http.client import Client, connected, exchanged, read_all, read_until, tcp_pair
 from trioflow import http
 from trioflow.http import Counters, Limits, Request, Response
+from trioflow.http.wire.exchange import Wire
+from trioflow.http.wire.socket import SocketTransport
+from trioflow.http.wire.tls import TlsTransport
 
 GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 LAST = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
@@ -286,3 +289,41 @@ async def test_a_file_that_is_cut_while_it_is_sent_cuts_the_answer(
             await read_all(stream)
 
     assert "the file ended at byte" in caplog.text
+
+
+async def test_a_client_that_sends_a_record_for_each_byte_lets_other_tasks_run(
+    server_side: ssl.SSLContext, client_side: ssl.SSLContext
+) -> None:
+    ours, theirs = tcp_pair()
+    ours.setblocking(False)
+    plain = SocketTransport(ours, stall=5, rate=0, on_loss=lambda: None)
+    transport = TlsTransport(plain, server_side)
+    sent = trio.Event()
+
+    def send() -> None:
+        with client_side.wrap_socket(theirs, server_hostname="localhost") as stream:
+            for i in range(len(GET)):
+                stream.sendall(GET[i : i + 1])
+            trio.from_thread.run_sync(sent.set)
+            stream.recv(1)
+
+    turns = 0
+
+    async def take_turns() -> None:
+        nonlocal turns
+        while True:
+            await trio.lowlevel.checkpoint()
+            turns += 1
+
+    with ours:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.to_thread.run_sync, send)
+            await transport.shake_hands()
+            await sent.wait()
+            nursery.start_soon(take_turns)
+            exchange = await Wire(transport, Limits()).read_head()
+            transport.close()
+            nursery.cancel_scope.cancel()
+
+    assert exchange.request.method == "GET"
+    assert turns >= len(GET) // 2
