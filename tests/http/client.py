@@ -24,7 +24,7 @@ DATE = re.compile(rb"Date: [^\r]*\r\n")
 async def serving(handler: Any, **options: Any) -> AsyncGenerator[int, None]:
     """Serve on a port the system chooses, and stop at the end of the block."""
     async with trio.open_nursery() as nursery:
-        [url] = await nursery.start(partial(http.serve, handler, port=0, **options))
+        url, *_ = await nursery.start(partial(http.serve, handler, port=0, **options))
         yield int(url.rpartition(":")[2])
         nursery.cancel_scope.cancel()
 

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import os
 import sys
 from collections.abc import Sequence
 from functools import partial
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from trioflow.cli._signals import leaving_at_a_signal
 
@@ -43,6 +44,44 @@ def _port(text: str) -> int:
     return int(text)
 
 
+class _Places(argparse.Action):
+    """Reads `[DIR] [PORT]`, of which a number alone is the port."""
+
+    def __call__(self, parser: object, namespace: argparse.Namespace, values: Any, option: object = None) -> None:
+        try:
+            match values:
+                case []:
+                    pass
+                case [place] if not (place.isascii() and place.isdigit()):
+                    namespace.directory = place
+                case [place] if os.path.isdir(place):
+                    raise argparse.ArgumentTypeError(f"there is a directory {place}: type ./{place} or -p {place}")
+                case [port]:
+                    namespace.port = _port(port)
+                case [directory, port]:
+                    namespace.directory, namespace.port = directory, _port(port)
+                case _:
+                    raise argparse.ArgumentTypeError(
+                        f"expected a directory and a port at most, not {len(values)} names"
+                    )
+        except argparse.ArgumentTypeError as exc:
+            raise argparse.ArgumentError(None, str(exc)) from exc
+
+
+def _limit(text: str) -> tuple[str, float]:
+    name, sign, number = text.partition("=")
+    if not sign:
+        raise argparse.ArgumentTypeError(f"a limit is NAME=NUMBER, such as idle=15, not {text!r}")
+    return name.replace("-", "_"), _number(number)
+
+
+def _number(text: str) -> float:
+    try:
+        return int(text) if text.isascii() and text.isdigit() else float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"a limit is a number, or 'inf' for none, not {text!r}") from None
+
+
 def _count(text: str) -> int:
     if not (text.isascii() and text.isdigit() and 1 <= int(text[:6]) <= 1024):
         raise argparse.ArgumentTypeError(f"the number of workers is from 1 to 1024, not {text!r}")
@@ -63,6 +102,7 @@ def _parser() -> argparse.ArgumentParser:
     serve = commands.add_parser(
         "serve",
         parents=[_server_options()],
+        usage="%(prog)s [DIR] [PORT] [options]",
         help="serve a directory's files",
         description="Serve a directory's files over HTTP.",
     )
@@ -80,9 +120,17 @@ def _parser() -> argparse.ArgumentParser:
 def _server_options() -> _Parser:
     """Return what both commands tell `http.serve`."""
     parser = _Parser(add_help=False)
-    parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: %(default)s)")
     parser.add_argument(
-        "--port", type=_port, default=8000, help="the port to listen on, 0 for any free one (default: %(default)s)"
+        "--host",
+        default="127.0.0.1",
+        help="the address to listen on; 0.0.0.0 for all, :: for all of IPv6 and IPv4 (default: %(default)s)",
+    )
+    parser.add_argument(
+        "-p",
+        "--port",
+        type=_port,
+        default=8000,
+        help="the port to listen on, 0 for any free one (default: %(default)s)",
     )
     place = parser.add_mutually_exclusive_group()
     place.add_argument("--unix", metavar="PATH", help="the Unix socket to listen on, instead of a port")
@@ -110,13 +158,35 @@ def _server_options() -> _Parser:
         default="x-forwarded",
         help="the header that these proxies set (default: %(default)s)",
     )
+    parser.add_argument(
+        "--grace",
+        type=_number,
+        metavar="SECONDS",
+        help="how long requests in progress may still take once it is told to stop (default: 5)",
+    )
+    parser.add_argument(
+        "--limit",
+        type=_limit,
+        action="append",
+        default=[],
+        metavar="NAME=NUMBER",
+        help="a limit of `http.Limits`, such as idle=15 or connections=200; 'inf' lifts it; repeatable",
+    )
+    parser.add_argument("--open", action="store_true", help="open it in a browser")
     return parser
 
 
 def _add_file_options(serve: argparse.ArgumentParser) -> None:
     """Add what `http.files` can be told, by the same names, and `--workers`."""
     flag = partial(serve.add_argument, action="store_true")
-    serve.add_argument("directory", metavar="DIR", help="the directory; names that begin with a dot are not served")
+    serve.add_argument(
+        "places",
+        nargs="*",
+        action=_Places,
+        metavar="DIR, PORT",
+        help="the directory, and the port to listen on (default: . 8000); names that begin with a dot are not served",
+    )
+    serve.set_defaults(directory=".")
     serve.add_argument(
         "--workers", type=_count, default=1, metavar="N", help="how many processes to serve from (default: %(default)s)"
     )
@@ -124,7 +194,12 @@ def _add_file_options(serve: argparse.ArgumentParser) -> None:
     serve.add_argument(
         "--index", default="index.html", help="the file to serve for its directory (default: %(default)s)"
     )
-    flag("--listing", help="list the contents of a directory that has no index")
+    serve.add_argument(
+        "--listing",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="list the contents of a directory that has no index; --no-listing answers 404",
+    )
     flag("--hidden", help="also serve names that begin with a dot")
     flag("--follow-symlinks", help="also follow symbolic links out of the directory")
     serve.add_argument(

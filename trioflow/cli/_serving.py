@@ -5,7 +5,11 @@ from __future__ import annotations
 import argparse
 import socket
 import ssl
+import sys
+import threading
+import webbrowser
 from contextlib import suppress
+from dataclasses import fields
 from functools import partial
 from typing import Any, Final
 
@@ -31,9 +35,10 @@ def serve(arguments: argparse.Namespace) -> None:
     """
     handler, greeting = _content(arguments)
     options = _options(arguments)
+    announce = partial(_announce, greeting, getattr(arguments, "prefix", "/").rstrip("/"), opens=arguments.open)
     log = Log(_FORMATS[arguments.log]) if arguments.log in _FORMATS else None
     try:
-        http.run(handler, greeting=greeting, **options, workers=arguments.workers, log=log)
+        http.run(handler, greeting=announce, **options, workers=arguments.workers, log=log)
     except OSError as exc:
         raise Failed(1, f"cannot listen on {_place(arguments)}: {_reason(exc)}") from exc
     except RuntimeError as exc:
@@ -41,6 +46,23 @@ def serve(arguments: argparse.Namespace) -> None:
     finally:
         if log is not None:
             log.close()
+
+
+def _announce(greeting: str, path: str, urls: list[str], *, opens: bool) -> None:
+    """Print where it serves, and open the first address in a browser if that was asked for."""
+    urls = [url + path for url in urls]
+    print(greeting, " and ".join(urls), flush=True)
+    if opens:
+        _open_in_browser(urls[0])
+
+
+def _open_in_browser(url: str) -> None:
+    def show() -> None:
+        if not webbrowser.open(url):
+            print(f"trioflow: found no browser to open {url} in", file=sys.stderr)
+
+    # A browser of the terminal holds this up until it is left.
+    threading.Thread(target=show, daemon=True).start()
 
 
 def _content(arguments: argparse.Namespace) -> tuple[http.Handler, str]:
@@ -71,7 +93,7 @@ def _content(arguments: argparse.Namespace) -> tuple[http.Handler, str]:
 
 def _options(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return where `http.serve` is to listen, and whom it is to trust."""
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = {"limits": _limits(arguments)}
     if arguments.tls_cert is not None:
         make_context = partial(_tls_context, arguments.tls_cert, arguments.tls_key)
         make_context()  # what is wrong with the files is reported before anything starts
@@ -84,12 +106,28 @@ def _options(arguments: argparse.Namespace) -> dict[str, Any]:
         except ValueError as exc:
             raise Failed(2, f"cannot trust a proxy: {_printable(str(exc))}") from exc
     if arguments.unix is not None:
+        if arguments.open:
+            raise Failed(2, "--open needs a port: no browser opens a Unix socket")
         options["unix"] = arguments.unix
     elif arguments.fd is not None:
         options["listeners"] = [_inherited(arguments.fd)]
     else:
         options.update(host=arguments.host, port=arguments.port)
     return options
+
+
+def _limits(arguments: argparse.Namespace) -> http.Limits:
+    limits = dict(arguments.limit)
+    if arguments.grace is not None:
+        limits["grace"] = arguments.grace
+    known = [field.name for field in fields(http.Limits)]
+    for name in limits:
+        if name not in known:
+            raise Failed(2, f"there is no limit {_printable(name)!r}; the limits are {', '.join(known)}")
+    try:
+        return http.Limits(**limits)
+    except (TypeError, ValueError) as exc:
+        raise Failed(2, f"the limit {str(exc).partition(': ')[2]}") from exc  # without the name of the function
 
 
 def _place(arguments: argparse.Namespace) -> str:

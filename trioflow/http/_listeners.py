@@ -20,6 +20,12 @@ from trioflow.io.sockets import open_listeners
 _KEEP_ALIVE: Final = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4))
 _INTERNET: Final = (socket.AF_INET, socket.AF_INET6)
 _BACKLOG: Final = 1024
+_ALL: Final = ("0.0.0.0", "::")
+# Addresses for documentation, which no machine has (RFC 5737, RFC 3849).
+_LOOPBACK_AND_OTHER: Final = {
+    socket.AF_INET: ("127.0.0.1", "192.0.2.1"),
+    socket.AF_INET6: ("::1", "2001:db8::1"),
+}
 
 Path: TypeAlias = str | bytes | os.PathLike[str]
 
@@ -67,8 +73,8 @@ class Listeners:
         return self
 
     def urls(self, scheme: str) -> list[str]:
-        """Return the base URL of each."""
-        return [_url_of(listener, scheme) for listener in self.sockets]
+        """Return base URLs that lead here: that of each socket, and for one bound to all addresses those of this machine."""
+        return list(dict.fromkeys(url for listener in self.sockets for url in _urls_of(listener, scheme)))
 
     def close(self) -> None:
         """Stop listening. Harmless when repeated."""
@@ -116,8 +122,21 @@ def _prepare(listener: socket.socket) -> None:
             listener.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
-def _url_of(listener: socket.socket, scheme: str) -> str:
+def _urls_of(listener: socket.socket, scheme: str) -> list[str]:
     if listener.family not in _INTERNET:
-        return f"{scheme}+unix:{os.fsdecode(listener.getsockname())}"
+        return [f"{scheme}+unix:{os.fsdecode(listener.getsockname())}"]
     host, port, *_ = listener.getsockname()
-    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+    hosts = [host]
+    if host in _ALL:
+        takes_4 = host == "0.0.0.0" or not listener.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+        hosts = _own_addresses(socket.AF_INET if takes_4 else socket.AF_INET6)
+    return [f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}" for host in hosts]
+
+
+def _own_addresses(family: socket.AddressFamily) -> list[str]:
+    """Return the loopback address, and the one by which this machine reaches others, if there is one."""
+    own, other = _LOOPBACK_AND_OTHER[family]
+    with socket.socket(family, socket.SOCK_DGRAM) as probe, suppress(OSError):
+        probe.connect((other, 9))  # sends nothing: the system only chooses the address to send from
+        return [own, probe.getsockname()[0]]
+    return [own]

@@ -18,6 +18,7 @@ from trioflow.http.wire.headers import Headers
 Address = IPv4Address | IPv6Address
 UNIX: Final = "unix"
 
+_MAPPED: Final = "::ffff:"  # before an IPv4 address, on a socket that takes both
 _LONGEST: Final = 64  # characters of an address
 _MOST: Final = 64  # hops that are looked at
 _PAIR: Final = re.compile(r'[ \t]*([!#$%&\'*+\-.^_`|~0-9A-Za-z]+)=(?:"((?:[^"\\]|\\.)*)"|([^\s",;]*))[ \t]*(;|,|$)')
@@ -87,13 +88,15 @@ class Peer:
     """The other end of a connection.
 
     Attributes:
-        address: As the socket returns it.
+        address: As the socket returns it; one of IPv4 is written as such, even if the socket listens for IPv6 too.
         scheme: What the connection speaks, `"http"` or `"https"`.
     """
 
     __slots__ = ("_proxies", "address", "scheme")
 
     def __init__(self, address: Any, scheme: str, proxies: Proxies | None) -> None:
+        if isinstance(address, tuple) and address[0].startswith(_MAPPED):
+            address = (address[0].removeprefix(_MAPPED), address[1])
         self.address = address
         self.scheme = scheme
         self._proxies = proxies

@@ -42,7 +42,9 @@ class Options(TypedDict, total=False):
     workers: int
 
 
-def run(handler: Handler, *, greeting: str | None = "Serving at", **options: Unpack[Options]) -> None:
+def run(
+    handler: Handler, *, greeting: str | Callable[[list[str]], object] | None = "Serving at", **options: Unpack[Options]
+) -> None:
     """Run Trio and serve until Ctrl-C or SIGTERM: a whole program in one call.
 
     Prints where it serves, then calls `handler(request, response)` for each request, as `serve` does. At the first
@@ -50,7 +52,7 @@ def run(handler: Handler, *, greeting: str | None = "Serving at", **options: Unp
 
     Args:
         handler: An async function of a `Request` and a `Response`.
-        greeting: What to print before the base URLs once it serves; None to print nothing.
+        greeting: What to print before the base URLs once it serves, or a function to call with them; None to print nothing.
         options: Those of `serve`: `host`, `port`, `limits` and so on.
 
     Raises:
@@ -67,13 +69,15 @@ def run(handler: Handler, *, greeting: str | None = "Serving at", **options: Unp
 
 
 class _Greeting(trio.TaskStatus[list[str]]):
-    def __init__(self, text: str | None) -> None:
-        self._text = text
+    def __init__(self, greeting: str | Callable[[list[str]], object] | None) -> None:
+        self._greeting = greeting
 
     def started(self, value: Any = None) -> None:
-        if self._text is not None:
-            with suppress(OSError):  # nobody reads it, but clients may still come
-                print(self._text, " and ".join(value), flush=True)
+        with suppress(OSError):  # nobody reads it, but clients may still come
+            if callable(self._greeting):
+                self._greeting(value)
+            elif self._greeting is not None:
+                print(self._greeting, " and ".join(value), flush=True)
 
 
 def _after_the_first(number: int) -> Any:

@@ -73,7 +73,7 @@ async def serve(
 
     Args:
         handler: An async function of a `Request` and a `Response`.
-        host: The address to listen on; None for all of them.
+        host: The address to listen on; None for all of them, `"::"` for all with one socket for IPv6 and IPv4.
         port: The port; 0 for any free one.
         unix: The path of a Unix socket to listen on, instead of `host` and `port`. If a server has left one there, it is
             replaced; it is removed at the end.
@@ -88,7 +88,8 @@ async def serve(
         counters: Where to count; read them while the server runs. Not with `workers`: they count in one process.
         workers: How many processes to serve from. `handler`, `log` and `ssl_context` are pickled, so functions travel by
             name: a lambda or a function inside another one is refused, what `http.files` returns is not.
-        task_status: Started with the list of base URLs, such as `["http://127.0.0.1:8000"]`.
+        task_status: Started with the list of base URLs, such as `["http://127.0.0.1:8000"]`; where it listens on all
+            addresses, that of the local network follows.
 
     Raises:
         TypeError: an argument is of a wrong type, or cannot be sent to worker processes.

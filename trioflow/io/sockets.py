@@ -194,7 +194,8 @@ async def serve_tcp(
     Args:
         handler: An async function that is given the connection. Each direction runs once (R4).
         port: Where to listen; 0 lets the system choose, `listener.socket.getsockname()` tells.
-        host: The address to listen at; None for all.
+        host: The address to listen at; None for all, with one listener for IPv4 and one for IPv6; `"::"` for all with one
+            listener.
 
     Raises:
         TypeError, ValueError: `handler` is not an async function, `host` is not a str, `port` not a number from 0 to 65535.
@@ -224,13 +225,15 @@ async def serve_tcp(
 
 
 async def open_listeners(host: str | None, port: int) -> list[trio.SocketListener]:
-    """Listen on a port of one address, or of all if `host` is None.
+    """Listen on a port of one address, or of all if `host` is None; `"::"` takes IPv4 too, if the system can.
 
     Raises:
         OSError: it cannot; the message says where, which the system's does not.
     """
     check_trio()
     try:
+        if host == "::" and socket.has_dualstack_ipv6():
+            return [_open_for_both(port)]
         return await trio.open_tcp_listeners(port, host=host)
     except OSError as exc:
         if exc.errno is None or isinstance(exc, socket.gaierror):
@@ -239,6 +242,20 @@ async def open_listeners(host: str | None, port: int) -> list[trio.SocketListene
         if exc.errno == errno.EADDRINUSE:
             named.add_note("stop what listens there, or use another port; 0 is any free one")
         raise named from None
+
+
+def _open_for_both(port: int) -> trio.SocketListener:
+    """Listen on a port of all addresses, for IPv6 and IPv4."""
+    listener = socket.socket(socket.AF_INET6, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        listener.bind(("::", port))
+        listener.listen(_HIGHEST_PORT)  # the system lowers it to its own limit
+        return trio.SocketListener(trio.socket.from_stdlib_socket(listener))
+    except BaseException:
+        listener.close()
+        raise
 
 
 def _client_of(stream: trio.SocketStream) -> object:
