@@ -5,16 +5,13 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import os
-import pickle
 import re
 import runpy
-import select
 import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -27,7 +24,6 @@ import trustme
 from tests.benchmarks import slow_readers
 from tests.http.client import Client, connected
 from trioflow import cli, http
-from trioflow.cli import _log
 from trioflow.http import _running
 
 BIG = 1 << 26
@@ -549,69 +545,6 @@ def test_the_log_in_this_process(monkeypatch: pytest.MonkeyPatch, capfd: pytest.
 
     assert cli.main(["demo", "--log", kind]) == 0
     assert capfd.readouterr().out == "The trioflow demo is at http://a\n" + (LINE * 3 if kind == "text" else "")
-
-
-@pytest.fixture
-def pipe(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[int, int]]:
-    """A pipe to which logs are written."""
-    reader, writer = os.pipe()
-    monkeypatch.setattr(_log, "_STDOUT", writer)
-    yield reader, writer
-    os.close(reader)
-    os.close(writer)
-
-
-def lines_of(log: _log.Log, count: int) -> None:
-    for _ in range(count):
-        log(ACCESS)
-
-
-def test_lines_that_nobody_reads_are_left_out_and_nobody_waits(
-    pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    os.set_blocking(pipe[1], False)  # as a program that shares our output may do
-    monkeypatch.setattr(_log, "PATIENCE", 0.01)
-    log = _log.Log(http.Access.as_line)
-    lines_of(log, 4 * _log.WAITING)
-    log.close()  # it gives up
-    log.close()
-    got = b""
-    with open(pipe[0], "rb", buffering=0, closefd=False) as reader:
-        while not got or select.select([reader], [], [], 0.5)[0]:
-            got += reader.read(1 << 16)
-
-    assert _log.WAITING <= got.count(LINE.encode()) < 3 * _log.WAITING
-    assert got.count(b"\n") * len(LINE) == len(got)  # each is whole
-
-
-def test_lines_are_thrown_away_once_their_reader_has_gone(
-    pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def write(fd: int, data: object) -> int:
-        written.append(fd)
-        raise BrokenPipeError
-
-    written: list[int] = []
-    monkeypatch.setattr(os, "write", write)
-    log = pickle.loads(pickle.dumps(_log.Log(http.Access.as_line)))
-    for _ in range(3):
-        lines_of(log, 1)
-        while not log._lines.empty():
-            time.sleep(0.001)
-    log.close()
-
-    assert written == [pipe[1]]
-
-
-def test_where_there_is_no_output_no_other_file_is_written_to(
-    pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sys, "__stdout__", None)
-    log = _log.Log(http.Access.as_line)
-    lines_of(log, 3)
-    log.close()
-
-    assert not select.select([pipe[0]], [], [], 0)[0]
 
 
 def test_what_it_was_handed_may_be_useless(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,7 +1,11 @@
 """The lines that the command prints, one for each request.
 
-Rule 1: no request waits for whoever reads the lines: up to 4,096 are kept, the rest is left out.
-Rule 2: each process prints its own: a log that is pickled arrives empty.
+Rule 1: no request waits for whoever reads the lines, nor for a full disk: up to `MOST` bytes wait, further requests are
+    left out and counted, and the log says how many, once a second at most.
+Rule 2: at the end the last lines are printed as long as somebody reads them; what is lost then is reported on stderr.
+Rule 3: each process prints its own, a piece of whole lines at a time that no other one can break up: a log that is
+    pickled arrives empty.
+Rule 4: a request costs its event loop no more than putting it in a queue. A thread makes the lines, many at a time.
 """
 
 from __future__ import annotations
@@ -12,62 +16,131 @@ import select
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from queue import SimpleQueue
 from typing import Final
 
 from trioflow.http import Access
 
-WAITING: Final = 4096  # lines that wait to be written
-PATIENCE: Final = 1.0  # seconds for the last ones
-_PAUSE: Final = 0.02  # seconds in which lines gather: to wake this thread for each costs 20 µs
+MOST: Final = 1 << 22  # bytes of the requests that wait to be printed
+PATIENCE: Final = 1.0  # seconds without progress after which the last ones are given up
+_EACH: Final = 512  # bytes that a request takes, beside what its client sent
+INTERVAL: Final = 1.0  # seconds between two reports of what is left out
+_PAUSE: Final = 0.02  # seconds in which requests gather: to wake this thread for each costs 20 µs
+_PIECE: Final = 4096  # bytes that a pipe takes whole, whoever else writes to it (POSIX: PIPE_BUF)
 _STDOUT: Final = 1
-_END: Final = ""
+_STDERR: Final = 2
 
 
 class Log:
-    """Prints a line for each request that it is called with; `close` prints the last ones."""
+    """Prints a line for each request that it is called with; `close` prints the last ones.
 
-    def __init__(self, as_text: Callable[[Access], str]) -> None:
+    Args:
+        as_text: Makes the line.
+        notice: The line for requests that were left out, with `{}` for how many.
+    """
+
+    def __init__(self, as_text: Callable[[Access], str], notice: str) -> None:
         self._as_text = as_text
-        self._lines: SimpleQueue[str] = SimpleQueue()
+        self._notice = notice
+        self._waiting: SimpleQueue[tuple[Access | None, int]] = SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._is_read = sys.__stdout__ is not None  # else the number belongs to whatever was opened first
+        # No lock is needed: the event loop alone changes the first two, the thread alone the others.
+        self._put = 0  # bytes
+        self._left_out = 0  # requests
+        self._taken = 0  # bytes
+        self._lines: list[bytes] = []  # the next piece
+        self._size = 0  # of these
+        self._failed = 0  # requests whose lines could not be written
+        self._reported = 0  # requests that were left out, or failed
+        self._reported_at = 0.0
+        self._pieces = 0  # printed
 
-    def __reduce__(self) -> tuple[type[Log], tuple[Callable[[Access], str]]]:
-        return Log, (self._as_text,)
+    def __reduce__(self) -> tuple[type[Log], tuple[Callable[[Access], str], str]]:
+        return Log, (self._as_text, self._notice)
 
     def __call__(self, access: Access) -> None:
         if self._thread is None:
-            self._thread = threading.Thread(target=self._write, daemon=True)
+            self._thread = threading.Thread(target=self._run, daemon=True)
             self._thread.start()
             atexit.register(self.close)  # for a worker process, whose log nobody else closes
-        if self._lines.qsize() < WAITING:
-            self._lines.put(self._as_text(access) + "\n")
+        if self._put - self._taken < MOST:
+            self._put += _EACH + len(access.target) + len(access.referer or "") + len(access.agent or "")
+            self._waiting.put((access, self._put))
+        else:
+            self._left_out += 1
 
     def close(self) -> None:
-        """Print the last lines, if somebody reads them soon. Harmless when repeated."""
-        if self._thread is not None:
-            self._lines.put(_END)
-            self._thread.join(PATIENCE)
+        """Print the last lines, as long as somebody reads them. Harmless when repeated."""
+        thread, self._thread = self._thread, None
+        if thread is None:
+            return
+        self._waiting.put((None, self._put))
+        printed = -1
+        while thread.is_alive() and printed < self._pieces:
+            printed = self._pieces
+            thread.join(PATIENCE)
+        lost = self._missing()
+        if thread.is_alive():
+            lost += len(self._lines) + self._waiting.qsize() - 1
+        if lost:
+            _complain(f"trioflow: {lost} lines are missing at the end of the log: they could not be written\n")
 
-    def _write(self) -> None:
-        is_read = sys.__stdout__ is not None  # else the number belongs to whatever was opened first
-        lines: list[str] = []
-        while _END not in lines:
-            lines = [self._lines.get()]
-            time.sleep(_PAUSE)
-            lines += [self._lines.get() for _ in range(self._lines.qsize())]
-            if is_read:
-                try:
-                    _print("".join(lines).encode())
-                except OSError:  # nobody reads them: throw them away from now on
-                    is_read = False
+    def _missing(self) -> int:
+        return self._left_out + self._failed - self._reported
+
+    def _run(self) -> None:
+        while True:
+            if self._waiting.empty():
+                self._print(self._lines)
+                self._size = 0
+                access, self._taken = self._waiting.get()
+                time.sleep(_PAUSE)
+            else:
+                access, self._taken = self._waiting.get()
+            if access is None:
+                self._print(self._lines, is_last=True)
+                return
+            line = f"{self._as_text(access)}\n".encode()
+            self._lines.append(line)
+            self._size += len(line)
+            if self._size > _PIECE:
+                self._print(self._lines[:-1])
+                self._size = len(line)
+
+    def _print(self, lines: Sequence[bytes], *, is_last: bool = False) -> None:
+        """Print the first of the lines, and before them how many are left out, if it is time to say so."""
+        missing, now = self._missing(), time.monotonic()
+        is_due = missing > 0 and (is_last or now - self._reported_at >= INTERVAL)
+        notice = f"{self._notice.format(missing)}\n".encode() if is_due else b""
+        if self._is_read and (lines or notice):
+            try:
+                _write(notice)
+                _write(b"".join(lines))
+            except BrokenPipeError:  # nobody reads it: throw all away from now on
+                self._is_read = False
+            except OSError:  # such as a full disk
+                self._failed += len(lines)
+            else:
+                self._pieces += 1
+                if is_due:
+                    self._reported += missing
+                    self._reported_at = now
+        del self._lines[: len(lines)]
 
 
-def _print(data: bytes) -> None:
+def _write(data: bytes) -> None:
     left = memoryview(data)
     while left:
         try:
             left = left[os.write(_STDOUT, left) :]
         except BlockingIOError:  # another process that shares it has made it non-blocking
             select.select([], [_STDOUT], [])
+
+
+def _complain(text: str) -> None:
+    with suppress(OSError):
+        if select.select([], [_STDERR], [], 0)[1]:  # else it is a terminal that has been stopped
+            os.write(_STDERR, text.encode())

@@ -16,7 +16,10 @@ from typing import Any, Final
 from trioflow import http
 from trioflow.cli._log import Log
 
-_FORMATS: Final = {"text": http.Access.as_line, "json": http.Access.as_json}
+_FORMATS: Final = {
+    "text": (http.Access.as_line, "{} lines are left out of this log: it was not read fast enough"),
+    "json": (http.Access.as_json, '{{"missing": {}}}'),
+}
 
 
 class Failed(Exception):
@@ -36,7 +39,7 @@ def serve(arguments: argparse.Namespace) -> None:
     handler, greeting = _content(arguments)
     options = _options(arguments)
     announce = partial(_announce, greeting, getattr(arguments, "prefix", "/").rstrip("/"), opens=arguments.open)
-    log = Log(_FORMATS[arguments.log]) if arguments.log in _FORMATS else None
+    log = Log(*_FORMATS[arguments.log]) if arguments.log in _FORMATS else None
     try:
         http.run(handler, greeting=announce, **options, workers=arguments.workers, log=log)
     except OSError as exc:

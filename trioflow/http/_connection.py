@@ -237,12 +237,14 @@ class Connection:
         try:
             return await self._answer(exchange)
         finally:
-            head, headers = exchange.request, exchange.request.headers
+            head, writer = exchange.request, exchange.writer
+            headers = head.headers
             client, _ = self._peer.client(headers)
-            seconds = time.perf_counter() - began
-            answer = (exchange.writer.status, exchange.writer.sent, seconds, exchange.is_whole)
-            sender = (headers.get("referer"), headers.get("user-agent"))
-            self._log_access(Access(arrived, client, head.method, head.target, *answer, *sender))
+            # A look first: to miss one costs half a microsecond.
+            referer = headers["referer"] if headers.all_of("referer") else None
+            agent = headers["user-agent"] if headers.all_of("user-agent") else None
+            answer = (writer.status, writer.sent, time.perf_counter() - began, exchange.is_whole)
+            self._log_access(Access(arrived, client, head.method, head.target, *answer, referer, agent))
 
     def _log_access(self, access: Access) -> None:
         assert self._service.config.log is not None

@@ -1,0 +1,212 @@
+"""The command's access log: whole lines, no request waits for their reader, and what is left out is counted."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import pickle
+import re
+import select
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from trioflow import http
+from trioflow.cli import _log
+from trioflow.cli._serving import _FORMATS
+
+ACCESS = http.Access(0, ("::1", 1), "GET", "/", 200, 5, 0.001, True, None, None)
+LINE = ACCESS.as_line().encode() + b"\n"
+NOTICE = " lines are left out of this log: it was not read fast enough"
+
+
+class Pipe:
+    """A pipe to which logs are written; `read` returns what is in it."""
+
+    def __init__(self) -> None:
+        self.reader, self.writer = os.pipe()
+
+    def read(self) -> bytes:
+        got = b""
+        while select.select([self.reader], [], [], 0)[0]:
+            got += os.read(self.reader, 1 << 16)
+        return got
+
+
+@pytest.fixture
+def pipe(monkeypatch: pytest.MonkeyPatch) -> Iterator[Pipe]:
+    pipe = Pipe()
+    monkeypatch.setattr(_log, "_STDOUT", pipe.writer)
+    yield pipe
+    os.close(pipe.reader)
+    os.close(pipe.writer)
+
+
+def made(*lines: http.Access) -> _log.Log:
+    log = _log.Log(*_FORMATS["text"])
+    for access in lines:
+        log(access)
+    return log
+
+
+def until(condition: Callable[[], object]) -> None:
+    """Wait for the log's thread, in real time."""
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+def given_up(log: _log.Log, pipe: Pipe) -> bytes:
+    """Close a log whose pipe is full, return what is in the pipe, and let its thread end."""
+    thread = log._thread
+    assert thread is not None
+    log.close()
+    log.close()
+    got = os.read(pipe.reader, 1 << 20)
+    while thread.is_alive():
+        pipe.read()
+    return got
+
+
+def missing_in(data: bytes) -> int:
+    return sum(int(line.split()[0]) for line in data.decode().splitlines() if line.endswith(NOTICE))
+
+
+def test_a_full_pipe_holds_up_no_request_and_the_log_says_how_many_are_missing(
+    pipe: Pipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_log, "MOST", 1 << 18)
+    os.set_blocking(pipe.writer, False)  # as a program that shares our output may do
+    log = made(*[ACCESS] * 5000)
+    until(lambda: log._left_out)
+    got = pipe.read()
+    until(lambda: select.select([pipe.reader], [], [], 0)[0])
+    reader = threading.Thread(target=log.close)
+    reader.start()
+    while reader.is_alive() or select.select([pipe.reader], [], [], 0)[0]:
+        got += pipe.read()
+    reader.join()
+
+    assert got.count(LINE) + missing_in(got) == 5000
+    assert missing_in(got) > 1000
+    assert got.endswith(LINE)
+
+
+def test_it_is_said_at_most_once_a_second_that_lines_are_missing(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = made(ACCESS)
+    log._left_out = 3
+    until(lambda: log._pieces == 1)
+    log._left_out = 5
+    log(ACCESS)
+    until(lambda: log._pieces == 2)
+    assert missing_in(pipe.read()) == 3
+    monkeypatch.setattr(_log, "INTERVAL", 0.0)
+    log(ACCESS)
+    until(lambda: log._pieces == 3)
+    log._left_out = 6
+    log.close()
+
+    assert [line.split()[0] for line in pipe.read().decode().splitlines() if line.endswith(NOTICE)] == ["2", "1"]
+
+
+def test_lines_that_nobody_reads_are_given_up_at_the_end_and_counted(
+    pipe: Pipe, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(_log, "PATIENCE", 0.05)
+    monkeypatch.setattr(_log, "MOST", 1 << 20)
+    got = given_up(made(*[ACCESS] * 5000), pipe)
+    said = capfd.readouterr().err
+
+    lost = re.fullmatch(r"trioflow: (\d+) lines are missing at the end of the log: they could not be written\n", said)
+    assert lost is not None
+    assert got.count(LINE) + missing_in(got) + int(lost[1]) == 5000
+    assert got.endswith(LINE)
+
+
+def test_a_terminal_that_takes_nothing_does_not_delay_the_end(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_log, "PATIENCE", 0.05)
+    monkeypatch.setattr(_log, "_STDERR", pipe.writer)  # full, too
+
+    assert b"missing" not in given_up(made(*[ACCESS] * 5000), pipe)
+
+
+def test_a_reader_that_is_slow_gets_the_last_line(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    def slowly(fd: int, data: memoryview) -> int:
+        pieces.append(bytes(data))
+        time.sleep(0.01)
+        return len(data)
+
+    pieces: list[bytes] = []
+    monkeypatch.setattr(os, "write", slowly)
+    monkeypatch.setattr(_log, "PATIENCE", 0.1)
+    made(*[ACCESS] * 2000).close()
+
+    assert b"".join(pieces) == LINE * 2000
+    assert len(pieces) * 0.01 > 2 * 0.1
+
+
+def test_no_other_process_can_write_into_a_line(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write(fd: int, data: memoryview) -> int:
+        pieces.append(bytes(data))
+        return len(data)
+
+    pieces: list[bytes] = []
+    monkeypatch.setattr(os, "write", write)
+    long = ACCESS._replace(target="/" + "x" * 8000)
+    made(*[ACCESS] * 500, long, *[ACCESS] * 10).close()
+
+    assert all(piece.endswith(b"\n") for piece in pieces)
+    assert sum(len(piece) > select.PIPE_BUF for piece in pieces) == 1  # the long one, alone
+    assert b"".join(pieces).count(b"\n") == 511
+
+
+def test_a_disk_that_was_full_loses_lines_and_the_log_says_how_many(
+    pipe: Pipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(fd: int, data: memoryview) -> int:
+        raise OSError(errno.ENOSPC, "no space")
+
+    with monkeypatch.context() as full:
+        full.setattr(os, "write", write)
+        log = made(ACCESS, ACCESS)
+        until(lambda: log._failed == 2)
+    log(ACCESS)
+    log.close()
+
+    assert pipe.read().decode() == f"2{NOTICE}\n{LINE.decode()}"
+
+
+def test_lines_are_thrown_away_once_their_reader_has_gone(
+    pipe: Pipe, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def write(fd: int, data: object) -> int:
+        written.append(fd)
+        raise BrokenPipeError
+
+    written: list[int] = []
+    with monkeypatch.context() as gone:
+        gone.setattr(os, "write", write)
+        log = pickle.loads(pickle.dumps(made()))
+        for _ in range(3):
+            log(ACCESS)
+            until(lambda: log._waiting.empty() and not log._lines)
+        log.close()
+
+    assert written == [pipe.writer]
+    assert capfd.readouterr().err == ""
+
+
+def test_where_there_is_no_output_no_other_file_is_written_to(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "__stdout__", None)
+    made(*[ACCESS] * 3).close()
+
+    assert pipe.read() == b""
+
+
+def test_what_is_missing_is_json_in_a_log_of_json() -> None:
+    assert json.loads(_FORMATS["json"][1].format(7)) == {"missing": 7}
