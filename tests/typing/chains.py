@@ -155,6 +155,10 @@ assert_type(numbers.pipe(tf.recover(lambda failure: numbers)).pipe(tf.map(lambda
 assert_type(words.pipe(tf.on_item_error(tf.map(int), "drop")), tf.Readable[int])
 assert_type(words.pipe(tf.on_item_error(tf.filter(str.isdigit), tf.drain(), on=ValueError)), tf.Readable[str])
 assert_type(numbers.pipe(tf.on_item_error(tf.map(to_text), tf.for_each(print))), tf.Readable[str])
+assert_type(
+    words.pipe(tf.on_item_error(tf.map(lambda word: int(word)), tf.for_each(lambda pair: print(pair[0].upper())))),
+    tf.Readable[int],
+)
 letters: tf.Writable[tuple[str, Exception], list[tuple[str, Exception]]] = tf.collect()
 assert_type(words.pipe(tf.on_item_error(tf.map(lambda word: int(word)), letters)), tf.Readable[int])
 

@@ -19,6 +19,10 @@ def is_word(item: int | str) -> TypeGuard[str]:
     return isinstance(item, str)
 
 
+def double_length(word: str) -> int:
+    return 2 * len(word)
+
+
 async def to_text(n: int) -> str:
     return str(n)
 
@@ -109,3 +113,6 @@ assert_type(words.pipe(tf.recover(lambda failure: ())), tf.Readable[str])
 assert_type(words.pipe(tf.recover(lambda failure: numbers)), tf.Readable[str | int])
 assert_type(words.pipe(tf.keep_alive(1, None)), tf.Readable[str | None])
 assert_type(words.pipe(tf.on_item_error(tf.map(int), "drop")), tf.Readable[int])
+# At the head of a chain of transforms nothing says what comes in: a function does.
+lengths: tf.Transform[str, bytes] = tf.map(double_length).pipe(tf.json_lines())
+assert_type(words.pipe(lengths), tf.Readable[bytes])

@@ -125,8 +125,9 @@ def pipeline(*stages: object, capacity: float = DEFAULT_CAPACITY, monitor: Watch
     are not known are given as `pipeline(*stages)`, all of them.
 
     mypy looks at a stage before it knows what comes from the one before. So to mypy a lambda's argument is `Any`, and so
-    is what `take(2)` and the like let through: `collect()` after them gives a `list[Any]`. Pipe such stages to the
-    source, and it knows: `pipeline(source.pipe(take(2)), collect())`. Pyright needs no such help.
+    is what `take(2)` and the like let through: `collect()` after them gives a `list[Any]`. A lambda that returns its
+    argument, such as `flat_map(lambda items: items)`, may be refused. Pipe such stages to the source, and mypy is exact:
+    `pipeline(source.pipe(take(2)), collect())`. Pyright is exact either way.
 
     Holds: `capacity` between every two stages (R5).
 
