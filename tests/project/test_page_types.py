@@ -25,7 +25,7 @@ pytestmark = pytest.mark.slow  # the type checkers take seconds to start
 # A block uses what one before it has imported, and may await at the top, as `execute` in test_docs lets it.
 MYPY = ["mypy", "--strict", "--implicit-reexport", "--disable-error-code=top-level-await"]
 PYRIGHT = ["pyright", "--pythonpath", sys.executable, "--project"]
-PYRIGHT_SETTINGS = {"typeCheckingMode": "strict", "reportUnusedImport": False, "reportMissingTypeStubs": False}
+PYRIGHT_SETTINGS = {"typeCheckingMode": "strict", "extraPaths": [str(ROOT)], "reportUnusedImport": False}
 AT_THE_TOP = re.compile(r"(outside|outside of|only within) async function")
 
 
