@@ -19,8 +19,9 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 import trioflow as tf
 from tests.conformance.entries import failing_after
 from tests.consumers import Boom, Sink, Source
+from trioflow._core.backoff import Backoff
 from trioflow._core.conformance import CAPACITIES, Check
-from trioflow.operators.failing import Backoff, _Failures
+from trioflow.operators.failing import _Failures
 
 
 @settings(max_examples=50, deadline=None)

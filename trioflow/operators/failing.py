@@ -10,7 +10,6 @@ Rule 3: after an item has been delivered no source begins anew, unless the calle
 from __future__ import annotations
 
 import math
-import random
 from collections import deque
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
 from functools import partial
@@ -19,6 +18,7 @@ from typing import Any, NamedTuple
 import trio
 
 from trioflow._core.adapters import forward
+from trioflow._core.backoff import Backoff
 from trioflow._core.channel import SendChannel
 from trioflow._core.checks import (
     check_exceptions,
@@ -159,30 +159,6 @@ def _delivered_to(output: SendChannel[Any]) -> Delivered:
 def _told(delivered: Delivered) -> str:
     items = "1 item" if delivered.items == 1 else f"{delivered.items} items"
     return f"since {items} ({delivered.bytes} bytes) had been passed on"
-
-
-class Backoff:
-    """Pauses that double up to a maximum, with jitter so that clients that failed together do not retry in lockstep."""
-
-    def __init__(self, initial: float, maximum: float, jitter: float) -> None:
-        check_positive("initial", initial)
-        check_positive("maximum", maximum)
-        if isinstance(jitter, bool) or not isinstance(jitter, (int, float)):
-            raise TypeError(f"jitter must be a number, not {jitter!r}")
-        if not 0 <= jitter <= 1:
-            raise ValueError(f"jitter must be from 0 to 1, not {jitter}")
-        self._initial, self._maximum, self._jitter = initial, maximum, jitter
-        self._longest = initial  # the next pause without jitter, before `maximum` cuts it
-
-    def reset(self) -> None:
-        """Begin with the initial pause again."""
-        self._longest = self._initial
-
-    def pause(self) -> float:
-        """Return the seconds to wait before the next attempt, and double the pause after that."""
-        longest = min(self._longest, self._maximum)
-        self._longest = longest * 2.0
-        return longest * (1 - self._jitter * random.random())
 
 
 class _Failures:
