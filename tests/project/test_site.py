@@ -34,7 +34,9 @@ def functions() -> Iterator[tuple[str, Any]]:
                 for key, method in vars(value).items():
                     if inspect.isfunction(method) and not key.startswith("_"):
                         yield f"{prefix}{name}.{key}", method
-            if (inspect.isclass(value) and not is_typeddict(value)) or inspect.isroutine(value):
+            if (
+                inspect.isclass(value) and not is_typeddict(value) and not issubclass(value, Exception)
+            ) or inspect.isroutine(value):
                 yield prefix + name, value
 
 

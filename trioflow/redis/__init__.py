@@ -10,6 +10,7 @@ Rule 4: in a chain from `readable` to `writable`, an entry is acknowledged when 
 
 from __future__ import annotations
 
+from trioflow.redis.answers import StreamLost as StreamLost
 from trioflow.redis.receiving import Delivery as Delivery
 from trioflow.redis.receiving import open_receiver as open_receiver
 from trioflow.redis.sending import RedisSender as RedisSender
@@ -27,6 +28,7 @@ __all__ = [
     "Delivery",
     "RedisSender",
     "Status",
+    "StreamLost",
     "acknowledge",
     "dead_letters",
     "open_receiver",

@@ -1,8 +1,9 @@
 """Connections to a Redis server. No other module knows the client library.
 
 Rule 1: a connection is made when it is first needed, and again after it broke, after a pause that doubles.
-Rule 2: every call has a timeout: a server that does not answer is treated as gone.
-Rule 3: a call whose answer was lost may have been carried out: `Lost` says so, and the caller decides what to do.
+Rule 2: every call has a timeout, which includes connecting: a server that does not answer is treated as gone.
+Rule 3: a call whose answer was lost may have been carried out: `Lost` says so, and the caller decides what to do. What
+    an answer that is an error means is said in `answers`.
 Rule 4: connections stay open when the block around them is cancelled, so that its last calls can be made; they are
     closed when it is left.
 """
@@ -10,15 +11,16 @@ Rule 4: connections stay open when the block around them is cancelled, so that i
 from __future__ import annotations
 
 import math
-import random
 import ssl
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
 import trio
 
+from trioflow._core.backoff import Backoff
 from trioflow._core.crew import Crew, open_crew
+from trioflow.redis.answers import MEANINGS, Meaning, StreamLost
 from trioflow.redis.options import Address, StreamOptions
 from trioflow.redis.scripts import Keys, Script
 
@@ -26,64 +28,70 @@ try:
     import anyio
     from anyio.abc import ByteStream
     from coredis.connection import BaseConnection, TCPLocation
-    from coredis.exceptions import (
-        AuthenticationError,
-        BusyLoadingError,
-        ClusterDownError,
-        NoScriptError,
-        ReadOnlyError,
-        RedisError,
-        TryAgainError,
-    )
     from coredis.exceptions import ConnectionError as ClientConnectionError
+    from coredis.exceptions import NoScriptError, RedisError, ResponseError
+    from coredis.parser import Parser
 except ImportError as exc:
     raise ImportError("trioflow.redis needs coredis: pip install 'trioflow[redis]'") from exc
 
-CONNECT_TIMEOUT: Final = 5.0  # seconds to connect, and again for the handshake
-ANSWER_TIMEOUT: Final = 5.0  # seconds
+ANSWER_TIMEOUT: Final = 5.0  # seconds, with the time to connect if there is no connection
+HANDSHAKE_TIMEOUT: Final = 5.0  # seconds
 ATTEMPTS: Final = 3  # to reach a server for the first time
-RETRY_PAUSES: Final = (0.02, 2.0)  # seconds: the first pause between two attempts to connect, and the longest
-FULL_PAUSE: Final = 0.25  # seconds before the next attempt when the server is out of memory
+RETRY_PAUSES: Final = (0.02, 2.0, 0.5)  # seconds: the first and the longest pause before connecting anew; their jitter
+WAIT_PAUSE: Final = 0.25  # seconds before the next attempt when the server answers that it cannot do it now
+CHECK_INTERVAL: Final = 10.0  # seconds between two looks at whether the server evicts
 
-_GONE = (
-    ClientConnectionError,
-    BusyLoadingError,
-    ClusterDownError,
-    ReadOnlyError,
-    TryAgainError,
-    OSError,
-    EOFError,
-    anyio.BrokenResourceError,
-    anyio.ClosedResourceError,
-)
+# The library cuts off the first word of the errors that it has a class for.
+_WORDS: Final[dict[type[Exception], str]] = {
+    kind: word for word, kind in Parser.EXCEPTION_CLASSES.items() if isinstance(kind, type)
+}
+_FAILURES: Final = (RedisError, OSError, EOFError, anyio.BrokenResourceError, anyio.ClosedResourceError)
 
 
-class Lost(Exception):
+class Later(Exception):
+    """The call was not carried out, and may be `pause` seconds later."""
+
+    def __init__(self, reason: str, pause: float = WAIT_PAUSE) -> None:
+        super().__init__(reason)
+        self.pause = pause
+
+
+class Lost(Later):
     """There was no answer. The call may have been carried out."""
 
 
-class Refused(Exception):
-    """The server answered with an error: `is_full` if it is out of memory, `is_unknown` if the group does not exist."""
+class NoLogin(Lost):
+    """The server refused the user or the password."""
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.is_full = "OOM" in reason or "maxmemory" in reason
-        self.is_unknown = "NOGROUP" in reason or "No such key" in reason or "no such key" in reason
+
+class NoGroup(Later):
+    """The group does not exist on this server."""
+
+
+class Refused(Exception):
+    """The server will never carry out the call."""
+
+
+_ANSWERED: Final[dict[Meaning, Callable[[str], Exception]]] = {
+    Meaning.WAIT: Later,
+    Meaning.JOIN: NoGroup,
+    Meaning.LOSS: StreamLost,
+    Meaning.FAULT: Refused,
+}
 
 
 async def _connect(address: Address) -> ByteStream:
-    with trio.fail_after(CONNECT_TIMEOUT):
-        if address.path:
-            return await anyio.connect_unix(address.path)
-        if not address.is_secure:
-            return await anyio.connect_tcp(address.host, address.port)
-        return await anyio.connect_tcp(
-            address.host,
-            address.port,
-            tls=True,
-            ssl_context=ssl.create_default_context(),
-            tls_standard_compatible=False,
-        )
+    if address.path:
+        return await anyio.connect_unix(address.path)
+    if not address.is_secure:
+        return await anyio.connect_tcp(address.host, address.port)
+    return await anyio.connect_tcp(
+        address.host,
+        address.port,
+        tls=True,
+        ssl_context=ssl.create_default_context(),
+        tls_standard_compatible=False,
+    )
 
 
 class _Connection(BaseConnection):
@@ -106,7 +114,7 @@ class _Connection(BaseConnection):
 
     async def serve(self) -> None:
         """Stay connected until the connection breaks or is dropped, even if the caller is cancelled."""
-        with trio.CancelScope(shield=True, deadline=trio.current_time() + CONNECT_TIMEOUT) as self._handshake:
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + HANDSHAKE_TIMEOUT) as self._handshake:
             try:
                 await self.run(task_status=self)
             except (RedisError, OSError) as exc:
@@ -138,8 +146,8 @@ class Client:
         self._connection: _Connection | None = None
         self._connecting = trio.Lock()
         self._is_closed = False
-        self._failures = 0  # since the last answer
-        self._failing_since = 0.0
+        self._backoff = Backoff(*RETRY_PAUSES)
+        self._failing_since = math.inf
         self.answered_at = trio.current_time()
         self.connections = 0  # made so far
 
@@ -147,44 +155,51 @@ class Client:
         """Send a command once and return the answer.
 
         Raises:
-            Lost: there is no connection, or it broke before the answer, or the answer took longer than `within` seconds.
-            Refused: the server answered with an error.
+            Lost: there was no answer within `within` seconds, or no connection.
+            Later, NoGroup, Refused: the server answered with an error.
+            StreamLost: the server has lost entries of the stream.
             trio.BrokenResourceError: the server has been out of reach for longer than `patience`.
         """
         name, *args = command
         connection: _Connection | None = None
         try:
-            connection = await self._connected()
-            answer = await connection.create_request(
-                str(name).encode(),
-                *args,
-                decode=False,
-                timeout=within,
-                disconnect_on_cancellation=True,
-            )
+            with trio.move_on_after(within):
+                connection = await self._connected()
+                request = connection.create_request(
+                    str(name).encode(), *args, decode=False, disconnect_on_cancellation=True
+                )
+                answer = await request
+                self._is_answered()
+                self.answered_at = trio.current_time()
+                return answer
+            raise TimeoutError(f"no answer within {within:g} s")
         except NoScriptError:
             raise
-        except AuthenticationError as exc:
-            raise Refused(f"{exc}") from None
-        except _GONE as exc:
-            now = trio.current_time()
-            if not self._failures:
-                self._failing_since = now
-            self._failures += 1
-            if connection is not None and connection is self._connection:  # another task may have replaced it
-                self.drop()
-            if now - self._failing_since > self._patience:
-                raise trio.BrokenResourceError(
-                    f"no answer from the Redis server at {self.address} for {self._patience:g} s: {exc}"
-                ) from None
+        except _FAILURES as exc:
             # The library raises one object in every task that waits for it, so the tracebacks in it are mixed up.
-            raise Lost(str(exc)) from None
-        except RedisError as exc:
-            self._failures = 0
-            raise Refused(f"{type(exc).__name__}: {exc}") from None
-        self._failures = 0
-        self.answered_at = trio.current_time()
-        return answer
+            raise self._failure(exc, connection) from None
+
+    def _is_answered(self) -> None:
+        self._backoff.reset()
+        self._failing_since = math.inf
+
+    def _failure(self, exc: Exception, connection: _Connection | None) -> Exception:
+        """Return what to raise for a call that has failed with `exc`."""
+        word = _WORDS.get(type(exc)) or (str(exc).partition(" ")[0] if isinstance(exc, ResponseError) else "")
+        meaning = MEANINGS.get(word, Meaning.FAULT) if word else Meaning.GONE
+        reason = str(exc) if str(exc).startswith(word) else f"{word} {exc}"
+        if meaning not in (Meaning.GONE, Meaning.LOGIN):
+            self._is_answered()
+            return _ANSWERED[meaning](reason)
+        now = trio.current_time()
+        self._failing_since = min(self._failing_since, now)
+        if connection is not None and connection is self._connection:  # another task may have replaced it
+            self.drop()
+        if now - self._failing_since > self._patience:
+            return trio.BrokenResourceError(
+                f"no answer from the Redis server at {self.address} for {self._patience:g} s: {reason}"
+            )
+        return (NoLogin if meaning is Meaning.LOGIN else Lost)(reason, self._backoff.pause())
 
     async def run(self, script: Script, *args: str | bytes | int, within: float = ANSWER_TIMEOUT) -> Any:
         """Run a script once and return its result, raising as `call` does."""
@@ -195,27 +210,16 @@ class Client:
             return await self.call("EVAL", script.source, *rest, within=within)
 
     async def run_until_done(self, script: Script, *args: str | bytes | int) -> Any:
-        """Run a script again until there is an answer, and while the server is out of memory.
+        """Run a script again until it is carried out.
 
         Raises:
-            Refused: the server answered with another error.
-            trio.BrokenResourceError: as for `call`.
+            Refused, StreamLost, trio.BrokenResourceError: as for `call`.
         """
         while True:
             try:
                 return await self.run(script, *args)
-            except Lost:
-                await self.pause()
-            except Refused as exc:
-                if not exc.is_full:
-                    raise
-                await trio.sleep(FULL_PAUSE)
-
-    async def pause(self) -> None:
-        """Sleep before the next attempt, with jitter; not at all after the first failure."""
-        first, longest = RETRY_PAUSES
-        doublings = min(self._failures - 2, 20)
-        await trio.sleep(min(first * 2**doublings, longest) * random.uniform(0.5, 1.0) if doublings >= 0 else 0)
+            except Later as exc:
+                await trio.sleep(exc.pause)
 
     def drop(self) -> None:
         """Break the connection: the next call makes another."""
@@ -257,7 +261,9 @@ async def open_clients(options: StreamOptions, count: int) -> AsyncGenerator[Seq
         clients = [Client(options, crew) for _ in range(count)]
         try:
             await _check_server(clients[0])
+            crew.start(_keep_checking, clients[0])
             yield clients
+            crew.cancel()
         finally:
             for client in clients:
                 client.close()
@@ -265,26 +271,39 @@ async def open_clients(options: StreamOptions, count: int) -> AsyncGenerator[Seq
 
 async def _check_server(client: Client) -> None:
     """Raise, rather than retry for ever, if no server answers at this address or if it would not keep the entries."""
-    settings = await _memory_settings(client)
-    policy = settings.get(b"maxmemory_policy", b"").decode()
-    if settings.get(b"maxmemory") != b"0" and policy.startswith("allkeys"):
-        raise OSError(
-            f"the Redis server at {client.address} evicts entries when it is full: "
-            f"its maxmemory-policy must be noeviction, not {policy}"
-        )
-
-
-async def _memory_settings(client: Client) -> dict[bytes, bytes]:
     attempts = ATTEMPTS
     while True:
         try:
-            info = bytes(await client.call("INFO", "memory"))
-        except (Lost, trio.BrokenResourceError) as exc:
-            attempts -= 1
+            if complaint := await _eviction(client):
+                raise OSError(complaint)
+            return
+        except (NoLogin, Refused) as exc:
+            raise OSError(f"the Redis server at {client.address} refuses: {exc}") from None
+        except (Later, trio.BrokenResourceError) as exc:
+            if not isinstance(exc, Later) or isinstance(exc, Lost):
+                attempts -= 1
             if not attempts:
                 raise OSError(f"no Redis server at {client.address}: {exc}") from None
-            await client.pause()
-        except Refused as exc:
-            raise OSError(f"the Redis server at {client.address} refuses: {exc}") from None
-        else:
-            return dict(pair.split(b":", 1) for pair in info.split() if b":" in pair)
+            await trio.sleep(exc.pause if isinstance(exc, Later) else RETRY_PAUSES[0])
+
+
+async def _keep_checking(client: Client) -> None:
+    """Raise when the server begins to evict."""
+    while True:
+        await trio.sleep(CHECK_INTERVAL)
+        with suppress(Later, Refused):
+            if complaint := await _eviction(client):
+                raise trio.BrokenResourceError(complaint)
+
+
+async def _eviction(client: Client) -> str:
+    """Return what is wrong if the server evicts keys when it is full, else nothing."""
+    info = bytes(await client.call("INFO", "memory"))
+    settings = dict(pair.split(b":", 1) for pair in info.split() if b":" in pair)
+    policy = settings.get(b"maxmemory_policy", b"").decode()
+    if settings.get(b"maxmemory") == b"0" or not policy.startswith("allkeys"):
+        return ""
+    return (
+        f"the Redis server at {client.address} evicts entries when it is full: "
+        f"its maxmemory-policy must be noeviction, not {policy}"
+    )

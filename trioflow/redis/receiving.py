@@ -2,7 +2,8 @@
 
 Rule 1: cancelling a `receive` cancels no call to the server. A task of its own reads ahead, `prefetch` entries at most,
     and each entry it has read is delivered or given back.
-Rule 2: the leases of the entries in hand are renewed; an entry whose lease another receiver let run out is claimed.
+Rule 2: the leases of the entries in hand are renewed; an entry whose lease another receiver let run out is claimed, and
+    so is one that was given back. While there are such entries, every second delivery is one of them.
 Rule 3: after the server was silent, nothing is claimed for one lease: every receiver needs time to renew its own.
 Rule 4: a receiver that leaves gives back what was not worked on, and that does not count as a try.
 """
@@ -11,11 +12,10 @@ from __future__ import annotations
 
 import json
 import math
-import secrets
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import TracebackType
-from typing import Any, Final, Generic, NoReturn, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import trio
 
@@ -23,15 +23,17 @@ from trioflow._core.buffer import Buffer
 from trioflow._core.channel import ReceiveChannel, SendChannel
 from trioflow._core.crew import open_crew
 from trioflow._core.errors import failure_in
-from trioflow.redis.client import ANSWER_TIMEOUT, FULL_PAUSE, Client, Lost, Refused, open_clients
-from trioflow.redis.options import LEASE, TRIES, ReceiverOptions, unique_name
-from trioflow.redis.scripts import ACK, CLAIM, GIVE_BACK, HELD, JOIN, LEAVE, PASS_END, RENEW, Script
+from trioflow.redis.client import ANSWER_TIMEOUT, Client, Later, Lost, NoGroup, Refused, open_clients
+from trioflow.redis.membership import Membership
+from trioflow.redis.options import LEASE, TRIES, ReceiverOptions
+from trioflow.redis.scripts import ACK, CLAIM, GIVE_BACK, HELD, LEAVE, PASS_END, RENEW
 
 T = TypeVar("T", covariant=True)
 
-LONGEST_TICK: Final = 1.0  # seconds between two looks for entries to claim; a blocking read lasts as long
+LONGEST_TICK: Final = 0.5  # seconds between two looks for entries to claim; a blocking read lasts as long
 ENTRIES_PER_CALL: Final = 500
 LEAVE_TIMEOUT: Final = 2.0  # seconds
+FLUSH_TIMEOUT: Final = ANSWER_TIMEOUT - LEAVE_TIMEOUT  # a cancelled receiver may wait for both, one after the other
 
 
 class Delivery(Generic[T]):
@@ -96,23 +98,22 @@ class _Receiver:
 
     def __init__(self, options: ReceiverOptions, clients: Sequence[Client]) -> None:
         self.decode = options.decode
-        self._stream = f"the stream {options.name!r}"
         self._client, self._blocking_client = clients
-        self._group = options.group
-        self._me = options.receiver or unique_name()
-        self._identity = (self._group, self._me, secrets.token_hex(8), math.ceil(options.lease * 1000))
+        self.member = member = Membership(options, self._client)
+        self._run, self._until_done, self._fail = member.run, member.run_until_done, member.fail
         self._prefetch = options.prefetch
         self._lease = options.lease
         self._tries = int(min(options.tries, 1 << 53))  # Lua's numbers are exact up to there
         self._tick = min(options.lease / 3, LONGEST_TICK)
         self._look_at = 0.0  # when to look for entries to claim
+        self._look_after = "-"  # the entry where the last look stopped: those after it are due, too
         self._claim_from = 0.0  # when claiming is allowed (rule 3)
+        self._turn_of_new = 0  # how many new entries come before the next look
         self._last_try_waits = False  # an entry is to have its last try once nothing else is in hand
         self._recovered = 0  # the connection whose lost answers were looked for
         self._held: dict[str, Delivery[Any]] = {}
         self._done: list[str | int] = []  # ids
         self._returned: list[str | int] = []  # an id and its tries, in turns
-        self._is_broken = False
         self._changed = trio.Event()  # there is something to settle
         self._freed = trio.Event()  # and so there is room to read more
         buffer: Buffer[Any] = Buffer(math.inf, "wait")
@@ -131,24 +132,6 @@ class _Receiver:
         self._changed.set()
         self._freed.set()
 
-    async def join(self) -> None:
-        """Create the group if it does not exist, and register this receiver's name.
-
-        Raises:
-            trio.BusyResourceError: a receiver of that name is alive.
-            ValueError: another group reads this stream.
-        """
-        answer = await self._run_until_done(JOIN)
-        if answer == 0:
-            raise trio.BusyResourceError(
-                f"a receiver called {self._me!r} reads {self._stream} and is alive: give this one another name"
-            )
-        if answer != 1:
-            raise ValueError(
-                f"{self._stream} is read by the group {answer.decode()!r}, and what one group acknowledges is deleted: "
-                f"for the group {self._group!r}, send to a second stream"
-            )
-
     async def read(self) -> None:
         """Deliver entries until the stream ends, or until the reader has closed its end."""
         is_over = False
@@ -157,21 +140,20 @@ class _Receiver:
             try:
                 if self._blocking_client.connections != self._recovered:
                     is_over = await self._recover()
-                elif trio.current_time() >= self._look_at:
-                    is_over = await self._claim()
-                elif (free := self._free()) > 0:
-                    is_over = await self._read_new(min(free, ENTRIES_PER_CALL))
-                else:
+                elif (free := self._free()) <= 0:
                     await self._wait_until_freed()
-            except Lost:
-                await self._client.pause()
-                await self._blocking_client.pause()
+                elif self._until_look() <= 0 and not self._turn_of_new:
+                    is_over = await self._claim(min((free + 1) // 2, ENTRIES_PER_CALL))
+                else:
+                    is_over = await self._read_new(min(free, self._turn_of_new or ENTRIES_PER_CALL))
+            except NoGroup:
+                await self.member.join(next(iter(self._held), "-"))
+            except Later as exc:
+                if not isinstance(exc, Lost):
+                    self._claim_from = trio.current_time() + self._lease  # others could not renew theirs, either
+                await trio.sleep(exc.pause)
             except Refused as exc:
-                if not (exc.is_full or exc.is_unknown):
-                    await self._fail(f"{self._stream} cannot be read: {exc}")
-                await trio.sleep(FULL_PAUSE)
-                if exc.is_unknown:
-                    await self.join()
+                await self._fail(f"cannot be read: {exc}")
             if self._answered_at() - answered_at > self._lease / 2:
                 self._claim_from = trio.current_time() + self._lease
 
@@ -183,12 +165,16 @@ class _Receiver:
         is_last = any(delivery.times >= self._tries > 1 for delivery in self._held.values())
         return 0 if is_last or (self._last_try_waits and self._held) else self._prefetch - len(self._held)
 
+    def _until_look(self) -> float:
+        """Return for how many seconds not to look for entries to claim."""
+        return max(self._look_at, self._claim_from) - trio.current_time()
+
     async def _wait_until_freed(self) -> None:
         self._freed = trio.Event()
-        with trio.move_on_after(max(self._look_at - trio.current_time(), 0)):
+        with trio.move_on_after(self._tick):  # to see whether the server answers
             await self._freed.wait()
         if self._last_try_waits and not self._held:
-            self._look_at = 0.0
+            self._look_at, self._look_after, self._turn_of_new = 0.0, "-", 0
 
     async def _recover(self) -> bool:
         """Deliver what the server has given to this receiver in an answer that never arrived."""
@@ -199,19 +185,26 @@ class _Receiver:
         self._recovered = connection
         return await self._deliver([entry for entry in entries if entry[0].decode() not in in_hand])
 
-    async def _claim(self) -> bool:
-        """Deliver what other receivers have given back, or let run out."""
-        held = len(self._held)
-        most = max(self._prefetch - held, 0) if trio.current_time() >= self._claim_from else 0
-        waiting, entries = await self._run(CLAIM, self._tries, most, held)
+    async def _claim(self, most: int) -> bool:
+        """Deliver what other receivers have given back, or let run out.
+
+        A look goes on after the entry where the one before it stopped, so one that fails again and again does not keep
+        the others waiting. While entries are due, as many new ones are read as were claimed.
+        """
+        waiting, after, entries = await self._run(CLAIM, self._tries, most, len(self._held), self._look_after)
         self._last_try_waits = bool(waiting)
-        self._look_at = trio.current_time() + (0 if entries else self._tick)
+        self._look_after = after.decode()
+        self._turn_of_new = len(entries)
+        if self._look_after == "-":
+            self._look_at = trio.current_time() + self._tick
         return await self._deliver(entries)
 
     async def _read_new(self, most: int) -> bool:
+        self._turn_of_new = 0
         client = self._blocking_client
-        block = max(int(self._tick * 1000), 1)
-        args = ("GROUP", self._group, self._me, "COUNT", most, "BLOCK", block, "STREAMS", client.keys.stream, ">")
+        block = int(min(self._until_look(), self._tick) * 1000)
+        wait = ("BLOCK", block) if block > 0 else ()  # 0 would mean for ever
+        args = ("GROUP", self.member.group, self.member.name, "COUNT", most, *wait, "STREAMS", client.keys.stream, ">")
         answer = await client.call("XREADGROUP", *args, within=self._tick + 5)
         if not answer:
             return False
@@ -225,7 +218,7 @@ class _Receiver:
         for entry, kind, raw, times in entries:
             name = entry.decode()
             if kind == b"end":
-                await self._run_until_done(PASS_END, name)
+                await self._until_done(PASS_END, name)
                 is_end = True
             else:
                 delivery = Delivery[Any](self, name, raw, int(times))
@@ -246,7 +239,7 @@ class _Receiver:
             self._changed = trio.Event()
             await self.flush()
 
-    async def flush(self, within: float = ANSWER_TIMEOUT) -> None:
+    async def flush(self, within: float = FLUSH_TIMEOUT) -> None:
         """Send everything that was settled, many entries in one call."""
         settled = ((ACK, self._done), (GIVE_BACK, self._returned))
         while waiting := [(script, words) for script, words in settled if words]:
@@ -256,12 +249,12 @@ class _Receiver:
                     with trio.CancelScope(shield=True):
                         await self._run(script, *part, within=within)
                     del words[: len(part)]
-                except Lost:
-                    await self._client.pause()
+                except NoGroup:
+                    await self.member.join(next(iter(self._held), "-"))
+                except Later as exc:
+                    await trio.sleep(exc.pause)
                 except Refused as exc:
-                    if not exc.is_full:
-                        await self._fail(f"{self._stream} cannot be acknowledged: {exc}")
-                    await trio.sleep(FULL_PAUSE)
+                    await self._fail(f"cannot be acknowledged: {exc}")
 
     async def renew(self) -> None:
         """Renew the leases of what is in hand, for ever."""
@@ -272,11 +265,11 @@ class _Receiver:
                 part = held[start : start + ENTRIES_PER_CALL]
                 try:
                     lost = await self._run(RENEW, *(delivery.id for delivery in part))
-                except (Lost, Refused):
+                except (Later, Refused):
                     break  # trying again at the next turn is soon enough
                 if lost is None:
                     await self._fail(
-                        f"another receiver called {self._me!r} took over {self._stream}: this one's lease ran out"
+                        f"was taken over by another receiver called {self.member.name!r}: this one's lease ran out"
                     )
                 gone = {entry.decode() for entry in lost}
                 for delivery in part:
@@ -285,7 +278,7 @@ class _Receiver:
 
     async def has_lost(self, delivery: Delivery[Any]) -> bool:
         """Ask the server whether another receiver has the entry by now."""
-        if await self._client.run_until_done(RENEW, *self._identity, delivery.id) != []:
+        if await self._until_done(RENEW, delivery.id) != []:
             self._mark_lost(delivery)
         return delivery.lost
 
@@ -299,30 +292,14 @@ class _Receiver:
         """Give back what is in hand, and free this receiver's name."""
         for delivery in list(self._held.values()):
             delivery.give_back(tried=False)
-        if self._is_broken:
+        if self.member.is_broken:
             return
         with trio.move_on_after(LEAVE_TIMEOUT, shield=True):
             try:
                 await self.flush(LEAVE_TIMEOUT)
                 await self._run(LEAVE)
-            except (Lost, Refused, trio.BrokenResourceError):
+            except (Later, Refused, trio.BrokenResourceError, trio.BusyResourceError, ValueError):
                 pass  # others claim the entries when the lease has run out
-
-    async def _run(self, script: Script, *args: str | int, within: float = ANSWER_TIMEOUT) -> Any:
-        return await self._client.run(script, *self._identity, *args, within=within)
-
-    async def _run_until_done(self, script: Script, *args: str) -> Any:
-        try:
-            return await self._client.run_until_done(script, *self._identity, *args)
-        except Refused as exc:
-            await self._fail(f"{self._stream} cannot be read: {exc}")
-
-    async def _fail(self, reason: str) -> NoReturn:
-        """Raise a BrokenResourceError in the first task that fails; the others sleep until it has cancelled them."""
-        if self._is_broken:
-            await trio.sleep_forever()
-        self._is_broken = True
-        raise trio.BrokenResourceError(reason) from None
 
 
 @asynccontextmanager
@@ -330,7 +307,7 @@ async def receiver_of(options: ReceiverOptions) -> AsyncGenerator[ReceiveChannel
     """Receive deliveries beside a block."""
     async with open_clients(options, 2) as clients:
         receiver = _Receiver(options, clients)
-        await receiver.join()
+        await receiver.member.join()
         try:
             async with open_crew() as crew:
                 for task in (receiver.read, receiver.settle_all, receiver.renew):
@@ -375,8 +352,9 @@ def open_receiver(
     Raises:
         TypeError, ValueError: an argument has the wrong type, or is out of range; another group reads the stream.
         OSError: on entering the block, there is no server at `url`, or it refuses the connection.
+        StreamLost: the server has lost entries of the stream.
         trio.BusyResourceError: a receiver of this name is alive.
-        trio.BrokenResourceError: the server refuses a call, or was out of reach for longer than `patience`.
+        trio.BrokenResourceError: the server refuses a call, begins to evict, or was out of reach for longer than `patience`.
     """
     options = ReceiverOptions(
         url, name, patience, group=group, receiver=receiver, prefetch=prefetch, lease=lease, tries=tries, decode=decode

@@ -44,6 +44,16 @@ end
 
 local function stream_exists() return redis.call('EXISTS', stream) == 1 end
 
+-- Every script that changes the stream's length notes it, so that if the key is deleted or evicted it is known what was lost.
+local function note_length() redis.pcall('HSET', meta, 'length', redis.call('XLEN', stream)) end
+
+local function loss()
+    local length = tonumber(redis.call('HGET', meta, 'length') or 0)
+    if length > 0 and not stream_exists() then
+        return redis.error_reply('LOST ' .. stream .. ' is gone, with ' .. length .. ' entries: it was deleted or evicted')
+    end
+end
+
 -- Close the stream if no sender is left, and post its end if it is empty. A sender whose lease has run out is gone.
 local function end_if_done()
     if redis.call('HGET', meta, 'closing') and not redis.call('HGET', meta, 'closed') then
@@ -52,7 +62,7 @@ local function end_if_done()
     end
     if redis.call('HGET', meta, 'closed') and not redis.call('HGET', meta, 'ended') and redis.call('XLEN', stream) == 0 then
         local posted = redis.pcall('XADD', stream, '*', 'end', '1')
-        if type(posted) ~= 'table' then redis.call('HSET', meta, 'ended', '1') end
+        if type(posted) ~= 'table' then redis.call('HSET', meta, 'ended', '1', 'length', '1') end
     end
 end
 
@@ -105,7 +115,9 @@ end
 
 local function delete(...)
     redis.call('XACK', stream, group, ...)
-    return redis.call('XDEL', stream, ...)
+    local count = redis.call('XDEL', stream, ...)
+    note_length()
+    return count
 end
 
 -- Move an entry to a consumer that nobody is, so idle that anybody may claim it at once.
@@ -131,7 +143,13 @@ def _receiver_script(body: str) -> Script:
 
 
 # -> the number of the sender's last stored item; -1: the stream is closed
+# A loss is told once to the one that opens: then the stream begins anew.
 OPEN: Final = _sender_script("""
+local lost = loss()
+if lost then
+    redis.call('HDEL', meta, 'length')
+    return lost
+end
 if redis.call('HGET', meta, 'closed') then return -1 end
 redis.call('HSET', meta, 'token:' .. sender, token)
 register()
@@ -151,30 +169,33 @@ ADD: Final = _sender_script("""
 local capacity, number = tonumber(ARGV[4]), tonumber(ARGV[5])
 if redis.call('HGET', meta, 'closed') then return -1 end
 if is_replaced then return -2 end
+local length = redis.call('XLEN', stream)
+local lost = length == 0 and loss()
+if lost then return lost end
 -- No owner: the server has restarted without what it knew.
 if not owner then redis.call('HSET', meta, 'token:' .. sender, token) end
 if not owner or tonumber(lease) > 0 then register() end
 local stored = last_stored()
-local free = capacity - redis.call('XLEN', stream)
-local done = 0
+local done, added = 0, false
 for i = 6, #ARGV do
     local this = number + i - 6
     if this > stored then
-        if free <= 0 then break end
+        if length >= capacity then break end
         redis.call('XADD', stream, '*', 'v', ARGV[i])
-        free = free - 1
-        stored = this
-        redis.call('HSET', meta, 'stored:' .. sender, string.format('%d', stored))
+        length, stored, added = length + 1, this, true
     end
     done = done + 1
 end
-if free > 0 then signal_room() else redis.call('DEL', room) end
+if added then redis.call('HSET', meta, 'stored:' .. sender, string.format('%d', stored), 'length', length) end
+if length < capacity then signal_room() else redis.call('DEL', room) end
 return done
 """)
 
 # -> 1; 0: a newer sender has the name
 CLOSE: Final = _sender_script("""
 if is_replaced then return 0 end
+local lost = loss()
+if lost then return lost end
 redis.call('HDEL', meta, 'token:' .. sender)
 redis.call('ZREM', senders, sender)
 redis.pcall('HSET', meta, 'closing', '1')
@@ -182,8 +203,19 @@ end_if_done()
 return 1
 """)
 
+# '' at first; later an entry in hand, or '-' if there is none
 # -> 1; 0: a receiver of this name is alive; the name of the other group that reads this stream
 JOIN: Final = _receiver_script("""
+local lost = loss()
+if lost then
+    if ARGV[5] == '' then redis.call('HDEL', meta, 'length') end -- as for OPEN
+    return lost
+end
+local owner, alive_until = name_owner()
+if not owner and string.match(ARGV[5], '%d') and not read(ARGV[5]) then
+    return redis.error_reply('LOST ' .. stream .. ' is gone, with entries in hand here and all that were unread: '
+        .. 'it was flushed, or the server started without its data')
+end
 local group_exists = false
 if stream_exists() then
     for _, info in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
@@ -191,7 +223,6 @@ if stream_exists() then
     end
 end
 if not group_exists then redis.call('XGROUP', 'CREATE', stream, group, '0', 'MKSTREAM') end
-local owner, alive_until = name_owner()
 if owner ~= token then
     if owner and tonumber(alive_until) > now() then return 0 end
     give_back_all(0) -- what an earlier receiver of this name had in hand when it died
@@ -241,15 +272,19 @@ end
 return count
 """)
 
-# the most tries, the most entries to claim, how many are in hand
-# -> 1 if entries wait for their last try, else 0; then the entries claimed, as HELD returns them
+# the most tries, the most entries to claim, how many are in hand, where to begin
+# -> 1 if entries wait for their last try, else 0; where to go on, '-' if nothing else is due; then the entries claimed, as
+# HELD returns them
 # The last try is made with nothing else in hand: if the receiver dies, no other entry can have caused it.
 CLAIM: Final = _receiver_script("""
-local tries, most, held = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
+local tries, most, held, after = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[8]
+local lost = loss()
+if lost then return lost end
 end_if_done()
 local claimed, waiting = {}, 0
-if not stream_exists() then return {0, claimed} end
-for _, entry in ipairs(redis.call('XPENDING', stream, group, 'IDLE', lease, '-', '+', most + 100)) do
+local due = redis.call('XPENDING', stream, group, 'IDLE', lease, after, '+', most + 100)
+after = '-'
+for i, entry in ipairs(due) do
     local id, owner, times = entry[1], entry[2], entry[4]
     local kind, value = read(id)
     local is_last = kind == 'v' and times + 1 == tries
@@ -261,24 +296,26 @@ for _, entry in ipairs(redis.call('XPENDING', stream, group, 'IDLE', lease, '-',
             delete(id)
             signal_room()
         end
-    elseif owner == me or most == 0 then
-        -- It is still in hand here, or there is no room.
+    elseif owner == me then
+        -- It is still in hand here.
     elseif is_last and held + #claimed > 0 then
         waiting = 1
-    elseif #claimed < most then
+    else
         redis.call('XCLAIM', stream, group, me, lease, id, 'RETRYCOUNT', times + 1, 'JUSTID')
         claimed[#claimed + 1] = {id, kind, value, times + 1}
-        if is_last then break end
+    end
+    if i == most + 100 or i < #due and (#claimed == most or is_last and #claimed == 1) then
+        after = '(' .. id
+        break
     end
 end
 end_if_done()
-return {waiting, claimed}
+return {waiting, after, claimed}
 """)
 
 # the most entries -> those that this receiver holds, each as id, 'v' or 'end', value, tries
 HELD: Final = _receiver_script("""
 local held = {}
-if not stream_exists() then return held end
 for _, entry in ipairs(redis.call('XPENDING', stream, group, '-', '+', ARGV[5], me)) do
     local kind, value = read(entry[1])
     if kind then held[#held + 1] = {entry[1], kind, value, entry[4]} end

@@ -11,13 +11,13 @@ from __future__ import annotations
 import math
 import secrets
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Any, Final, Generic, TypeVar
 
 import trio
 
 from trioflow._core.crew import open_crew
-from trioflow.redis.client import FULL_PAUSE, Client, Lost, Refused, open_clients
+from trioflow.redis.client import Client, Later, Lost, Refused, open_clients
 from trioflow.redis.options import CAPACITY, SenderOptions, to_json, unique_name
 from trioflow.redis.scripts import ADD, CLOSE, OPEN, RENEW_SENDER, Script
 
@@ -60,11 +60,13 @@ class RedisSender(trio.abc.SendChannel[SendT], Generic[SendT]):
     async def send(self, value: SendT) -> None:
         """Store one item, waiting while `capacity` entries are unread or unacknowledged.
 
-        If it is cancelled, the item is not stored; while the server is out of reach, it may have been.
+        If it is cancelled, the item is not stored; while the server is out of reach, it may have been, and cancelling takes up to
+        five seconds.
 
         Raises:
-            trio.BrokenResourceError: the stream has ended; another sender has this one's name; or the server has been
-                out of reach for longer than `patience`.
+            StreamLost: the server has lost entries of the stream.
+            trio.BrokenResourceError: the stream has ended; another sender has this one's name; the server refuses the
+                call, begins to evict, or has been out of reach for longer than `patience`.
             trio.ClosedResourceError: this end was closed.
         """
         await self.send_many([value])
@@ -87,23 +89,23 @@ class RedisSender(trio.abc.SendChannel[SendT], Generic[SendT]):
     async def _add(self, items: Sequence[bytes | str]) -> int:
         args = (*self._identity, self._capacity, self._number + 1, *items)
         stored = 0
+        in_doubt = False  # whether the items may have been stored
         while True:
             try:
                 with trio.CancelScope(shield=True):
                     stored = await self._client.run(ADD, *args)
                 break
             except Refused as exc:
-                if not exc.is_full:
-                    raise trio.BrokenResourceError(f"{self._stream} cannot be sent to: {exc}") from None
-                await trio.sleep(FULL_PAUSE)
-                return 0
-            except (Lost, trio.BrokenResourceError) as exc:
+                raise trio.BrokenResourceError(f"{self._stream} cannot be sent to: {exc}") from None
+            except (Later, trio.BrokenResourceError) as exc:
+                in_doubt = in_doubt or not isinstance(exc, Later) or isinstance(exc, Lost)
                 try:
-                    if not isinstance(exc, Lost):
+                    if not isinstance(exc, Later):
                         raise
-                    await self._client.pause()
+                    await trio.sleep(exc.pause)
                 except BaseException:
-                    self._number += len(items)  # they may have been stored (rule 3)
+                    if in_doubt:
+                        self._number += len(items)  # rule 3
                     raise
         if stored == -1:
             raise Ended(self._stream)
@@ -116,8 +118,10 @@ class RedisSender(trio.abc.SendChannel[SendT], Generic[SendT]):
         client = self._blocking_client
         try:
             await client.call("BLPOP", client.keys.room, str(ROOM_TIMEOUT), within=ROOM_TIMEOUT + 5)
-        except (Lost, Refused):
-            await client.pause()
+        except Later as exc:
+            await trio.sleep(exc.pause)
+        except Refused as exc:
+            raise trio.BrokenResourceError(f"{self._stream} cannot be waited for: {exc}") from None
 
     def _replaced(self) -> trio.BrokenResourceError:
         return trio.BrokenResourceError(f"a newer sender to {self._stream} called {self.producer!r} replaced this one")
@@ -159,10 +163,8 @@ class RedisSender(trio.abc.SendChannel[SendT], Generic[SendT]):
         """Renew the lease of this sender for ever."""
         while True:
             await trio.sleep(lease / 3)
-            try:
+            with suppress(Later, Refused):  # trying again at the next turn is soon enough
                 await self._client.run(RENEW_SENDER, *self._identity)
-            except (Lost, Refused):
-                await self._client.pause()
 
 
 def _next_call(items: Sequence[bytes | str], start: int) -> Sequence[bytes | str]:
@@ -216,6 +218,7 @@ def open_sender(
     Raises:
         TypeError, ValueError: an argument has the wrong type, or is out of range.
         OSError: on entering the block, there is no server at `url`, or it refuses the connection.
+        StreamLost: the server has lost entries of the stream.
         trio.BrokenResourceError: the stream has ended, or another sender of this name has replaced this one.
     """
     return sender_of(SenderOptions(url, name, patience, capacity=capacity, producer=producer, encode=encode))

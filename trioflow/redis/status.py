@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Awaitable, Callable
+from typing import Any, NamedTuple
+
+import trio
 
 from trioflow._core.checks import check_count
-from trioflow.redis.client import ANSWER_TIMEOUT, open_clients
+from trioflow.redis.client import ANSWER_TIMEOUT, Client, Later, Refused, open_clients
 from trioflow.redis.options import StreamOptions
 from trioflow.redis.scripts import STATUS
 
@@ -34,26 +37,43 @@ async def status(url: str, name: str) -> Status:
     """Return what is in the stream `name` now.
 
     Raises:
-        OSError: there is no server at `url`, or it refuses the connection.
-        trio.BrokenResourceError: the server does not answer.
+        OSError: there is no server at `url`, or it refuses the connection or the question.
+        trio.BrokenResourceError: the server has not answered for five seconds.
     """
-    async with open_clients(StreamOptions(url, name, ANSWER_TIMEOUT), 1) as [client]:
-        entries, delivered, dead, senders, closed, ended = await client.run_until_done(STATUS)
-        return Status(entries, delivered, dead, senders, bool(closed), bool(ended))
+    entries, delivered, dead, senders, closed, ended = await _ask(url, name, lambda client: client.run(STATUS))
+    return Status(entries, delivered, dead, senders, bool(closed), bool(ended))
 
 
 async def dead_letters(url: str, name: str, *, limit: int = 1000) -> list[DeadLetter]:
     """Return the oldest dead letters of the stream `name`, at most `limit`. They stay where they are.
 
     Raises:
-        OSError: there is no server at `url`, or it refuses the connection.
-        trio.BrokenResourceError: the server does not answer.
+        OSError: there is no server at `url`, or it refuses the connection or the question.
+        trio.BrokenResourceError: the server has not answered for five seconds.
     """
     check_count("limit", limit, 1)
-    async with open_clients(StreamOptions(url, name, ANSWER_TIMEOUT), 1) as [client]:
-        found = await client.call("XRANGE", client.keys.dead, "-", "+", "COUNT", limit)
+    found = await _ask(url, name, lambda client: client.call("XRANGE", client.keys.dead, "-", "+", "COUNT", limit))
     letters = (dict(zip(fields[::2], fields[1::2], strict=True)) for _, fields in found)
     return [
         DeadLetter(letter[b"v"], letter[b"id"].decode(), int(letter[b"tries"]), letter[b"owner"].decode())
         for letter in letters
     ]
+
+
+async def _ask(url: str, name: str, question: Callable[[Client], Awaitable[Any]]) -> Any:
+    """Return the answer to a question that can be asked again."""
+    options = StreamOptions(url, name)
+    reason = "it is silent"
+    with trio.move_on_after(ANSWER_TIMEOUT):
+        async with open_clients(options, 1) as [client]:
+            while True:
+                try:
+                    return await question(client)
+                except Later as exc:
+                    reason = str(exc)
+                    await trio.sleep(exc.pause)
+                except Refused as exc:
+                    raise OSError(f"the Redis server at {options.address} refuses: {exc}") from None
+    raise trio.BrokenResourceError(
+        f"no answer from the Redis server at {options.address} for {ANSWER_TIMEOUT:g} s: {reason}"
+    )

@@ -1,0 +1,357 @@
+"""States that a server passes through, and what either end does: all that `trioflow/redis/answers.py` sorts."""
+
+from __future__ import annotations
+
+import re
+import signal
+import socket
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from tests.redis.flow import Counts, flow, until_some
+from tests.redis.server import PATIENCE, Server, until
+from trioflow import redis
+from trioflow.redis import client
+
+pytestmark = pytest.mark.needs("redis-server")
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    server = Server(tmp_path, "--busy-reply-threshold", "10")
+    server.start()
+    yield server
+    server.stop(signal.SIGKILL)
+
+
+def errors(server: Server, word: str) -> int:
+    """Return how often the server has answered with this error."""
+    found = re.search(rb"errorstat_%s:count=(\d+)" % word.encode(), server.ask("INFO", "errorstats"))
+    return int(found[1]) if found else 0
+
+
+def inline(server: Server, *lines: str) -> socket.socket:
+    """Send lines on a connection of their own, and do not wait for an answer."""
+    sock = socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE)
+    sock.sendall("".join(f"{line}\r\n" for line in lines).encode())
+    return sock
+
+
+async def until_refused(server: Server, word: str) -> None:
+    already = errors(server, word)
+    await until(lambda: errors(server, word) > already + 1)
+
+
+@asynccontextmanager
+async def busy(server: Server) -> AsyncGenerator[None, None]:
+    with inline(server, "eval 'while true do end' 0"):
+        await until(lambda: server.ask("PING").startswith(b"-BUSY"))
+        yield
+        await trio.sleep(0.3)  # nothing counts errors now
+        assert server.ask("SCRIPT", "KILL") == b"+OK\r\n"
+
+
+@asynccontextmanager
+async def no_replicas(server: Server) -> AsyncGenerator[None, None]:
+    server.ask("CONFIG", "SET", "min-replicas-to-write", 1)
+    yield
+    await until_refused(server, "NOREPLICAS")
+    server.ask("CONFIG", "SET", "min-replicas-to-write", 0)
+
+
+@asynccontextmanager
+async def failed_save(server: Server) -> AsyncGenerator[None, None]:
+    obstacle = server.place / "dump.rdb"
+    obstacle.mkdir()
+    server.ask("SET", "something", "to save")
+    server.ask("CONFIG", "SET", "save", "3600 1")
+    server.ask("BGSAVE")
+    await until(lambda: b"rdb_last_bgsave_status:err" in server.ask("INFO", "persistence"))
+    yield
+    await until_refused(server, "MISCONF")
+    obstacle.rmdir()
+    server.ask("BGSAVE")
+
+
+@asynccontextmanager
+async def demotion(server: Server) -> AsyncGenerator[None, None]:
+    server.ask("REPLICAOF", "127.0.0.1", "1")
+    yield
+    await until_refused(server, "READONLY")
+    server.ask("REPLICAOF", "NO", "ONE")
+
+
+@asynccontextmanager
+async def password(server: Server) -> AsyncGenerator[None, None]:
+    server.ask("CONFIG", "SET", "requirepass", "x")
+    with inline(server, "AUTH x", "CLIENT KILL TYPE normal") as sock:
+        yield
+        await trio.sleep(0.3)
+        sock.sendall(b"INFO errorstats\r\n")
+        await trio.sleep(0.1)
+        assert b"errorstat_NOAUTH" in sock.recv(1 << 16)
+        sock.sendall(b"CONFIG SET requirepass ''\r\n")
+        await until(lambda: server.ask("PING") == b"+PONG\r\n")
+
+
+State: TypeAlias = Callable[[Server], AbstractAsyncContextManager[None]]
+
+
+@pytest.mark.parametrize("state", [busy, no_replicas, failed_save, demotion, password])
+async def test_a_state_that_passes_is_waited_for_and_loses_nothing(server: Server, state: State) -> None:
+    counts = Counts()
+    async with flow(server.url, counts, 100, pause=0.002):
+        await until_some(counts, 30)
+        async with state(server):
+            pass
+
+    counts.check(FAULTS[state.__name__])
+
+
+FAULTS = {
+    "busy": "server busy with a script (`BUSY`)",
+    "no_replicas": "too few replicas (`NOREPLICAS`)",
+    "failed_save": "a failed `BGSAVE` (`MISCONF`)",
+    "demotion": "server made a replica and a master again (`READONLY`)",
+    "password": "a password set and taken away (`NOAUTH`)",
+}
+
+
+@pytest.mark.parametrize("state", [busy, no_replicas, failed_save, demotion])
+async def test_opening_waits_where_running_waits(server: Server, state: State) -> None:
+    opened = trio.Event()
+
+    async def send() -> None:
+        async with redis.open_sender(server.url, "jobs") as sender:
+            opened.set()
+            await sender.send(1)
+
+    with trio.fail_after(PATIENCE):
+        async with trio.open_nursery() as nursery, state(server):
+            nursery.start_soon(send)
+            await wait_all_tasks_blocked(0.05)
+            assert not opened.is_set()
+
+    assert (await redis.status(server.url, "jobs")).entries == 1
+
+
+# ---- what was deleted
+
+
+async def test_a_group_that_was_destroyed_is_joined_anew_by_readers_and_by_those_with_full_hands(
+    server: Server,
+) -> None:
+    with trio.fail_after(PATIENCE):
+        async with (
+            redis.open_sender(server.url, "jobs") as send,
+            redis.open_receiver(server.url, "jobs", group="g") as full,
+        ):
+            await send.send(1)
+            first = await full.receive()
+            async with redis.open_receiver(server.url, "jobs", group="g") as reading:
+                server.ask("XGROUP", "DESTROY", "{jobs}:stream", "g")
+                again = await reading.receive()
+                again.done()
+            first.give_back()
+            await send.send(2)
+            async with await full.receive() as delivery:
+                assert (first.value, again.value, delivery.value) == (1, 1, 2)
+
+
+async def lose(server: Server, *command: str) -> dict[str, str]:
+    """Let a sender and a receiver meet the loss of three entries; return what each has raised."""
+    raised: dict[str, str] = {}
+    ready = [trio.Event(), trio.Event()]
+
+    async def run(name: str, use: Callable[[trio.Event], Awaitable[None]], is_ready: trio.Event) -> None:
+        try:
+            await use(is_ready)
+        except redis.StreamLost as exc:
+            raised[name] = str(exc)
+
+    async def sending(is_ready: trio.Event) -> None:
+        async with redis.open_sender(server.url, "jobs") as send:
+            await send.send_many(range(3))
+            is_ready.set()
+            await until(lambda: not int(server.ask("EXISTS", "{jobs}:stream")[1:]))
+            await send.send(3)
+
+    async def receiving(is_ready: trio.Event) -> None:
+        async with redis.open_receiver(server.url, "jobs", group="g", prefetch=2) as receive:
+            await receive.receive()
+            is_ready.set()
+            await trio.sleep_forever()
+
+    with trio.fail_after(PATIENCE):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(run, "sender", sending, ready[0])
+            nursery.start_soon(run, "receiver", receiving, ready[1])
+            for event in ready:
+                await event.wait()
+            server.ask(*command)
+            await until(lambda: "receiver" in raised)
+            nursery.cancel_scope.cancel()
+    return raised
+
+
+async def test_a_stream_that_was_deleted_is_told_to_both_ends_and_once_to_those_that_open(server: Server) -> None:
+    async with redis.open_sender(server.url, "jobs") as send:
+        await send.send_many(range(3))
+        server.ask("DEL", "{jobs}:stream")
+        with pytest.raises(redis.StreamLost, match=r"\{jobs\}:stream is gone, with 3 entries"):
+            await send.send(3)
+        with pytest.raises(redis.StreamLost, match="with 3 entries"):
+            async with redis.open_receiver(server.url, "jobs", group="g"):
+                pass
+        async with redis.open_receiver(server.url, "jobs", group="g") as receive:
+            await send.send(4)
+            async with await receive.receive() as delivery:
+                assert delivery.value == 4
+
+
+@pytest.mark.parametrize(
+    ("command", "complaint"),
+    [
+        (("DEL", "{jobs}:stream"), r"\{jobs\}:stream is gone, with 3 entries: it was deleted or evicted"),
+        (("FLUSHALL",), r"\{jobs\}:stream is gone, with entries in hand here and all that were unread"),
+    ],
+)
+async def test_a_receiver_whose_entries_are_lost_is_told(
+    server: Server, command: tuple[str, ...], complaint: str
+) -> None:
+    raised = await lose(server, *command)
+
+    assert re.search(complaint, raised["receiver"])
+
+
+async def test_closing_a_sender_of_a_stream_that_was_deleted_does_not_end_it(server: Server) -> None:
+    async def send_and_close() -> None:
+        async with redis.open_sender(server.url, "jobs") as send:
+            await send.send(1)
+            server.ask("DEL", "{jobs}:stream")
+
+    with pytest.raises(redis.StreamLost):
+        await send_and_close()
+    assert not (await redis.status(server.url, "jobs")).is_closed
+
+
+async def test_a_server_that_begins_to_evict_is_noticed_while_running(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "CHECK_INTERVAL", 0.05)
+
+    async def send() -> None:
+        async with redis.open_sender(server.url, "jobs"):
+            server.ask("CONFIG", "SET", "maxmemory", 1 << 30, "maxmemory-policy", "allkeys-lru")
+            await trio.sleep_forever()
+
+    with (
+        trio.fail_after(PATIENCE),
+        pytest.raises(trio.BrokenResourceError, match="must be noeviction, not allkeys-lru"),
+    ):
+        await send()
+
+
+# ---- what does not answer
+
+
+class Hole:
+    """A port that accepts no connection and refuses none, as when the network drops all packets."""
+
+    def __init__(self, port: int = 0) -> None:
+        self._stack = ExitStack()
+        listener = self._stack.enter_context(socket.socket())
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", port))
+        listener.listen(0)
+        for _ in range(2):  # more than it has room for
+            filler = self._stack.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(listener.getsockname())
+        self.port = listener.getsockname()[1]
+
+    def __enter__(self) -> Hole:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stack.close()
+
+
+async def test_packets_that_are_dropped_for_a_while_end_neither_end(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts = Counts()
+    timed_out = trio.Event()
+    connect = client._connect
+
+    async def connect_and_note(address: Any) -> Any:
+        try:
+            return await connect(address)
+        except trio.Cancelled:
+            timed_out.set()
+            raise
+
+    monkeypatch.setattr(client, "_connect", connect_and_note)
+    async with flow(server.url, counts, 100, pause=0.002):
+        await until_some(counts, 30)
+        server.stop(signal.SIGKILL)
+        with Hole(server.port):
+            await timed_out.wait()
+        await trio.to_thread.run_sync(server.start)
+
+    counts.check("the network drops all packets for five seconds")
+
+
+async def test_what_does_not_answer_at_the_opening_is_no_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "ATTEMPTS", 1)
+    with Hole() as hole, pytest.raises(OSError, match=r"no Redis server at .*: no answer within 5 s"):
+        async with redis.open_sender(f"redis://127.0.0.1:{hole.port}", "jobs"):
+            pass
+
+
+async def test_tls_to_a_server_without_it_is_no_server(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "ATTEMPTS", 1)
+    with pytest.raises(OSError, match="no Redis server at"):
+        async with redis.open_sender(server.url.replace("redis:", "rediss:"), "jobs"):
+            pass
+
+
+async def test_a_question_raises_what_it_says(server: Server) -> None:
+    server.ask("SET", "{jobs}:stream", "text")
+    server.ask("SET", "{jobs}:dead", "text")
+    with pytest.raises(OSError, match="refuses: WRONGTYPE"):
+        await redis.status(server.url, "jobs")
+    with pytest.raises(OSError, match="refuses: WRONGTYPE"):
+        await redis.dead_letters(server.url, "jobs")
+    server.send(signal.SIGSTOP)
+    for question in (redis.status, redis.dead_letters):
+        with pytest.raises(trio.BrokenResourceError, match="for 5 s"):
+            await question(server.url, "jobs")
+
+
+@pytest.mark.parametrize("end", ["sender", "receiver"])
+async def test_cancelling_while_the_server_is_frozen_ends_within_five_seconds(server: Server, end: str) -> None:
+    async def send() -> None:
+        async with redis.open_sender(server.url, "jobs") as sender:
+            server.send(signal.SIGSTOP)
+            await sender.send(1)
+
+    async def receive() -> None:
+        async with redis.open_sender(server.url, "jobs") as sender:
+            await sender.send(1)
+            async with redis.open_receiver(server.url, "jobs", group="g") as receive:
+                delivery = await receive.receive()
+                server.send(signal.SIGSTOP)
+                delivery.done()
+                await trio.sleep_forever()
+
+    begun = trio.current_time()
+    with trio.move_on_after(0.5):
+        await (send() if end == "sender" else receive())
+    assert trio.current_time() - begun < 5.9
