@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import signal
 import sys
@@ -11,6 +12,17 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
+
+
+@dataclasses.dataclass(frozen=True)
+class Frozen(Exception):
+    """Refuses that any of its attributes is set."""
+
+    code: int
+
+
+def freeze(code: int) -> NoReturn:
+    raise Frozen(code)
 
 
 class Refused(Exception):

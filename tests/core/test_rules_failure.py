@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import os
 import signal
 import traceback
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any, NoReturn
 
 import pytest
@@ -17,6 +18,7 @@ from trio.testing import MockClock, memory_stream_pair, wait_all_tasks_blocked
 
 import trioflow as tf
 from tests.consumers import CONSUMERS, Boom, Consumer, Sink, Source, passes
+from trioflow.testing import check_transform
 
 
 def fail(item: object) -> NoReturn:
@@ -598,6 +600,42 @@ async def _in_a_writer() -> None:
         raise Frozen(403)
 
 
+async def _in_a_file_that_is_written() -> None:
+    async with tf.write_file(os.devnull).open():
+        raise Frozen(403)
+
+
+async def _in_a_process() -> None:
+    async with tf.process(["cat"]).open():
+        raise Frozen(403)
+
+
+class _Refuses:
+    """An iterator, a stream or a channel that cannot be closed, or not be sent to."""
+
+    def __iter__(self) -> Iterator[int]:
+        return self
+
+    def __next__(self) -> int:
+        return 1
+
+    def close(self) -> None:
+        raise Frozen(403)
+
+
+@tf.readable
+async def _refuses_at_the_end() -> AsyncIterator[int]:
+    try:
+        while True:
+            yield 1
+    finally:
+        raise Frozen(403)
+
+
+async def _in_the_kit() -> None:
+    await check_transform(lambda: tf.map(refuse), [1], [1])
+
+
 async def _in_a_broadcast() -> None:
     async with tf.broadcast(tf.from_iterable([1]), 2):
         raise Frozen(403)
@@ -621,8 +659,26 @@ async def _by_a_receive() -> None:
         _in_a_writer,
         _in_a_broadcast,
         _by_a_receive,
+        _in_a_file_that_is_written,
+        _in_a_process,
+        _in_the_kit,
+        lambda: tf.pipeline([1], tf.map(refuse), tf.drain(), monitor=tf.monitor()),
+        lambda: BROKEN.pipe(tf.monitor()).pipe(tf.drain()),
+        lambda: tf.from_iterable([1]).pipe(tf.map_in_threads(refuse)).pipe(tf.drain()),
+        lambda: tf.from_iterable([1]).pipe(tf.json_lines(default=refuse)).pipe(tf.for_each(refuse)),
+        lambda: BROKEN.pipe(tf.recover(refuse)).pipe(tf.drain()),
+        lambda: tf.from_iterable(_Refuses()).pipe(tf.first()),
+        lambda: tf.concat(tf.repeat(1), tf.from_iterable(_Refuses())).pipe(tf.first()),
+        lambda: _refuses_at_the_end().pipe(tf.first()),
+        lambda: tf.read_file(__file__).pipe(tf.for_each(refuse)),
+        lambda: tf.from_iterable([b"1"]).pipe(tf.process(["cat"])).pipe(tf.for_each(refuse)),
+        lambda: BROKEN.pipe(tf.write_file(os.devnull)),
     ],
-    ids=["map", "next", "merge", "concat", "retry", "sink", "block", "writer", "broadcast", "receive"],
+    ids=[
+        *("map", "next", "merge", "concat", "retry", "sink", "block", "writer", "broadcast", "receive", "file"),
+        *("process", "kit", "monitored", "monitor", "threads", "json", "recover", "closed", "unreached", "generator"),
+        *("reader of a file", "reader of a process", "writer of a file"),
+    ],
 )
 async def test_R11_an_exception_that_refuses_to_be_written_to_is_raised_itself(
     run: Callable[[], Awaitable[object]], autojump_clock: MockClock
@@ -639,6 +695,20 @@ async def test_R11_an_exception_that_refuses_to_be_written_to_is_noted_and_recov
 
     assert caught.value.__notes__ == ["in stage 2 of 3: map(refuse)"]
     assert await BROKEN.pipe(tf.recover(lambda exc: [exc], on=Frozen)).pipe(tf.first()) == Frozen(403)
+
+
+async def test_R11_two_live_ends_that_cannot_be_closed_are_a_group_and_hide_no_failure() -> None:
+    def ends() -> list[tf.Readable[int]]:
+        return [tf.from_iterable(_Refuses()) for _ in range(2)]
+
+    with pytest.raises(ExceptionGroup, match="2 live ends failed"):
+        await tf.concat(tf.repeat(1), *ends()).pipe(tf.first())
+
+    boom = Boom()
+    with pytest.raises(Boom) as caught:
+        await tf.concat(tf.failed(boom), *ends()).pipe(tf.first())
+    assert caught.value is boom
+    assert caught.value.__notes__.count(f"and then: {Frozen(403)!r}") == 1  # both are the same
 
 
 async def test_R11_one_exception_that_several_runs_raise_is_noted_once() -> None:

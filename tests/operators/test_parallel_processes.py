@@ -161,6 +161,14 @@ async def test_a_failure_is_raised_with_its_traceback_and_where() -> None:
     assert where == "in stage 2 of 3: map_in_processes(even_only, workers=1)"
 
 
+async def test_R11_an_exception_that_refuses_to_be_written_to_comes_as_itself() -> None:
+    with pytest.raises(called.Frozen) as caught:
+        await tf.from_iterable([403]).pipe(tf.map_in_processes(called.freeze, workers=1)).pipe(tf.drain())
+
+    assert caught.value.code == 403
+    assert caught.value.__notes__[0].startswith("in a worker process:\nTraceback")
+
+
 async def test_an_exception_that_cannot_be_sent_comes_as_one_that_says_the_same() -> None:
     with pytest.raises(RuntimeError, match=r"^Refused: 1: not today") as caught:
         await tf.pipeline([1], tf.map_in_processes(called.refuse, workers=1), tf.drain())

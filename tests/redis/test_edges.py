@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import signal
 from collections import Counter
 from collections.abc import Iterator
@@ -54,6 +55,43 @@ async def test_the_end_that_a_dead_receiver_took_is_given_to_others(server: Serv
 
     assert await take_all(url) == []
     assert await take_all(url) == []
+
+
+@dataclasses.dataclass(frozen=True)
+class Frozen(Exception):
+    """Refuses that any of its attributes is set."""
+
+    code: int
+
+
+def refuse(_: object) -> Any:
+    raise Frozen(403)
+
+
+async def test_R11_an_exception_that_refuses_to_be_written_to_comes_as_itself(url: str) -> None:
+    async def in_a_sender() -> None:
+        async with redis.open_sender(url, "jobs"):
+            refuse(1)
+
+    async def in_a_receiver() -> None:
+        async with redis.open_receiver(url, "jobs", group="g"):
+            refuse(1)
+
+    async def in_a_delivery() -> None:
+        await fill(url, [1])
+        async with redis.open_receiver(url, "jobs", group="g") as receive, await receive.receive():
+            refuse(1)
+
+    for run in (
+        in_a_sender,
+        in_a_receiver,
+        in_a_delivery,
+        lambda: tf.from_iterable([1]).pipe(redis.writable(url, "others", encode=refuse)),
+        lambda: redis.readable(url, "jobs", group="g", decode=refuse).pipe(redis.acknowledge()).pipe(tf.drain()),
+    ):
+        with trio.fail_after(PATIENCE), pytest.raises(Frozen) as caught:
+            await run()
+        assert caught.value.code == 403
 
 
 async def nothing_comes(receive: tf.ReceiveChannel[Any], answered: Counter[Script]) -> None:

@@ -13,14 +13,16 @@ import itertools
 import math
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Final
 
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from trioflow._core.block import block
 from trioflow._core.channel import ReceiveChannel, SendChannel
 from trioflow._core.engine import Stage
+from trioflow._core.errors import note
 from trioflow._core.pipeline import as_readable, pipeline
 from trioflow._core.streams import Readable, Writable
 
@@ -45,7 +47,7 @@ class Check:
         self._is_late = False  # since then a reader of ours was given an item, or told of an end
         self._has_returned = False  # since then a stage of the value has returned
 
-    @asynccontextmanager
+    @block
     async def case(self, name: str, unraised: str = "") -> AsyncGenerator[Any, None]:
         """Give a new value to a block; it must end in time, leave nothing, and by the rule `unraised` not raise."""
         self._running = 0
@@ -62,7 +64,7 @@ class Check:
                 yield self._kind._of(*rest, self._watched(last))
         except Exception as exc:
             _demand(not unraised or isinstance(exc, AssertionError), f"{unraised}: {name}: it has raised {exc!r}", exc)
-            exc.add_note(f"in the case: {name}")
+            note(exc, f"in the case: {name}")
             raise
         _demand(not scope.cancelled_caught, f"R16: {name}: it has not ended within {self._limit:g} s")
         _demand(not self._running, f"R9: {name}: the source's finally had not run when the run returned")

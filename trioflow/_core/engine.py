@@ -10,14 +10,13 @@ Rule 3: a stage may enclose all before it: then those are a run of their own, in
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any, TypeAlias
 
 from trioflow._core.block import block
 from trioflow._core.buffer import check_capacity
 from trioflow._core.channel import ReceiveChannel, SendChannel
-from trioflow._core.errors import check_trio, failure_in, shorten_traceback
+from trioflow._core.errors import HangUp, check_trio, combined, failure_in, note, shorten_traceback
 from trioflow._core.run import Run, Task, Watch, note_stage
 from trioflow._core.run import Stage as Stage
 from trioflow._core.run import StageFunction as StageFunction
@@ -53,12 +52,23 @@ def followed(stages: Sequence[Stage]) -> Sequence[Stage]:
     return [stage if stage.follow is None else stage._replace(follow=None) for stage in follow(stages, True)]
 
 
-async def release(stages: Sequence[Stage]) -> None:
-    """Close the live ends that those of `stages` which have not been run were given."""
-    async with AsyncExitStack() as stack:
-        for stage in stages:
+async def release(stages: Sequence[Stage], raised: BaseException | None = None) -> None:
+    """Close the live ends that those of `stages` which have not been run were given.
+
+    What fails then is raised, or noted on the failure in `raised`.
+    """
+    failures: list[BaseException] = []
+    for stage in stages:
+        try:
             if stage.release is not None:
-                stack.push_async_callback(stage.release)
+                await stage.release()
+        except Exception as exc:  # noqa: BLE001 - it is raised or noted below
+            failures.append(exc)
+    if raised is not None and failure_in(raised) is not None and not isinstance(raised, HangUp):
+        for failure in failures:
+            note(raised, f"and then: {failure!r}")
+    elif failures:
+        raise combined(failures, "live ends") from None
 
 
 def _tasks_of(stages: Sequence[Stage], capacity: float, whole: Sequence[Stage]) -> list[Task]:

@@ -195,9 +195,11 @@ async def generate(
 ) -> None:
     """Run an async generator function as a stage between the channels `ends`; a source has one, a transform two."""
     *sources, output = ends
-    async with contextlib.AsyncExitStack() as stack:
-        readers = [await stack.enter_async_context(aclosing(_StageReader(source))) for source in sources]
-        items = await stack.enter_async_context(aclosing(function(*readers, *args, **kwargs)))
+    readers = [_StageReader(source) for source in sources]
+    async with (
+        aclosing(readers[0]) if readers else contextlib.nullcontext(),
+        aclosing(function(*readers, *args, **kwargs)) as items,
+    ):
         writer = _BatchWriter(items, output)
 
         def before_trap() -> None:

@@ -99,8 +99,10 @@ def source(function: StageFunction, name: str, *args: object, **given: object) -
     async def run(output: SendChannel[Any]) -> None:
         try:
             await function(output)
-        finally:
-            await release(stages)
+        except BaseException as exc:
+            await release(stages, exc)
+            raise
+        await release(stages)
 
     return Readable._of(this._replace(function=run, release=partial(release, stages)))
 

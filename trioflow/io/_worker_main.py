@@ -42,11 +42,36 @@ def packed_failure(exc: BaseException) -> tuple[bytes, str]:
     """Give an exception, or one that says the same where it cannot be sent, and its traceback."""
     told = "".join(traceback.format_exception(exc))
     try:
-        body = pickle.dumps(exc, pickle.HIGHEST_PROTOCOL)
+        body = _packed_exception(exc)
         pickle.loads(body)  # that takes its arguments, which not all can be made of
     except Exception:  # noqa: BLE001 - whatever it is, that cannot be sent either
         body = pickle.dumps(RuntimeError(f"{type(exc).__qualname__}: {exc}"))
     return body, told
+
+
+class _Pickler(pickle.Pickler):
+    """Packs exceptions so that a frozen one, which refuses that its attributes are set, can be made again."""
+
+    def reducer_override(self, obj: object) -> Any:
+        if not isinstance(obj, BaseException) or type(obj).__setstate__ is not BaseException.__setstate__:
+            return NotImplemented
+        made: Any = obj.__reduce_ex__(pickle.HIGHEST_PROTOCOL)
+        return (_made_again, made) if len(made) == 3 and type(made[2]) is dict else NotImplemented
+
+
+def _packed_exception(exc: BaseException) -> bytes:
+    body = io.BytesIO()
+    _Pickler(body, pickle.HIGHEST_PROTOCOL).dump(exc)
+    return body.getvalue()
+
+
+def _made_again(make: Callable[..., BaseException], args: tuple[Any, ...], state: dict[str, Any]) -> BaseException:
+    exc = make(*args)
+    exc.__dict__.update(state)
+    return exc
+
+
+_made_again.__module__ = "trioflow.io._worker_main"  # whoever unpacks it finds it there; this may run as `__main__`
 
 
 class _Unpickler(pickle.Unpickler):
@@ -131,8 +156,8 @@ def _call_each(fn: Callable[[Any], Any], items: list[Any], page: memoryview, *, 
                     "use map_async"
                 )
         except BaseException as exc:  # noqa: BLE001 - it is raised where the call came from
-            exc.__traceback__ = exc.__traceback__ and exc.__traceback__.tb_next
-            failures[number - 1] = packed_failure(exc)
+            own = exc.__traceback__
+            failures[number - 1] = packed_failure(exc.with_traceback(own and own.tb_next))
             results[number - 1 :] = [None]
             if not goes_on:
                 break

@@ -13,11 +13,11 @@ import errno
 import os
 import stat
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from typing import Final
 
 import trio
 
+from trioflow._core.block import block
 from trioflow.io.file_reader import FileReader, Reader, open_for_reading, reader_of
 
 # The name leads nowhere, through what is no directory, to a directory, to a file that may not be read yet, or in a circle;
@@ -30,7 +30,7 @@ _PASSING: Final = frozenset(
 )  # fmt: skip
 
 
-@asynccontextmanager
+@block
 async def open_following(
     path: str, start: int, chunk_size: int | None, interval: float, *, waits: bool
 ) -> AsyncGenerator[Reader, None]:

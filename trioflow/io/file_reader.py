@@ -14,11 +14,11 @@ import math
 import os
 import stat
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from typing import Final, NamedTuple, Protocol
 
 import trio
 
+from trioflow._core.block import block
 from trioflow._core.channel import SendChannel
 from trioflow.io.openat2 import HERE, how, openat2
 from trioflow.io.page_cache import NOWAIT, UNSUPPORTED
@@ -51,7 +51,7 @@ class FileRegion(NamedTuple):
     start: int = 0
     stop: int | None = None
 
-    @asynccontextmanager
+    @block
     async def open(self) -> AsyncGenerator[OpenStretch | None, None]:
         """Open the file, and close it at the end of the block; None where it has no fixed length."""
         found = self._find_cached() or await trio.to_thread.run_sync(self._find)

@@ -16,12 +16,13 @@ import re
 import secrets
 import stat
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from functools import partial
 from typing import Final
 
 import trio
 
+from trioflow._core.block import block
+from trioflow._core.errors import note
 from trioflow.io.file_writer import PATIENCE, Target, cannot_replace
 from trioflow.io.openat2 import is_mount
 
@@ -33,7 +34,7 @@ _DESCRIPTORS: Final = re.compile(r"/dev/fd|/proc/(\d+)(?:/task/\d+)?/fd")
 _NOT_KEPT: Final = frozenset((errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.ENODATA))
 
 
-@asynccontextmanager
+@block
 async def open_target(
     path: str, *, append: bool, atomic: bool, durable: bool = False, reads: str | int | None = None
 ) -> AsyncGenerator[Target, None]:
@@ -52,7 +53,7 @@ async def open_target(
             try:
                 await trio.to_thread.run_sync(target.discard)
             except OSError as error:
-                exc.add_note(f"and then: {error}")
+                note(exc, f"and then: {error}")
         raise
 
 

@@ -19,6 +19,7 @@ from typing import Any, Final
 
 import trio
 
+from trioflow._core.errors import note
 from trioflow._core.labels import name_of
 from trioflow.io import _worker_main
 
@@ -70,7 +71,7 @@ def failure_of(packed: tuple[bytes, str]) -> BaseException:
     """Give the exception that was raised in a process."""
     body, told = packed
     exc: BaseException = unpickled(body)
-    exc.add_note(f"in a worker process:\n{told.rstrip()}")
+    note(exc, f"in a worker process:\n{told.rstrip()}")
     return exc
 
 

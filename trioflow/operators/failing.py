@@ -269,10 +269,11 @@ def recover(
             refuse_coroutine("recover", given)
             delivered = _delivered_to(output)
             if isinstance(given, Readable) and delivered.items and not repeats:
-                await release(given._stages)
-                exc.add_note(
+                await release(given._stages, exc)
+                note(
+                    exc,
                     f"recover: no other Readable took over, {_told(delivered)}: to go on after them, use "
-                    "retry(lambda delivered: ...); to let them come twice, recover(..., repeats=True)"
+                    "retry(lambda delivered: ...); to let them come twice, recover(..., repeats=True)",
                 )
                 raise
         last = await attempt(_given(given)._stages, output.statistics().capacity, partial(forward, output=output))

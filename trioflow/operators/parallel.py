@@ -117,19 +117,24 @@ class _Trips(Batches):
         self._limiter = limiter
 
     async def __call__(self, items: list[Any]) -> list[Any]:
-        spent, results = await trio.to_thread.run_sync(self._call_each, items, limiter=self._limiter)
+        spent, results, failure = await trio.to_thread.run_sync(self._call_each, items, limiter=self._limiter)
+        if failure is not None:
+            raise failure
         self.learn(spent, len(items))
         return results
 
-    def _call_each(self, items: list[Any]) -> tuple[float, list[Any]]:
+    def _call_each(self, items: list[Any]) -> tuple[float, list[Any], Exception | None]:
         began = perf_counter()
         results: list[Any] = []
         for item in items:
             trio.from_thread.check_cancelled()
-            results.append(self._fn(item))
+            try:
+                results.append(self._fn(item))
+            except Exception as exc:  # noqa: BLE001 - raised in the task: Trio's way assigns to it, which a frozen one refuses
+                return perf_counter() - began, results, exc
             if inspect.iscoroutine(results[-1]):
                 results[-1].close()
                 raise TypeError(
                     f"map_in_threads wants a plain function, but {name_of(self._fn)} gave a coroutine: use map_async"
                 )
-        return perf_counter() - began, results
+        return perf_counter() - began, results, None

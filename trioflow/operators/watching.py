@@ -6,8 +6,8 @@ Rule 1: who watches reads what the channels know anyway; what only he needs (tim
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from typing import Any, Generic, NamedTuple
 
 import trio
@@ -93,20 +93,21 @@ class Monitor(Transform[T, T], Generic[T]):
         self._last = Snapshot(name, 0.0, ())
         self._is_over = trio.Event()
 
-    @contextmanager
-    def watch(self, tasks: Sequence[Watched]) -> Generator[None, None, None]:
-        """Watch these tasks of a run during the block, and keep the last snapshot of them but nothing of the run itself."""
+    def watch(self, tasks: Sequence[Watched]) -> AbstractContextManager[object]:
+        """Watch these tasks of a run until the block ends; keep the last snapshot of them, and nothing of the run itself."""
         self._tasks = tasks
         self._is_over = over = trio.Event()
         self._began = trio.current_time()
         for task in tasks:
             task.time_waits(trio.current_time)
-        try:
-            yield
-        finally:
-            if over is self._is_over:
-                self._last, self._tasks = self.snapshot(), ()
-            over.set()
+        block = ExitStack()
+        block.callback(self._end, over)
+        return block
+
+    def _end(self, over: trio.Event) -> None:
+        if over is self._is_over:
+            self._last, self._tasks = self.snapshot(), ()
+        over.set()
 
     async def _pass_on(self, source: ReceiveChannel[T], output: SendChannel[T]) -> None:
         with self.watch([Watched.between(source, output, [self._stages[0].label])]):

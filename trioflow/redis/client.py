@@ -13,12 +13,13 @@ from __future__ import annotations
 import math
 import ssl
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from typing import Any, Final
 
 import trio
 
 from trioflow._core.backoff import Backoff
+from trioflow._core.block import block
 from trioflow._core.crew import Crew, open_crew
 from trioflow.redis.answers import MEANINGS, Meaning, StreamLost
 from trioflow.redis.options import Address, StreamOptions
@@ -250,7 +251,7 @@ class Client:
             return connection
 
 
-@asynccontextmanager
+@block
 async def open_clients(options: StreamOptions, count: int) -> AsyncGenerator[Sequence[Client], None]:
     """Connect `count` clients to the server beside a block, and close them when the block is left.
 

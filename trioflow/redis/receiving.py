@@ -13,12 +13,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Any, Final, Generic, TypeVar
 
 import trio
 
+from trioflow._core.block import block
 from trioflow._core.buffer import Buffer
 from trioflow._core.channel import ReceiveChannel, SendChannel
 from trioflow._core.crew import open_crew
@@ -302,7 +303,7 @@ class _Receiver:
                 pass  # others claim the entries when the lease has run out
 
 
-@asynccontextmanager
+@block
 async def receiver_of(options: ReceiverOptions) -> AsyncGenerator[ReceiveChannel[Delivery[Any]], None]:
     """Receive deliveries beside a block."""
     async with open_clients(options, 2) as clients:

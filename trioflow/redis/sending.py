@@ -11,11 +11,12 @@ from __future__ import annotations
 import math
 import secrets
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from typing import Any, Final, Generic, TypeVar
 
 import trio
 
+from trioflow._core.block import block
 from trioflow._core.crew import open_crew
 from trioflow.redis.client import Client, Later, Lost, Refused, open_clients
 from trioflow.redis.options import CAPACITY, SenderOptions, to_json, unique_name
@@ -177,7 +178,7 @@ def _next_call(items: Sequence[bytes | str], start: int) -> Sequence[bytes | str
     return items[start : start + ITEMS_PER_CALL]
 
 
-@asynccontextmanager
+@block
 async def sender_of(options: SenderOptions) -> AsyncGenerator[RedisSender[Any], None]:
     """Register a sender beside a block, and close it if the block ends without an exception."""
     async with open_clients(options, 2) as clients, open_crew() as crew:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack, suppress  # noqa: TID251 - what closing a sender raises is ours
 from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar, overload
