@@ -445,3 +445,37 @@ def test_each_reader_of_a_broadcast_gets_what_it_wants_whatever_the_others_do(
         assert source.started == source.ended == 1
 
     trio.run(main, clock=MockClock(autojump_threshold=0))
+
+
+@pytest.mark.parametrize("split", [tf.broadcast, lambda numbers, count: tf.partition(numbers, lambda n: n % 2, count)])
+async def test_a_full_branch_that_nobody_has_begun_to_read_is_named_where_another_waits(
+    split: Any, autojump_clock: MockClock
+) -> None:
+    with pytest.raises(
+        trio.TooSlowError, match=r"^nobody has read \w+\[1\] for 30 s, and the reader of another"
+    ) as caught:
+        async with split(tf.from_iterable(range(10_000)), 2) as (read, _):
+            await read.pipe(tf.collect())
+
+    assert str(caught.value).endswith(
+        "read all of them at the same time, or open the one that you do not need and leave it"
+    )
+
+
+async def test_a_full_branch_may_be_begun_late_where_no_other_waits(autojump_clock: MockClock) -> None:
+    async with tf.broadcast(tf.from_iterable(range(1000)), 2) as (first, second), trio.open_nursery() as nursery:
+        await trio.sleep(1000)
+        nursery.start_soon(lambda: first.pipe(tf.drain()))
+        await trio.sleep(29)
+
+        assert await second.pipe(tf.count()) == 1000
+
+
+async def test_a_branch_that_is_read_slowly_may_take_its_time(autojump_clock: MockClock) -> None:
+    async def slowly(number: int) -> None:
+        await trio.sleep(100)
+
+    async with tf.broadcast(tf.from_iterable(range(9)), 2, capacity=1) as (quick, slow), trio.open_nursery() as nursery:
+        nursery.start_soon(lambda: quick.pipe(tf.drain()))
+
+        await slow.pipe(tf.for_each(slowly))

@@ -5,6 +5,7 @@ Rule 2: a branch whose reader leaves detaches, and the others go on; when none i
 Rule 3: a source that fails ends the block, which raises its very exception (R11); who reads on outside is told it too.
 Rule 4: batches pass where there is room for them; where not, items pass one by one, in their order across all branches,
     so that a reader of several branches in turn is never stuck.
+Rule 5: a branch that nobody has begun to read does not hold up the reader of another for ever: that is an error.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
-from typing import Any, TypeAlias, TypeVar, cast
+from typing import Any, Final, TypeAlias, TypeVar, cast
 
 import trio
 
@@ -31,7 +32,10 @@ from trioflow.operators.nested import check_readables, open_all
 T = TypeVar("T", covariant=True)
 U = TypeVar("U")
 
-Deal: TypeAlias = Callable[[ReceiveChannel[Any], list[SendChannel[Any]]], Awaitable[None]]
+PATIENCE: Final = 30.0  # seconds that a branch which nobody has begun to read may hold up the reader of another
+
+Send: TypeAlias = Callable[[SendChannel[Any], Any], Awaitable[None]]
+Deal: TypeAlias = Callable[[ReceiveChannel[Any], list[SendChannel[Any]], Send], Awaitable[None]]
 Channels: TypeAlias = Sequence[tuple[SendChannel[Any], ReceiveChannel[Any]]]
 Branches: TypeAlias = "AbstractAsyncContextManager[tuple[Branch[U], ...]]"
 
@@ -73,6 +77,8 @@ def broadcast(
 
     Raises:
         TypeError, ValueError: an argument is of the wrong kind, or out of its range.
+        trio.TooSlowError: while running, one that waits is full and nobody has begun to read it for 30 seconds, while
+            the reader of another branch waits.
 
     Example:
         >>> async def main() -> None:
@@ -98,7 +104,7 @@ def broadcast(
 
 
 async def _deal_to_all(
-    overflows: Sequence[Overflow], source: ReceiveChannel[Any], outputs: list[SendChannel[Any]]
+    overflows: Sequence[Overflow], source: ReceiveChannel[Any], outputs: list[SendChannel[Any]], send: Send
 ) -> None:
     lossless = {output for output, overflow in zip(outputs, overflows, strict=True) if overflow == "wait"}
     # Those that drop come first: what they may drop need not wait for the others.
@@ -120,7 +126,7 @@ async def _deal_to_all(
         for item in items if slow else ():
             for output in list(slow):
                 try:
-                    await output.send(item)
+                    await send(output, item)
                 except HangUp:
                     slow.remove(output)
                     live.remove(output)
@@ -150,6 +156,7 @@ def partition(
 
     Raises:
         TypeError, ValueError: an argument is of the wrong kind, or out of its range; while running, what `key` gave is.
+        trio.TooSlowError: as `broadcast` does, for a full branch that nobody has begun to read.
 
     Example:
         >>> async def main() -> None:
@@ -169,7 +176,7 @@ def partition(
             raise ValueError(f"partition wants a number from 0 to {count - 1} for each item, not {index!r}")
         return index
 
-    async def deal(source: ReceiveChannel[Any], outputs: list[SendChannel[Any]]) -> None:
+    async def deal(source: ReceiveChannel[Any], outputs: list[SendChannel[Any]], send: Send) -> None:
         async for items in source.batches():
             parts: list[list[Any]] = [[] for _ in outputs]
             indices = [index_of(item) for item in items]
@@ -186,7 +193,7 @@ def partition(
             for item, index in zip(items, indices, strict=True):
                 if index in slow:
                     try:
-                        await outputs[index].send(item)
+                        await send(outputs[index], item)
                     except HangUp:
                         slow.remove(index)
 
@@ -226,7 +233,7 @@ def balance(readable: Readable[U], count: int, *, capacity: float = DEFAULT_CAPA
         with receive:
             return [(send, receive.clone()) for _ in range(count)]
 
-    async def deal(source: ReceiveChannel[Any], outputs: list[SendChannel[Any]]) -> None:
+    async def deal(source: ReceiveChannel[Any], outputs: list[SendChannel[Any]], send: Send) -> None:
         await forward(source, outputs[0])
 
     return _split(readable, "balance", make, deal, is_shared=True)
@@ -252,6 +259,20 @@ async def _split(
     what = label(name, readable)
     scope = trio.CancelScope()
 
+    runs: dict[SendChannel[Any], Once[Any]] = {}
+
+    async def send(output: SendChannel[Any], item: Any) -> None:
+        while not runs[output].is_used:
+            with trio.move_on_after(PATIENCE):
+                await output.send(item)
+                return
+            if any(each.statistics().tasks_waiting_receive for each in outputs):
+                raise trio.TooSlowError(
+                    f"nobody has read {name}[{outputs.index(output)}] for {PATIENCE:g} s, and the reader of another branch "
+                    "waits: read all of them at the same time, or open the one that you do not need and leave it"
+                )
+        await output.send(item)
+
     def leave() -> None:
         if all(output._reader_has_left for output in outputs):
             scope.cancel()
@@ -260,7 +281,7 @@ async def _split(
         try:
             with scope:
                 async with open_all([readable], outputs[0]) as [source]:
-                    await deal(source, outputs)
+                    await deal(source, outputs, send)
         except BaseException as exc:
             failure = failure_in(exc)
             if failure is not None:
@@ -278,6 +299,7 @@ async def _split(
         drops = receive._overflow != "wait"
         # What one branch has taken is lost to the others, or to what is fresher, while its reader is busy.
         run = Once(_take(receive, forward_singly if is_shared or drops else forward), "a branch", receive)
+        runs[output] = run
         stage = Stage(label(f"{name}[{i}]", readable), function=run, drops=drops, release=run.release)
         branch: Branch[Any] = Branch._of(stage)
         branch._receive = receive
