@@ -59,7 +59,7 @@ async def test_a_crowd_of_slow_clients_costs_little_holds_up_nobody_and_leaves_n
     os.truncate(tmp_path / "large", LARGE)
     (tmp_path / "small.txt").write_bytes(b"small")
     counters = http.Counters()
-    limits = http.Limits(connections=math.inf)
+    limits = http.Limits(connections=math.inf, per_client=math.inf)
     async with serving(http.files(tmp_path), limits=limits, counters=counters) as port, connected(port) as stream:
         client = Client(stream)
 

@@ -935,24 +935,33 @@ async def test_a_connection_at_rest_is_ended_without_a_word(autojump_clock: Mock
         assert 60 <= trio.current_time() - began < 65  # and after it
 
 
-async def test_connections_above_the_limit_wait_until_one_has_gone() -> None:
+async def test_connections_above_the_limit_wait_until_one_has_gone_if_all_are_in_use() -> None:
+    async def handler(request: Request, response: Response) -> None:
+        if request.path == "/wait":
+            await go_on.wait()
+        await response.send(b"hello")
+
+    go_on = trio.Event()
     async with (
-        serving(hello, limits=http.Limits(connections=2)) as port,
+        serving(handler, limits=http.Limits(connections=2)) as port,
         connected(port) as one,
         connected(port) as two,
-        connected(port) as three,
     ):
-        await three.send_all(GET)
-        with trio.move_on_after(0.05) as waiting:
-            await three.receive_some()
+        for busy in (one, two):
+            await busy.send_all(GET.replace(b"/ ", b"/wait "))
+        await trio.testing.wait_all_tasks_blocked()
+        async with connected(port) as three:
+            await three.send_all(GET)
+            with trio.move_on_after(0.05) as waiting:
+                await three.receive_some()
 
-        assert waiting.cancelled_caught
+            assert waiting.cancelled_caught
 
-        await one.aclose()
+            reset(one)
 
-        assert (await three.receive_some()).endswith(b"hello")
+            assert (await three.receive_some()).endswith(b"hello")
 
-        await two.send_all(GET)
+        go_on.set()
 
         assert (await two.receive_some()).endswith(b"hello")
 

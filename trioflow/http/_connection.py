@@ -26,9 +26,10 @@ from trioflow.http._response import Response
 from trioflow.http._service import Handler, Service
 from trioflow.http.wire.exchange import Exchange, Wire
 from trioflow.http.wire.limits import Patience, RequestError
+from trioflow.http.wire.liveness import IdleConnections
 from trioflow.http.wire.response_sender import ResponseSender
 from trioflow.http.wire.response_writer import ResponseWriter
-from trioflow.http.wire.socket import SocketTransport, unsent
+from trioflow.http.wire.socket import SocketTransport, unread, unsent
 from trioflow.http.wire.tls import TlsTransport
 
 _log: Final = logging.getLogger("trioflow.http")
@@ -49,17 +50,8 @@ class Connection:
     """
 
     __slots__ = (
-        "_asked",
-        "_is_lost",
-        "_limits",
-        "_peer",
-        "_phase",
-        "_scope",
-        "_service",
-        "_unsent",
-        "_wire",
-        "_writer",
-    )
+        "_asked", "_at_rest_in", "_is_lost", "_limits", "_peer", "_phase", "_scope", "_service", "_unsent", "_wire",
+    )  # fmt: skip
 
     def __init__(self, sock: socket.socket, client: Any, service: Service) -> None:
         self._service = service
@@ -72,9 +64,11 @@ class Connection:
         self._wire.before_close = self._stop_watching
         self._asked = 0  # requests that have come
         self._scope = trio.CancelScope()
-        self._phase = "idle"  # "head" from a request's first byte, "busy" until it is answered, "ending"
+        self._at_rest_in: IdleConnections | None = None  # while nothing is owed to the client
+        self._phase = (
+            "idle"  # or "handshake"; "head" from a request's first byte, "busy" until it is answered, "ending"
+        )
         self._is_lost = False
-        self._writer: ResponseWriter | None = None  # of the last response
         self._unsent = math.inf  # bytes the client had not taken when its time was up
 
     def retire(self) -> None:
@@ -84,29 +78,64 @@ class Connection:
     def stop(self) -> None:
         """Answer the current request, if there is one, and end."""
         self._wire.stopping = True
-        if self._phase != "busy":
+        if self._phase != "busy" and not (self._phase == "idle" and unread(self._wire.transport.sock)):
             self._scope.cancel()
+
+    @property
+    def origin(self) -> bytes | None:
+        """What all connections of one client have in common; None if that cannot be told."""
+        return self._peer.origin
+
+    def at_rest_since(self) -> float:
+        """Return since when nothing is owed to the client; `math.inf` if something is."""
+        return math.inf if self._at_rest_in is None else self._at_rest_in.since(self)
+
+    def leave(self) -> bool:
+        """End without a response if nothing is owed to the client and nothing has just come; return whether it ends."""
+        if self._at_rest_in is None or unread(self._wire.transport.sock):
+            return False
+        self._stir()
+        self._phase = "idle"
+        self._scope.cancel()
+        return True
+
+    def _rest(self, where: IdleConnections) -> None:
+        """Be at rest: wait for the client, to whom nothing is owed, within the limit of `where`."""
+        where.add(self)
+        self._at_rest_in = where
+
+    def _stir(self) -> None:
+        if self._at_rest_in is not None:
+            self._at_rest_in.remove(self)
+            self._at_rest_in = None
 
     def is_quiet(self) -> bool:
         """Return whether its response may go on for ever, and no byte has come or gone since this was last asked."""
-        transport = self._wire.transport
+        transport, exchange = self._wire.transport, self._wire.exchange
         has_moved, transport.has_moved = transport.has_moved, False
-        is_open_ended = self._phase == "busy" and self._writer is not None and self._writer.is_open_ended
-        return is_open_ended and not has_moved and not unsent(transport.sock)
+        if has_moved or self._phase != "busy" or exchange is None:
+            return False
+        return exchange.writer.is_open_ended and not unsent(transport.sock)
 
     def expire(self) -> None:
         """End without a response, unless the client still takes the last one: then it gets more time.
 
         The system may hold some MiB of a response, for which a client that takes nothing could use us as storage.
         """
-        if before := unsent(self._wire.transport.sock):
-            taken = self._unsent - before
-            self._unsent = before
-            if taken >= max(1, self._limits.write_rate * self._limits.idle):
-                self._service.idle.add(self)
+        self._at_rest_in = None
+        if self._phase == "idle" and self._asked:
+            sock = self._wire.transport.sock
+            if before := unsent(sock):
+                taken = self._unsent - before
+                self._unsent = before
+                if taken >= max(1, self._limits.write_rate * self._limits.idle):
+                    self._rest(self._service.idle)
+                    return
+                self._service.counters.stalls += 1
+                self._phase = "busy"  # so that it is cut
+            elif unread(sock):  # a request, at the last moment: it is answered
+                self._rest(self._service.idle)
                 return
-            self._service.counters.stalls += 1
-            self._phase = "busy"  # so that it is cut
         self._scope.cancel()
 
     def client_left(self) -> None:
@@ -144,7 +173,7 @@ class Connection:
         self._service.watch.add(sock, self)
 
     def _close(self) -> None:
-        self._service.idle.remove(self)
+        self._stir()
         self._wire.forget(self._service.half_closed)
         self._stop_watching()
         if self._phase == "busy":
@@ -158,6 +187,7 @@ class Connection:
             if self._service.context is not None:
                 await self._shake_hands(self._service.context)
             status = await self._answer_all()
+        self._stir()
         if self._phase == "head" and self._scope.cancelled_caught and not self._wire.stopping:
             status = 408
             self._service.counters.stalls += 1
@@ -172,9 +202,11 @@ class Connection:
 
     async def _shake_hands(self, context: ssl.SSLContext) -> None:
         self._wire.transport = tls = TlsTransport(self._wire.transport, context)
-        self._scope.deadline = trio.current_time() + self._limits.handshake
+        self._phase = "handshake"
+        self._rest(self._service.handshaking)
         await tls.shake_hands()
-        self._scope.deadline = math.inf
+        self._stir()
+        self._phase = "idle"
 
     async def _refuse(self, status: int) -> None:
         """Answer a request that could not be read."""
@@ -210,23 +242,18 @@ class Connection:
         wire = self._wire
         if wire.has_bytes:  # of a client that does not wait for its answers
             await trio.lowlevel.checkpoint()
-        elif not self._asked:
-            self._scope.deadline = trio.current_time() + self._limits.first_byte
-            if not await wire.wait():
-                return None
         else:
-            self._service.idle.add(self)
+            self._rest(self._service.idle if self._asked else self._service.fresh)
             if not await wire.wait():
                 return None
-            self._service.idle.remove(self)
+            self._stir()
             self._unsent = math.inf
         self._phase = "head"
         exchange = wire.take_head()
         if exchange is None:  # most come in one piece
-            self._scope.deadline = trio.current_time() + self._limits.head_time
+            self._rest(self._service.heads)
             exchange = await wire.read_head()
-        if self._scope.deadline != math.inf:
-            self._scope.deadline = math.inf
+            self._stir()
         self._asked += 1
         if self._asked >= self._limits.requests:
             wire.stopping = True
@@ -257,7 +284,6 @@ class Connection:
         """Run the handler and complete its response; return whether the connection can be used again."""
         status = 0
         sender = ResponseSender(exchange)
-        self._writer = exchange.writer
         try:
             request = Request(exchange, self._peer, self._service.stopping)
             await _call(self._service.config.handler, request, Response(sender))

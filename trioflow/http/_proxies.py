@@ -50,13 +50,14 @@ class Proxies:
         self._networks: list[IPv4Network | IPv6Network] = [ip_network(name) for name in names if name != UNIX]
         self._header = header
 
-    def _trust(self, address: Address) -> bool:
+    def trust(self, address: Address) -> bool:
+        """Return whether `address` is one of the proxies."""
         return any(address in network for network in self._networks)
 
     def client(self, peer: Any, scheme: str, headers: Headers) -> tuple[Any, str]:
         """Return the client's address and scheme: those of the connection, unless trusted proxies say otherwise."""
         if isinstance(peer, tuple):
-            if (address := _address(str(peer[0]))) is None or not self._trust(address):
+            if (address := _address(str(peer[0]))) is None or not self.trust(address):
                 return peer, scheme
         elif not self._trusts_unix:
             return peer, scheme
@@ -66,7 +67,7 @@ class Proxies:
             if forwarded is None:
                 break
             client = (str(forwarded), 0)
-            if not self._trust(forwarded):
+            if not self.trust(forwarded):
                 break
         return client, scheme
 
@@ -100,6 +101,17 @@ class Peer:
         self.address = address
         self.scheme = scheme
         self._proxies = proxies
+
+    @property
+    def origin(self) -> bytes | None:
+        """The IPv4 address, or the IPv6 network of 64 bits, all of which one client may have.
+
+        None at a Unix socket, and for a trusted proxy: many clients come through these.
+        """
+        address = _address(str(self.address[0])) if isinstance(self.address, tuple) else None
+        if address is None or (self._proxies is not None and self._proxies.trust(address)):
+            return None
+        return address.packed[:8]
 
     def client(self, headers: Headers) -> tuple[Any, str]:
         """Return the address and scheme of a request's client: the peer's, unless trusted proxies say otherwise."""

@@ -4,7 +4,8 @@ Rule 1: five tasks in all, and one for each connection.
 Rule 2: a server that stops accepts nothing more, ends idle connections at once, and gives the others `Limits.grace`.
     Once all that is left are responses that may go on for ever and send nothing, they are cut, for nobody knows their end.
     If another process takes over, it first answers what clients may just have sent on idle connections.
-Rule 3: while the system has no descriptors left, or the limit is reached, clients wait in the backlog.
+Rule 3: while the system has no descriptors left, or the limit is reached, a connection at rest ends for each new one; if
+    none is at rest, clients wait in the backlog.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Final
 import trio
 
 from trioflow.http._access import Access
+from trioflow.http._admission import Admission, Repeated
 from trioflow.http._connection import Connection
 from trioflow.http._listeners import Listeners, Path
 from trioflow.http._proxies import Proxies
@@ -30,7 +32,6 @@ from trioflow.http.wire.counters import Counters
 from trioflow.http.wire.limits import Limits
 from trioflow.io.worker_process import pickled
 
-_log: Final = logging.getLogger("trioflow.http")
 _EXHAUSTED: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS))
 _BACK_OFF: Final = 0.1  # seconds
 _AT_ONCE: Final = 64  # connections accepted between two yields
@@ -128,8 +129,8 @@ class _Server:
         self._service = service
         self._limits = service.limits
         self._counters = service.counters
-        self._connections: set[Connection] = set()
-        self._left = trio.Event()  # set, and replaced, when a connection has ended
+        self._admission = Admission(service)
+        self._log_exhausted = Repeated(logging.ERROR, "cannot accept a connection, trying again every %g seconds: %s")
         self._is_retiring = False
         self._at_once = at_once
 
@@ -156,29 +157,29 @@ class _Server:
         with trio.CancelScope(shield=True) as scope:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._service.watch.run)
-                nursery.start_soon(self._service.idle.run)
-                nursery.start_soon(self._service.half_closed.run)
+                for idle in (*self._service.at_rest, self._service.half_closed):
+                    nursery.start_soon(idle.run)
                 task_status.started(nursery)
                 await self._service.stopping.wait()
                 scope.deadline = trio.current_time() + self._limits.grace
                 nursery.start_soon(self._stop_all, scope)
-                while self._connections:
-                    await self._left.wait()
+                while self._admission.connections:
+                    await self._admission.wait_for_an_end()
                 nursery.cancel_scope.cancel()
 
     async def _stop_all(self, scope: trio.CancelScope) -> None:
         """End all that can end now, and cancel `scope` once only quiet feeds are left."""
         if self._is_retiring:
-            for connection in self._connections:
+            for connection in self._admission.connections:
                 connection.retire()
             await trio.sleep(LAST_REQUEST)
-        for connection in self._connections:
+        for connection in self._admission.connections:
             connection.stop()
         moved: dict[Connection, float] = {}  # when a byte was last seen to come or go
         while True:
             now = trio.current_time()
-            moved.update((connection, now) for connection in self._connections if not connection.is_quiet())
-            if all(now - moved[connection] >= QUIET for connection in self._connections):
+            moved.update((connection, now) for connection in self._admission.connections if not connection.is_quiet())
+            if all(now - moved[connection] >= QUIET for connection in self._admission.connections):
                 scope.cancel()
             await trio.sleep(QUIET / 4)
 
@@ -186,33 +187,27 @@ class _Server:
     async def _accept(self, listener: socket.socket, nursery: trio.Nursery) -> None:
         while True:
             await trio.lowlevel.wait_readable(listener)
-            for _ in range(self._at_once):
-                while len(self._connections) >= self._limits.connections:
-                    await self._left.wait()
+            for _ in range(int(min(self._at_once, await self._admission.wait_for_room()))):
                 try:
                     sock, client = listener.accept()
                 except BlockingIOError:
                     break
                 except OSError as exc:
                     if exc.errno in _EXHAUSTED:
-                        _log.error("cannot accept a connection, trying again in %g seconds: %s", _BACK_OFF, exc)
-                        await trio.sleep(_BACK_OFF)
+                        self._log_exhausted(_BACK_OFF, exc)
+                        self._admission.end_one_at_rest()
+                        with trio.move_on_after(_BACK_OFF):
+                            await self._admission.wait_for_an_end()
                     break  # or a client that had gone before it was accepted
-                connection = Connection(sock, client, self._service)
-                self._connections.add(connection)
-                self._counters.connections += 1
-                self._counters.open += 1
-                nursery.start_soon(self._run, connection)
+                if (connection := self._admission.admit(sock, client)) is not None:
+                    nursery.start_soon(self._run, connection)
 
     @trio.lowlevel.enable_ki_protection
     async def _run(self, connection: Connection) -> None:
         try:
             await connection.run()
         finally:
-            self._connections.discard(connection)
-            self._counters.open -= 1
-            self._left.set()
-            self._left = trio.Event()
+            self._admission.remove(connection)
 
 
 def _single(exc: BaseException) -> BaseException:

@@ -81,17 +81,28 @@ class Config:
 class Service:
     """What all connections of one server share."""
 
-    __slots__ = ("config", "context", "counters", "half_closed", "idle", "limits", "stopping", "watch")
+    __slots__ = (
+        "config", "context", "counters", "fresh", "half_closed", "handshaking", "heads", "idle", "limits", "stopping",
+        "watch",
+    )  # fmt: skip
 
     def __init__(self, config: Config) -> None:
         self.config = config
         self.limits = config.limits
         self.context = config.make_context()
         self.counters = Counters() if config.counters is None else config.counters
-        self.idle = IdleConnections(config.limits.idle)
+        self.handshaking = IdleConnections(config.limits.handshake)
+        self.fresh = IdleConnections(config.limits.first_byte)  # without a request so far
+        self.heads = IdleConnections(config.limits.head_time)  # with a part of one
+        self.idle = IdleConnections(config.limits.idle)  # between two
         self.half_closed = IdleConnections(config.limits.half_closed)
         self.stopping = trio.Event()
         self.watch = open_watch()
+
+    @property
+    def at_rest(self) -> tuple[IdleConnections, ...]:
+        """The connections that nothing is owed to, by what they wait for."""
+        return self.handshaking, self.fresh, self.heads, self.idle
 
     def close(self) -> None:
         """Release what the operating system holds for this."""

@@ -35,7 +35,7 @@ def same(chunk: bytes) -> bytes:
 
 
 async def main() -> None:
-    limits = http.Limits(body_size=math.inf, connections=math.inf)
+    limits = http.Limits(body_size=math.inf, connections=math.inf, per_client=math.inf)
     async with trio.open_nursery() as nursery:
         (url,) = await nursery.start(
             lambda task_status: http.serve(handler, port=0, limits=limits, task_status=task_status)

@@ -15,7 +15,7 @@ async def main() -> None:
         http.serve,
         http.files(sys.argv[1]),
         port=0,
-        limits=http.Limits(connections=math.inf),
+        limits=http.Limits(connections=math.inf, per_client=math.inf),
         workers=int(sys.argv[2]),
     )
     async with trio.open_nursery() as nursery:

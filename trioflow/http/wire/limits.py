@@ -45,7 +45,11 @@ class Limits:
         linger: Seconds a closing connection waits until the client has read the last answer; what it still sends is
             thrown away.
         linger_stall: Seconds without a byte of that, which must come at `body_rate`, as a body does; then it is closed.
-        connections: Connections at once; more wait until one has gone.
+        connections: Connections at once. For one more, the one that has been at rest longest is closed, which has not
+            sent a whole request or waits for its next one; if none is at rest, the new one waits.
+        per_client: Connections at once from one IPv4 address or one IPv6 network of 64 bits. For one more, the one of
+            them that has been at rest longest is closed; if none is at rest, the new one is. It does not hold for clients
+            of a Unix socket and of trusted proxies.
         grace: Seconds that requests in progress may still take when the server stops.
     """
 
@@ -69,6 +73,7 @@ class Limits:
     linger: float = 300.0
     linger_stall: float = 3.0
     connections: float = 1000
+    per_client: float = 500
     grace: float = 5.0
 
     def __post_init__(self) -> None:

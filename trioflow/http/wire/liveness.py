@@ -3,14 +3,16 @@
 Rule 1: a reset connection, or one whose peer has vanished, is noticed while nobody reads from it or writes to it; so is
     the end of the client's direction, which a client sends when it leaves, and also one that waits for its answer.
 Rule 2: one task watches all connections; an idle one costs nothing.
-Rule 3: every idle connection has the same time, so the one that became idle first is due first, and adding and removing
-    one costs next to nothing: a deadline of Trio's own, moved twice for each request, took 5 of its 60 µs.
+Rule 3: connections that wait for the same thing have the same time, so the one that became idle first is due first, and
+    adding and removing one costs next to nothing: a deadline of Trio's own, moved twice for each request, took 5 of its
+    60 µs.
 """
 
 from __future__ import annotations
 
 import select
 import socket
+from collections.abc import Iterator
 from typing import Protocol
 
 import trio
@@ -126,7 +128,7 @@ def open_watch() -> Watch:
 
 
 class Idle(Protocol):
-    """A connection between two requests, or an exchange whose client has ended its direction."""
+    """A connection that waits for its client, or an exchange whose client has ended its direction."""
 
     def expire(self) -> None:
         """End, after waiting for too long."""
@@ -134,7 +136,7 @@ class Idle(Protocol):
 
 
 class IdleConnections:
-    """Expires connections that have been idle for too long.
+    """Connections that have been idle, the longest first; expires those that have been so for too long.
 
     Args:
         limit: How many seconds a connection may be idle.
@@ -142,29 +144,37 @@ class IdleConnections:
 
     def __init__(self, limit: float) -> None:
         self._limit = limit
-        self._due: dict[Idle, float] = {}  # in order
+        self._since: dict[Idle, float] = {}  # in order
         self._added = trio.Event()  # set when the first one is added
 
     def add(self, connection: Idle) -> None:
         """Let `connection` be idle from now on; it must not be already."""
-        if not self._due:
+        if not self._since:
             self._added.set()
-        self._due[connection] = trio.current_time() + self._limit
+        self._since[connection] = trio.current_time()
 
     def remove(self, connection: Idle) -> None:
         """Stop the time of `connection`. Harmless when repeated."""
-        self._due.pop(connection, None)
+        self._since.pop(connection, None)
+
+    def since(self, connection: Idle) -> float:
+        """Return since when `connection` has been idle."""
+        return self._since[connection]
+
+    def by_age(self) -> Iterator[tuple[float, Idle]]:
+        """Yield each connection after the time since when it has been idle, the longest first."""
+        return ((since, connection) for connection, since in self._since.items())
 
     async def run(self) -> None:
         """Expire each connection that is due, until cancelled."""
         while True:
-            if not self._due:
+            if not self._since:
                 self._added = trio.Event()
                 await self._added.wait()
-            while self._due:
-                connection, due = next(iter(self._due.items()))
-                if due > trio.current_time():
-                    await trio.sleep_until(due)
+            while self._since:
+                connection, since = next(iter(self._since.items()))
+                if since + self._limit > trio.current_time():
+                    await trio.sleep_until(since + self._limit)
                 else:
-                    del self._due[connection]
+                    del self._since[connection]
                     connection.expire()

@@ -1,0 +1,115 @@
+"""How many connections a server has, and which one goes to make room for another.
+
+Rule 1: a connection that nothing is owed to keeps nobody out: at a limit, the one that has been at rest longest ends.
+Rule 2: each process counts its own connections: worker processes share no memory.
+"""
+
+from __future__ import annotations
+
+import heapq
+import logging
+import math
+import socket
+from collections.abc import Iterable
+from operator import itemgetter
+from typing import Any, Final, cast
+
+import trio
+
+from trioflow.http._connection import Connection
+from trioflow.http._service import Service
+
+_INTERVAL: Final = 60.0  # seconds between two messages about the same thing
+_log: Final = logging.getLogger("trioflow.http")
+
+
+class Repeated:
+    """Logs what may happen many times a second: the first time, and then once a minute, with how often it happened.
+
+    Args:
+        level: How important it is.
+        message: What to log, as `logging` takes it.
+    """
+
+    def __init__(self, level: int, message: str) -> None:
+        self._level = level
+        self._message = message
+        self._count = 0
+        self._due = -math.inf
+
+    def __call__(self, *arguments: object) -> None:
+        """Log the message with `arguments`, or count it until it is due again."""
+        self._count += 1
+        now = trio.current_time()
+        if now >= self._due:
+            times = f"; {self._count} times since this was last logged" if self._count > 1 else ""
+            _log.log(self._level, self._message + "%s", *arguments, times)
+            self._due = now + _INTERVAL
+            self._count = 0
+
+
+class Admission:
+    """The connections of one server.
+
+    Attributes:
+        connections: Those that are open.
+    """
+
+    def __init__(self, service: Service) -> None:
+        self.connections: set[Connection] = set()
+        self._service = service
+        self._limits = service.limits
+        self._by_origin: dict[bytes, set[Connection]] = {}
+        self._left = trio.Event()  # set, and replaced, when a connection has ended
+        self._log_full = Repeated(logging.WARNING, "%d connections are open: closing one at rest for each new one")
+        self._log_refused = Repeated(logging.WARNING, "refused a connection from %s, which has %d that are in use")
+
+    async def wait_for_room(self) -> float:
+        """Wait until one more connection may be open, ending one at rest; return how many more may be."""
+        while (room := self._limits.connections - len(self.connections)) < 1:
+            if self.end_one_at_rest():
+                self._log_full(len(self.connections))
+            await self.wait_for_an_end()
+        return room
+
+    def end_one_at_rest(self) -> bool:
+        """End the connection that has been at rest longest; return whether there is one."""
+        by_age = heapq.merge(*(idle.by_age() for idle in self._service.at_rest), key=itemgetter(0))
+        return _end_first(cast(Connection, connection) for _, connection in by_age)
+
+    def admit(self, sock: socket.socket, client: Any) -> Connection | None:
+        """Return the new connection over `sock`; None, and close it, if its client has too many that are in use."""
+        connection = Connection(sock, client, self._service)
+        if (origin := connection.origin) is not None:
+            siblings = self._by_origin.setdefault(origin, set())
+            is_full = len(siblings) >= self._limits.per_client
+            if is_full and not _end_first(sorted(siblings, key=Connection.at_rest_since)):
+                self._log_refused(client[0], len(siblings))
+                sock.close()
+                return None
+            siblings.add(connection)
+        self.connections.add(connection)
+        self._service.counters.connections += 1
+        self._service.counters.open += 1
+        return connection
+
+    def remove(self, connection: Connection) -> None:
+        """Forget a connection that has ended."""
+        self.connections.discard(connection)
+        self._service.counters.open -= 1
+        if (origin := connection.origin) is not None:
+            siblings = self._by_origin[origin]
+            siblings.discard(connection)
+            if not siblings:
+                del self._by_origin[origin]
+        self._left.set()
+        self._left = trio.Event()
+
+    async def wait_for_an_end(self) -> None:
+        """Wait until a connection has ended."""
+        await self._left.wait()
+
+
+def _end_first(connections: Iterable[Connection]) -> bool:
+    """End the first of `connections` that can end; return whether there is one."""
+    return any(connection.leave() for connection in connections)
