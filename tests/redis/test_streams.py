@@ -71,7 +71,7 @@ async def test_R18_what_was_sent_is_received_in_order_and_then_ends(url: str) ->
                 assert delivery.times == 1
 
     assert got == [{"n": 1}, 2, None, "", False, "é"]
-    assert await redis.status(url, "jobs") == (0, 0, 0, 0, True, True)
+    assert await redis.status(url, "jobs") == (0, 0, 0, 0, True, True, 0, 0)
 
 
 async def test_R6_senders_wait_while_capacity_entries_are_unread_or_unacknowledged(url: str) -> None:
@@ -190,7 +190,7 @@ async def fill_and_fail(url: str) -> None:
 async def test_R13_a_sender_whose_block_fails_does_not_end_the_stream(url: str) -> None:
     with pytest.raises(ZeroDivisionError):
         await fill_and_fail(url)
-    assert await redis.status(url, "jobs") == (2, 0, 0, 1, False, False)
+    assert await redis.status(url, "jobs") == (2, 0, 0, 1, False, False, 0, 0)
 
     async with redis.open_sender(url, "jobs", producer="p") as send:
         assert send.stored == 2
@@ -207,7 +207,7 @@ async def test_of_two_senders_with_one_name_the_newer_goes_on(url: str) -> None:
             ):
                 await overtaken(url)
             await other.send(1)
-        assert await redis.status(url, "jobs") == (2, 0, 0, 1, False, False)
+        assert await redis.status(url, "jobs") == (2, 0, 0, 1, False, False, 0, 1)
         with pytest.raises(trio.BrokenResourceError, match="called 'p' replaced this one"):
             await newer.send(1)
         with pytest.raises(trio.BrokenResourceError, match="called 'p' replaced this one"):
@@ -397,7 +397,7 @@ async def test_followed_through_transforms_all_entries_are_acknowledged(
         jobs = redis.readable(url, "jobs", group="g", prefetch=8)
         await tf.pipeline(jobs, *transforms, redis.writable(url, "results"))
 
-    assert await redis.status(url, "jobs") == (0, 0, 0, 0, True, True)
+    assert await redis.status(url, "jobs") == (0, 0, 0, 0, True, True, 0, 0)
     got = await take_all(url, "results")
     if results is not None:
         assert got == results
@@ -584,6 +584,7 @@ async def test_R16_a_run_that_is_cancelled_gives_back_what_it_has_not_stored(url
         ({"lease": 0}, "lease must be above 0"),
         ({"lease": float("inf")}, "lease must be finite"),
         ({"tries": 0.5}, "tries must be an int"),
+        ({"dead_letters": 0}, "dead_letters must be 1 or more"),
         ({"patience": -1}, "patience must be above 0"),
         ({"receiver": 7}, "receiver must be a str"),
         ({"decode": "json"}, "decode wants a function"),

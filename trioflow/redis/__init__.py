@@ -19,21 +19,27 @@ from trioflow.redis.stages import acknowledge as acknowledge
 from trioflow.redis.stages import readable as readable
 from trioflow.redis.stages import writable as writable
 from trioflow.redis.status import DeadLetter as DeadLetter
+from trioflow.redis.status import Sender as Sender
 from trioflow.redis.status import Status as Status
 from trioflow.redis.status import dead_letters as dead_letters
+from trioflow.redis.status import drop_sender as drop_sender
+from trioflow.redis.status import senders as senders
 from trioflow.redis.status import status as status
 
 __all__ = [
     "DeadLetter",
     "Delivery",
     "RedisSender",
+    "Sender",
     "Status",
     "StreamLost",
     "acknowledge",
     "dead_letters",
+    "drop_sender",
     "open_receiver",
     "open_sender",
     "readable",
+    "senders",
     "status",
     "writable",
 ]

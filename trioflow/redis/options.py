@@ -18,6 +18,7 @@ CAPACITY: Final = 1000  # entries
 PREFETCH: Final = 16  # entries in a chain
 LEASE: Final = 30.0  # seconds
 TRIES: Final = 5
+DEAD_LETTERS: Final = 10_000
 
 _DEFAULT_PORT = 6379
 _encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
@@ -89,7 +90,7 @@ class StreamOptions:
 
     def __post_init__(self) -> None:
         Address.of(self.url)
-        _check_name("name", self.name)
+        check_name("name", self.name)
         if isinstance(self.patience, bool) or self.patience != 0:  # 0 means not to wait at all
             check_positive("patience", self.patience)
 
@@ -112,7 +113,7 @@ class SenderOptions(StreamOptions):
         super().__post_init__()
         check_count("capacity", self.capacity, 1)
         if self.producer is not None:
-            _check_name("producer", self.producer)
+            check_name("producer", self.producer)
         check_function("encode", self.encode)
         if self.lease is not None:
             _check_lease(self.lease)
@@ -127,20 +128,22 @@ class ReceiverOptions(StreamOptions):
     prefetch: int
     lease: float
     tries: float
+    dead_letters: float
     decode: Callable[[bytes], Any]
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_name("group", self.group)
+        check_name("group", self.group)
         if self.receiver is not None:
-            _check_name("receiver", self.receiver)
+            check_name("receiver", self.receiver)
         check_count("prefetch", self.prefetch, 1)
         _check_lease(self.lease)
         check_limit("tries", self.tries)
+        check_limit("dead_letters", self.dead_letters)
         check_function("decode", self.decode)
 
 
-def _check_name(what: str, name: object) -> None:
+def check_name(what: str, name: object) -> None:
     """Raise unless `name` is a word that keys can be made of."""
     if not isinstance(name, str):
         raise TypeError(f"{what} must be a str, not {name!r}")

@@ -26,7 +26,7 @@ from trioflow._core.crew import open_crew
 from trioflow._core.errors import failure_in
 from trioflow.redis.client import ANSWER_TIMEOUT, Client, Later, Lost, NoGroup, Refused, open_clients
 from trioflow.redis.membership import Membership
-from trioflow.redis.options import LEASE, TRIES, ReceiverOptions
+from trioflow.redis.options import DEAD_LETTERS, LEASE, TRIES, ReceiverOptions
 from trioflow.redis.scripts import ACK, CLAIM, GIVE_BACK, HELD, LEAVE, PASS_END, RENEW
 
 T = TypeVar("T", covariant=True)
@@ -105,6 +105,7 @@ class _Receiver:
         self._prefetch = options.prefetch
         self._lease = options.lease
         self._tries = int(min(options.tries, 1 << 53))  # Lua's numbers are exact up to there
+        self._dead_letters = int(min(options.dead_letters, 1 << 53))
         self._tick = min(options.lease / 3, LONGEST_TICK)
         self._look_at = 0.0  # when to look for entries to claim
         self._look_after = "-"  # the entry where the last look stopped: those after it are due, too
@@ -192,7 +193,9 @@ class _Receiver:
         A look goes on after the entry where the one before it stopped, so one that fails again and again does not keep
         the others waiting. While entries are due, as many new ones are read as were claimed.
         """
-        waiting, after, entries = await self._run(CLAIM, self._tries, most, len(self._held), self._look_after)
+        waiting, after, entries = await self._run(
+            CLAIM, self._tries, most, len(self._held), self._look_after, self._dead_letters
+        )
         self._last_try_waits = bool(waiting)
         self._look_after = after.decode()
         self._turn_of_new = len(entries)
@@ -329,6 +332,7 @@ def open_receiver(
     prefetch: int = 1,
     lease: float = LEASE,
     tries: float = TRIES,
+    dead_letters: float = DEAD_LETTERS,
     decode: Callable[[bytes], Any] = json.loads,
     patience: float = math.inf,
 ) -> AbstractAsyncContextManager[ReceiveChannel[Delivery[Any]]]:
@@ -347,6 +351,7 @@ def open_receiver(
         lease: The seconds without a sign of life from this process after which others take over what it holds. The sign
             is sent three times as often, as long as Trio's loop runs.
         tries: How often an entry is delivered before it becomes a dead letter; `math.inf` for any number.
+        dead_letters: How many dead letters are kept: beyond that each new one drops the oldest; `math.inf` for all.
         decode: Makes an item of bytes; the default reads JSON.
         patience: As for `open_sender`.
 
@@ -358,6 +363,13 @@ def open_receiver(
         trio.BrokenResourceError: the server refuses a call, begins to evict, or was out of reach for longer than `patience`.
     """
     options = ReceiverOptions(
-        url, name, patience, group=group, receiver=receiver, prefetch=prefetch, lease=lease, tries=tries, decode=decode
+        *(url, name, patience),
+        group=group,
+        receiver=receiver,
+        prefetch=prefetch,
+        lease=lease,
+        tries=tries,
+        dead_letters=dead_letters,
+        decode=decode,
     )
     return receiver_of(options)

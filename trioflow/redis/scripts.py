@@ -31,11 +31,14 @@ class Keys:
     def __init__(self, name: str) -> None:
         tag = f"{{{name}}}"
         self.stream, self.room, self.dead = f"{tag}:stream", f"{tag}:room", f"{tag}:dead"
-        self.all = (self.stream, f"{tag}:meta", f"{tag}:senders", self.room, self.dead, f"{tag}:names")
+        self.all = (
+            *(self.stream, f"{tag}:meta", f"{tag}:senders", self.room, self.dead),
+            *(f"{tag}:names", f"{tag}:closed"),
+        )
 
 
 _COMMON = """
-local stream, meta, senders, room, dead, names = unpack(KEYS)
+local stream, meta, senders, room, dead, names, closed = unpack(KEYS)
 
 local function now()
     local time = redis.call('TIME')
@@ -54,13 +57,26 @@ local function loss()
     end
 end
 
+-- A sender is registered no longer. How much it has stored is remembered for a week, in case another of its name comes.
+local function retire(sender)
+    redis.call('ZREM', senders, sender)
+    redis.call('HDEL', meta, 'token:' .. sender)
+    redis.pcall('ZADD', closed, now(), sender)
+end
+
+local function forget(sender)
+    redis.call('ZREM', closed, sender)
+    redis.call('HDEL', meta, 'stored:' .. sender)
+end
+
 -- Close the stream if no sender is left, and post its end if it is empty. A sender whose lease has run out is gone.
 local function end_if_done()
     if redis.call('HGET', meta, 'closing') and not redis.call('HGET', meta, 'closed') then
-        redis.call('ZREMRANGEBYSCORE', senders, '-inf', now())
+        for _, sender in ipairs(redis.call('ZRANGEBYSCORE', senders, '-inf', now())) do retire(sender) end
         if redis.call('ZCARD', senders) == 0 then redis.pcall('HSET', meta, 'closed', '1') end
     end
-    if redis.call('HGET', meta, 'closed') and not redis.call('HGET', meta, 'ended') and redis.call('XLEN', stream) == 0 then
+    if redis.call('HGET', meta, 'closed') and not redis.call('HGET', meta, 'ended')
+        and redis.call('XLEN', stream) == 0 and not loss() then
         local posted = redis.pcall('XADD', stream, '*', 'end', '1')
         if type(posted) ~= 'table' then redis.call('HSET', meta, 'ended', '1', 'length', '1') end
     end
@@ -80,6 +96,7 @@ local is_replaced = owner and owner ~= token
 
 local function register()
     redis.call('ZADD', senders, tonumber(lease) > 0 and now() + lease or '+inf', sender)
+    redis.call('ZREM', closed, sender)
 end
 
 local function last_stored() return tonumber(redis.call('HGET', meta, 'stored:' .. sender) or 0) end
@@ -132,6 +149,11 @@ local function give_back_all(untried)
     end
 end
 """
+
+
+def stream_script(body: str) -> Script:
+    """Return a script of neither end, which may use what all have in common."""
+    return Script(_COMMON + body)
 
 
 def _sender_script(body: str) -> Script:
@@ -191,13 +213,16 @@ if length < capacity then signal_room() else redis.call('DEL', room) end
 return done
 """)
 
+# whether its name may come again
 # -> 1; 0: a newer sender has the name
 CLOSE: Final = _sender_script("""
 if is_replaced then return 0 end
 local lost = loss()
 if lost then return lost end
-redis.call('HDEL', meta, 'token:' .. sender)
-redis.call('ZREM', senders, sender)
+retire(sender)
+if ARGV[4] == '0' then forget(sender) end
+local week = 7 * 24 * 3600000
+for _, old in ipairs(redis.call('ZRANGEBYSCORE', closed, '-inf', now() - week, 'LIMIT', 0, 1000)) do forget(old) end
 redis.pcall('HSET', meta, 'closing', '1')
 end_if_done()
 return 1
@@ -272,7 +297,7 @@ end
 return count
 """)
 
-# the most tries, the most entries to claim, how many are in hand, where to begin
+# the most tries, the most entries to claim, how many are in hand, where to begin, how many dead letters to keep
 # -> 1 if entries wait for their last try, else 0; where to go on, '-' if nothing else is due; then the entries claimed, as
 # HELD returns them
 # The last try is made with nothing else in hand: if the receiver dies, no other entry can have caused it.
@@ -294,6 +319,8 @@ for i, entry in ipairs(due) do
         local put = redis.pcall('XADD', dead, '*', 'v', value, 'id', id, 'tries', times, 'owner', owner)
         if type(put) ~= 'table' then
             delete(id)
+            local trimmed = redis.call('XTRIM', dead, 'MAXLEN', ARGV[9])
+            if trimmed > 0 then redis.call('HINCRBY', meta, 'trimmed', trimmed) end
             signal_room()
         end
     elseif owner == me then
@@ -340,18 +367,3 @@ give_back_all(1) -- what came in an answer that was lost, and so was not tried
 free_name(me)
 return 1
 """)
-
-# -> entries, how many of them are delivered, dead letters, senders, whether the stream is closed, whether it has ended
-STATUS: Final = Script(
-    _COMMON
-    + """
-local held = 0
-if stream_exists() then
-    for _, info in ipairs(redis.call('XINFO', 'GROUPS', stream)) do held = held + info[6] end
-end
-local ended = redis.call('HEXISTS', meta, 'ended')
-local length = redis.call('XLEN', stream)
-if ended == 1 and length > 0 then length = length - 1 end
-return {length, held, redis.call('XLEN', dead), redis.call('ZCARD', senders), redis.call('HEXISTS', meta, 'closed'), ended}
-"""
-)

@@ -41,6 +41,7 @@ class RedisSender(trio.abc.SendChannel[SendT], Generic[SendT]):
 
     def __init__(self, options: SenderOptions, clients: Sequence[Client]) -> None:
         self.producer = options.producer or unique_name()
+        self._may_return = int(options.producer is not None)
         self._stream = f"the stream {options.name!r}"
         self._client, self._blocking_client = clients
         self._encode = options.encode
@@ -144,7 +145,9 @@ class RedisSender(trio.abc.SendChannel[SendT], Generic[SendT]):
             return
         async with self._turn:
             self._is_closed = True
-            if not await self._run_until_done(CLOSE, f"the sender {self.producer!r} cannot be closed"):
+            if not await self._run_until_done(
+                CLOSE, f"the sender {self.producer!r} cannot be closed", self._may_return
+            ):
                 raise self._replaced()
 
     async def _open(self) -> None:
@@ -153,9 +156,9 @@ class RedisSender(trio.abc.SendChannel[SendT], Generic[SendT]):
             raise Ended(self._stream)
         self._number = stored
 
-    async def _run_until_done(self, script: Script, complaint: str) -> int:
+    async def _run_until_done(self, script: Script, complaint: str, *args: int) -> int:
         try:
-            answer: int = await self._client.run_until_done(script, *self._identity)
+            answer: int = await self._client.run_until_done(script, *self._identity, *args)
         except Refused as exc:
             raise trio.BrokenResourceError(f"{complaint}: {exc}") from None
         return answer

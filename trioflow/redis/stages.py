@@ -16,7 +16,16 @@ from trioflow._core.channel import ReceiveChannel, SendChannel
 from trioflow._core.engine import Stage
 from trioflow._core.makers import differing
 from trioflow._core.streams import Readable, Transform, Writable, label
-from trioflow.redis.options import CAPACITY, LEASE, PREFETCH, TRIES, ReceiverOptions, SenderOptions, to_json
+from trioflow.redis.options import (
+    CAPACITY,
+    DEAD_LETTERS,
+    LEASE,
+    PREFETCH,
+    TRIES,
+    ReceiverOptions,
+    SenderOptions,
+    to_json,
+)
 from trioflow.redis.receipts import Carried, Receipt, Storing, acknowledge_each, followed
 from trioflow.redis.receiving import Delivery, receiver_of
 from trioflow.redis.sending import Ended, RedisSender, sender_of
@@ -35,6 +44,7 @@ def readable(
     prefetch: int = ...,
     lease: float = ...,
     tries: float = ...,
+    dead_letters: float = ...,
     patience: float = ...,
 ) -> Readable[Any]: ...
 @overload
@@ -48,6 +58,7 @@ def readable(
     prefetch: int = ...,
     lease: float = ...,
     tries: float = ...,
+    dead_letters: float = ...,
     decode: Callable[[bytes], T],
     patience: float = ...,
 ) -> Readable[T]: ...
@@ -61,6 +72,7 @@ def readable(
     prefetch: int = PREFETCH,
     lease: float = LEASE,
     tries: float = TRIES,
+    dead_letters: float = DEAD_LETTERS,
     decode: Callable[[bytes], Any] = json.loads,
     patience: float = math.inf,
 ) -> Readable[Any]:
@@ -88,6 +100,7 @@ def readable(
         prefetch: How many entries may be in the chain at once; at least as many as `map_async` works on at once.
         lease: As for `open_receiver`.
         tries: As for `open_receiver`.
+        dead_letters: As for `open_receiver`.
         decode: As for `open_receiver`.
         patience: As for `open_receiver`.
 
@@ -98,7 +111,14 @@ def readable(
     if on_error not in ("stop", "return"):
         raise ValueError(f"on_error must be 'stop' or 'return', not {on_error!r}")
     options = ReceiverOptions(
-        url, name, patience, group=group, receiver=receiver, prefetch=prefetch, lease=lease, tries=tries, decode=decode
+        *(url, name, patience),
+        group=group,
+        receiver=receiver,
+        prefetch=prefetch,
+        lease=lease,
+        tries=tries,
+        dead_letters=dead_letters,
+        decode=decode,
     )
 
     async def run(output: SendChannel[Any]) -> None:
