@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from functools import partial
 from typing import Any
 
@@ -280,7 +280,8 @@ print("returned", flush=True)
 async def test_a_second_signal_ends_the_process_whatever_a_handler_does(number: signal.Signals, path: str) -> None:
     process = await trio.lowlevel.open_process([sys.executable, "-c", PROGRAM], stdout=subprocess.PIPE)
     assert process.stdout is not None
-    with trio.fail_after(20):
+    with ExitStack() as stack, trio.fail_after(20):
+        stack.callback(process.kill)  # harmless once it has ended
         async with process.stdout:
             line = await read_until(process.stdout, b"\n")
             async with connected(int(line.rpartition(b":")[2])) as stream:

@@ -10,8 +10,8 @@ import signal
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Generator, Iterable
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack, suppress
 from typing import Any, Final, TypedDict, Unpack
 
 import trio
@@ -62,7 +62,8 @@ def run(
     afterwards = {number: _after_the_first(number) for number in _ENDING} if handled else {}
 
     async def main() -> None:
-        with trio.CancelScope() as scope, _cancelled_at_a_signal(scope, afterwards):
+        with trio.CancelScope() as scope, ExitStack() as stack:
+            _cancel_at_a_signal(scope, afterwards, stack)
             await serve(handler, **options, task_status=_Greeting(greeting))
 
     trio.run(main)
@@ -86,16 +87,12 @@ def _after_the_first(number: int) -> Any:
     return handler if callable(handler) and handler is not signal.default_int_handler else signal.SIG_DFL
 
 
-@contextmanager
-def _cancelled_at_a_signal(
-    scope: trio.CancelScope, afterwards: dict[signal.Signals, Any]
-) -> Generator[None, None, None]:
+def _cancel_at_a_signal(scope: trio.CancelScope, afterwards: dict[signal.Signals, Any], stack: ExitStack) -> None:
     """Cancel `scope` at the first of the signals in `afterwards`, which says what each of them does from then on.
 
-    No task waits for them: the second one must be heard while a handler holds up all tasks.
+    No task waits for them: the second one must be heard while a handler holds up all tasks. `stack` puts back what they did.
     """
     token = trio.lowlevel.current_trio_token()
-    found = {number: signal.getsignal(number) for number in afterwards}
 
     def stop(*_: object) -> None:
         for number, handler in afterwards.items():
@@ -103,9 +100,4 @@ def _cancelled_at_a_signal(
         token.run_sync_soon(scope.cancel)
 
     for number in afterwards:
-        signal.signal(number, stop)
-    try:
-        yield
-    finally:
-        for number, handler in found.items():
-            signal.signal(number, handler)
+        stack.callback(signal.signal, number, signal.signal(number, stop))
