@@ -28,6 +28,7 @@ from trioflow.io.files import read_file
 
 GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 HELLO = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
+LAST_HELLO = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello"
 POST = b"POST / HTTP/1.1\r\nHost: localhost\r\n"
 
 
@@ -375,7 +376,16 @@ async def test_a_large_body_nobody_wants_ends_the_connection_after_the_answer() 
         await stream.send_all(POST + b"Content-Length: 10000000\r\n\r\n" + bytes(100_000))
         got = await read_all(stream)
 
-    assert got == HELLO
+    assert got == LAST_HELLO
+
+
+async def test_a_large_body_that_is_read_keeps_the_connection() -> None:
+    async with serving(echo, limits=http.Limits(drain=1000)) as port, connected(port) as stream:
+        await stream.send_all(POST + b"Content-Length: 100000\r\n\r\n" + bytes(50_000))
+        head = await stream.receive_some()
+
+    assert head.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert b"Connection: close" not in head
 
 
 async def test_an_answer_is_not_taken_back_by_a_large_and_fast_upload() -> None:
@@ -386,7 +396,7 @@ async def test_an_answer_is_not_taken_back_by_a_large_and_fast_upload() -> None:
             await stream.send_all(bytes(1_000_000))
         got = await read_all(stream)
 
-    assert got == HELLO
+    assert got == LAST_HELLO
 
 
 @pytest.mark.needs("curl")

@@ -146,8 +146,8 @@ class Exchange:
     """
 
     __slots__ = (
-        "_body", "_continuing", "_due", "_over", "_patience", "_unread", "_waits", "_wire", "_written", "failed",
-        "request", "writer",
+        "_body", "_continuing", "_due", "_is_wanted", "_over", "_patience", "_unread", "_waits", "_wire", "_written",
+        "failed", "request", "writer",
     )  # fmt: skip
 
     def __init__(self, wire: Wire, head: Head, received: bytes | None = None) -> None:
@@ -157,6 +157,7 @@ class Exchange:
         self._waits = head.wants_continue and received == b""
         self._continuing: trio.Event | None = None  # set once a 100 that is being sent has been sent
         self._over = False
+        self._is_wanted = False  # whether the handler has begun to read the body
         self._patience = Patience(wire.limits.body_stall, wire.limits.body_rate)  # with a client that sends its body
         self.failed = False  # whether a write was left unfinished
         self.writer = ResponseWriter(is_head=head.is_head, is_old=head.is_old, keeps_alive=not head.is_last)
@@ -196,6 +197,7 @@ class Exchange:
             trio.ClosedResourceError: the exchange is over.
         """
         body = self._body
+        self._is_wanted = True
         while True:
             self._check()
             if body is None:
@@ -298,8 +300,13 @@ class Exchange:
 
     @property
     def is_last(self) -> bool:
-        """Whether the connection ends with this response: the server stops, or the client may still send its body."""
-        return self._wire.stopping or self.wants_continue
+        """Whether the connection ends with this response: the server stops, or too much of the body may still come."""
+        body = self._body
+        if self._wire.stopping or body is None:
+            return self._wire.stopping
+        return self.wants_continue or (
+            not self._is_wanted and isinstance(body, Counted) and body.left > self._wire.limits.drain
+        )
 
     @property
     def is_whole(self) -> bool:
