@@ -171,6 +171,47 @@ async def test_a_generator_goes_on_receiving_after_a_loop_of_it_was_cancelled(
     assert await every_two_seconds().pipe(by_five_seconds()).pipe(tf.collect()) == [[0, 1], [2, 3]]
 
 
+async def test_R8_an_anext_that_is_cancelled_is_not_the_end_of_a_generators_items(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    @tf.readable
+    async def every_two_seconds() -> AsyncIterator[int]:
+        for number in range(3):
+            await trio.sleep(2)
+            yield number
+
+    @tf.transform
+    async def waiting_for_each(items: AsyncIterable[int]) -> AsyncIterator[int | str]:
+        each = aiter(items)
+        while True:
+            got: int | str = "late"
+            with trio.move_on_after(1.5):
+                try:
+                    got = await anext(each)
+                except StopAsyncIteration:
+                    return
+            yield got
+
+    got = await every_two_seconds().pipe(waiting_for_each()).pipe(tf.collect())
+
+    assert got == ["late", 0, "late", 1, "late", 2]
+
+
+async def test_every_kind_of_loop_of_a_generator_gets_all_items() -> None:
+    @tf.transform
+    async def in_lists(items: AsyncIterable[int]) -> AsyncIterator[list[int]]:
+        yield [await anext(aiter(items))]
+        async for item in items:
+            yield [item]
+            break
+        yield [item async for item in aiter(items) if item < 5]
+        yield [item async for item in items]
+
+    got = await tf.from_iterable(range(5)).pipe(in_lists()).pipe(tf.collect())
+
+    assert got == [[0], [1], [2, 3, 4], []]
+
+
 @pytest.mark.parametrize("at_once", [1, 4])  # item by item from the channel, or all from what it holds
 async def test_a_generator_that_has_closed_its_source_takes_nothing_from_a_clone(at_once: int) -> None:
     @tf.readable

@@ -25,9 +25,11 @@ Rule 3: after a failure elsewhere nothing more is yielded, taken or sent (R12).
 from __future__ import annotations
 
 import contextlib
+import sys
 import types
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator
 from contextlib import aclosing
+from opcode import opmap
 from typing import Any, Final, Generic, TypeVar, cast
 
 import trio
@@ -37,6 +39,7 @@ from trioflow._core.channel import ReceiveChannel, SendChannel
 
 T = TypeVar("T")
 
+_BEGIN_LOOP: Final = opmap["GET_AITER"]  # what `async for` does first, in the frame that it stands in
 _BYTES_TYPES: Final = (bytes, bytearray, memoryview)
 
 
@@ -56,7 +59,11 @@ class _StageReader(ReceiveChannel[T]):
 
     def __aiter__(self) -> AsyncIterator[T]:  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride]
         # A generator serves one task at a time, and only this one's traps are seen: others, as in a nursery, get the channel.
-        if trio.lowlevel.current_task() is not self._task:
+        # So does who calls `aiter`: an `anext` that is cancelled would end a generator, and the next one take that for the
+        # end of the items (R8). In a loop nothing can come after it: the loop has ended, too.
+        frame = sys._getframe(1)
+        is_loop = frame.f_code.co_code[frame.f_lasti] == _BEGIN_LOOP
+        if not is_loop or trio.lowlevel.current_task() is not self._task:
             return self
         if (
             cast("types.AsyncGeneratorType[T, None]", self._each).ag_frame is None
