@@ -353,3 +353,16 @@ async def test_an_attribute_that_the_disk_refuses_is_a_failure_before_anything_i
         await write(path)
 
     assert (content_of(path), os.listdir(tmp_path)) == (b"old", ["file"])
+
+
+async def test_another_name_of_a_file_that_is_replaced_keeps_the_old_content(tmp_path: Path) -> None:
+    path, other = tmp_path / "file", tmp_path / "other"
+    path.write_bytes(b"old")
+    os.link(path, other)
+
+    await tf.from_iterable(b"new").pipe(tf.write_file(path))
+    assert (content_of(path), content_of(other)) == (b"new", b"old")
+    await tf.from_iterable(b"newer").pipe(tf.write_file(other, atomic=False))
+    os.link(other, tmp_path / "third")
+    await tf.from_iterable(b"newest").pipe(tf.write_file(other, atomic=False))
+    assert content_of(tmp_path / "third") == b"newest"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -251,3 +251,18 @@ async def test_what_is_caught_can_be_sent_to_another_process_and_back() -> None:
 def test_R1_wrong_arguments_are_refused_when_the_value_is_built(make: Callable[[], object], complaint: str) -> None:
     with pytest.raises((TypeError, ValueError), match=complaint):
         make()
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+async def test_an_item_that_fails_after_some_results_gives_none_of_them(is_async: bool) -> None:
+    def results(n: int) -> Iterator[int]:
+        yield n
+        yield half(n)
+
+    async def results_later(n: int) -> AsyncIterator[int]:
+        for result in results(n):
+            yield result
+
+    stage = tf.on_item_error(tf.flat_map(results_later if is_async else results), "drop")
+
+    assert await tf.from_iterable([2, 3, 4]).pipe(stage).pipe(tf.collect()) == [2, 1, 4, 2]

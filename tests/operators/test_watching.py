@@ -228,3 +228,14 @@ def test_bad_arguments_are_told_at_once() -> None:
 async def test_snapshots_want_a_pace_above_0() -> None:
     with pytest.raises(ValueError, match="every must be above 0, got 0"):
         await anext(tf.monitor().snapshots(every=0))
+
+
+async def test_a_monitor_before_the_branches_shows_that_one_of_them_is_waited_for(autojump_clock: MockClock) -> None:
+    watch = tf.monitor()
+    async with tf.broadcast(tf.from_iterable(range(10_000)).pipe(watch), 2) as (read, unread):
+        with trio.move_on_after(10):
+            await read.pipe(tf.drain())
+
+        (stage,) = watch.snapshot().stages
+        assert stage.reader_wait > 0.9
+        assert unread.statistics().used == unread.statistics().capacity
