@@ -86,9 +86,9 @@ class Server:
         found = re.search(rb"-%d-\w+\r\n\$\d+\r\n(\d+)" % pid, self.ask("XPENDING", "{jobs}:stream", "g"))
         return int(found[1]) if found else 0
 
-    def refusals(self) -> int:
-        """Return how many commands were refused because the server is out of memory."""
-        found = re.search(rb"errorstat_OOM:count=(\d+)", self.ask("INFO", "errorstats"))
+    def refusals(self, word: str = "OOM") -> int:
+        """Return how many commands were refused with this error; `OOM` means that the server is out of memory."""
+        found = re.search(rb"errorstat_%s:count=(\d+)" % word.encode(), self.ask("INFO", "errorstats"))
         return int(found[1]) if found else 0
 
     def cut_all(self) -> None:

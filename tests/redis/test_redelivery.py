@@ -149,6 +149,22 @@ async def test_an_entry_that_fails_again_and_again_does_not_keep_others_waiting(
     assert tried.total() == 31
 
 
+async def test_what_was_given_back_need_not_wait_for_the_leases_after_a_silence(server: Server) -> None:
+    with trio.fail_after(PATIENCE):
+        async with (
+            redis.open_sender(server.url, "jobs") as send,
+            redis.open_receiver(server.url, "jobs", group="g", lease=PATIENCE * 2) as receive,
+        ):
+            await send.send(1)
+            delivery = await receive.receive()
+            server.ask("CONFIG", "SET", "min-replicas-to-write", 1)
+            delivery.give_back()
+            await until(lambda: server.refusals("NOREPLICAS") > 2)
+            server.ask("CONFIG", "SET", "min-replicas-to-write", 0)
+            async with await receive.receive() as again:
+                assert again.times == 2
+
+
 async def test_a_receiver_without_room_looks_for_nothing(server: Server, answered: Counter[Script]) -> None:
     with trio.fail_after(PATIENCE):
         async with (

@@ -30,12 +30,6 @@ def server(tmp_path: Path) -> Iterator[Server]:
     server.stop(signal.SIGKILL)
 
 
-def errors(server: Server, word: str) -> int:
-    """Return how often the server has answered with this error."""
-    found = re.search(rb"errorstat_%s:count=(\d+)" % word.encode(), server.ask("INFO", "errorstats"))
-    return int(found[1]) if found else 0
-
-
 def inline(server: Server, *lines: str) -> socket.socket:
     """Send lines on a connection of their own, and do not wait for an answer."""
     sock = socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE)
@@ -44,8 +38,8 @@ def inline(server: Server, *lines: str) -> socket.socket:
 
 
 async def until_refused(server: Server, word: str) -> None:
-    already = errors(server, word)
-    await until(lambda: errors(server, word) > already + 1)
+    already = server.refusals(word)
+    await until(lambda: server.refusals(word) > already + 1)
 
 
 @asynccontextmanager

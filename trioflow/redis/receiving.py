@@ -4,7 +4,8 @@ Rule 1: cancelling a `receive` cancels no call to the server. A task of its own 
     and each entry it has read is delivered or given back.
 Rule 2: the leases of the entries in hand are renewed; an entry whose lease another receiver let run out is claimed, and
     so is one that was given back. While there are such entries, every second delivery is one of them.
-Rule 3: after the server was silent, nothing is claimed for one lease: every receiver needs time to renew its own.
+Rule 3: after the server was silent, only what was given back is claimed for one lease: every receiver needs time to
+    renew its own.
 Rule 4: a receiver that leaves gives back what was not worked on, and that does not count as a try.
 """
 
@@ -33,6 +34,7 @@ T = TypeVar("T", covariant=True)
 
 LONGEST_TICK: Final = 0.5  # seconds between two looks for entries to claim; a blocking read lasts as long
 ENTRIES_PER_CALL: Final = 500
+GIVEN_BACK: Final = 500_000.0  # seconds; what was given back counts as idle for twice as long
 LEAVE_TIMEOUT: Final = 2.0  # seconds
 FLUSH_TIMEOUT: Final = ANSWER_TIMEOUT - LEAVE_TIMEOUT  # a cancelled receiver may wait for both, one after the other
 
@@ -109,7 +111,7 @@ class _Receiver:
         self._tick = min(options.lease / 3, LONGEST_TICK)
         self._look_at = 0.0  # when to look for entries to claim
         self._look_after = "-"  # the entry where the last look stopped: those after it are due, too
-        self._claim_from = 0.0  # when claiming is allowed (rule 3)
+        self._claim_from = 0.0  # from when on a lease that has run out counts (rule 3)
         self._turn_of_new = 0  # how many new entries come before the next look
         self._last_try_waits = False  # an entry is to have its last try once nothing else is in hand
         self._recovered = 0  # the connection whose lost answers were looked for
@@ -169,7 +171,7 @@ class _Receiver:
 
     def _until_look(self) -> float:
         """Return for how many seconds not to look for entries to claim."""
-        return max(self._look_at, self._claim_from) - trio.current_time()
+        return self._look_at - trio.current_time()
 
     async def _wait_until_freed(self) -> None:
         self._freed = trio.Event()
@@ -193,8 +195,9 @@ class _Receiver:
         A look goes on after the entry where the one before it stopped, so one that fails again and again does not keep
         the others waiting. While entries are due, as many new ones are read as were claimed.
         """
+        idle = self._lease if trio.current_time() >= self._claim_from else GIVEN_BACK
         waiting, after, entries = await self._run(
-            CLAIM, self._tries, most, len(self._held), self._look_after, self._dead_letters
+            *(CLAIM, self._tries, most, len(self._held), self._look_after, self._dead_letters), math.ceil(idle * 1000)
         )
         self._last_try_waits = bool(waiting)
         self._look_after = after.decode()

@@ -297,17 +297,18 @@ end
 return count
 """)
 
-# the most tries, the most entries to claim, how many are in hand, where to begin, how many dead letters to keep
+# the most tries, the most entries to claim, how many are in hand, where to begin, how many dead letters to keep, for how
+# many ms an entry must have been idle
 # -> 1 if entries wait for their last try, else 0; where to go on, '-' if nothing else is due; then the entries claimed, as
 # HELD returns them
 # The last try is made with nothing else in hand: if the receiver dies, no other entry can have caused it.
 CLAIM: Final = _receiver_script("""
-local tries, most, held, after = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[8]
+local tries, most, held, after, idle = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[8], ARGV[10]
 local lost = loss()
 if lost then return lost end
 end_if_done()
 local claimed, waiting = {}, 0
-local due = redis.call('XPENDING', stream, group, 'IDLE', lease, after, '+', most + 100)
+local due = redis.call('XPENDING', stream, group, 'IDLE', idle, after, '+', most + 100)
 after = '-'
 for i, entry in ipairs(due) do
     local id, owner, times = entry[1], entry[2], entry[4]
@@ -328,7 +329,7 @@ for i, entry in ipairs(due) do
     elseif is_last and held + #claimed > 0 then
         waiting = 1
     else
-        redis.call('XCLAIM', stream, group, me, lease, id, 'RETRYCOUNT', times + 1, 'JUSTID')
+        redis.call('XCLAIM', stream, group, me, idle, id, 'RETRYCOUNT', times + 1, 'JUSTID')
         claimed[#claimed + 1] = {id, kind, value, times + 1}
     end
     if i == most + 100 or i < #due and (#claimed == most or is_last and #claimed == 1) then
