@@ -56,6 +56,19 @@ def test_a_workflow_pins_its_actions_and_says_what_it_may_do(path: Path) -> None
     assert text.count("runs-on:") == text.count("timeout-minutes:")
 
 
+def test_ci_installs_every_program_that_a_test_needs() -> None:
+    needed = {
+        command
+        for path in (ROOT / "tests").rglob("*.py")
+        for commands in re.findall(r"mark\.needs\(([^)]*)\)", path.read_text(encoding="utf-8"))
+        for command in re.findall(r'"([\w.-]+)"', commands)
+    }
+    installed = re.findall(r"^([\w.-]+) [\w.-]+$", (ROOT / ".ci" / "tools").read_text(encoding="utf-8"), re.MULTILINE)
+
+    assert needed - set(installed) == set()
+    assert len(needed) > 5
+
+
 def test_pre_commit_runs_the_linter_that_the_project_asks_for() -> None:
     wanted = re.search(r'"(ruff>=[\d.]+)"', (ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     hooks = (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8")
