@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -23,6 +24,9 @@ OPERATORS: dict[str, Ends] = {
     "merge": tf.merge,
     "merge_sorted": tf.merge_sorted,
     "retry": lambda a, b: tf.concat(tf.retry(a), tf.retry(b)),
+    "recover": lambda a, b: tf.concat(*(each.pipe(tf.recover(lambda _: ())) for each in (a, b))),
+    "flat_map_merge": lambda a, b: tf.from_iterable([a, b]).pipe(tf.flat_map_merge(lambda each: each)),
+    "a duplex of two": lambda a, b: tf.concat(a, b.pipe(tf.Duplex(b, tf.drain()))),
     "zip": tf.zip,
     "zip_latest": tf.zip_latest,
     "one inside another": lambda a, b: tf.concat(tf.from_iterable([1]), tf.merge(a, tf.concat(tf.empty(), b))),
@@ -82,6 +86,40 @@ async def test_whoever_sends_to_a_run_that_ends_is_told(operator: str, ending: s
                 assert scope.cancelled_caught
 
     assert sorted(told) == ["a", "b"]
+
+
+BLOCKS: dict[str, Callable[[tf.Readable[int]], Any]] = {
+    "balance": lambda source: tf.balance(source, 2),
+    "broadcast": lambda source: tf.broadcast(source, 2),
+    "hub": tf.hub,
+    "hub that waits": lambda source: tf.hub(source, start_after=1),
+    "open": lambda source: tf.concat(tf.repeat(1), source).open(),
+    "partition": lambda source: tf.partition(source, lambda n: n % 2, 2),
+}
+
+
+@pytest.mark.parametrize("is_failing", [False, True])
+@pytest.mark.parametrize("block", BLOCKS)
+async def test_whoever_sends_to_a_block_that_is_left_is_told(block: str, is_failing: bool) -> None:
+    send, receive = tf.open_channel[int](1)
+    with contextlib.suppress(OSError):
+        async with BLOCKS[block](tf.from_iterable(receive)):
+            if is_failing:
+                raise OSError("a block that fails")
+
+    with pytest.raises(trio.BrokenResourceError):
+        await send.send(1)
+
+
+async def test_an_item_that_was_replaced_before_it_ran_leaves_nothing_open(autojump_clock: object) -> None:
+    ends = [tf.open_channel[int](1) for _ in range(3)]
+    sources = [tf.from_iterable(receive) for _, receive in ends]
+
+    numbers = tf.from_iterable(range(3)).pipe(tf.throttle(1)).pipe(tf.switch_map(sources.__getitem__))
+    with trio.move_on_after(10):
+        await numbers.pipe(tf.drain())
+
+    assert [send.statistics().open_receive_channels for send, _ in ends] == [0, 0, 0]
 
 
 async def test_what_could_not_take_over_is_closed(autojump_clock: object) -> None:
