@@ -24,7 +24,8 @@ import trioflow as tf
 from tests.redis.flow import LEASE, Counts, flow, until_some, work
 from tests.redis.server import PATIENCE, Server, until
 from trioflow import redis
-from trioflow.redis.client import Client, Lost
+from trioflow.redis.answers import Lost
+from trioflow.redis.client import Client
 from trioflow.redis.scripts import HELD, Script
 
 pytestmark = pytest.mark.needs("redis-server")

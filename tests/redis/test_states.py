@@ -349,3 +349,15 @@ async def test_cancelling_while_the_server_is_frozen_ends_within_five_seconds(se
     with trio.move_on_after(0.5):
         await (send() if end == "sender" else receive())
     assert trio.current_time() - begun < 5.9
+
+
+async def test_an_idle_sender_does_not_lose_patience(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "CHECK_INTERVAL", 0.02)
+    async with redis.open_sender(server.url, "jobs", patience=0.1) as send:
+        server.stop(signal.SIGKILL)
+        await trio.sleep(0.4)  # it is checked whether the server evicts, in vain, for longer than that
+        await trio.to_thread.run_sync(server.start)
+        with trio.fail_after(PATIENCE):
+            await send.send(1)
+
+    assert (await redis.status(server.url, "jobs")).entries == 1

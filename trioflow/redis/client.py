@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import math
 import ssl
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any, Final
 
 import trio
@@ -21,7 +20,7 @@ import trio
 from trioflow._core.backoff import Backoff
 from trioflow._core.block import block
 from trioflow._core.crew import Crew, open_crew
-from trioflow.redis.answers import MEANINGS, Meaning, StreamLost
+from trioflow.redis.answers import ANSWERS, Later, Lost, NoLogin, Refused
 from trioflow.redis.options import Address, StreamOptions
 from trioflow.redis.scripts import Keys, Script
 
@@ -39,7 +38,6 @@ ANSWER_TIMEOUT: Final = 5.0  # seconds, with the time to connect if there is no 
 HANDSHAKE_TIMEOUT: Final = 5.0  # seconds
 ATTEMPTS: Final = 3  # to reach a server for the first time
 RETRY_PAUSES: Final = (0.02, 2.0, 0.5)  # seconds: the first and the longest pause before connecting anew; their jitter
-WAIT_PAUSE: Final = 0.25  # seconds before the next attempt when the server answers that it cannot do it now
 CHECK_INTERVAL: Final = 10.0  # seconds between two looks at whether the server evicts
 
 # The library cuts off the first word of the errors that it has a class for.
@@ -47,38 +45,6 @@ _WORDS: Final[dict[type[Exception], str]] = {
     kind: word for word, kind in Parser.EXCEPTION_CLASSES.items() if isinstance(kind, type)
 }
 _FAILURES: Final = (RedisError, OSError, EOFError, anyio.BrokenResourceError, anyio.ClosedResourceError)
-
-
-class Later(Exception):
-    """The call was not carried out, and may be `pause` seconds later."""
-
-    def __init__(self, reason: str, pause: float = WAIT_PAUSE) -> None:
-        super().__init__(reason)
-        self.pause = pause
-
-
-class Lost(Later):
-    """There was no answer. The call may have been carried out."""
-
-
-class NoLogin(Lost):
-    """The server refused the user or the password."""
-
-
-class NoGroup(Later):
-    """The group does not exist on this server."""
-
-
-class Refused(Exception):
-    """The server will never carry out the call."""
-
-
-_ANSWERED: Final[dict[Meaning, Callable[[str], Exception]]] = {
-    Meaning.WAIT: Later,
-    Meaning.JOIN: NoGroup,
-    Meaning.LOSS: StreamLost,
-    Meaning.FAULT: Refused,
-}
 
 
 async def _connect(address: Address) -> ByteStream:
@@ -187,11 +153,11 @@ class Client:
     def _failure(self, exc: Exception, connection: _Connection | None) -> Exception:
         """Return what to raise for a call that has failed with `exc`."""
         word = _WORDS.get(type(exc)) or (str(exc).partition(" ")[0] if isinstance(exc, ResponseError) else "")
-        meaning = MEANINGS.get(word, Meaning.FAULT) if word else Meaning.GONE
+        kind = ANSWERS.get(word, Refused) if word else Lost
         reason = str(exc) if str(exc).startswith(word) else f"{word} {exc}"
-        if meaning not in (Meaning.GONE, Meaning.LOGIN):
+        if not issubclass(kind, Lost):
             self._is_answered()
-            return _ANSWERED[meaning](reason)
+            return kind(reason)
         now = trio.current_time()
         self._failing_since = min(self._failing_since, now)
         if connection is not None and connection is self._connection:  # another task may have replaced it
@@ -200,7 +166,7 @@ class Client:
             return trio.BrokenResourceError(
                 f"no answer from the Redis server at {self.address} for {self._patience:g} s: {reason}"
             )
-        return (NoLogin if meaning is Meaning.LOGIN else Lost)(reason, self._backoff.pause())
+        return kind(reason, self._backoff.pause())
 
     async def run(self, script: Script, *args: str | bytes | int, within: float = ANSWER_TIMEOUT) -> Any:
         """Run a script once and return its result, raising as `call` does."""
@@ -289,11 +255,18 @@ async def _check_server(client: Client) -> None:
 
 
 async def _keep_checking(client: Client) -> None:
-    """Raise when the server begins to evict."""
+    """Raise when the server begins to evict. That it is out of reach is told to those who need it."""
+    pause = CHECK_INTERVAL
     while True:
-        await trio.sleep(CHECK_INTERVAL)
-        with suppress(Later, Refused):
-            if complaint := await _eviction(client):
+        await trio.sleep(pause)
+        try:
+            complaint, pause = await _eviction(client), CHECK_INTERVAL
+        except Later as exc:
+            pause = exc.pause
+        except (Refused, trio.BrokenResourceError):
+            pause = RETRY_PAUSES[1]
+        else:
+            if complaint:
                 raise trio.BrokenResourceError(complaint)
 
 

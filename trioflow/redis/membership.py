@@ -8,7 +8,8 @@ from typing import Any, NoReturn
 
 import trio
 
-from trioflow.redis.client import ANSWER_TIMEOUT, Client, Refused
+from trioflow.redis.answers import Refused
+from trioflow.redis.client import ANSWER_TIMEOUT, Client
 from trioflow.redis.options import ReceiverOptions, unique_name
 from trioflow.redis.scripts import JOIN, Script
 

@@ -25,7 +25,8 @@ from trioflow._core.buffer import Buffer
 from trioflow._core.channel import ReceiveChannel, SendChannel
 from trioflow._core.crew import open_crew
 from trioflow._core.errors import failure_in
-from trioflow.redis.client import ANSWER_TIMEOUT, Client, Later, Lost, NoGroup, Refused, open_clients
+from trioflow.redis.answers import Later, Lost, NoGroup, Refused
+from trioflow.redis.client import ANSWER_TIMEOUT, Client, open_clients
 from trioflow.redis.membership import Membership
 from trioflow.redis.options import DEAD_LETTERS, LEASE, TRIES, ReceiverOptions
 from trioflow.redis.scripts import ACK, CLAIM, GIVE_BACK, HELD, LEAVE, PASS_END, RENEW

@@ -18,7 +18,8 @@ import trio
 
 from trioflow._core.block import block
 from trioflow._core.crew import open_crew
-from trioflow.redis.client import Client, Later, Lost, Refused, open_clients
+from trioflow.redis.answers import Later, Lost, Refused
+from trioflow.redis.client import Client, open_clients
 from trioflow.redis.options import CAPACITY, SenderOptions, to_json, unique_name
 from trioflow.redis.scripts import ADD, CLOSE, OPEN, RENEW_SENDER, Script
 

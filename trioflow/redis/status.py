@@ -9,7 +9,8 @@ from typing import Any, Final, NamedTuple
 import trio
 
 from trioflow._core.checks import check_count
-from trioflow.redis.client import ANSWER_TIMEOUT, Client, Later, Refused, open_clients
+from trioflow.redis.answers import Later, Refused
+from trioflow.redis.client import ANSWER_TIMEOUT, Client, open_clients
 from trioflow.redis.options import StreamOptions, check_name
 from trioflow.redis.scripts import stream_script
 
