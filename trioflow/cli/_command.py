@@ -197,9 +197,17 @@ def _add_file_options(serve: argparse.ArgumentParser) -> None:
     serve.add_argument(
         "--listing",
         action=argparse.BooleanOptionalAction,
-        default=True,
-        help="list the contents of a directory that has no index; --no-listing answers 404",
+        default=None,
+        help="list the contents of a directory that has no index (default, unless --spa); --no-listing answers 404",
     )
+    serve.add_argument(
+        "--not-found",
+        default="404.html",
+        metavar="FILE",
+        help="the file to send for what is not found, if it is there; '' for none (default: %(default)s)",
+    )
+    flag("--clean-urls", help="for /about, serve about.html if there is no about")
+    flag("--spa", help="for a page that is not found, serve the index of DIR: an application in it reads the address")
     flag("--hidden", help="also serve names that begin with a dot")
     flag("--follow-symlinks", help="also follow symbolic links out of the directory")
     serve.add_argument(

@@ -79,13 +79,16 @@ def _content(arguments: argparse.Namespace) -> tuple[http.Handler, str]:
             arguments.directory,
             prefix=arguments.prefix,
             index=arguments.index,
-            listing=arguments.listing,
+            listing=not arguments.spa if arguments.listing is None else arguments.listing,
             hidden=arguments.hidden,
             follow_symlinks=arguments.follow_symlinks,
             precompressed=[coding for coding in arguments.precompressed.split(",") if coding],
             compress=arguments.compress,
             cache_control=arguments.cache_control,
             cors=arguments.cors,
+            not_found=arguments.not_found or None,
+            clean_urls=arguments.clean_urls,
+            spa=arguments.spa,
         )
     except ValueError as exc:
         raise Failed(2, _printable(str(exc))) from exc

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import re
 import threading
@@ -66,7 +67,7 @@ class Page(HTMLParser):
 
     def names(self) -> list[str]:
         """Return the names in the rows, in order."""
-        return [text for href, text in self.links if re.match(r"\./[^.]", href)]
+        return [text for href, text in self.links if re.match(r"\./[^.?]", href)]
 
 
 @pytest.fixture
@@ -127,6 +128,8 @@ async def test_an_index_goes_before_the_list_and_a_directory_before_its_slash(ro
         ("sort=novelty&order=desc", ["a.txt", "b.txt", "C.txt"]),
         ("sort&&=&" + "x" * 5000, ["a.txt", "b.txt", "C.txt"]),
         ("sort=%00", ["a.txt", "b.txt", "C.txt"]),
+        ("sort=-name", ["C.txt", "b.txt", "a.txt"]),
+        ("sort=-size&q=", ["a.txt", "b.txt", "C.txt"]),
     ],
 )
 async def test_it_is_sorted_as_its_reader_likes_directories_first(root: Path, query: str, names: list[str]) -> None:
@@ -136,15 +139,64 @@ async def test_it_is_sorted_as_its_reader_likes_directories_first(root: Path, qu
     assert all(name.endswith("/") for name in got.names()[:3])
 
 
-async def test_each_column_links_to_its_order_and_the_one_sorted_by_to_the_other(root: Path) -> None:
+async def test_each_column_is_a_button_for_its_order_and_the_one_sorted_by_for_the_other(root: Path) -> None:
     got = await listed(root, "/?sort=size")
 
-    assert [href for href, _ in got.links if href.startswith("?")] == [
-        "?sort=name&order=asc",
-        "?sort=size&order=desc",
-        "?sort=date&order=asc",
-    ]
+    assert [tag["value"] for name, tag in got.tags if name == "button"] == ["size", "name", "-size", "date"]
     assert [tag["aria-sort"] for name, tag in got.tags if name == "th" and tag] == ["ascending"]
+    assert [tag["aria-sort"] for name, tag in (await listed(root, "/?sort=-date")).tags if "aria-sort" in tag] == [
+        "descending"
+    ]
+
+
+async def test_the_order_is_kept_in_every_link_to_a_directory_and_no_crawler_needs_to_follow(root: Path) -> None:
+    plain, sorted_ = await listed(root, "/sub/"), await listed(root, "/sub/?sort=size&order=desc&q=e")
+    followed = [tag for name, tag in sorted_.tags if name == "a" and tag["href"] and "?" in tag["href"]]
+
+    assert not [href for href, _ in plain.links if "?" in href]
+    assert [href for href, _ in sorted_.links] == [
+        "./../?sort=-size",
+        "./?sort=-size",
+        "../?sort=-size",
+        "./deep/?sort=-size",
+    ]
+    assert {tag.get("rel") for tag in followed} == {"nofollow"}
+
+
+@pytest.mark.parametrize(
+    ("query", "names"),
+    [("q=TXT", ["a.txt", "b.txt", "C.txt"]), ("q=ub", ["sub/"]), ("q=c.t&sort=size", ["C.txt"]), ("q=%2e%74+", [])],
+)
+async def test_a_listing_is_filtered_by_a_part_of_the_name(root: Path, query: str, names: list[str]) -> None:
+    got = await listed(root, f"/?{query}")
+
+    assert got.names() == names
+
+
+async def test_what_is_asked_for_is_in_the_box_and_is_text_alone(root: Path) -> None:
+    _, _, body = await get(root, "/?q=%22%3E%3Cb%3E%ff", listing=True)
+
+    assert b"No name contains this." in body
+    assert [tag["value"] for name, tag in Page(body.decode()).tags if name == "input"] == ['"><b>\ufffd']
+    assert b"<b>" not in body
+
+
+async def test_what_is_filtered_may_come_after_the_first_names(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_listing, "MOST", 100)
+    for number in range(300):
+        (root / "sub" / f"{number:03}").touch()
+
+    assert (await listed(root, "/sub/?q=299")).names() == ["299"]
+
+
+async def test_a_listing_is_packed_if_texts_are(root: Path) -> None:
+    async with asking(http.files(root, listing=True, compress=True)) as client:
+        status, headers, body = await client.ask("GET", "/", [("Accept-Encoding", "gzip")])
+        plain = await client.ask("GET", "/")
+
+    assert (status, headers["content-encoding"], headers["vary"]) == (200, "gzip", "Accept-Encoding")
+    assert gzip.decompress(body) == plain[2]
+    assert (plain[1]["vary"], "content-encoding" in plain[1]) == ("Accept-Encoding", False)
 
 
 async def test_names_of_any_kind_are_text_and_their_links_lead_to_them(root: Path) -> None:
@@ -158,9 +210,12 @@ async def test_names_of_any_kind_are_text_and_their_links_lead_to_them(root: Pat
         read = {(await client.ask("GET", f"/sub/deep/{href[2:]}"))[2].decode() for href in hrefs if href != "./"}
 
     assert read == set(ODD)
+    assert "[U+202E]gnp.exe" in body
+    assert "\u202e" not in body
     assert "<b>" not in body
     assert {name for name, _ in got.tags} <= {
         "html", "meta", "title", "style", "main", "h1", "span", "table", "thead", "tbody", "tr", "th", "td", "a", "bdi", "time",
+        "form", "p", "input", "button",
     }  # fmt: skip
 
 
@@ -183,6 +238,7 @@ async def test_where_it_is_is_told_with_links_up_to_the_root_and_no_further(root
     up = [(href, text) for href, text in got.links if not href.startswith("?")]
 
     assert up == [("./../../", "/static/files"), ("./../", "sub"), ("./", "deep"), ("../", "Up one level")]
+    assert "/</a><span>/</span>" not in (await get(root, "/sub/", listing=True))[2].decode().replace("</bdi>", "")
     assert [href for href, _ in (await listed(root, "/static/", prefix="/static")).links if ".." in href] == []
 
 
@@ -210,7 +266,7 @@ async def test_a_large_directory_is_cut_and_says_so(root: Path, monkeypatch: pyt
 
 
 async def test_a_directory_that_may_not_be_read_is_forbidden(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(fd: int, **options: object) -> None:
+    def refuse(fd: int, query: str, **options: object) -> None:
         raise PermissionError(13, "no")
 
     monkeypatch.setattr("trioflow.http.file_server.handler.read_entries", refuse)
@@ -229,16 +285,16 @@ async def test_R2_a_client_that_leaves_leaves_no_directory_open(root: Path) -> N
 
 
 @pytest.mark.needs("wget")
-async def test_wget_finds_everything_by_its_links(root: Path, tmp_path: Path) -> None:
+async def test_wget_finds_everything_once_by_its_links(root: Path, tmp_path: Path) -> None:
     (root / "sub" / "deep" / "a&b <c>.txt").write_text("found")
-    async with serving(http.files(root, listing=True)) as port:
-        await trio.run_process(
-            ["wget", "-q", "-r", "-np", "-R", "*order=*", "-nH", "-e", "robots=off", f"http://127.0.0.1:{port}/"],
-            cwd=tmp_path,
-        )
+    log: list[http.Access] = []
+    async with serving(http.files(root, listing=True), log=log.append) as port:
+        await trio.run_process(["wget", "-q", "-r", "-np", "-nH", f"http://127.0.0.1:{port}/"], cwd=tmp_path)
 
     assert (tmp_path / "sub" / "deep" / "a&b <c>.txt").read_text() == "found"
     assert (tmp_path / "a.txt").stat().st_size == 2000
+    assert not [access.target for access in log if "?" in access.target]
+    assert len({access.target for access in log}) == len(log)
 
 
 NAME = st.binary(min_size=1, max_size=12).filter(lambda name: not {0, 47} & set(name) and name not in (b".", b".."))
@@ -251,6 +307,7 @@ def test_any_bytes_make_a_page_where_each_name_is_a_link_to_it(names: list[bytes
     got = Page(b"".join(render("/x/", 1, sort_entries(entries, query), query)).decode())
     rows = [href for href, _ in got.links if href.startswith("./")][2:]
 
+    rows = [href.partition("?")[0] for href in rows]
     assert sorted(unquote_to_bytes(href[2:].rstrip("/")) for href in rows) == sorted(names)
     assert [tag for tag, _ in got.tags].count("tr") == 2 + len(names) + (not names)
     assert all(re.fullmatch(r"\./[A-Za-z0-9_.~%-]+/?", href) for href in rows)
@@ -291,7 +348,7 @@ def test_reading_passes_over_what_has_gone(monkeypatch: pytest.MonkeyPatch) -> N
             pass
 
     monkeypatch.setattr(_listing.os, "scandir", lambda fd: Found([Gone()]))
-    found = _listing.read_entries(0, hidden=True, target_of=lambda name: None)
+    found = _listing.read_entries(0, "", hidden=True, target_of=lambda name: None)
     monkeypatch.undo()
 
     assert found == []

@@ -9,7 +9,6 @@ Rule 4: the loop never waits for a disk: what the kernel cannot open from memory
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
 from collections.abc import AsyncIterator, Iterable
@@ -18,6 +17,7 @@ from typing import Final
 
 import trio
 
+from trioflow.codecs.gzip import gzip
 from trioflow.http._request import Request
 from trioflow.http._response import Response
 from trioflow.http._service import Handler
@@ -26,7 +26,17 @@ from trioflow.http.file_server.cors import checked_origins
 from trioflow.http.file_server.encodings import SUFFIXES, accepted
 from trioflow.http.file_server.listing import POLICY, Entry, read_entries, render, sort_entries
 from trioflow.http.file_server.lookup import OpenFile, RootDirectory
-from trioflow.http.file_server.respond import File, add_cors_fields, describe, redirect, refuse, refuse_error, respond
+from trioflow.http.file_server.respond import (
+    LEVEL,
+    File,
+    add_cors_fields,
+    describe,
+    redirect,
+    refuse,
+    respond,
+    send_missing_page,
+    status_of,
+)
 from trioflow.http.file_server.types import (
     BEGINNING,
     TEXT,
@@ -38,6 +48,7 @@ from trioflow.http.file_server.types import (
     type_table,
 )
 from trioflow.http.wire.headers import Headers
+from trioflow.http.wire.response_writer import accepts_html
 from trioflow.io.page_cache import read_cached
 from trioflow.operators.sources import from_iterable
 
@@ -58,6 +69,9 @@ def files(
     cache_control: str | None = None,
     cors: str | Iterable[str] | None = None,
     compress: bool = False,
+    not_found: str | None = None,
+    clean_urls: bool = False,
+    spa: bool = False,
 ) -> Handler:
     """Return a handler that serves a directory's files: serve it as it is, or call it from a handler of your own.
 
@@ -77,7 +91,8 @@ def files(
         root: The directory. If it is a symbolic link, it is resolved for each request.
         prefix: The path at which the root is served, for example `"/static/"`; what is not below it is not found.
         index: The name of the file that is served for a directory.
-        listing: For a directory without an `index`, serve a list of what is in it, sortable by name, size and date.
+        listing: For a directory without an `index`, serve a list of what is in it, to sort by name, size and date and to
+            filter by name.
         hidden: Also serve names that begin with a dot.
         follow_symlinks: Also follow symbolic links out of `root`.
         precompressed: Codings to look for beside a file, in order of preference: `a.css.br`, `a.css.zst` or `a.css.gz`
@@ -86,11 +101,18 @@ def files(
         compress: Compress texts of 1 KiB and more with gzip on the way, for clients that accept it, if there is no
             precompressed variant. They have a weak entity tag then; a range is one of the file as it is.
         cors: The origins whose pages may read the files, such as `"https://example.org"`; `"*"` for all.
+        not_found: The path of a file beneath `root`, such as `"404.html"`, that is sent with status 404 for what is not
+            found; without it, or if there is no such file, a short page or line of the server's own.
+        clean_urls: For a path that leads to nothing, serve the file with `.html` after it: `/about` is `about.html`. A
+            directory `about` comes first.
+        spa: For a path that leads to nothing, serve the `index` of `root` to clients that ask for HTML, as browsers do
+            for a page: an application in it reads the address. What it loads is not found as before.
 
     Raises:
         OSError: `root` is not a directory, or cannot be read.
         ValueError: `prefix` does not begin with a slash, `index` is not a file name, `precompressed` has an unknown
-            coding, `cors` has an invalid origin, or `cache_control` cannot stand in a header.
+            coding, `cors` has an invalid origin, `not_found` is not the path of a file, or `cache_control` cannot stand in
+            a header.
     """
     top = os.path.abspath(os.fspath(root))
     os.close(os.open(top, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
@@ -99,6 +121,10 @@ def files(
         raise ValueError(f"prefix must begin with a slash, not {prefix!r}")
     if index in ("", ".", "..") or "/" in index or "\0" in index:
         raise ValueError(f"index must be the name of a file, not {index!r}")
+    if not_found is not None and not {"", ".", ".."}.isdisjoint(not_found.split("/")):
+        raise ValueError(
+            f"not_found must be the path of a file beneath the root, such as '404.html', not {not_found!r}"
+        )
     codings = (precompressed,) if isinstance(precompressed, str) else tuple(precompressed)
     for coding in codings:
         if coding not in SUFFIXES:
@@ -114,6 +140,9 @@ def files(
         compress=compress,
         cache_control=cache_control,
         origins=checked_origins(cors),
+        not_found=not_found,
+        clean_urls=clean_urls,
+        spa=spa,
     )
     return _Files(options).serve
 
@@ -132,6 +161,9 @@ class _Options:
     compress: bool
     cache_control: str | None
     origins: frozenset[str] | None
+    not_found: str | None
+    clean_urls: bool
+    spa: bool
 
 
 class _Files:
@@ -164,18 +196,19 @@ class _Files:
             return
         if request.method not in _METHODS:
             response.headers["Allow"] = ", ".join(_METHODS)
-            await refuse(response, 405)
+            await refuse(request, response, 405)
             return
         names = self._split(request)
-        if names is None:
-            await (redirect(request, response) if request._path + "/" == options.prefix else refuse(response, 404))
-            return
         # What is compressed on the way has no ranges: a client that asks for some is sent the file as it is.
         plain = options.compress and "range" in request.headers
         field = "" if plain else ",".join(request.headers.get_all("accept-encoding"))
         key = (request._path, accepted(field, self._codings) if field else ())
-        file = self._cache.get(key)
-        if file is not None:
+        if names is None:
+            if request._path + "/" == options.prefix:
+                await redirect(request, response)
+            else:
+                await self._refuse(404, key, request, response)
+        elif (file := self._cache.get(key)) is not None:
             await respond(file, None, request, response)
         else:
             await self._serve(names, key, request, response)
@@ -200,51 +233,93 @@ class _Files:
         is_directory, above = not names[-1], names[:-1]
         if is_directory:
             names = [*above, self._index]
+        opened = await self._find(names)
+        if opened == 404 and self._options.clean_urls and not is_directory:
+            names = [*above, names[-1] + b".html"]
+            opened = await self._find(names)
+        if isinstance(opened, int):
+            if opened == 404 and is_directory and self._options.listing:
+                await self._serve_listing(above, key, request, response)
+            else:
+                await self._refuse(opened, key, request, response)
+            return
         try:
-            opened = await self._root.open(names)
-        except OSError as exc:
-            if not (is_directory and self._options.listing and exc.errno == errno.ENOENT):
-                await refuse_error(response, exc)
-                return
-            opened = None
-        try:
-            if opened is not None and stat.S_ISREG(opened.status.st_mode):
+            if stat.S_ISREG(opened.status.st_mode):
                 await self._serve_file(names, opened, key, request, response)
             elif is_directory and self._options.listing:
-                await self._serve_listing(above, request, response)
-            elif opened is not None and stat.S_ISDIR(opened.status.st_mode) and not is_directory:
+                await self._serve_listing(above, key, request, response)
+            elif stat.S_ISDIR(opened.status.st_mode) and not is_directory:
                 await redirect(request, response)
             else:
-                await refuse(response, 404)
+                await self._refuse(404, key, request, response)
         finally:
-            if opened is not None:
-                os.close(opened.fd)
+            os.close(opened.fd)
 
-    async def _serve_listing(self, names: list[bytes], request: Request, response: Response) -> None:
+    async def _find(self, names: list[bytes]) -> OpenFile | int:
+        """Open what these names lead to, or return the status to refuse it with."""
+        try:
+            return await self._root.open(names)
+        except OSError as exc:
+            return status_of(exc)
+
+    async def _refuse(self, status: int, key: Key, request: Request, response: Response) -> None:
+        """Send an error page; for what is not found, the one that the options say."""
+        options = self._options
+        if status == 404 and options.spa and accepts_html(request.headers) and key[0].startswith(options.prefix):
+            page, is_app = [self._index], True
+        elif status == 404 and options.not_found is not None:
+            page, is_app = [os.fsencode(name) for name in options.not_found.split("/")], False
+        else:
+            await refuse(request, response, status)
+            return
+        opened = await self._find(page)
+        if isinstance(opened, int):
+            await refuse(request, response, status)
+            return
+        try:
+            if not stat.S_ISREG(opened.status.st_mode):
+                await refuse(request, response, status)
+                return
+            if options.spa:
+                response.headers.add("Vary", "Accept")
+            if is_app:
+                await self._serve_file(page, opened, (options.prefix + options.index, key[1]), request, response)
+            else:
+                await send_missing_page(opened, await _type_of(os.fsdecode(page[-1]), opened), response)
+        finally:
+            os.close(opened.fd)
+
+    async def _serve_listing(self, names: list[bytes], key: Key, request: Request, response: Response) -> None:
+        options, query = self._options, request.query
+
         def find() -> list[Entry]:
             fd = self._root.open_now(names).fd
             try:
                 return read_entries(
-                    fd, hidden=self._options.hidden, target_of=lambda name: self._root.status([*names, name])
+                    fd, query, hidden=options.hidden, target_of=lambda name: self._root.status([*names, name])
                 )
             finally:
                 os.close(fd)
 
         try:
-            entries = await trio.to_thread.run_sync(lambda: sort_entries(find(), request.query))
+            entries = await trio.to_thread.run_sync(lambda: sort_entries(find(), query))
         except OSError as exc:
-            await refuse_error(response, exc)
+            await self._refuse(status_of(exc), key, request, response)
             return
         headers = Headers([("Content-Type", "text/html; charset=utf-8"), ("Content-Security-Policy", POLICY)])
-        headers.fill(self._common)
+        headers.fill(self._varying if options.compress else self._common)
+        packs = options.compress and "gzip" in key[1]
+        if packs:
+            headers["Content-Encoding"] = "gzip"
         response.headers.fill(headers)
 
         async def pieces() -> AsyncIterator[bytes]:
-            for piece in render(request._path, len(names), entries, request.query):
+            for piece in render(request._path, len(names), entries, query):
                 yield piece
                 await trio.lowlevel.checkpoint()  # or 20,000 rows would hold the loop for 0.1 s
 
-        await from_iterable(pieces()).pipe(response)
+        page = from_iterable(pieces())
+        await (page.pipe(gzip(level=LEVEL)) if packs else page).pipe(response)
 
     async def _serve_file(
         self, names: list[bytes], opened: OpenFile, key: Key, request: Request, response: Response

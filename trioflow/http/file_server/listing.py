@@ -1,9 +1,11 @@
-"""A directory as a page: what is in it, sorted as the query says.
+"""A directory as a page: what is in it, sorted and filtered as the query says.
 
 Rule 1: what would not be found is not shown: hidden names, links that lead out, what is neither file nor directory.
 Rule 2: whatever bytes a name has, it is shown as text and linked as one path segment; what is not UTF-8 in it is shown as
     U+FFFD.
 Rule 3: the page has no script and loads nothing, and its policy forbids both.
+Rule 4: what sorts and filters is a form. Links would lead crawlers, such as `wget -r`, through every order of every
+    directory.
 """
 
 from __future__ import annotations
@@ -15,14 +17,15 @@ import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from html import escape
 from typing import Any, Final, NamedTuple
-from urllib.parse import quote
+from urllib.parse import parse_qs, quote, urlencode
 
 MOST: Final = 20_000  # entries, which take some 3 MiB
 _ROWS: Final = 128  # of a chunk: it takes 1 ms to make
 
-POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'self'"
 _UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 _BREAKING: Final = frozenset(("Cc", "Cs", "Zl", "Zp"))  # what would end a line, or is not text
+_JOINERS: Final = "\u200c\u200d"  # of letters and emoji; what else is invisible would let a name pass for another
 
 
 class Entry(NamedTuple):
@@ -34,18 +37,56 @@ class Entry(NamedTuple):
     modified: float
 
 
-def read_entries(fd: int, *, hidden: bool, target_of: Callable[[bytes], os.stat_result | None]) -> list[Entry]:
+class View(NamedTuple):
+    """What a query wants to see.
+
+    Attributes:
+        by: What to sort by: `"name"`, `"size"` or `"date"`.
+        is_reversed: Whether in reverse.
+        text: What a name must contain, in any case.
+    """
+
+    by: str
+    is_reversed: bool
+    text: str
+
+    @classmethod
+    def of(cls, query: str) -> View:
+        """Read a query, such as `sort=-size&q=txt`; what is unknown in it is ignored."""
+        asked = {name: values[-1] for name, values in parse_qs(query[:2000]).items()}
+        by = asked.get("sort", "")
+        is_reversed = by.startswith("-") or asked.get("order") == "desc"
+        by = by.removeprefix("-")
+        return cls(by, is_reversed, asked.get("q", "")) if by in _KEYS else cls("name", False, asked.get("q", ""))
+
+    @property
+    def order(self) -> str:
+        """The value of `sort`."""
+        return "-" * self.is_reversed + self.by
+
+    def link(self, href: str, content: str) -> str:
+        """Return a link to another directory, which keeps the order; crawlers need not follow it in every order."""
+        if self.order == "name":
+            return f'<a href="{href}">{content}</a>'
+        return f'<a href="{href}?{urlencode({"sort": self.order})}" rel="nofollow">{content}</a>'
+
+
+def read_entries(
+    fd: int, query: str, *, hidden: bool, target_of: Callable[[bytes], os.stat_result | None]
+) -> list[Entry]:
     """Return what is in an open directory, at most `MOST` entries and one more; for a thread.
 
     Args:
         fd: The directory.
+        query: The request's query, which says what the names must contain.
         hidden: Also return names that begin with a dot.
         target_of: Returns the status of what a link leads to; None if it must not be followed.
     """
     entries: list[Entry] = []
+    text = View.of(query).text.casefold()
     with os.scandir(fd) as found:
         for each in found:
-            if each.name.startswith(".") and not hidden:
+            if (each.name.startswith(".") and not hidden) or text not in _shown(os.fsencode(each.name)).casefold():
                 continue
             try:
                 status = each.stat(follow_symlinks=False)
@@ -68,16 +109,9 @@ _KEYS: Final[dict[str, Callable[[Entry], Any]]] = {
 }
 
 
-def _order_of(query: str) -> tuple[str, bool]:
-    """Return what a query wants to sort by, and whether in reverse; by name if it says nothing that is known."""
-    asked = {name: value for name, _, value in (part.partition("=") for part in query[:200].split("&"))}
-    by = asked.get("sort", "name")
-    return (by, asked.get("order") == "desc") if by in _KEYS else ("name", False)
-
-
 def sort_entries(entries: Sequence[Entry], query: str) -> list[Entry]:
     """Return at most `MOST` of `entries` and one more, in the order that a query wants, directories first."""
-    by, is_reversed = _order_of(query)
+    by, is_reversed, _ = View.of(query)
     found = sorted(entries[:MOST], key=_KEYS["name"])
     if by != "name":
         found.sort(key=_KEYS[by])
@@ -94,34 +128,43 @@ def render(path: str, depth: int, entries: Sequence[Entry], query: str) -> Itera
         path: The directory's path in the request, with a slash at its end.
         depth: How many of its last segments are below the root; those above are not linked.
         entries: What is in it, in the order of the page; what comes after `MOST` of them is not shown.
-        query: The request's query: `sort=name`, `size` or `date`, `order=asc` or `desc`.
+        query: The request's query: `sort` is `name`, `size` or `date`, or `-size` for the reverse; `q` is what names must
+            contain.
     """
-    by, is_reversed = _order_of(query)
-    yield _head(path, depth, by, is_reversed=is_reversed)
-    rows = ['<tr><td class="d"><a href="../">Up one level</a><td><td>\n'] if depth else []
+    view = View.of(query)
+    yield _head(path, depth, view)
+    rows = [f'<tr><td class="d">{view.link("../", "Up one level")}<td><td>\n'] if depth else []
     for entry in entries[:MOST]:
-        rows.append(_row(entry))
+        rows.append(_row(entry, view))
         if len(rows) >= _ROWS:
             yield "".join(rows).encode()
             rows.clear()
     if not entries:
-        rows.append('<tr><td colspan="3">Nothing is here.\n')
+        rows.append(f'<tr><td colspan="3">{"No name contains this." if view.text else "Nothing is here."}\n')
     if len(entries) > MOST:
         rows.append(f'<tr><td colspan="3">There is more: only {MOST:,} names are shown.\n')
-    yield ("".join(rows) + "</table>\n</main>\n").encode()
+    yield ("".join(rows) + "</table>\n</form>\n</main>\n").encode()
 
 
-def _escaped(name: str | bytes) -> str:
-    """Return a name as text for a page; what is not text becomes a replacement character."""
+def _shown(name: str | bytes) -> str:
+    """Return a name as text: what is not text becomes a replacement character, what is invisible its code."""
     text = name.decode("utf-8", "replace") if isinstance(name, bytes) else name
-    return escape("".join("\ufffd" if unicodedata.category(c) in _BREAKING else c for c in text))
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(_visible(c) for c in text)
 
 
-def _row(entry: Entry) -> str:
-    slash = "/" if entry.is_directory else ""
-    link = f"<bdi>{_escaped(entry.name)}</bdi>{slash}"
+def _visible(character: str) -> str:
+    category = unicodedata.category(character)
+    if category in _BREAKING:
+        return "\ufffd"
+    return f"[U+{ord(character):04X}]" if category == "Cf" and character not in _JOINERS else character
+
+
+def _row(entry: Entry, view: View) -> str:
     # With "./", or a name such as "javascript:" would be a scheme.
-    link = f'<a href="./{quote(entry.name, safe="")}{slash}">{link}</a>'
+    href, name = f"./{quote(entry.name, safe='')}", f"<bdi>{escape(_shown(entry.name))}</bdi>"
+    link = view.link(f"{href}/", f"{name}/") if entry.is_directory else f'<a href="{href}">{name}</a>'
     size = "" if entry.is_directory else f'<span title="{entry.size:,} bytes">{_size(entry.size)}</span>'
     return f'<tr><td class="{"d" if entry.is_directory else "f"}">{link}<td>{size}<td>{_time(entry.modified)}\n'
 
@@ -142,21 +185,27 @@ def _time(modified: float) -> str:
     return f'<time datetime="{time.strftime("%Y-%m-%dT%H:%M:%SZ", moment)}">{time.strftime("%Y-%m-%d %H:%M", moment)}</time>'
 
 
-def _head(path: str, depth: int, by: str, *, is_reversed: bool) -> bytes:
+def _head(path: str, depth: int, view: View) -> bytes:
     segments = path.strip("/").split("/") if path.strip("/") else []
     above = len(segments) - depth
-    crumbs = [f'<a href="./{"../" * depth}">{_escaped("/".join(["", *segments[:above]])) or "/"}</a>']
-    crumbs += [
-        f'<a href="./{"../" * (depth - place)}"><bdi>{_escaped(segment)}</bdi></a>'
-        for place, segment in enumerate(segments[above:], 1)
+    names = ["/".join(["", *segments[:above]]) or "/", *segments[above:]]
+    crumbs = [
+        view.link(f"./{'../' * (depth - place)}", f"<bdi>{escape(_shown(name))}</bdi>")
+        for place, name in enumerate(names)
     ]
+    slashes = ["" if name == "/" else "<span>/</span>" for name in names[:-1]]
     columns = []
     for key, title in (("name", "Name"), ("size", "Size"), ("date", "Modified (UTC)")):
-        order = "asc" if key != by or is_reversed else "desc"
-        mark = f' aria-sort="{"descending" if is_reversed else "ascending"}"' if key == by else ""
-        columns.append(f'<th{mark}><a href="?sort={key}&amp;order={order}">{title}</a>')
+        order = f"-{key}" if key == view.by and not view.is_reversed else key
+        mark = f' aria-sort="{"descending" if view.is_reversed else "ascending"}"' if key == view.by else ""
+        columns.append(f'<th{mark}><button name="sort" value="{order}">{title}</button>')
     return _HEAD.format(
-        title=_escaped(path), style=_STYLE, crumbs=" <span>/</span> ".join(crumbs), columns="".join(columns)
+        title=escape(_shown(path)),
+        style=_STYLE,
+        crumbs="".join(crumb + slash for crumb, slash in zip(crumbs, [*slashes, ""], strict=True)),
+        columns="".join(columns),
+        order=view.order,
+        text=escape(view.text),
     ).encode()
 
 
@@ -168,6 +217,9 @@ _HEAD: Final = """<!doctype html>
 <style>{style}</style>
 <main>
 <h1>{crumbs}</h1>
+<form>
+<p role="search"><input type="search" name="q" value="{text}" maxlength="200" aria-label="Part of a name">
+<button name="sort" value="{order}">Filter</button>
 <table>
 <thead><tr>{columns}
 <tbody>
@@ -179,16 +231,30 @@ body { margin: 0; font: 16px/1.5 system-ui, sans-serif; background: light-dark(#
   color: light-dark(#1b1b1f, #e6e6ea); }
 main { max-width: 60rem; margin: 0 auto; padding: 2rem 1rem; }
 h1 { font-size: 1.25rem; font-weight: 600; overflow-wrap: anywhere; }
+h1 a { display: inline-block; min-width: 24px; min-height: 24px; line-height: 1.5; }
+h1 span { padding: 0 .3em; }
 h1 span, td { color: var(--quiet); }
 a { color: var(--link); text-decoration: none; }
-a:hover, a:focus-visible { text-decoration: underline; }
+a:hover, a:focus-visible, th button:hover { text-decoration: underline; }
+input, button { font: inherit; min-height: 2rem; padding: 0 .6rem; color: inherit; background: transparent;
+  border: 1px solid var(--line); border-radius: .3rem; }
+input { width: min(20rem, 60%); }
 table { width: 100%; border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: .35rem .6rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }
+th, td { padding: .2rem .6rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }
 th:first-child, td:first-child { width: 100%; text-align: left; white-space: normal; overflow-wrap: anywhere; }
+td a { display: block; min-height: 24px; padding: .15rem 0; }
 tbody tr:hover { background: var(--over); }
-th a { color: var(--quiet); }
+th button { border: 0; padding: 0; cursor: pointer; color: var(--quiet); font-weight: 600; }
 .d { font-weight: 600; }
-[aria-sort=ascending] a::after { content: " \\2191"; }
-[aria-sort=descending] a::after { content: " \\2193"; }
-@media (max-width: 30rem) { th:last-child, td:last-child { display: none; } }
+[aria-sort=ascending] button::after { content: " \\2191"; }
+[aria-sort=descending] button::after { content: " \\2193"; }
+@media (max-width: 36rem) {
+  table, thead, tbody { display: block; }
+  tr { display: flex; flex-wrap: wrap; justify-content: flex-end; gap: 0 1rem; border-bottom: 1px solid var(--line); }
+  th, td { box-sizing: border-box; border: 0; padding: .1rem .2rem; }
+  td:first-child { flex: 1 0 100%; }
+  th:first-child { flex: 1 0 0; }
+  td { font-size: .875rem; }
+  td:first-child { font-size: 1rem; }
+}
 """

@@ -40,7 +40,7 @@ from trioflow.http.file_server.dates import format_date
 from trioflow.http.file_server.lookup import OpenFile
 from trioflow.http.file_server.ranges import Part, framing
 from trioflow.http.wire.headers import Headers
-from trioflow.http.wire.response_writer import error_page
+from trioflow.http.wire.response_writer import accepts_html, error_page
 from trioflow.io.file_reader import OpenStretch, reader_of, send_all
 
 LEVEL: Final = 6  # of gzip on the way: 9 takes twice the time for 1 % less
@@ -154,10 +154,10 @@ async def respond(file: File, opened: OpenFile | None, request: Request, respons
             response.status = 206
             await _send_parts(file, opened, parts, response)
         case PreconditionFailed():
-            await refuse(response, 412)
+            await refuse(request, response, 412)
         case Unsatisfiable(total):  # pragma: no branch - there is no other outcome
             headers["Content-Range"] = f"bytes */{total}"
-            await refuse(response, 416)
+            await refuse(request, response, 416)
 
 
 async def _send_stretch(file: File, opened: OpenFile | None, start: int, stop: int, response: Response) -> None:
@@ -210,23 +210,33 @@ async def redirect(request: Request, response: Response) -> None:
     response.headers["Location"] = (
         quote(request._path.encode("utf-8", "surrogateescape"), safe=_PLAIN_IN_PATH) + "/" + query
     )
-    await refuse(response, 301)  # not 308, which Python's urllib before 3.11 fails on: this is a GET or a HEAD
+    await refuse(request, response, 301)  # not 308, which Python's urllib before 3.11 fails on: this is a GET or a HEAD
 
 
-async def refuse(response: Response, status: int) -> None:
+async def refuse(request: Request, response: Response, status: int) -> None:
     """Send the error page of this status."""
-    headers, body = error_page(status)
+    headers, body = error_page(status, is_html=accepts_html(request.headers))
     response.status = status
     response.headers["Content-Type"] = headers["Content-Type"]
+    if "vary" in response.headers:
+        response.headers.add("Vary", headers["vary"])
     response.headers.fill(headers)
     await response.send(body)
 
 
-async def refuse_error(response: Response, exc: OSError) -> None:
-    """Send the error page for what a lookup failed by, or raise it again if the client cannot do anything about it."""
+async def send_missing_page(opened: OpenFile, kind: str, response: Response) -> None:
+    """Send a file as the page of a 404: whole, whatever conditions the request has, and without what names a version."""
+    response.status = 404
+    response.headers["Content-Type"] = kind
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    await response._sender.send_region(OpenStretch(opened.fd, 0, opened.status.st_size))
+
+
+def status_of(exc: OSError) -> int:
+    """Return the status for what a lookup failed by, or raise it again if the client cannot do anything about it."""
     if exc.errno not in _STATUS_OF:
         raise exc
-    await refuse(response, _STATUS_OF[exc.errno])
+    return _STATUS_OF[exc.errno]
 
 
 def add_cors_fields(origins: frozenset[str], methods: Sequence[str], request: Request, response: Response) -> bool:

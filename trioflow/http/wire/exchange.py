@@ -20,7 +20,7 @@ from trioflow.http.wire.headers import Headers
 from trioflow.http.wire.limits import Limits, Patience, RequestError
 from trioflow.http.wire.liveness import IdleConnections
 from trioflow.http.wire.request_head import Head
-from trioflow.http.wire.response_writer import Piece, ResponseWriter
+from trioflow.http.wire.response_writer import Piece, ResponseWriter, accepts_html
 from trioflow.http.wire.socket import CHUNK, SocketTransport, unread, unsent
 from trioflow.http.wire.strict import check_start, empty_lines
 from trioflow.http.wire.upgraded import UpgradedStream
@@ -329,7 +329,7 @@ class Exchange:
 
     async def refuse(self, status: int) -> None:
         """Answer with no more than a status; the connection ends with it."""
-        await self.write([self.writer.error(status)])
+        await self.write([self.writer.error(status, is_html=accepts_html(self.request.headers))])
 
     async def write(self, pieces: list[Piece], *, more: bool = False) -> None:
         """Send bytes of the response, after a 100 that is still being sent. Call it one at a time."""

@@ -24,6 +24,19 @@ _PHRASES: Final = {status.value: status.phrase for status in HTTPStatus}
 _LINES: Final = {n: f"HTTP/1.1 {n} {_PHRASES.get(n, '')}\r\n".encode("ascii") for n in range(100, 600)}
 _ALLOWED: Final = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"  # what is not refused before a handler sees it
 
+_PAGE: Final = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>
+:root {{ color-scheme: light dark; }}
+body {{ margin: 15vh auto 0; max-width: 30rem; padding: 0 1rem; font: 1.125rem/1.5 system-ui, sans-serif; }}
+h1 {{ font-size: 1.5rem; }}
+</style>
+<h1>{title}</h1>
+{sentence}"""
+
 # What the server itself answers with; never what was wrong in the client's words, nor in an exception's.
 _SENTENCES: Final = {
     400: "The request is malformed.",
@@ -189,9 +202,9 @@ class ResponseWriter:
         self.status = 101
         return head
 
-    def error(self, status: int) -> bytes:
+    def error(self, status: int, *, is_html: bool = False) -> bytes:
         """Return a whole response that says no more than its status, the last one of its connection."""
-        headers, body = error_page(status)
+        headers, body = error_page(status, is_html=is_html)
         return b"".join([self.write_head(status, headers, len(body), is_last=True), *self.data(body), self.end()])
 
 
@@ -206,17 +219,30 @@ def _too_long(excess: int) -> RuntimeError:
     return RuntimeError(f"the body is longer than its Content-Length, by {excess} bytes or more")
 
 
+def accepts_html(headers: Headers) -> bool:
+    """Return whether a request asks for HTML by name, as a browser does for a page but not for what is in it."""
+    return any("text/html" in field.value.lower() for field in headers.all_of("accept"))
+
+
 @cache
-def error_page(status: int) -> tuple[Headers, bytes]:
+def error_page(status: int, *, is_html: bool = False) -> tuple[Headers, bytes]:
     """Return the header fields and the body of a response that says no more than its status."""
-    headers = Headers([("Content-Type", "text/plain; charset=utf-8"), ("X-Content-Type-Options", "nosniff")])
+    title = f"{status} {_PHRASES.get(status, '')}".rstrip()
+    sentence = _SENTENCES.get(status)
+    headers = Headers([("X-Content-Type-Options", "nosniff"), ("Vary", "Accept")])
+    if is_html:
+        headers["Content-Type"] = "text/html; charset=utf-8"
+        headers["Content-Security-Policy"] = "default-src 'none'; style-src 'unsafe-inline'"
+        body = _PAGE.format(title=title, sentence=f"<p>{sentence}\n" if sentence else "")
+    else:
+        headers["Content-Type"] = "text/plain; charset=utf-8"
+        body = f"{sentence or title}\n"
     if status == 405:
         headers["Allow"] = _ALLOWED
     elif status == 503:
         headers["Retry-After"] = "1"
     headers.freeze("the headers of an error page are shared: copy them")
-    sentence = _SENTENCES.get(status) or f"{status} {_PHRASES.get(status, '')}".rstrip()
-    return headers, f"{sentence}\n".encode("ascii")
+    return headers, body.encode("ascii")
 
 
 _date: tuple[int, bytes] = (0, b"")

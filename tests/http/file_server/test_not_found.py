@@ -1,0 +1,144 @@
+"""What is served for a path that leads to nothing: an error page, a page of the owner's, an application, `about.html`."""
+
+from __future__ import annotations
+
+import gzip
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.http.file_server.test_files import asking, get
+from trioflow import http
+from trioflow.http.wire.response_writer import error_page
+
+PAGE = [("Accept", "text/html,application/xhtml+xml,*/*;q=0.8")]  # as a browser asks for one
+PART = [("Accept", "*/*")]  # for what a page loads
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    site = tmp_path / "site"
+    (site / "docs").mkdir(parents=True)
+    (site / "both").mkdir()
+    (site / "empty").mkdir()
+    for name in ("index.html", "404.html", "about.html", "both.html", "docs/guide.html", "both/index.html"):
+        (site / name).write_text(f"<p>{name}")
+    for path in site.rglob("*.html"):
+        os.utime(path, (1, 1))
+    os.mkfifo(site / "fifo")
+    return site
+
+
+async def test_a_browser_gets_a_page_and_others_a_line(site: Path) -> None:
+    async with asking(http.files(site)) as client:
+        for method, target, status in [("GET", "/none", 404), ("GET", "/empty/", 404), ("POST", "/", 405)]:
+            got = await client.ask(method, target, PAGE)
+            plain = await client.ask(method, target, PART)
+
+            assert (got[0], plain[0]) == (status, status)
+            assert got[1]["content-type"] == "text/html; charset=utf-8"
+            assert got[1]["content-security-policy"].startswith("default-src 'none'")
+            assert got[2] == error_page(status, is_html=True)[1]
+            assert b'name="viewport"' in got[2]
+            assert plain[1]["content-type"] == "text/plain; charset=utf-8"
+            assert plain[2] == error_page(status)[1]
+            assert got[1]["vary"] == plain[1]["vary"] == "Accept"
+
+
+async def test_a_page_of_an_error_says_that_it_varies_by_origin_too(site: Path) -> None:
+    got = await get(site, "/none", *PAGE, ("Origin", "https://a.example"), cors=["https://a.example"])
+
+    assert got[1]["vary"] == "Accept"  # h11 gives the last of two lines
+    assert got[1]["access-control-allow-origin"] == "https://a.example"
+
+
+async def test_a_handler_that_fails_is_a_page_for_a_browser() -> None:
+    async def handler(request: http.Request, response: http.Response) -> None:
+        raise http.RequestError(413, "too much")
+
+    async with asking(handler) as client:
+        assert (await client.ask("GET", "/", PAGE))[2] == error_page(413, is_html=True)[1]
+
+
+@pytest.mark.parametrize(
+    "target", ["/none", "/none/", "/docs/none", "/.git", "/a%2fb", "/docs/", "/fifo", "/about.html/"]
+)
+async def test_what_is_not_found_is_the_page_of_the_owner(site: Path, target: str) -> None:
+    conditions = [
+        ("If-None-Match", "*"),
+        ("Range", "bytes=0-1"),
+        ("If-Modified-Since", "Fri, 01 Jan 2038 00:00:00 GMT"),
+    ]
+    for fields in (PAGE, PART, conditions):
+        status, headers, body = await get(site, target, *fields, not_found="404.html", cache_control="max-age=9")
+
+        assert (status, body) == (404, b"<p>404.html")
+        assert headers["content-type"] == "text/html; charset=utf-8"
+        assert not {"etag", "last-modified", "cache-control", "accept-ranges"} & set(headers)
+    async with asking(http.files(site, not_found="404.html", listing=True)) as client:
+        assert (await client.ask("HEAD", "/none"))[::2] == (404, b"")
+        assert (await client.ask("GET", "/404.html"))[0] == 200
+        assert (await client.ask("GET", "/none/"))[2] == b"<p>404.html"
+
+
+@pytest.mark.parametrize("name", ["none.html", "docs", "fifo", "docs/none.html"])
+async def test_a_page_that_is_not_there_is_the_one_of_the_server(site: Path, name: str) -> None:
+    assert (await get(site, "/none", *PAGE, not_found=name))[2] == error_page(404, is_html=True)[1]
+
+
+async def test_a_file_that_may_not_be_read_is_not_said_to_be_missing(
+    site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **options: object) -> None:
+        raise PermissionError(13, "no")
+
+    monkeypatch.setattr("trioflow.http.file_server.lookup.open_cached", refuse)
+
+    assert (await get(site, "/about.html", not_found="404.html", spa=True))[0] == 403
+
+
+@pytest.mark.parametrize("name", ["", "/404.html", "../404.html", "a//b", ".", "docs/"])
+def test_a_page_that_is_no_path_beneath_the_root_is_refused(site: Path, name: str) -> None:
+    with pytest.raises(
+        ValueError, match=r"not_found must be the path of a file beneath the root, such as '404\.html', not "
+    ):
+        http.files(site, not_found=name)
+
+
+async def test_an_application_reads_the_address_and_what_it_loads_is_not_found_as_before(site: Path) -> None:
+    async with asking(http.files(site, spa=True, not_found="404.html", precompressed=())) as client:
+        for target in ("/users/7", "/users/", "/docs/none", "/empty/"):
+            status, headers, body = await client.ask("GET", target, PAGE)
+            assert (status, body) == (200, b"<p>index.html")
+            assert headers["vary"] == "Accept"
+            assert (await client.ask("GET", target, [*PAGE, ("If-None-Match", headers["etag"])]))[0] == 304
+            missing = await client.ask("GET", target, PART)
+            assert (missing[0], missing[1]["vary"], missing[2]) == (404, "Accept", b"<p>404.html")
+        assert (await client.ask("GET", "/about.html", PAGE))[2] == b"<p>about.html"
+        assert (await client.ask("GET", "/docs", PAGE))[1]["location"] == "/docs/"
+
+
+async def test_an_application_answers_only_below_its_prefix(site: Path) -> None:
+    async with asking(http.files(site, spa=True, prefix="/app/")) as client:
+        assert (await client.ask("GET", "/app/users", PAGE))[2] == b"<p>index.html"
+        assert (await client.ask("GET", "/users", PAGE))[0] == 404
+        assert (await client.ask("GET", "/app/index.html", PAGE))[2] == b"<p>index.html"
+
+
+async def test_an_application_without_an_index_is_not_found(tmp_path: Path) -> None:
+    assert (await get(tmp_path, "/users", *PAGE, spa=True))[0] == 404
+
+
+async def test_a_clean_path_leads_to_the_page_of_that_name(site: Path) -> None:
+    (site / "about.html").write_text("x" * 2000)
+    async with asking(http.files(site, clean_urls=True, compress=True)) as client:
+        status, headers, body = await client.ask("GET", "/about", [("Accept-Encoding", "gzip")])
+        assert (status, headers["content-type"]) == (200, "text/html; charset=utf-8")
+        assert gzip.decompress(body) == b"x" * 2000
+        assert (await client.ask("GET", "/docs/guide"))[2] == b"<p>docs/guide.html"
+        assert (await client.ask("GET", "/about.html"))[0] == 200
+        assert (await client.ask("GET", "/both"))[1]["location"] == "/both/"  # a directory comes first
+        for missing in ("/none", "/docs/guide/", "/docs/none", "/.html", "/fifo"):
+            assert (await client.ask("GET", missing))[0] == 404
+    assert (await get(site, "/about"))[0] == 404
