@@ -56,7 +56,7 @@ async def come(port: int, *sent: bytes, source: str = "127.0.0.1") -> AsyncGener
 @pytest.mark.parametrize("sent", [b"", b"GET / HT", GET], ids=["nothing", "part", "whole"])
 async def test_at_the_limit_the_connection_that_has_rested_longest_goes(sent: bytes) -> None:
     async with (
-        serving(answer, limits=Limits(connections=3)) as port,
+        serving(answer, limits=Limits(connections=3, half_closed=0.01)) as port,
         come(port, sent, sent, sent) as streams,
         come(port, GET) as [new],
     ):
@@ -68,7 +68,7 @@ async def test_at_the_limit_the_connection_that_has_rested_longest_goes(sent: by
 
 async def test_what_has_rested_longest_goes_whatever_it_rests_for() -> None:
     async with (
-        serving(answer, limits=Limits(connections=4)) as port,
+        serving(answer, limits=Limits(connections=4, half_closed=0.01)) as port,
         come(port, GET, b"", b"GET / HT", GET) as [first, fresh, head, last],
     ):
         await first.send_all(GET)  # now it is the youngest
@@ -80,7 +80,10 @@ async def test_what_has_rested_longest_goes_whatever_it_rests_for() -> None:
 
 
 async def test_a_request_that_has_just_come_is_answered_before_its_connection_goes() -> None:
-    async with serving(answer, limits=Limits(connections=2)) as port, come(port, GET, GET) as [first, second]:
+    async with (
+        serving(answer, limits=Limits(connections=2, half_closed=0.01)) as port,
+        come(port, GET, GET) as [first, second],
+    ):
         with socket.create_connection(("127.0.0.1", port)) as new:  # without a pause in which the server could run
             first.socket._sock.send(GET)
             assert (await read_until(first, b"hello")).endswith(b"hello")
@@ -96,7 +99,7 @@ async def test_a_tls_handshake_that_does_not_go_on_keeps_nobody_out() -> None:
     ours = ssl.create_default_context()
     authority.configure_trust(ours)
     async with (
-        serving(answer, ssl_context=context, limits=Limits(connections=2)) as port,
+        serving(answer, ssl_context=context, limits=Limits(connections=2, half_closed=0.01)) as port,
         come(port, b"", b""),
         await trio.open_tcp_stream("127.0.0.1", port) as stream,
     ):
@@ -105,7 +108,7 @@ async def test_a_tls_handshake_that_does_not_go_on_keeps_nobody_out() -> None:
 
 
 async def test_one_client_has_no_more_than_its_share(caplog: pytest.LogCaptureFixture) -> None:
-    limits = Limits(per_client=2)
+    limits = Limits(per_client=2, half_closed=0.01)
     wait = GET.replace(b"/ ", b"/wait ")
     async with (
         serving(answer, limits=limits) as port,
@@ -129,7 +132,7 @@ async def test_one_client_has_no_more_than_its_share(caplog: pytest.LogCaptureFi
 
 
 async def test_clients_of_a_trusted_proxy_and_of_a_unix_socket_share_no_bound(tmp_path: Path) -> None:
-    limits = Limits(per_client=1)
+    limits = Limits(per_client=1, half_closed=0.01)
     wait = GET.replace(b"/ ", b"/wait ")
     async with serving(answer, limits=limits, proxies=http.Proxies(["127.0.0.1"])) as port, come(port, wait, wait, GET):
         pass
@@ -189,6 +192,7 @@ async def test_a_connection_at_rest_goes_where_no_descriptors_are_left(caplog: p
     assert len(caplog.records) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.slow
 @pytest.mark.parametrize("sent", [GET, b"GET / HT"], ids=["whole", "part"])
 async def test_a_thousand_resting_clients_keep_the_next_one_waiting_for_no_time(sent: bytes) -> None:

@@ -399,6 +399,7 @@ async def test_an_answer_is_not_taken_back_by_a_large_and_fast_upload() -> None:
     assert got == LAST_HELLO
 
 
+@pytest.mark.slow
 @pytest.mark.needs("curl")
 @pytest.mark.parametrize("path", ["/", "/see-other"])
 async def test_curl_gets_the_answer_to_an_upload_that_nobody_reads(path: str, tmp_path: Path) -> None:
