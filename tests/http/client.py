@@ -17,7 +17,8 @@ import trio
 from trioflow import http
 
 RESET = struct.pack("ii", 1, 0)
-DATE = re.compile(rb"Date: [^\r]*\r\n")
+# What each answer says besides: the date, and how long its connection may rest.
+DATE = re.compile(rb"Date: [^\r]*\r\n|Connection: keep-alive\r\nKeep-Alive: timeout=59\r\n")
 
 
 @asynccontextmanager

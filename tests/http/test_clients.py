@@ -13,7 +13,7 @@ import pytest
 import trio
 
 from tests.http.client import ran, served, serving
-from trioflow.http import Request, Response
+from trioflow.http import Limits, Request, Response
 
 BIG = bytes(range(251)) * 4000
 TEXT = b"all work and no play\n" * 4000
@@ -271,3 +271,43 @@ async def test_aiohttp_takes_files_parts_leaves_in_the_middle_and_uploads(root: 
         "chunks True": [200, 1_000_000],
         "no": [403, "no"],
     }
+
+
+AGENTS = """
+import http from "node:http";
+const url = process.argv[1];
+const agent = http.globalAgent;  // one without a `timeout` of its own does not heed the server's
+let reused = 0;
+const get = () => new Promise((resolve, reject) => {
+  const request = http.get(url, { agent }, (response) => {
+    response.resume().on("end", resolve).on("error", reject);
+  }).on("error", reject);
+  request.on("socket", () => { reused += request.reusedSocket; });
+});
+const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+const failed = [];
+const agents = [...Array(60).keys()].map(async (n) => {
+  const wait = n < 20 ? 50 * n : 2940 + 2 * n;  // up to when our client gives up, and around when the server does
+  for (const ask of [get, () => fetch(url).then((response) => response.text())]) {
+    await ask();
+    await pause(wait);
+    await ask().catch((error) => failed.push(`${ask.name || "fetch"} ${wait}: ${error.cause?.code ?? error.code}`));
+  }
+});
+await Promise.all(agents);
+agent.destroy();
+console.log(JSON.stringify({ failed, reused }));
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.needs("node")
+async def test_no_request_of_nodes_agent_and_fetch_meets_the_end_of_its_connection() -> None:
+    async def handler(request: Request, response: Response) -> None:
+        await response.send(b"hello")
+
+    async with serving(handler, limits=Limits(idle=3)) as port:
+        told = json.loads(await ran("node", "--input-type=module", "-e", AGENTS, f"http://127.0.0.1:{port}/"))
+
+    assert told["failed"] == []
+    assert told["reused"] > 0  # it does keep connections

@@ -303,7 +303,7 @@ async def test_status_and_headers_go_out() -> None:
 
     assert got == (
         b"HTTP/1.1 404 Not Found\r\nContent-Type: text/plain\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2\r\n"
-        b"Date: today\r\nContent-Length: 1\r\n\r\nx"
+        b"Date: today\r\nContent-Length: 1\r\nConnection: keep-alive\r\nKeep-Alive: timeout=59\r\n\r\nx"
     )
 
 

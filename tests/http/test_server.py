@@ -126,12 +126,16 @@ async def test_http_1_0_is_kept_alive_where_it_asks_and_the_answer_has_a_length(
         else:
             await response.send(b"hello")
 
+    async with serving(handler, limits=http.Limits(idle=math.inf)) as port, connected(port) as stream:
+        await stream.send_all(b"GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n")
+        kept = await read_until(stream, b"hello")
+    assert kept == HELLO.replace(b"\r\n\r\n", b"\r\nConnection: keep-alive\r\n\r\n")
+
     async with serving(handler) as port:
         asked = b"GET %b HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n"
         got = await exchanged(port, asked % b"/", asked % b"/", asked % b"/feed", asked % b"/", half_close=False)
 
-    counted = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: keep-alive\r\n\r\nhello"
-    assert got == counted * 2 + b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nab"
+    assert got == HELLO * 2 + b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nab"
 
 
 async def test_the_last_of_the_requests_that_a_connection_may_carry_ends_it() -> None:

@@ -288,7 +288,9 @@ async def test_what_happens_is_counted(caplog: pytest.LogCaptureFixture) -> None
         assert answer.endswith(b"hello")
         first = counters.as_dict()
         assert first["received"] == len(request)
-        assert first["sent"] == len(answer) + len("Date: Thu, 01 Jan 1970 00:00:00 GMT\r\n")
+        assert first["sent"] == len(answer) + len(
+            "Date: Thu, 01 Jan 1970 00:00:00 GMT\r\nConnection: keep-alive\r\nKeep-Alive: timeout=59\r\n"
+        )
 
         await exchanged(port, GET.replace(b"/ ", b"/boom "))
         await exchanged(port, b"nonsense\r\n\r\n")

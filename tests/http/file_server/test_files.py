@@ -155,6 +155,7 @@ async def test_a_file_is_given_with_all_that_caches_and_players_need(root: Path)
 
     assert (status, body) == (200, TEXT)
     assert headers.pop("date").endswith(" GMT")
+    assert (headers.pop("connection"), headers.pop("keep-alive")) == ("keep-alive", "timeout=59")
     assert headers == {
         "accept-ranges": "bytes",
         "content-length": "12",

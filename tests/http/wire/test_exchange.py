@@ -213,7 +213,7 @@ async def test_a_body_that_is_waited_for_when_the_exchange_ends_is_not_taken() -
 
 async def test_a_100_that_is_being_sent_is_not_mixed_with_the_answer() -> None:
     with pair() as (ours, theirs):
-        wire = Wire(transport_over(ours)[0], Limits())
+        wire = Wire(transport_over(ours)[0], Limits(idle=math.inf))
         theirs.send(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nExpect: 100-continue\r\n\r\n")
         assert await wire.wait()
         exchange = await wire.read_head()

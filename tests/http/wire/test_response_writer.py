@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from http import HTTPStatus
 
 import h11
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from trioflow.http import Headers
 from trioflow.http.wire import response_writer
-from trioflow.http.wire.response_writer import ResponseWriter, date
+from trioflow.http.wire.response_writer import ResponseWriter, date, keep_alive_lines
 
 
 def read_by_h11(data: bytes, *, method: str = "GET", version: str = "1.1") -> tuple[h11.Response, bytes, bool]:
@@ -156,3 +157,17 @@ def test_the_date_is_made_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None
 
     assert date() == b"Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n"
     assert date() is date()
+
+
+@pytest.mark.parametrize(
+    ("idle", "said"), [(60.0, b"59"), (5.5, b"4"), (2, b"1"), (1.0, b"0"), (0.5, b"0"), (math.inf, None)]
+)
+def test_a_client_is_told_to_give_a_connection_up_a_second_before_it_is_closed(idle: float, said: bytes | None) -> None:
+    lines = keep_alive_lines(idle)
+    for keeps_alive in (True, False):
+        writer = ResponseWriter(is_head=False, is_old=False, keeps_alive=keeps_alive, keep_alive=lines)
+        head = writer.write_head(200, Headers(), 0)
+
+        assert (b"\r\nKeep-Alive: timeout=%b\r\n" % (said or b"") in head) is (keeps_alive and said is not None)
+        assert (b"\r\nConnection: keep-alive\r\n" in head) is (keeps_alive and said is not None)
+        assert (b"\r\nConnection: close\r\n" in head) is not keeps_alive

@@ -20,7 +20,7 @@ from trioflow.http.wire.headers import Headers
 from trioflow.http.wire.limits import Limits, Patience, RequestError
 from trioflow.http.wire.liveness import IdleConnections
 from trioflow.http.wire.request_head import Head
-from trioflow.http.wire.response_writer import Piece, ResponseWriter, accepts_html
+from trioflow.http.wire.response_writer import Piece, ResponseWriter, accepts_html, keep_alive_lines
 from trioflow.http.wire.socket import CHUNK, SocketTransport, unread, unsent
 from trioflow.http.wire.strict import check_start, empty_lines
 from trioflow.http.wire.upgraded import UpgradedStream
@@ -37,7 +37,8 @@ class Wire:
     """One connection: bytes in, one exchange after the other."""
 
     __slots__ = (
-        "_due", "_read_head", "_rest", "_scanned", "before_close", "exchange", "limits", "stopping", "transport",
+        "_due", "_read_head", "_rest", "_scanned", "before_close", "exchange", "keep_alive", "limits", "stopping",
+        "transport",
     )  # fmt: skip
 
     def __init__(self, transport: SocketTransport, limits: Limits) -> None:
@@ -48,6 +49,7 @@ class Wire:
         self.exchange: Exchange | None = None  # the last one that has begun
         self._due: IdleConnections | None = None  # what times the next answer, as the client has ended its direction
         self._read_head = reader_of(limits)
+        self.keep_alive = keep_alive_lines(limits.idle)
         self._rest = bytearray()  # what came and belongs to no exchange yet
         self._scanned = 0
 
@@ -160,7 +162,9 @@ class Exchange:
         self._is_wanted = False  # whether the handler has begun to read the body
         self._patience = Patience(wire.limits.body_stall, wire.limits.body_rate)  # with a client that sends its body
         self.failed = False  # whether a write was left unfinished
-        self.writer = ResponseWriter(is_head=head.is_head, is_old=head.is_old, keeps_alive=not head.is_last)
+        self.writer = ResponseWriter(
+            is_head=head.is_head, is_old=head.is_old, keeps_alive=not head.is_last, keep_alive=wire.keep_alive
+        )
         self._body: Counted | Chunked | None = None
         if received is not None:
             self._body = Chunked(received, wire.limits) if head.length is None else Counted(head.length, received)

@@ -8,6 +8,7 @@ Rule 3: what cannot be framed is refused before the head is made, while an error
 
 from __future__ import annotations
 
+import math
 import time
 from email.utils import formatdate
 from functools import cache
@@ -61,6 +62,7 @@ class ResponseWriter:
         is_head: The request's method was HEAD: the head is as for GET, and no body follows.
         is_old: The client speaks HTTP/1.0, and knows no chunks.
         keeps_alive: Whether the client would use the connection again.
+        keep_alive: The lines that say how long it may wait before that, made by `keep_alive_lines`.
 
     Attributes:
         keeps_alive: Whether the connection can be used again after this response.
@@ -71,12 +73,13 @@ class ResponseWriter:
     """
 
     __slots__ = (
-        "_has_body", "_is_chunked", "_is_head", "_is_old", "_left", "is_begun", "is_ended", "keeps_alive", "sent",
-        "status",
+        "_has_body", "_is_chunked", "_is_head", "_is_old", "_keep_alive", "_left", "is_begun", "is_ended", "keeps_alive",
+        "sent", "status",
     )  # fmt: skip
 
-    def __init__(self, *, is_head: bool, is_old: bool, keeps_alive: bool) -> None:
+    def __init__(self, *, is_head: bool, is_old: bool, keeps_alive: bool, keep_alive: bytes = b"") -> None:
         self._is_head = is_head
+        self._keep_alive = keep_alive
         self._is_old = is_old
         self._is_chunked = False
         self._left: int | None = None  # bytes of the body still to come; None if that is not known
@@ -139,8 +142,8 @@ class ResponseWriter:
             self.keeps_alive = False
         if not (self.keeps_alive or is_closing):
             parts.append(b"Connection: close\r\n")
-        elif self.keeps_alive and self._is_old:  # it must be sent (RFC 9112 C.2.2)
-            parts.append(b"Connection: keep-alive\r\n")
+        elif self.keeps_alive and (self._keep_alive or self._is_old):
+            parts.append(self._keep_alive or b"Connection: keep-alive\r\n")  # an old client needs it (RFC 9112 C.2.2)
         if is_chunked and not self._is_old:
             parts.append(b"Transfer-Encoding: chunked\r\n")
             self._is_chunked = not self._is_head
@@ -243,6 +246,17 @@ def error_page(status: int, *, is_html: bool = False) -> tuple[Headers, bytes]:
         headers["Retry-After"] = "1"
     headers.freeze("the headers of an error page are shared: copy them")
     return headers, body.encode("ascii")
+
+
+def keep_alive_lines(idle: float) -> bytes:
+    """Return the lines that tell a client to stop using the connection a second before it is closed.
+
+    Clients such as Node's agent would otherwise send a request that meets the close, and lose it (RFC 9112 9.3.1).
+
+    Args:
+        idle: How many seconds a connection may be idle.
+    """
+    return b"" if idle == math.inf else b"Connection: keep-alive\r\nKeep-Alive: timeout=%d\r\n" % max(0, idle - 1)
 
 
 _date: tuple[int, bytes] = (0, b"")
