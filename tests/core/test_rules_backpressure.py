@@ -6,6 +6,7 @@ import io
 import itertools
 import math
 from collections.abc import AsyncIterable, AsyncIterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -193,7 +194,7 @@ async def test_R7_an_endless_iterable_in_a_flat_map_is_taken_piece_by_piece() ->
 
 
 @pytest.mark.parametrize(("item", "weight"), [(1, 1), (b"x" * 8192, 2)])
-@pytest.mark.parametrize("kind", ["generators", "operators", "forwarding stages"])
+@pytest.mark.parametrize("kind", ["generators", "operators", "forwarding stages", "timeouts", "dead letters"])
 async def test_R5_what_lies_between_a_generator_and_another_stage_never_weighs_more_than_the_capacity(
     item: int | bytes, weight: int, kind: str
 ) -> None:
@@ -215,7 +216,10 @@ async def test_R5_what_lies_between_a_generator_and_another_stage_never_weighs_m
         "generators": passing,
         "operators": lambda: tf.map(lambda each: each),
         "forwarding stages": lambda: tf.progress(file=io.StringIO()),
+        "timeouts": lambda: tf.timeout(3600),
+        "dead letters": lambda: tf.on_item_error(tf.map(lambda each: each), tf.drain()),  # two stages
     }
+    channels = 16 if kind == "dead letters" else 11
     readable = endless()
     for _ in range(5):
         readable = readable.pipe(passing()).pipe(others[kind]())
@@ -223,8 +227,20 @@ async def test_R5_what_lies_between_a_generator_and_another_stage_never_weighs_m
     async with readable.open(capacity=8) as receive:
         for received in range(30):
             await wait_all_tasks_blocked()
-            assert made - received <= 11 * 8 // weight + 11  # in the channels, and one in each stage's hand
+            assert made - received <= channels * 8 // weight + channels  # in the channels, and one in each stage's hand
             await receive.receive()
+
+
+async def test_R5_what_is_sent_to_another_channel_waits_in_the_channels_alone() -> None:
+    source = Source(itertools.count())
+    send, receive = tf.open_channel[int](8)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(partial(tf.pipeline, source.readable, tf.to_channel(send), capacity=8))
+        for received in range(30):
+            await wait_all_tasks_blocked()
+            assert source.sent - received <= 2 * 8 + 2
+            await receive.receive()
+        nursery.cancel_scope.cancel()
 
 
 async def test_R5_sources_that_run_inside_a_stage_hold_no_batch_between_them(

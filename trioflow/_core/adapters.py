@@ -138,8 +138,8 @@ def channel_sink(channel: trio.abc.SendChannel[Any]) -> StageFunction:
         count = 0
         try:
             if isinstance(channel, SendChannel):
-                async for items in source.batches():
-                    await channel.send_many(items)
+                async for items in source._batches_for(channel):
+                    await channel._send_batch(items)
                     count += len(items)
             else:
                 async for item in source:

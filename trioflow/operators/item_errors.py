@@ -183,9 +183,9 @@ class _Diversion:
                 raise
 
     async def _divert(self, letters: SendChannel[Any]) -> None:
-        async for items in self._source.batches():
+        async for items in self._source._batches_for(self._output):
             if failed := [(item.item, item.failure) for item in items if type(item) is _Failed]:
                 await letters.send_many(failed)
                 items = [item for item in items if type(item) is not _Failed]
             if items:
-                await self._output.send_many(items)
+                await self._output._send_batch(items)

@@ -274,12 +274,12 @@ def timeout(seconds: float) -> Transform[T, T]:
             items: list[Any] = []
             with trio.move_on_after(seconds):
                 try:
-                    items = await source.receive_many()
+                    items = await source._receive_for(output)
                 except trio.EndOfChannel:
                     return
             if not items:
                 raise trio.TooSlowError(f"nothing has come for {seconds:g} s")
-            await output.send_many(items)
+            await output._send_batch(items)
 
     return passing_on(task(run, "timeout", seconds))
 
