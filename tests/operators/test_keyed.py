@@ -103,6 +103,17 @@ async def test_R5_a_group_that_nobody_reads_stops_all_when_it_is_full() -> None:
                 assert await odds.receive() == n + 1
 
 
+async def test_a_full_group_that_nobody_has_begun_to_read_is_named_where_another_waits(
+    autojump_clock: MockClock,
+) -> None:
+    async def one_after_the_other(pair: tuple[int, tf.Readable[int]]) -> int:
+        return await pair[1].pipe(tf.count())
+
+    for sink in (tf.for_each(one_after_the_other), tf.for_each(lambda pair: None)):
+        with pytest.raises(trio.TooSlowError, match=r"^nobody has begun to read group\([01]\) for 30 s"):
+            await tf.pipeline(range(2000), tf.group_by(parity), sink)
+
+
 async def test_R9_what_comes_for_a_reader_who_has_left_is_passed_over() -> None:
     async def only_odd(pair: tuple[int, tf.Readable[int]]) -> int:
         return await pair[1].pipe(tf.take(1000 if pair[0] else 1)).pipe(tf.count())

@@ -451,15 +451,11 @@ def test_each_reader_of_a_broadcast_gets_what_it_wants_whatever_the_others_do(
 async def test_a_full_branch_that_nobody_has_begun_to_read_is_named_where_another_waits(
     split: Any, autojump_clock: MockClock
 ) -> None:
-    with pytest.raises(
-        trio.TooSlowError, match=r"^nobody has read \w+\[1\] for 30 s, and the reader of another"
-    ) as caught:
+    with pytest.raises(trio.TooSlowError, match=r"^nobody has begun to read \w+\[1\] for 30 s") as caught:
         async with split(tf.from_iterable(range(10_000)), 2) as (read, _):
             await read.pipe(tf.collect())
 
-    assert str(caught.value).endswith(
-        "read all of them at the same time, or open the one that you do not need and leave it"
-    )
+    assert str(caught.value).endswith("read them at the same time, or open the one that you do not need and leave it")
 
 
 async def test_a_full_branch_may_be_begun_late_where_no_other_waits(autojump_clock: MockClock) -> None:

@@ -55,11 +55,6 @@ class Once(Generic[R]):
         self._is_used = True
         return self._run(*ends)
 
-    @property
-    def is_used(self) -> bool:
-        """Whether a run has had it, or none can any more."""
-        return self._is_used
-
     async def release(self) -> None:
         """Close what is live, if no run has had it."""
         if not self._is_used:

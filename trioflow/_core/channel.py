@@ -266,6 +266,11 @@ class SendChannel(_End, trio.abc.SendChannel[SendT]):
         """Whether no reader is left, though nothing has failed."""
         return not self._buffer.receivers and self._buffer.failure is None
 
+    @property
+    def _is_untouched(self) -> bool:
+        """Whether nobody has received anything so far."""
+        return self._buffer.count == len(self._buffer.items)
+
     def _on_hang_up(self, function: Callable[[], None]) -> None:
         self._buffer.on_hang_up = function  # called when the last reader leaves before the end
 

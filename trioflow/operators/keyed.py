@@ -18,6 +18,7 @@ from trioflow._core.open_channel import open_channel
 from trioflow._core.pipeline import as_readable
 from trioflow._core.streams import Readable, Transform, label
 from trioflow._core.typevars import K, T
+from trioflow.operators.unread import send_in_time
 
 
 def group_by(
@@ -25,7 +26,7 @@ def group_by(
 ) -> Transform[T, tuple[K, Readable[T]]]:
     """Give a pair of key and `Readable` for each new `key(item)`; the item, and those of the same key, come from that.
 
-    All groups must be read side by side: one that nobody reads stops all when it is full. When `groups` are open, another
+    Read all groups side by side: one that nobody reads stops all when it is full. When `groups` are open, another
     key ends the one that has been without an item for longest; if that one's key comes again, it is a new group. So a
     reader never sticks that reads `groups` at once, in no order: `flat_map_merge(...)`, `map_async(..., ordered=False)`.
 
@@ -43,6 +44,8 @@ def group_by(
 
     Raises:
         TypeError, ValueError: an argument is of the wrong kind, or out of its range; while running, a key is not hashable.
+        trio.TooSlowError: while running, a group is full and nobody has begun to read it for 30 seconds, while another
+            reader waits.
 
     Example:
         >>> async def tally(pair):
@@ -128,7 +131,8 @@ class _Groups:
             try:
                 group.send.send_nowait(item)
             except trio.WouldBlock:
-                await group.send.send(item)
+                others = [self._output, *(each.send for each in self._open.values())]
+                await send_in_time(group.send, item, others, lambda _: f"group({key!r})")
         except HangUp:
             pass  # its reader has left: what comes for it is passed over until the group is ended
 

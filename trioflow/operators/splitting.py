@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
-from typing import Any, Final, TypeAlias, TypeVar, cast
+from typing import Any, TypeAlias, TypeVar, cast
 
 import trio
 
@@ -28,14 +28,12 @@ from trioflow._core.errors import HangUp, failure_in, note
 from trioflow._core.open_channel import open_channel
 from trioflow._core.streams import Readable, label
 from trioflow.operators.nested import check_readables, open_all
+from trioflow.operators.unread import send_in_time
 
 T = TypeVar("T", covariant=True)
 U = TypeVar("U")
 
-PATIENCE: Final = 30.0  # seconds that a branch which nobody has begun to read may hold up the reader of another
-
-Send: TypeAlias = Callable[[SendChannel[Any], Any], Awaitable[None]]
-Deal: TypeAlias = Callable[[ReceiveChannel[Any], list[SendChannel[Any]], Send], Awaitable[None]]
+Deal: TypeAlias = Callable[[ReceiveChannel[Any], list[SendChannel[Any]]], Awaitable[None]]
 Channels: TypeAlias = Sequence[tuple[SendChannel[Any], ReceiveChannel[Any]]]
 Branches: TypeAlias = "AbstractAsyncContextManager[tuple[Branch[U], ...]]"
 
@@ -104,11 +102,12 @@ def broadcast(
 
 
 async def _deal_to_all(
-    overflows: Sequence[Overflow], source: ReceiveChannel[Any], outputs: list[SendChannel[Any]], send: Send
+    overflows: Sequence[Overflow], source: ReceiveChannel[Any], outputs: list[SendChannel[Any]]
 ) -> None:
     lossless = {output for output, overflow in zip(outputs, overflows, strict=True) if overflow == "wait"}
     # Those that drop come first: what they may drop need not wait for the others.
     live = sorted(outputs, key=lossless.__contains__)
+    name = _numbered("broadcast", outputs)
     while True:
         room = min((output.room() for output in live if output in lossless), default=DEFAULT_CAPACITY)
         try:
@@ -126,7 +125,7 @@ async def _deal_to_all(
         for item in items if slow else ():
             for output in list(slow):
                 try:
-                    await send(output, item)
+                    await send_in_time(output, item, outputs, name)
                 except HangUp:
                     slow.remove(output)
                     live.remove(output)
@@ -176,7 +175,8 @@ def partition(
             raise ValueError(f"partition wants a number from 0 to {count - 1} for each item, not {index!r}")
         return index
 
-    async def deal(source: ReceiveChannel[Any], outputs: list[SendChannel[Any]], send: Send) -> None:
+    async def deal(source: ReceiveChannel[Any], outputs: list[SendChannel[Any]]) -> None:
+        name = _numbered("partition", outputs)
         async for items in source.batches():
             parts: list[list[Any]] = [[] for _ in outputs]
             indices = [index_of(item) for item in items]
@@ -193,7 +193,7 @@ def partition(
             for item, index in zip(items, indices, strict=True):
                 if index in slow:
                     try:
-                        await send(outputs[index], item)
+                        await send_in_time(outputs[index], item, outputs, name)
                     except HangUp:
                         slow.remove(index)
 
@@ -233,10 +233,14 @@ def balance(readable: Readable[U], count: int, *, capacity: float = DEFAULT_CAPA
         with receive:
             return [(send, receive.clone()) for _ in range(count)]
 
-    async def deal(source: ReceiveChannel[Any], outputs: list[SendChannel[Any]], send: Send) -> None:
+    async def deal(source: ReceiveChannel[Any], outputs: list[SendChannel[Any]]) -> None:
         await forward(source, outputs[0])
 
     return _split(readable, "balance", make, deal, is_shared=True)
+
+
+def _numbered(name: str, outputs: list[SendChannel[Any]]) -> Callable[[SendChannel[Any]], str]:
+    return lambda output: f"{name}[{outputs.index(output)}]"
 
 
 def _take(
@@ -259,20 +263,6 @@ async def _split(
     what = label(name, readable)
     scope = trio.CancelScope()
 
-    runs: dict[SendChannel[Any], Once[Any]] = {}
-
-    async def send(output: SendChannel[Any], item: Any) -> None:
-        while not runs[output].is_used:
-            with trio.move_on_after(PATIENCE):
-                await output.send(item)
-                return
-            if any(each.statistics().tasks_waiting_receive for each in outputs):
-                raise trio.TooSlowError(
-                    f"nobody has read {name}[{outputs.index(output)}] for {PATIENCE:g} s, and the reader of another branch "
-                    "waits: read all of them at the same time, or open the one that you do not need and leave it"
-                )
-        await output.send(item)
-
     def leave() -> None:
         if all(output._reader_has_left for output in outputs):
             scope.cancel()
@@ -281,7 +271,7 @@ async def _split(
         try:
             with scope:
                 async with open_all([readable], outputs[0]) as [source]:
-                    await deal(source, outputs, send)
+                    await deal(source, outputs)
         except BaseException as exc:
             failure = failure_in(exc)
             if failure is not None:
@@ -299,7 +289,6 @@ async def _split(
         drops = receive._overflow != "wait"
         # What one branch has taken is lost to the others, or to what is fresher, while its reader is busy.
         run = Once(_take(receive, forward_singly if is_shared or drops else forward), "a branch", receive)
-        runs[output] = run
         stage = Stage(label(f"{name}[{i}]", readable), function=run, drops=drops, release=run.release)
         branch: Branch[Any] = Branch._of(stage)
         branch._receive = receive
