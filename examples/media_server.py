@@ -3,7 +3,6 @@
 Node: fs.readdir(), fs.createReadStream(path, { start, end }).pipe(res), and the Range header read by hand
 """
 
-from functools import partial
 from html import escape
 from importlib.resources import files
 from urllib.parse import quote
@@ -30,8 +29,7 @@ async def handler(request: http.Request, response: http.Response) -> None:
     await response.send(page.encode())
 
 
-print("http://127.0.0.1:8000/")
-trio.run(partial(http.serve, handler, port=8000))
+http.run(handler, port=8000)
 
 # Prints:
 # $ curl -s http://127.0.0.1:8000/

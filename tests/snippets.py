@@ -42,8 +42,10 @@ def with_port(text: str, port: int) -> str:
 
 
 @contextmanager
-def serving(source: str, *, name: str, port: int, cwd: Path) -> Iterator[None]:
+def serving(source: str, *, name: str, port: int, cwd: Path) -> Iterator[Path]:
     """Run a program that serves on `port`, from when it accepts connections until the block ends, then end it.
+
+    The block is given the file that has what the program prints.
 
     It is ended as its reader would, by Ctrl-C, and must leave nothing open: -X dev shows what was never closed.
     """
@@ -53,7 +55,7 @@ def serving(source: str, *, name: str, port: int, cwd: Path) -> Iterator[None]:
         log = Path(place, "log")
         with log.open("w") as output:
             process = subprocess.Popen(
-                [sys.executable, "-X", "dev", program],
+                [sys.executable, "-u", "-X", "dev", program],
                 cwd=cwd,
                 stdout=output,
                 stderr=output,
@@ -66,7 +68,7 @@ def serving(source: str, *, name: str, port: int, cwd: Path) -> Iterator[None]:
                 assert process.poll() is None, f"{name} ended instead of serving:\n{log.read_text()}"
                 assert time.monotonic() < deadline, f"{name} does not accept connections:\n{log.read_text()}"
                 time.sleep(0.02)
-            yield
+            yield log
             assert process.poll() is None, f"{name} ended while it was asked:\n{log.read_text()}"
             process.send_signal(signal.SIGINT)
             process.wait(PATIENCE)

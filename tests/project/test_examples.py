@@ -86,10 +86,10 @@ def run_example(path: Path, cwd: Path) -> None:
         ask(want, cwd=cwd)
         return
     if want.startswith("$ "):
-        assert 'print("http://127.0.0.1:8000/")' in source, "an example that serves says where"
         port = free_port()
-        with serving(with_port(source, port), name=path.name, port=port, cwd=cwd):
+        with serving(with_port(source, port), name=path.name, port=port, cwd=cwd) as log:
             ask(with_port(want, port), cwd=cwd)
+            assert f"http://127.0.0.1:{port}" in log.read_text(), "an example that serves says where"
         return
     for _ in ("at first", "again, beside the files that it left"):
         # -X dev shows what was never closed or awaited, on stderr.
