@@ -30,9 +30,10 @@ from trioflow.http.wire.liveness import IdleConnections
 from trioflow.http.wire.response_sender import ResponseSender
 from trioflow.http.wire.response_writer import ResponseWriter
 from trioflow.http.wire.socket import SocketTransport, unread, unsent
-from trioflow.http.wire.tls import TlsTransport
+from trioflow.http.wire.tls import PlainTextError, TlsTransport
 
 _log: Final = logging.getLogger("trioflow.http")
+_TLS_ONLY: Final = "The server speaks TLS here: use https:// instead of http://."
 
 
 @trio.lowlevel.disable_ki_protection
@@ -184,9 +185,12 @@ class Connection:
     async def _serve(self) -> None:
         status: int | None = None
         with self._scope:
-            if self._service.context is not None:
-                await self._shake_hands(self._service.context)
-            status = await self._answer_all()
+            try:
+                if self._service.context is not None:
+                    await self._shake_hands(self._service.context)
+                status = await self._answer_all()
+            except RequestError as exc:  # one that cannot be read
+                status = exc.status
         self._stir()
         if self._phase == "head" and self._scope.cancelled_caught and not self._wire.stopping:
             status = 408
@@ -201,10 +205,16 @@ class Connection:
             await self._wire.transport.linger(Patience(self._limits.linger_stall, self._limits.body_rate))
 
     async def _shake_hands(self, context: ssl.SSLContext) -> None:
-        self._wire.transport = tls = TlsTransport(self._wire.transport, context)
+        plain = self._wire.transport
+        self._wire.transport = tls = TlsTransport(plain, context)
         self._phase = "handshake"
         self._rest(self._service.handshaking)
-        await tls.shake_hands()
+        try:
+            await tls.shake_hands()
+        except PlainTextError as exc:
+            self._wire.transport = plain
+            self._wire.put_back(exc.received)
+            raise
         self._stir()
         self._phase = "idle"
 
@@ -212,21 +222,19 @@ class Connection:
         """Answer a request that could not be read."""
         self._service.counters.refusals += 1
         writer = ResponseWriter(is_head=self._wire.has_begun_head_request, is_old=False, keeps_alive=False)
-        await self._wire.transport.send([writer.error(status)])
+        wants_tls = self._service.context is not None and self._wire.transport.is_plain
+        await self._wire.transport.send([writer.error(status, sentence=_TLS_ONLY if wants_tls else "")])
         if self._service.config.log is not None:
             self._log_access(
                 Access(time.time(), self._peer.address, "", "", status, writer.sent, 0.0, True, None, None)
             )
 
     async def _answer_all(self) -> int | None:
-        """Answer requests until the last one; return the status to refuse one with, 0 to linger, None to close."""
+        """Answer requests until the last one; return 0 to linger, None to close."""
         wire = self._wire
         answer = self._answer if self._service.config.log is None else self._answer_and_log
         while True:
-            try:
-                exchange = await self._next()
-            except RequestError as exc:
-                return exc.status
+            exchange = await self._next()
             if exchange is None:
                 return None
             self._phase = "busy"

@@ -16,7 +16,7 @@ import trustme
 from trio.testing import wait_all_tasks_blocked
 
 import trioflow as tf
-from tests.http.client import Client, connected, exchanged, read_all, read_until, tcp_pair
+from tests.http.client import Client, connected, exchanged, ran, read_all, read_until, tcp_pair
 from trioflow import http
 from trioflow.http import Counters, Limits, Request, Response
 from trioflow.http.wire.exchange import Wire
@@ -83,6 +83,33 @@ async def test_a_request_is_answered_over_tls(server_side: ssl.SSLContext, clien
             status, _, body = await client.ask("GET", "/")
             assert (status, body) == (200, b"hello over https")
         assert stream.selected_alpn_protocol() == "http/1.1"
+
+
+@pytest.mark.parametrize("method", [b"GET", b"HEAD", b"DELETE", b"OPTIONS", b"M-SEARCH"])
+async def test_a_request_without_tls_is_told_so(
+    method: bytes, server_side: ssl.SSLContext, caplog: pytest.LogCaptureFixture
+) -> None:
+    told: list[http.Access] = []
+    async with serving(hello, server_side, log=told.append) as port, connected(port) as stream:
+        await stream.send_all(method + b" / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        got = await read_all(stream)
+
+    head, _, body = got.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+    assert b"\r\nContent-Type: text/plain; charset=utf-8\r\n" in head
+    assert b"\r\nConnection: close" in head
+    said = b"The server speaks TLS here: use https:// instead of http://.\n"
+    assert body == (b"" if method == b"HEAD" else said)
+    assert [(access.status, access.sent) for access in told] == [(400, len(body))]
+    assert caplog.records == []
+
+
+@pytest.mark.needs("curl")
+async def test_curl_shows_that_the_server_speaks_tls(server_side: ssl.SSLContext) -> None:
+    async with serving(hello, server_side) as port:
+        got = await ran("curl", "-s", "-m", "5", "-d", "x" * 100_000, f"http://127.0.0.1:{port}/")
+
+    assert got.startswith(b"The server speaks TLS here")
 
 
 async def test_an_answer_ends_with_close_notify(server_side: ssl.SSLContext, client_side: ssl.SSLContext) -> None:
@@ -202,7 +229,7 @@ async def test_who_does_not_shake_hands_is_closed(server_side: ssl.SSLContext) -
             assert await read_all(stream) == b""
 
 
-@pytest.mark.parametrize("junk", [GET, b"\0" * 100, b"\x16\x03\x01\x00\x05hello", b""])
+@pytest.mark.parametrize("junk", [b"\x80" + GET, b"\0" * 100, b"\x16\x03\x01\x00\x05hello", b""])
 async def test_who_speaks_no_tls_is_closed_and_nothing_is_logged(
     server_side: ssl.SSLContext, junk: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:

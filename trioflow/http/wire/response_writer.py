@@ -205,9 +205,9 @@ class ResponseWriter:
         self.status = 101
         return head
 
-    def error(self, status: int, *, is_html: bool = False) -> bytes:
-        """Return a whole response that says no more than its status, the last one of its connection."""
-        headers, body = error_page(status, is_html=is_html)
+    def error(self, status: int, *, sentence: str = "", is_html: bool = False) -> bytes:
+        """Return a whole response that says no more than its status, or `sentence`; the last one of its connection."""
+        headers, body = error_page(status, sentence=sentence, is_html=is_html)
         return b"".join([self.write_head(status, headers, len(body), is_last=True), *self.data(body), self.end()])
 
 
@@ -228,10 +228,10 @@ def accepts_html(headers: Headers) -> bool:
 
 
 @cache
-def error_page(status: int, *, is_html: bool = False) -> tuple[Headers, bytes]:
-    """Return the header fields and the body of a response that says no more than its status."""
+def error_page(status: int, *, sentence: str = "", is_html: bool = False) -> tuple[Headers, bytes]:
+    """Return the header fields and the body of a response that says no more than its status, or `sentence`."""
     title = f"{status} {_PHRASES.get(status, '')}".rstrip()
-    sentence = _SENTENCES.get(status)
+    sentence = sentence or _SENTENCES.get(status, "")
     headers = Headers([("X-Content-Type-Options", "nosniff"), ("Vary", "Accept")])
     if is_html:
         headers["Content-Type"] = "text/html; charset=utf-8"

@@ -14,11 +14,19 @@ from collections.abc import Callable, Iterator
 
 import trio
 
-from trioflow.http.wire.limits import Patience
+from trioflow.http.wire.limits import Patience, RequestError
 from trioflow.http.wire.socket import CHUNK, SocketTransport
 from trioflow.io.page_cache import read_cached
 
 _PORTION = 65536  # bytes encrypted at once
+
+
+class PlainTextError(RequestError):
+    """A request that came without TLS, where TLS is expected; `received` is what came of it."""
+
+    def __init__(self, received: bytes) -> None:
+        super().__init__(400, "the client does not speak TLS")
+        self.received = received
 
 
 class TlsTransport(SocketTransport):
@@ -47,8 +55,10 @@ class TlsTransport(SocketTransport):
         """Do the TLS handshake.
 
         Raises:
+            PlainTextError: the client does not speak TLS, but probably HTTP.
             trio.BrokenResourceError: the client does not speak TLS, or not as the context wants.
         """
+        is_first = True
         while True:
             try:
                 self._tls.do_handshake()
@@ -56,6 +66,9 @@ class TlsTransport(SocketTransport):
                 await self._flush()
                 while (received := super().receive_nowait()) is None:
                     await trio.lowlevel.wait_readable(self.sock)
+                if is_first and received[:1].isalpha():  # no record of TLS begins so, but each method does
+                    raise PlainTextError(received) from None
+                is_first = False
                 self._take_in(received)
             except ssl.SSLError as exc:
                 await self._flush()  # the alert says why
