@@ -29,6 +29,17 @@ def _ours(root: Path) -> AbstractContextManager[Server]:
     return serving([*with_trioflow(), PEERS / "http_trioflow.py", root])
 
 
+def _command(log: str) -> Callable[[Path], AbstractContextManager[Server]]:
+    """Return what starts `trioflow serve`; its lines go to a file."""
+
+    def start(root: Path) -> AbstractContextManager[Server]:
+        port = free_port()
+        command = [*with_trioflow(), "-m", "trioflow", "serve", root, str(port), "--log", log]
+        return serving(["sh", "-c", 'exec "$@" > "$0"', root / "log", *command], port)
+
+    return start
+
+
 def _node(root: Path) -> AbstractContextManager[Server]:
     return serving(["node", PEERS / "http.js", root])
 
@@ -73,6 +84,8 @@ _uvicorn = (_place.package("uvicorn"), _place.package("starlette"))
 _hypercorn = (_place.package("hypercorn"), _place.package("starlette"))
 
 OURS = Kind("trioflow", _ours, (_place.trioflow("http"),))
+LOGGED = Kind("trioflow", _command("text"), (_place.trioflow("http"),))
+UNLOGGED = Kind("trioflow without its log", _command("off"), (_place.trioflow("http"),))
 NGINX = Kind("nginx: sendfile", _nginx, (_place.NGINX,))
 NODE = Kind("Node", _node, (_place.NODE,))
 AIOHTTP = Kind("aiohttp", _python("http_aiohttp.py"), (_place.package("aiohttp"),))

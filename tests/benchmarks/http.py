@@ -162,6 +162,7 @@ def _work(
     is_cost: bool = False,
     seconds: float = 0.0,
     needs: Sequence[Need] = (),
+    ours: _servers.Kind = _servers.OURS,
 ) -> Work:
     made = [
         Peer(
@@ -172,7 +173,7 @@ def _work(
             cpu_target,
             is_limit=kind is _servers.NGINX and name.startswith("large"),
         )
-        for kind, target, cpu_target in [(_servers.OURS, None, None), *peers]
+        for kind, target, cpu_target in [(ours, None, None), *peers]
     ]
     return Work(f"http-{name}", f"HTTP: {title}", unit, *sizes, made, is_cost, seconds)
 
@@ -208,6 +209,17 @@ WORKS = [
             needs=[_place.WRK],
         )
         for kib in (1, 64)
+    ),
+    _work(
+        "log",
+        "a file of 1 KiB, 16 connections that stay, with the log of the command",
+        "requests/s",
+        (1 << 10, 1 << 10),
+        many_small,
+        [(_servers.UNLOGGED, 0.9, 0.9)],
+        seconds=4.0,
+        needs=[_place.WRK],
+        ours=_servers.LOGGED,
     ),
     _work(
         "post",
