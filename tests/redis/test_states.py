@@ -135,6 +135,45 @@ async def test_opening_waits_where_running_waits(server: Server, state: State) -
     assert (await redis.status(server.url, "jobs")).entries == 1
 
 
+async def test_a_question_waits_until_the_server_is_not_busy(server: Server) -> None:
+    asked: list[redis.Status] = []
+
+    async def ask() -> None:
+        asked.append(await redis.status(server.url, "jobs"))
+
+    with trio.fail_after(PATIENCE):
+        async with trio.open_nursery() as nursery, busy(server):
+            nursery.start_soon(ask)
+            await wait_all_tasks_blocked(0.05)
+            assert not asked
+
+    assert asked[0].entries == 0
+
+
+async def test_a_send_that_is_cancelled_while_the_server_cannot_write_has_sent_nothing(server: Server) -> None:
+    async with redis.open_sender(server.url, "jobs", producer="p", patience=0) as send:
+        server.ask("CONFIG", "SET", "min-replicas-to-write", 1)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(send.send, 1)
+            await until(lambda: server.refusals("NOREPLICAS") > 1)
+            nursery.cancel_scope.cancel()
+        assert send.stored == 0
+        server.ask("CONFIG", "SET", "min-replicas-to-write", 0)
+        await send.send(2)
+        assert send.stored == 1
+
+
+async def test_waiting_for_room_ends_if_the_server_forbids_it(server: Server) -> None:
+    async def send() -> None:
+        async with redis.open_sender(server.url, "jobs", capacity=1) as sender:
+            await sender.send(1)
+            server.ask("ACL", "SETUSER", "default", "-blpop")
+            await sender.send(2)
+
+    with trio.fail_after(PATIENCE), pytest.raises(trio.BrokenResourceError, match="cannot be waited for: NOPERM"):
+        await send()
+
+
 # ---- what was deleted
 
 
