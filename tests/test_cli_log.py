@@ -194,7 +194,7 @@ def test_lines_are_thrown_away_once_their_reader_has_gone(
         log = pickle.loads(pickle.dumps(made()))
         for _ in range(3):
             log(ACCESS)
-            until(lambda: log._waiting.empty() and not log._lines)
+            until(lambda: not log._waiting and not log._lines)
         log.close()
 
     assert written == [pipe.writer]

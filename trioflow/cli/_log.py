@@ -16,9 +16,9 @@ import select
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from queue import SimpleQueue
 from typing import Final
 
 from trioflow.http import Access
@@ -44,7 +44,8 @@ class Log:
     def __init__(self, as_text: Callable[[Access], str], notice: str) -> None:
         self._as_text = as_text
         self._notice = notice
-        self._waiting: SimpleQueue[tuple[Access | None, int]] = SimpleQueue()
+        self._waiting: deque[tuple[Access | None, int]] = deque()
+        self._is_wanted = threading.Event()  # by a thread that has printed all
         self._thread: threading.Thread | None = None
         self._is_read = sys.__stdout__ is not None  # else the number belongs to whatever was opened first
         # No lock is needed: the event loop alone changes the first two, the thread alone the others.
@@ -68,7 +69,9 @@ class Log:
             atexit.register(self.close)  # for a worker process, whose log nobody else closes
         if self._put - self._taken < MOST:
             self._put += _EACH + len(access.target) + len(access.referer or "") + len(access.agent or "")
-            self._waiting.put((access, self._put))
+            self._waiting.append((access, self._put))
+            if not self._is_wanted.is_set():
+                self._is_wanted.set()
         else:
             self._left_out += 1
 
@@ -77,14 +80,15 @@ class Log:
         thread, self._thread = self._thread, None
         if thread is None:
             return
-        self._waiting.put((None, self._put))
+        self._waiting.append((None, self._put))
+        self._is_wanted.set()
         printed = -1
         while thread.is_alive() and printed < self._pieces:
             printed = self._pieces
             thread.join(PATIENCE)
         lost = self._missing()
         if thread.is_alive():
-            lost += len(self._lines) + self._waiting.qsize() - 1
+            lost += len(self._lines) + len(self._waiting) - 1
         if lost:
             _complain(f"trioflow: {lost} lines are missing at the end of the log: they could not be written\n")
 
@@ -93,13 +97,16 @@ class Log:
 
     def _run(self) -> None:
         while True:
-            if self._waiting.empty():
+            try:
+                access, self._taken = self._waiting.popleft()
+            except IndexError:
                 self._print(self._lines)
                 self._size = 0
-                access, self._taken = self._waiting.get()
-                time.sleep(_PAUSE)
-            else:
-                access, self._taken = self._waiting.get()
+                self._is_wanted.clear()
+                if not self._waiting:  # else something was put there before that was cleared
+                    self._is_wanted.wait()
+                    time.sleep(_PAUSE)
+                continue
             if access is None:
                 self._print(self._lines, is_last=True)
                 return

@@ -45,20 +45,15 @@ class Access(NamedTuple):
             >>> Access(0, ("::1", 80), "GET", "/\n", 200, 5, 0.0012, True, None, 'a"b').as_line()
             '1970-01-01T00:00:00Z ::1 "GET /\\n" 200 5 1.2ms "-" "a\\"b"'
         """
-        request = f"{self.method} {self.target}" if self.method else "-"
-        texts = host, request, referer, agent = self._host, request, self.referer or "-", self.agent or "-"
-        if not _PLAIN.fullmatch("".join(texts)):
-            host, request, referer, agent = map(_escaped, texts)
-        status = f"{self.status or '-'}{'' if self.is_whole else ' cut'}"
-        return (
-            f"{_second(int(self.time))}Z {host} "
-            f'"{request}" {status} {self.sent} {self.seconds * 1000:.1f}ms "{referer}" "{agent}"'
-        )
+        when, client, method, target, status, sent, seconds, is_whole, referer, agent = self
+        asked, told = _quoted_texts(client, method, target, referer, agent)
+        cut = "" if is_whole else " cut"
+        return f"{_second(int(when))}Z {asked} {status or '-'}{cut} {sent} {seconds * 1000:.1f}ms {told}"
 
     def as_json(self) -> str:
         """Return one line for programs: a JSON object with the attributes of this one, `time` in ISO 8601."""
         when = f"{_second(int(self.time))}.{int(self.time % 1 * 1000):03}+00:00"
-        texts = (self._host, self.method, self.target, self.referer, self.agent)
+        texts = (_host(self.client), self.method, self.target, self.referer, self.agent)
         client, method, target, referer, agent = ["null" if text is None else _quoted(text) for text in texts]
         return (  # 3 µs faster than `json.dumps`, on a path that each request takes
             f'{{"time": "{when}", "client": {client}, "method": {method}, "target": {target}, "status": {self.status}, '
@@ -66,14 +61,21 @@ class Access(NamedTuple):
             f'"referer": {referer}, "agent": {agent}}}'
         )
 
-    @property
-    def _host(self) -> str:
-        return str(self.client[0]) if isinstance(self.client, tuple) else "unix"
+
+def _host(client: object) -> str:
+    return str(client[0]) if isinstance(client, tuple) else "unix"
 
 
 @lru_cache(maxsize=8)
 def _second(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+@lru_cache(maxsize=64)  # a client asks for one thing again and again: half of what a line costs
+def _quoted_texts(client: Any, method: str, target: str, referer: str | None, agent: str | None) -> tuple[str, str]:
+    texts = (_host(client), f"{method} {target}" if method else "-", referer or "-", agent or "-")
+    host, request, referer, agent = texts if _PLAIN.fullmatch("".join(texts)) else map(_escaped, texts)
+    return f'{host} "{request}"', f'"{referer}" "{agent}"'
 
 
 def _escaped(text: str) -> str:

@@ -37,7 +37,7 @@ class Head:
     """
 
     __slots__ = (
-        "_headers", "_path", "fields", "has_body", "is_head", "is_last", "is_old", "length", "method", "target",
+        "_headers", "_log_fields", "_path", "fields", "has_body", "is_head", "is_last", "is_old", "length", "method", "target",
         "wants_continue",
     )  # fmt: skip
 
@@ -51,6 +51,7 @@ class Head:
         self.has_body = self.wants_continue = False
         self._headers: Headers | None = None
         self._path: tuple[str, str, str] | None = None
+        self._log_fields: tuple[str | None, str | None] | None = None
         options: list[str] = []
         for name, value in fields:
             match name:
@@ -76,6 +77,13 @@ class Head:
             self._headers = Headers.received(self.fields)
             self._headers.freeze("a request's headers are what came: they cannot change")
         return self._headers
+
+    @property
+    def log_fields(self) -> tuple[str | None, str | None]:
+        """The values of Referer and User-Agent."""
+        if self._log_fields is None:
+            self._log_fields = (self.headers.get("referer"), self.headers.get("user-agent"))
+        return self._log_fields
 
     def path(self) -> tuple[str, str, str]:
         """Return the path as it was sent, the query, and the path normalised.
