@@ -6,14 +6,17 @@ import gzip
 import json
 import os
 import sys
+import urllib.request
 from pathlib import Path
 
 import httpx
 import pytest
 import trio
 
-from tests.http.client import ran, served, serving
+from tests.http.client import connected, ran, read_until, served, serving
+from trioflow import http
 from trioflow.http import Limits, Request, Response
+from trioflow.http.file_server import conditions
 
 BIG = bytes(range(251)) * 4000
 TEXT = b"all work and no play\n" * 4000
@@ -136,6 +139,76 @@ async def test_curl_uploads_counted_in_chunks_and_after_asking(tmp_path: Path) -
 
     assert refused.startswith(b"HTTP/1.1 403 Forbidden\r\n")
     assert (tmp_path / "got").read_bytes() == b"no"
+
+
+@pytest.mark.needs("curl")
+async def test_curl_gets_new_bytes_although_their_size_and_date_are_the_old_ones(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("TICK", "COARSE"):  # as if the test had waited until the file can no longer change within a tick
+        monkeypatch.setattr(conditions, name, -1)
+    old, new = BIG, BIG[::-1]
+    tag, copy = tmp_path / "tag", tmp_path / "copy.bin"
+    asked = ("-w", "%{http_code}", "-o", copy)
+    async with served(root) as url:
+        os.utime(root / "big.bin", (499_162_500,) * 2)  # 1985, on every file of an npm package
+        assert await curl(*asked, "--etag-save", tag, f"{url}/big.bin") == b"200"
+        assert await curl(*asked, "--etag-compare", tag, f"{url}/big.bin") == b"304"
+        assert copy.read_bytes() == old
+        copy.write_bytes(old[:1000])
+        (root / "big.bin").write_bytes(new)
+        os.utime(root / "big.bin", (499_162_500,) * 2)
+
+        spliced = ("-H", f"If-Range: {tag.read_text().strip()}", "-r", "1000-", "-o", copy, "-w", "%{http_code}")
+        assert await curl(*spliced, f"{url}/big.bin") == b"200"
+        assert copy.read_bytes() == new
+        assert await curl(*asked, "--etag-compare", tag, f"{url}/big.bin") == b"200"
+
+
+@pytest.mark.needs("curl")
+@pytest.mark.parametrize(
+    ("target", "status"),
+    [
+        ("/.well-known/acme-challenge/token", b"200"),
+        ("/.env", b"404"),
+        ("/public/..%2fsecret.txt", b"400"),
+        ("/public/%2e%2e%2fsecret.txt", b"400"),
+    ],
+)
+async def test_curl_gets_what_is_well_known_and_nothing_hidden_or_beside_the_path(
+    target: str, status: bytes, root: Path
+) -> None:
+    (root / ".well-known" / "acme-challenge").mkdir(parents=True)
+    (root / ".well-known" / "acme-challenge" / "token").write_text("proof")
+    (root / "public").mkdir()
+    for name in (".env", "secret.txt"):
+        (root / name).write_text("secret")
+    async with served(root) as url:
+        got = await curl("--path-as-is", "-w", "%{http_code}", url + target)
+
+    assert got.endswith(status)
+    assert b"secret" not in got
+
+
+@pytest.mark.needs("curl")
+@pytest.mark.parametrize("field", ["0-", "0-0", "-1"])
+async def test_curl_gets_an_empty_file_whatever_part_of_it_is_asked_for(field: str, root: Path) -> None:
+    (root / "empty.mp3").touch()
+    async with served(root) as url:
+        got = await curl("-f", "-r", field, "-w", "%{http_code} %{size_download}", f"{url}/empty.mp3")
+
+    assert got == b"200 0"
+
+
+@pytest.mark.needs("wget")
+async def test_wget_gets_a_name_that_is_not_utf8_by_its_link(root: Path, tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9.txt")
+    (root / name).write_text("coffee")
+    async with serving(http.files(root, listing=True)) as port:
+        url = f"http://127.0.0.1:{port}/"
+        await ran("wget", "-q", "-r", "-nH", "--restrict-file-names=nocontrol", "-P", tmp_path / "here", url)
+
+    assert (tmp_path / "here" / name).read_text() == "coffee"
 
 
 @pytest.mark.needs("wget")
@@ -311,3 +384,87 @@ async def test_no_request_of_nodes_agent_and_fetch_meets_the_end_of_its_connecti
 
     assert told["failed"] == []
     assert told["reused"] > 0  # it does keep connections
+
+
+BYTE_BY_BYTE = """
+import http from "node:http";
+const [url, count] = process.argv.slice(1);
+const request = http.request(url, { method: "POST" }, async (response) => {
+  let text = "";
+  for await (const piece of response) text += piece;
+  console.log(JSON.stringify([response.statusCode, text]));
+}).on("error", () => {});  // of what it still sends after the answer
+request.cork();
+for (let n = 0; n < count; n++) request.write("a");
+request.end();
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.needs("node")
+@pytest.mark.parametrize(("count", "status"), [(20_000, 200), (200_000, 400)])
+async def test_node_may_write_byte_by_byte_until_framing_is_most_of_what_it_sends(count: int, status: int) -> None:
+    async def handler(request: Request, response: Response) -> None:
+        size = 0
+        async with request.body.open() as chunks:
+            async for chunk in chunks:
+                size += len(chunk)
+        await response.send(b"%d" % size)
+
+    async with serving(handler) as port:
+        script = ("--input-type=module", "-e", BYTE_BY_BYTE)
+        told = json.loads(await ran("node", *script, f"http://127.0.0.1:{port}/", str(count)))
+
+    assert told[0] == status
+    assert told[1] == str(count) or status == 400
+
+
+async def test_urllib_follows_a_directory_to_its_slash(root: Path) -> None:
+    (root / "sub").mkdir()
+    (root / "sub" / "index.html").write_text("home")
+    log: list[http.Access] = []
+
+    def read(url: str) -> tuple[str, bytes]:
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=20) as response:
+            return response.geturl(), response.read()
+
+    async with served(root, log) as url:
+        got = await trio.to_thread.run_sync(read, f"{url}/sub")
+
+    assert got == (f"{url}/sub/", b"home")
+    assert [access.status for access in log] == [301, 200]  # before Python 3.11, urllib fails at 308
+
+
+@pytest.mark.needs("curl")
+async def test_curl_is_answered_at_once_when_others_rest_in_every_place() -> None:
+    get = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+    async def handler(request: Request, response: Response) -> None:
+        await response.send(b"hello")
+
+    async with (
+        serving(handler, limits=Limits(connections=3, per_client=3)) as port,
+        connected(port) as first,
+        connected(port) as second,
+        connected(port) as third,
+    ):
+        for stream in (first, second, third):
+            await stream.send_all(get)
+            await read_until(stream, b"hello")
+        with trio.fail_after(5):  # the three may rest for a minute
+            assert await curl(f"http://127.0.0.1:{port}") == b"hello"
+            assert await first.receive_some() == b""
+        await third.send_all(get)
+        assert (await read_until(third, b"hello")).endswith(b"hello")
+
+
+async def test_httpx_opens_another_connection_when_the_one_it_keeps_was_ended_for_others() -> None:
+    async def handler(request: Request, response: Response) -> None:
+        await response.send(b"hello")
+
+    async with serving(handler, limits=Limits(connections=1, per_client=1)) as port:
+        url = f"http://127.0.0.1:{port}"
+        async with httpx.AsyncClient(trust_env=False) as one, httpx.AsyncClient(trust_env=False) as other:
+            for _ in range(5):
+                for client in (one, other):
+                    assert (await client.get(url)).text == "hello"

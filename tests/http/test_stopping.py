@@ -17,7 +17,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trioflow as tf
-from tests.http.client import Client, connected, read_all, read_until, serving
+from tests.http.client import Client, connected, ran, read_all, read_until, serving
 from trioflow import http
 from trioflow.http import Request, Response
 from trioflow.http import _running as running
@@ -149,6 +149,29 @@ async def test_a_handler_knows_that_the_server_stops_and_ends_its_feed_in_order(
     assert seen == [False, True]
     assert trio.current_time() == began
     assert not hasattr(http.Stopping, "set")
+
+
+@pytest.mark.needs("curl")
+async def test_curl_reads_a_feed_to_its_end_when_the_server_stops() -> None:
+    begun = trio.Event()
+    got: list[bytes] = []
+
+    async def handler(request: Request, response: Response) -> None:
+        async with response.open() as body:
+            await body.send(b"first, ")
+            begun.set()
+            await request.stopping.wait()
+            await body.send(b"last")
+
+    async def listen(port: int) -> None:
+        got.append(await ran("curl", "-sSN", "-m", "20", f"http://127.0.0.1:{port}"))  # fails at what is cut off
+
+    with trio.fail_after(4):  # the time of grace is 5 seconds
+        async with trio.open_nursery() as nursery, serving(handler) as port:
+            nursery.start_soon(listen, port)
+            await begun.wait()
+
+    assert got == [b"first, last"]
 
 
 async def test_a_health_page_says_that_the_server_stops_without_being_given_counters() -> None:

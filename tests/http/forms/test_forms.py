@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import email.generator
+import email.mime.multipart
+import email.mime.text
+import email.policy
+import io
 import math
+import urllib.request
 from collections.abc import Callable, Coroutine
 from functools import partial
 from itertools import pairwise
@@ -557,3 +563,34 @@ async def test_curl_sends_a_form_with_a_file(tmp_path: Path) -> None:
 
     assert done.stdout == b"thanks"
     assert got == [("a", None, b"1"), ("f", 'a"b.txt', bytes(300_000)), ("b", None, "é".encode())]
+
+
+async def test_pythons_email_package_writes_a_form_with_a_preamble() -> None:
+    message = email.mime.multipart.MIMEMultipart("form-data")
+    message.preamble = "This is a message in several parts.\n"
+    message.epilogue = "That was all.\n"
+    for name, text in (("title", "Käse"), ("size", "12")):
+        field = email.mime.text.MIMEText(text, "plain", "utf-8")
+        field.replace_header("Content-Transfer-Encoding", "8bit")
+        field.set_payload(text.encode().decode("ascii", "surrogateescape"))
+        field.add_header("Content-Disposition", "form-data", name=name)
+        message.attach(field)
+    written = io.BytesIO()
+    email.generator.BytesGenerator(written, policy=email.policy.HTTP).flatten(message)
+    body = written.getvalue().partition(b"\r\n\r\n")[2]
+    got: list[Any] = []
+
+    async def handler(request: Request, response: Response) -> None:
+        got.extend(await all_of(request))
+        await response.send(b"thanks")
+
+    def post(port: int) -> bytes:
+        asked = urllib.request.Request(f"http://127.0.0.1:{port}", body, {"Content-Type": message["Content-Type"]})
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(asked, timeout=20) as response:
+            return bytes(response.read())
+
+    async with serving(handler) as port:
+        assert await trio.to_thread.run_sync(post, port) == b"thanks"
+
+    assert body.startswith(b"This is a message")
+    assert got == [("title", None, "Käse".encode()), ("size", None, b"12")]
