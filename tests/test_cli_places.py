@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from tests.http.client import Client, connected, serving
+from tests.http.client import Client, connected, ran, serving
 from tests.test_cli import ended, port_in, started
 from trioflow import cli, http
 from trioflow.cli._command import _parser
@@ -189,6 +189,18 @@ async def test_the_address_of_all_takes_both_kinds_of_client_and_knows_each_by_i
         for host in ("127.0.0.1", "::1"):
             async with await trio.open_tcp_stream(host, port) as stream:
                 assert (await Client(stream).ask("GET", "/"))[2] == host.encode()
+
+
+@HAS_BOTH
+@pytest.mark.slow
+@pytest.mark.needs("curl")
+async def test_curl_reaches_the_command_by_either_kind_of_address(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("hello")
+    async with started("serve", str(tmp_path), "0", "--host", "::") as (_, line):
+        for host in ("127.0.0.1", "[::1]"):
+            url = f"http://{host}:{port_in(line)}"
+            assert await ran("curl", "-sSf", "--noproxy", "*", "-m", "20", f"{url}/a.txt") == b"hello"
+            assert b'href="./a.txt"' in await ran("curl", "-sSf", "--noproxy", "*", "-m", "20", url)
 
 
 @HAS_BOTH

@@ -1,4 +1,4 @@
-"""The page of what others ask has every number once, and every test that it names exists."""
+"""The pages that name tests: each number is there once, and every test that they name exists."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 TESTS = Path(__file__).parent.parent
 PAGE = TESTS.parent / "docs" / "contributing" / "conformance.md"
+CLIENTS = PAGE.with_name("real-clients.md")
 VERDICTS = ["holds", "differs", "does not apply"]
 LISTS = {"new-streams": r"(?!RS|WPT)", "Reactive Streams": "RS", "propagation": "WPT"}
 
@@ -58,16 +59,18 @@ def test_every_number_of_the_lists_has_its_place_and_no_other() -> None:
     assert Counter(number for row, _, _ in rows() for number in row) == Counter(numbers())
 
 
-def test_every_test_that_the_page_names_exists() -> None:
-    named = set(re.findall(r"`(test_\w+)`", PAGE.read_text(encoding="utf-8")))
+def test_every_test_that_a_page_names_exists() -> None:
     there = {
-        node.name
+        (path.relative_to(TESTS.parent).as_posix(), node.name)
         for path in TESTS.rglob("test_*.py")
         for node in ast.parse(path.read_text(encoding="utf-8")).body
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
     }
 
-    assert named - there == set()
+    for page in sorted(PAGE.parent.glob("*.md")):
+        text = page.read_text(encoding="utf-8")
+        assert set(re.findall(r"`(test_\w+)`", text)) - {name for _, name in there} == set(), page.name
+        assert set(re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", text)) - there == set(), page.name
 
 
 def test_what_holds_has_a_test_and_what_does_not_has_a_reason() -> None:
@@ -103,3 +106,26 @@ def test_the_page_counts_right() -> None:
     told = re.findall(r"^\| ([\w -]+) \| (\d+) \| (\d+) \| (\d+) \|$", page, re.MULTILINE)
 
     assert {name: [int(n) for n in counts] for name, *counts in told} == counted
+
+
+def surprises() -> list[tuple[int, str, str]]:
+    """Return the number, the clients and the tests of each row of the page of real clients."""
+    found = []
+    for line in CLIENTS.read_text(encoding="utf-8").splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if cells[0].isdigit():
+            found.append((int(cells[0]), cells[2], cells[3]))
+    return found
+
+
+def test_each_surprise_of_real_clients_is_on_its_page_once_with_a_test() -> None:
+    assert [number for number, _, _ in surprises()] == list(range(1, 21))
+    assert all(re.fullmatch(r"`tests/[\w/]+\.py::test_\w+`(, `[^`]+`)*", by) for _, _, by in surprises())
+
+
+def test_the_page_of_real_clients_counts_right() -> None:
+    seen = Counter(client for _, clients, _ in surprises() for client in clients.split(", ") if client != "-")
+
+    told = re.findall(r"^\| (\w+) \| [^|]+ \| (\d+) \|$", CLIENTS.read_text(encoding="utf-8"), re.MULTILINE)
+
+    assert {client: int(count) for client, count in told} == seen
