@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import trio
-import trustme
 
 import trioflow as tf
 from tests.redis.server import PATIENCE, Server, until
@@ -304,26 +303,3 @@ async def test_results_of_what_others_have_done_are_not_missed_and_others_are(
     assert outcome == [0] or (not is_done and "has ended" in str(outcome))
     if not is_done:
         assert (await redis.status(url, "jobs")).entries == 1
-
-
-async def test_over_tls_the_certificate_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    authority = trustme.CA()
-    certificate = authority.issue_cert("127.0.0.1")
-    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
-    certificate.private_key_pem.write_to_path(tmp_path / "key.pem")
-    for i, blob in enumerate(certificate.cert_chain_pems):
-        blob.write_to_path(tmp_path / "cert.pem", append=i > 0)
-    port = Server(tmp_path).port
-    options = ["--tls-port", str(port), "--tls-cert-file", str(tmp_path / "cert.pem")]
-    options += ["--tls-key-file", str(tmp_path / "key.pem"), "--tls-auth-clients", "no"]
-    server = Server(tmp_path, *options)
-    server.start()
-    try:
-        url = f"rediss://127.0.0.1:{port}"
-        with pytest.raises(OSError, match="no Redis server at"):
-            await redis.status(url, "jobs")
-        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
-        await fill(url, [1])
-        assert await take_all(url) == [1]
-    finally:
-        server.stop(signal.SIGKILL)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import signal
+import ssl
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 import trioflow as tf
 from tests.redis.server import PATIENCE, Server, until
 from trioflow import redis
-from trioflow.redis.options import Address
+from trioflow.redis.address import Address
 from trioflow.redis.sending import BYTES_PER_CALL, ITEMS_PER_CALL, _next_call
 
 pytestmark = pytest.mark.needs("redis-server")
@@ -345,8 +346,10 @@ async def test_passwords_databases_and_unix_sockets(tmp_path_factory: pytest.Tem
     server.start()
     try:
         unix = f"unix://me:se%2Fcret@{place}/socket?db=2"
+        tcp = server.url.replace("//", "//me:se%2Fcret@")
         await fill(unix, [1])
-        assert await take_all(server.url.replace("//", "//me:se%2Fcret@") + "/2") == [1]
+        assert [(await redis.status(tcp + db, "jobs")).entries for db in ("/2", "?db=2", "/?db=2")] == [1, 1, 1]
+        assert await take_all(tcp + "?db=2") == [1]
         assert (await redis.status(server.url, "jobs")).is_ended is False  # in database 0 there is no such stream
     finally:
         server.stop(signal.SIGKILL)
@@ -575,7 +578,21 @@ async def test_R16_a_run_that_is_cancelled_gives_back_what_it_has_not_stored(url
         ({"url": 7}, "url must be a str"),
         ({"url": "http://localhost"}, "url must be redis://"),
         ({"url": "redis://:secret@/x"}, "url must be redis://"),
-        ({"url": "redis://localhost/x"}, "url must be redis://"),
+        ({"url": "redis://localhost/x"}, "the database must be a number, not 'x'"),
+        ({"url": "redis://localhost?db=x"}, "the database must be a number, not 'x'"),
+        ({"url": "redis://localhost/1?db=2"}, "the database is given 2 times"),
+        ({"url": "unix:///s?db=1&db=1"}, "the database is given 2 times"),
+        ({"url": "rediss://localhost?ssl_ca_certs=ca.pem"}, "no option 'ssl_ca_certs', only db; pass ssl_context="),
+        ({"url": "redis://localhost?socket_timeout=1"}, "no option 'socket_timeout', only db$"),
+        ({"url": "redis://localhost?db="}, "the database must be a number, not ''"),
+        ({"url": "unix://socket/path"}, "url must be redis://"),
+        ({"url": "redis://me:a/secret@localhost"}, "percent-encoded"),
+        ({"url": "redis://me:a?secret=1@localhost"}, "percent-encoded"),
+        ({"url": "redis://me:a#secret@localhost"}, "percent-encoded"),
+        ({"url": "redis://localhost:secret"}, "percent-encoded"),
+        ({"url": "redis://[secret"}, "percent-encoded"),
+        ({"ssl_context": "ca.pem", "url": "rediss://localhost"}, "ssl_context must be an SSLContext or None"),
+        ({"ssl_context": ssl.create_default_context()}, "ssl_context needs a url that begins with rediss://"),
         ({"name": ""}, "name must be a word"),
         ({"name": b"jobs"}, "name must be a str"),
         ({"name": "a{b}"}, "name must be a word"),

@@ -20,8 +20,9 @@ import trio
 from trioflow._core.backoff import Backoff
 from trioflow._core.block import block
 from trioflow._core.crew import Crew, open_crew
+from trioflow.redis.address import Address
 from trioflow.redis.answers import ANSWERS, Later, Lost, NoLogin, Refused
-from trioflow.redis.options import Address, StreamOptions
+from trioflow.redis.options import StreamOptions
 from trioflow.redis.scripts import Keys, Script
 
 try:
@@ -47,7 +48,7 @@ _WORDS: Final[dict[type[Exception], str]] = {
 _FAILURES: Final = (RedisError, OSError, EOFError, anyio.BrokenResourceError, anyio.ClosedResourceError)
 
 
-async def _connect(address: Address) -> ByteStream:
+async def _connect(address: Address, ssl_context: ssl.SSLContext | None) -> ByteStream:
     if address.path:
         return await anyio.connect_unix(address.path)
     if not address.is_secure:
@@ -56,7 +57,7 @@ async def _connect(address: Address) -> ByteStream:
         address.host,
         address.port,
         tls=True,
-        ssl_context=ssl.create_default_context(),
+        ssl_context=ssl_context or ssl.create_default_context(),
         tls_standard_compatible=False,
     )
 
@@ -108,6 +109,7 @@ class Client:
     def __init__(self, options: StreamOptions, crew: Crew) -> None:
         self.address = options.address
         self.keys = Keys(options.name)
+        self._ssl_context = options.ssl_context
         self._patience = options.patience
         self._crew = crew
         self._connection: _Connection | None = None
@@ -206,7 +208,7 @@ class Client:
             if self._connection is None:
                 if self._is_closed:
                     raise ClientConnectionError("this client is closed")
-                self._connection = _Connection(self.address, await _connect(self.address))
+                self._connection = _Connection(self.address, await _connect(self.address, self._ssl_context))
                 self._crew.start(self._connection.serve)
                 self.connections += 1
             connection = self._connection  # a caller cancelled while it waits leaves it to the next call, or to `close`

@@ -7,12 +7,13 @@ import math
 import os
 import secrets
 import socket
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
-from urllib.parse import parse_qs, unquote, urlsplit
+from typing import Any, Final
 
 from trioflow._core.checks import check_count, check_function, check_limit, check_positive
+from trioflow.redis.address import Address
 
 CAPACITY: Final = 1000  # entries
 PREFETCH: Final = 16  # entries in a chain
@@ -20,7 +21,6 @@ LEASE: Final = 30.0  # seconds
 TRIES: Final = 5
 DEAD_LETTERS: Final = 10_000
 
-_DEFAULT_PORT = 6379
 _encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
@@ -34,62 +34,21 @@ def unique_name() -> str:
     return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
 
 
-class Address(NamedTuple):
-    """Where a server is, read from a URL."""
-
-    host: str
-    port: int
-    path: str
-    username: str | None
-    password: str | None
-    db: int
-    is_secure: bool
-
-    @classmethod
-    def of(cls, url: object) -> Address:
-        """Read `redis://[user:password@]host[:port][/db]`, the same with `rediss`, or `unix://path[?db=n]`.
-
-        Raises:
-            TypeError: `url` is not a str.
-            ValueError: `url` has another form.
-        """
-        if not isinstance(url, str):
-            raise TypeError(f"url must be a str such as 'redis://127.0.0.1:6379', not {url!r}")
-        parts = urlsplit(url)
-        # The message shows the scheme alone: the rest may hold a password.
-        wish = f"url must be redis://host:port, rediss://host:port or unix:///path, not {parts.scheme or '...'}://..."
-        if parts.scheme not in ("redis", "rediss", "unix"):
-            raise ValueError(wish)
-        if parts.scheme == "unix":
-            db = parse_qs(parts.query).get("db", ["0"])[0]
-        else:
-            db = parts.path.strip("/") or "0"
-        if not db.isdecimal() or not (parts.path if parts.scheme == "unix" else parts.hostname):
-            raise ValueError(wish)
-        return cls(
-            parts.hostname or "",
-            parts.port or _DEFAULT_PORT,
-            unquote(parts.path) if parts.scheme == "unix" else "",
-            unquote(parts.username) if parts.username else None,
-            unquote(parts.password) if parts.password else None,
-            int(db),
-            parts.scheme == "rediss",
-        )
-
-    def __str__(self) -> str:
-        return self.path or f"{self.host}:{self.port}"
-
-
 @dataclass(frozen=True)
 class StreamOptions:
-    """Which stream, on which server, and for how many seconds a lost server is waited for."""
+    """Which stream, on which server, for how many seconds a lost server is waited for, and what TLS trusts and offers."""
 
     url: str
     name: str
     patience: float = math.inf
+    ssl_context: ssl.SSLContext | None = None
 
     def __post_init__(self) -> None:
-        Address.of(self.url)
+        address = Address.of(self.url)
+        if self.ssl_context is not None and not isinstance(self.ssl_context, ssl.SSLContext):
+            raise TypeError(f"ssl_context must be an SSLContext or None, not {self.ssl_context!r}")
+        if self.ssl_context is not None and not address.is_secure:
+            raise ValueError("ssl_context needs a url that begins with rediss://: this one would not use TLS")
         check_name("name", self.name)
         if isinstance(self.patience, bool) or self.patience != 0:  # 0 means not to wait at all
             check_positive("patience", self.patience)

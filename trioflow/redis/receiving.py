@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import math
+import ssl
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
@@ -339,6 +340,7 @@ def open_receiver(
     dead_letters: float = DEAD_LETTERS,
     decode: Callable[[bytes], Any] = json.loads,
     patience: float = math.inf,
+    ssl_context: ssl.SSLContext | None = None,
 ) -> AbstractAsyncContextManager[ReceiveChannel[Delivery[Any]]]:
     """Receive deliveries from the stream `name` beside an `async with` block, sharing the work with the whole `group`.
 
@@ -358,6 +360,7 @@ def open_receiver(
         dead_letters: How many dead letters are kept: beyond that each new one drops the oldest; `math.inf` for all.
         decode: Makes an item of bytes; the default reads JSON.
         patience: As for `open_sender`.
+        ssl_context: As for `open_sender`.
 
     Raises:
         TypeError, ValueError: an argument has the wrong type, or is out of range; another group reads the stream.
@@ -367,7 +370,7 @@ def open_receiver(
         trio.BrokenResourceError: the server refuses a call, begins to evict, or was out of reach for longer than `patience`.
     """
     options = ReceiverOptions(
-        *(url, name, patience),
+        *(url, name, patience, ssl_context),
         group=group,
         receiver=receiver,
         prefetch=prefetch,

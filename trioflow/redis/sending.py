@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import secrets
+import ssl
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from typing import Any, Final, Generic, TypeVar
@@ -203,6 +204,7 @@ def open_sender(
     producer: str | None = None,
     encode: Callable[[Any], bytes | str] = to_json,
     patience: float = math.inf,
+    ssl_context: ssl.SSLContext | None = None,
 ) -> AbstractAsyncContextManager[RedisSender[Any]]:
     """Send to the stream `name` beside an `async with` block.
 
@@ -212,13 +214,15 @@ def open_sender(
     closes. If senders come and go, hold one open beside them.
 
     Args:
-        url: The server: `redis://[user:password@]host[:port][/db]`, `rediss://` with TLS, or `unix:///path`.
+        url: The server: `redis://[user:password@]host[:port][/db]`, `rediss://` with TLS, or `unix:///path[?db=n]`.
         name: The stream. Its keys begin with the name in braces.
         capacity: How many entries may be unread or unacknowledged before this sender waits.
         producer: The name under which this sender is known when it comes back. If two have the same name, the newer one
             goes on and the older one fails.
         encode: Makes bytes or a str of an item; the default makes JSON.
         patience: The seconds to wait for a lost server, each time it is lost; `math.inf` for ever.
+        ssl_context: For `rediss://`: what to trust, and the client certificate to offer if the server asks for one;
+            None for `ssl.create_default_context()`.
 
     Raises:
         TypeError, ValueError: an argument has the wrong type, or is out of range.
@@ -226,4 +230,6 @@ def open_sender(
         StreamLost: the server has lost entries of the stream.
         trio.BrokenResourceError: the stream has ended, or another sender of this name has replaced this one.
     """
-    return sender_of(SenderOptions(url, name, patience, capacity=capacity, producer=producer, encode=encode))
+    return sender_of(
+        SenderOptions(url, name, patience, ssl_context, capacity=capacity, producer=producer, encode=encode)
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import ssl
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress  # noqa: TID251 - what closing a sender raises is ours
 from dataclasses import replace
@@ -46,6 +47,7 @@ def readable(
     tries: float = ...,
     dead_letters: float = ...,
     patience: float = ...,
+    ssl_context: ssl.SSLContext | None = ...,
 ) -> Readable[Any]: ...
 @overload
 def readable(
@@ -61,6 +63,7 @@ def readable(
     dead_letters: float = ...,
     decode: Callable[[bytes], T],
     patience: float = ...,
+    ssl_context: ssl.SSLContext | None = ...,
 ) -> Readable[T]: ...
 def readable(
     url: str,
@@ -75,6 +78,7 @@ def readable(
     dead_letters: float = DEAD_LETTERS,
     decode: Callable[[bytes], Any] = json.loads,
     patience: float = math.inf,
+    ssl_context: ssl.SSLContext | None = None,
 ) -> Readable[Any]:
     """Yield the items of the stream `name`, sharing them with every run that names the same `group`.
 
@@ -103,6 +107,7 @@ def readable(
         dead_letters: As for `open_receiver`.
         decode: As for `open_receiver`.
         patience: As for `open_receiver`.
+        ssl_context: As for `open_receiver`.
 
     Raises:
         TypeError, ValueError: an argument has the wrong type, or is out of range.
@@ -111,7 +116,7 @@ def readable(
     if on_error not in ("stop", "return"):
         raise ValueError(f"on_error must be 'stop' or 'return', not {on_error!r}")
     options = ReceiverOptions(
-        *(url, name, patience),
+        *(url, name, patience, ssl_context),
         group=group,
         receiver=receiver,
         prefetch=prefetch,
@@ -149,6 +154,7 @@ def writable(
     producer: str | None = None,
     encode: Callable[[Any], bytes | str] = to_json,
     patience: float = math.inf,
+    ssl_context: ssl.SSLContext | None = None,
     lease: float = LEASE,
 ) -> Writable[Any, int]:
     """Store items in the stream `name`, and return how many.
@@ -170,6 +176,7 @@ def writable(
         producer: As for `open_sender`.
         encode: As for `open_sender`.
         patience: As for `open_sender`.
+        ssl_context: As for `open_sender`.
         lease: The seconds without a sign of life from this process after which its sender expires, if it comes after a
             `readable`.
 
@@ -177,7 +184,9 @@ def writable(
         TypeError, ValueError: an argument has the wrong type, or is out of range.
         OSError, trio.BrokenResourceError: when it runs, as for `open_sender`.
     """
-    expiring = SenderOptions(url, name, patience, capacity=capacity, producer=producer, encode=encode, lease=lease)
+    expiring = SenderOptions(
+        url, name, patience, ssl_context, capacity=capacity, producer=producer, encode=encode, lease=lease
+    )
     lasting = replace(expiring, lease=None)
 
     async def run(source: ReceiveChannel[Any]) -> int:

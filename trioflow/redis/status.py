@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, NamedTuple
 
@@ -91,18 +92,20 @@ class DeadLetter(NamedTuple):
     receiver: str
 
 
-async def status(url: str, name: str) -> Status:
+async def status(url: str, name: str, *, ssl_context: ssl.SSLContext | None = None) -> Status:
     """Return what is in the stream `name` now.
 
     Raises:
         OSError: there is no server at `url`, or it refuses the connection or the question.
         trio.BrokenResourceError: the server has not answered for five seconds.
     """
-    entries, held, dead, open_, closed, ended, *rest = await _ask(url, name, lambda client: client.run(_STATUS))
+    entries, held, dead, open_, closed, ended, *rest = await _ask(
+        url, name, ssl_context, lambda client: client.run(_STATUS)
+    )
     return Status(entries, held, dead, open_, bool(closed), bool(ended), *rest)
 
 
-async def senders(url: str, name: str) -> list[Sender]:
+async def senders(url: str, name: str, *, ssl_context: ssl.SSLContext | None = None) -> list[Sender]:
     """Return the registered senders of the stream `name`: it ends only when none is left.
 
     A sender whose block has failed, or whose process has died, stays registered unless it has a lease. One that nobody
@@ -113,11 +116,11 @@ async def senders(url: str, name: str) -> list[Sender]:
         OSError: there is no server at `url`, or it refuses the connection or the question.
         trio.BrokenResourceError: the server has not answered for five seconds.
     """
-    found = await _ask(url, name, lambda client: client.run(_SENDERS))
+    found = await _ask(url, name, ssl_context, lambda client: client.run(_SENDERS))
     return [Sender(who.decode(), stored, lease / 1000 if lease >= 0 else math.inf) for who, stored, lease in found]
 
 
-async def drop_sender(url: str, name: str, producer: str) -> bool:
+async def drop_sender(url: str, name: str, producer: str, *, ssl_context: ssl.SSLContext | None = None) -> bool:
     """Close the sender `producer` of the stream `name` in its place, and return whether there was one.
 
     Items that it has not sent are missing from the stream, which may then end. If the sender is alive, it registers again
@@ -129,10 +132,12 @@ async def drop_sender(url: str, name: str, producer: str) -> bool:
         trio.BrokenResourceError: the server has not answered for five seconds.
     """
     check_name("producer", producer)
-    return bool(await _ask(url, name, lambda client: client.run(_DROP, producer)))
+    return bool(await _ask(url, name, ssl_context, lambda client: client.run(_DROP, producer)))
 
 
-async def dead_letters(url: str, name: str, *, limit: int = 1000) -> list[DeadLetter]:
+async def dead_letters(
+    url: str, name: str, *, limit: int = 1000, ssl_context: ssl.SSLContext | None = None
+) -> list[DeadLetter]:
     """Return the oldest dead letters of the stream `name`, at most `limit`. They stay where they are.
 
     Raises:
@@ -140,7 +145,9 @@ async def dead_letters(url: str, name: str, *, limit: int = 1000) -> list[DeadLe
         trio.BrokenResourceError: the server has not answered for five seconds.
     """
     check_count("limit", limit, 1)
-    found = await _ask(url, name, lambda client: client.call("XRANGE", client.keys.dead, "-", "+", "COUNT", limit))
+    found = await _ask(
+        url, name, ssl_context, lambda client: client.call("XRANGE", client.keys.dead, "-", "+", "COUNT", limit)
+    )
     letters = (dict(zip(fields[::2], fields[1::2], strict=True)) for _, fields in found)
     return [
         DeadLetter(letter[b"v"], letter[b"id"].decode(), int(letter[b"tries"]), letter[b"owner"].decode())
@@ -148,9 +155,11 @@ async def dead_letters(url: str, name: str, *, limit: int = 1000) -> list[DeadLe
     ]
 
 
-async def _ask(url: str, name: str, question: Callable[[Client], Awaitable[Any]]) -> Any:
+async def _ask(
+    url: str, name: str, ssl_context: ssl.SSLContext | None, question: Callable[[Client], Awaitable[Any]]
+) -> Any:
     """Return the answer to a question that can be asked again."""
-    options = StreamOptions(url, name)
+    options = StreamOptions(url, name, ssl_context=ssl_context)
     reason = "it is silent"
     with trio.move_on_after(ANSWER_TIMEOUT):
         async with open_clients(options, 1) as [client]:
