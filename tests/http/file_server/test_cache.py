@@ -195,3 +195,15 @@ async def test_a_path_that_is_never_looked_up_gets_nothing_that_is_kept(tmp_path
         assert (await client.ask("GET", "/sub/a.txt"))[0] == 200
         assert (await client.ask("GET", "/sub%2Fa.txt"))[0] == 404
         assert (await client.ask("GET", "/s%75b/a.txt"))[::2] == (200, b"hello")
+
+
+@pytest.mark.usefixtures("resting")
+async def test_what_is_kept_is_not_found_at_a_path_with_an_encoded_slash(tmp_path: Path, clock: list[float]) -> None:
+    (tmp_path / "sub").mkdir()
+    old(tmp_path / "sub" / "a.txt", b"hello")
+    async with asking(http.files(tmp_path)) as client:
+        statuses = [
+            (await client.ask("GET", path))[0] for path in ("/sub/a.txt", "/sub%2Fa.txt", "/sub%2fa.txt", "/sub/a.txt")
+        ]
+
+    assert statuses == [200, 404, 404, 200]
