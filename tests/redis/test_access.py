@@ -70,6 +70,9 @@ async def test_both_ends_and_all_questions_offer_the_certificate_of_the_ssl_cont
                 assert len(await redis.senders(url, "results", **secure)) == 1
                 assert await redis.drop_sender(url, "results", "p", **secure)
                 assert await redis.dead_letters(url, "results", **secure) == []
+                assert await redis.requeue_dead_letters(url, "results", **secure) == 0
+                assert await redis.drop_dead_letters(url, "results", **secure) == 0
+                assert await redis.trim_dead_letters(url, "results", 0, **secure) == 0
             async with redis.open_receiver(url, "results", group="g", **secure) as receive:
                 async for delivery in receive:
                     async with delivery:
@@ -110,6 +113,9 @@ async def use_all(url: str) -> None:
         await send.aclose()
     assert (await redis.status(url, "jobs")).is_ended
     assert len(await redis.dead_letters(url, "jobs")) == 1
+    assert await redis.requeue_dead_letters(url, "jobs") == 1
+    assert await redis.drop_dead_letters(url, "jobs") == 0
+    assert await redis.trim_dead_letters(url, "jobs", 0) == 0
 
 
 async def test_a_user_with_the_documented_permissions_may_do_all_that_a_stream_needs(server: Server) -> None:

@@ -35,7 +35,7 @@ async def test_nothing_is_remembered_of_a_sender_without_a_name_that_has_closed(
         await send_one_each(server.url, *[None] * 20)
 
         assert server.ask("HLEN", "{jobs}:meta") == b":3\r\n"  # the coordinator's token; closing, length
-        assert await redis.status(server.url, "jobs") == (20, 0, 0, 1, False, False, 0, 0)
+        assert (await redis.status(server.url, "jobs"))[:8] == (20, 0, 0, 1, False, False, 0, 0)
 
 
 async def test_a_sender_with_a_name_is_remembered_for_a_week_after_it_has_closed(server: Server) -> None:

@@ -323,9 +323,9 @@ async def test_packets_that_are_dropped_for_a_while_end_neither_end(
     timed_out = trio.Event()
     connect = client._connect
 
-    async def connect_and_note(address: Any) -> Any:
+    async def connect_and_note(*args: Any) -> Any:
         try:
-            return await connect(address)
+            return await connect(*args)
         except trio.Cancelled:
             timed_out.set()
             raise

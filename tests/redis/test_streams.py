@@ -72,7 +72,7 @@ async def test_R18_what_was_sent_is_received_in_order_and_then_ends(url: str) ->
                 assert delivery.times == 1
 
     assert got == [{"n": 1}, 2, None, "", False, "é"]
-    assert await redis.status(url, "jobs") == (0, 0, 0, 0, True, True, 0, 0)
+    assert (await redis.status(url, "jobs"))[:8] == (0, 0, 0, 0, True, True, 0, 0)
 
 
 async def test_R6_senders_wait_while_capacity_entries_are_unread_or_unacknowledged(url: str) -> None:
@@ -191,7 +191,7 @@ async def fill_and_fail(url: str) -> None:
 async def test_R13_a_sender_whose_block_fails_does_not_end_the_stream(url: str) -> None:
     with pytest.raises(ZeroDivisionError):
         await fill_and_fail(url)
-    assert await redis.status(url, "jobs") == (2, 0, 0, 1, False, False, 0, 0)
+    assert (await redis.status(url, "jobs"))[:8] == (2, 0, 0, 1, False, False, 0, 0)
 
     async with redis.open_sender(url, "jobs", producer="p") as send:
         assert send.stored == 2
@@ -208,7 +208,7 @@ async def test_of_two_senders_with_one_name_the_newer_goes_on(url: str) -> None:
             ):
                 await overtaken(url)
             await other.send(1)
-        assert await redis.status(url, "jobs") == (2, 0, 0, 1, False, False, 0, 1)
+        assert (await redis.status(url, "jobs"))[:8] == (2, 0, 0, 1, False, False, 0, 1)
         with pytest.raises(trio.BrokenResourceError, match="called 'p' replaced this one"):
             await newer.send(1)
         with pytest.raises(trio.BrokenResourceError, match="called 'p' replaced this one"):
@@ -400,7 +400,7 @@ async def test_followed_through_transforms_all_entries_are_acknowledged(
         jobs = redis.readable(url, "jobs", group="g", prefetch=8)
         await tf.pipeline(jobs, *transforms, redis.writable(url, "results"))
 
-    assert await redis.status(url, "jobs") == (0, 0, 0, 0, True, True, 0, 0)
+    assert (await redis.status(url, "jobs"))[:8] == (0, 0, 0, 0, True, True, 0, 0)
     got = await take_all(url, "results")
     if results is not None:
         assert got == results

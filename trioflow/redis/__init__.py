@@ -11,6 +11,11 @@ Rule 4: in a chain from `readable` to `writable`, an entry is acknowledged when 
 from __future__ import annotations
 
 from trioflow.redis.answers import StreamLost as StreamLost
+from trioflow.redis.letters import DeadLetter as DeadLetter
+from trioflow.redis.letters import dead_letters as dead_letters
+from trioflow.redis.letters import drop_dead_letters as drop_dead_letters
+from trioflow.redis.letters import requeue_dead_letters as requeue_dead_letters
+from trioflow.redis.letters import trim_dead_letters as trim_dead_letters
 from trioflow.redis.receiving import Delivery as Delivery
 from trioflow.redis.receiving import open_receiver as open_receiver
 from trioflow.redis.sending import RedisSender as RedisSender
@@ -18,10 +23,9 @@ from trioflow.redis.sending import open_sender as open_sender
 from trioflow.redis.stages import acknowledge as acknowledge
 from trioflow.redis.stages import readable as readable
 from trioflow.redis.stages import writable as writable
-from trioflow.redis.status import DeadLetter as DeadLetter
+from trioflow.redis.status import Receiver as Receiver
 from trioflow.redis.status import Sender as Sender
 from trioflow.redis.status import Status as Status
-from trioflow.redis.status import dead_letters as dead_letters
 from trioflow.redis.status import drop_sender as drop_sender
 from trioflow.redis.status import senders as senders
 from trioflow.redis.status import status as status
@@ -29,18 +33,22 @@ from trioflow.redis.status import status as status
 __all__ = [
     "DeadLetter",
     "Delivery",
+    "Receiver",
     "RedisSender",
     "Sender",
     "Status",
     "StreamLost",
     "acknowledge",
     "dead_letters",
+    "drop_dead_letters",
     "drop_sender",
     "open_receiver",
     "open_sender",
     "readable",
+    "requeue_dead_letters",
     "senders",
     "status",
+    "trim_dead_letters",
     "writable",
 ]
 

@@ -27,7 +27,7 @@ class Receipt:
     def __init__(
         self,
         done: Callable[[], object],
-        failed: Callable[[], object],
+        failed: Callable[[Exception], object],
         is_lost: Callable[[], Awaitable[bool]],
     ) -> None:
         self._done = done
@@ -41,10 +41,10 @@ class Receipt:
         if self.left == 0:
             self._done()
 
-    def fail(self) -> None:
+    def fail(self, error: Exception) -> None:
         """Note that it cannot be stored; harmless when repeated, and final."""
         self.left = -1
-        self._failed()
+        self._failed(error)
 
 
 class Carried:
@@ -104,7 +104,7 @@ class _Judging(Operator[Any, Any]):
             if item.failure is None:
                 yield item
                 continue
-            item.receipt.fail()
+            item.receipt.fail(item.failure)
             if not self._goes_on:
                 raise item.failure
 
@@ -123,9 +123,9 @@ def _gathered(items: Sequence[Carried]) -> Carried:
         for receipt in receipts:
             receipt.settle()
 
-    def failed() -> None:
+    def failed(error: Exception) -> None:
         for receipt in receipts:
-            receipt.fail()
+            receipt.fail(error)
 
     async def is_lost() -> bool:
         return all([await receipt.is_lost() for receipt in receipts])

@@ -28,6 +28,7 @@ from trioflow._core.crew import open_crew
 from trioflow._core.errors import failure_in
 from trioflow.redis.answers import Later, Lost, NoGroup, Refused
 from trioflow.redis.client import ANSWER_TIMEOUT, Client, open_clients
+from trioflow.redis.letters import reason_of
 from trioflow.redis.membership import Membership
 from trioflow.redis.options import DEAD_LETTERS, LEASE, TRIES, ReceiverOptions
 from trioflow.redis.scripts import ACK, CLAIM, GIVE_BACK, HELD, LEAVE, PASS_END, RENEW
@@ -36,6 +37,7 @@ T = TypeVar("T", covariant=True)
 
 LONGEST_TICK: Final = 0.5  # seconds between two looks for entries to claim; a blocking read lasts as long
 ENTRIES_PER_CALL: Final = 500
+WORDS_PER_CALL: Final = 600  # divisible by 3: no id is parted from its tries and its reason
 GIVEN_BACK: Final = 500_000.0  # seconds; what was given back counts as idle for twice as long
 LEAVE_TIMEOUT: Final = 2.0  # seconds
 FLUSH_TIMEOUT: Final = ANSWER_TIMEOUT - LEAVE_TIMEOUT  # a cancelled receiver may wait for both, one after the other
@@ -72,11 +74,19 @@ class Delivery(Generic[T]):
             self._is_settled = True
             self._receiver.settle(self)
 
-    def give_back(self, *, tried: bool = True) -> None:
-        """Let any receiver have the entry again; unless `tried`, this was not a try. Harmless when repeated."""
+    def give_back(self, *, tried: bool = True, error: BaseException | None = None) -> None:
+        """Let any receiver have the entry again; unless `tried`, this was not a try. Harmless when repeated.
+
+        Args:
+            tried: Whether this delivery counts as a try.
+            error: Why the try failed; shown if the entry becomes a dead letter.
+        """
         if not self._is_settled:
             self._is_settled = True
-            self._receiver.settle(self, self.times if tried else self.times - 1)
+            if tried:
+                self._receiver.settle(self, self.times, reason_of(error))
+            else:
+                self._receiver.settle(self, self.times - 1)
 
     async def is_lost(self) -> bool:
         """Ask the server whether another receiver has the entry by now, or has acknowledged it."""
@@ -92,7 +102,8 @@ class Delivery(Generic[T]):
         if exc is None:
             self.done()
         else:
-            self.give_back(tried=failure_in(exc) is not None)
+            failure = failure_in(exc)
+            self.give_back(tried=failure is not None, error=failure)
 
     def __repr__(self) -> str:
         return f"<Delivery {self.id}, times={self.times}>"
@@ -118,23 +129,23 @@ class _Receiver:
         self._last_try_waits = False  # an entry is to have its last try once nothing else is in hand
         self._recovered = 0  # the connection whose lost answers were looked for
         self._held: dict[str, Delivery[Any]] = {}
-        self._done: list[str | int] = []  # ids
-        self._returned: list[str | int] = []  # an id and its tries, in turns
+        self._done: list[str | bytes | int] = []  # ids
+        self._returned: list[str | bytes | int] = []  # an id, its tries and how the last one ended, in turns
         self._changed = trio.Event()  # there is something to settle
         self._freed = trio.Event()  # and so there is room to read more
         buffer: Buffer[Any] = Buffer(math.inf, "wait")
         self._output: SendChannel[Delivery[Any]] = SendChannel(buffer)
         self.deliveries: ReceiveChannel[Delivery[Any]] = ReceiveChannel(buffer)
 
-    def settle(self, delivery: Delivery[Any], tries: int | None = None) -> None:
-        """Note that a delivery is done, or is to be given back with a count of `tries`."""
+    def settle(self, delivery: Delivery[Any], tries: int | None = None, reason: bytes = b"") -> None:
+        """Note that a delivery is done, or is to be given back with a count of `tries`, and how the last one ended."""
         is_ours = self._held.get(delivery.id) is delivery  # the same entry may have been delivered again
         if is_ours:
             del self._held[delivery.id]
         if tries is None:
             self._done.append(delivery.id)
         elif is_ours and not delivery.lost:
-            self._returned += delivery.id, max(tries, 0)
+            self._returned += delivery.id, max(tries, 0), reason
         self._changed.set()
         self._freed.set()
 
@@ -186,7 +197,7 @@ class _Receiver:
         """Deliver what the server has given to this receiver in an answer that never arrived."""
         connection = self._blocking_client.connections
         # Noted before the call: what is settled meanwhile may still be in its answer.
-        in_hand = {*self._held, *self._done, *self._returned[::2]}
+        in_hand = {*self._held, *self._done, *self._returned[::3]}
         entries = await self._run(HELD, self._prefetch + ENTRIES_PER_CALL)
         self._recovered = connection
         return await self._deliver([entry for entry in entries if entry[0].decode() not in in_hand])
@@ -253,7 +264,7 @@ class _Receiver:
         settled = ((ACK, self._done), (GIVE_BACK, self._returned))
         while waiting := [(script, words) for script, words in settled if words]:
             for script, words in waiting:
-                part = words[:ENTRIES_PER_CALL]  # an even number: no id is parted from its tries
+                part = words[:WORDS_PER_CALL]
                 try:
                     with trio.CancelScope(shield=True):
                         await self._run(script, *part, within=within)

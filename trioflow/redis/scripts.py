@@ -33,12 +33,12 @@ class Keys:
         self.stream, self.room, self.dead = f"{tag}:stream", f"{tag}:room", f"{tag}:dead"
         self.all = (
             *(self.stream, f"{tag}:meta", f"{tag}:senders", self.room, self.dead),
-            *(f"{tag}:names", f"{tag}:closed"),
+            *(f"{tag}:names", f"{tag}:closed", f"{tag}:why"),
         )
 
 
 _COMMON = """
-local stream, meta, senders, room, dead, names, closed = unpack(KEYS)
+local stream, meta, senders, room, dead, names, closed, why = unpack(KEYS)
 
 local function now()
     local time = redis.call('TIME')
@@ -132,20 +132,25 @@ end
 
 local function delete(...)
     redis.call('XACK', stream, group, ...)
+    redis.call('HDEL', why, ...)
     local count = redis.call('XDEL', stream, ...)
     note_length()
     return count
 end
 
--- Move an entry to a consumer that nobody is, so idle that anybody may claim it at once.
-local function give_back(id, times)
+local DIED = ' gave no sign of life for its lease' -- the name of an error comes first, if there was one
+
+-- Move an entry to a consumer that nobody is, so idle that anybody may claim it at once. A reason, with the receiver, says how
+-- its last try ended; it is lost if the server is out of memory.
+local function give_back(id, times, reason)
+    if reason then redis.pcall('HSET', why, id, me .. ' ' .. reason) end
     redis.call('XCLAIM', stream, group, '(returned)', 0, id, 'IDLE', 1000000000, 'RETRYCOUNT', times, 'JUSTID')
 end
 
-local function give_back_all(untried)
+local function give_back_all(untried, reason)
     if not stream_exists() then return end
     for _, entry in ipairs(redis.call('XPENDING', stream, group, '-', '+', 10000, me)) do
-        give_back(entry[1], math.max(entry[4] - untried, 0))
+        give_back(entry[1], math.max(entry[4] - untried, 0), reason)
     end
 end
 """
@@ -250,7 +255,7 @@ end
 if not group_exists then redis.call('XGROUP', 'CREATE', stream, group, '0', 'MKSTREAM') end
 if owner ~= token then
     if owner and tonumber(alive_until) > now() then return 0 end
-    give_back_all(0) -- what an earlier receiver of this name had in hand when it died
+    give_back_all(0, DIED) -- what an earlier receiver of this name had in hand when it died
 end
 take_name(redis.call)
 -- Names not renewed for an hour belong to receivers that died; others have claimed what they held.
@@ -285,12 +290,12 @@ if count > 0 then signal_room() end
 return count
 """)
 
-# pairs of an id and the number of tries that count -> how many were given back
+# triples of an id, the number of tries that count, and how the last ended, '' if it does not count -> how many were given back
 GIVE_BACK: Final = _receiver_script("""
 local count = 0
-for i = 5, #ARGV, 2 do
+for i = 5, #ARGV, 3 do
     if is_held(ARGV[i]) then
-        give_back(ARGV[i], ARGV[i + 1])
+        give_back(ARGV[i], ARGV[i + 1], ARGV[i + 2] ~= '' and ARGV[i + 2])
         count = count + 1
     end
 end
@@ -307,7 +312,7 @@ local tries, most, held, after, idle = tonumber(ARGV[5]), tonumber(ARGV[6]), ton
 local lost = loss()
 if lost then return lost end
 end_if_done()
-local claimed, waiting = {}, 0
+local claimed, waiting, retried = {}, 0, 0
 local due = redis.call('XPENDING', stream, group, 'IDLE', idle, after, '+', most + 100)
 after = '-'
 for i, entry in ipairs(due) do
@@ -316,8 +321,11 @@ for i, entry in ipairs(due) do
     local is_last = kind == 'v' and times + 1 == tries
     if not kind then
         redis.call('XACK', stream, group, id)
+        redis.call('HDEL', why, id)
     elseif kind == 'v' and times >= tries then
-        local put = redis.pcall('XADD', dead, '*', 'v', value, 'id', id, 'tries', times, 'owner', owner)
+        local reason = owner .. ' ' .. DIED
+        if owner == '(returned)' then reason = redis.call('HGET', why, id) or '  ' end
+        local put = redis.pcall('XADD', dead, '*', 'v', value, 'id', id, 'tries', times, 'why', reason)
         if type(put) ~= 'table' then
             delete(id)
             local trimmed = redis.call('XTRIM', dead, 'MAXLEN', ARGV[9])
@@ -331,12 +339,14 @@ for i, entry in ipairs(due) do
     else
         redis.call('XCLAIM', stream, group, me, idle, id, 'RETRYCOUNT', times + 1, 'JUSTID')
         claimed[#claimed + 1] = {id, kind, value, times + 1}
+        if kind == 'v' and times > 0 then retried = retried + 1 end
     end
     if i == most + 100 or i < #due and (#claimed == most or is_last and #claimed == 1) then
         after = '(' .. id
         break
     end
 end
+if retried > 0 then redis.pcall('HINCRBY', meta, 'retries', retried) end
 end_if_done()
 return {waiting, after, claimed}
 """)

@@ -128,11 +128,11 @@ def readable(
 
     async def run(output: SendChannel[Any]) -> None:
         def carried(delivery: Delivery[Any]) -> Carried | None:
-            receipt = Receipt(delivery.done, delivery.give_back, delivery.is_lost)
+            receipt = Receipt(delivery.done, lambda error: delivery.give_back(error=error), delivery.is_lost)
             try:
                 return Carried(delivery.value, receipt)
-            except Exception:
-                receipt.fail()
+            except Exception as exc:
+                receipt.fail(exc)
                 if on_error == "stop":
                     raise
                 return None
@@ -213,9 +213,9 @@ def writable(
                     continue
                 except (OSError, trio.BrokenResourceError):
                     raise
-                except Exception:
+                except Exception as exc:
                     for item in items:
-                        item.receipt.fail()  # one of them cannot be encoded
+                        item.receipt.fail(exc)  # one of them cannot be encoded
                     raise
                 for item in items:
                     item.receipt.settle()

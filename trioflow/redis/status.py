@@ -4,30 +4,44 @@ from __future__ import annotations
 
 import math
 import ssl
-from collections.abc import Awaitable, Callable
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
-import trio
-
-from trioflow._core.checks import check_count
-from trioflow.redis.answers import Later, Refused
-from trioflow.redis.client import ANSWER_TIMEOUT, Client, open_clients
-from trioflow.redis.options import StreamOptions, check_name
+from trioflow.redis.asking import ask
+from trioflow.redis.options import check_name
 from trioflow.redis.scripts import stream_script
 
 # -> entries, how many of them are delivered, dead letters, senders, whether the stream is closed, whether it has ended, how
-# many dead letters were dropped, how many closed senders are remembered
+# many dead letters were dropped, how many closed senders are remembered, how many deliveries were not the first, how many
+# entries were given back, the age of the oldest in ms, and the receivers: each a name, how many entries it holds, and for how
+# many ms its lease lasts
 _STATUS: Final = stream_script("""
-local held = 0
+local held, holding, receivers, age = 0, {}, {}, 0
 if stream_exists() then
-    for _, info in ipairs(redis.call('XINFO', 'GROUPS', stream)) do held = held + info[6] end
+    for _, info in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
+        held = held + info[6]
+        for _, consumer in ipairs(redis.call('XINFO', 'CONSUMERS', stream, info[2])) do holding[consumer[2]] = consumer[4] end
+    end
 end
+local returned = holding['(returned)'] or 0
+holding['(returned)'] = nil
+local all = redis.call('HGETALL', names)
+for i = 1, #all, 2 do
+    local alive_until = tonumber(string.match(all[i + 1], ' (%d+)$'))
+    receivers[#receivers + 1] = {all[i], holding[all[i]] or 0, math.max(alive_until - now(), 0)}
+    holding[all[i]] = nil
+end
+for name, count in pairs(holding) do
+    if count > 0 then receivers[#receivers + 1] = {name, count, 0} end
+end
+local oldest = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
+if oldest and oldest[2][1] == 'v' then age = math.max(now() - tonumber(string.match(oldest[1], '^%d+')), 0) end
 local ended = redis.call('HEXISTS', meta, 'ended')
 local length = redis.call('XLEN', stream)
 if ended == 1 and length > 0 then length = length - 1 end
 return {
     length, held, redis.call('XLEN', dead), redis.call('ZCARD', senders), redis.call('HEXISTS', meta, 'closed'), ended,
     tonumber(redis.call('HGET', meta, 'trimmed') or 0), redis.call('ZCARD', closed),
+    tonumber(redis.call('HGET', meta, 'retries') or 0), returned, age, receivers,
 }
 """)
 
@@ -51,6 +65,14 @@ return 1
 """)
 
 
+class Receiver(NamedTuple):
+    """A receiver: its name, how many entries it holds, and the seconds until its lease runs out; 0 if it has died."""
+
+    name: str
+    held: int
+    lease: float
+
+
 class Status(NamedTuple):
     """What is in a stream.
 
@@ -63,6 +85,10 @@ class Status(NamedTuple):
         is_ended: Whether everything is acknowledged, too.
         dropped: How many dead letters were dropped because there were more than `dead_letters`.
         remembered: How many closed senders are remembered, each for a week, in case one of that name comes again.
+        retries: How many deliveries there were of entries that had been tried before.
+        returned: How many entries were given back and wait for another try.
+        oldest: The age of the oldest entry that is not acknowledged, in seconds; 0 if there is none.
+        receivers: The receivers, by name.
     """
 
     entries: int
@@ -73,6 +99,15 @@ class Status(NamedTuple):
     is_ended: bool
     dropped: int
     remembered: int
+    retries: int
+    returned: int
+    oldest: float
+    receivers: tuple[Receiver, ...]
+
+    @property
+    def lag(self) -> int:
+        """How many entries have never been delivered."""
+        return self.entries - self.delivered
 
 
 class Sender(NamedTuple):
@@ -83,15 +118,6 @@ class Sender(NamedTuple):
     lease: float
 
 
-class DeadLetter(NamedTuple):
-    """An entry that was delivered too often: its item, still encoded, its id, its tries, and its last receiver."""
-
-    raw: bytes
-    id: str
-    tries: int
-    receiver: str
-
-
 async def status(url: str, name: str, *, ssl_context: ssl.SSLContext | None = None) -> Status:
     """Return what is in the stream `name` now.
 
@@ -99,10 +125,13 @@ async def status(url: str, name: str, *, ssl_context: ssl.SSLContext | None = No
         OSError: there is no server at `url`, or it refuses the connection or the question.
         trio.BrokenResourceError: the server has not answered for five seconds.
     """
-    entries, held, dead, open_, closed, ended, *rest = await _ask(
+    entries, held, dead, open_, closed, ended, dropped, remembered, retries, returned, age, found = await ask(
         url, name, ssl_context, lambda client: client.run(_STATUS)
     )
-    return Status(entries, held, dead, open_, bool(closed), bool(ended), *rest)
+    return Status(
+        *(entries, held, dead, open_, bool(closed), bool(ended), dropped, remembered, retries, returned, age / 1000),
+        tuple(sorted(Receiver(who.decode(), count, lease / 1000) for who, count, lease in found)),
+    )
 
 
 async def senders(url: str, name: str, *, ssl_context: ssl.SSLContext | None = None) -> list[Sender]:
@@ -116,7 +145,7 @@ async def senders(url: str, name: str, *, ssl_context: ssl.SSLContext | None = N
         OSError: there is no server at `url`, or it refuses the connection or the question.
         trio.BrokenResourceError: the server has not answered for five seconds.
     """
-    found = await _ask(url, name, ssl_context, lambda client: client.run(_SENDERS))
+    found = await ask(url, name, ssl_context, lambda client: client.run(_SENDERS))
     return [Sender(who.decode(), stored, lease / 1000 if lease >= 0 else math.inf) for who, stored, lease in found]
 
 
@@ -132,45 +161,4 @@ async def drop_sender(url: str, name: str, producer: str, *, ssl_context: ssl.SS
         trio.BrokenResourceError: the server has not answered for five seconds.
     """
     check_name("producer", producer)
-    return bool(await _ask(url, name, ssl_context, lambda client: client.run(_DROP, producer)))
-
-
-async def dead_letters(
-    url: str, name: str, *, limit: int = 1000, ssl_context: ssl.SSLContext | None = None
-) -> list[DeadLetter]:
-    """Return the oldest dead letters of the stream `name`, at most `limit`. They stay where they are.
-
-    Raises:
-        OSError: there is no server at `url`, or it refuses the connection or the question.
-        trio.BrokenResourceError: the server has not answered for five seconds.
-    """
-    check_count("limit", limit, 1)
-    found = await _ask(
-        url, name, ssl_context, lambda client: client.call("XRANGE", client.keys.dead, "-", "+", "COUNT", limit)
-    )
-    letters = (dict(zip(fields[::2], fields[1::2], strict=True)) for _, fields in found)
-    return [
-        DeadLetter(letter[b"v"], letter[b"id"].decode(), int(letter[b"tries"]), letter[b"owner"].decode())
-        for letter in letters
-    ]
-
-
-async def _ask(
-    url: str, name: str, ssl_context: ssl.SSLContext | None, question: Callable[[Client], Awaitable[Any]]
-) -> Any:
-    """Return the answer to a question that can be asked again."""
-    options = StreamOptions(url, name, ssl_context=ssl_context)
-    reason = "it is silent"
-    with trio.move_on_after(ANSWER_TIMEOUT):
-        async with open_clients(options, 1) as [client]:
-            while True:
-                try:
-                    return await question(client)
-                except Later as exc:
-                    reason = str(exc)
-                    await trio.sleep(exc.pause)
-                except Refused as exc:
-                    raise OSError(f"the Redis server at {options.address} refuses: {exc}") from None
-    raise trio.BrokenResourceError(
-        f"no answer from the Redis server at {options.address} for {ANSWER_TIMEOUT:g} s: {reason}"
-    )
+    return bool(await ask(url, name, ssl_context, lambda client: client.run(_DROP, producer)))

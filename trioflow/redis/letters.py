@@ -1,0 +1,173 @@
+"""Dead letters: what they are, why they died, and how they are put back into the stream or dropped.
+
+Rule 1: the scripts keep of each failed entry one text: the receiver, the name of the error and its message, with a space
+    between; only the message may have spaces in it.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, Final, NamedTuple
+
+from trioflow._core.checks import check_count
+from trioflow.redis.asking import ask
+from trioflow.redis.client import Client
+from trioflow.redis.scripts import stream_script
+
+PAGE: Final = 100  # letters per call
+MESSAGE_LENGTH: Final = 1000  # characters
+
+# ids of dead letters -> how many of them were put back
+# A stream that has ended goes on: its end is taken away, and posted again once these entries are acknowledged.
+_REQUEUE: Final = stream_script("""
+local lost = loss()
+if lost then return lost end
+local first = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
+local count = 0
+for _, id in ipairs(ARGV) do
+    local letter = redis.call('XRANGE', dead, id, id)[1]
+    if letter then
+        redis.call('XADD', stream, '*', 'v', letter[2][2])
+        redis.call('XDEL', dead, id)
+        count = count + 1
+    end
+end
+if count > 0 and redis.call('HDEL', meta, 'ended') == 1 then redis.call('XDEL', stream, first[1]) end
+note_length()
+return count
+""")
+
+
+class DeadLetter(NamedTuple):
+    """An entry that was delivered too often.
+
+    Attributes:
+        raw: Its item, still encoded.
+        id: The entry's id, as `Delivery.id` was.
+        tries: How often it was delivered.
+        receiver: Who had it last.
+        error: The class name of the exception that ended the last try; empty if there was none.
+        message: The message of that exception, cut after 1,000 characters, or what else happened.
+    """
+
+    raw: bytes
+    id: str
+    tries: int
+    receiver: str
+    error: str
+    message: str
+
+
+def reason_of(error: BaseException | None) -> bytes:
+    """Return the class name of an exception, a space, and its message; of a group with one member, that member's."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    if error is None:
+        return b" "
+    try:
+        message = str(error)[:MESSAGE_LENGTH]
+    except Exception:  # noqa: BLE001 - of a class of the user's
+        message = ""
+    return f"{''.join(type(error).__qualname__.split())} {message}".encode(errors="backslashreplace")
+
+
+async def dead_letters(
+    url: str, name: str, *, limit: int = 1000, ssl_context: ssl.SSLContext | None = None
+) -> list[DeadLetter]:
+    """Return the oldest dead letters of the stream `name`, at most `limit`. They stay where they are.
+
+    Raises:
+        OSError: there is no server at `url`, or it refuses the connection or the question.
+        trio.BrokenResourceError: the server has not answered for five seconds.
+    """
+    check_count("limit", limit, 1)
+    found = await ask(
+        *(url, name, ssl_context),
+        lambda client: client.call("XRANGE", client.keys.dead, "-", "+", "COUNT", limit),
+    )
+    return [_letter(dict(zip(fields[::2], fields[1::2], strict=True))) for _, fields in found]
+
+
+def _letter(fields: dict[bytes, bytes]) -> DeadLetter:
+    receiver, error, message = fields[b"why"].decode(errors="replace").split(" ", 2)
+    return DeadLetter(fields[b"v"], fields[b"id"].decode(), int(fields[b"tries"]), receiver, error, message)
+
+
+async def requeue_dead_letters(
+    url: str, name: str, ids: Iterable[str] | None = None, *, ssl_context: ssl.SSLContext | None = None
+) -> int:
+    """Put dead letters back into the stream `name` as new entries, and return how many.
+
+    They are added whatever the capacity, and tried as often as others. A stream that has ended goes on, and ends again when
+    they are acknowledged. If an answer of the server was lost, the number returned may be too small.
+
+    Args:
+        url: The server, as for `open_sender`.
+        name: The stream.
+        ids: Which, by `DeadLetter.id`; None for all.
+        ssl_context: As for `open_sender`.
+
+    Raises:
+        TypeError: `ids` is not an iterable of str.
+        OSError: there is no server at `url`, or it refuses the connection or the question.
+        StreamLost: the server has lost entries of the stream.
+        trio.BrokenResourceError: the server has not answered for five seconds.
+    """
+    return await _of_letters(url, name, ids, ssl_context, lambda client, found: client.run(_REQUEUE, *found))
+
+
+async def drop_dead_letters(
+    url: str, name: str, ids: Iterable[str] | None = None, *, ssl_context: ssl.SSLContext | None = None
+) -> int:
+    """Delete dead letters of the stream `name`, and return how many. The arguments are those of `requeue_dead_letters`.
+
+    Raises:
+        TypeError: `ids` is not an iterable of str.
+        OSError: there is no server at `url`, or it refuses the connection or the question.
+        trio.BrokenResourceError: the server has not answered for five seconds.
+    """
+    return await _of_letters(
+        *(url, name, ids, ssl_context), lambda client, found: client.call("XDEL", client.keys.dead, *found)
+    )
+
+
+async def trim_dead_letters(url: str, name: str, keep: int, *, ssl_context: ssl.SSLContext | None = None) -> int:
+    """Delete all dead letters of the stream `name` but the newest `keep`, and return how many were deleted.
+
+    Raises:
+        TypeError, ValueError: `keep` is not an int of 0 or more.
+        OSError: there is no server at `url`, or it refuses the connection or the question.
+        trio.BrokenResourceError: the server has not answered for five seconds.
+    """
+    check_count("keep", keep, 0)
+    trimmed: int = await ask(
+        url, name, ssl_context, lambda client: client.call("XTRIM", client.keys.dead, "MAXLEN", keep)
+    )
+    return trimmed
+
+
+async def _of_letters(
+    url: str,
+    name: str,
+    ids: Iterable[str] | None,
+    ssl_context: ssl.SSLContext | None,
+    act: Callable[[Client, list[bytes]], Awaitable[int]],
+) -> int:
+    """Do something with the letters that are wanted, and return with how many it was done."""
+    wanted = None if ids is None else list(ids)
+    if isinstance(ids, str) or not all(isinstance(entry, str) for entry in wanted or ()):
+        raise TypeError(f"ids must be an iterable of str, or None for all, not {ids!r}")
+    chosen = None if wanted is None else {entry.encode() for entry in wanted}
+    count, after = 0, "-"
+
+    async def page_by_page(client: Client) -> None:
+        nonlocal count, after
+        while page := await client.call("XRANGE", client.keys.dead, after, "+", "COUNT", PAGE):
+            found: list[Any] = [letter for letter, fields in page if chosen is None or fields[3] in chosen]
+            if found:
+                count += await act(client, found)
+            after = "(" + page[-1][0].decode()
+
+    await ask(url, name, ssl_context, page_by_page)
+    return count
