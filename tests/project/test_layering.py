@@ -31,7 +31,7 @@ ROOMS: dict[str, set[str]] = {
     "http.file_server": {"http.messages", "http.wire", "_core", "codecs", "io", "operators"},
     "http": {"http.file_server", "http.forms", "http.messages", "http.wire", "_core", "codecs", "io", "operators"},
     "demo": {"face", "http"},
-    "cli": {"face", "http", "demo"},
+    "cli": {"face", "http", "demo", "redis"},
 }
 # The room http.messages.
 MESSAGES = {f"http.{name}" for name in ("_access", "_connection", "_proxies", "_request", "_response", "_service")}

@@ -1,4 +1,4 @@
-"""The command line: `trioflow serve DIR` and `trioflow demo`."""
+"""The command line: `trioflow serve DIR`, `trioflow demo` and `trioflow redis URL STREAM`."""
 
 from trioflow.cli._command import main
 

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, NoReturn
 
+from trioflow.cli._failed import Failed
 from trioflow.cli._signals import leaving_at_a_signal
 
 
@@ -23,10 +24,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     arguments = _parser().parse_args(argv)
     with leaving_at_a_signal():
-        from trioflow.cli._serving import Failed, serve
-
         try:
-            serve(arguments)
+            if arguments.command == "redis":
+                from trioflow.cli._redis import run
+
+                run(arguments)
+            else:
+                from trioflow.cli._serving import serve
+
+                serve(arguments)
         except Failed as exc:
             print(f"trioflow: {exc}", file=sys.stderr)
             return exc.code
@@ -88,6 +94,12 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _whole(text: str, least: int = 0) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 16 and int(text) >= least):
+        raise argparse.ArgumentTypeError(f"expected a whole number from {least} on, not {text!r}")
+    return int(text)
+
+
 def _version() -> str:
     try:
         return importlib.metadata.version("trioflow")
@@ -114,7 +126,48 @@ def _parser() -> argparse.ArgumentParser:
         description="Serve a page that shows streams at work.",
     )
     demo.set_defaults(workers=1)
+    _add_redis(
+        commands.add_parser(
+            "redis",
+            help="look into a stream in Redis",
+            description="Look into a stream in Redis, and mend what is stuck.",
+        )
+    )
     return parser
+
+
+def _add_redis(parser: argparse.ArgumentParser) -> None:
+    """Add what can be asked about a stream in Redis."""
+    parser.add_argument("url", metavar="URL", help="the server: redis://, rediss:// or unix://")
+    parser.add_argument("stream", metavar="STREAM", help="the name of the stream")
+    parser.add_argument("--tls-ca", metavar="FILE", help="trust the authorities in this file (PEM)")
+    parser.add_argument("--tls-cert", metavar="FILE", help="offer this client certificate (PEM)")
+    parser.add_argument("--tls-key", metavar="FILE", help="the certificate's private key, if it is not in that file")
+    common = _Parser(add_help=False)
+    common.add_argument("--json", action="store_true", help="print JSON, one object per line")
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    made = {
+        name: actions.add_parser(name, parents=[common], help=text, description=f"{text[0].upper()}{text[1:]}.")
+        for name, text in (
+            ("status", "count what is in the stream, and what each receiver holds"),
+            ("dead", "list dead letters, with the error that each ended with"),
+            ("requeue", "put dead letters back into the stream"),
+            ("drop", "delete dead letters"),
+            ("senders", "list the senders that keep the stream from ending"),
+        )
+    }
+    made["dead"].add_argument(
+        "--limit",
+        type=partial(_whole, least=1),
+        default=1000,
+        metavar="N",
+        help="how many, the oldest first (default: %(default)s)",
+    )
+    for name in ("requeue", "drop"):
+        made[name].add_argument("ids", nargs="*", metavar="ID", help="the id of a dead letter")
+        made[name].add_argument("--all", action="store_true", help="all of them")
+    made["drop"].add_argument("--keep", type=_whole, metavar="N", help="all but the newest N")
+    made["senders"].add_argument("--drop", metavar="NAME", help="close this sender in its place")
 
 
 def _server_options() -> _Parser:

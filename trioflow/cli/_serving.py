@@ -14,20 +14,13 @@ from functools import partial
 from typing import Any, Final
 
 from trioflow import http
+from trioflow.cli._failed import Failed, printable, reason_of
 from trioflow.cli._log import Log
 
 _FORMATS: Final = {
     "text": (http.Access.as_line, "{} lines are left out of this log: it was not read fast enough"),
     "json": (http.Access.as_json, '{{"missing": {}}}'),
 }
-
-
-class Failed(Exception):
-    """What was asked for cannot be done; `code` is the exit code."""
-
-    def __init__(self, code: int, reason: str) -> None:
-        super().__init__(reason)
-        self.code = code
 
 
 def serve(arguments: argparse.Namespace) -> None:
@@ -43,7 +36,7 @@ def serve(arguments: argparse.Namespace) -> None:
     try:
         http.run(handler, greeting=announce, **options, workers=arguments.workers, log=log)
     except OSError as exc:
-        raise Failed(1, f"cannot listen on {_place(arguments)}: {_reason(exc)}") from exc
+        raise Failed(1, f"cannot listen on {_place(arguments)}: {reason_of(exc)}") from exc
     except RuntimeError as exc:
         raise Failed(1, str(exc)) from exc
     finally:
@@ -91,10 +84,10 @@ def _content(arguments: argparse.Namespace) -> tuple[http.Handler, str]:
             spa=arguments.spa,
         )
     except ValueError as exc:
-        raise Failed(2, _printable(str(exc))) from exc
+        raise Failed(2, printable(str(exc))) from exc
     except OSError as exc:
-        raise Failed(2, f"cannot serve {_printable(str(exc.filename))}: {_reason(exc)}") from exc
-    return handler, f"Serving {_printable(arguments.directory)} at"
+        raise Failed(2, f"cannot serve {printable(str(exc.filename))}: {reason_of(exc)}") from exc
+    return handler, f"Serving {printable(arguments.directory)} at"
 
 
 def _options(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -110,7 +103,7 @@ def _options(arguments: argparse.Namespace) -> dict[str, Any]:
         try:
             options["proxies"] = http.Proxies(arguments.trust_proxy, header=arguments.proxy_header)
         except ValueError as exc:
-            raise Failed(2, f"cannot trust a proxy: {_printable(str(exc))}") from exc
+            raise Failed(2, f"cannot trust a proxy: {printable(str(exc))}") from exc
     if arguments.unix is not None:
         if arguments.open:
             raise Failed(2, "--open needs a port: no browser opens a Unix socket")
@@ -129,7 +122,7 @@ def _limits(arguments: argparse.Namespace) -> http.Limits:
     known = [field.name for field in fields(http.Limits)]
     for name in limits:
         if name not in known:
-            raise Failed(2, f"there is no limit {_printable(name)!r}; the limits are {', '.join(known)}")
+            raise Failed(2, f"there is no limit {printable(name)!r}; the limits are {', '.join(known)}")
     try:
         return http.Limits(**limits)
     except (TypeError, ValueError) as exc:
@@ -138,10 +131,10 @@ def _limits(arguments: argparse.Namespace) -> http.Limits:
 
 def _place(arguments: argparse.Namespace) -> str:
     if arguments.unix is not None:
-        return _printable(arguments.unix)
+        return printable(arguments.unix)
     if arguments.fd is not None:
         return f"file descriptor {arguments.fd}"
-    return f"{_printable(arguments.host)}, port {arguments.port}"
+    return f"{printable(arguments.host)}, port {arguments.port}"
 
 
 def _inherited(number: int) -> socket.socket:
@@ -160,21 +153,12 @@ def _tls_context(certificate: str, key: str | None) -> ssl.SSLContext:
     try:
         context.load_cert_chain(certificate, key, password="")  # or the terminal would ask for one
     except ssl.SSLError as exc:
-        files = _printable(certificate) if key is None else f"{_printable(certificate)} with the key {_printable(key)}"
+        files = printable(certificate) if key is None else f"{printable(certificate)} with the key {printable(key)}"
         reason = "expected a certificate and its private key, in PEM format"
         if exc.reason == "KEY_VALUES_MISMATCH":
             reason = "the key belongs to another certificate"
         raise Failed(2, f"cannot use the certificate {files}: {reason}") from exc
     except OSError as exc:
-        names = " or ".join(_printable(name) for name in (certificate, key) if name is not None)
-        raise Failed(2, f"cannot read {names}: {_reason(exc)}") from exc
+        names = " or ".join(printable(name) for name in (certificate, key) if name is not None)
+        raise Failed(2, f"cannot read {names}: {reason_of(exc)}") from exc
     return context
-
-
-def _reason(exc: OSError) -> str:
-    return (exc.strerror or str(exc)).partition(": host ")[0].lower()  # the place is said already
-
-
-def _printable(text: str) -> str:
-    """Return what was typed as it may be printed, whatever bytes and control characters are in it."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
