@@ -17,6 +17,10 @@ from typing import Any
 import trio
 
 from trioflow import http
+from trioflow.http import _workers
+
+if "TIMEOUT" in os.environ:
+    _workers.TIMEOUT = float(os.environ["TIMEOUT"])  # type: ignore[misc]
 
 
 async def who(request: http.Request, response: http.Response) -> None:
@@ -38,6 +42,14 @@ async def block(request: http.Request, response: http.Response) -> None:
     """Hold the whole process, as a handler should not."""
     Path(request.path).write_text(str(os.getpid()))  # noqa: ASYNC240
     time.sleep(60)  # noqa: ASYNC251
+
+
+async def trace(request: http.Request, response: http.Response) -> None:
+    """Hold the whole process for a second, as one who looks at it with a debugger, and answer."""
+    sys.settrace(lambda *_: None)
+    await trio.sleep(0.2)  # before that, a worker says that it is traced
+    time.sleep(1)  # noqa: ASYNC251
+    await who(request, response)
 
 
 async def leave(request: http.Request, response: http.Response) -> None:

@@ -300,6 +300,70 @@ async def test_a_worker_told_to_end_by_itself_is_replaced() -> None:
         assert f"worker process {one} ended with exit status 0" in program.said.decode()
 
 
+# A worker that does nothing.
+
+
+async def test_a_stopped_worker_is_replaced() -> None:
+    async with supervising(worker_timeout=0.5) as program:
+        [victim, other] = program.workers()
+        os.kill(victim, signal.SIGSTOP)
+        await program.until(lambda: len(program.workers() - {victim}) == 2)
+
+        assert other in program.workers()
+        assert not called.is_there(victim)
+        said = f"worker process {victim} has not run its tasks for 0.5 seconds; starting another in 0.1 seconds"
+        assert said in program.said.decode()
+
+
+async def test_a_worker_whose_handler_never_awaits_is_replaced(tmp_path: Path) -> None:
+    async with supervising(handler="block", worker_timeout=0.5) as program, connected(program.port) as stream:
+        await stream.send_all(f"GET {tmp_path}/pid HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        with trio.fail_after(10):
+            assert await read_all_or_reset(stream) == b""
+        victim = int((tmp_path / "pid").read_text())
+        await program.until(lambda: len(program.workers() - {victim}) == 2)
+
+        assert f"worker process {victim} has not run its tasks for 0.5 seconds" in program.said.decode()
+
+
+async def test_a_worker_that_waits_or_takes_its_time_to_end_goes_on(tmp_path: Path) -> None:
+    async with supervising(handler="wait", worker_timeout=0.5) as program, connected(program.port) as stream:
+        await stream.send_all(f"GET {tmp_path}/go HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        await program.until((tmp_path / "go.pid").exists)
+        busy = int((tmp_path / "go.pid").read_text())
+        os.kill(busy, signal.SIGTERM)
+        await trio.sleep(1)  # twice the limit
+        (tmp_path / "go").touch()
+
+        assert (await read_all(stream)).endswith(str(busy).encode())
+        await program.until(lambda: f"worker process {busy} ended with exit status 0".encode() in program.said)
+        assert b"has not run" not in program.said
+
+
+async def test_no_time_passes_for_workers_while_their_supervisor_is_stopped_too() -> None:
+    async with supervising(worker_timeout=0.5) as program:
+        workers = program.workers()
+        for number in (signal.SIGSTOP, signal.SIGCONT):
+            for process in (program.process.pid, *workers):
+                os.kill(process, number)
+            await trio.sleep(1)  # twice the limit
+        assert program.workers() == workers
+        assert await asked(program.port) in workers
+
+    assert program.said == b""
+
+
+async def test_a_worker_under_a_debugger_is_replaced_only_if_a_number_is_set() -> None:
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    words = ["-m", "tests.http.supervised"]
+    async with running([*words, json.dumps({"handler": "trace"})], PYTHONPATH=path, TIMEOUT="0.5") as program:
+        assert await asked(program.port) in program.workers()
+        assert program.said == b""
+    async with running([*words, json.dumps({"handler": "trace", "worker_timeout": 0.5})], PYTHONPATH=path) as program:
+        assert await read_nothing(program.port) == b""
+        await program.until(lambda: b"has not run its tasks for 0.5 seconds" in program.said)
+
+
 # What the system may refuse.
 
 
@@ -539,6 +603,13 @@ async def test_the_command_serves_a_directory_from_several_processes(tmp_path: P
     assert program.said == b""
 
 
+@pytest.mark.parametrize("number", ["0", "-1", "nan", "x"])
+async def test_the_command_refuses_such_a_timeout(number: str) -> None:
+    async with running(["-m", "trioflow", "serve", ".", f"--worker-timeout={number}"]) as program:
+        assert await program.ended() == 2
+        await program.until(lambda: b"argument --worker-timeout: a " in program.said)
+
+
 @pytest.mark.parametrize("number", ["0", "x", "2000"])
 async def test_the_command_refuses_other_numbers(number: str) -> None:
     async with running(["-m", "trioflow", "serve", ".", "--workers", number]) as program:
@@ -562,6 +633,8 @@ async def within(request: http.Request, response: http.Response) -> None:
         (within, {"ssl_context": lambda: None}, "an ssl_context that can be sent to another process"),
         (within, {"counters": http.Counters()}, "counters count in one process"),
         (within, {"workers": 0}, "workers must be 1 or more, got 0"),
+        (within, {"worker_timeout": 0}, "worker_timeout must be above 0, got 0"),
+        (within, {"worker_timeout": "30"}, "worker_timeout must be a number, got '30'"),
         (within, {"workers": True}, "workers must be an int, got True"),
     ],
 )

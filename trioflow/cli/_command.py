@@ -88,6 +88,12 @@ def _number(text: str) -> float:
         raise argparse.ArgumentTypeError(f"a limit is a number, or 'inf' for none, not {text!r}") from None
 
 
+def _timeout(text: str) -> float:
+    if not (number := _number(text)) > 0:
+        raise argparse.ArgumentTypeError(f"a timeout is above 0 seconds, or 'inf' for none, not {text!r}")
+    return number
+
+
 def _count(text: str) -> int:
     if not (text.isascii() and text.isdigit() and 1 <= int(text[:6]) <= 1024):
         raise argparse.ArgumentTypeError(f"the number of workers is from 1 to 1024, not {text!r}")
@@ -125,7 +131,7 @@ def _parser() -> argparse.ArgumentParser:
         help="serve the demo",
         description="Serve a page that shows streams at work.",
     )
-    demo.set_defaults(workers=1)
+    demo.set_defaults(workers=1, worker_timeout=None)
     _add_redis(
         commands.add_parser(
             "redis",
@@ -230,7 +236,7 @@ def _server_options() -> _Parser:
 
 
 def _add_file_options(serve: argparse.ArgumentParser) -> None:
-    """Add what `http.files` can be told, by the same names, and `--workers`."""
+    """Add what `http.files` can be told, by the same names, and about `--workers`."""
     flag = partial(serve.add_argument, action="store_true")
     serve.add_argument(
         "places",
@@ -242,6 +248,12 @@ def _add_file_options(serve: argparse.ArgumentParser) -> None:
     serve.set_defaults(directory=".")
     serve.add_argument(
         "--workers", type=_count, default=1, metavar="N", help="how many processes to serve from (default: %(default)s)"
+    )
+    serve.add_argument(
+        "--worker-timeout",
+        type=_timeout,
+        metavar="SECONDS",
+        help="replace a process that does nothing for so long; 'inf' for never (default: 30)",
     )
     serve.add_argument("--prefix", default="/", help="the URL path at which to serve it (default: %(default)s)")
     serve.add_argument(

@@ -34,7 +34,7 @@ def serve(arguments: argparse.Namespace) -> None:
     announce = partial(_announce, greeting, getattr(arguments, "prefix", "/").rstrip("/"), opens=arguments.open)
     log = Log(*_FORMATS[arguments.log]) if arguments.log in _FORMATS else None
     try:
-        http.run(handler, greeting=announce, **options, workers=arguments.workers, log=log)
+        http.run(handler, greeting=announce, **options, log=log)
     except OSError as exc:
         raise Failed(1, f"cannot listen on {_place(arguments)}: {reason_of(exc)}") from exc
     except RuntimeError as exc:
@@ -92,7 +92,11 @@ def _content(arguments: argparse.Namespace) -> tuple[http.Handler, str]:
 
 def _options(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return where `http.serve` is to listen, and whom it is to trust."""
-    options: dict[str, Any] = {"limits": _limits(arguments)}
+    options: dict[str, Any] = {
+        "limits": _limits(arguments),
+        "workers": arguments.workers,
+        "worker_timeout": arguments.worker_timeout,
+    }
     if arguments.tls_cert is not None:
         make_context = partial(_tls_context, arguments.tls_cert, arguments.tls_key)
         make_context()  # what is wrong with the files is reported before anything starts

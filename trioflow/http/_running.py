@@ -40,6 +40,7 @@ class Options(TypedDict, total=False):
     log: Callable[[Access], object] | None
     counters: Counters | None
     workers: int
+    worker_timeout: float | None
 
 
 def run(

@@ -53,6 +53,7 @@ async def serve(
     log: Callable[[Access], object] | None = None,
     counters: Counters | None = None,
     workers: int = 1,
+    worker_timeout: float | None = None,
     task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve HTTP/1.1 until cancelled: call `handler(request, response)` for each request.
@@ -89,17 +90,20 @@ async def serve(
         counters: Where to count; read them while the server runs. Not with `workers`: they count in one process.
         workers: How many processes to serve from. `handler`, `log` and `ssl_context` are pickled, so functions travel by
             name: a lambda or a function inside another one is refused, what `http.files` returns is not.
+        worker_timeout: For how many seconds a worker process may run none of its tasks, because a handler never awaits or
+            the process is stopped; then it is killed and replaced. None for 30, or for no limit while a debugger traces
+            the process; `math.inf` for no limit.
         task_status: Started with the list of base URLs, such as `["http://127.0.0.1:8000"]`; where it listens on all
             addresses, that of the local network follows.
 
     Raises:
         TypeError: an argument is of a wrong type, or cannot be sent to worker processes.
         ValueError: `port` is not between 0 and 65535, more than one place to listen is given, one of `listeners` does not
-            listen, `ssl_context` is for a client, or `counters` are given with `workers`.
+            listen, `ssl_context` is for a client, `worker_timeout` is not above 0, or `counters` are given with `workers`.
         OSError: it cannot listen on the address.
         RuntimeError: the first worker process could not be started, or ended before it was ready; it has printed why.
     """
-    config = Config(handler, limits, ssl_context, proxies, log, counters, workers)
+    config = Config(handler, limits, ssl_context, proxies, log, counters, workers, worker_timeout)
     places = await Listeners.open(host, port, unix, listeners)
     try:
         if workers == 1:
@@ -108,7 +112,7 @@ async def serve(
         else:
             numbers = [sock.fileno() for sock in places.sockets]
             target = pickled("serve wants a handler", partial(_work, config, numbers))
-            supervisor = Supervisor(target, numbers, workers, limits.grace)
+            supervisor = Supervisor(target, numbers, workers, limits.grace, worker_timeout)
             await supervisor.run(partial(task_status.started, places.urls(config.scheme)), places.close)
     except BaseExceptionGroup as group:
         raise _single(group) from None
@@ -121,7 +125,7 @@ def _work(config: Config, listeners: Sequence[int], control: socket.socket) -> N
     places = Listeners(socket.socket(fileno=number) for number in listeners)
     with closing(Service(config)) as service:
         server = _Server(service, at_once=1)  # of a burst the other workers take their part
-        trio.run(work, control, partial(server.run, places), server.retire)
+        trio.run(work, control, partial(server.run, places), server.retire, config.worker_timeout)
 
 
 class _Server:

@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 import trio
 
-from trioflow._core.checks import check_async, check_count, check_function
+from trioflow._core.checks import check_async, check_count, check_function, check_positive
 from trioflow.http._access import Access
 from trioflow.http._proxies import Proxies
 from trioflow.http._request import Request
@@ -33,6 +33,7 @@ class Config:
     log: Callable[[Access], object] | None
     counters: Counters | None
     workers: int
+    worker_timeout: float | None
 
     def __post_init__(self) -> None:
         check_async("serve", self.handler)
@@ -43,6 +44,8 @@ class Config:
             raise TypeError(f"ssl_context must be SSLContext or a function that makes one, not {self.ssl_context!r}")
         if self.log is not None:
             check_function("log", self.log)
+        if self.worker_timeout is not None:
+            check_positive("worker_timeout", self.worker_timeout)
         if check_count("workers", self.workers, 1) > 1:
             self._check_workers()
 

@@ -4,16 +4,19 @@ Rule 1: the sockets are opened once and inherited: while one worker runs, or is 
 Rule 2: a worker that has ended, or cannot be started, is replaced after a pause, which grows while they end soon.
 Rule 3: the supervisor speaks to a worker through a socket: one byte tells it to retire, the end of the stream to stop.
     So it also stops when the supervisor dies.
+Rule 4: a worker sends bytes while its tasks run. One that sends none for too long is killed, as if it had ended.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import signal
 import socket
+import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Sequence
-from contextlib import contextmanager  # noqa: TID251 - no exception of a handler passes there
+from contextlib import contextmanager, suppress  # noqa: TID251 - no exception of a handler passes there
 from typing import Final
 
 import trio
@@ -25,7 +28,11 @@ FIRST_PAUSE: Final = 0.1  # seconds before a worker that has ended is replaced
 LONGEST_PAUSE: Final = 10.0
 MARGIN: Final = 5.0  # seconds beyond its time of grace that a worker may take to end
 LAST_WORDS: Final = 1.0  # seconds in which a process that has closed its socket may end
+TIMEOUT: Final = 30.0  # seconds in which a worker must run its tasks
+_PARTS: Final = 10  # of that time; in each a worker sends a byte
 _IS_READY: Final = b"r"
+_IS_ALIVE: Final = b"a"
+_IS_TRACED: Final = b"t"  # and may stop at a breakpoint
 _RETIRE: Final = b"h"
 _ENDING: Final = (signal.SIGTERM, signal.SIGINT)
 _log: Final = logging.getLogger("trioflow.http")
@@ -47,13 +54,17 @@ class Supervisor:
         listeners: The numbers of the sockets that they inherit.
         count: How many to run.
         grace: How many seconds each may take to finish what it is doing.
+        timeout: For how many seconds the tasks of one may not run; None for the default.
     """
 
-    def __init__(self, target: bytes, listeners: Sequence[int], count: int, grace: float) -> None:
+    def __init__(
+        self, target: bytes, listeners: Sequence[int], count: int, grace: float, timeout: float | None
+    ) -> None:
         self._target = target
         self._listeners = listeners
         self._count = count
         self._patience = min(grace + MARGIN, 1e6)
+        self._timeout = TIMEOUT if timeout is None else timeout
         self._children: set[Child] = set()  # that are ready, or have been
         self._slots: list[_Slot] = []
         self._asked = trio.Event()  # to replace all
@@ -137,14 +148,13 @@ class Supervisor:
         pause = FIRST_PAUSE
         while True:
             child, began = slot.child, trio.current_time()
-            status = await child.process.wait()
+            failure = await self._wait_for_failure(child)
             async with slot.changing:
                 if slot.child is not child:
                     continue
                 await self._kill(child)
                 if trio.current_time() - began > LONGEST_PAUSE:
                     pause = FIRST_PAUSE
-                failure = f"worker process {child.process.pid} {told_end(status)}"
                 while slot.child is child:
                     _log.error("%s; starting another in %g seconds", failure, pause)
                     await trio.sleep(pause)
@@ -153,6 +163,33 @@ class Supervisor:
                         slot.child = await self._start()
                     except RuntimeError as exc:
                         failure = str(exc)
+
+    async def _wait_for_failure(self, child: Child) -> str:
+        """Wait until a worker has ended, or has not run its tasks for too long; return which, in words."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._wait_for_silence, child, nursery.cancel_scope)
+            await child.process.wait()
+            nursery.cancel_scope.cancel()
+        status = child.process.returncode
+        how = f"has not run its tasks for {self._timeout:g} seconds" if status is None else told_end(status)
+        return f"worker process {child.process.pid} {how}"
+
+    async def _wait_for_silence(self, child: Child, scope: trio.CancelScope) -> None:
+        """Cancel `scope` when a worker has sent nothing for too long."""
+        is_traced = False
+        silent = 0  # parts: if we are stopped too, as Ctrl-Z does, no more than one of them passes
+        while silent < _PARTS:
+            silent += 1
+            with trio.move_on_after(math.inf if is_traced else self._timeout / _PARTS):
+                try:
+                    sent = await child.socket.recv(64)
+                except (OSError, trio.ClosedResourceError):
+                    sent = b""
+                if not sent:
+                    await trio.sleep_forever()  # it is ending, or will never send anything again
+                is_traced = sent.endswith(_IS_TRACED)
+                silent = 0
+        scope.cancel()
 
     async def _replace_when_asked(self) -> None:
         while True:
@@ -201,13 +238,26 @@ class _NoSignals:
 def _ignore(*_: object) -> None: ...
 
 
-async def work(control: socket.socket, serve: Callable[..., Awaitable[object]], retire: Callable[[], None]) -> None:
+def _is_traced() -> bool:
+    """Return whether a debugger, or something else that may stop us, traces this thread."""
+    if sys.gettrace() is not None:
+        return True
+    return sys.version_info >= (3, 12) and sys.monitoring.get_tool(sys.monitoring.DEBUGGER_ID) is not None
+
+
+async def work(
+    control: socket.socket,
+    serve: Callable[..., Awaitable[object]],
+    retire: Callable[[], None],
+    worker_timeout: float | None,
+) -> None:
     """Be a worker: run `serve` until the supervisor or SIGTERM ends it.
 
     Args:
         control: Our end of the supervisor's socket.
         serve: Ended by a cancellation.
         retire: Called before that if another worker takes over.
+        worker_timeout: As the supervisor has it.
     """
     signal.signal(signal.SIGHUP, _ignore)  # a terminal sends it to all processes; it is meant for the supervisor
     control.setblocking(False)
@@ -217,14 +267,21 @@ async def work(control: socket.socket, serve: Callable[..., Awaitable[object]], 
         async for _ in signals:
             nursery.cancel_scope.cancel()
 
+    async def show_life() -> None:
+        with suppress(OSError):  # the supervisor has died
+            while True:
+                await supervisor.send(_IS_TRACED if worker_timeout is None and _is_traced() else _IS_ALIVE)
+                await trio.sleep((TIMEOUT if worker_timeout is None else worker_timeout) / _PARTS)
+
     with trio.open_signal_receiver(signal.SIGTERM) as signals:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(wait_for_signal, signals)
-            await nursery.start(serve)
-            try:
-                await supervisor.send(_IS_READY)
-                if await supervisor.recv(1) == _RETIRE:
-                    retire()
-            except OSError:
-                pass  # the supervisor has died
-            nursery.cancel_scope.cancel()
+        async with trio.open_nursery() as living:  # also while `serve` takes its time to end
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(wait_for_signal, signals)
+                await nursery.start(serve)
+                with suppress(OSError):  # the supervisor has died
+                    await supervisor.send(_IS_READY)
+                    living.start_soon(show_life)
+                    if await supervisor.recv(1) == _RETIRE:
+                        retire()
+                nursery.cancel_scope.cancel()
+            living.cancel_scope.cancel()
