@@ -421,6 +421,42 @@ async def test_where_sighup_cannot_start_a_worker_the_old_ones_go_on() -> None:
         assert await asked(program.port) in program.workers()
 
 
+SERVING = """
+import sys
+from tests.http import supervised
+from trioflow import http
+
+if __name__ == "__main__":
+    sys.executable = sys.argv[1]
+    http.run(supervised.who, port=0, workers=2)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGKILL])
+async def test_while_python_is_replaced_by_a_deployment_the_workers_go_on(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    python.chmod(0o755)
+    (tmp_path / "program.py").write_text(SERVING)
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    async with running([str(tmp_path / "program.py"), str(python)], PYTHONPATH=path) as program:
+        [victim, other] = program.workers()
+        python.rename(tmp_path / "old")
+        os.kill(program.process.pid if number == signal.SIGHUP else victim, number)
+        await program.until(lambda: b"cannot be started: [Errno 2] No such file" in program.said)
+        assert await asked(program.port) == other or number == signal.SIGHUP
+        assert program.workers() == ({victim, other} if number == signal.SIGHUP else {other})
+
+        (tmp_path / "old").rename(python)
+        program.process.send_signal(signal.SIGHUP)
+        await program.until(lambda: len(program.workers()) == 2 and not program.workers() & {victim, other})
+        assert await asked(program.port) in program.workers()
+
+    assert b"Traceback" not in program.said
+
+
 @NEEDS_PROC
 @pytest.mark.parametrize("count", [0, 5])  # of one worker, it needs five for a moment, and two for as long as it runs
 async def test_where_the_first_workers_cannot_be_started_serve_raises(count: int) -> None:

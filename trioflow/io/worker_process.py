@@ -152,6 +152,7 @@ async def start_child(
             "a worker process imports the program that started it, which has just begun to start processes itself: "
             "put what it runs below `if __name__ == '__main__':`"
         )
+    start = _worker_main.packed((sys.path, sys.argv, _main_place()))  # if this raises, no process has been started yet
     ours, theirs = socket.socketpair()
     try:
         inherited = [theirs.fileno(), *([] if page is None else [page]), *listeners]
@@ -165,7 +166,6 @@ async def start_child(
     finally:
         theirs.close()
     child = Child(process, ours)
-    start = _worker_main.packed((sys.path, sys.argv, _main_place()))
     try:
         await child.send(start + _worker_main.HEADER.pack(len(target)) + target)
     except trio.BrokenResourceError:
