@@ -653,6 +653,43 @@ async def test_the_command_refuses_other_numbers(number: str) -> None:
         await program.until(lambda: b"the number of workers is from 1 to 1024" in program.said)
 
 
+# One client that wants everything.
+
+
+def slow_reader(port: int) -> socket.socket:
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    sock.connect(("127.0.0.1", port))
+    sock.sendall(b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    return sock
+
+
+async def test_at_the_defaults_slow_readers_at_one_address_keep_no_other_out(tmp_path: Path) -> None:
+    (tmp_path / "large").touch()
+    os.truncate(tmp_path / "large", 1 << 30)
+    (tmp_path / "small").write_bytes(b"small")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(4096, hard)), hard))
+    readers: list[socket.socket] = []
+    words = ["-m", "trioflow", "serve", str(tmp_path), "--port=0", "--workers=2", "--log=off"]
+    try:
+        async with running(words) as program:
+            readers.extend([await trio.to_thread.run_sync(slow_reader, program.port) for _ in range(1200)])
+            # Each of the two takes no more than 500 of one address, and 1000 in all.
+            await program.until(lambda: b"refused a connection from 127.0.0.1, which has 500" in program.said)
+            for _ in range(20):
+                sock = trio.socket.socket()
+                await sock.bind(("127.0.0.2", 0))
+                await sock.connect(("127.0.0.1", program.port))
+                with trio.fail_after(5):
+                    async with trio.SocketStream(sock) as stream:
+                        assert (await Client(stream).ask("GET", "/small"))[2] == b"small"
+    finally:
+        for reader in readers:
+            reader.close()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
 # What is refused.
 
 
