@@ -68,7 +68,7 @@ def told(access: http.Access) -> None:
 
 async def main(options: dict[str, Any]) -> None:
     options = {name: globals()[value] if name in NAMED else value for name, value in options.items()}
-    limits = http.Limits(grace=options.pop("grace", 5))
+    limits = http.Limits(grace=options.pop("grace", 5), per_client=options.pop("per_client", 500))
     handler = options.pop("handler", who)
     async with trio.open_nursery() as nursery:
         urls = await nursery.start(

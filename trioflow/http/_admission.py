@@ -1,7 +1,7 @@
 """How many connections a server has, and which one goes to make room for another.
 
 Rule 1: a connection that nothing is owed to keeps nobody out: at a limit, the one that has been at rest longest ends.
-Rule 2: each process counts its own connections: worker processes share no memory.
+Rule 2: each worker process has its own limit of connections, and ends its own; those of one client count in all.
 """
 
 from __future__ import annotations
@@ -59,6 +59,7 @@ class Admission:
         self.connections: set[Connection] = set()
         self._service = service
         self._limits = service.limits
+        self._tally = service.tally
         self._by_origin: dict[bytes, set[Connection]] = {}
         self._left = trio.Event()  # set, and replaced, when a connection has ended
         self._log_full = Repeated(logging.WARNING, "%d connections are open: closing one at rest for each new one")
@@ -81,13 +82,16 @@ class Admission:
         """Return the new connection over `sock`; None, and close it, if its client has too many that are in use."""
         connection = Connection(sock, client, self._service)
         if (origin := connection.origin) is not None:
-            siblings = self._by_origin.setdefault(origin, set())
-            is_full = len(siblings) >= self._limits.per_client
+            siblings = self._by_origin.get(origin, set())
+            count = len(siblings) if self._tally is None else self._tally.count(origin)
+            is_full = count >= self._limits.per_client
             if is_full and not _end_first(sorted(siblings, key=Connection.at_rest_since)):
-                self._log_refused(client[0], len(siblings))
+                self._log_refused(client[0], count)
                 sock.close()
                 return None
-            siblings.add(connection)
+            self._by_origin.setdefault(origin, siblings).add(connection)
+            if self._tally is not None:
+                self._tally.add(origin, 1)
         self.connections.add(connection)
         self._service.counters.connections += 1
         self._service.counters.open += 1
@@ -102,6 +106,8 @@ class Admission:
             siblings.discard(connection)
             if not siblings:
                 del self._by_origin[origin]
+            if self._tally is not None:
+                self._tally.add(origin, -1)
         self._left.set()
         self._left = trio.Event()
 

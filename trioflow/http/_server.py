@@ -27,6 +27,7 @@ from trioflow.http._connection import Connection
 from trioflow.http._listeners import Listeners, Path
 from trioflow.http._proxies import Proxies
 from trioflow.http._service import Config, Handler, Service
+from trioflow.http._tally import Tally, open_table
 from trioflow.http._workers import Supervisor, work
 from trioflow.http.wire.counters import Counters
 from trioflow.http.wire.limits import Limits
@@ -111,19 +112,22 @@ async def serve(
                 await _Server(service).run(places, task_status)
         else:
             numbers = [sock.fileno() for sock in places.sockets]
-            target = pickled("serve wants a handler", partial(_work, config, numbers))
-            supervisor = Supervisor(target, numbers, workers, limits.grace, worker_timeout)
-            await supervisor.run(partial(task_status.started, places.urls(config.scheme)), places.close)
+            table, tally = open_table(workers)
+            with table:
+                target = pickled("serve wants a handler", partial(_work, config, numbers, tally))
+                inherited = [*numbers, table.fileno()]
+                supervisor = Supervisor(target, inherited, workers, limits.grace, worker_timeout)
+                await supervisor.run(partial(task_status.started, places.urls(config.scheme)), places.close)
     except BaseExceptionGroup as group:
         raise _single(group) from None
     finally:
         places.close()
 
 
-def _work(config: Config, listeners: Sequence[int], control: socket.socket) -> None:
+def _work(config: Config, listeners: Sequence[int], tally: Callable[[], Tally], control: socket.socket) -> None:
     """Be one of several worker processes."""
     places = Listeners(socket.socket(fileno=number) for number in listeners)
-    with closing(Service(config)) as service:
+    with closing(Service(config, tally())) as service:
         server = _Server(service, at_once=1)  # of a burst the other workers take their part
         trio.run(work, control, partial(server.run, places), server.retire, config.worker_timeout)
 

@@ -14,6 +14,7 @@ from trioflow.http._access import Access
 from trioflow.http._proxies import Proxies
 from trioflow.http._request import Request
 from trioflow.http._response import Response
+from trioflow.http._tally import Tally
 from trioflow.http.wire.counters import Counters
 from trioflow.http.wire.limits import Limits
 from trioflow.http.wire.liveness import IdleConnections, open_watch
@@ -86,11 +87,12 @@ class Service:
 
     __slots__ = (
         "config", "context", "counters", "fresh", "half_closed", "handshaking", "heads", "idle", "limits", "stopping",
-        "watch",
+        "tally", "watch",
     )  # fmt: skip
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, tally: Tally | None = None) -> None:
         self.config = config
+        self.tally = tally  # with other worker processes
         self.limits = config.limits
         self.context = config.make_context()
         self.counters = Counters() if config.counters is None else config.counters

@@ -51,7 +51,7 @@ class Supervisor:
 
     Args:
         target: What each calls with its end of a socket, pickled; it calls `work`.
-        listeners: The numbers of the sockets that they inherit.
+        listeners: The numbers of the sockets, and other files, that they inherit.
         count: How many to run.
         grace: How many seconds each may take to finish what it is doing.
         timeout: For how many seconds the tasks of one may not run; None for the default.
