@@ -98,11 +98,12 @@ def types(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none", requires=["dev"])
 def coverage(session: nox.Session) -> None:
-    """Run the tests that are not slow under coverage; fail below pyproject's `fail_under`."""
+    """Run the tests that are not slow, and those of Redis, under coverage; fail below pyproject's `fail_under`."""
     session.run(PYTHON, "-m", "coverage", "erase", external=True)
-    session.run(
-        PYTHON, "-m", "coverage", "run", "-m", "pytest", "-q", "-m", "not slow", *session.posargs, external=True
-    )
+    for tests in (["-m", "not slow"], ["tests/redis", "tests/test_cli_redis.py"]):
+        session.run(
+            PYTHON, "-m", "coverage", "run", "--append", "-m", "pytest", "-q", *tests, *session.posargs, external=True
+        )
     session.run(PYTHON, "-m", "coverage", "report", external=True)
 
 

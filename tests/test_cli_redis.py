@@ -18,7 +18,7 @@ import trustme
 from tests.redis.server import PATIENCE, Server
 from trioflow import cli, redis
 
-pytestmark = pytest.mark.needs("redis-server")
+pytestmark = [pytest.mark.needs("redis-server"), pytest.mark.slow]
 
 
 @pytest.fixture

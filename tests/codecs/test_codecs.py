@@ -233,6 +233,7 @@ def bomb(name: str, size: int) -> bytes:
     return CODECS[name].judge_packs(bytes(size))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [10, 2**20])
 @codecs
 async def test_R7_a_bomb_fills_no_memory(name: str, size: int) -> None:

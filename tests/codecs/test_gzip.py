@@ -259,6 +259,7 @@ async def test_no_damage_gives_wrong_bytes_for_right_ones(at: int, bit: int, pla
     assert got == TEXT  # the time and such in the header mean nothing to the data
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1000, PORTION, 2**20])
 async def test_R7_a_bomb_fills_no_memory(size: int) -> None:
     chunks = in_parts(bomb(), size)

@@ -45,6 +45,7 @@ async def silent(output: tf.SendChannel[bytes]) -> None:
 
 
 @pytest.mark.skipif(not LINUX, reason="what /dev/stdout leads to is Linux's own")
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "redirect", "append"),
     [
