@@ -27,10 +27,10 @@ from trioflow.http._connection import Connection
 from trioflow.http._listeners import Listeners, Path
 from trioflow.http._proxies import Proxies
 from trioflow.http._service import Config, Handler, Service
-from trioflow.http._tally import Tally, open_table
 from trioflow.http._workers import Supervisor, work
 from trioflow.http.wire.counters import Counters
 from trioflow.http.wire.limits import Limits
+from trioflow.http.wire.tally import Tally, open_table
 from trioflow.io.worker_process import pickled
 
 _EXHAUSTED: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS))

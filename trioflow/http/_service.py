@@ -14,10 +14,10 @@ from trioflow.http._access import Access
 from trioflow.http._proxies import Proxies
 from trioflow.http._request import Request
 from trioflow.http._response import Response
-from trioflow.http._tally import Tally
 from trioflow.http.wire.counters import Counters
 from trioflow.http.wire.limits import Limits
 from trioflow.http.wire.liveness import IdleConnections, open_watch
+from trioflow.http.wire.tally import Tally
 from trioflow.io.worker_process import pickled
 
 Handler: TypeAlias = Callable[[Request, Response], Awaitable[object]]

@@ -46,10 +46,11 @@ class Limits:
             thrown away.
         linger_stall: Seconds without a byte of that, which must come at `body_rate`, as a body does; then it is closed.
         connections: Connections at once. For one more, the one that has been at rest longest is closed, which has not
-            sent a whole request or waits for its next one; if none is at rest, the new one waits.
+            sent a whole request or waits for its next one; if none is at rest, the new one waits. Each worker process may
+            have so many.
         per_client: Connections at once from one IPv4 address or one IPv6 network of 64 bits. For one more, the one of
-            them that has been at rest longest is closed; if none is at rest, the new one is. It does not hold for clients
-            of a Unix socket and of trusted proxies.
+            them that has been at rest longest is closed; if none is at rest, the new one is. It counts in all worker
+            processes together, but not for clients of a Unix socket and of trusted proxies.
         grace: Seconds that requests in progress may still take when the server stops.
     """
 
