@@ -22,7 +22,7 @@ assert_type(jobs, tf.Readable[int])
 assert_type(jobs.pipe(tf.map_async(to_text)).pipe(tf.filter(lambda text: text.isdigit())), tf.Readable[str])
 assert_type(jobs.pipe(redis.acknowledge()), tf.Readable[int])
 assert_type(redis.writable(URL, "results"), tf.Writable[Any, int])
-redis.readable(URL, "jobs")  # type: ignore[call-overload]
+redis.readable(URL, "jobs")  # type: ignore[call-arg]
 redis.writable(URL, "results", capacity="9")  # type: ignore[arg-type]
 
 

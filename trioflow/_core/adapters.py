@@ -234,9 +234,7 @@ async def cut(stream: trio.abc.AsyncResource, *, reset: bool = True) -> None:
     )
     if reset and sock is not None:
         reset_on_close(sock)
-    with trio.CancelScope(shield=True) as scope:
-        scope.cancel()
-        await stream.aclose()
+    await close_at_once(stream)
 
 
 def reset_on_close(sock: socket.socket | trio.SocketStream) -> None:

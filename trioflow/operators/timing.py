@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, overload
 
 import trio
@@ -153,16 +154,9 @@ def debounce(seconds: float) -> Transform[T, T]:
 
     async def run(source: ReceiveChannel[Any], output: SendChannel[Any]) -> None:
         async for items in source.batches():
-            last = items[-1]
-            is_quiet = False
-            while not is_quiet:
-                with trio.move_on_after(seconds) as pause:
-                    try:
-                        last = (await source.receive_many())[-1]
-                    except trio.EndOfChannel:
-                        break
-                is_quiet = pause.cancelled_caught
-            await output.send(last)
+            while newer := await _within(seconds, source.receive_many):
+                items = newer
+            await output.send(items[-1])
 
     return dropping(task(run, "debounce", seconds))
 
@@ -270,13 +264,7 @@ def timeout(seconds: float) -> Transform[T, T]:
     check_positive("seconds", seconds)
 
     async def run(source: ReceiveChannel[Any], output: SendChannel[Any]) -> None:
-        while True:
-            items: list[Any] = []
-            with trio.move_on_after(seconds):
-                try:
-                    items = await source._receive_for(output)
-                except trio.EndOfChannel:
-                    return
+        while (items := await _within(seconds, partial(source._receive_for, output))) is not None:
             if not items:
                 raise trio.TooSlowError(f"nothing has come for {seconds:g} s")
             await output._send_batch(items)
@@ -313,13 +301,7 @@ def keep_alive(seconds: float, item: U | Callable[[], U]) -> Transform[T, T | U]
         raise TypeError(f"keep_alive wants an item or a plain function that makes it, not {item!r}")
 
     async def run(source: ReceiveChannel[Any], output: SendChannel[Any]) -> None:
-        while True:
-            items: list[Any] = []
-            with trio.move_on_after(seconds):
-                try:
-                    items = await source.receive_many()
-                except trio.EndOfChannel:
-                    return
+        while (items := await _within(seconds, source.receive_many)) is not None:
             if not items:
                 if not output._is_empty:
                     continue  # the reader has something to take
@@ -328,3 +310,13 @@ def keep_alive(seconds: float, item: U | Callable[[], U]) -> Transform[T, T | U]
             await output.send_many(items)
 
     return dropping(task(run, "keep_alive", seconds, item))
+
+
+async def _within(seconds: float, receive: Callable[[], Awaitable[list[Any]]]) -> list[Any] | None:
+    """Return what `receive` gives: an empty list if nothing comes for `seconds`, None at the end."""
+    with trio.move_on_after(seconds):
+        try:
+            return await receive()
+        except trio.EndOfChannel:
+            return None
+    return []

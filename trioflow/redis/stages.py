@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress  # noqa: TID251 - what closing a sender raises is ours
 from dataclasses import replace
 from functools import partial
-from typing import Any, TypeVar, overload
+from typing import Any
 
 import trio
 
@@ -17,6 +17,7 @@ from trioflow._core.channel import ReceiveChannel, SendChannel
 from trioflow._core.engine import Stage
 from trioflow._core.makers import differing
 from trioflow._core.streams import Readable, Transform, Writable, label
+from trioflow._core.typevars import T
 from trioflow.redis.options import (
     CAPACITY,
     DEAD_LETTERS,
@@ -31,40 +32,7 @@ from trioflow.redis.receipts import Carried, Receipt, Storing, acknowledge_each,
 from trioflow.redis.receiving import Delivery, receiver_of
 from trioflow.redis.sending import Ended, RedisSender, sender_of
 
-T = TypeVar("T")
 
-
-@overload
-def readable(
-    url: str,
-    name: str,
-    *,
-    group: str,
-    on_error: str = ...,
-    receiver: str | None = ...,
-    prefetch: int = ...,
-    lease: float = ...,
-    tries: float = ...,
-    dead_letters: float = ...,
-    patience: float = ...,
-    ssl_context: ssl.SSLContext | None = ...,
-) -> Readable[Any]: ...
-@overload
-def readable(
-    url: str,
-    name: str,
-    *,
-    group: str,
-    on_error: str = ...,
-    receiver: str | None = ...,
-    prefetch: int = ...,
-    lease: float = ...,
-    tries: float = ...,
-    dead_letters: float = ...,
-    decode: Callable[[bytes], T],
-    patience: float = ...,
-    ssl_context: ssl.SSLContext | None = ...,
-) -> Readable[T]: ...
 def readable(
     url: str,
     name: str,
@@ -76,10 +44,10 @@ def readable(
     lease: float = LEASE,
     tries: float = TRIES,
     dead_letters: float = DEAD_LETTERS,
-    decode: Callable[[bytes], Any] = json.loads,
+    decode: Callable[[bytes], T] = json.loads,
     patience: float = math.inf,
     ssl_context: ssl.SSLContext | None = None,
-) -> Readable[Any]:
+) -> Readable[T]:
     """Yield the items of the stream `name`, sharing them with every run that names the same `group`.
 
     An entry is acknowledged when everything made of it is stored by the `writable` at the end, or has passed an
