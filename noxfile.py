@@ -18,6 +18,7 @@ import sys
 import time
 import tomllib
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 
 import nox
@@ -267,8 +268,13 @@ def newest_python() -> str:
     return max(found)[1]
 
 
-def test_wheel(session: nox.Session, python: str, *requirements: str, ignored: list[str]) -> None:
-    """Run the tests against the wheel, in a fresh environment and without the sources beside it."""
+QUICK = ["-m", "not slow"]  # the slow tests, of processes, browsers and Redis, run once: in `tests`
+
+
+def run_against_wheel(
+    session: nox.Session, python: str, *requirements: str, ignored: list[str], selected: Sequence[list[str]] = (QUICK,)
+) -> None:
+    """Run tests against the wheel, in a fresh environment and without the sources beside it."""
     place = Path(session.create_tmp()).resolve()
     project = copy_project(place / "project")
     shutil.rmtree(project / "trioflow")
@@ -278,7 +284,9 @@ def test_wheel(session: nox.Session, python: str, *requirements: str, ignored: l
     session.run(python, "--version", external=True)
     session.run(python, "-m", "pip", "freeze", external=True)
     with session.chdir(project):
-        session.run(python, "-m", "pytest", *(f"--ignore={path}" for path in ignored), *session.posargs, external=True)
+        for tests in selected:
+            ignoring = [f"--ignore={path}" for path in ignored]
+            session.run(python, "-m", "pytest", *tests, *ignoring, *session.posargs, external=True)
 
 
 @nox.session(venv_backend="none", requires=["build"])
@@ -286,13 +294,14 @@ def lowest(session: nox.Session) -> None:
     """Test the wheel with the lowest dependencies that it says it works with."""
     # What the type checkers say depends on Trio's own annotations, which older versions lack here and there.
     ignored = ["tests/project/test_typing.py", "tests/project/test_page_types.py", *ONCE_ONLY]
-    test_wheel(session, sys.executable, *lowest_pins(), ignored=ignored)
+    redis = ["tests/redis/test_streams.py", "tests/redis/test_edges.py"]  # what its library is used for
+    run_against_wheel(session, sys.executable, *lowest_pins(), ignored=ignored, selected=(QUICK, redis))
 
 
 @nox.session(venv_backend="none", requires=["build"])
 def newest(session: nox.Session) -> None:
     """Test the wheel with the newest dependencies, on the newest Python of this machine."""
-    test_wheel(session, newest_python(), ignored=ONCE_ONLY)
+    run_against_wheel(session, newest_python(), ignored=ONCE_ONLY)
 
 
 @nox.session(venv_backend="none", requires=["build"])
