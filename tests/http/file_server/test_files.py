@@ -172,7 +172,13 @@ async def test_head_gives_what_get_does_without_the_body(root: Path) -> None:
         for target in ("/a.txt", "/big.bin", "/none.bin", "/sub", "/sub/", "/missing"):
             got = await client.ask("GET", target)
             # The client knows that no body follows a HEAD, whatever Content-Length says.
-            assert await client.ask("HEAD", target) == (got[0], got[1] | {"date": got[1]["date"]}, b"")
+            status, headers, body = await client.ask("HEAD", target)
+
+            assert (status, headers | {"date": got[1]["date"]}, body) == (
+                got[0],
+                got[1],
+                b"",
+            )  # a second may begin between
 
 
 @pytest.mark.parametrize("name", ["big.bin", "none.bin"])
