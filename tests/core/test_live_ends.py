@@ -1,4 +1,4 @@
-"""A run closes every live end that it was given, those that it never came to as well: whoever sends there must not wait for ever."""
+"""A run closes every live end that it was given, also those that it never came to: a sender must not wait for ever."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def fails(_: object) -> object:
 
 @pytest.mark.parametrize("ending", ["enough", "failure", "cancellation"])
 @pytest.mark.parametrize("operator", OPERATORS)
-async def test_whoever_sends_to_a_run_that_ends_is_told(operator: str, ending: str, autojump_clock: object) -> None:
+async def test_the_senders_of_a_run_that_ends_get_an_error(operator: str, ending: str, autojump_clock: object) -> None:
     told: list[str] = []
 
     async def produce(send: tf.SendChannel[int], name: str) -> None:
@@ -100,7 +100,7 @@ BLOCKS: dict[str, Callable[[tf.Readable[int]], Any]] = {
 
 @pytest.mark.parametrize("is_failing", [False, True])
 @pytest.mark.parametrize("block", BLOCKS)
-async def test_whoever_sends_to_a_block_that_is_left_is_told(block: str, is_failing: bool) -> None:
+async def test_the_senders_of_a_block_that_is_left_get_an_error(block: str, is_failing: bool) -> None:
     send, receive = tf.open_channel[int](1)
     with contextlib.suppress(OSError):
         async with BLOCKS[block](tf.from_iterable(receive)):

@@ -1,4 +1,4 @@
-"""Who comes in when there are many connections, and which one goes for it."""
+"""Which connections are accepted when there are many, and which one is closed for a new one."""
 
 from __future__ import annotations
 

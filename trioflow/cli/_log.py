@@ -1,6 +1,6 @@
 """The lines that the command prints, one for each request.
 
-Rule 1: no request waits for whoever reads the lines, nor for a full disk: up to `MOST` bytes wait, further requests are
+Rule 1: no request waits for the reader of the lines, nor for a full disk: up to `MOST` bytes wait, further requests are
     left out and counted, and the log says how many, once a second at most.
 Rule 2: at the end the last lines are printed as long as somebody reads them; what is lost then is reported on stderr.
 Rule 3: each process prints its own, a piece of whole lines at a time that no other one can break up: a log that is

@@ -2,7 +2,7 @@
 
 Rule 1: five tasks in all, and one for each connection.
 Rule 2: a server that stops accepts nothing more, ends idle connections at once, and gives the others `Limits.grace`.
-    Once all that is left are responses that may go on for ever and send nothing, they are cut, for nobody knows their end.
+    Once all that is left are responses that may go on for ever and send nothing, they are cut: there is no end to wait for.
     If another process takes over, it first answers what clients may just have sent on idle connections.
 Rule 3: while the system has no descriptors left, or the limit is reached, a connection at rest ends for each new one; if
     none is at rest, clients wait in the backlog.

@@ -257,7 +257,7 @@ async def _check_server(client: Client) -> None:
 
 
 async def _keep_checking(client: Client) -> None:
-    """Raise when the server begins to evict. That it is out of reach is told to those who need it."""
+    """Raise when the server begins to evict. If it is out of reach, other calls raise that."""
     pause = CHECK_INTERVAL
     while True:
         await trio.sleep(pause)

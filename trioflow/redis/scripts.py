@@ -140,8 +140,8 @@ end
 
 local DIED = ' gave no sign of life for its lease' -- the name of an error comes first, if there was one
 
--- Move an entry to a consumer that nobody is, so idle that anybody may claim it at once. A reason, with the receiver, says how
--- its last try ended; it is lost if the server is out of memory.
+-- Move an entry to a consumer that no receiver has the name of, idle for so long that any may claim it at once. A reason,
+-- with the receiver, says how its last try ended; it is lost if the server is out of memory.
 local function give_back(id, times, reason)
     if reason then redis.pcall('HSET', why, id, me .. ' ' .. reason) end
     redis.call('XCLAIM', stream, group, '(returned)', 0, id, 'IDLE', 1000000000, 'RETRYCOUNT', times, 'JUSTID')

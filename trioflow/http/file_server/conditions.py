@@ -178,7 +178,7 @@ def etag_of(inode: int, changed_ns: int, modified_ns: int, size: int, variant: s
         now_ns: The time now.
     """
     facts = f"{inode} {changed_ns} {modified_ns} {size}".encode("ascii")
-    # A digest, since inode numbers are nobody's business; scanners complain about them in a tag.
+    # A digest: an inode number in a tag tells strangers about the disk, and scanners complain.
     tag = blake2b(facts, digest_size=12).hexdigest() + (f"-{variant}" if variant else "")
     if abs(now_ns - changed_ns) <= (TICK if changed_ns % 10**9 else COARSE):
         return f'W/"{tag}-{now_ns:x}"'

@@ -59,7 +59,7 @@ class SocketTransport:
         self.on_loss = on_loss
         self.counters = Counters() if counters is None else counters
         self.at_end = False  # whether the client has ended its direction
-        self.has_moved = True  # set when a byte has come or gone; whoever asks clears it
+        self.has_moved = True  # set when a byte has come or gone; the reader of it clears it
 
     def _broken(self, reason: str) -> trio.BrokenResourceError:
         self.on_loss()

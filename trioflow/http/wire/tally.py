@@ -1,8 +1,8 @@
 """How many connections each client has in all worker processes: a table that they share, without locks on its cells.
 
 Rule 1: each process writes its own row and reads all of them. So a count may be off by what others accept at this moment.
-Rule 2: a row is taken by a lock that the system releases when its process dies; whoever starts next empties it.
-Rule 3: two clients share a cell with a chance of 1 in 16384; a secret key keeps anybody from arranging that.
+Rule 2: a row is taken by a lock that the system releases when its process dies; the next process to start empties it.
+Rule 3: two clients share a cell with a chance of 1 in 16384; without its secret key a client cannot arrange that.
 """
 
 from __future__ import annotations
