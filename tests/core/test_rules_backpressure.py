@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import math
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator, Iterator
 from functools import partial
 from typing import Any
 
@@ -175,6 +175,28 @@ async def test_R7_a_chain_holds_the_sum_of_its_capacities_and_batches(stages: in
         await wait_all_tasks_blocked()
 
         assert source.sent == (stages + 1) * 3 + stages  # in the channels, and one in each stage's hand
+
+
+@pytest.mark.parametrize("between", [0, 1, 2])
+async def test_R7_a_batch_within_one_task_holds_no_more_bytes_than_a_channel_would(between: int) -> None:
+    held = most = 0
+
+    def chunks() -> Iterator[Any]:
+        nonlocal held, most
+        for n in range(200):
+            yield from range(between)
+            held += 64 * KIB
+            most = max(most, held)
+            yield bytes(64 * KIB) if n else b""
+
+    def work(item: Any) -> None:
+        nonlocal held
+        held -= 64 * KIB if isinstance(item, bytes) else 0
+
+    await tf.pipeline(chunks(), tf.for_each(work))
+
+    assert held == 0
+    assert most <= 1024 * KIB + 64 * KIB
 
 
 async def test_R7_an_endless_iterable_in_a_flat_map_is_taken_piece_by_piece() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import operator
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -187,6 +188,24 @@ async def test_R17_a_task_yields_at_least_once_every_capacity_items(capacity: in
         nursery.cancel_scope.cancel()
 
     assert ticks >= 1000 // capacity
+
+
+async def test_R17_a_task_without_channels_yields_at_least_once_every_1024_items() -> None:
+    source = iter(range(100_000))
+    left = [100_000]
+
+    async def look() -> None:
+        while True:
+            left.append(operator.length_hint(source))
+            await trio.lowlevel.checkpoint()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(look)
+        await tf.pipeline(source, tf.count())
+        nursery.cancel_scope.cancel()
+
+    # Trio may run the one task last in a pass and first in the next.
+    assert 256 < max(before - after for before, after in itertools.pairwise(left)) <= 2 * 1024
 
 
 ENDLESS = {

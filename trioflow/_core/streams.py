@@ -23,8 +23,8 @@ from trioflow._core.channel import ReceiveChannel, SendChannel
 from trioflow._core.connection import READ, WRITE, Connection, Direction
 from trioflow._core.crew import open_crew
 from trioflow._core.engine import Stage
+from trioflow._core.labels import ChainName, name_of, refused
 from trioflow._core.labels import label as label
-from trioflow._core.labels import name_of, refused
 from trioflow._core.labels import wanted as wanted
 from trioflow._core.run import Watch
 
@@ -379,5 +379,5 @@ def run_all(
     stages = engine.followed(head._stages + tail._stages)
     coroutine = engine.run(stages, capacity) if watch is None else engine.run_watched(stages, capacity, watch)
     run = cast("CoroutineType[Any, Any, R]", coroutine)
-    run.__qualname__ = " | ".join(stage.label() for stage in stages)
+    run.__qualname__ = ChainName([stage.label for stage in stages])
     return run
