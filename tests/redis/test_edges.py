@@ -15,7 +15,8 @@ import trio
 import trioflow as tf
 from tests.redis.server import PATIENCE, Server, until
 from trioflow import redis
-from trioflow.redis.scripts import RENEW, Script
+from trioflow.redis.receiver_scripts import RENEW
+from trioflow.redis.scripts import Script
 
 pytestmark = pytest.mark.needs("redis-server")
 

@@ -26,7 +26,8 @@ from tests.redis.server import PATIENCE, Server, until
 from trioflow import redis
 from trioflow.redis.answers import Lost
 from trioflow.redis.client import Client
-from trioflow.redis.scripts import HELD, Script
+from trioflow.redis.receiver_scripts import HELD
+from trioflow.redis.scripts import Script
 
 pytestmark = pytest.mark.needs("redis-server")
 

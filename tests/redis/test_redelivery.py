@@ -19,7 +19,8 @@ import trio
 
 from tests.redis.server import PATIENCE, Server, until
 from trioflow import redis
-from trioflow.redis.scripts import CLAIM, RENEW, Script
+from trioflow.redis.receiver_scripts import CLAIM, RENEW
+from trioflow.redis.scripts import Script
 
 pytestmark = pytest.mark.needs("redis-server")
 

@@ -11,7 +11,8 @@ import trio
 from trioflow.redis.answers import Refused
 from trioflow.redis.client import ANSWER_TIMEOUT, Client
 from trioflow.redis.options import ReceiverOptions, unique_name
-from trioflow.redis.scripts import JOIN, Script
+from trioflow.redis.receiver_scripts import JOIN
+from trioflow.redis.scripts import Script
 
 
 class Membership:

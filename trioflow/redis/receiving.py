@@ -31,7 +31,7 @@ from trioflow.redis.client import ANSWER_TIMEOUT, Client, open_clients
 from trioflow.redis.letters import reason_of
 from trioflow.redis.membership import Membership
 from trioflow.redis.options import DEAD_LETTERS, LEASE, TRIES, ReceiverOptions
-from trioflow.redis.scripts import ACK, CLAIM, GIVE_BACK, HELD, LEAVE, PASS_END, RENEW
+from trioflow.redis.receiver_scripts import ACK, CLAIM, GIVE_BACK, HELD, LEAVE, PASS_END, RENEW
 
 T = TypeVar("T", covariant=True)
 

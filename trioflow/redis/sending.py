@@ -22,7 +22,8 @@ from trioflow._core.crew import open_crew
 from trioflow.redis.answers import Later, Lost, Refused
 from trioflow.redis.client import Client, open_clients
 from trioflow.redis.options import CAPACITY, SenderOptions, to_json, unique_name
-from trioflow.redis.scripts import ADD, CLOSE, OPEN, RENEW_SENDER, Script
+from trioflow.redis.scripts import Script
+from trioflow.redis.sender_scripts import ADD, CLOSE, OPEN, RENEW_SENDER
 
 SendT = TypeVar("SendT", contravariant=True)
 

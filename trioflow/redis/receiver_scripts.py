@@ -1,0 +1,211 @@
+"""The scripts of a receiver: join, hold, acknowledge, give back, claim, leave. The rules are those of `scripts`."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from trioflow.redis.scripts import Script, stream_script
+
+# Every script of a receiver has these arguments first; the lease is in ms.
+_RECEIVER = """
+local group, me, token, lease = unpack(ARGV, 1, 4)
+
+-- The token of the receiver that has this name, and until when it is alive; nil if nobody has it.
+local function name_owner() return string.match(redis.call('HGET', names, me) or '', '^(%S+) (%d+)$') end
+
+local function take_name(call) call('HSET', names, me, token .. ' ' .. string.format('%d', now() + lease)) end
+
+local function free_name(name)
+    redis.call('HDEL', names, name)
+    -- Deleting a consumer drops what it holds, so one that holds something stays until that was claimed.
+    if stream_exists() and #redis.call('XPENDING', stream, group, '-', '+', 1, name) == 0 then
+        redis.call('XGROUP', 'DELCONSUMER', stream, group, name)
+    end
+end
+
+local function is_held(id)
+    local pending = redis.call('XPENDING', stream, group, id, id, 1)[1]
+    return pending and pending[2] == me
+end
+
+-- 'v' or 'end', and the value; nil if the entry is deleted.
+local function read(id)
+    local found = redis.call('XRANGE', stream, id, id)[1]
+    if found then return found[2][1], found[2][2] end
+end
+
+local function delete(...)
+    redis.call('XACK', stream, group, ...)
+    redis.call('HDEL', why, ...)
+    local count = redis.call('XDEL', stream, ...)
+    note_length()
+    return count
+end
+
+local DIED = ' gave no sign of life for its lease' -- the name of an error comes first, if there was one
+
+-- Move an entry to a consumer that no receiver has the name of, idle for so long that any may claim it at once. A reason,
+-- with the receiver, says how its last try ended; it is lost if the server is out of memory.
+local function give_back(id, times, reason)
+    if reason then redis.pcall('HSET', why, id, me .. ' ' .. reason) end
+    redis.call('XCLAIM', stream, group, '(returned)', 0, id, 'IDLE', 1000000000, 'RETRYCOUNT', times, 'JUSTID')
+end
+
+local function give_back_all(untried, reason)
+    if not stream_exists() then return end
+    for _, entry in ipairs(redis.call('XPENDING', stream, group, '-', '+', 10000, me)) do
+        give_back(entry[1], math.max(entry[4] - untried, 0), reason)
+    end
+end
+"""
+
+
+def _receiver_script(body: str) -> Script:
+    return stream_script(_RECEIVER + body)
+
+
+# '' at first; later an entry in hand, or '-' if there is none
+# -> 1; 0: a receiver of this name is alive; the name of the other group that reads this stream
+JOIN: Final = _receiver_script("""
+local lost = loss()
+if lost then
+    if ARGV[5] == '' then redis.call('HDEL', meta, 'length') end -- as for OPEN
+    return lost
+end
+local owner, alive_until = name_owner()
+if not owner and string.match(ARGV[5], '%d') and not read(ARGV[5]) then
+    return redis.error_reply('LOST ' .. stream .. ' is gone, with entries in hand here and all that were unread: '
+        .. 'it was flushed, or the server started without its data')
+end
+local group_exists = false
+if stream_exists() then
+    for _, info in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
+        if info[2] == group then group_exists = true else return info[2] end
+    end
+end
+if not group_exists then redis.call('XGROUP', 'CREATE', stream, group, '0', 'MKSTREAM') end
+if owner ~= token then
+    if owner and tonumber(alive_until) > now() then return 0 end
+    give_back_all(0, DIED) -- what an earlier receiver of this name had in hand when it died
+end
+take_name(redis.call)
+-- Names not renewed for an hour belong to receivers that died; others have claimed what they held.
+local all = redis.call('HGETALL', names)
+for i = 1, #all, 2 do
+    if tonumber(string.match(all[i + 1], ' (%d+)$')) < now() - 3600000 then free_name(all[i]) end
+end
+return 1
+""")
+
+# ids -> those that another receiver has by now; nil: another receiver has the name
+RENEW: Final = _receiver_script("""
+local owner = name_owner()
+if owner and owner ~= token then return false end
+take_name(redis.pcall)
+local lost = {}
+for i = 5, #ARGV do
+    if is_held(ARGV[i]) then
+        redis.call('XCLAIM', stream, group, me, 0, ARGV[i], 'JUSTID')
+    else
+        lost[#lost + 1] = ARGV[i]
+    end
+end
+return lost
+""")
+
+# ids -> how many of them were not deleted yet
+ACK: Final = _receiver_script("""
+local count = delete(unpack(ARGV, 5))
+end_if_done()
+if count > 0 then signal_room() end
+return count
+""")
+
+# triples of an id, the number of tries that count, and how the last ended, '' if it does not count -> how many were given back
+GIVE_BACK: Final = _receiver_script("""
+local count = 0
+for i = 5, #ARGV, 3 do
+    if is_held(ARGV[i]) then
+        give_back(ARGV[i], ARGV[i + 1], ARGV[i + 2] ~= '' and ARGV[i + 2])
+        count = count + 1
+    end
+end
+return count
+""")
+
+# the most tries, the most entries to claim, how many are in hand, where to begin, how many dead letters to keep, for how
+# many ms an entry must have been idle
+# -> 1 if entries wait for their last try, else 0; where to go on, '-' if nothing else is due; then the entries claimed, as
+# HELD returns them
+# The last try is made with nothing else in hand: if the receiver dies, no other entry can have caused it.
+CLAIM: Final = _receiver_script("""
+local tries, most, held, after, idle = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[8], ARGV[10]
+local lost = loss()
+if lost then return lost end
+end_if_done()
+local claimed, waiting, retried = {}, 0, 0
+local due = redis.call('XPENDING', stream, group, 'IDLE', idle, after, '+', most + 100)
+after = '-'
+for i, entry in ipairs(due) do
+    local id, owner, times = entry[1], entry[2], entry[4]
+    local kind, value = read(id)
+    local is_last = kind == 'v' and times + 1 == tries
+    if not kind then
+        redis.call('XACK', stream, group, id)
+        redis.call('HDEL', why, id)
+    elseif kind == 'v' and times >= tries then
+        local reason = owner .. ' ' .. DIED
+        if owner == '(returned)' then reason = redis.call('HGET', why, id) or '  ' end
+        local put = redis.pcall('XADD', dead, '*', 'v', value, 'id', id, 'tries', times, 'why', reason)
+        if type(put) ~= 'table' then
+            delete(id)
+            local trimmed = redis.call('XTRIM', dead, 'MAXLEN', ARGV[9])
+            if trimmed > 0 then redis.call('HINCRBY', meta, 'trimmed', trimmed) end
+            signal_room()
+        end
+    elseif owner == me then
+        -- It is still in hand here.
+    elseif is_last and held + #claimed > 0 then
+        waiting = 1
+    else
+        redis.call('XCLAIM', stream, group, me, idle, id, 'RETRYCOUNT', times + 1, 'JUSTID')
+        claimed[#claimed + 1] = {id, kind, value, times + 1}
+        if kind == 'v' and times > 0 then retried = retried + 1 end
+    end
+    if i == most + 100 or i < #due and (#claimed == most or is_last and #claimed == 1) then
+        after = '(' .. id
+        break
+    end
+end
+if retried > 0 then redis.pcall('HINCRBY', meta, 'retries', retried) end
+end_if_done()
+return {waiting, after, claimed}
+""")
+
+# the most entries -> those that this receiver holds, each as id, 'v' or 'end', value, tries
+HELD: Final = _receiver_script("""
+local held = {}
+for _, entry in ipairs(redis.call('XPENDING', stream, group, '-', '+', ARGV[5], me)) do
+    local kind, value = read(entry[1])
+    if kind then held[#held + 1] = {entry[1], kind, value, entry[4]} end
+end
+return held
+""")
+
+# id of the end -> 1: it was taken, and put back for the next receiver
+PASS_END: Final = _receiver_script("""
+if read(ARGV[5]) then
+    redis.call('XADD', stream, '*', 'end', '1')
+    delete(ARGV[5])
+end
+return 1
+""")
+
+# -> 1; 0: another receiver has the name
+LEAVE: Final = _receiver_script("""
+local owner = name_owner()
+if owner and owner ~= token then return 0 end
+give_back_all(1) -- what came in an answer that was lost, and so was not tried
+free_name(me)
+return 1
+""")
