@@ -1,21 +1,17 @@
-"""A server as a whole program.
-
-Rule 1: the first SIGINT or SIGTERM stops the server in order; a second one ends the process at once, even while a handler
-    holds up all tasks. So a signal that would raise KeyboardInterrupt, which has to wait for a task, kills instead.
-"""
+"""A server as a whole program."""
 
 from __future__ import annotations
 
-import signal
 import socket
 import ssl
-import threading
 from collections.abc import Callable, Iterable
-from contextlib import ExitStack, suppress
-from typing import Any, Final, TypedDict, Unpack
+from contextlib import suppress
+from functools import partial
+from typing import Any, TypedDict, Unpack
 
 import trio
 
+from trioflow._core.signals import run_until_a_signal
 from trioflow.http._access import Access
 from trioflow.http._listeners import Path
 from trioflow.http._proxies import Proxies
@@ -23,8 +19,6 @@ from trioflow.http._server import serve
 from trioflow.http._service import Handler
 from trioflow.http.wire.counters import Counters
 from trioflow.http.wire.limits import Limits
-
-_ENDING: Final = (signal.SIGINT, signal.SIGTERM)
 
 
 class Options(TypedDict, total=False):
@@ -59,15 +53,8 @@ def run(
     Raises:
         TypeError, ValueError, OSError, RuntimeError: as `serve` does.
     """
-    handled = options.get("workers", 1) == 1 and threading.current_thread() is threading.main_thread()
-    afterwards = {number: _after_the_first(number) for number in _ENDING} if handled else {}
-
-    async def main() -> None:
-        with trio.CancelScope() as scope, ExitStack() as stack:
-            _cancel_at_a_signal(scope, afterwards, stack)
-            await serve(handler, **options, task_status=_Greeting(greeting))
-
-    trio.run(main)
+    is_watching = options.get("workers", 1) == 1  # else the supervisor of the worker processes does
+    run_until_a_signal(partial(serve, handler, **options, task_status=_Greeting(greeting)), is_watching=is_watching)
 
 
 class _Greeting(trio.TaskStatus[list[str]]):
@@ -80,25 +67,3 @@ class _Greeting(trio.TaskStatus[list[str]]):
                 self._greeting(value)
             elif self._greeting is not None:
                 print(self._greeting, " and ".join(value), flush=True)
-
-
-def _after_the_first(number: int) -> Any:
-    """Return what a second signal does: it calls the program's own handler, if there is one, or kills."""
-    handler = signal.getsignal(number)
-    return handler if callable(handler) and handler is not signal.default_int_handler else signal.SIG_DFL
-
-
-def _cancel_at_a_signal(scope: trio.CancelScope, afterwards: dict[signal.Signals, Any], stack: ExitStack) -> None:
-    """Cancel `scope` at the first of the signals in `afterwards`, which says what each of them does from then on.
-
-    No task waits for them: the second one must be heard while a handler holds up all tasks. `stack` puts back what they did.
-    """
-    token = trio.lowlevel.current_trio_token()
-
-    def stop(*_: object) -> None:
-        for number, handler in afterwards.items():
-            signal.signal(number, handler)
-        token.run_sync_soon(scope.cancel)
-
-    for number in afterwards:
-        stack.callback(signal.signal, number, signal.signal(number, stop))
