@@ -32,8 +32,8 @@ def _work(stages: int) -> Work:
         50,
         [
             Peer("trioflow", timed("run_trioflow.py", count)),
-            Peer("nursery, tasks that return at once", timed("run_trio.py", "alone", count), target=1.3, is_limit=True),
-            Peer("nursery, tasks joined by memory channels", timed("run_trio.py", "joined", count), target=1.3),
+            Peer("nursery, tasks that return at once", timed("run_trio.py", "alone", count), is_limit=True),
+            Peer("nursery, tasks joined by memory channels", timed("run_trio.py", "joined", count), target=1.2),
         ],
         is_cost=True,
     )
