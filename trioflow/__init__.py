@@ -30,6 +30,7 @@ from trioflow.operators.failing import Delivered, Restart, recover, retry
 from trioflow.operators.flattening import flat_map_merge, switch_map
 from trioflow.operators.grouping import batch, pairwise, window
 from trioflow.operators.hub import Hub, hub
+from trioflow.operators.inspecting import Inspector, RunSnapshot, inspect
 from trioflow.operators.item_errors import on_item_error
 from trioflow.operators.items import filter, flat_map, map, scan, starmap, tap
 from trioflow.operators.joining import concat, interleave, merge, merge_sorted, zip, zip_latest
@@ -58,12 +59,14 @@ __all__ = [
     "Digest",
     "Duplex",
     "Hub",
+    "Inspector",
     "Monitor",
     "Offered",
     "Overflow",
     "Readable",
     "ReceiveChannel",
     "Restart",
+    "RunSnapshot",
     "SendChannel",
     "Snapshot",
     "StageSnapshot",
@@ -109,6 +112,7 @@ __all__ = [
     "gzip",
     "hub",
     "inflate",
+    "inspect",
     "interleave",
     "intersperse",
     "join",

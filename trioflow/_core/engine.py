@@ -10,14 +10,17 @@ Rule 3: a stage may enclose all before it: then those are a run of their own, in
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, TypeAlias
 
+from trioflow._core import observing
 from trioflow._core.block import block
-from trioflow._core.buffer import check_capacity
+from trioflow._core.buffer import Buffer, check_capacity
 from trioflow._core.channel import ReceiveChannel, SendChannel
 from trioflow._core.errors import HangUp, check_trio, combined, failure_in, note, shorten_traceback
-from trioflow._core.run import Run, Task, Watch, note_stage
+from trioflow._core.observing import UNSEEN, NotBegun, Watch, Watched, seen_by
+from trioflow._core.run import Run, Task, note_stage
 from trioflow._core.run import Stage as Stage
 from trioflow._core.run import StageFunction as StageFunction
 from trioflow._core.run import Wrap as Wrap
@@ -100,56 +103,73 @@ def _enclosing(stages: Sequence[Stage], index: int, capacity: float, whole: Sequ
     return stages[index]._replace(function=run, drops=any(stage.drops for stage in stages[: index + 1]))
 
 
-async def run_watched(stages: Sequence[Stage], capacity: float, watch: Watch) -> Any:
-    """Run stages inside what `watch` gives for their tasks."""
-    this = _run_of(stages, capacity)
+async def run(stages: Sequence[Stage], capacity: float, watch: Watch | None = None) -> Any:
+    """Run stages from source to sink and return the sink's value; `watch` sees each of them, so none is passed over."""
     try:
-        with watch([task.watched() for task in this.tasks]):
-            return await _finish(this)
+        offer = stages[0].offer if len(stages) == 2 and watch is None else None
+        if offer is not None and (take := stages[1].takes.get(offer.kind)):
+            try:
+                return await _run_whole(stages, offer, take)
+            except NotBegun:
+                pass
+        return await _finish(_run_of(stages, capacity), watch)
     except BaseException as exc:
         shorten_traceback(exc)
         raise
 
 
-async def run(stages: Sequence[Stage], capacity: float) -> Any:
-    """Run stages from source to sink and return the sink's value."""
-    try:
-        if len(stages) == 2 and (offer := stages[0].offer) is not None and (take := stages[1].takes.get(offer.kind)):
-            return await _run_whole(stages, offer, take, capacity)
-        return await _finish(_run_of(stages, capacity))
-    except BaseException as exc:
-        shorten_traceback(exc)
-        raise
-
-
-async def _finish(this: Run) -> Any:
+async def _finish(this: Run, watch: Watch | None) -> Any:
     *others, last = this.tasks
-    if not others:
-        result = await this.play(last)
-        if this.failures:
-            this.settle(None, None)
-        return result
-    async with this:
-        this.begin(others)
-        return await this.play(last)
+    with UNSEEN if watch is None and not observing.observers else _seen(this, watch):
+        if not others:
+            result = await this.play(last)
+            if this.failures:
+                this.settle(None, None)
+            return result
+        async with this:
+            this.begin(others)
+            return await this.play(last)
 
 
-async def _run_whole(
-    stages: Sequence[Stage], offer: Offer, take: Callable[[Any], Awaitable[Any]], capacity: float
-) -> Any:
-    """Run a source and a sink as the sink alone, which takes what the source offers."""
+def _seen(this: Run, watch: Watch | None = None) -> AbstractContextManager[object]:
+    """Return the block for a run that somebody sees."""
+    watches = observing.observers if watch is None else (*observing.observers, watch)
+    return seen_by(watches, [task.watched() for task in this.tasks])
+
+
+def _seen_whole(stages: Sequence[Stage], passed: Buffer[Any]) -> AbstractContextManager[object]:
+    source, sink = (stage.label for stage in stages)
+    tasks = [Watched([source], None, None, passed), Watched([sink], None, passed, None)]
+    return seen_by(observing.observers, tasks)
+
+
+async def _run_whole(stages: Sequence[Stage], offer: Offer, take: Callable[[Any], Awaitable[Any]]) -> Any:
+    """Run a source and a sink as the sink alone, which takes what the source offers.
+
+    Raises:
+        NotBegun: this source offers nothing.
+    """
     check_trio()
     opened: Any = None
-    try:
-        async with offer.open() as opened:
-            if opened is not None:
-                return await take(opened)
-    except BaseException as exc:
-        at = 0 if opened is None or getattr(opened, "failure", None) is exc else 1
-        if (failure := _noted(exc, stages, at)) is not None:
-            raise failure from None
-        raise
-    return await _finish(_run_of(stages, capacity))
+    passed = (
+        Buffer[Any](1, "wait") if observing.observers else None
+    )  # no items go through it: it only tells how many bytes
+    with UNSEEN if passed is None else _seen_whole(stages, passed):
+        try:
+            async with offer.open() as opened:
+                if opened is None:
+                    raise NotBegun
+                result = await take(opened)
+        except NotBegun:
+            raise
+        except BaseException as exc:
+            at = 0 if opened is None or getattr(opened, "failure", None) is exc else 1
+            if (failure := _noted(exc, stages, at)) is not None:
+                raise failure from None
+            raise
+        if passed is not None:
+            passed.count, passed.bytes = 1, result
+        return result
 
 
 def _noted(exc: BaseException, stages: Sequence[Stage], at: int) -> BaseException | None:
@@ -171,9 +191,10 @@ async def open_readable(
     this = _run_of(stages, check_capacity(capacity), tail=True)
     this.on_failure = on_failure
     assert this.receive is not None
-    async with this:
-        this.begin(this.tasks)
-        yield this.receive
+    with _seen(this) if observing.observers else UNSEEN:
+        async with this:
+            this.begin(this.tasks)
+            yield this.receive
 
 
 async def attempt(
@@ -197,9 +218,10 @@ async def attempt(
     this.tasks[0].source = source
     assert this.receive is not None
     try:
-        async with this:
-            this.begin(this.tasks)
-            await take(this.receive)
+        with _seen(this) if observing.observers else UNSEEN:
+            async with this:
+                this.begin(this.tasks)
+                await take(this.receive)
     except BaseException as exc:
         if this.has_failed_by(exc):
             shorten_traceback(exc)
@@ -213,6 +235,7 @@ async def open_writable(stages: Sequence[Stage], capacity: float) -> AsyncGenera
     """Run stages that lack a source beside the block; leaving it ends their input, failing in it cuts them off (R13)."""
     this = _run_of(stages, check_capacity(capacity), head=True)
     assert this.send is not None
-    async with this:
-        this.begin(this.tasks)
-        yield this.send
+    with _seen(this) if observing.observers else UNSEEN:
+        async with this:
+            this.begin(this.tasks)
+            yield this.send

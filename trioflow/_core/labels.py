@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import reprlib
-from collections.abc import Callable, Sequence
-from typing import Any, NoReturn, Self
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, Final, NoReturn, Self
 
 
 class _Brief(reprlib.Repr):
@@ -23,6 +25,7 @@ class _Brief(reprlib.Repr):
 
 
 _brief = _Brief()
+_ARGUMENTS: Final = re.compile(r"\(.*\)", re.DOTALL)
 
 
 def shown(arg: object) -> str:
@@ -34,13 +37,22 @@ def shown(arg: object) -> str:
 
 def label(name: str, *args: object, **kwargs: object) -> Callable[[], str]:
     """Make what names a stage in notes and reprs: the call as it was written, cut short, rendered when asked for."""
+    return partial(_render, name, args, kwargs)
 
-    def render() -> str:
-        given = [shown(arg) for arg in args]
-        given += [f"{key}={_brief.repr(value)}" for key, value in kwargs.items()]
-        return f"{name}({', '.join(given)})"
 
-    return render
+def _render(name: str, args: tuple[object, ...], kwargs: Mapping[str, object]) -> str:
+    given = [shown(arg) for arg in args]
+    given += [f"{key}={_brief.repr(value)}" for key, value in kwargs.items()]
+    return f"{name}({', '.join(given)})"
+
+
+def name_without_values(label: Callable[[], str]) -> str:
+    """Return what a label names its stage, without the values it was given, as they may be items: `map(parse)`, `batch`."""
+    if not isinstance(label, partial):
+        return _ARGUMENTS.sub("", label())
+    name, args, kwargs = label.args
+    functions = [arg.__name__ for arg in (*args, *kwargs.values()) if callable(arg) and hasattr(arg, "__name__")]
+    return f"{name}({', '.join(functions)})" if functions else str(name)
 
 
 class ChainName(str):

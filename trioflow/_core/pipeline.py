@@ -15,7 +15,7 @@ from trioflow._core.buffer import DEFAULT_CAPACITY, check_capacity
 from trioflow._core.checks import BYTES_LIKE
 from trioflow._core.engine import Stage
 from trioflow._core.labels import shown
-from trioflow._core.run import Watched
+from trioflow._core.observing import Watched
 from trioflow._core.streams import Duplex, Readable, Transform, Writable, join, label, run_all, wanted
 from trioflow._core.typevars import A, B, C, D, E, F, G, H, I, R
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from typing import Any, ClassVar, Final, NamedTuple, TypeAlias
 
 import trio
@@ -19,6 +19,7 @@ from trioflow._core.channel import ReceiveChannel, SendChannel
 from trioflow._core.crew import Crew
 from trioflow._core.errors import HangUp, cancelled_in, failure_in, note, shorten_traceback
 from trioflow._core.fused import Fused, Part
+from trioflow._core.observing import Watched
 from trioflow._core.shortcuts import NOTHING, Offer, Takes
 
 StageFunction = Callable[..., Awaitable[Any]]
@@ -61,36 +62,6 @@ class Stage(NamedTuple):
     takes: Takes = NOTHING
     follow: Callable[[Sequence[Stage], bool], Sequence[Stage]] | None = None
     release: Callable[[], Awaitable[None]] | None = None
-
-
-class Watched(NamedTuple):
-    """What a monitor sees of one task of a run: its stages' names, and the channels before and after it."""
-
-    labels: Sequence[Callable[[], str]]
-    fused: Fused | None
-    source: Buffer[Any] | None
-    output: Buffer[Any] | None
-
-    @classmethod
-    def between(
-        cls,
-        source: ReceiveChannel[Any] | None,
-        output: SendChannel[Any] | None,
-        labels: Sequence[Callable[[], str]],
-        fused: Fused | None = None,
-    ) -> Watched:
-        """Return what a monitor sees of a task between these channels."""
-        buffers = [None if end is None else end._buffer for end in (source, output)]
-        return cls(labels, fused, *buffers)
-
-    def time_waits(self, clock: Callable[[], float]) -> None:
-        """Time from now on how long is waited at its ends of the channels."""
-        for buffer in (self.source, self.output):
-            if buffer is not None:
-                buffer.watch(clock)
-
-
-Watch: TypeAlias = "Callable[[Sequence[Watched]], AbstractContextManager[object]]"
 
 
 class Task:

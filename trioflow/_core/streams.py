@@ -26,7 +26,7 @@ from trioflow._core.engine import Stage
 from trioflow._core.labels import ChainName, name_of, refused
 from trioflow._core.labels import label as label
 from trioflow._core.labels import wanted as wanted
-from trioflow._core.run import Watch
+from trioflow._core.observing import Watch
 
 T = TypeVar("T", covariant=True)
 In = TypeVar("In", contravariant=True)
@@ -377,7 +377,6 @@ def run_all(
 ) -> Coroutine[Any, Any, R]:
     """Make the coroutine that runs `head` into `tail`; it is named after the chain, for whoever forgets to await it."""
     stages = engine.followed(head._stages + tail._stages)
-    coroutine = engine.run(stages, capacity) if watch is None else engine.run_watched(stages, capacity, watch)
-    run = cast("CoroutineType[Any, Any, R]", coroutine)
+    run = cast("CoroutineType[Any, Any, R]", engine.run(stages, capacity, watch))
     run.__qualname__ = ChainName([stage.label for stage in stages])
     return run

@@ -4,6 +4,7 @@ from trioflow.http._access import Access
 from trioflow.http._decoded import decoded
 from trioflow.http._events import Event, events, last_event_id
 from trioflow.http._health import health
+from trioflow.http._inspector import inspector
 from trioflow.http._proxies import Proxies
 from trioflow.http._request import Request, Stopping
 from trioflow.http._response import Response
@@ -34,6 +35,7 @@ __all__ = [
     "files",
     "form",
     "health",
+    "inspector",
     "last_event_id",
     "run",
     "serve",

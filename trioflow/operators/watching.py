@@ -6,9 +6,10 @@ Rule 1: who watches reads what the channels know anyway; what only he needs (tim
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
-from typing import Any, Generic, NamedTuple
+from itertools import repeat
+from typing import Any, Final, Generic, NamedTuple
 
 import trio
 
@@ -17,7 +18,7 @@ from trioflow._core.channel import ReceiveChannel, SendChannel
 from trioflow._core.checks import check_positive
 from trioflow._core.engine import Stage
 from trioflow._core.labels import shown_bytes
-from trioflow._core.run import Watched
+from trioflow._core.observing import Watched
 from trioflow._core.streams import Transform, label
 from trioflow._core.typevars import T
 
@@ -26,9 +27,10 @@ class StageSnapshot(NamedTuple):
     """What one stage has done so far.
 
     `items` are those it gave, or took where it is the last; `bytes` likewise, None inside a task of several stages.
-    `rate` is items a second. `fill` is what part of the channel behind it is in use, None where there is none.
+    `rate` is items a second. `fill` is what part of the channel after it is in use, None where there is none.
     `source_wait` and `reader_wait` are the parts of the time that its task waited for items and for room; `busy` is
-    what is left of the time until it ended.
+    what is left of the time until it ended. `taken` are the items that it took, 0 of a source, and `bytes_taken` their
+    bytes, None inside a task of several stages.
     """
 
     name: str
@@ -39,6 +41,96 @@ class StageSnapshot(NamedTuple):
     source_wait: float
     reader_wait: float
     busy: float
+    taken: int
+    bytes_taken: int | None
+
+
+class Counted(NamedTuple):
+    """What has been counted of one stage at one moment, and for how many seconds its task has waited and lasted."""
+
+    items: int
+    bytes: int | None
+    taken: int
+    bytes_taken: int | None
+    fill: float | None
+    source_wait: float
+    reader_wait: float
+    lasted: float
+
+
+_NOTHING: Final = Counted(0, None, 0, None, None, 0.0, 0.0, 0.0)
+
+
+class Look(NamedTuple):
+    """All stages of a run at one moment, so many seconds after it began: the difference of two is what it did between."""
+
+    seconds: float
+    stages: Sequence[Counted]
+
+    def since(self, before: Look, names: Sequence[str]) -> tuple[StageSnapshot, ...]:
+        """Return what each stage has done, with its rate and its waits since `before`."""
+        seconds = self.seconds - before.seconds
+        per = 1 / seconds if seconds > 0 else 0.0
+        snapshots: list[StageSnapshot] = []
+        for name, now, then in zip(names, self.stages, before.stages or repeat(_NOTHING), strict=False):
+            source_wait, reader_wait = now.source_wait - then.source_wait, now.reader_wait - then.reader_wait
+            busy = max(now.lasted - then.lasted - source_wait - reader_wait, 0.0)
+            shown = StageSnapshot(
+                name=name,
+                items=now.items,
+                bytes=now.bytes,
+                rate=(now.items - then.items) * per,
+                fill=now.fill,
+                source_wait=source_wait * per,
+                reader_wait=reader_wait * per,
+                busy=busy * per,
+                taken=now.taken,
+                bytes_taken=now.bytes_taken,
+            )
+            snapshots.append(shown)
+        return tuple(snapshots)
+
+
+BEGIN: Final = Look(0.0, ())
+
+
+class WatchedRun:
+    """The tasks of one run from its beginning on: what they have counted, whenever it is looked at."""
+
+    def __init__(self, tasks: Sequence[Watched]) -> None:
+        self.tasks = tasks
+        self._clock = trio.lowlevel.current_clock().current_time
+        self._began = self._clock()
+        for task in tasks:
+            task.time_waits(self._clock)
+
+    def look(self) -> Look:
+        """Return what has been counted so far."""
+        now = self._clock()
+        seconds = now - self._began
+        stages: list[Counted] = []
+        for task in self.tasks:
+            source_wait = 0.0 if task.source is None else task.source.waits(now)[1]
+            reader_wait = 0.0 if task.output is None else task.output.waits(now)[0]
+            lasted = seconds
+            if task.output is not None and task.output.ended_at is not None:
+                lasted = task.output.ended_at - self._began
+            for place in range(len(task.labels)):
+                stages.append(Counted(*_counts(task, place), source_wait, reader_wait, lasted))
+        return Look(seconds, stages)
+
+
+def _counts(task: Watched, place: int) -> tuple[int, int | None, int, int | None, float | None]:
+    """Return the items and bytes that one of a task's stages gave and took, and the fill of the channel after it."""
+    source, output, fused = task.source, task.output, task.fused
+    taken, bytes_taken = (0, None) if place or source is None else source.taken()
+    if place and fused is not None:
+        taken = fused.item_count(place - 1)
+    if output is not None and place == len(task.labels) - 1:
+        return output.count, output.bytes, taken, bytes_taken, output.used / output.capacity
+    if fused is None:  # a sink gives nothing: what it took counts
+        return taken, bytes_taken, taken, bytes_taken, None
+    return fused.item_count(place), bytes_taken if len(task.labels) == 1 else None, taken, bytes_taken, None
 
 
 class Snapshot(NamedTuple):
@@ -51,7 +143,7 @@ class Snapshot(NamedTuple):
     @property
     def slowest(self) -> StageSnapshot | None:
         """The stage whose task is the busiest: the others wait for it."""
-        return max(self.stages, key=lambda stage: stage.busy, default=None)
+        return busiest(self.stages)
 
     def as_dict(self) -> dict[str, Any]:
         """Return all of it as what JSON can hold."""
@@ -69,6 +161,11 @@ class Snapshot(NamedTuple):
         return "\n".join(shown)
 
 
+def busiest(stages: Sequence[StageSnapshot]) -> StageSnapshot | None:
+    """Return the stage whose task is the busiest."""
+    return max(stages, key=lambda stage: stage.busy, default=None)
+
+
 def _cells(stage: StageSnapshot) -> tuple[str, ...]:
     return (
         stage.name,
@@ -84,29 +181,25 @@ def _cells(stage: StageSnapshot) -> tuple[str, ...]:
 class Monitor(Transform[T, T], Generic[T]):
     """What `monitor` gives: it watches one run, that which began last."""
 
-    __slots__ = ("_began", "_is_over", "_last", "_tasks")
+    __slots__ = ("_is_over", "_last", "_run")
 
     def __init__(self, name: str) -> None:
         self._stages = (Stage(label("monitor", name), function=self._pass_on),)
-        self._tasks: Sequence[Watched] = ()
-        self._began = 0.0
+        self._run: WatchedRun | None = None
         self._last = Snapshot(name, 0.0, ())
         self._is_over = trio.Event()
 
     def watch(self, tasks: Sequence[Watched]) -> AbstractContextManager[object]:
         """Watch these tasks of a run until the block ends; keep the last snapshot of them, and nothing of the run itself."""
-        self._tasks = tasks
+        self._run = run = WatchedRun(tasks)
         self._is_over = over = trio.Event()
-        self._began = trio.current_time()
-        for task in tasks:
-            task.time_waits(trio.current_time)
         block = ExitStack()
-        block.callback(self._end, over)
+        block.callback(self._end, run, over)
         return block
 
-    def _end(self, over: trio.Event) -> None:
-        if over is self._is_over:
-            self._last, self._tasks = self.snapshot(), ()
+    def _end(self, run: WatchedRun, over: trio.Event) -> None:
+        if run is self._run:
+            self._last, self._run = self.snapshot(), None
         over.set()
 
     async def _pass_on(self, source: ReceiveChannel[T], output: SendChannel[T]) -> None:
@@ -115,25 +208,11 @@ class Monitor(Transform[T, T], Generic[T]):
 
     def snapshot(self) -> Snapshot:
         """Return what the run has done so far, or had done when it ended. During the run, call it where Trio runs."""
-        if not self._tasks:
+        if self._run is None:
             return self._last
-        now = trio.current_time()
-        return Snapshot(self._last.name, now - self._began, tuple(self._rows(now)))
-
-    def _rows(self, now: float) -> Iterator[StageSnapshot]:
-        seconds = now - self._began
-        for task in self._tasks:
-            waits = (
-                0.0 if task.source is None else task.source.waits(now)[1],
-                0.0 if task.output is None else task.output.waits(now)[0],
-            )
-            lasted = seconds
-            if task.output is not None and task.output.ended_at is not None:
-                lasted = task.output.ended_at - self._began
-            parts = [part / seconds if seconds else 0.0 for part in (*waits, max(lasted - sum(waits), 0.0))]
-            for place, name in enumerate(task.labels):
-                items, count, fill = _done(task, place)
-                yield StageSnapshot(name(), items, count, items / seconds if seconds else 0.0, fill, *parts)
+        look = self._run.look()
+        names = [name() for task in self._run.tasks for name in task.labels]
+        return Snapshot(self._last.name, look.seconds, look.since(BEGIN, names))
 
     async def snapshots(self, every: float = 1.0) -> AsyncIterator[Snapshot]:
         """Give a snapshot every so many seconds until the run has ended, and then the last one.
@@ -151,15 +230,6 @@ class Monitor(Transform[T, T], Generic[T]):
 
     def __str__(self) -> str:
         return str(self.snapshot())
-
-
-def _done(task: Watched, place: int) -> tuple[int, int | None, float | None]:
-    """Give the items and bytes of one of a task's stages, and the fill of the channel behind it."""
-    if task.output is not None and place == len(task.labels) - 1:
-        return task.output.count, task.output.bytes, task.output.used / task.output.capacity
-    # A sink's own channel, which it is the only one to read.
-    items, size = task.source.taken() if task.source is not None and len(task.labels) == 1 else (0, None)
-    return items if task.fused is None else task.fused.item_count(place), size, None
 
 
 def monitor(name: str = "") -> Monitor[Any]:

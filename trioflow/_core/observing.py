@@ -1,0 +1,63 @@
+"""Who sees the runs of this program: each is called when a run begins, and leaves its block when the run has ended.
+
+Rule 1: nobody sees a run unless it is asked for; a run looks once whether `observers` is empty, and notes nothing then.
+Rule 2: what is seen are counts and times; an observer keeps no `Watched` after the run, as that holds items.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from typing import Any, Final, NamedTuple, TypeAlias
+
+from trioflow._core.buffer import Buffer
+from trioflow._core.channel import ReceiveChannel, SendChannel
+from trioflow._core.fused import Fused
+
+
+class Watched(NamedTuple):
+    """What is seen of one task of a run: its stages' names, and the channels before and after it."""
+
+    labels: Sequence[Callable[[], str]]
+    fused: Fused | None
+    source: Buffer[Any] | None
+    output: Buffer[Any] | None
+
+    @classmethod
+    def between(
+        cls,
+        source: ReceiveChannel[Any] | None,
+        output: SendChannel[Any] | None,
+        labels: Sequence[Callable[[], str]],
+        fused: Fused | None = None,
+    ) -> Watched:
+        """Return what is seen of a task between these channels."""
+        buffers = [None if end is None else end._buffer for end in (source, output)]
+        return cls(labels, fused, *buffers)
+
+    def time_waits(self, clock: Callable[[], float]) -> None:
+        """Time from now on how long is waited at its ends of the channels."""
+        for buffer in (self.source, self.output):
+            if buffer is not None:
+                buffer.watch(clock)
+
+
+# Called with a run's tasks; the block is left when the run has ended, by what the run raises.
+Watch: TypeAlias = "Callable[[Sequence[Watched]], AbstractContextManager[object]]"
+
+observers: tuple[Watch, ...] = ()  # of every run that begins
+UNSEEN: Final = nullcontext()
+
+
+class NotBegun(Exception):
+    """Raised through the blocks of observers: there is no such run, forget it."""
+
+
+def seen_by(watches: Sequence[Watch], tasks: Sequence[Watched]) -> AbstractContextManager[object]:
+    """Return the block in which a run of these tasks goes, for all who watch it."""
+    if len(watches) == 1:
+        return watches[0](tasks)
+    block = ExitStack()
+    for watch in watches:
+        block.enter_context(watch(tasks))
+    return block

@@ -1,0 +1,91 @@
+"""A page that shows the runs of this program as they go: numbers over server-sent events, drawn in the browser.
+
+Rule 1: it works at any path: what the page asks for is relative to it, and only the last segment of a path is looked at.
+Rule 2: it costs nothing while nobody looks, and its own runs are not shown.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from trioflow._core.channel import SendChannel
+from trioflow._core.checks import check_count
+from trioflow._core.pipeline import pipeline
+from trioflow._core.streams import Readable
+from trioflow.http._events import events
+from trioflow.http._request import Request
+from trioflow.http._response import Response
+from trioflow.http._service import Handler
+from trioflow.operators.inspecting import Inspector
+from trioflow.operators.selecting import take_until
+
+EVERY: Final = 0.5  # seconds between two events
+POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+PAGE: Final = Path(__file__).parent / "inspector_page"
+_TYPES: Final = {".html": "text/html; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".css": "text/css"}
+
+
+def inspector(of: Inspector, *, most: int = 100) -> Handler:
+    """Return a handler for a page that shows, live, each run that the inspector knows; call it at any path.
+
+    The page is at `path/`; `path/runs.json` is what it shows, as JSON: `{"runs": [...], "running": 3}`, each run as
+    `RunSnapshot.as_dict()` returns it; `path/events` sends the same about twice a second, for as long as somebody reads it.
+
+    It shows counts and the names of stages and functions, never a stage's arguments or items; but a failure is shown with
+    its words and notes, which may quote them. Whoever can ask for the page sees all this: serve it to those who run the
+    program, on a loopback address or behind a login.
+
+    Args:
+        of: What `tf.inspect` yields.
+        most: How many of the runs that go on to show, the oldest.
+
+    Raises:
+        TypeError: `of` is not an `Inspector`, or `most` not an int.
+        ValueError: `most` is below 1.
+
+    Example:
+        async with tf.inspect() as inspector:
+            await http.serve(http.inspector(inspector), host="127.0.0.1", port=0)
+    """
+    if not isinstance(of, Inspector):
+        raise TypeError(f"inspector wants what tf.inspect() yields, not {of!r}")
+    check_count("most", most, 1)
+    pages = {path.name: path for path in PAGE.iterdir() if path.suffix in _TYPES}
+
+    def told() -> str:
+        return json.dumps({"runs": [run.as_dict() for run in of.runs(most)], "running": of.running})
+
+    async def tell(output: SendChannel[str]) -> None:
+        while True:
+            await output.send(told())
+            await trio.sleep(EVERY)
+
+    async def show(request: Request, response: Response) -> None:
+        name = request.path.rpartition("/")[2]
+        response.headers["cache-control"] = "no-store"
+        response.headers["content-security-policy"] = POLICY
+        if request.method not in ("GET", "HEAD"):
+            response.status, response.headers["allow"] = 405, "GET, HEAD"
+        elif name == "runs.json":
+            response.headers["content-type"] = "application/json"
+            await response.send(told().encode())
+        elif name == "events":
+            response.headers["content-type"] = "text/event-stream"
+            with of.hidden():
+                looks = Readable(tell).pipe(take_until(request.stopping)).pipe(events())
+                await pipeline(looks, response, capacity=1)  # what a slow client is shown is fresh
+        elif name in pages or not name:
+            path = pages[name or "index.html"]
+            response.headers["content-type"] = _TYPES[path.suffix]
+            await response.send(path.read_bytes())
+        else:  # relative names would be looked for beside it
+            response.status, response.headers["location"] = 308, f"{name}/"
+
+    return show

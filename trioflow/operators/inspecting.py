@@ -1,0 +1,206 @@
+"""Seeing all runs of a program at once, while they go and for a while after.
+
+Rule 1: an inspector keeps numbers and text. While a run goes on it looks at what that holds anyway, and lets go at its end.
+Rule 2: what it tells has the names of stages and of functions, and never a value that a stage was given: that may be an item.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+from collections import deque
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, ExitStack, nullcontext
+from contextvars import ContextVar
+from traceback import format_exception_only
+from types import TracebackType
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
+
+import trio
+
+from trioflow._core import observing
+from trioflow._core.block import block
+from trioflow._core.checks import check_count
+from trioflow._core.errors import HangUp
+from trioflow._core.labels import name_without_values
+from trioflow._core.observing import NotBegun, Watched
+from trioflow.operators.watching import BEGIN, Look, StageSnapshot, WatchedRun, busiest
+
+State: TypeAlias = Literal["running", "done", "failed", "cancelled"]
+
+RECENT: Final = 2.0  # seconds: over at least so many the rates of a run are taken, if it has lasted that long
+_NAME: Final = 200  # characters
+_FAILURE: Final = 2000
+_QUIET: Final = (trio.Cancelled, HangUp, GeneratorExit)  # what ends a run and is no failure
+
+_ids: Final = itertools.count(1)
+_inside: Final[ContextVar[int | None]] = ContextVar("inside which run a run begins", default=None)
+_HIDDEN: Final = 0  # no run's id: what begins inside is not shown
+
+
+class RunSnapshot(NamedTuple):
+    """What one run is doing, or has done.
+
+    `id` counts the runs of this program, and `parent` is the run inside which this one began, such as that which retries
+    it. `began` is in seconds since 1970, `seconds` how long it has lasted. `failure` is what it failed by, with its notes.
+    While it goes on, the rates and waits of its stages are those of the last seconds; afterwards those of all its time.
+    """
+
+    id: int
+    parent: int | None
+    name: str
+    state: State
+    began: float
+    seconds: float
+    failure: str | None
+    stages: tuple[StageSnapshot, ...]
+
+    @property
+    def slowest(self) -> StageSnapshot | None:
+        """The stage whose task is the busiest: the others wait for it."""
+        return busiest(self.stages)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all of it as what JSON can hold; `slowest` is the index of that stage, None if there are no stages."""
+        slowest = None if self.slowest is None else self.stages.index(self.slowest)
+        return self._asdict() | {"stages": [stage._asdict() for stage in self.stages], "slowest": slowest}
+
+
+class Inspector:
+    """What `inspect` yields: it knows the runs that have begun since then."""
+
+    def __init__(self, keep: int) -> None:
+        self._token = trio.lowlevel.current_trio_token()
+        self._running: dict[int, _Inspected] = {}
+        self._ended: deque[RunSnapshot] = deque(maxlen=keep)
+
+    def runs(self, most: float = math.inf) -> tuple[RunSnapshot, ...]:
+        """Return the runs that go on, the oldest first and at most so many, then those that have ended, the newest first.
+
+        Call it where Trio runs.
+        """
+        going = itertools.islice(self._running.values(), None if most == math.inf else int(most))
+        return (*[run.snapshot() for run in going], *self._ended)
+
+    @property
+    def running(self) -> int:
+        """How many runs go on."""
+        return len(self._running)
+
+    def watch(self, tasks: Sequence[Watched]) -> AbstractContextManager[object]:
+        """Watch a run of these tasks until the block ends."""
+        if _inside.get() == _HIDDEN or trio.lowlevel.current_trio_token() is not self._token:
+            return nullcontext()
+        return _Inspected(self, tasks)
+
+    def hidden(self) -> AbstractContextManager[object]:
+        """Show none of the runs that begin inside the block, as those that show the others."""
+        before = _inside.get()
+        _inside.set(_HIDDEN)
+        stack = ExitStack()
+        stack.callback(_inside.set, before)
+        return stack
+
+    def _ended_as(self, run: _Inspected, state: State, failure: str | None) -> None:
+        if self._running.pop(run.id, None) is not None:
+            self._ended.appendleft(run.snapshot(state, failure))
+
+    def _forget(self, run: _Inspected) -> None:
+        self._running.pop(run.id, None)
+
+    def _let_go(self) -> None:
+        self._running.clear()
+
+
+class _Inspected:
+    """One run, and the block that it goes in."""
+
+    __slots__ = ("_began", "_inspector", "_looks", "_names", "_outer", "_run", "id")
+
+    def __init__(self, inspector: Inspector, tasks: Sequence[Watched]) -> None:
+        self.id = next(_ids)
+        self._inspector = inspector
+        self._outer = _inside.get()
+        self._run = WatchedRun(tasks)
+        self._began = time.time()
+        self._names: Sequence[str] | None = None
+        self._looks: deque[Look] = deque([BEGIN], maxlen=2)  # the older one is what a rate is taken from
+
+    def __enter__(self) -> None:
+        self._inspector._running[self.id] = self
+        _inside.set(self.id)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, raised: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        _inside.set(self._outer)
+        if raised is None:
+            self._inspector._ended_as(self, "done", None)
+        elif isinstance(raised, NotBegun):
+            self._inspector._forget(self)
+        elif isinstance(raised, _QUIET) or (isinstance(raised, BaseExceptionGroup) and not raised.split(_QUIET)[1]):
+            self._inspector._ended_as(self, "cancelled", None)
+        else:
+            self._inspector._ended_as(self, "failed", _text_of(raised)[:_FAILURE])
+
+    def snapshot(self, state: State = "running", failure: str | None = None) -> RunSnapshot:
+        """Return what the run has done so far."""
+        if self._names is None:
+            labels = (label for task in self._run.tasks for label in task.labels)
+            self._names = [name_without_values(label)[:_NAME] for label in labels]
+        look = self._run.look()
+        before = self._looks[0] if state == "running" else BEGIN
+        if look.seconds - self._looks[-1].seconds >= RECENT:
+            self._looks.append(look)
+        name = " | ".join(self._names)[:_NAME]
+        stages = look.since(before, self._names)
+        return RunSnapshot(self.id, self._outer, name, state, self._began, look.seconds, failure, stages)
+
+
+def _text_of(failure: BaseException) -> str:
+    """Return a failure as a traceback ends: its kind, its words, its notes; and those of a group's members."""
+    text = "".join(format_exception_only(failure)).rstrip()
+    if isinstance(failure, BaseExceptionGroup):
+        text = "\n".join([text, *(_text_of(each).replace("\n", "\n  ") for each in failure.exceptions[:10])])
+    return text
+
+
+def inspect(*, keep: int = 100) -> AbstractAsyncContextManager[Inspector]:
+    """See every run that begins while the `async with` block goes on: what each stage does, and which one is waited for.
+
+    `inspector.runs()` returns a `RunSnapshot` for each run that goes on, and for those that have ended lately.
+    `http.inspector(inspector)` shows them on a page. Runs that had begun before are not seen, nor are those of another
+    thread's `trio.run`. A file that is copied inside the kernel is still copied so: its bytes are told at its end.
+
+    Holds: numbers and text, for the last `keep` runs that have ended, and for those that go on.
+
+    Args:
+        keep: How many runs to remember after their end.
+
+    Raises:
+        TypeError: `keep` is not an int.
+        ValueError: `keep` is below 0.
+
+    Example:
+        >>> async def main():
+        ...     async with tf.inspect() as inspector:
+        ...         await tf.pipeline(range(10), map(lambda n: n * n), collect())
+        ...     [run] = inspector.runs()
+        ...     return run.name, run.state, [stage.items for stage in run.stages]
+        >>> run(main())
+        ('from_iterable | map(<lambda>) | collect', 'done', [10, 10, 10])
+    """
+    return _inspecting(check_count("keep", keep, 0))
+
+
+@block
+async def _inspecting(keep: int) -> AsyncGenerator[Inspector, None]:
+    inspector = Inspector(keep)
+    watch = inspector.watch
+    observing.observers = (*observing.observers, watch)
+    try:
+        yield inspector
+    finally:
+        observing.observers = tuple(each for each in observing.observers if each is not watch)
+        inspector._let_go()
