@@ -28,12 +28,12 @@ def run_until_a_signal(main: Callable[[], Awaitable[object]], *, is_watching: bo
     # Asked before Trio puts a handler of its own in the place of the default one.
     afterwards = {number: _after_the_first(number) for number in _ENDING} if is_watching else {}
 
-    async def cancelled_by_a_signal() -> None:
+    async def run() -> None:  # an error about an argument begins with this name, and the user has called a `run`
         with trio.CancelScope() as scope, ExitStack() as stack:
             _cancel_at_a_signal(scope, afterwards, stack)
             await main()
 
-    trio.run(cancelled_by_a_signal)
+    trio.run(run)
 
 
 def _after_the_first(number: int) -> Any:

@@ -1,4 +1,4 @@
-"""The command line: `trioflow serve DIR`, `trioflow demo` and `trioflow redis URL STREAM`."""
+"""The command line: `trioflow serve DIR`, `trioflow demo`, `trioflow redis URL STREAM` and `trioflow work MODULE:FUNCTION`."""
 
 from trioflow.cli._command import main
 

@@ -29,6 +29,10 @@ def main(argv: Sequence[str] | None = None) -> int:
                 from trioflow.cli._redis import run
 
                 run(arguments)
+            elif arguments.command == "work":
+                from trioflow.cli._work import work
+
+                work(arguments)
             else:
                 from trioflow.cli._serving import serve
 
@@ -135,20 +139,64 @@ def _parser() -> argparse.ArgumentParser:
     _add_redis(
         commands.add_parser(
             "redis",
+            parents=[_tls_options()],
             help="look into a stream in Redis",
             description="Look into a stream in Redis, and mend what is stuck.",
         )
     )
+    _add_work(
+        commands.add_parser(
+            "work",
+            parents=[_tls_options()],
+            help="call a function for each entry of a stream in Redis",
+            description="Call a function for each entry of a stream in Redis, until the stream ends or a signal stops it.",
+        )
+    )
     return parser
+
+
+def _tls_options() -> _Parser:
+    """Return how a command speaks TLS to a server of Redis."""
+    parser = _Parser(add_help=False)
+    parser.add_argument("--tls-ca", metavar="FILE", help="trust the authorities in this file (PEM)")
+    parser.add_argument("--tls-cert", metavar="FILE", help="offer this client certificate (PEM)")
+    parser.add_argument("--tls-key", metavar="FILE", help="the certificate's private key, if it is not in that file")
+    return parser
+
+
+def _add_work(parser: argparse.ArgumentParser) -> None:
+    """Add what `redis.work` can be told, by the same names."""
+    one_or_more = partial(_whole, least=1)
+    parser.add_argument(
+        "handler",
+        metavar="MODULE:FUNCTION",
+        help="the function to call with each delivery, such as tasks:handle; modules in the current directory come first",
+    )
+    parser.add_argument("--url", required=True, help="the server: redis://, rediss:// or unix://")
+    parser.add_argument("--stream", required=True, metavar="NAME", help="the name of the stream")
+    parser.add_argument("--group", required=True, metavar="NAME", help="the group that shares the work")
+    for name, kind, metavar, text in (
+        ("--concurrency", one_or_more, "N", "how many calls may be in progress at once (default: 1)"),
+        ("--prefetch", one_or_more, "N", "how many entries may be here and unacknowledged (default: as --concurrency)"),
+        (
+            "--grace",
+            _number,
+            "SECONDS",
+            "how long calls in progress may still take once it is told to stop (default: 20)",
+        ),
+        ("--lease", _number, "SECONDS", "how long it may be silent before others take what it holds (default: 30)"),
+        ("--tries", _number, "N", "how often an entry is tried before it becomes a dead letter (default: 5)"),
+        ("--dead-letters", _number, "N", "how many dead letters are kept (default: 10000)"),
+        ("--patience", _number, "SECONDS", "how long to wait for a server that is out of reach (default: inf)"),
+    ):
+        parser.add_argument(name, type=kind, metavar=metavar, default=argparse.SUPPRESS, help=text)
+    parser.add_argument("-v", "--verbose", action="store_true", help="print the traceback of each failure")
 
 
 def _add_redis(parser: argparse.ArgumentParser) -> None:
     """Add what can be asked about a stream in Redis."""
     parser.add_argument("url", metavar="URL", help="the server: redis://, rediss:// or unix://")
     parser.add_argument("stream", metavar="STREAM", help="the name of the stream")
-    parser.add_argument("--tls-ca", metavar="FILE", help="trust the authorities in this file (PEM)")
-    parser.add_argument("--tls-cert", metavar="FILE", help="offer this client certificate (PEM)")
-    parser.add_argument("--tls-key", metavar="FILE", help="the certificate's private key, if it is not in that file")
     common = _Parser(add_help=False)
     common.add_argument("--json", action="store_true", help="print JSON, one object per line")
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)

@@ -17,7 +17,7 @@ import trio
 from trioflow.cli._failed import Failed, printable, reason_of
 
 try:
-    from trioflow import redis
+    from trioflow import redis as redis
 except ImportError as exc:
     raise Failed(1, str(exc)) from exc
 
@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace) -> None:
     Raises:
         Failed: it cannot be done.
     """
-    action = partial(_ACTIONS[arguments.action], arguments, arguments.url, arguments.stream, _ssl_context(arguments))
+    action = partial(_ACTIONS[arguments.action], arguments, arguments.url, arguments.stream, ssl_context(arguments))
     try:
         rows = trio.run(action)
     except (TypeError, ValueError) as exc:
@@ -49,7 +49,8 @@ def run(arguments: argparse.Namespace) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _ssl_context(arguments: argparse.Namespace) -> ssl.SSLContext | None:
+def ssl_context(arguments: argparse.Namespace) -> ssl.SSLContext | None:
+    """Return what the options of TLS ask for; None if there are none of them."""
     if not (arguments.tls_ca or arguments.tls_cert or arguments.tls_key):
         return None
     if arguments.tls_key and not arguments.tls_cert:

@@ -29,6 +29,8 @@ from trioflow.redis.status import Status as Status
 from trioflow.redis.status import drop_sender as drop_sender
 from trioflow.redis.status import senders as senders
 from trioflow.redis.status import status as status
+from trioflow.redis.working import run as run
+from trioflow.redis.working import work as work
 
 __all__ = [
     "DeadLetter",
@@ -46,9 +48,11 @@ __all__ = [
     "open_sender",
     "readable",
     "requeue_dead_letters",
+    "run",
     "senders",
     "status",
     "trim_dead_letters",
+    "work",
     "writable",
 ]
 

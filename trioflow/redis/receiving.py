@@ -152,7 +152,7 @@ class _Receiver:
     async def read(self) -> None:
         """Deliver entries until the stream ends, or until the reader has closed its end."""
         is_over = False
-        while not is_over:
+        while not (is_over or self._output._reader_has_left):
             answered_at = self._answered_at()
             try:
                 if self._blocking_client.connections != self._recovered:
@@ -247,7 +247,9 @@ class _Receiver:
         try:
             self._output.send_many_nowait(deliveries)
         except trio.BrokenResourceError:
-            return True  # `leave` gives back what is held
+            for delivery in deliveries:  # what the reader took before may take long
+                delivery.give_back(tried=False)
+            return True
         if is_end:
             self._output.close()
         return is_end
@@ -310,6 +312,8 @@ class _Receiver:
 
     async def leave(self) -> None:
         """Give back what is in hand, and free this receiver's name."""
+        self.deliveries.close()
+        self._output.close()
         for delivery in list(self._held.values()):
             delivery.give_back(tried=False)
         if self.member.is_broken:
@@ -335,7 +339,6 @@ async def receiver_of(options: ReceiverOptions) -> AsyncGenerator[ReceiveChannel
                 yield receiver.deliveries
                 crew.cancel()
         finally:
-            receiver.deliveries.close()
             await receiver.leave()
 
 

@@ -1,0 +1,81 @@
+"""Working on a stream in Redis with a function that was named, until the stream ends or a signal stops it.
+
+Rule 1: what happens is logged to stderr, a line each; a traceback only if it was asked for. A module that has set up
+    logging when it is imported is left its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+import os
+import sys
+import traceback
+from typing import Any, Final
+
+import trio
+
+from trioflow.cli._failed import Failed, printable
+from trioflow.cli._redis import redis, ssl_context
+
+_OPTIONS: Final = ("group", "concurrency", "prefetch", "grace", "lease", "tries", "dead_letters", "patience")
+
+
+def work(arguments: argparse.Namespace) -> None:
+    """Work until the stream has ended, or until a signal.
+
+    Raises:
+        Failed: it cannot be done, or not any more.
+    """
+    options: Any = {name: getattr(arguments, name) for name in _OPTIONS if hasattr(arguments, name)}
+    options["ssl_context"] = ssl_context(arguments)
+    handler = _imported(arguments.handler, is_verbose=arguments.verbose)
+    log = logging.StreamHandler()
+    log.setFormatter(OneLine(is_verbose=arguments.verbose))
+    logging.basicConfig(level=logging.INFO, handlers=[log])
+    try:
+        redis.run(handler, arguments.url, arguments.stream, **options)
+    except (TypeError, ValueError) as exc:
+        raise Failed(2, printable(str(exc).removeprefix("run: "))) from exc  # nobody typed that
+    except (OSError, trio.BrokenResourceError) as exc:
+        raise Failed(1, printable(str(exc))) from exc
+
+
+def _imported(name: str, *, is_verbose: bool) -> Any:
+    """Return what `MODULE:FUNCTION` names, which may be in a module of the current directory."""
+    module, _, path = name.partition(":")
+    if not all(part.isidentifier() for part in [*module.split("."), *path.split(".")]):
+        raise Failed(2, f"expected MODULE:FUNCTION, such as tasks:handle, not {printable(name)!r}")
+    here = os.getcwd()
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        found: Any = importlib.import_module(module)
+    except Exception as exc:
+        if isinstance(exc, ModuleNotFoundError) and f"{module}.".startswith(f"{exc.name}."):
+            raise Failed(2, f"there is no module {exc.name!r}, neither in {printable(here)} nor installed") from exc
+        if is_verbose:
+            traceback.print_exc()
+        reason = printable(f"{type(exc).__name__}: {exc}")
+        raise Failed(2, f"cannot import {module}: {reason}" + ("" if is_verbose else "; -v shows where")) from exc
+    for part in path.split("."):
+        try:
+            found = getattr(found, part)
+        except AttributeError:
+            raise Failed(2, f"the module {module} has no {path!r}") from None
+    return found
+
+
+class OneLine(logging.Formatter):
+    """Makes one line of a record, and of its traceback only if it is verbose."""
+
+    def __init__(self, *, is_verbose: bool) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(message)s")
+        self._is_verbose = is_verbose
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name is logging's
+        return printable(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802
+        return super().formatException(ei) if self._is_verbose else ""
