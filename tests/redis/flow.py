@@ -41,8 +41,10 @@ class Counts:
         return sum(count - 1 for count in self.done.values())
 
 
-async def send(url: str, counts: Counts, count: int, *, capacity: int = 20, pause: float = 0.0) -> None:
-    async with redis.open_sender(url, "jobs", capacity=capacity, producer="p") as sender:
+async def send(
+    url: str, counts: Counts, count: int, *, capacity: int = 20, pause: float = 0.0, wait_replicas: int = 0
+) -> None:
+    async with redis.open_sender(url, "jobs", capacity=capacity, producer="p", wait_replicas=wait_replicas) as sender:
         for n in range(count):
             await sender.send(n)
             counts.sent.append(n)
@@ -59,11 +61,13 @@ async def work(url: str, counts: Counts, *, pause: float = 0.0, prefetch: int = 
 
 
 @asynccontextmanager
-async def flow(url: str, counts: Counts, count: int, *, pause: float = 0.0) -> AsyncGenerator[None, None]:
+async def flow(
+    url: str, counts: Counts, count: int, *, pause: float = 0.0, wait_replicas: int = 0
+) -> AsyncGenerator[None, None]:
     """Send and work beside the block; leave it when the stream has ended."""
     with trio.fail_after(PATIENCE):
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(lambda: send(url, counts, count, pause=pause))
+            nursery.start_soon(lambda: send(url, counts, count, pause=pause, wait_replicas=wait_replicas))
             for _ in range(2):
                 nursery.start_soon(lambda: work(url, counts, pause=pause * 2))
             yield

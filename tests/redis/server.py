@@ -48,20 +48,22 @@ class Server:
         return self
 
     def start(self) -> None:
-        command = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.place)]
-        command += ["--save", "", "--daemonize", "no", "--appendonly", "yes", *self._options]
         with (self.place / "log").open("ab") as log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=log, env=self._environment)
+            self._process = subprocess.Popen(self._command(), stdout=log, stderr=log, env=self._environment)
         deadline = time.monotonic() + PATIENCE
         while self._process.poll() is None and time.monotonic() < deadline:
             try:
-                if self.ask("PING").startswith(b"+PONG"):
+                if self.ask("PING").startswith((b"+PONG", b"-NOAUTH")):
                     return
             except OSError:
                 pass
             time.sleep(0.01)
         self.stop(signal.SIGKILL)
         raise AssertionError((self.place / "log").read_text())
+
+    def _command(self) -> list[str]:
+        command = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.place)]
+        return [*command, "--save", "", "--daemonize", "no", "--appendonly", "yes", *self._options]
 
     def send(self, number: signal.Signals) -> None:
         assert self._process is not None
@@ -95,3 +97,23 @@ class Server:
         """Cut every connection but this one."""
         for kind in ("normal", "pubsub"):
             self.ask("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")
+
+
+class Sentinel(Server):
+    """A sentinel that alone decides on a failover of `master`, which it calls `jobs-db`, after a second."""
+
+    def __init__(self, place: Path, master: Server, *lines: str) -> None:
+        super().__init__(place)
+        self._lines = [
+            f"port {self.port}",
+            "bind 127.0.0.1",
+            f"sentinel monitor jobs-db 127.0.0.1 {master.port} 1",
+            "sentinel down-after-milliseconds jobs-db 1000",
+            "sentinel failover-timeout jobs-db 2000",
+            *lines,
+        ]
+
+    def _command(self) -> list[str]:
+        settings = self.place / "sentinel.conf"  # which it rewrites
+        settings.write_text("\n".join(self._lines))
+        return ["redis-server", str(settings), "--sentinel"]

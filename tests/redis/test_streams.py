@@ -591,6 +591,11 @@ async def test_R16_a_run_that_is_cancelled_gives_back_what_it_has_not_stored(url
         ({"url": "redis://me:a#secret@localhost"}, "percent-encoded"),
         ({"url": "redis://localhost:secret"}, "percent-encoded"),
         ({"url": "redis://[secret"}, "percent-encoded"),
+        ({"url": "redis+sentinel://one,two:1"}, "after the sentinels comes the name of the master"),
+        ({"url": "redis+sentinel://one,,two/jobs-db"}, "url must be .* not redis.sentinel://..."),
+        ({"url": "redis+sentinel://one,two:secret/jobs-db"}, "percent-encoded"),
+        ({"url": "unix+sentinel://one/jobs-db"}, "not unix.sentinel://..."),
+        ({"url": "redis+sentinel://one,two/jobs-db/1?db=2"}, "the database is given 2 times"),
         ({"ssl_context": "ca.pem", "url": "rediss://localhost"}, "ssl_context must be an SSLContext or None"),
         ({"ssl_context": ssl.create_default_context()}, "ssl_context needs a url that begins with rediss://"),
         ({"name": ""}, "name must be a word"),
@@ -624,6 +629,8 @@ def test_R1_arguments_of_receivers_are_checked_when_they_are_given(changed: dict
         ({"producer": ""}, "producer must be a word"),
         ({"encode": None}, "encode wants a function"),
         ({"patience": "long"}, "patience must be a number"),
+        ({"wait_replicas": -1}, "wait_replicas must be 0 or more, got -1"),
+        ({"wait_replicas": 1.0}, "wait_replicas must be an int, got 1.0"),
     ],
     ids=str,
 )
@@ -654,8 +661,15 @@ def test_an_address_is_read_as_it_was_written(user: str, password: str, port: in
 
     address = Address.of(f"rediss://{quote(user)}:{quote(password, safe='')}@host:{port}/{db}")
 
-    assert address == ("host", port, "", user, password, db, True)
+    assert address == ((("host", port),), "", user, password, db, True, "")
     assert str(address) == f"host:{port}"
+
+
+def test_an_address_of_sentinels_names_them_all_and_what_they_call_the_master() -> None:
+    address = Address.of("rediss+sentinel://me:p%2Fw@one,two:1/jobs%20db/3")
+
+    assert address == ((("one", 26379), ("two", 1)), "", "me", "p/w", 3, True, "jobs db")
+    assert str(address) == "jobs db (known to the sentinels at one:26379, two:1)"
 
 
 @given(st.lists(st.integers(0, BYTES_PER_CALL * 2), max_size=12), st.integers(0, 11))

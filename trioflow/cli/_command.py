@@ -172,7 +172,7 @@ def _add_work(parser: argparse.ArgumentParser) -> None:
         metavar="MODULE:FUNCTION",
         help="the function to call with each delivery, such as tasks:handle; modules in the current directory come first",
     )
-    parser.add_argument("--url", required=True, help="the server: redis://, rediss:// or unix://")
+    parser.add_argument("--url", required=True, help="the server: redis://, rediss://, redis+sentinel:// or unix://")
     parser.add_argument("--stream", required=True, metavar="NAME", help="the name of the stream")
     parser.add_argument("--group", required=True, metavar="NAME", help="the group that shares the work")
     for name, kind, metavar, text in (
@@ -195,7 +195,7 @@ def _add_work(parser: argparse.ArgumentParser) -> None:
 
 def _add_redis(parser: argparse.ArgumentParser) -> None:
     """Add what can be asked about a stream in Redis."""
-    parser.add_argument("url", metavar="URL", help="the server: redis://, rediss:// or unix://")
+    parser.add_argument("url", metavar="URL", help="the server: redis://, rediss://, redis+sentinel:// or unix://")
     parser.add_argument("stream", metavar="STREAM", help="the name of the stream")
     common = _Parser(add_help=False)
     common.add_argument("--json", action="store_true", help="print JSON, one object per line")

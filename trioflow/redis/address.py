@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-_DEFAULT_PORT: Final = 6379
+_PORT: Final = 6379
+_SENTINEL_PORT: Final = 26379
+_SENTINEL: Final = "+sentinel"
+
+Place: TypeAlias = tuple[str, int]  # host and port
 
 
 class Address(NamedTuple):
-    """Where a server is, and how to log in."""
+    """Where a server is, or the sentinels that know where it is, and how to log in."""
 
-    host: str
-    port: int
+    places: tuple[Place, ...]  # to try in turn: of sentinels, if there is a `service`
     path: str
     username: str | None
     password: str | None
     db: int
     is_secure: bool
+    service: str = ""  # what the sentinels call the master
 
     @classmethod
     def of(cls, url: object) -> Address:
         """Read `redis://[user:password@]host[:port][/db]`, the same with `rediss`, or `unix:///path`; each may end in `?db=n`.
+
+        `redis+sentinel://[user:password@]host[:port],host[:port]/service[/db]`, or the same with `rediss+sentinel`, names
+        sentinels. Several hosts of `redis://` are nodes of one cluster.
 
         Raises:
             TypeError: `url` is not a str.
@@ -31,24 +38,33 @@ class Address(NamedTuple):
             raise TypeError(f"url must be a str such as 'redis://127.0.0.1:6379', not {url!r}")
         # The messages show no part that may be of a password.
         scheme = url.partition("://")[0] if "://" in url else ""
+        shown = scheme if scheme.removesuffix(_SENTINEL).isidentifier() else "..."
         wrong = ValueError(
-            "url must be redis://host:port, rediss://host:port or unix:///path, with / ? # and @ of a password "
-            f"percent-encoded, not {scheme if scheme.isidentifier() else '...'}://..."
+            "url must be redis://host:port, rediss://host:port, redis+sentinel://host:port,host:port/service or "
+            f"unix:///path, with / ? # and @ of a password percent-encoded, not {shown}://..."
         )
         try:
             parts = urlsplit(url)
-            port = parts.port
+            is_sentinel = parts.scheme.endswith(_SENTINEL)
+            default = _SENTINEL_PORT if is_sentinel else _PORT
+            hosts = [urlsplit(f"//{host}") for host in parts.netloc.rpartition("@")[2].split(",")]
+            places = tuple((host.hostname or "", default if host.port is None else host.port) for host in hosts)
         except ValueError:
             raise wrong from None
-        is_unix = parts.scheme == "unix"
-        if parts.scheme not in ("redis", "rediss", "unix") or parts.fragment or "@" in parts.path + parts.query:
+        kind = parts.scheme.removesuffix(_SENTINEL)
+        is_unix = kind == "unix" and not is_sentinel
+        if (kind not in ("redis", "rediss") and not is_unix) or parts.fragment or "@" in parts.path + parts.query:
             raise wrong
-        if not (parts.path and not parts.hostname if is_unix else parts.hostname):
+        if not (parts.path and not parts.netloc.rpartition("@")[2] if is_unix else all(host for host, _ in places)):
             raise wrong
+        path = "" if is_unix else parts.path.strip("/")
+        service, _, path = path.partition("/") if is_sentinel else ("", "", path)
+        if is_sentinel and not service:
+            raise ValueError(
+                "url: after the sentinels comes the name of the master that they know, as in host:port/service"
+            )
         options = parse_qsl(parts.query, keep_blank_values=True)
-        wished = [value for _, value in options] or ["0"]
-        if not is_unix and parts.path.strip("/"):
-            wished = [parts.path.strip("/"), *(value for _, value in options)]
+        wished = [*([path] if path else []), *(value for _, value in options)] or ["0"]
         for name, _ in options:
             if name != "db":
                 hint = "; pass ssl_context= instead" if name.startswith("ssl") else ""
@@ -58,14 +74,15 @@ class Address(NamedTuple):
         if not (wished[0].isascii() and wished[0].isdecimal()):
             raise ValueError(f"url: the database must be a number, not {wished[0]!r}")
         return cls(
-            parts.hostname or "",
-            _DEFAULT_PORT if port is None else port,
+            places,
             unquote(parts.path) if is_unix else "",
             unquote(parts.username) if parts.username else None,
             unquote(parts.password) if parts.password else None,
             int(wished[0]),
-            parts.scheme == "rediss",
+            kind == "rediss",
+            unquote(service),
         )
 
     def __str__(self) -> str:
-        return self.path or f"{self.host}:{self.port}"
+        places = ", ".join(f"{host}:{port}" for host, port in self.places)
+        return self.path or (f"{self.service} (known to the sentinels at {places})" if self.service else places)

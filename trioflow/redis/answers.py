@@ -26,6 +26,10 @@ class NoLogin(Lost):
     """The user or the password was refused: the caller's fault at the opening; later, the password may be changing."""
 
 
+class MaybeMoved(Later):
+    """The call was not carried out, and another server may be the master by now: the next call asks where it is."""
+
+
 class NoGroup(Later):
     """The group does not exist, or is no longer where it was: join it anew."""
 
@@ -38,15 +42,17 @@ class Refused(Exception):
     """The caller asked for something that the server will always refuse."""
 
 
-# By the first word of the error. What is not here is `Refused`: NOPERM, WRONGTYPE, MOVED, and ERR for nearly anything.
+# By the first word of the error. What is not here is `Refused`: NOPERM, WRONGTYPE, and ERR for nearly anything.
 ANSWERS: Final[dict[str, type[Later] | type[StreamLost]]] = {
     "LOADING": Later,  # it reads its data after a start
     "BUSY": Later,  # somebody's script takes long
     "OOM": Later,  # no memory for a write
     "MISCONF": Later,  # it could not save its data, and accepts no write until it can
-    "NOREPLICAS": Later,  # fewer replicas than min-replicas-to-write
-    "TRYAGAIN": Later,  # a slot of the cluster is being moved
-    "CLUSTERDOWN": Later,
+    "NOREPLICAS": MaybeMoved,  # fewer replicas than min-replicas-to-write
+    "TRYAGAIN": Later,  # the slot is being moved to another node of the cluster
+    "ASK": Later,  # the same; where it is moved to, our scripts would be told to try again
+    "CLUSTERDOWN": MaybeMoved,
+    "MOVED": Lost,  # another node has the slot: the answer says which
     "READONLY": Lost,  # it was made a replica; its address may soon lead to the new master
     "MASTERDOWN": Lost,
     "NOAUTH": NoLogin,

@@ -6,12 +6,15 @@ Rule 3: a call whose answer was lost may have been carried out: `Lost` says so, 
     an answer that is an error means is said in `answers`.
 Rule 4: connections stay open when the block around them is cancelled, so that its last calls can be made; they are
     closed when it is left.
+Rule 5: where the server is now is asked before each connection: of a plain address, the answer is always the same; a
+    sentinel names the master, and a node of a cluster the node that has the stream.
 """
 
 from __future__ import annotations
 
 import math
 import ssl
+from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any, Final
 
@@ -20,8 +23,8 @@ import trio
 from trioflow._core.backoff import Backoff
 from trioflow._core.block import block
 from trioflow._core.crew import Crew, open_crew
-from trioflow.redis.address import Address
-from trioflow.redis.answers import ANSWERS, Later, Lost, NoLogin, Refused
+from trioflow.redis.address import Address, Place
+from trioflow.redis.answers import ANSWERS, Later, Lost, MaybeMoved, NoLogin, Refused
 from trioflow.redis.options import StreamOptions
 from trioflow.redis.scripts import Keys, Script
 
@@ -29,14 +32,16 @@ try:
     import anyio
     from anyio.abc import ByteStream
     from coredis.connection import BaseConnection, TCPLocation
+    from coredis.exceptions import AuthenticationRequiredError, MovedError, NoScriptError, RedisError, ResponseError
     from coredis.exceptions import ConnectionError as ClientConnectionError
-    from coredis.exceptions import NoScriptError, RedisError, ResponseError
     from coredis.parser import Parser
 except ImportError as exc:
     raise ImportError("trioflow.redis needs coredis: pip install 'trioflow[redis]'") from exc
 
 ANSWER_TIMEOUT: Final = 5.0  # seconds, with the time to connect if there is no connection
 HANDSHAKE_TIMEOUT: Final = 5.0  # seconds
+SENTINEL_TIMEOUT: Final = 1.0  # seconds; then the next sentinel is asked
+REPLICAS_TIMEOUT: Final = 1.0  # seconds for replicas to confirm a write; then it is written again
 ATTEMPTS: Final = 3  # to reach a server for the first time
 RETRY_PAUSES: Final = (0.02, 2.0, 0.5)  # seconds: the first and the longest pause before connecting anew; their jitter
 CHECK_INTERVAL: Final = 10.0  # seconds between two looks at whether the server evicts
@@ -48,14 +53,13 @@ _WORDS: Final[dict[type[Exception], str]] = {
 _FAILURES: Final = (RedisError, OSError, EOFError, anyio.BrokenResourceError, anyio.ClosedResourceError)
 
 
-async def _connect(address: Address, ssl_context: ssl.SSLContext | None) -> ByteStream:
+async def _connect(address: Address, place: Place, ssl_context: ssl.SSLContext | None) -> ByteStream:
     if address.path:
         return await anyio.connect_unix(address.path)
     if not address.is_secure:
-        return await anyio.connect_tcp(address.host, address.port)
+        return await anyio.connect_tcp(*place)
     return await anyio.connect_tcp(
-        address.host,
-        address.port,
+        *place,
         tls=True,
         ssl_context=ssl_context or ssl.create_default_context(),
         tls_standard_compatible=False,
@@ -69,14 +73,17 @@ class _Connection(BaseConnection):
     there is no server no buffer is left unclosed, which Python would warn of.
     """
 
-    def __init__(self, address: Address, stream: ByteStream) -> None:
+    def __init__(self, address: Address, place: Place, stream: ByteStream) -> None:
         super().__init__(
-            TCPLocation(address.host, address.port),
+            TCPLocation(*place),
             username=address.username,
             password=address.password,
             db=address.db,
         )
+        self.place = place
         self._opened = stream
+        if address.service:
+            self.register_connect_callback(_Connection._check_role)
         self.tried = trio.Event()  # the handshake has succeeded, or failed with `failure`
         self.failure: Exception | None = None
 
@@ -99,6 +106,12 @@ class _Connection(BaseConnection):
     async def _connect(self) -> ByteStream:
         return self._opened
 
+    async def _check_role(self) -> None:
+        """Raise if this is not the master: a sentinel may be late to notice a failover."""
+        role: Any = await self.create_request(b"ROLE", decode=False)
+        if role[0] != b"master":
+            raise ClientConnectionError(f"a sentinel names {self.location}, which is not the master")
+
     def describe(self) -> str:
         return f"{self.location}"
 
@@ -111,6 +124,8 @@ class Client:
         self.keys = Keys(options.name)
         self._ssl_context = options.ssl_context
         self._patience = options.patience
+        self._wait_replicas = options.wait_replicas
+        self._places = deque(self.address.places)  # the next one to ask comes first
         self._crew = crew
         self._connection: _Connection | None = None
         self._connecting = trio.Lock()
@@ -157,13 +172,20 @@ class Client:
         word = _WORDS.get(type(exc)) or (str(exc).partition(" ")[0] if isinstance(exc, ResponseError) else "")
         kind = ANSWERS.get(word, Refused) if word else Lost
         reason = str(exc) if str(exc).startswith(word) else f"{word} {exc}"
+        is_current = connection is self._connection  # another task may have replaced it
         if not issubclass(kind, Lost):
             self._is_answered()
+            if kind is MaybeMoved and is_current:
+                self._look_elsewhere()
             return kind(reason)
         now = trio.current_time()
         self._failing_since = min(self._failing_since, now)
-        if connection is not None and connection is self._connection:  # another task may have replaced it
+        if is_current:
             self.drop()
+            self._places.rotate(-1)
+            if connection is not None and isinstance(exc, MovedError):
+                node = exc.host or connection.place[0], exc.port
+                self._places = deque(dict.fromkeys([node, *self.address.places]))
         if now - self._failing_since > self._patience:
             return trio.BrokenResourceError(
                 f"no answer from the Redis server at {self.address} for {self._patience:g} s: {reason}"
@@ -171,12 +193,35 @@ class Client:
         return kind(reason, self._backoff.pause())
 
     async def run(self, script: Script, *args: str | bytes | int, within: float = ANSWER_TIMEOUT) -> Any:
-        """Run a script once and return its result, raising as `call` does."""
+        """Run a script once and return its result, raising as `call` does.
+
+        With `wait_replicas`, this raises `Lost` if too few replicas have confirmed within a second what was written. A
+        script that is then run again must write again: only for what this connection has written is waited.
+        """
+        until = trio.current_time() + within
         rest = (len(self.keys.all), *self.keys.all, *args)
         try:
-            return await self.call("EVALSHA", script.sha, *rest, within=within)
+            answer = await self.call("EVALSHA", script.sha, *rest, within=within)
         except NoScriptError:
-            return await self.call("EVAL", script.source, *rest, within=within)
+            answer = await self.call("EVAL", script.source, *rest, within=within)
+        if self._wait_replicas:
+            await self._confirm(until - trio.current_time())
+        return answer
+
+    async def _confirm(self, within: float) -> None:
+        """Wait until enough replicas have what was written, or ask where the server is: this may not be the master now."""
+        connections = self.connections
+        try:
+            confirmed = await self.call("WAIT", self._wait_replicas, int(REPLICAS_TIMEOUT * 1000), within=within)
+        except Refused as exc:
+            if "replica" not in str(exc):
+                raise
+            confirmed = 0  # it was made a replica itself
+        if self.connections != connections:
+            confirmed = 0  # by the server before this one, or not even that
+        if confirmed < self._wait_replicas:
+            self._look_elsewhere()
+            raise Lost(f"{confirmed} of {self._wait_replicas} replicas have what was written", self._backoff.pause())
 
     async def run_until_done(self, script: Script, *args: str | bytes | int) -> Any:
         """Run a script again until it is carried out.
@@ -196,6 +241,12 @@ class Client:
             self._connection.invalidate()
             self._connection = None
 
+    def _look_elsewhere(self) -> None:
+        """Break the connection, if another server could take the place of this one."""
+        if self.address.service or len(self._places) > 1:
+            self.drop()
+            self._places.rotate(-1)
+
     def close(self) -> None:
         """Break the connection for good."""
         self._is_closed = True
@@ -203,20 +254,58 @@ class Client:
 
     async def _connected(self) -> _Connection:
         async with self._connecting:
-            if self._connection is not None and self._connection.tried.is_set() and not self._connection.usable:
+            if self._connection is not None and not self._connection.usable:
                 self.drop()
             if self._connection is None:
                 if self._is_closed:
                     raise ClientConnectionError("this client is closed")
-                self._connection = _Connection(self.address, await _connect(self.address, self._ssl_context))
-                self._crew.start(self._connection.serve)
+                self._connection = await self._open(self.address, await self._where())
                 self.connections += 1
-            connection = self._connection  # a caller cancelled while it waits leaves it to the next call, or to `close`
+            return self._connection
+
+    async def _open(self, address: Address, place: Place) -> _Connection:
+        """Return a connection whose handshake has succeeded."""
+        connection = _Connection(address, place, await _connect(address, place, self._ssl_context))
+        self._crew.start(connection.serve)
+        try:
             await connection.tried.wait()
             if connection.failure is not None:
-                self.drop()
                 raise connection.failure
-            return connection
+        except BaseException:
+            connection.invalidate()
+            raise
+        return connection
+
+    async def _where(self) -> Place:
+        """Return where the server is now; of a service, the master that the first sentinel names that answers."""
+        if not self.address.service:
+            return self._places[0]
+        reasons = []
+        for host, port in tuple(self._places):
+            try:
+                with trio.move_on_after(SENTINEL_TIMEOUT):
+                    return await self._named_by((host, port))
+                reasons.append(f"{host}:{port} is silent")
+            except _FAILURES as exc:
+                reasons.append(f"{host}:{port}: {exc}")
+            self._places.rotate(-1)
+        raise ClientConnectionError("; ".join(reasons))
+
+    async def _named_by(self, sentinel: Place) -> Place:
+        """Ask a sentinel where the master is. It is told the password only if it wants one."""
+        address = self.address._replace(service="", db=0)
+        try:
+            connection = await self._open(address._replace(username=None, password=None), sentinel)
+        except AuthenticationRequiredError:
+            connection = await self._open(address, sentinel)
+        try:
+            question = b"SENTINEL", b"GET-MASTER-ADDR-BY-NAME", self.address.service
+            found: Any = await connection.create_request(*question, decode=False)
+        finally:
+            connection.invalidate()
+        if not found:
+            raise ClientConnectionError(f"no master is called {self.address.service!r}")
+        return found[0].decode(), int(found[1])
 
 
 @block

@@ -36,22 +36,26 @@ def unique_name() -> str:
 
 @dataclass(frozen=True)
 class StreamOptions:
-    """Which stream, on which server, for how many seconds a lost server is waited for, and what TLS trusts and offers."""
+    """Which stream, on which server, how long a lost one is waited for, what TLS trusts and offers, how many replicas confirm."""
 
     url: str
     name: str
     patience: float = math.inf
     ssl_context: ssl.SSLContext | None = None
+    wait_replicas: int = 0
 
     def __post_init__(self) -> None:
         address = Address.of(self.url)
         if self.ssl_context is not None and not isinstance(self.ssl_context, ssl.SSLContext):
             raise TypeError(f"ssl_context must be an SSLContext or None, not {self.ssl_context!r}")
         if self.ssl_context is not None and not address.is_secure:
-            raise ValueError("ssl_context needs a url that begins with rediss://: this one would not use TLS")
+            raise ValueError(
+                "ssl_context needs a url that begins with rediss:// or rediss+sentinel://: this one would not use TLS"
+            )
         check_name("name", self.name)
         if isinstance(self.patience, bool) or self.patience != 0:  # 0 means not to wait at all
             check_positive("patience", self.patience)
+        check_count("wait_replicas", self.wait_replicas, 0)
 
     @property
     def address(self) -> Address:

@@ -58,18 +58,18 @@ if lost then return lost end
 -- No owner: the server has restarted without what it knew.
 if not owner then redis.call('HSET', meta, 'token:' .. sender, token) end
 if not owner or tonumber(lease) > 0 then register() end
-local stored = last_stored()
-local done, added = 0, false
+local stored, done = last_stored(), 0
 for i = 6, #ARGV do
     local this = number + i - 6
     if this > stored then
         if length >= capacity then break end
         redis.call('XADD', stream, '*', 'v', ARGV[i])
-        length, stored, added = length + 1, this, true
+        length, stored = length + 1, this
     end
     done = done + 1
 end
-if added then redis.call('HSET', meta, 'stored:' .. sender, string.format('%d', stored), 'length', length) end
+-- Written again if the call is repeated: replicas confirm what was written before, on the same connection.
+if done > 0 then redis.call('HSET', meta, 'stored:' .. sender, string.format('%d', stored), 'length', length) end
 if length < capacity then signal_room() else redis.call('DEL', room) end
 return done
 """)

@@ -206,6 +206,7 @@ def open_sender(
     encode: Callable[[Any], bytes | str] = to_json,
     patience: float = math.inf,
     ssl_context: ssl.SSLContext | None = None,
+    wait_replicas: int = 0,
 ) -> AbstractAsyncContextManager[RedisSender[Any]]:
     """Send to the stream `name` beside an `async with` block.
 
@@ -215,7 +216,8 @@ def open_sender(
     closes. If senders come and go, hold one open beside them.
 
     Args:
-        url: The server: `redis://[user:password@]host[:port][/db]`, `rediss://` with TLS, or `unix:///path[?db=n]`.
+        url: The server: `redis://[user:password@]host[:port][/db]`, `rediss://` with TLS, `unix:///path[?db=n]`, or
+            `redis+sentinel://host[:port],host[:port]/service[/db]` for the master that these sentinels name.
         name: The stream. Its keys begin with the name in braces.
         capacity: How many entries may be unread or unacknowledged before this sender waits.
         producer: The name under which this sender is known when it comes back. If two have the same name, the newer one
@@ -224,6 +226,9 @@ def open_sender(
         patience: The seconds to wait for a lost server, each time it is lost; `math.inf` for ever.
         ssl_context: For `rediss://`: what to trust, and the client certificate to offer if the server asks for one;
             None for `ssl.create_default_context()`.
+        wait_replicas: How many replicas must have an item before `send` returns: a failover to one of them does not lose
+            it. While fewer confirm it within a second, it is sent again, and stored once: like a server that cannot write
+            now, that does not count towards `patience`.
 
     Raises:
         TypeError, ValueError: an argument has the wrong type, or is out of range.
@@ -232,5 +237,10 @@ def open_sender(
         trio.BrokenResourceError: the stream has ended, or another sender of this name has replaced this one.
     """
     return sender_of(
-        SenderOptions(url, name, patience, ssl_context, capacity=capacity, producer=producer, encode=encode)
+        SenderOptions(
+            *(url, name, patience, ssl_context, wait_replicas),
+            capacity=capacity,
+            producer=producer,
+            encode=encode,
+        )
     )

@@ -123,6 +123,7 @@ def writable(
     encode: Callable[[Any], bytes | str] = to_json,
     patience: float = math.inf,
     ssl_context: ssl.SSLContext | None = None,
+    wait_replicas: int = 0,
     lease: float = LEASE,
 ) -> Writable[Any, int]:
     """Store items in the stream `name`, and return how many.
@@ -145,6 +146,7 @@ def writable(
         encode: As for `open_sender`.
         patience: As for `open_sender`.
         ssl_context: As for `open_sender`.
+        wait_replicas: As for `open_sender`.
         lease: The seconds without a sign of life from this process after which its sender expires, if it comes after a
             `readable`.
 
@@ -153,7 +155,11 @@ def writable(
         OSError, trio.BrokenResourceError: when it runs, as for `open_sender`.
     """
     expiring = SenderOptions(
-        url, name, patience, ssl_context, capacity=capacity, producer=producer, encode=encode, lease=lease
+        *(url, name, patience, ssl_context, wait_replicas),
+        capacity=capacity,
+        producer=producer,
+        encode=encode,
+        lease=lease,
     )
     lasting = replace(expiring, lease=None)
 
