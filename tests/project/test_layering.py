@@ -41,8 +41,7 @@ EVERYWHERE = {"trio"}
 ONLY_IN: dict[str, str] = {
     "h11": "http.wire.h11_reader",
     "rich": "operators.progress",
-    "coredis": "redis.client",
-    "anyio": "redis.client",  # what coredis raises when a connection breaks
+    "coredis": "redis.connection",
     "typing_extensions": "_core.typevars",  # type checkers have a copy; nothing imports it at run time
     "backports": "codecs.zstd_brotli",
     "compression": "codecs.zstd_brotli",

@@ -14,7 +14,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from tests.redis.flow import Counts, flow, until_some
+from tests.redis.flow import LEASE, Counts, flow, until_some
 from tests.redis.server import PATIENCE, Server, until
 from trioflow import redis
 from trioflow.redis import client
@@ -216,7 +216,7 @@ async def lose(server: Server, *command: str) -> dict[str, str]:
             await send.send(3)
 
     async def receiving(is_ready: trio.Event) -> None:
-        async with redis.open_receiver(server.url, "jobs", group="g", prefetch=2) as receive:
+        async with redis.open_receiver(server.url, "jobs", group="g", prefetch=2, lease=LEASE) as receive:
             await receive.receive()
             is_ready.set()
             await trio.sleep_forever()
@@ -321,16 +321,16 @@ async def test_packets_that_are_dropped_for_a_while_end_neither_end(
 ) -> None:
     counts = Counts()
     timed_out = trio.Event()
-    connect = client._connect
+    connect = client.open_connection
 
     async def connect_and_note(*args: Any) -> Any:
         try:
             return await connect(*args)
-        except trio.Cancelled:
+        except (trio.Cancelled, BaseExceptionGroup):
             timed_out.set()
             raise
 
-    monkeypatch.setattr(client, "_connect", connect_and_note)
+    monkeypatch.setattr(client, "open_connection", connect_and_note)
     async with flow(server.url, counts, 100, pause=0.002):
         await until_some(counts, 30)
         server.stop(signal.SIGKILL)

@@ -83,6 +83,11 @@ class Address(NamedTuple):
             unquote(service),
         )
 
+    @property
+    def has_login(self) -> bool:
+        """Whether a user or a password was given."""
+        return bool(self.username or self.password)
+
     def __str__(self) -> str:
         places = ", ".join(f"{host}:{port}" for host, port in self.places)
         return self.path or (f"{self.service} (known to the sentinels at {places})" if self.service else places)

@@ -34,6 +34,10 @@ class NoGroup(Later):
     """The group does not exist, or is no longer where it was: join it anew."""
 
 
+class NoScript(Later):
+    """The server does not have the script, or no longer: send its source."""
+
+
 class StreamLost(trio.BrokenResourceError):
     """The server has lost a stream, and entries that were in it."""
 
@@ -57,6 +61,7 @@ ANSWERS: Final[dict[str, type[Later] | type[StreamLost]]] = {
     "MASTERDOWN": Lost,
     "NOAUTH": NoLogin,
     "WRONGPASS": NoLogin,
+    "NOSCRIPT": NoScript,
     "NOGROUP": NoGroup,  # the group or the stream was deleted
     "UNBLOCKED": NoGroup,  # the stream was deleted, or the server made a replica, during a blocking read
     "LOST": StreamLost,  # our scripts' own: see `loss` there

@@ -1,4 +1,4 @@
-"""Connections to a Redis server. No other module knows the client library.
+"""Clients of a Redis server, each with one connection at a time.
 
 Rule 1: a connection is made when it is first needed, and again after it broke, after a pause that doubles.
 Rule 2: every call has a timeout, which includes connecting: a server that does not answer is treated as gone.
@@ -13,7 +13,6 @@ Rule 5: where the server is now is asked before each connection: of a plain addr
 from __future__ import annotations
 
 import math
-import ssl
 from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any, Final
@@ -22,112 +21,36 @@ import trio
 
 from trioflow._core.backoff import Backoff
 from trioflow._core.block import block
-from trioflow._core.crew import Crew, open_crew
-from trioflow.redis.address import Address, Place
-from trioflow.redis.answers import ANSWERS, Later, Lost, MaybeMoved, NoLogin, Refused
+from trioflow._core.crew import open_crew
+from trioflow.redis.address import Place
+from trioflow.redis.answers import ANSWERS, Later, Lost, MaybeMoved, NoLogin, NoScript, Refused
+from trioflow.redis.connection import Connection, ErrorAnswer, encoded, open_connection
+from trioflow.redis.connection import command as encode
 from trioflow.redis.options import StreamOptions
 from trioflow.redis.scripts import Keys, Script
 
-try:
-    import anyio
-    from anyio.abc import ByteStream
-    from coredis.connection import BaseConnection, TCPLocation
-    from coredis.exceptions import AuthenticationRequiredError, MovedError, NoScriptError, RedisError, ResponseError
-    from coredis.exceptions import ConnectionError as ClientConnectionError
-    from coredis.parser import Parser
-except ImportError as exc:
-    raise ImportError("trioflow.redis needs coredis: pip install 'trioflow[redis]'") from exc
-
 ANSWER_TIMEOUT: Final = 5.0  # seconds, with the time to connect if there is no connection
-HANDSHAKE_TIMEOUT: Final = 5.0  # seconds
 SENTINEL_TIMEOUT: Final = 1.0  # seconds; then the next sentinel is asked
 REPLICAS_TIMEOUT: Final = 1.0  # seconds for replicas to confirm a write; then it is written again
 ATTEMPTS: Final = 3  # to reach a server for the first time
 RETRY_PAUSES: Final = (0.02, 2.0, 0.5)  # seconds: the first and the longest pause before connecting anew; their jitter
 CHECK_INTERVAL: Final = 10.0  # seconds between two looks at whether the server evicts
 
-# The library cuts off the first word of the errors that it has a class for.
-_WORDS: Final[dict[type[Exception], str]] = {
-    kind: word for word, kind in Parser.EXCEPTION_CLASSES.items() if isinstance(kind, type)
-}
-_FAILURES: Final = (RedisError, OSError, EOFError, anyio.BrokenResourceError, anyio.ClosedResourceError)
-
-
-async def _connect(address: Address, place: Place, ssl_context: ssl.SSLContext | None) -> ByteStream:
-    if address.path:
-        return await anyio.connect_unix(address.path)
-    if not address.is_secure:
-        return await anyio.connect_tcp(*place)
-    return await anyio.connect_tcp(
-        *place,
-        tls=True,
-        ssl_context=ssl_context or ssl.create_default_context(),
-        tls_standard_compatible=False,
-    )
-
-
-class _Connection(BaseConnection):
-    """The client library's connection over a stream that is already open.
-
-    The library closes its internal buffers only once its stream has opened. So the stream is opened first, and where
-    there is no server no buffer is left unclosed, which Python would warn of.
-    """
-
-    def __init__(self, address: Address, place: Place, stream: ByteStream) -> None:
-        super().__init__(
-            TCPLocation(*place),
-            username=address.username,
-            password=address.password,
-            db=address.db,
-        )
-        self.place = place
-        self._opened = stream
-        if address.service:
-            self.register_connect_callback(_Connection._check_role)
-        self.tried = trio.Event()  # the handshake has succeeded, or failed with `failure`
-        self.failure: Exception | None = None
-
-    async def serve(self) -> None:
-        """Stay connected until the connection breaks or is dropped, even if the caller is cancelled."""
-        with trio.CancelScope(shield=True, deadline=trio.current_time() + HANDSHAKE_TIMEOUT) as self._handshake:
-            try:
-                await self.run(task_status=self)
-            except (RedisError, OSError) as exc:
-                self.failure = exc
-        if not self.tried.is_set():
-            self.failure = self.failure or TimeoutError("the server did not complete the handshake in time")
-            self.tried.set()
-
-    def started(self, value: None = None) -> None:
-        """Note that the handshake has succeeded; the library calls this."""
-        self._handshake.deadline = math.inf
-        self.tried.set()
-
-    async def _connect(self) -> ByteStream:
-        return self._opened
-
-    async def _check_role(self) -> None:
-        """Raise if this is not the master: a sentinel may be late to notice a failover."""
-        role: Any = await self.create_request(b"ROLE", decode=False)
-        if role[0] != b"master":
-            raise ClientConnectionError(f"a sentinel names {self.location}, which is not the master")
-
-    def describe(self) -> str:
-        return f"{self.location}"
+_FAILURES: Final = (ErrorAnswer, OSError, trio.BrokenResourceError, trio.ClosedResourceError)
 
 
 class Client:
     """One connection at a time to the server of one stream, replaced when it breaks. Made by `open_clients`."""
 
-    def __init__(self, options: StreamOptions, crew: Crew) -> None:
+    def __init__(self, options: StreamOptions) -> None:
         self.address = options.address
         self.keys = Keys(options.name)
+        self._encoded_keys = encoded((len(self.keys.all), *self.keys.all))
         self._ssl_context = options.ssl_context
         self._patience = options.patience
         self._wait_replicas = options.wait_replicas
         self._places = deque(self.address.places)  # the next one to ask comes first
-        self._crew = crew
-        self._connection: _Connection | None = None
+        self._connection: Connection | None = None
         self._connecting = trio.Lock()
         self._is_closed = False
         self._backoff = Backoff(*RETRY_PAUSES)
@@ -135,8 +58,8 @@ class Client:
         self.answered_at = trio.current_time()
         self.connections = 0  # made so far
 
-    async def call(self, *command: str | bytes | int, within: float = ANSWER_TIMEOUT) -> Any:
-        """Send a command once and return the answer.
+    async def call(self, *command: str | bytes | int, within: float = ANSWER_TIMEOUT, shield: bool = False) -> Any:
+        """Send a command once and return the answer, shielded from cancellation if so wished.
 
         Raises:
             Lost: there was no answer within `within` seconds, or no connection.
@@ -144,34 +67,31 @@ class Client:
             StreamLost: the server has lost entries of the stream.
             trio.BrokenResourceError: the server has been out of reach for longer than `patience`.
         """
-        name, *args = command
-        connection: _Connection | None = None
+        return await self._call(encode(*command), within, shield=shield)
+
+    async def _call(self, command: bytes, within: float, *, shield: bool) -> Any:
+        connection: Connection | None = None
         try:
-            with trio.move_on_after(within):
+            now = trio.current_time()
+            with trio.CancelScope(deadline=now + within, shield=shield):
                 connection = await self._connected()
-                request = connection.create_request(
-                    str(name).encode(), *args, decode=False, disconnect_on_cancellation=True
-                )
-                answer = await request
+                answer = await connection.call(command)
                 self._is_answered()
                 self.answered_at = trio.current_time()
                 return answer
             raise TimeoutError(f"no answer within {within:g} s")
-        except NoScriptError:
-            raise
         except _FAILURES as exc:
-            # The library raises one object in every task that waits for it, so the tracebacks in it are mixed up.
             raise self._failure(exc, connection) from None
 
     def _is_answered(self) -> None:
         self._backoff.reset()
         self._failing_since = math.inf
 
-    def _failure(self, exc: Exception, connection: _Connection | None) -> Exception:
+    def _failure(self, exc: Exception, connection: Connection | None) -> Exception:
         """Return what to raise for a call that has failed with `exc`."""
-        word = _WORDS.get(type(exc)) or (str(exc).partition(" ")[0] if isinstance(exc, ResponseError) else "")
+        word = exc.word if isinstance(exc, ErrorAnswer) else ""
         kind = ANSWERS.get(word, Refused) if word else Lost
-        reason = str(exc) if str(exc).startswith(word) else f"{word} {exc}"
+        reason = str(exc)
         is_current = connection is self._connection  # another task may have replaced it
         if not issubclass(kind, Lost):
             self._is_answered()
@@ -183,8 +103,9 @@ class Client:
         if is_current:
             self.drop()
             self._places.rotate(-1)
-            if connection is not None and isinstance(exc, MovedError):
-                node = exc.host or connection.place[0], exc.port
+            if connection is not None and word == "MOVED":  # MOVED slot host:port, without the host if it is the same
+                host, _, port = reason.split()[2].rpartition(":")
+                node = host or connection.place[0], int(port)
                 self._places = deque(dict.fromkeys([node, *self.address.places]))
         if now - self._failing_since > self._patience:
             return trio.BrokenResourceError(
@@ -192,27 +113,31 @@ class Client:
             )
         return kind(reason, self._backoff.pause())
 
-    async def run(self, script: Script, *args: str | bytes | int, within: float = ANSWER_TIMEOUT) -> Any:
-        """Run a script once and return its result, raising as `call` does.
+    async def run(
+        self, script: Script, *args: str | bytes | int, within: float = ANSWER_TIMEOUT, shield: bool = False
+    ) -> Any:
+        """Run a script once and return its result, as `call` does.
 
         With `wait_replicas`, this raises `Lost` if too few replicas have confirmed within a second what was written. A
         script that is then run again must write again: only for what this connection has written is waited.
         """
         until = trio.current_time() + within
-        rest = (len(self.keys.all), *self.keys.all, *args)
+        count = b"*%d\r\n" % (3 + len(self.keys.all) + len(args))
+        rest = self._encoded_keys + encoded(args)
         try:
-            answer = await self.call("EVALSHA", script.sha, *rest, within=within)
-        except NoScriptError:
-            answer = await self.call("EVAL", script.source, *rest, within=within)
+            answer = await self._call(count + encoded(("EVALSHA", script.sha)) + rest, within, shield=shield)
+        except NoScript:
+            answer = await self._call(count + encoded(("EVAL", script.source)) + rest, within, shield=shield)
         if self._wait_replicas:
-            await self._confirm(until - trio.current_time())
+            await self._confirm(until - trio.current_time(), shield=shield)
         return answer
 
-    async def _confirm(self, within: float) -> None:
+    async def _confirm(self, within: float, *, shield: bool) -> None:
         """Wait until enough replicas have what was written, or ask where the server is: this may not be the master now."""
         connections = self.connections
         try:
-            confirmed = await self.call("WAIT", self._wait_replicas, int(REPLICAS_TIMEOUT * 1000), within=within)
+            wait = ("WAIT", self._wait_replicas, int(REPLICAS_TIMEOUT * 1000))
+            confirmed = await self.call(*wait, within=within, shield=shield)
         except Refused as exc:
             if "replica" not in str(exc):
                 raise
@@ -238,7 +163,7 @@ class Client:
     def drop(self) -> None:
         """Break the connection: the next call makes another."""
         if self._connection is not None:
-            self._connection.invalidate()
+            self._connection.close()
             self._connection = None
 
     def _look_elsewhere(self) -> None:
@@ -252,29 +177,16 @@ class Client:
         self._is_closed = True
         self.drop()
 
-    async def _connected(self) -> _Connection:
+    async def _connected(self) -> Connection:
+        if self._connection is not None and self._connection.is_open:
+            return self._connection
         async with self._connecting:
-            if self._connection is not None and not self._connection.usable:
-                self.drop()
-            if self._connection is None:
+            if self._connection is None or not self._connection.is_open:
                 if self._is_closed:
-                    raise ClientConnectionError("this client is closed")
-                self._connection = await self._open(self.address, await self._where())
+                    raise ConnectionError("this client is closed")
+                self._connection = await open_connection(self.address, await self._where(), self._ssl_context)
                 self.connections += 1
             return self._connection
-
-    async def _open(self, address: Address, place: Place) -> _Connection:
-        """Return a connection whose handshake has succeeded."""
-        connection = _Connection(address, place, await _connect(address, place, self._ssl_context))
-        self._crew.start(connection.serve)
-        try:
-            await connection.tried.wait()
-            if connection.failure is not None:
-                raise connection.failure
-        except BaseException:
-            connection.invalidate()
-            raise
-        return connection
 
     async def _where(self) -> Place:
         """Return where the server is now; of a service, the master that the first sentinel names that answers."""
@@ -289,22 +201,24 @@ class Client:
             except _FAILURES as exc:
                 reasons.append(f"{host}:{port}: {exc}")
             self._places.rotate(-1)
-        raise ClientConnectionError("; ".join(reasons))
+        raise ConnectionError("; ".join(reasons))
 
     async def _named_by(self, sentinel: Place) -> Place:
         """Ask a sentinel where the master is. It is told the password only if it wants one."""
         address = self.address._replace(service="", db=0)
         try:
-            connection = await self._open(address._replace(username=None, password=None), sentinel)
-        except AuthenticationRequiredError:
-            connection = await self._open(address, sentinel)
+            anonymous = address._replace(username=None, password=None)
+            connection = await open_connection(anonymous, sentinel, self._ssl_context)
+        except ErrorAnswer as exc:
+            if exc.word != "NOAUTH":
+                raise
+            connection = await open_connection(address, sentinel, self._ssl_context)
         try:
-            question = b"SENTINEL", b"GET-MASTER-ADDR-BY-NAME", self.address.service
-            found: Any = await connection.create_request(*question, decode=False)
+            found = await connection.call(encode("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self.address.service))
         finally:
-            connection.invalidate()
+            connection.close()
         if not found:
-            raise ClientConnectionError(f"no master is called {self.address.service!r}")
+            raise ConnectionError(f"no master is called {self.address.service!r}")
         return found[0].decode(), int(found[1])
 
 
@@ -316,7 +230,7 @@ async def open_clients(options: StreamOptions, count: int) -> AsyncGenerator[Seq
         OSError: there is no server, or it refuses the connection, or it evicts keys when it is full.
     """
     async with open_crew() as crew:
-        clients = [Client(options, crew) for _ in range(count)]
+        clients = [Client(options) for _ in range(count)]
         try:
             await _check_server(clients[0])
             crew.start(_keep_checking, clients[0])

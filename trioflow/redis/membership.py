@@ -47,9 +47,11 @@ class Membership:
                 f"for the group {self.group!r}, send to a second stream"
             )
 
-    async def run(self, script: Script, *args: str | bytes | int, within: float = ANSWER_TIMEOUT) -> Any:
+    async def run(
+        self, script: Script, *args: str | bytes | int, within: float = ANSWER_TIMEOUT, shield: bool = False
+    ) -> Any:
         """Run a script once, as `Client.run` does."""
-        return await self._client.run(script, *self._identity, *args, within=within)
+        return await self._client.run(script, *self._identity, *args, within=within, shield=shield)
 
     async def run_until_done(self, script: Script, *args: str | bytes | int) -> Any:
         """Run a script again until it is carried out."""

@@ -101,7 +101,6 @@ return 1
 RENEW: Final = _receiver_script("""
 local owner = name_owner()
 if owner and owner ~= token then return false end
-take_name(redis.pcall)
 local lost = {}
 for i = 5, #ARGV do
     if is_held(ARGV[i]) then
@@ -110,6 +109,7 @@ for i = 5, #ARGV do
         lost[#lost + 1] = ARGV[i]
     end
 end
+take_name(redis.pcall) -- not before: if the server has lost everything, this name must be lost, too, for JOIN to see it
 return lost
 """)
 

@@ -268,8 +268,7 @@ class _Receiver:
             for script, words in waiting:
                 part = words[:WORDS_PER_CALL]
                 try:
-                    with trio.CancelScope(shield=True):
-                        await self._run(script, *part, within=within)
+                    await self._run(script, *part, within=within, shield=True)
                     del words[: len(part)]
                 except NoGroup:
                     await self.member.join(next(iter(self._held), "-"))
@@ -287,6 +286,9 @@ class _Receiver:
                 part = held[start : start + ENTRIES_PER_CALL]
                 try:
                     lost = await self._run(RENEW, *(delivery.id for delivery in part))
+                except NoGroup:
+                    await self.member.join(next(iter(self._held), "-"))
+                    break
                 except (Later, Refused):
                     break  # trying again at the next turn is soon enough
                 if lost is None:

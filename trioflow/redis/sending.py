@@ -97,8 +97,7 @@ class RedisSender(trio.abc.SendChannel[SendT], Generic[SendT]):
         in_doubt = False  # whether the items may have been stored
         while True:
             try:
-                with trio.CancelScope(shield=True):
-                    stored = await self._client.run(ADD, *args)
+                stored = int(await self._client.run(ADD, *args, shield=True))
                 break
             except Refused as exc:
                 raise trio.BrokenResourceError(f"{self._stream} cannot be sent to: {exc}") from None
