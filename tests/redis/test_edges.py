@@ -108,10 +108,10 @@ async def test_a_last_try_waits_until_nothing_else_is_in_hand(url: str, answered
         async with redis.open_receiver(url, "jobs", group="g", prefetch=3, tries=2, lease=LEASE) as receive:
             first, second, third = [await receive.receive() for _ in range(3)]
             assert repr(first).startswith("<Delivery ")
-            first.give_back()
+            first.give_back(together=True)
             await nothing_comes(receive, answered)
             second.done()
-            third.give_back()  # its last try too, and they are not in hand together
+            third.give_back(together=True)  # its last try too, and they are not in hand together
             again = await receive.receive()
             await nothing_comes(receive, answered)
             again.done()
@@ -304,3 +304,31 @@ async def test_results_of_what_others_have_done_are_not_missed_and_others_are(
     assert outcome == [0] or (not is_done and "has ended" in str(outcome))
     if not is_done:
         assert (await redis.status(url, "jobs")).entries == 1
+
+
+@pytest.mark.parametrize("has_died", [False, True])
+async def test_only_an_entry_whose_receiver_died_once_has_its_last_try_alone(
+    server: Server, url: str, answered: Counter[Script], has_died: bool
+) -> None:
+    with trio.fail_after(PATIENCE):
+        async with (
+            redis.open_sender(url, "jobs") as send,
+            redis.open_receiver(url, "jobs", group="g", prefetch=3, tries=3, lease=LEASE) as receive,
+        ):
+            await send.send(0)
+            first = await receive.receive()
+            if has_died:
+                server.ask("XCLAIM", "{jobs}:stream", "g", "dead", 0, first.id, "JUSTID")
+            else:
+                first.give_back(error=ValueError())
+            second = await receive.receive()
+            await send.send(1)
+            other = await receive.receive()
+            second.give_back(error=ValueError())
+            if has_died:
+                await nothing_comes(receive, answered)
+                other.done()
+            last = await receive.receive()
+
+            assert (last.value, last.times, other.value) == (0, 3, 1)
+            last.done()

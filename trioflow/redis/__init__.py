@@ -11,12 +11,12 @@ Rule 4: in a chain from `readable` to `writable`, an entry is acknowledged when 
 from __future__ import annotations
 
 from trioflow.redis.answers import StreamLost as StreamLost
+from trioflow.redis.delivery import Delivery as Delivery
 from trioflow.redis.letters import DeadLetter as DeadLetter
 from trioflow.redis.letters import dead_letters as dead_letters
 from trioflow.redis.letters import drop_dead_letters as drop_dead_letters
 from trioflow.redis.letters import requeue_dead_letters as requeue_dead_letters
 from trioflow.redis.letters import trim_dead_letters as trim_dead_letters
-from trioflow.redis.receiving import Delivery as Delivery
 from trioflow.redis.receiving import open_receiver as open_receiver
 from trioflow.redis.sending import RedisSender as RedisSender
 from trioflow.redis.sending import open_sender as open_sender

@@ -27,7 +27,7 @@ class Receipt:
     def __init__(
         self,
         done: Callable[[], object],
-        failed: Callable[[Exception], object],
+        failed: Callable[[Exception, bool], object],
         is_lost: Callable[[], Awaitable[bool]],
     ) -> None:
         self._done = done
@@ -41,10 +41,13 @@ class Receipt:
         if self.left == 0:
             self._done()
 
-    def fail(self, error: Exception) -> None:
-        """Note that it cannot be stored; harmless when repeated, and final."""
+    def fail(self, error: Exception, *, together: bool = False) -> None:
+        """Note that it cannot be stored, perhaps because of others that it failed together with.
+
+        Harmless when repeated, and final.
+        """
         self.left = -1
-        self._failed(error)
+        self._failed(error, together)
 
 
 class Carried:
@@ -123,9 +126,9 @@ def _gathered(items: Sequence[Carried]) -> Carried:
         for receipt in receipts:
             receipt.settle()
 
-    def failed(error: Exception) -> None:
+    def failed(error: Exception, together: bool) -> None:  # noqa: FBT001 - as in Receipt
         for receipt in receipts:
-            receipt.fail(error)
+            receipt.fail(error, together=together or len(receipts) > 1)
 
     async def is_lost() -> bool:
         return all([await receipt.is_lost() for receipt in receipts])

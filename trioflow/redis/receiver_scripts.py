@@ -23,9 +23,9 @@ local function free_name(name)
     end
 end
 
-local function is_held(id)
+local function holder(id)
     local pending = redis.call('XPENDING', stream, group, id, id, 1)[1]
-    return pending and pending[2] == me
+    return pending and pending[2]
 end
 
 -- 'v' or 'end', and the value; nil if the entry is deleted.
@@ -44,19 +44,31 @@ end
 
 local DIED = ' gave no sign of life for its lease' -- the name of an error comes first, if there was one
 
--- Move an entry to a consumer that no receiver has the name of, idle for so long that any may claim it at once. A reason,
--- with the receiver, says how its last try ended; it is lost if the server is out of memory.
-local function give_back(id, times, reason)
-    if reason then redis.pcall('HSET', why, id, me .. ' ' .. reason) end
+-- A brace, which no name has, begins the reason of an entry that had a try whose end another entry may have caused: its
+-- receiver died, or it failed together with others. The last try of such an entry is made alone.
+local function has_company(id) return string.sub(redis.call('HGET', why, id) or '', 1, 1) == '{' end
+
+-- Note how the last try of an entry ended, and with whom; it is lost if the server is out of memory.
+local function note_reason(id, receiver, reason, in_company)
+    local mark = (in_company or has_company(id)) and '{' or ''
+    redis.pcall('HSET', why, id, mark .. receiver .. ' ' .. reason)
+end
+
+-- Move an entry to a consumer that no receiver has the name of, from where any may claim it at once.
+local function give_back(id, times)
     redis.call('XCLAIM', stream, group, '(returned)', 0, id, 'IDLE', 1000000000, 'RETRYCOUNT', times, 'JUSTID')
 end
 
-local function give_back_all(untried, reason)
+local function give_back_all(untried, has_died)
     if not stream_exists() then return end
     for _, entry in ipairs(redis.call('XPENDING', stream, group, '-', '+', 10000, me)) do
-        give_back(entry[1], math.max(entry[4] - untried, 0), reason)
+        if has_died then note_reason(entry[1], me, DIED, true) end
+        give_back(entry[1], math.max(entry[4] - untried, 0))
     end
 end
+
+-- Whether the next try of an entry is to be made with nothing else in hand.
+local function is_alone(id, kind, times, tries) return kind == 'v' and times + 1 == tries and has_company(id) end
 """
 
 
@@ -86,7 +98,7 @@ end
 if not group_exists then redis.call('XGROUP', 'CREATE', stream, group, '0', 'MKSTREAM') end
 if owner ~= token then
     if owner and tonumber(alive_until) > now() then return 0 end
-    give_back_all(0, DIED) -- what an earlier receiver of this name had in hand when it died
+    give_back_all(0, true) -- what an earlier receiver of this name had in hand when it died
 end
 take_name(redis.call)
 -- Names not renewed for an hour belong to receivers that died; others have claimed what they held.
@@ -103,7 +115,7 @@ local owner = name_owner()
 if owner and owner ~= token then return false end
 local lost = {}
 for i = 5, #ARGV do
-    if is_held(ARGV[i]) then
+    if holder(ARGV[i]) == me then
         redis.call('XCLAIM', stream, group, me, 0, ARGV[i], 'JUSTID')
     else
         lost[#lost + 1] = ARGV[i]
@@ -121,12 +133,15 @@ if count > 0 then signal_room() end
 return count
 """)
 
-# triples of an id, the number of tries that count, and how the last ended, '' if it does not count -> how many were given back
+# of each entry its id, the number of tries that count, how the last ended, '' if it does not count, and 1 if it ended so for
+# several entries together -> how many were given back
 GIVE_BACK: Final = _receiver_script("""
 local count = 0
-for i = 5, #ARGV, 3 do
-    if is_held(ARGV[i]) then
-        give_back(ARGV[i], ARGV[i + 1], ARGV[i + 2] ~= '' and ARGV[i + 2])
+for i = 5, #ARGV, 4 do
+    local id, times, reason, together = unpack(ARGV, i, i + 3)
+    if holder(id) == me then
+        if reason ~= '' then note_reason(id, me, reason, together == '1') end
+        give_back(id, times)
         count = count + 1
     end
 end
@@ -134,60 +149,85 @@ return count
 """)
 
 # the most tries, the most entries to claim, how many are in hand, where to begin, how many dead letters to keep, for how
-# many ms an entry must have been idle
-# -> 1 if entries wait for their last try, else 0; where to go on, '-' if nothing else is due; then the entries claimed, as
-# HELD returns them
-# The last try is made with nothing else in hand: if the receiver dies, no other entry can have caused it.
+# many ms an entry of another receiver must have been idle, '' if only what was given back counts
+# -> 1 if an entry waits for a try with nothing else in hand, else 0; where to go on, '-' if nothing else is due; then the
+# entries claimed, as HELD returns them
+# If a receiver dies in a try that is made alone, no other entry can have caused it.
 CLAIM: Final = _receiver_script("""
 local tries, most, held, after, idle = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[8], ARGV[10]
 local lost = loss()
 if lost then return lost end
 end_if_done()
-local claimed, waiting, retried = {}, 0, 0
-local due = redis.call('XPENDING', stream, group, 'IDLE', idle, after, '+', most + 100)
-after = '-'
-for i, entry in ipairs(due) do
-    local id, owner, times = entry[1], entry[2], entry[4]
+local claimed, waiting, retried, is_full = {}, 0, 0, false
+
+local function bury(id, value, times, owner)
+    local reason = owner .. ' ' .. DIED
+    if owner == '(returned)' then reason = string.match(redis.call('HGET', why, id) or '  ', '^{?(.*)$') end
+    local put = redis.pcall('XADD', dead, '*', 'v', value, 'id', id, 'tries', times, 'why', reason)
+    if type(put) == 'table' then return end
+    delete(id)
+    local trimmed = redis.call('XTRIM', dead, 'MAXLEN', ARGV[9])
+    if trimmed > 0 then redis.call('HINCRBY', meta, 'trimmed', trimmed) end
+    signal_room()
+end
+
+local function consider(id, owner, times)
     local kind, value = read(id)
-    local is_last = kind == 'v' and times + 1 == tries
+    local has_died = owner ~= '(returned)' and times > 0
     if not kind then
         redis.call('XACK', stream, group, id)
         redis.call('HDEL', why, id)
+        return
     elseif kind == 'v' and times >= tries then
-        local reason = owner .. ' ' .. DIED
-        if owner == '(returned)' then reason = redis.call('HGET', why, id) or '  ' end
-        local put = redis.pcall('XADD', dead, '*', 'v', value, 'id', id, 'tries', times, 'why', reason)
-        if type(put) ~= 'table' then
-            delete(id)
-            local trimmed = redis.call('XTRIM', dead, 'MAXLEN', ARGV[9])
-            if trimmed > 0 then redis.call('HINCRBY', meta, 'trimmed', trimmed) end
-            signal_room()
-        end
-    elseif owner == me then
-        -- It is still in hand here.
-    elseif is_last and held + #claimed > 0 then
-        waiting = 1
-    else
-        redis.call('XCLAIM', stream, group, me, idle, id, 'RETRYCOUNT', times + 1, 'JUSTID')
-        claimed[#claimed + 1] = {id, kind, value, times + 1}
-        if kind == 'v' and times > 0 then retried = retried + 1 end
+        return bury(id, value, times, owner)
     end
-    if i == most + 100 or i < #due and (#claimed == most or is_last and #claimed == 1) then
-        after = '(' .. id
-        break
+    if has_died and kind == 'v' then note_reason(id, owner, DIED, true) end
+    local alone = is_alone(id, kind, times, tries)
+    if alone and held + #claimed > 0 then
+        waiting = 1
+        return
+    end
+    redis.call('XCLAIM', stream, group, me, 0, id, 'RETRYCOUNT', times + 1, 'JUSTID')
+    claimed[#claimed + 1] = {id, kind, value, times + 1, alone and 1 or 0}
+    if kind == 'v' and times > 0 then retried = retried + 1 end
+    is_full = alone or #claimed == most
+end
+
+-- Look at what a consumer holds, and return where to go on, '-' if there is no more.
+local function look(consumer, least, from)
+    if is_full then return from == '-' and '0' or from end
+    local due = redis.call('XPENDING', stream, group, 'IDLE', least, from, '+', most + 100, consumer)
+    for i, entry in ipairs(due) do
+        consider(entry[1], consumer, entry[4])
+        if i == most + 100 or i < #due and is_full then return '(' .. entry[1] end
+    end
+    return '-'
+end
+
+-- What others let run out comes first: there is no end to what is given back again and again.
+local is_rest = false
+for _, consumer in ipairs(redis.call('XPENDING', stream, group)[4] or {}) do
+    if idle ~= '' and consumer[1] ~= me and consumer[1] ~= '(returned)' then
+        is_rest = look(consumer[1], idle, '-') ~= '-' or is_rest
     end
 end
+after = look('(returned)', 0, after)
+if after == '-' and is_rest then after = '+' end
 if retried > 0 then redis.pcall('HINCRBY', meta, 'retries', retried) end
 end_if_done()
 return {waiting, after, claimed}
 """)
 
-# the most entries -> those that this receiver holds, each as id, 'v' or 'end', value, tries
+# the most tries, the most entries -> those that this receiver holds, each as id, 'v' or 'end', value, tries, and 1 if this try
+# is made alone
 HELD: Final = _receiver_script("""
 local held = {}
-for _, entry in ipairs(redis.call('XPENDING', stream, group, '-', '+', ARGV[5], me)) do
-    local kind, value = read(entry[1])
-    if kind then held[#held + 1] = {entry[1], kind, value, entry[4]} end
+for _, entry in ipairs(redis.call('XPENDING', stream, group, '-', '+', ARGV[6], me)) do
+    local id, times = entry[1], entry[4]
+    local kind, value = read(id)
+    if kind then
+        held[#held + 1] = {id, kind, value, times, is_alone(id, kind, times - 1, tonumber(ARGV[5])) and 1 or 0}
+    end
 end
 return held
 """)

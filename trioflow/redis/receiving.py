@@ -16,8 +16,7 @@ import math
 import ssl
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from types import TracebackType
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final
 
 import trio
 
@@ -25,88 +24,18 @@ from trioflow._core.block import block
 from trioflow._core.buffer import Buffer
 from trioflow._core.channel import ReceiveChannel, SendChannel
 from trioflow._core.crew import open_crew
-from trioflow._core.errors import failure_in
 from trioflow.redis.answers import Later, Lost, NoGroup, Refused
 from trioflow.redis.client import ANSWER_TIMEOUT, Client, open_clients
-from trioflow.redis.letters import reason_of
+from trioflow.redis.delivery import Delivery, Outcome
 from trioflow.redis.membership import Membership
 from trioflow.redis.options import DEAD_LETTERS, LEASE, TRIES, ReceiverOptions
 from trioflow.redis.receiver_scripts import ACK, CLAIM, GIVE_BACK, HELD, LEAVE, PASS_END, RENEW
 
-T = TypeVar("T", covariant=True)
-
 LONGEST_TICK: Final = 0.5  # seconds between two looks for entries to claim; a blocking read lasts as long
 ENTRIES_PER_CALL: Final = 500
-WORDS_PER_CALL: Final = 600  # divisible by 3: no id is parted from its tries and its reason
-GIVEN_BACK: Final = 500_000.0  # seconds; what was given back counts as idle for twice as long
+WORDS_PER_CALL: Final = 600  # divisible by 4: no id is parted from its outcome
 LEAVE_TIMEOUT: Final = 2.0  # seconds
 FLUSH_TIMEOUT: Final = ANSWER_TIMEOUT - LEAVE_TIMEOUT  # a cancelled receiver may wait for both, one after the other
-
-
-class Delivery(Generic[T]):
-    """One entry in hand. `async with delivery:` acknowledges it if the block succeeds, and gives it back otherwise.
-
-    Attributes:
-        id: The server's name for the entry; the same each time it is delivered.
-        times: How often the entry has been delivered, including this time.
-        lost: Whether another receiver has the entry by now, because this one let its lease run out.
-    """
-
-    __slots__ = ("_is_settled", "_raw", "_receiver", "id", "lost", "times")
-
-    def __init__(self, receiver: _Receiver, entry: str, raw: bytes, times: int) -> None:
-        self._receiver = receiver
-        self._raw = raw
-        self._is_settled = False
-        self.id = entry
-        self.times = times
-        self.lost = False
-
-    @property
-    def value(self) -> T:
-        """The item, decoded."""
-        value: T = self._receiver.decode(self._raw)
-        return value
-
-    def done(self) -> None:
-        """Acknowledge the entry, which deletes it. The call to the server follows soon. Harmless when repeated."""
-        if not self._is_settled:
-            self._is_settled = True
-            self._receiver.settle(self)
-
-    def give_back(self, *, tried: bool = True, error: BaseException | None = None) -> None:
-        """Let any receiver have the entry again; unless `tried`, this was not a try. Harmless when repeated.
-
-        Args:
-            tried: Whether this delivery counts as a try.
-            error: Why the try failed; shown if the entry becomes a dead letter.
-        """
-        if not self._is_settled:
-            self._is_settled = True
-            if tried:
-                self._receiver.settle(self, self.times, reason_of(error))
-            else:
-                self._receiver.settle(self, self.times - 1)
-
-    async def is_lost(self) -> bool:
-        """Ask the server whether another receiver has the entry by now, or has acknowledged it."""
-        return self.lost or await self._receiver.has_lost(self)
-
-    async def __aenter__(self) -> Delivery[T]:
-        await trio.lowlevel.checkpoint_if_cancelled()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if exc is None:
-            self.done()
-        else:
-            failure = failure_in(exc)
-            self.give_back(tried=failure is not None, error=failure)
-
-    def __repr__(self) -> str:
-        return f"<Delivery {self.id}, times={self.times}>"
 
 
 class _Receiver:
@@ -126,26 +55,27 @@ class _Receiver:
         self._look_after = "-"  # the entry where the last look stopped: those after it are due, too
         self._claim_from = 0.0  # from when on a lease that has run out counts (rule 3)
         self._turn_of_new = 0  # how many new entries come before the next look
-        self._last_try_waits = False  # an entry is to have its last try once nothing else is in hand
+        self._alone = ""  # the entry in hand, if any, that must be the only one
+        self._alone_waits = False  # such an entry waits until nothing else is in hand
         self._recovered = 0  # the connection whose lost answers were looked for
         self._held: dict[str, Delivery[Any]] = {}
         self._done: list[str | bytes | int] = []  # ids
-        self._returned: list[str | bytes | int] = []  # an id, its tries and how the last one ended, in turns
+        self._returned: list[str | bytes | int] = []  # an id and its outcome, in turns
         self._changed = trio.Event()  # there is something to settle
         self._freed = trio.Event()  # and so there is room to read more
         buffer: Buffer[Any] = Buffer(math.inf, "wait")
         self._output: SendChannel[Delivery[Any]] = SendChannel(buffer)
         self.deliveries: ReceiveChannel[Delivery[Any]] = ReceiveChannel(buffer)
 
-    def settle(self, delivery: Delivery[Any], tries: int | None = None, reason: bytes = b"") -> None:
-        """Note that a delivery is done, or is to be given back with a count of `tries`, and how the last one ended."""
+    def settle(self, delivery: Delivery[Any], outcome: Outcome | None) -> None:
+        """Note that a delivery is done, or how it is given back."""
         is_ours = self._held.get(delivery.id) is delivery  # the same entry may have been delivered again
         if is_ours:
             del self._held[delivery.id]
-        if tries is None:
+        if outcome is None:
             self._done.append(delivery.id)
         elif is_ours and not delivery.lost:
-            self._returned += delivery.id, max(tries, 0), reason
+            self._returned += delivery.id, outcome.tries, outcome.reason, int(outcome.together)
         self._changed.set()
         self._freed.set()
 
@@ -178,9 +108,9 @@ class _Receiver:
         return max(self._client.answered_at, self._blocking_client.answered_at)
 
     def _free(self) -> int:
-        """Return how many entries may be read; none while an entry has its last try, or waits for it."""
-        is_last = any(delivery.times >= self._tries > 1 for delivery in self._held.values())
-        return 0 if is_last or (self._last_try_waits and self._held) else self._prefetch - len(self._held)
+        """Return how many entries may be read; none while one is in hand, or waits, that must be the only one."""
+        is_alone = self._alone in self._held or (self._alone_waits and self._held)
+        return 0 if is_alone else self._prefetch - len(self._held)
 
     def _until_look(self) -> float:
         """Return for how many seconds not to look for entries to claim."""
@@ -190,15 +120,15 @@ class _Receiver:
         self._freed = trio.Event()
         with trio.move_on_after(self._tick):  # to see whether the server answers
             await self._freed.wait()
-        if self._last_try_waits and not self._held:
+        if self._alone_waits and not self._held:
             self._look_at, self._look_after, self._turn_of_new = 0.0, "-", 0
 
     async def _recover(self) -> bool:
         """Deliver what the server has given to this receiver in an answer that never arrived."""
         connection = self._blocking_client.connections
         # Noted before the call: what is settled meanwhile may still be in its answer.
-        in_hand = {*self._held, *self._done, *self._returned[::3]}
-        entries = await self._run(HELD, self._prefetch + ENTRIES_PER_CALL)
+        in_hand = {*self._held, *self._done, *self._returned[::4]}
+        entries = await self._run(HELD, self._tries, self._prefetch + ENTRIES_PER_CALL)
         self._recovered = connection
         return await self._deliver([entry for entry in entries if entry[0].decode() not in in_hand])
 
@@ -208,11 +138,11 @@ class _Receiver:
         A look goes on after the entry where the one before it stopped, so one that fails again and again does not keep
         the others waiting. While entries are due, as many new ones are read as were claimed.
         """
-        idle = self._lease if trio.current_time() >= self._claim_from else GIVEN_BACK
+        idle = math.ceil(self._lease * 1000) if trio.current_time() >= self._claim_from else ""
         waiting, after, entries = await self._run(
-            *(CLAIM, self._tries, most, len(self._held), self._look_after, self._dead_letters), math.ceil(idle * 1000)
+            *(CLAIM, self._tries, most, len(self._held), self._look_after, self._dead_letters, idle)
         )
-        self._last_try_waits = bool(waiting)
+        self._alone_waits = bool(waiting)
         self._look_after = after.decode()
         self._turn_of_new = len(entries)
         if self._look_after == "-":
@@ -229,13 +159,13 @@ class _Receiver:
         if not answer:
             return False
         [entries] = answer.values() if isinstance(answer, dict) else [answer[0][1]]  # RESP 3, or 2
-        return await self._deliver([[entry, *fields[:2], 1] for entry, fields in entries if fields])
+        return await self._deliver([[entry, *fields[:2], 1, 0] for entry, fields in entries if fields])
 
     async def _deliver(self, entries: Sequence[Any]) -> bool:
         """Deliver entries, and return whether the end was among them or the reader has closed its end."""
         deliveries = []
         is_end = False
-        for entry, kind, raw, times in entries:
+        for entry, kind, raw, times, alone in entries:
             name = entry.decode()
             if kind == b"end":
                 await self._until_done(PASS_END, name)
@@ -243,6 +173,8 @@ class _Receiver:
             else:
                 delivery = Delivery[Any](self, name, raw, int(times))
                 self._held[name] = delivery
+                if alone:
+                    self._alone = name
                 deliveries.append(delivery)
         try:
             self._output.send_many_nowait(deliveries)

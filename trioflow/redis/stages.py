@@ -18,6 +18,7 @@ from trioflow._core.engine import Stage
 from trioflow._core.makers import differing
 from trioflow._core.streams import Readable, Transform, Writable, label
 from trioflow._core.typevars import T
+from trioflow.redis.delivery import Delivery
 from trioflow.redis.options import (
     CAPACITY,
     DEAD_LETTERS,
@@ -29,8 +30,12 @@ from trioflow.redis.options import (
     to_json,
 )
 from trioflow.redis.receipts import Carried, Receipt, Storing, acknowledge_each, followed
-from trioflow.redis.receiving import Delivery, receiver_of
+from trioflow.redis.receiving import receiver_of
 from trioflow.redis.sending import Ended, RedisSender, sender_of
+
+
+def _give_back(delivery: Delivery[Any], error: Exception, together: bool) -> None:  # noqa: FBT001 - a receipt's `failed`
+    delivery.give_back(error=error, together=together)
 
 
 def readable(
@@ -96,7 +101,7 @@ def readable(
 
     async def run(output: SendChannel[Any]) -> None:
         def carried(delivery: Delivery[Any]) -> Carried | None:
-            receipt = Receipt(delivery.done, lambda error: delivery.give_back(error=error), delivery.is_lost)
+            receipt = Receipt(delivery.done, partial(_give_back, delivery), delivery.is_lost)
             try:
                 return Carried(delivery.value, receipt)
             except Exception as exc:
@@ -189,7 +194,7 @@ def writable(
                     raise
                 except Exception as exc:
                     for item in items:
-                        item.receipt.fail(exc)  # one of them cannot be encoded
+                        item.receipt.fail(exc, together=len(items) > 1)  # one of them cannot be encoded
                     raise
                 for item in items:
                     item.receipt.settle()
