@@ -50,6 +50,7 @@ SECTIONS = {
         "nothing-runs",
         "hops",
         "scaling",
+        "queues",
         "words",
     ],
     "contributing": ["README", "architecture"],

@@ -1,4 +1,4 @@
-"""The page of reported cases names tests and examples that exist, and has every case by its number."""
+"""The pages of reported cases and of what a queue promises name tests and examples that exist, and have every row."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).parents[1]
-PAGE = (TESTS.parent / "docs" / "contributing" / "reported-cases.md").read_text(encoding="utf-8")
-NAMED = sorted(set(re.findall(r"`([\w/]+\.py)::(\w+)`", PAGE)))
+DOCS = TESTS.parent / "docs"
+PAGE = (DOCS / "contributing" / "reported-cases.md").read_text(encoding="utf-8")
+PROMISES = (DOCS / "contributing" / "queue-promises.md").read_text(encoding="utf-8")
+NAMED = sorted(set(re.findall(r"`([\w/]+\.py)::(\w+)`", PAGE + PROMISES)))
 
 
 @pytest.mark.parametrize(("path", "name"), NAMED, ids=lambda each: str(each))
-def test_a_test_that_the_page_names_exists(path: str, name: str) -> None:
+def test_a_test_that_a_page_names_exists(path: str, name: str) -> None:
     assert re.search(rf"^(async )?def {name}\(", (TESTS / path).read_text(encoding="utf-8"), re.MULTILINE)
 
 
@@ -31,3 +33,12 @@ def test_every_program_that_the_page_names_is_an_example() -> None:
 
     assert len(programs) == 10
     assert [name for name in programs if not (TESTS.parent / "examples" / name).exists()] == []
+
+
+def test_every_point_of_the_comparison_of_queues_has_its_tests() -> None:
+    page = (DOCS / "explanation" / "queues.md").read_text(encoding="utf-8")
+    tables = page[page.index("## What happens to an item") : page.index('"–" means')]
+    points = re.findall(r"^\| ([\w ]+) \|", tables, re.MULTILINE)
+
+    assert len(points) == 18
+    assert re.findall(r"^\| ([\w ]+) \| [`–]", PROMISES, re.MULTILINE) == points
