@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import random
 import signal
 import sqlite3
@@ -18,7 +19,8 @@ from trioflow import redis
 
 pytestmark = pytest.mark.needs("redis-server")
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "word_count"
+EXAMPLES = Path(__file__).parents[2] / "examples"
+EXAMPLE = EXAMPLES / "word_count"
 FILES = 150
 PATIENCE = 40
 
@@ -39,8 +41,10 @@ class Terminals:
         self._all: list[subprocess.Popen[str]] = []
 
     def start(self, program: str, *args: str | Path) -> subprocess.Popen[str]:
-        command = [sys.executable, EXAMPLE / program, *args, self._url]
-        self._all.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+        return self.run(EXAMPLE, program, *args, self._url)
+
+    def run(self, place: Path, *words: str | Path) -> subprocess.Popen[str]:
+        self._all.append(subprocess.Popen([sys.executable, *words], cwd=place, stdout=subprocess.PIPE, text=True))
         return self._all[-1]
 
     def __enter__(self) -> Terminals:
@@ -114,3 +118,31 @@ async def test_words_are_counted_right_whoever_is_killed(server: Server, tmp_pat
         *(f"{count:8} {word}" for word, count in best),
     ]
     assert all(line.endswith(" files counted here\n") for line in counted)
+
+
+async def test_every_file_gets_its_digest_though_a_worker_is_stopped(server: Server, tmp_path: Path) -> None:
+    files = tmp_path / "files"
+    files.mkdir()
+    for n in range(FILES):
+        (files / f"{n}.bin").write_bytes(bytes([n]) * 1_000_000)
+    place = EXAMPLES / "work_queue"
+    words = ["-m", "trioflow", "work", "tasks:write_digest", "--url", server.url, "--stream", "files", "--group", "g"]
+
+    async def has_begun() -> bool:
+        return any(files.glob("*.sha256"))
+
+    with trio.fail_after(PATIENCE), Terminals(server.url) as terminals:
+        stopped = terminals.run(place, *words)
+        send = terminals.run(place, "send.py", files, server.url)
+        await until(has_begun)
+        stopped.send_signal(signal.SIGTERM)
+        assert await printed(stopped) == ""
+        other = terminals.run(place, *words)
+        assert await printed(send) == f"{FILES} files sent\n"
+        assert await printed(other) == ""
+
+    found = {path.name: path.read_text() for path in files.glob("*.sha256")}
+    assert found == {
+        f"{n}.bin.sha256": f"{hashlib.sha256(bytes([n]) * 1_000_000).hexdigest()}  {n}.bin\n" for n in range(FILES)
+    }
+    assert len(list(files.iterdir())) == 2 * FILES
