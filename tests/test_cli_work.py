@@ -97,11 +97,8 @@ async def fill(server: Server, count: int) -> None:
         await send.send_many(range(count))
 
 
-pytestmark = pytest.mark.slow
-redis_server = pytest.mark.needs("redis-server")
-
-
-@redis_server
+@pytest.mark.slow
+@pytest.mark.needs("redis-server")
 async def test_at_a_signal_what_is_in_hand_is_finished_and_the_rest_is_left_to_others(server: Server) -> None:
     with trio.fail_after(PATIENCE):
         await fill(server, 6)
@@ -114,14 +111,15 @@ async def test_at_a_signal_what_is_in_hand_is_finished_and_the_rest_is_left_to_o
 
     assert (code, sorted(worker.notes("done"))) == (0, [(0, 1), (1, 1)])
     assert said.splitlines() == [
-        "INFO working on 'jobs' in the group 'g', 2 at once",
-        "INFO stopping: 2 in progress, for at most 20 seconds",
-        "INFO stopped: 2 done, 0 failed, 0 cancelled and given back",
+        "INFO trioflow.redis: working on 'jobs' in the group 'g', 2 at once",
+        "INFO trioflow.redis: stopping: 2 in progress, for at most 20 seconds",
+        "INFO trioflow.redis: stopped: 2 done, 0 failed, 0 given back unfinished",
     ]
     assert sorted(other.notes("done")) == [(n, 1) for n in range(2, 6)]
 
 
-@redis_server
+@pytest.mark.slow
+@pytest.mark.needs("redis-server")
 async def test_what_takes_longer_than_the_grace_is_given_back_and_that_is_no_try(server: Server) -> None:
     with trio.fail_after(PATIENCE):
         await fill(server, 1)
@@ -132,11 +130,15 @@ async def test_what_takes_longer_than_the_grace_is_given_back_and_that_is_no_try
         with Worker(server, "quick") as other:
             assert (await other.ended())[0] == 0
 
-    assert (code, said.splitlines()[-1]) == (0, "INFO stopped: 0 done, 0 failed, 1 cancelled and given back")
+    assert (code, said.splitlines()[-1]) == (
+        0,
+        "INFO trioflow.redis: stopped: 0 done, 0 failed, 1 given back unfinished",
+    )
     assert other.notes("done") == [(0, 1)]
 
 
-@redis_server
+@pytest.mark.slow
+@pytest.mark.needs("redis-server")
 async def test_a_worker_that_is_killed_or_holds_up_its_loop_loses_its_entries_to_others(server: Server) -> None:
     with trio.fail_after(PATIENCE):
         await fill(server, 2)
@@ -152,7 +154,8 @@ async def test_a_worker_that_is_killed_or_holds_up_its_loop_loses_its_entries_to
     assert deaf.notes("done") == deaf.notes("begun")  # so it was done twice
 
 
-@redis_server
+@pytest.mark.slow
+@pytest.mark.needs("redis-server")
 async def test_a_second_signal_ends_it_at_once_though_a_handler_holds_up_the_loop(server: Server) -> None:
     with trio.fail_after(PATIENCE):
         await fill(server, 1)
@@ -166,7 +169,8 @@ async def test_a_second_signal_ends_it_at_once_though_a_handler_holds_up_the_loo
     assert worker.notes("done") == []
 
 
-@redis_server
+@pytest.mark.slow
+@pytest.mark.needs("redis-server")
 async def test_a_handler_that_raises_is_logged_in_a_line_and_the_others_go_on(server: Server) -> None:
     with trio.fail_after(PATIENCE):
         await fill(server, 3)
@@ -177,11 +181,11 @@ async def test_a_handler_that_raises_is_logged_in_a_line_and_the_others_go_on(se
     assert (code, worker.notes("done")) == (0, [(0, 1), (2, 1)])
     assert (letter.raw, letter.error, letter.message) == (b"1", "ValueError", "one\nis too few")
     assert said.splitlines() == [
-        "INFO working on 'jobs' in the group 'g', 1 at once",
-        f"WARNING entry {letter.id} failed on try 1 of 2, and will be tried again: ValueError: one\\nis too few",
-        f"ERROR entry {letter.id} failed on try 2 of 2, and becomes a dead letter: ValueError: one\\nis too few",
-        "INFO the stream has ended",
-        "INFO stopped: 2 done, 2 failed, 0 cancelled and given back",
+        "INFO trioflow.redis: working on 'jobs' in the group 'g', 1 at once",
+        f"WARNING trioflow.redis: entry {letter.id} failed on try 1 of 2, and will be tried again: ValueError: one\\nis too few",
+        f"ERROR trioflow.redis: entry {letter.id} failed on try 2 of 2, and becomes a dead letter: ValueError: one\\nis too few",
+        "INFO trioflow.redis: the stream has ended",
+        "INFO trioflow.redis: stopped: 2 done, 2 failed, 0 given back unfinished",
     ]
 
 
@@ -197,7 +201,7 @@ def test_a_traceback_is_printed_only_if_it_was_asked_for(is_verbose: bool) -> No
 
     first, *rest = OneLine(is_verbose=is_verbose).format(record).splitlines()
 
-    assert first.endswith(" WARNING it failed: a\\nb")
+    assert first.endswith(" WARNING trioflow.redis: it failed: a\\nb")
     assert bool(rest) == is_verbose
 
 
@@ -243,3 +247,26 @@ def test_what_was_mistyped_is_one_line(
     out, err = capsys.readouterr()
     assert (got, out, err.count("\n")) == (code, "", 1)
     assert complaint in err
+
+
+def test_a_server_that_several_tasks_have_lost_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "tasks.py").write_text(TASKS)
+    monkeypatch.delitem(sys.modules, "tasks", raising=False)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    words = ["work", "tasks:quick", "--url", "redis://localhost", "--stream", "jobs", "--group", "g"]
+
+    def lose(*failures: Exception) -> None:
+        def run(*_: object, **options: object) -> None:
+            raise ExceptionGroup("", failures)
+
+        monkeypatch.setattr(redis, "run", run)
+
+    lose(trio.BrokenResourceError("gone"), ExceptionGroup("", [OSError("gone, too")]))
+    assert cli.main(words) == 1
+    assert capsys.readouterr().err == "trioflow: gone\n"
+    lose(OSError("gone"), ZeroDivisionError())
+    with pytest.raises(ExceptionGroup):
+        cli.main(words)

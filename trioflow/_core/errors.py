@@ -96,6 +96,13 @@ def split_failure(exc: BaseException) -> tuple[BaseException | None, BaseExcepti
     return (exc, None) if isinstance(exc, Exception) else (None, exc)
 
 
+def sole(exc: BaseException) -> BaseException:
+    """Return the one exception that a group of one holds, however deep; any other is returned as it is."""
+    while isinstance(exc, BaseExceptionGroup) and len(exc.exceptions) == 1:
+        exc = exc.exceptions[0]
+    return exc
+
+
 def is_among(failure: BaseException, kinds: tuple[type[Exception], ...]) -> TypeGuard[Exception]:
     """Return whether `failure` is of one of `kinds`; of a group, whether all in it are."""
     if isinstance(failure, BaseExceptionGroup) and not isinstance(failure, kinds):

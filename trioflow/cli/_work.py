@@ -20,6 +20,7 @@ from trioflow.cli._failed import Failed, printable
 from trioflow.cli._redis import redis, ssl_context
 
 _OPTIONS: Final = ("group", "concurrency", "prefetch", "grace", "lease", "tries", "dead_letters", "patience")
+_LOST: Final = (OSError, trio.BrokenResourceError)
 
 
 def work(arguments: argparse.Namespace) -> None:
@@ -38,8 +39,13 @@ def work(arguments: argparse.Namespace) -> None:
         redis.run(handler, arguments.url, arguments.stream, **options)
     except (TypeError, ValueError) as exc:
         raise Failed(2, printable(str(exc).removeprefix("run: "))) from exc  # nobody typed that
-    except (OSError, trio.BrokenResourceError) as exc:
-        raise Failed(1, printable(str(exc))) from exc
+    except (*_LOST, ExceptionGroup) as exc:
+        first: Exception = exc
+        while isinstance(first, ExceptionGroup):  # two tasks may notice at once that the server is lost
+            if first.split(_LOST)[1] is not None:
+                raise
+            first = first.exceptions[0]
+        raise Failed(1, printable(str(first))) from exc
 
 
 def _imported(name: str, *, is_verbose: bool) -> Any:
@@ -71,7 +77,7 @@ class OneLine(logging.Formatter):
     """Makes one line of a record, and of its traceback only if it is verbose."""
 
     def __init__(self, *, is_verbose: bool) -> None:
-        super().__init__("%(asctime)s %(levelname)s %(message)s")
+        super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
         self._is_verbose = is_verbose
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name is logging's

@@ -21,6 +21,7 @@ from typing import Final
 
 import trio
 
+from trioflow._core.errors import sole
 from trioflow.http._access import Access
 from trioflow.http._admission import Admission, Repeated
 from trioflow.http._connection import Connection
@@ -119,7 +120,7 @@ async def serve(
                 supervisor = Supervisor(target, inherited, workers, limits.grace, worker_timeout)
                 await supervisor.run(partial(task_status.started, places.urls(config.scheme)), places.close)
     except BaseExceptionGroup as group:
-        raise _single(group) from None
+        raise sole(group) from None
     finally:
         places.close()
 
@@ -216,10 +217,3 @@ class _Server:
             await connection.run()
         finally:
             self._admission.remove(connection)
-
-
-def _single(exc: BaseException) -> BaseException:
-    """Return the one exception that a group of one holds, however deep."""
-    while isinstance(exc, BaseExceptionGroup) and len(exc.exceptions) == 1:
-        exc = exc.exceptions[0]
-    return exc

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final, NamedTuple
 
 from trioflow._core.checks import check_count
+from trioflow._core.errors import sole
 from trioflow.redis.asking import ask
 from trioflow.redis.client import Client
 from trioflow.redis.scripts import stream_script
@@ -61,10 +62,9 @@ class DeadLetter(NamedTuple):
 
 def reason_of(error: BaseException | None) -> bytes:
     """Return the class name of an exception, a space, and its message; of a group with one member, that member's."""
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
     if error is None:
         return b" "
+    error = sole(error)
     try:
         message = str(error)[:MESSAGE_LENGTH]
     except Exception:  # noqa: BLE001 - of a class of the user's

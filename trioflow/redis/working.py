@@ -22,7 +22,7 @@ import trio
 from trioflow._core.channel import ReceiveChannel
 from trioflow._core.checks import check_count, check_function, check_positive, is_async
 from trioflow._core.crew import Crew, open_crew
-from trioflow._core.errors import split_failure
+from trioflow._core.errors import sole, split_failure
 from trioflow._core.labels import name_of
 from trioflow._core.signals import run_until_a_signal
 from trioflow.redis.options import DEAD_LETTERS, LEASE, TRIES, ReceiverOptions
@@ -168,7 +168,7 @@ class _Worker:
         self._receiving = trio.CancelScope()
         self._whole = trio.CancelScope(shield=True)
         self._is_open = False
-        self._begun = self._done = self._failed = self._cancelled = 0
+        self._begun = self._done = self._failed = self._unfinished = 0
 
     async def run(self, task_status: trio.TaskStatus[None]) -> None:
         async with open_crew() as crew:
@@ -194,8 +194,8 @@ class _Worker:
                 task_status.started()
                 await self._take(deliveries, calls)
         finally:
-            counts = (self._done, self._failed, self._cancelled)
-            _log.info("stopped: %d done, %d failed, %d cancelled and given back", *counts)
+            counts = (self._done, self._failed, self._unfinished)
+            _log.info("stopped: %d done, %d failed, %d given back unfinished", *counts)
 
     async def _take(self, deliveries: ReceiveChannel[Delivery[Any]], calls: Crew) -> None:
         with self._receiving:
@@ -231,7 +231,7 @@ class _Worker:
         except BaseException as exc:
             failure, rest = split_failure(exc)
             if failure is None:
-                self._cancelled += 1
+                self._unfinished += 1
                 raise
             self._failed += 1
             self._log_failure(delivery, failure)
@@ -241,6 +241,7 @@ class _Worker:
             self._room.release()
 
     def _log_failure(self, delivery: Delivery[Any], failure: BaseException) -> None:
+        error = sole(failure)
         is_last = delivery.times >= self._options.tries
         _log.log(
             logging.ERROR if is_last else logging.WARNING,
@@ -249,7 +250,7 @@ class _Worker:
             delivery.times,
             self._options.tries,
             "becomes a dead letter" if is_last else "will be tried again",
-            type(failure).__name__,
-            failure,
+            type(error).__name__,
+            error,
             exc_info=failure,
         )
