@@ -1,6 +1,7 @@
 """Node.js streams for Trio: Readable, Writable, Duplex, Transform, `pipe` and `pipeline`."""
 
 import importlib
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -194,3 +195,7 @@ if not TYPE_CHECKING:  # type checkers know submodules by themselves, and would 
 
 def __dir__() -> list[str]:
     return sorted([*__all__, *_SUBPACKAGES, "__version__"])
+
+
+if os.environ.get("TRIOFLOW_INSPECT"):  # to serve the inspector's page beside a program that says nothing of it
+    importlib.import_module("trioflow.http._beside").begin(os.environ["TRIOFLOW_INSPECT"])

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -12,7 +16,8 @@ import trio
 import trioflow as tf
 from tests.http.client import connected, exchanged, read_until, serving
 from trioflow import http
-from trioflow.http import Request, Response
+from trioflow._core import observing
+from trioflow.http import Request, Response, _beside
 from trioflow.operators.inspecting import Inspector
 
 
@@ -93,3 +98,88 @@ def test_bad_arguments_are_refused_at_once() -> None:
     wrong: Any = 3
     with pytest.raises(TypeError, match=r"inspector wants what tf.inspect\(\) yields, not 3"):
         http.inspector(wrong)
+
+
+PROGRAM = """
+import sys, trio, trioflow as tf
+
+async def main():
+    async with trio.open_nursery() as nursery:
+        with trio.CancelScope() as scope:
+            nursery.start_soon(lambda: tf.repeat(1).pipe(tf.delay(0.01)).pipe(tf.drain()))
+            await trio.to_thread.run_sync(sys.stdin.readline)
+        nursery.cancel_scope.cancel()
+    print("as ever")
+
+trio.run(main)
+sys.exit(7)
+"""
+
+
+def started(place: str) -> subprocess.Popen[str]:
+    pipe = subprocess.PIPE
+    environment = {**os.environ, "TRIOFLOW_INSPECT": place}
+    command = [sys.executable, "-c", PROGRAM]
+    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=environment)
+
+
+@pytest.mark.slow
+async def test_a_variable_serves_the_page_beside_any_program_which_ends_as_ever() -> None:
+    with started("127.0.0.1:0") as process:
+        assert process.stderr is not None
+        said = await trio.to_thread.run_sync(process.stderr.readline)
+        found = re.fullmatch(r"trioflow: inspect this program at http://127\.0\.0\.1:(\d+)/\n", said)
+        assert found is not None, said
+        port = int(found[1])
+        ask = b"GET /runs.json HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n"
+        told = json.loads((await exchanged(port, ask % b"localhost:1")).partition(b"\r\n\r\n")[2])
+        refused = await exchanged(port, ask % b"rebound.example")
+        async with connected(port) as looking:
+            await looking.send_all(asked("/events").replace(b"Host: x", b"Host: [::1]"))
+            await read_until(looking, b"\n\n\r\n")
+            with trio.fail_after(5):
+                out, err = await trio.to_thread.run_sync(process.communicate, "\n")
+
+    assert [run["name"] for run in told["runs"]] == ["repeat | delay | drain"]
+    assert refused.startswith(b"HTTP/1.1 421 ")
+    assert (out, err, process.returncode) == ("as ever\n", "", 7)
+
+
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        ("127.0.0.1:0", "inspect this program at http://127.0.0.1:"),
+        ("[::1]:0", "inspect this program at http://[::1]:"),
+        ("here", "TRIOFLOW_INSPECT must be HOST:PORT, such as 127.0.0.1:0, got 'here'; nothing is inspected"),
+        ("127.0.0.1:66000", "TRIOFLOW_INSPECT must be HOST:PORT"),
+        ("192.0.2.1:0", "cannot inspect this program at 192.0.2.1:0: OSError"),
+    ],
+)
+def test_what_the_variable_does_is_told_once(
+    place: str, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(observing, "observers", ())
+
+    async def main() -> None:
+        for _ in range(2):
+            await tf.from_iterable([1]).pipe(tf.drain())
+            await trio.testing.wait_all_tasks_blocked(0.01)
+
+    _beside.begin(place)
+    trio.run(main)
+
+    err = capsys.readouterr().err
+    assert err.startswith(f"trioflow: {said}")
+    assert err.count("\n") == 1
+
+
+async def test_only_names_of_the_loopback_are_answered() -> None:
+    async with serving(_beside._by_loopback_names(mounted(tf.Inspector()))) as port:
+        for host in (b"LOCALHOST:1", b"127.9.0.1", b"[::1]:80"):
+            assert (await exchanged(port, asked("/deep/down/").replace(b"x\r", host + b"\r"))).startswith(
+                b"HTTP/1.1 200"
+            )
+        for host in (b"127.0.0.1.example", b"example:127", b"localhost.example"):
+            assert (await exchanged(port, asked("/deep/down/").replace(b"x\r", host + b"\r"))).startswith(
+                b"HTTP/1.1 421"
+            )

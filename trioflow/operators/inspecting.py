@@ -68,10 +68,22 @@ class RunSnapshot(NamedTuple):
 
 
 class Inspector:
-    """What `inspect` yields: it knows the runs that have begun since then."""
+    """What `inspect` yields: it knows the runs that have begun since then.
 
-    def __init__(self, keep: int) -> None:
-        self._token = trio.lowlevel.current_trio_token()
+    One that you make yourself sees the runs that it is given to, as `pipeline(..., monitor=inspector)`.
+
+    Holds: numbers and text, for the last `keep` runs that have ended, and for those that go on.
+
+    Args:
+        keep: How many runs to remember after their end.
+
+    Raises:
+        TypeError: `keep` is not an int.
+        ValueError: `keep` is below 0.
+    """
+
+    def __init__(self, *, keep: int = 100) -> None:
+        check_count("keep", keep, 0)
         self._running: dict[int, _Inspected] = {}
         self._ended: deque[RunSnapshot] = deque(maxlen=keep)
 
@@ -90,9 +102,7 @@ class Inspector:
 
     def watch(self, tasks: Sequence[Watched]) -> AbstractContextManager[object]:
         """Watch a run of these tasks until the block ends."""
-        if _inside.get() == _HIDDEN or trio.lowlevel.current_trio_token() is not self._token:
-            return nullcontext()
-        return _Inspected(self, tasks)
+        return nullcontext() if _inside.get() == _HIDDEN else _Inspected(self, tasks)
 
     def hidden(self) -> AbstractContextManager[object]:
         """Show none of the runs that begin inside the block, as those that show the others."""
@@ -191,13 +201,16 @@ def inspect(*, keep: int = 100) -> AbstractAsyncContextManager[Inspector]:
         >>> run(main())
         ('from_iterable | map(<lambda>) | collect', 'done', [10, 10, 10])
     """
-    return _inspecting(check_count("keep", keep, 0))
+    return _inspecting(Inspector(keep=keep))
 
 
 @block
-async def _inspecting(keep: int) -> AsyncGenerator[Inspector, None]:
-    inspector = Inspector(keep)
-    watch = inspector.watch
+async def _inspecting(inspector: Inspector) -> AsyncGenerator[Inspector, None]:
+    token = trio.lowlevel.current_trio_token()
+
+    def watch(tasks: Sequence[Watched]) -> AbstractContextManager[object]:
+        return inspector.watch(tasks) if trio.lowlevel.current_trio_token() is token else nullcontext()
+
     observing.observers = (*observing.observers, watch)
     try:
         yield inspector
