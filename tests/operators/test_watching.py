@@ -55,6 +55,23 @@ async def test_a_source_that_ended_early_is_not_taken_for_the_busiest(autojump_c
     assert slowest.name == "slowly()"
 
 
+async def test_of_a_paced_source_and_a_slower_reader_the_reader_is_waited_for(autojump_clock: MockClock) -> None:
+    @tf.readable
+    async def paced() -> AsyncIterator[int]:
+        while True:
+            yield 1
+            await trio.sleep(1)
+
+    watch = tf.monitor()
+    with trio.move_on_after(20):
+        await tf.pipeline(paced(), tf.map(str), slowly(2), tf.drain(), monitor=watch)
+
+    slowest = watch.snapshot().slowest
+    assert slowest is not None
+    assert (slowest.name, slowest.busy) == ("slowly(2)", pytest.approx(1))
+    assert watch.snapshot().stages[0].busy == pytest.approx(1)  # it sleeps between two ticks, and waits for nobody
+
+
 async def test_a_wait_that_goes_on_is_counted(autojump_clock: MockClock) -> None:
     watch = tf.monitor()
     source = Source(["a"], then=None)

@@ -29,7 +29,7 @@ from trioflow.operators.watching import BEGIN, Look, StageSnapshot, WatchedRun, 
 
 State: TypeAlias = Literal["running", "done", "failed", "cancelled"]
 
-RECENT: Final = 2.0  # seconds: over at least so many the rates of a run are taken, if it has lasted that long
+RECENT: Final = 1.0  # seconds: over at least so many the rates of a run are taken, if it has lasted that long
 _NAME: Final = 200  # characters
 _FAILURE: Final = 2000
 _QUIET: Final = (trio.Cancelled, HangUp, GeneratorExit)  # what ends a run and is no failure
@@ -63,8 +63,9 @@ class RunSnapshot(NamedTuple):
 
     def as_dict(self) -> dict[str, Any]:
         """Return all of it as what JSON can hold; `slowest` is the index of that stage, None if there are no stages."""
-        slowest = None if self.slowest is None else self.stages.index(self.slowest)
-        return self._asdict() | {"stages": [stage._asdict() for stage in self.stages], "slowest": slowest}
+        slowest = self.slowest
+        index = next((i for i, stage in enumerate(self.stages) if stage is slowest), None)
+        return self._asdict() | {"stages": [stage._asdict() for stage in self.stages], "slowest": index}
 
 
 class Inspector:

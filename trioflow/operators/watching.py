@@ -58,6 +58,7 @@ class Counted(NamedTuple):
     lasted: float
 
 
+_ALIKE: Final = 0.05  # what two parts of the time may differ by and be taken for the same
 _NOTHING: Final = Counted(0, None, 0, None, None, 0.0, 0.0, 0.0)
 
 
@@ -162,8 +163,13 @@ class Snapshot(NamedTuple):
 
 
 def busiest(stages: Sequence[StageSnapshot]) -> StageSnapshot | None:
-    """Return the stage whose task is the busiest."""
-    return max(stages, key=lambda stage: stage.busy, default=None)
+    """Return the first stage of the busiest task; of several that are busy all the time, of the last one.
+
+    What is before that one would wait for its reader, or its channels fill up; were it quick, it would wait for its source.
+    """
+    firsts = [stage for i, stage in enumerate(stages) if i == 0 or stages[i - 1].fill is not None]
+    most = max((stage.busy for stage in firsts), default=0.0)
+    return next((stage for stage in reversed(firsts) if stage.busy >= most - _ALIKE), None)
 
 
 def _cells(stage: StageSnapshot) -> tuple[str, ...]:
