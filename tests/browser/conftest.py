@@ -82,7 +82,7 @@ Shoot = Callable[..., None]
 def shoot() -> Shoot:
     """Give what takes a picture of the page, or of an element, where pictures are wanted."""
 
-    def shoot_(page: Page, name: str, element: Locator | None = None) -> None:
+    def shoot_(page: Page, name: str, element: Locator | None = None, of: str = "demo-") -> None:
         if not SCREENSHOTS:
             return
         page.evaluate("document.activeElement.blur()")
@@ -99,6 +99,6 @@ def shoot() -> Shoot:
         session.detach()
         folder = Path(SCREENSHOTS)
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"demo-{name}.webp").write_bytes(base64.b64decode(data))
+        (folder / f"{of}{name}.webp").write_bytes(base64.b64decode(data))
 
     return shoot_

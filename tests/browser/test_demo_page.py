@@ -67,7 +67,7 @@ def test_the_page_fits_a_phone_in_light_and_dark(open_demo: Open, shoot: Shoot, 
     darkness = max(map(int, re.findall(r"\d+", ground)[:3]))
     assert (darkness < 60) is (scheme == "dark")
     page.tap("#slow-toggle")
-    wait_for(page, "document.querySelectorAll('.channel i.held').length > 20")
+    wait_for(page, "document.querySelector('.gauge')?.ariaValueNow > 60")
     page.evaluate("document.getElementById('slow').scrollIntoView()")
     shoot(page, f"phone-{scheme}")
 
@@ -211,13 +211,14 @@ def test_a_slow_reader_stops_the_source_and_a_fast_one_lets_it_go(open_demo: Ope
 
     expect(page.locator("#slow-verdict")).to_contain_text("the source has stopped")
     expect(slow.locator(".channel.full")).to_have_count(2)
-    expect(slow.locator(".stage").first).to_contain_text("waits for its reader")
+    expect(slow.locator(".task").first).to_contain_text("waits for its reader")
+    expect(slow.locator(".task.slowest")).to_contain_text("slowly")
     shoot(page, "slow", slow)
     page.focus("#pace")
     page.keyboard.press("End")
     expect(page.locator("#slow-verdict")).to_contain_text("there is room")
-    expect(slow.locator(".channel").nth(1).locator(".held")).to_have_count(0)
-    expect(slow.locator(".stage").last).to_contain_text("waits for its source")
+    expect(slow.locator(".gauge").nth(1)).to_have_attribute("aria-valuenow", "0")
+    expect(slow.locator(".task").last).to_contain_text("waits for its source", timeout=10_000)
     page.keyboard.press("Home")
     expect(page.locator("#slow-verdict")).to_contain_text("the source has stopped")
     page.click("#slow-toggle")
@@ -386,7 +387,7 @@ def test_who_closes_the_page_takes_all_that_it_had_begun_with_it(open_demo: Open
     page.click("#feed-toggle")
     page.click("#slow-toggle")
     page.click("#list-form button")
-    wait_for(page, "document.querySelectorAll('.channel i.held').length > 5")
+    wait_for(page, "document.querySelector('.gauge')?.ariaValueNow > 15")
     assert len(connections(demo)) > at_rest + 2
 
     page.context.close()

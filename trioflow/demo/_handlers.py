@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+import trioflow as tf
 from trioflow import http
 from trioflow.demo._asked import Refused
 from trioflow.demo._body import echo, upload
@@ -41,11 +42,12 @@ _ROUTES: Final[dict[str, tuple[str, http.Handler]]] = {
 def handler() -> http.Handler:
     """Make the demo's handler, to be served."""
     page = http.files(Path(__file__).parent / "page")
+    places = {"media": media, "inspector": http.inspector(tf.Inspector())}  # its drawing is the slow reader's, too
 
     async def demo(request: http.Request, response: http.Response) -> None:
         response.headers["cache-control"] = "no-cache"
         response.headers["content-security-policy"] = _POLICY
-        method, answer = _ROUTES.get(request.path, ("", media if request.path.startswith("/media/") else page))
+        method, answer = _ROUTES.get(request.path, ("", places.get(request.path.split("/")[1], page)))
         try:
             if method and request.method not in (method, "PUT" if method == "POST" else "HEAD"):
                 response.headers["allow"] = method

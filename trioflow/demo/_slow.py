@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from functools import partial
 from typing import Any, Final
 
@@ -37,17 +36,13 @@ async def slowly(squares: tf.ReceiveChannel[int], visit: Visit) -> None:
 
 
 async def slow_reader(request: http.Request, response: http.Response) -> None:
-    visit, watch = visit_of(request), tf.monitor()
-    response.headers["content-type"] = "text/event-stream"
+    visit, inspector = visit_of(request), tf.Inspector()
     async with trio.open_nursery() as nursery:
-        run = partial[Any](tf.pipeline, capacity=CAPACITY, monitor=watch)
+        run = partial[Any](tf.pipeline, capacity=CAPACITY, monitor=inspector)
         nursery.start_soon(run, counting(50), squared(), slowly(visit))
-        looks = tf.from_iterable(watch.snapshots(every=0.1))
-        await looks.pipe(tf.map(as_data)).pipe(http.events()).pipe(response)
-
-
-def as_data(look: Any) -> str:
-    return json.dumps(look.as_dict())
+        request.path = "/events"
+        await http.inspector(inspector, every=0.1)(request, response)
+        nursery.cancel_scope.cancel()
 
 
 async def pace(request: http.Request, response: http.Response) -> None:

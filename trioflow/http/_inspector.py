@@ -13,7 +13,7 @@ from typing import Final
 import trio
 
 from trioflow._core.channel import SendChannel
-from trioflow._core.checks import check_count
+from trioflow._core.checks import check_count, check_positive
 from trioflow._core.pipeline import pipeline
 from trioflow._core.streams import Readable
 from trioflow.http._events import events
@@ -23,20 +23,24 @@ from trioflow.http._service import Handler
 from trioflow.operators.inspecting import Inspector
 from trioflow.operators.selecting import take_until
 
-EVERY: Final = 0.5  # seconds between two events
 POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 PAGE: Final = Path(__file__).parent / "inspector_page"
-_TYPES: Final = {".html": "text/html; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".css": "text/css"}
+_TYPES: Final = {
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
 
 
-def inspector(of: Inspector, *, most: int = 100) -> Handler:
+def inspector(of: Inspector, *, most: int = 100, every: float = 0.5) -> Handler:
     """Return a handler for a page that shows, live, each run that the inspector knows; call it at any path.
 
     The page is at `path/`; `path/runs.json` is what it shows, as JSON: `{"runs": [...], "running": 3}`, each run as
-    `RunSnapshot.as_dict()` returns it; `path/events` sends the same about twice a second, for as long as somebody reads it.
+    `RunSnapshot.as_dict()` returns it; `path/events` sends the same again and again, for as long as somebody reads it.
 
     It shows counts and the names of stages and functions, never a stage's arguments or items; but a failure is shown with
     its words and notes, which may quote them. Whoever can ask for the page sees all this: serve it to those who run the
@@ -45,10 +49,11 @@ def inspector(of: Inspector, *, most: int = 100) -> Handler:
     Args:
         of: What `tf.inspect` yields.
         most: How many of the runs that go on to show, the oldest.
+        every: Seconds between two events.
 
     Raises:
-        TypeError: `of` is not an `Inspector`, or `most` not an int.
-        ValueError: `most` is below 1.
+        TypeError: `of` is not an `Inspector`, `most` not an int, or `every` not a number.
+        ValueError: `most` is below 1, or `every` not above 0.
 
     Example:
         async with tf.inspect() as inspector:
@@ -57,6 +62,7 @@ def inspector(of: Inspector, *, most: int = 100) -> Handler:
     if not isinstance(of, Inspector):
         raise TypeError(f"inspector wants what tf.inspect() yields, not {of!r}")
     check_count("most", most, 1)
+    check_positive("every", every)
     pages = {path.name: path for path in PAGE.iterdir() if path.suffix in _TYPES}
 
     def told() -> str:
@@ -65,7 +71,7 @@ def inspector(of: Inspector, *, most: int = 100) -> Handler:
     async def tell(output: SendChannel[str]) -> None:
         while True:
             await output.send(told())
-            await trio.sleep(EVERY)
+            await trio.sleep(every)
 
     async def show(request: Request, response: Response) -> None:
         name = request.path.rpartition("/")[2]
