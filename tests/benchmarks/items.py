@@ -70,6 +70,18 @@ WORKS = [
         seconds=1.0,
     ),
     Work(
+        "inspect",
+        "integers, with an inspector on that is looked at twice a second",
+        "items/s",
+        200_000,
+        2_000,
+        [
+            Peer("trioflow", timed(with_trioflow, "items_trioflow.py", "inspected")),
+            Peer("without an inspector", timed(with_trioflow, "items_trioflow.py", "integers"), target=0.97),
+        ],
+        seconds=1.0,
+    ),
+    Work(
         "generators",
         "integers through three async generators",
         "items/s",

@@ -1,5 +1,6 @@
-"""Ours: integers through plain functions, fused; and through three async generators."""
+"""Ours: integers through plain functions, fused, also while an inspector is on; and through three async generators."""
 
+import json
 import sys
 from collections.abc import AsyncIterable, AsyncIterator
 
@@ -37,4 +38,26 @@ async def generators(count: int) -> list[int]:
     return await tf.from_iterable(range(count)).pipe(increased()).pipe(doubled()).pipe(kept()).pipe(tf.collect())
 
 
-trio.run(repeated, {"integers": integers, "generators": generators}[sys.argv[1]], int(sys.argv[2]), float(sys.argv[3]))
+async def main(program: str, count: int, seconds: float) -> None:
+    async with trio.open_nursery() as nursery:
+        if program == "inspected":
+            inspector = await nursery.start(inspect)
+            nursery.start_soon(look, inspector)
+        await repeated(generators if program == "generators" else integers, count, seconds)
+        nursery.cancel_scope.cancel()
+
+
+async def inspect(task_status: trio.TaskStatus[tf.Inspector]) -> None:
+    async with tf.inspect() as inspector:
+        task_status.started(inspector)
+        await trio.sleep_forever()
+
+
+async def look(inspector: tf.Inspector) -> None:
+    """Look twice a second, as the page does."""
+    while True:
+        json.dumps([run.as_dict() for run in inspector.runs()])
+        await trio.sleep(0.5)
+
+
+trio.run(main, sys.argv[1], int(sys.argv[2]), float(sys.argv[3]))
