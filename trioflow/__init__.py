@@ -198,4 +198,4 @@ def __dir__() -> list[str]:
 
 
 if os.environ.get("TRIOFLOW_INSPECT"):  # to serve the inspector's page beside a program that says nothing of it
-    importlib.import_module("trioflow.http._beside").begin(os.environ["TRIOFLOW_INSPECT"])
+    importlib.import_module("trioflow.http._inspector_variable").begin(os.environ["TRIOFLOW_INSPECT"])

@@ -17,7 +17,7 @@ import trioflow as tf
 from tests.http.client import connected, exchanged, read_until, serving
 from trioflow import http
 from trioflow._core import observing
-from trioflow.http import Request, Response, _beside
+from trioflow.http import Request, Response, _inspector_variable
 from trioflow.operators.inspecting import Inspector
 
 
@@ -165,7 +165,7 @@ def test_what_the_variable_does_is_told_once(
             await tf.from_iterable([1]).pipe(tf.drain())
             await trio.testing.wait_all_tasks_blocked(0.01)
 
-    _beside.begin(place)
+    _inspector_variable.begin(place)
     trio.run(main)
 
     err = capsys.readouterr().err
@@ -174,7 +174,7 @@ def test_what_the_variable_does_is_told_once(
 
 
 async def test_only_names_of_the_loopback_are_answered() -> None:
-    async with serving(_beside._by_loopback_names(mounted(tf.Inspector()))) as port:
+    async with serving(_inspector_variable._by_loopback_names(mounted(tf.Inspector()))) as port:
         for host in (b"LOCALHOST:1", b"127.9.0.1", b"[::1]:80"):
             assert (await exchanged(port, asked("/deep/down/").replace(b"x\r", host + b"\r"))).startswith(
                 b"HTTP/1.1 200"

@@ -246,6 +246,15 @@ async def test_two_inspectors_and_a_monitor_see_the_same_run() -> None:
     assert [[run.state for run in inspector.runs()] for inspector in (one, none, other)] == [["done"], [], ["done"]]
 
 
+async def test_one_that_is_given_to_a_pipeline_sees_that_run_alone() -> None:
+    inspector = tf.Inspector()
+    await tf.pipeline([1, 2], tf.count(), monitor=inspector)
+    await tf.pipeline([1, 2, 3], tf.count())
+
+    (run,) = inspector.runs()
+    assert [stage.items for stage in run.stages] == [2, 2]
+
+
 async def test_names_hold_no_values() -> None:
     async with tf.inspect() as inspector:
         await tf.pipeline(["secret"], tf.map(str.upper), tf.intersperse("-"), tf.batch(10, within=2), tf.drain())

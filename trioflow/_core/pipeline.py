@@ -29,7 +29,7 @@ Run: TypeAlias = "Coroutine[Any, Any, R]"
 
 
 class Watcher(Protocol):
-    """Who is told of a run's tasks when it begins: `monitor()` gives one."""
+    """Who is told of a run's tasks when it begins, such as a `Monitor` or an `Inspector`."""
 
     def watch(self, tasks: Sequence[Watched]) -> AbstractContextManager[object]: ...
 
@@ -134,8 +134,8 @@ def pipeline(*stages: object, capacity: float = DEFAULT_CAPACITY, monitor: Watch
     Args:
         stages: A `Readable`, any number of `Transform`s and `Duplex`es, a `Writable`.
         capacity: The weight each channel may hold.
-        monitor: What `monitor()` gives: it tells what each stage has done and what it waits for. A file that would be
-            copied inside the kernel is then read in chunks.
+        monitor: What `monitor()` or `Inspector()` returns: it shows what each stage has done and what it waits for. A file
+            that would be copied inside the kernel is then read in chunks.
 
     Raises:
         TypeError: a stage is not what its place wants, or there are fewer than two; the first is a `str`, bytes or a path,
