@@ -20,6 +20,7 @@ from trio.testing import MockClock
 import trioflow as tf
 from tests.consumers import Boom, Source
 from trioflow._core import observing
+from trioflow._core.labels import label, name_without_values
 
 
 @tf.transform
@@ -276,3 +277,16 @@ def test_runs_of_another_thread_are_not_seen() -> None:
 def test_a_bad_keep_is_refused_at_once(keep: Any) -> None:
     with pytest.raises((TypeError, ValueError), match="inspect: keep must be"):
         tf.inspect(keep=keep)
+
+
+@pytest.mark.parametrize(
+    ("named", "name"),
+    [
+        (label("batch", 10, within=2), "batch"),
+        (label("map", str.upper, workers=4), "map(upper)"),
+        (label("retry", on=ValueError), "retry(ValueError)"),
+        (lambda: "connect_tcp('a(b).example', 80).readable", "connect_tcp.readable"),
+    ],
+)
+def test_a_name_has_functions_and_no_values(named: Any, name: str) -> None:
+    assert name_without_values(named) == name

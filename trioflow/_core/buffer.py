@@ -156,7 +156,7 @@ class Buffer(Generic[T]):
 
     def taken(self) -> tuple[int, int]:
         """Return how many items, and bytes, have been received."""
-        held = sum(map(size_of, self.items))
+        held = sum(map(size_of, self.items)) if self.bytes else 0
         return self.count - len(self.items) - self.discarded, self.bytes - held - self._discarded_bytes
 
     def room(self) -> float:
