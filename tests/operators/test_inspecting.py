@@ -239,12 +239,20 @@ async def test_what_has_no_end_yet_when_the_block_ends_is_let_go(autojump_clock:
 
 
 async def test_two_inspectors_and_a_monitor_see_the_same_run() -> None:
+    async def inner(item: int) -> int:
+        return await tf.from_iterable([item]).pipe(tf.first())
+
     watch = tf.monitor()
     async with tf.inspect() as one, tf.inspect(keep=0) as none, tf.inspect() as other:
-        await tf.pipeline([1, 2], tf.count(), monitor=watch)
+        await tf.pipeline([1, 2], tf.map_async(inner), tf.count(), monitor=watch)
 
-    assert [stage.items for stage in watch.snapshot().stages] == [2, 2]
-    assert [[run.state for run in inspector.runs()] for inspector in (one, none, other)] == [["done"], [], ["done"]]
+    assert [stage.items for stage in watch.snapshot().stages] == [2, 2, 2]
+    assert none.runs() == ()
+    outer, *inners = one.runs()
+    assert [run.parent for run in inners] == [outer.id] * 2
+    assert [(run.id, run.parent, run.state) for run in other.runs()] == [
+        (run.id, run.parent, run.state) for run in one.runs()
+    ]
 
 
 async def test_one_that_is_given_to_a_pipeline_sees_that_run_alone() -> None:

@@ -6,8 +6,10 @@ Rule 2: what is seen are counts and times; an observer keeps no `Watched` after 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextvars import ContextVar
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from trioflow._core.buffer import Buffer
@@ -42,11 +44,23 @@ class Watched(NamedTuple):
                 buffer.watch(clock)
 
 
-# Called with a run's tasks; the block is left when the run has ended, by what the run raises.
+# Called with a run's tasks where that begins; the block is left when it has ended, by what it raises.
 Watch: TypeAlias = "Callable[[Sequence[Watched]], AbstractContextManager[object]]"
 
 observers: tuple[Watch, ...] = ()  # of every run that begins
 UNSEEN: Final = nullcontext()
+
+
+class Place(NamedTuple):
+    """Which run this is, of those that somebody sees, and inside which one it began; the `id` of a hidden one is 0."""
+
+    id: int
+    parent: int | None
+
+
+HIDDEN: Final = Place(0, None)
+place: Final[ContextVar[Place | None]] = ContextVar("the run that this task is part of", default=None)
+_ids: Final = itertools.count(1)
 
 
 class NotBegun(Exception):
@@ -55,9 +69,11 @@ class NotBegun(Exception):
 
 def seen_by(watches: Sequence[Watch], tasks: Sequence[Watched]) -> AbstractContextManager[object]:
     """Return the block in which a run of these tasks goes, for all who watch it."""
-    if len(watches) == 1:
-        return watches[0](tasks)
+    outer = place.get()
     block = ExitStack()
+    block.callback(place.set, outer)
+    if outer is not HIDDEN:
+        place.set(Place(next(_ids), None if outer is None else outer.id))
     for watch in watches:
         block.enter_context(watch(tasks))
     return block

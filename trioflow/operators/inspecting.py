@@ -12,7 +12,6 @@ import time
 from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, ExitStack, nullcontext
-from contextvars import ContextVar
 from traceback import format_exception_only
 from types import TracebackType
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
@@ -24,7 +23,7 @@ from trioflow._core.block import block
 from trioflow._core.checks import check_count
 from trioflow._core.errors import HangUp
 from trioflow._core.labels import name_without_values
-from trioflow._core.observing import NotBegun, Watched
+from trioflow._core.observing import HIDDEN, NotBegun, Place, Watched
 from trioflow.operators.watching import BEGIN, Look, StageSnapshot, WatchedRun, busiest
 
 State: TypeAlias = Literal["running", "done", "failed", "cancelled"]
@@ -33,10 +32,6 @@ RECENT: Final = 1.0  # seconds: over at least so many the rates of a run are tak
 _NAME: Final = 200  # characters
 _FAILURE: Final = 2000
 _QUIET: Final = (trio.Cancelled, HangUp, GeneratorExit)  # what ends a run and is no failure
-
-_ids: Final = itertools.count(1)
-_inside: Final[ContextVar[int | None]] = ContextVar("inside which run a run begins", default=None)
-_HIDDEN: Final = 0  # no run's id: what begins inside is not shown
 
 
 class RunSnapshot(NamedTuple):
@@ -103,15 +98,15 @@ class Inspector:
 
     def watch(self, tasks: Sequence[Watched]) -> AbstractContextManager[object]:
         """Watch a run of these tasks until the block ends."""
-        return nullcontext() if _inside.get() == _HIDDEN else _Inspected(self, tasks)
+        place = observing.place.get()
+        return nullcontext() if place is None or place is HIDDEN else _Inspected(self, place, tasks)
 
     def hidden(self) -> AbstractContextManager[object]:
         """Show none of the runs that begin inside the block, as those that show the others."""
-        before = _inside.get()
-        _inside.set(_HIDDEN)
-        stack = ExitStack()
-        stack.callback(_inside.set, before)
-        return stack
+        block = ExitStack()
+        block.callback(observing.place.set, observing.place.get())
+        observing.place.set(HIDDEN)
+        return block
 
     def _ended_as(self, run: _Inspected, state: State, failure: str | None) -> None:
         if self._running.pop(run.id, None) is not None:
@@ -127,12 +122,11 @@ class Inspector:
 class _Inspected:
     """One run, and the block that it goes in."""
 
-    __slots__ = ("_began", "_inspector", "_looks", "_names", "_outer", "_run", "id")
+    __slots__ = ("_began", "_inspector", "_looks", "_names", "_parent", "_run", "id")
 
-    def __init__(self, inspector: Inspector, tasks: Sequence[Watched]) -> None:
-        self.id = next(_ids)
+    def __init__(self, inspector: Inspector, place: Place, tasks: Sequence[Watched]) -> None:
+        self.id, self._parent = place
         self._inspector = inspector
-        self._outer = _inside.get()
         self._run = WatchedRun(tasks)
         self._began = time.time()
         self._names: Sequence[str] | None = None
@@ -140,12 +134,10 @@ class _Inspected:
 
     def __enter__(self) -> None:
         self._inspector._running[self.id] = self
-        _inside.set(self.id)
 
     def __exit__(
         self, kind: type[BaseException] | None, raised: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        _inside.set(self._outer)
         if raised is None:
             self._inspector._ended_as(self, "done", None)
         elif isinstance(raised, NotBegun):
@@ -166,7 +158,7 @@ class _Inspected:
             self._looks.append(look)
         name = " | ".join(self._names)[:_NAME]
         stages = look.since(before, self._names)
-        return RunSnapshot(self.id, self._outer, name, state, self._began, look.seconds, failure, stages)
+        return RunSnapshot(self.id, self._parent, name, state, self._began, look.seconds, failure, stages)
 
 
 def _text_of(failure: BaseException) -> str:
