@@ -46,6 +46,7 @@ ONLY_IN: dict[str, str] = {
     "backports": "codecs.zstd_brotli",
     "compression": "codecs.zstd_brotli",
     "brotli": "codecs.zstd_brotli",
+    "prometheus_client": "http._metrics",
 }
 
 # These decide without I/O: facts come in as arguments.

@@ -6,7 +6,6 @@ Rule 2: an input that ends early is an `EOFError` (R10), one that is wrong an er
 
 from __future__ import annotations
 
-import importlib
 import math
 import sys
 from collections.abc import Callable
@@ -16,6 +15,7 @@ import trio
 
 from trioflow._core.channel import ReceiveChannel, SendChannel
 from trioflow._core.checks import check_count, check_kinds, check_limit
+from trioflow._core.extras import import_extra
 from trioflow._core.makers import differing, fused, task
 from trioflow._core.streams import Transform
 from trioflow.codecs.parallel_deflate import processors
@@ -120,7 +120,7 @@ def brotli(*, level: int = BROTLI_LEVEL) -> Transform[bytes, bytes]:
         b'ab'
     """
     check_count("level", level, 0, 11)
-    library = _library("brotli", "brotli", "brotli")
+    library = import_extra("brotli", "brotli", "brotli")
 
     def start() -> _Packer:
         compressor = library.Compressor(quality=level)
@@ -156,7 +156,7 @@ def unbrotli(*, max_output: float = math.inf) -> Transform[bytes, bytes]:
         True
     """
     limit = check_limit("max_output", max_output)
-    library = _library("unbrotli", "brotli", "brotli")
+    library = import_extra("unbrotli", "brotli", "brotli")
     return fused(lambda: _Unbrotli(limit, library), "unbrotli", **differing(max_output=(max_output, math.inf)))
 
 
@@ -256,17 +256,9 @@ def zstd_error() -> type[Exception]:
 
 def brotli_error() -> type[Exception]:
     """Give the class of what `unbrotli` raises for an input that is wrong."""
-    error: type[Exception] = _library("unbrotli", "brotli", "brotli").error
+    error: type[Exception] = import_extra("unbrotli", "brotli", "brotli").error
     return error
 
 
 def _zstd_library(name: str) -> Any:
-    return _library(name, "compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd", "zstd")
-
-
-def _library(name: str, module: str, extra: str) -> Any:
-    """Import what `name` needs, or tell how to install it."""
-    try:
-        return importlib.import_module(module)
-    except ImportError as exc:
-        raise ImportError(f"{name} needs {module}: pip install 'trioflow[{extra}]'") from exc
+    return import_extra(name, "compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd", "zstd")

@@ -5,6 +5,7 @@ from trioflow.http._decoded import decoded
 from trioflow.http._events import Event, events, last_event_id
 from trioflow.http._health import health
 from trioflow.http._inspector import inspector
+from trioflow.http._metrics import Metrics, metrics
 from trioflow.http._proxies import Proxies
 from trioflow.http._request import Request, Stopping
 from trioflow.http._response import Response
@@ -24,6 +25,7 @@ __all__ = [
     "Handler",
     "Headers",
     "Limits",
+    "Metrics",
     "Part",
     "Proxies",
     "Request",
@@ -37,6 +39,7 @@ __all__ = [
     "health",
     "inspector",
     "last_event_id",
+    "metrics",
     "run",
     "serve",
 ]

@@ -1,0 +1,167 @@
+"""What `http.metrics` answers to Prometheus, and what stays out of it."""
+
+from __future__ import annotations
+
+import logging
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import trio
+from prometheus_client import REGISTRY, CollectorRegistry, Counter
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.http.client import Client, connected, exchanged, serving
+from trioflow import http
+from trioflow.http import Counters, Metrics, Request, RequestError, Response
+
+STATUS = SimpleNamespace(entries=7, lag=4, dead=2, oldest=1.5, retries=3, dropped=1)
+
+
+def numbers(text: bytes) -> dict[str, float]:
+    """Return each sample's value, by its name and labels as they are written."""
+    found = {}
+    for family in text_string_to_metric_families(text.decode()):
+        for sample in family.samples:
+            labels = ",".join(f"{name}={value}" for name, value in sorted(sample.labels.items()))
+            found[f"{sample.name}{{{labels}}}" if labels else sample.name] = sample.value
+    return found
+
+
+async def scraped(metrics: Metrics, **headers: str) -> tuple[int, dict[str, str], bytes]:
+    async with serving(metrics) as port, connected(port) as stream:
+        return await Client(stream).ask("GET", "/metrics", [*headers.items()])
+
+
+async def test_requests_are_counted_by_method_and_class_of_status() -> None:
+    counters = Counters()
+    metrics = http.metrics(counters=counters)
+
+    async def handler(request: Request, response: Response) -> None:
+        if request.path == "/metrics":
+            await metrics(request, response)
+        elif request.path == "/none":
+            raise RequestError(404, "it is not there")
+        elif request.path == "/cut":
+            await response.start()
+            raise OSError("the disk has gone")
+
+    async with serving(handler, counters=counters, log=metrics.observe) as port:
+        for target in ("GET /a", "POST /a", "GET /none", "PROPFIND /a", "REPORT /a"):
+            await exchanged(
+                port, f"{target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode(), half_close=False
+            )
+        with pytest.raises(trio.BrokenResourceError):
+            await exchanged(port, b"GET /cut HTTP/1.1\r\nHost: localhost\r\n\r\n", half_close=False)
+        await exchanged(port, b"nonsense\r\n\r\n")
+        async with connected(port) as stream:
+            status, headers, body = await Client(stream).ask("GET", "/metrics")
+
+    assert (status, headers["content-type"].partition(";")[0]) == (200, "text/plain")
+    got = numbers(body)
+    seconds = "trioflow_http_request_duration_seconds_count"
+    assert {key: value for key, value in got.items() if key.startswith(seconds)} == {
+        f"{seconds}{{method=GET,status=2xx}}": 2,
+        f"{seconds}{{method=POST,status=2xx}}": 1,
+        f"{seconds}{{method=GET,status=4xx}}": 1,
+        f"{seconds}{{method=other,status=2xx}}": 2,
+        f"{seconds}{{method=other,status=4xx}}": 1,  # what could not be read
+    }
+    assert got["trioflow_http_responses_cut_total{method=GET}"] == 1
+    assert got["trioflow_http_request_duration_seconds_bucket{le=+Inf,method=GET,status=2xx}"] == 2
+    assert got["trioflow_http_connections_open"] == 1
+    assert got["trioflow_http_connections_total"] == 8
+    assert got["trioflow_http_failures_total"] == 1
+    assert got["trioflow_http_refusals_total"] == 2
+
+
+async def test_the_answer_comes_in_the_format_that_is_asked_for() -> None:
+    _, headers, body = await scraped(http.metrics(), accept="application/openmetrics-text; version=1.0.0")
+
+    assert headers["content-type"].startswith("application/openmetrics-text")
+    assert body.endswith(b"# EOF\n")
+    async with serving(http.metrics()) as port, connected(port) as stream:
+        status, headers, _ = await Client(stream).ask("POST", "/")
+    assert (status, headers["allow"]) == (405, "GET, HEAD")
+
+
+async def test_metrics_are_registered_with_others_only_where_that_is_asked_for() -> None:
+    before = set(REGISTRY._names_to_collectors)
+    registry = CollectorRegistry(auto_describe=True)
+    Counter("orders", "Orders taken.", registry=registry).inc(5)
+    got = numbers((await scraped(http.metrics(registry=registry, counters=Counters())))[2])
+
+    assert (got["orders_total"], got["trioflow_http_connections_open"]) == (5, 0)
+    assert set(REGISTRY._names_to_collectors) == before
+    with pytest.raises(ValueError, match="Duplicated timeseries"):
+        http.metrics(registry=registry)
+
+
+async def test_a_stream_whose_status_cannot_be_read_is_down_and_no_error(
+    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked: list[str] = []
+
+    async def up() -> Any:
+        asked.append("up")
+        return STATUS
+
+    async def refused() -> Any:
+        asked.append("refused")
+        raise OSError("connection refused")
+
+    async def silent() -> Any:
+        await trio.sleep_forever()
+
+    metrics = http.metrics(redis_streams={"up": up, "refused": refused, "silent": silent}, every=20)
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            await metrics._streams.refresh()
+        assert sorted(asked) == ["refused", "up"]  # once for both
+        await trio.sleep(20)
+        await metrics._streams.refresh()
+    assert sorted(asked) == ["refused", "refused", "up", "up"]
+    assert sorted(str(record.args)[:10] for record in caplog.records) == [
+        "('refused'",
+        "('silent',",
+    ]  # not at each scrape
+
+    got = numbers(prometheus_text(metrics))
+    assert {key: got[f"trioflow_redis_up{{stream={key}}}"] for key in ("up", "refused", "silent")} == {
+        "up": 1,
+        "refused": 0,
+        "silent": 0,
+    }
+    assert {key: value for key, value in got.items() if "refused" in key} == {"trioflow_redis_up{stream=refused}": 0}
+    assert got["trioflow_redis_lag{stream=up}"] == 4
+    assert got["trioflow_redis_dead_letters{stream=up}"] == 2
+    assert got["trioflow_redis_retries_total{stream=up}"] == 3
+
+
+def prometheus_text(metrics: Metrics) -> bytes:
+    from prometheus_client import generate_latest
+
+    return generate_latest(metrics._registry)
+
+
+def plain() -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"counters": 1}, "metrics: counters must be Counters, got 1"),
+        ({"every": 0}, "metrics: every must be above 0, got 0"),
+        ({"redis_streams": {"jobs": plain}}, "metrics: the stream 'jobs' wants an async function, not plain"),
+    ],
+)
+def test_a_wrong_argument_is_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=message):
+        http.metrics(**options)
+
+
+def test_without_its_library_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "prometheus_client", None)
+
+    with pytest.raises(ImportError, match=r"http\.metrics needs prometheus_client: pip install 'trioflow\[metrics\]'"):
+        http.metrics()
