@@ -26,7 +26,8 @@ from trioflow._core.errors import sole, split_failure
 from trioflow._core.labels import name_of
 from trioflow._core.signals import run_until_a_signal
 from trioflow.redis.options import DEAD_LETTERS, LEASE, TRIES, ReceiverOptions
-from trioflow.redis.receiving import Delivery, receiver_of
+from trioflow.redis.delivery import Delivery
+from trioflow.redis.receiving import receiver_of
 
 GRACE: Final = 20.0  # seconds
 _log: Final = logging.getLogger("trioflow.redis")
