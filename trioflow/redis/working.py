@@ -25,8 +25,8 @@ from trioflow._core.crew import Crew, open_crew
 from trioflow._core.errors import sole, split_failure
 from trioflow._core.labels import name_of
 from trioflow._core.signals import run_until_a_signal
-from trioflow.redis.options import DEAD_LETTERS, LEASE, TRIES, ReceiverOptions
 from trioflow.redis.delivery import Delivery
+from trioflow.redis.options import DEAD_LETTERS, LEASE, TRIES, ReceiverOptions
 from trioflow.redis.receiving import receiver_of
 
 GRACE: Final = 20.0  # seconds
