@@ -1,4 +1,7 @@
-"""The inspector's page in a real browser, beside a program with a bottleneck: seen, read and heard."""
+"""The inspector's page in a real browser, beside a program with a bottleneck: seen, read and heard.
+
+The picture of the docs is taken again by `TRIOFLOW_SCREENSHOTS=docs/images pytest tests/browser/test_inspector_page.py`.
+"""
 
 from __future__ import annotations
 

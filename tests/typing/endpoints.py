@@ -40,8 +40,16 @@ tf.connect_tcp("localhost", "80")  # type: ignore[arg-type]
 
 # Watching. A monitor is kept by a name, before its items are known: so it gives Any.
 watching = tf.monitor("here")
+
 assert_type(tf.from_iterable([1]).pipe(watching), tf.Readable[Any])
 assert_type(tf.from_iterable([1]).pipe(tf.progress(9, silent=True)), tf.Readable[int])
+
+
+async def inspected() -> None:
+    async with tf.inspect(keep=10) as inspector:
+        assert_type(await tf.pipeline(["a"], tf.collect(), monitor=inspector), list[str])
+        assert_type(inspector.runs(), tuple[tf.RunSnapshot, ...])
+        tf.inspect(10)  # type: ignore[call-arg]
 
 
 # Decorators, without parameters
