@@ -107,7 +107,8 @@ async def use_all(url: str) -> None:
 
         async with redis.open_sender(url, "jobs", producer="gone"):
             nursery.start_soon(fail)
-            await send.send_many([1, 2, 3])
+            await send.send_many([1, 2])
+            await send.send(3, key="k", delay=0.01, ttl=99, idempotency_key="3")
             assert len(await redis.senders(url, "jobs")) == 2
             assert await redis.drop_sender(url, "jobs", "gone")
         await send.aclose()

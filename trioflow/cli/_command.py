@@ -186,6 +186,8 @@ def _add_work(parser: argparse.ArgumentParser) -> None:
         ),
         ("--lease", _number, "SECONDS", "how long it may be silent before others take what it holds (default: 30)"),
         ("--tries", _number, "N", "how often an entry is tried before it becomes a dead letter (default: 5)"),
+        ("--retry-delay", _number, "SECONDS", "how long an entry that failed waits, at first (default: 0)"),
+        ("--max-retry-delay", _number, "SECONDS", "how long at most; it doubles with each try (default: 3600)"),
         ("--dead-letters", _number, "N", "how many dead letters are kept (default: 10000)"),
         ("--patience", _number, "SECONDS", "how long to wait for a server that is out of reach (default: inf)"),
     ):

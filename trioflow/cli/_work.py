@@ -19,7 +19,10 @@ import trio
 from trioflow.cli._failed import Failed, printable
 from trioflow.cli._redis import redis, ssl_context
 
-_OPTIONS: Final = ("group", "concurrency", "prefetch", "grace", "lease", "tries", "dead_letters", "patience")
+_OPTIONS: Final = (
+    *("group", "concurrency", "prefetch", "grace", "lease", "tries", "retry_delay", "max_retry_delay"),
+    *("dead_letters", "patience"),
+)
 _LOST: Final = (OSError, trio.BrokenResourceError)
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from trioflow.redis.answers import StreamLost as StreamLost
 from trioflow.redis.delivery import Delivery as Delivery
+from trioflow.redis.entry import Entry as Entry
 from trioflow.redis.letters import DeadLetter as DeadLetter
 from trioflow.redis.letters import dead_letters as dead_letters
 from trioflow.redis.letters import drop_dead_letters as drop_dead_letters
@@ -35,6 +36,7 @@ from trioflow.redis.working import work as work
 __all__ = [
     "DeadLetter",
     "Delivery",
+    "Entry",
     "Receiver",
     "RedisSender",
     "Sender",

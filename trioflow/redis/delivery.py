@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import trio
 
 from trioflow._core.errors import failure_in
+from trioflow.redis.entry import entry_of
 from trioflow.redis.letters import reason_of
+from trioflow.redis.options import delay_of
 
 T = TypeVar("T", covariant=True)
 
@@ -19,20 +22,28 @@ class Settler(Protocol):
     @property
     def decode(self) -> Any:
         """What makes an item of bytes."""
+        ...
 
     def settle(self, delivery: Delivery[Any], outcome: Outcome | None) -> None:
         """Note that a delivery is done, or how it is given back."""
+        ...
+
+    def delay_after(self, tries: int, /) -> int:
+        """Return for how many milliseconds an entry is not delivered after a number of tries."""
+        ...
 
     async def has_lost(self, delivery: Delivery[Any]) -> bool:
         """Ask the server whether another receiver has the entry by now."""
+        ...
 
 
 class Outcome(NamedTuple):
-    """How an entry is given back: the number of tries that count, how the last ended, and whether others failed with it."""
+    """How an entry is given back."""
 
-    tries: int
-    reason: bytes = b""
-    together: bool = False
+    tries: int  # that count
+    reason: bytes = b""  # how the last one ended
+    together: bool = False  # whether others failed with it
+    delay: int = 0  # milliseconds for which it is not delivered
 
 
 class Delivery(Generic[T]):
@@ -44,21 +55,31 @@ class Delivery(Generic[T]):
         lost: Whether another receiver has the entry by now, because this one let its lease run out.
     """
 
-    __slots__ = ("_is_settled", "_raw", "_receiver", "id", "lost", "times")
+    __slots__ = ("_fields", "_is_settled", "_receiver", "id", "lost", "times")
 
-    def __init__(self, receiver: Settler, entry: str, raw: bytes, times: int) -> None:
+    def __init__(self, receiver: Settler, name: str, fields: Sequence[bytes], times: int) -> None:
         self._receiver = receiver
-        self._raw = raw
+        self._fields = fields
         self._is_settled = False
-        self.id = entry
+        self.id = name
         self.times = times
         self.lost = False
 
     @property
     def value(self) -> T:
         """The item, decoded."""
-        value: T = self._receiver.decode(self._raw)
+        value: T = self._receiver.decode(entry_of(self._fields))
         return value
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The headers that it was sent with; read-only."""
+        return entry_of(self._fields).headers
+
+    @property
+    def key(self) -> str | None:
+        """The key that it was sent with, or None."""
+        return entry_of(self._fields).key
 
     def done(self) -> None:
         """Acknowledge the entry, which deletes it. The call to the server follows soon. Harmless when repeated."""
@@ -66,7 +87,14 @@ class Delivery(Generic[T]):
             self._is_settled = True
             self._receiver.settle(self, None)
 
-    def give_back(self, *, tried: bool = True, error: BaseException | None = None, together: bool = False) -> None:
+    def give_back(
+        self,
+        *,
+        tried: bool = True,
+        error: BaseException | None = None,
+        together: bool = False,
+        delay: float | None = None,
+    ) -> None:
         """Let any receiver have the entry again; unless `tried`, this was not a try. Harmless when repeated.
 
         Args:
@@ -74,13 +102,18 @@ class Delivery(Generic[T]):
             error: Why the try failed; shown if the entry becomes a dead letter.
             together: Whether other entries failed in the same try, and any of them may be the cause: the last try is then
                 made with nothing else in hand.
+            delay: For how many seconds not to deliver it; the default is the receiver's retry delay, and 0 unless `tried`.
+
+        Raises:
+            TypeError, ValueError: `delay` is no number from 0 to a thousand million.
         """
+        pause = self._receiver.delay_after(self.times) if tried and delay is None else delay_of(delay or 0)
         if not self._is_settled:
             self._is_settled = True
             if tried:
-                self._receiver.settle(self, Outcome(self.times, reason_of(error), together))
+                self._receiver.settle(self, Outcome(self.times, reason_of(error), together, pause))
             else:
-                self._receiver.settle(self, Outcome(max(self.times - 1, 0)))
+                self._receiver.settle(self, Outcome(max(self.times - 1, 0), delay=pause))
 
     async def is_lost(self) -> bool:
         """Ask the server whether another receiver has the entry by now, or has acknowledged it."""

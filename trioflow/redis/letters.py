@@ -6,6 +6,7 @@ Rule 1: the scripts keep of each failed entry one text: the receiver, the name o
 
 from __future__ import annotations
 
+import json
 import ssl
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final, NamedTuple
@@ -29,7 +30,9 @@ local count = 0
 for _, id in ipairs(ARGV) do
     local letter = redis.call('XRANGE', dead, id, id)[1]
     if letter then
-        redis.call('XADD', stream, '*', 'v', letter[2][2])
+        local options = {}
+        for i = 9, #letter[2], 2 do options[letter[2][i]] = letter[2][i + 1] end
+        add(letter[2][2], nil, nil, options.key, options.headers)
         redis.call('XDEL', dead, id)
         count = count + 1
     end
@@ -50,6 +53,8 @@ class DeadLetter(NamedTuple):
         receiver: Who had it last.
         error: The class name of the exception that ended the last try; empty if there was none.
         message: The message of that exception, cut after 1,000 characters, or what else happened.
+        headers: The entry's headers.
+        key: The entry's key, or None.
     """
 
     raw: bytes
@@ -58,6 +63,8 @@ class DeadLetter(NamedTuple):
     receiver: str
     error: str
     message: str
+    headers: dict[str, str]
+    key: str | None
 
 
 def reason_of(error: BaseException | None) -> bytes:
@@ -91,7 +98,12 @@ async def dead_letters(
 
 def _letter(fields: dict[bytes, bytes]) -> DeadLetter:
     receiver, error, message = fields[b"why"].decode(errors="replace").split(" ", 2)
-    return DeadLetter(fields[b"v"], fields[b"id"].decode(), int(fields[b"tries"]), receiver, error, message)
+    key = fields.get(b"key")
+    return DeadLetter(
+        *(fields[b"v"], fields[b"id"].decode(), int(fields[b"tries"]), receiver, error, message),
+        headers=json.loads(fields.get(b"headers", b"{}")),
+        key=None if key is None else key.decode(),
+    )
 
 
 async def requeue_dead_letters(

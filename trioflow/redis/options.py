@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import random
 import secrets
 import socket
 import ssl
@@ -20,6 +21,10 @@ PREFETCH: Final = 16  # entries in a chain
 LEASE: Final = 30.0  # seconds
 TRIES: Final = 5
 DEAD_LETTERS: Final = 10_000
+MAX_RETRY_DELAY: Final = 3600.0  # seconds
+RETRY_JITTER: Final = 0.5  # entries that failed together are not tried again in lockstep
+IDEMPOTENCY_WINDOW: Final = 86400.0  # seconds
+LONGEST: Final = 1e9  # seconds, thirty years: for a time that the server reckons with
 
 _encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
@@ -70,6 +75,7 @@ class SenderOptions(StreamOptions):
     capacity: int
     producer: str | None
     encode: Callable[[Any], bytes | str]
+    idempotency_window: float
     lease: float | None = None
 
     def __post_init__(self) -> None:
@@ -78,6 +84,7 @@ class SenderOptions(StreamOptions):
         if self.producer is not None:
             check_name("producer", self.producer)
         check_function("encode", self.encode)
+        to_milliseconds("idempotency_window", self.idempotency_window)
         if self.lease is not None:
             _check_lease(self.lease)
 
@@ -92,7 +99,9 @@ class ReceiverOptions(StreamOptions):
     lease: float
     tries: float
     dead_letters: float
-    decode: Callable[[bytes], Any]
+    retry_delay: float
+    max_retry_delay: float
+    decode: Callable[[Any], Any]
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -103,7 +112,14 @@ class ReceiverOptions(StreamOptions):
         _check_lease(self.lease)
         check_limit("tries", self.tries)
         check_limit("dead_letters", self.dead_letters)
+        delay_of(self.retry_delay, "retry_delay")
+        to_milliseconds("max_retry_delay", self.max_retry_delay)
         check_function("decode", self.decode)
+
+    def delay_after(self, tries: int) -> int:
+        """Return for how many milliseconds an entry is not delivered after a number of tries."""
+        pause = min(self.retry_delay * 2.0 ** min(tries - 1, 64), self.max_retry_delay)
+        return math.ceil(pause * 1000 * (1 - RETRY_JITTER * random.random()))
 
 
 def check_name(what: str, name: object) -> None:
@@ -112,6 +128,18 @@ def check_name(what: str, name: object) -> None:
         raise TypeError(f"{what} must be a str, not {name!r}")
     if not name or "{" in name or "}" in name or any(character.isspace() for character in name):
         raise ValueError(f"{what} must be a word without braces, not {name!r}")
+
+
+def to_milliseconds(what: str, seconds: float) -> int:
+    """Return a time as the scripts know it. Raise unless it is above 0, and short enough to be added to the server's."""
+    if check_positive(what, seconds) > LONGEST:
+        raise ValueError(f"{what} must be at most {LONGEST:,.0f} seconds, not {seconds}")
+    return math.ceil(seconds * 1000)
+
+
+def delay_of(seconds: float, what: str = "delay") -> int:
+    """Return a time as the scripts know it; it may be 0."""
+    return 0 if seconds == 0 and not isinstance(seconds, bool) else to_milliseconds(what, seconds)
 
 
 def _check_lease(lease: object) -> None:

@@ -28,18 +28,16 @@ local function holder(id)
     return pending and pending[2]
 end
 
--- 'v' or 'end', and the value; nil if the entry is deleted.
+-- The fields of an entry, of which the first is 'v' or 'end'; nil if it is deleted.
 local function read(id)
     local found = redis.call('XRANGE', stream, id, id)[1]
-    if found then return found[2][1], found[2][2] end
+    return found and found[2]
 end
 
-local function delete(...)
-    redis.call('XACK', stream, group, ...)
-    redis.call('HDEL', why, ...)
-    local count = redis.call('XDEL', stream, ...)
-    note_length()
-    return count
+local function options_of(fields)
+    local found = {}
+    for i = 3, #fields, 2 do found[fields[i]] = fields[i + 1] end
+    return found
 end
 
 local DIED = ' gave no sign of life for its lease' -- the name of an error comes first, if there was one
@@ -57,6 +55,83 @@ end
 -- Move an entry to a consumer that no receiver has the name of, from where any may claim it at once.
 local function give_back(id, times)
     redis.call('XCLAIM', stream, group, '(returned)', 0, id, 'IDLE', 1000000000, 'RETRYCOUNT', times, 'JUSTID')
+end
+
+-- Move an entry to a consumer where nobody looks, until `wake` moves it on: at a time in ms, or, if it is nil, when the
+-- entry before it is done. Without memory for the time, the entry is looked at again and again.
+local function park(id, times, time)
+    if time and type(redis.pcall('ZADD', later, time, id)) == 'table' then return give_back(id, times) end
+    redis.call('XCLAIM', stream, group, '(waiting)', 0, id, 'RETRYCOUNT', times, 'JUSTID')
+end
+
+local function wake(id)
+    redis.call('ZREM', later, id)
+    local pending = redis.call('XPENDING', stream, group, id, id, 1, '(waiting)')[1]
+    if pending then give_back(id, pending[4]) end
+    return pending
+end
+
+-- The first entry of a key, and whether entries before it were deleted by somebody else.
+local function first_of(key)
+    local has_gaps = false
+    while true do
+        local found = redis.call('ZRANGEBYLEX', order, '[' .. key .. '\\0', '(' .. key .. '\\1', 'LIMIT', 0, 1)[1]
+        if not found then return end
+        local ms, number = string.match(string.sub(found, -41), '^0*(%d+)-0*(%d+)$')
+        local id = ms .. '-' .. number
+        if read(id) then return id, has_gaps end
+        redis.call('ZREM', order, found)
+        has_gaps = true
+    end
+end
+
+-- Acknowledge and delete entries. Returns how many there were, and how many entries of the same keys were woken.
+local function delete(...)
+    local keys, woken = {}, 0
+    if redis.call('EXISTS', order) == 1 then
+        for _, id in ipairs({...}) do
+            local fields = read(id)
+            local key = fields and options_of(fields).key
+            if key then
+                if first_of(key) == id then keys[#keys + 1] = key end
+                redis.call('ZREM', order, place(key, id))
+            end
+        end
+    end
+    redis.call('XACK', stream, group, ...)
+    redis.call('HDEL', why, ...)
+    redis.call('ZREM', later, ...)
+    local count = redis.call('XDEL', stream, ...)
+    for _, key in ipairs(keys) do
+        local first = first_of(key)
+        if first and wake(first) then woken = woken + 1 end
+    end
+    note_length()
+    return count, woken
+end
+
+-- Whether an entry may be delivered now. If not, it is parked until it may, or deleted if it has expired.
+local function is_for_now(id, fields, times)
+    if #fields == 2 or fields[3] == 'headers' then return true end
+    local options, time = options_of(fields), now()
+    local expires, due = tonumber(options.expires), tonumber(options.due)
+    if expires and expires <= time then
+        delete(id)
+        redis.pcall('HINCRBY', meta, 'expired', 1)
+        signal_room()
+        return false
+    elseif due and due > time then
+        park(id, times, math.min(due, expires or due))
+        return false
+    elseif options.key then
+        local first, has_gaps = first_of(options.key)
+        if first and first ~= id then
+            if has_gaps then wake(first) end
+            park(id, times, expires)
+            return false
+        end
+    end
+    return true
 end
 
 local function give_back_all(untried, has_died)
@@ -81,7 +156,7 @@ def _receiver_script(body: str) -> Script:
 JOIN: Final = _receiver_script("""
 local lost = loss()
 if lost then
-    if ARGV[5] == '' then redis.call('HDEL', meta, 'length') end -- as for OPEN
+    if ARGV[5] == '' then begin_anew() end
     return lost
 end
 local owner, alive_until = name_owner()
@@ -125,23 +200,23 @@ take_name(redis.pcall) -- not before: if the server has lost everything, this na
 return lost
 """)
 
-# ids -> how many of them were not deleted yet
+# ids -> how many entries that waited for one of them may be claimed
 ACK: Final = _receiver_script("""
-local count = delete(unpack(ARGV, 5))
+local count, woken = delete(unpack(ARGV, 5))
 end_if_done()
 if count > 0 then signal_room() end
-return count
+return woken
 """)
 
-# of each entry its id, the number of tries that count, how the last ended, '' if it does not count, and 1 if it ended so for
-# several entries together -> how many were given back
+# of each entry its id, the number of tries that count, how the last ended, '' if it does not count, 1 if it ended so for
+# several entries together, and for how many ms not to deliver it -> how many were given back
 GIVE_BACK: Final = _receiver_script("""
 local count = 0
-for i = 5, #ARGV, 4 do
-    local id, times, reason, together = unpack(ARGV, i, i + 3)
+for i = 5, #ARGV, 5 do
+    local id, times, reason, together, delay = unpack(ARGV, i, i + 4)
     if holder(id) == me then
         if reason ~= '' then note_reason(id, me, reason, together == '1') end
-        give_back(id, times)
+        if tonumber(delay) > 0 then park(id, times, now() + delay) else give_back(id, times) end
         count = count + 1
     end
 end
@@ -160,10 +235,15 @@ if lost then return lost end
 end_if_done()
 local claimed, waiting, retried, is_full = {}, 0, 0, false
 
-local function bury(id, value, times, owner)
+local function bury(id, fields, times, owner)
     local reason = owner .. ' ' .. DIED
     if owner == '(returned)' then reason = string.match(redis.call('HGET', why, id) or '  ', '^{?(.*)$') end
-    local put = redis.pcall('XADD', dead, '*', 'v', value, 'id', id, 'tries', times, 'why', reason)
+    local letter = {'v', fields[2], 'id', id, 'tries', times, 'why', reason}
+    for name, text in pairs(options_of(fields)) do
+        letter[#letter + 1] = name
+        letter[#letter + 1] = text
+    end
+    local put = redis.pcall('XADD', dead, '*', unpack(letter))
     if type(put) == 'table' then return end
     delete(id)
     local trimmed = redis.call('XTRIM', dead, 'MAXLEN', ARGV[9])
@@ -172,14 +252,17 @@ local function bury(id, value, times, owner)
 end
 
 local function consider(id, owner, times)
-    local kind, value = read(id)
+    local fields = read(id)
+    local kind = fields and fields[1]
     local has_died = owner ~= '(returned)' and times > 0
     if not kind then
         redis.call('XACK', stream, group, id)
         redis.call('HDEL', why, id)
         return
     elseif kind == 'v' and times >= tries then
-        return bury(id, value, times, owner)
+        return bury(id, fields, times, owner)
+    elseif not is_for_now(id, fields, times) then
+        return
     end
     if has_died and kind == 'v' then note_reason(id, owner, DIED, true) end
     local alone = is_alone(id, kind, times, tries)
@@ -188,7 +271,7 @@ local function consider(id, owner, times)
         return
     end
     redis.call('XCLAIM', stream, group, me, 0, id, 'RETRYCOUNT', times + 1, 'JUSTID')
-    claimed[#claimed + 1] = {id, kind, value, times + 1, alone and 1 or 0}
+    claimed[#claimed + 1] = {id, fields, times + 1, alone and 1 or 0}
     if kind == 'v' and times > 0 then retried = retried + 1 end
     is_full = alone or #claimed == most
 end
@@ -204,10 +287,13 @@ local function look(consumer, least, from)
     return '-'
 end
 
+local time = now()
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', later, '-inf', time, 'LIMIT', 0, 1000)) do wake(id) end
+
 -- What others let run out comes first: there is no end to what is given back again and again.
 local is_rest = false
 for _, consumer in ipairs(redis.call('XPENDING', stream, group)[4] or {}) do
-    if idle ~= '' and consumer[1] ~= me and consumer[1] ~= '(returned)' then
+    if idle ~= '' and consumer[1] ~= me and not string.find(consumer[1], '^%(') then
         is_rest = look(consumer[1], idle, '-') ~= '-' or is_rest
     end
 end
@@ -218,17 +304,24 @@ end_if_done()
 return {waiting, after, claimed}
 """)
 
-# the most tries, the most entries -> those that this receiver holds, each as id, 'v' or 'end', value, tries, and 1 if this try
-# is made alone
+# the most tries, the most entries, ids, if only these are meant -> those that this receiver holds and that are to be delivered
+# now, each as id, fields, tries, and 1 if this try is made alone
 HELD: Final = _receiver_script("""
 local held = {}
-for _, entry in ipairs(redis.call('XPENDING', stream, group, '-', '+', ARGV[6], me)) do
+local function consider(entry)
+    if not entry then return end
     local id, times = entry[1], entry[4]
-    local kind, value = read(id)
-    if kind then
-        held[#held + 1] = {id, kind, value, times, is_alone(id, kind, times - 1, tonumber(ARGV[5])) and 1 or 0}
+    local fields = read(id)
+    if fields and is_for_now(id, fields, math.max(times - 1, 0)) then
+        held[#held + 1] = {id, fields, times, is_alone(id, fields[1], times - 1, tonumber(ARGV[5])) and 1 or 0}
     end
 end
+if ARGV[7] then
+    for i = 7, #ARGV do consider(redis.call('XPENDING', stream, group, ARGV[i], ARGV[i], 1, me)[1]) end
+else
+    for _, entry in ipairs(redis.call('XPENDING', stream, group, '-', '+', ARGV[6], me)) do consider(entry) end
+end
+end_if_done()
 return held
 """)
 

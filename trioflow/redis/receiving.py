@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import math
 import ssl
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final
 
@@ -27,13 +27,14 @@ from trioflow._core.crew import open_crew
 from trioflow.redis.answers import Later, Lost, NoGroup, Refused
 from trioflow.redis.client import ANSWER_TIMEOUT, Client, open_clients
 from trioflow.redis.delivery import Delivery, Outcome
+from trioflow.redis.entry import ITEM_ALONE, Entry
 from trioflow.redis.membership import Membership
-from trioflow.redis.options import DEAD_LETTERS, LEASE, TRIES, ReceiverOptions
+from trioflow.redis.options import DEAD_LETTERS, LEASE, MAX_RETRY_DELAY, TRIES, ReceiverOptions
 from trioflow.redis.receiver_scripts import ACK, CLAIM, GIVE_BACK, HELD, LEAVE, PASS_END, RENEW
 
 LONGEST_TICK: Final = 0.5  # seconds between two looks for entries to claim; a blocking read lasts as long
 ENTRIES_PER_CALL: Final = 500
-WORDS_PER_CALL: Final = 600  # divisible by 4: no id is parted from its outcome
+WORDS_PER_CALL: Final = 600  # divisible by 5: no id is parted from its outcome
 LEAVE_TIMEOUT: Final = 2.0  # seconds
 FLUSH_TIMEOUT: Final = ANSWER_TIMEOUT - LEAVE_TIMEOUT  # a cancelled receiver may wait for both, one after the other
 
@@ -48,6 +49,7 @@ class _Receiver:
         self._run, self._until_done, self._fail = member.run, member.run_until_done, member.fail
         self._prefetch = options.prefetch
         self._lease = options.lease
+        self.delay_after = options.delay_after
         self._tries = int(min(options.tries, 1 << 53))  # Lua's numbers are exact up to there
         self._dead_letters = int(min(options.dead_letters, 1 << 53))
         self._tick = min(options.lease / 3, LONGEST_TICK)
@@ -57,7 +59,12 @@ class _Receiver:
         self._turn_of_new = 0  # how many new entries come before the next look
         self._alone = ""  # the entry in hand, if any, that must be the only one
         self._alone_waits = False  # such an entry waits until nothing else is in hand
-        self._recovered = 0  # the connection whose lost answers were looked for
+        self._looking = trio.Lock()
+        self._is_over = False  # the end was delivered, or the reader has closed its end
+        self._recovered = -1  # how many connections had been made when lost answers were last looked for
+        self._asked = 0  # how many entries are being read
+        self._keyed: set[str] = set()  # done, but their acknowledgement is not answered
+        self._woken = 0  # how many entries may be claimed because one of their key was acknowledged
         self._held: dict[str, Delivery[Any]] = {}
         self._done: list[str | bytes | int] = []  # ids
         self._returned: list[str | bytes | int] = []  # an id and its outcome, in turns
@@ -74,25 +81,27 @@ class _Receiver:
             del self._held[delivery.id]
         if outcome is None:
             self._done.append(delivery.id)
+            if len(delivery._fields) > ITEM_ALONE and delivery.key is not None:
+                self._keyed.add(delivery.id)  # it keeps its place for the next of its key
         elif is_ours and not delivery.lost:
-            self._returned += delivery.id, outcome.tries, outcome.reason, int(outcome.together)
+            tries, reason, together, delay = outcome
+            self._returned += delivery.id, tries, reason, int(together), delay
         self._changed.set()
         self._freed.set()
 
     async def read(self) -> None:
         """Deliver entries until the stream ends, or until the reader has closed its end."""
-        is_over = False
-        while not (is_over or self._output._reader_has_left):
+        while not (self._is_over or self._output._reader_has_left):
             answered_at = self._answered_at()
             try:
-                if self._blocking_client.connections != self._recovered:
-                    is_over = await self._recover()
+                if self._connections() != self._recovered:
+                    await self._recover()
                 elif (free := self._free()) <= 0:
                     await self._wait_until_freed()
                 elif self._until_look() <= 0 and not self._turn_of_new:
-                    is_over = await self._claim(min((free + 1) // 2, ENTRIES_PER_CALL))
+                    await self._claim()
                 else:
-                    is_over = await self._read_new(min(free, self._turn_of_new or ENTRIES_PER_CALL))
+                    await self._read_new(min(free, self._turn_of_new or ENTRIES_PER_CALL))
             except NoGroup:
                 await self.member.join(next(iter(self._held), "-"))
             except Later as exc:
@@ -109,8 +118,24 @@ class _Receiver:
 
     def _free(self) -> int:
         """Return how many entries may be read; none while one is in hand, or waits, that must be the only one."""
-        is_alone = self._alone in self._held or (self._alone_waits and self._held)
-        return 0 if is_alone else self._prefetch - len(self._held)
+        is_alone = self._alone in self._held or (self._alone_waits and self._in_hand())
+        return 0 if is_alone else self._prefetch - self._in_hand()
+
+    def _in_hand(self) -> int:
+        """Return how many entries are here, or soon will be."""
+        return len(self._held) + len(self._keyed) + self._asked
+
+    async def _asking(self, most: int, read: Callable[[], Awaitable[None]]) -> None:
+        """Keep the room for the entries that `read` reads, `most` at most."""
+        self._asked += most
+        try:
+            await read()
+        finally:
+            self._asked -= most
+            self._freed.set()
+
+    def _connections(self) -> int:
+        return self._client.connections + self._blocking_client.connections
 
     def _until_look(self) -> float:
         """Return for how many seconds not to look for entries to claim."""
@@ -120,58 +145,79 @@ class _Receiver:
         self._freed = trio.Event()
         with trio.move_on_after(self._tick):  # to see whether the server answers
             await self._freed.wait()
-        if self._alone_waits and not self._held:
+        if self._alone_waits and not self._in_hand():
             self._look_at, self._look_after, self._turn_of_new = 0.0, "-", 0
 
-    async def _recover(self) -> bool:
+    async def _recover(self) -> None:
         """Deliver what the server has given to this receiver in an answer that never arrived."""
-        connection = self._blocking_client.connections
-        # Noted before the call: what is settled meanwhile may still be in its answer.
-        in_hand = {*self._held, *self._done, *self._returned[::4]}
-        entries = await self._run(HELD, self._tries, self._prefetch + ENTRIES_PER_CALL)
-        self._recovered = connection
-        return await self._deliver([entry for entry in entries if entry[0].decode() not in in_hand])
+        async with self._looking:
+            connections = self._connections()
+            # Noted before the call: what is settled meanwhile may still be in its answer.
+            known = {*self._held, *self._done, *self._returned[::5]}
+            entries = await self._run(HELD, self._tries, self._prefetch + ENTRIES_PER_CALL)
+            self._recovered = connections
+            await self._deliver([entry for entry in entries if entry[0].decode() not in known])
 
-    async def _claim(self, most: int) -> bool:
-        """Deliver what other receivers have given back, or let run out.
+    async def _claim(self, most: int = ENTRIES_PER_CALL) -> None:
+        """Deliver what other receivers have given back, or let run out, as far as there is room.
 
         A look goes on after the entry where the one before it stopped, so one that fails again and again does not keep
         the others waiting. While entries are due, as many new ones are read as were claimed.
         """
-        idle = math.ceil(self._lease * 1000) if trio.current_time() >= self._claim_from else ""
-        waiting, after, entries = await self._run(
-            *(CLAIM, self._tries, most, len(self._held), self._look_after, self._dead_letters, idle)
-        )
-        self._alone_waits = bool(waiting)
-        self._look_after = after.decode()
-        self._turn_of_new = len(entries)
-        if self._look_after == "-":
-            self._look_at = trio.current_time() + self._tick
-        return await self._deliver(entries)
+        most = min((self._free() + 1) // 2, most)
+        if most <= 0:
+            return
 
-    async def _read_new(self, most: int) -> bool:
+        async def read() -> None:
+            async with self._looking:
+                idle = math.ceil(self._lease * 1000) if trio.current_time() >= self._claim_from else ""
+                held = self._in_hand() - most
+                waiting, after, entries = await self._run(
+                    *(CLAIM, self._tries, most, held, self._look_after, self._dead_letters, idle)
+                )
+                self._alone_waits = bool(waiting)
+                self._look_after = after.decode()
+                self._turn_of_new = len(entries)
+                if self._look_after == "-":
+                    self._look_at = trio.current_time() + self._tick
+                await self._deliver(entries)
+
+        await self._asking(most, read)
+
+    async def _read_new(self, most: int) -> None:
         self._turn_of_new = 0
         client = self._blocking_client
         block = int(min(self._until_look(), self._tick) * 1000)
         wait = ("BLOCK", block) if block > 0 else ()  # 0 would mean for ever
         args = ("GROUP", self.member.group, self.member.name, "COUNT", most, *wait, "STREAMS", client.keys.stream, ">")
-        answer = await client.call("XREADGROUP", *args, within=self._tick + 5)
-        if not answer:
-            return False
-        [entries] = answer.values() if isinstance(answer, dict) else [answer[0][1]]  # RESP 3, or 2
-        return await self._deliver([[entry, *fields[:2], 1, 0] for entry, fields in entries if fields])
 
-    async def _deliver(self, entries: Sequence[Any]) -> bool:
-        """Deliver entries, and return whether the end was among them or the reader has closed its end."""
+        async def read() -> None:
+            answer = await client.call("XREADGROUP", *args, within=self._tick + 5)
+            if answer:
+                [entries] = answer.values() if isinstance(answer, dict) else [answer[0][1]]  # RESP 3, or 2
+                await self._deliver(await self._for_now([[name, fields, 1, 0] for name, fields in entries if fields]))
+
+        await self._asking(most, read)
+
+    async def _for_now(self, entries: list[Any]) -> list[Any]:
+        """Return the new entries that may be delivered now: the server parks or deletes the others."""
+        asked = {entry[0] for entry in entries if len(entry[1]) > ITEM_ALONE and entry[1][2] != b"headers"}
+        if not asked:
+            return entries
+        recovered, self._recovered = self._recovered, -1  # if the answer is lost, `_recover` asks again
+        kept = {entry[0] for entry in await self._run(HELD, self._tries, len(asked), *asked)}
+        self._recovered = recovered
+        return [entry for entry in entries if entry[0] not in asked or entry[0] in kept]
+
+    async def _deliver(self, entries: Sequence[Any]) -> None:
         deliveries = []
-        is_end = False
-        for entry, kind, raw, times, alone in entries:
+        for entry, fields, times, alone in entries:
             name = entry.decode()
-            if kind == b"end":
+            if fields[0] == b"end":
                 await self._until_done(PASS_END, name)
-                is_end = True
+                self._is_over = True
             else:
-                delivery = Delivery[Any](self, name, raw, int(times))
+                delivery = Delivery[Any](self, name, fields, int(times))
                 self._held[name] = delivery
                 if alone:
                     self._alone = name
@@ -181,10 +227,9 @@ class _Receiver:
         except trio.BrokenResourceError:
             for delivery in deliveries:  # what the reader took before may take long
                 delivery.give_back(tried=False)
-            return True
-        if is_end:
+            self._is_over = True
+        if self._is_over:
             self._output.close()
-        return is_end
 
     async def settle_all(self) -> None:
         """Send to the server what was settled, for ever."""
@@ -192,6 +237,16 @@ class _Receiver:
             await self._changed.wait()
             self._changed = trio.Event()
             await self.flush()
+            if self._woken and not self._output._reader_has_left:
+                await self._claim_woken()
+
+    async def _claim_woken(self) -> None:
+        """Claim at once what waited for entries that were acknowledged here: the other task may be in a long call."""
+        woken, self._woken = self._woken, 0
+        try:
+            await self._claim(woken)
+        except (Later, Refused):
+            self._look_at = 0.0  # the other task tries again, or raises
 
     async def flush(self, within: float = FLUSH_TIMEOUT) -> None:
         """Send everything that was settled, many entries in one call."""
@@ -199,9 +254,15 @@ class _Receiver:
         while waiting := [(script, words) for script, words in settled if words]:
             for script, words in waiting:
                 part = words[:WORDS_PER_CALL]
+                answer = 0
                 try:
-                    await self._run(script, *part, within=within, shield=True)
+                    answer = await self._run(script, *part, within=within, shield=True)
                     del words[: len(part)]
+                    if script is ACK:
+                        self._woken += answer
+                    if self._keyed:
+                        self._keyed.difference_update(part)
+                        self._freed.set()
                 except NoGroup:
                     await self.member.join(next(iter(self._held), "-"))
                 except Later as exc:
@@ -250,6 +311,7 @@ class _Receiver:
         self._output.close()
         for delivery in list(self._held.values()):
             delivery.give_back(tried=False)
+            delivery.lost = True  # for one who asks when the server cannot be asked any more
         if self.member.is_broken:
             return
         with trio.move_on_after(LEAVE_TIMEOUT, shield=True):
@@ -286,7 +348,9 @@ def open_receiver(
     lease: float = LEASE,
     tries: float = TRIES,
     dead_letters: float = DEAD_LETTERS,
-    decode: Callable[[bytes], Any] = json.loads,
+    retry_delay: float = 0.0,
+    max_retry_delay: float = MAX_RETRY_DELAY,
+    decode: Callable[[Entry], Any] = json.loads,
     patience: float = math.inf,
     ssl_context: ssl.SSLContext | None = None,
 ) -> AbstractAsyncContextManager[ReceiveChannel[Delivery[Any]]]:
@@ -306,7 +370,10 @@ def open_receiver(
             is sent three times as often, as long as Trio's loop runs.
         tries: How often an entry is delivered before it becomes a dead letter; `math.inf` for any number.
         dead_letters: How many dead letters are kept: beyond that each new one drops the oldest; `math.inf` for all.
-        decode: Makes an item of bytes; the default reads JSON.
+        retry_delay: The seconds in which an entry is not delivered again after its first failed try; 0 for none. It
+            doubles with each try, and is shortened at random, by up to half, so that entries are not tried in lockstep.
+        max_retry_delay: The longest retry delay, in seconds.
+        decode: Makes an item of its bytes, an `Entry`, which has `headers` and `key`, too; the default reads JSON.
         patience: As for `open_sender`.
         ssl_context: As for `open_sender`.
 
@@ -325,6 +392,8 @@ def open_receiver(
         lease=lease,
         tries=tries,
         dead_letters=dead_letters,
+        retry_delay=retry_delay,
+        max_retry_delay=max_retry_delay,
         decode=decode,
     )
     return receiver_of(options)

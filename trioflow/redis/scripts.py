@@ -34,12 +34,12 @@ class Keys:
         self.stream, self.room, self.dead = f"{tag}:stream", f"{tag}:room", f"{tag}:dead"
         self.all = (
             *(self.stream, f"{tag}:meta", f"{tag}:senders", self.room, self.dead),
-            *(f"{tag}:names", f"{tag}:closed", f"{tag}:why"),
+            *(f"{tag}:names", f"{tag}:closed", f"{tag}:why", f"{tag}:later", f"{tag}:order", f"{tag}:once"),
         )
 
 
 _COMMON = """
-local stream, meta, senders, room, dead, names, closed, why = unpack(KEYS)
+local stream, meta, senders, room, dead, names, closed, why, later, order, once = unpack(KEYS)
 
 local function now()
     local time = redis.call('TIME')
@@ -56,6 +56,36 @@ local function loss()
     if length > 0 and not stream_exists() then
         return redis.error_reply('LOST ' .. stream .. ' is gone, with ' .. length .. ' entries: it was deleted or evicted')
     end
+end
+
+-- A loss is told once to the one that opens: then the stream begins anew.
+local function begin_anew()
+    redis.call('HDEL', meta, 'length')
+    redis.call('DEL', later, order)
+end
+
+-- Where an entry is in the order of its key: first by key, then by id, which is padded so that text sorts as numbers do.
+local function place(key, id)
+    local ms, number = string.match(id, '^(%d+)-(%d+)$')
+    local zeros = string.rep('0', 20)
+    return key .. '\\0' .. string.sub(zeros .. ms, -20) .. '-' .. string.sub(zeros .. number, -20)
+end
+
+-- Times are in ms; what is nil is left out. `headers` comes last: an entry whose third field it is may be delivered at once.
+local function add(value, due, expires, key, headers)
+    local fields = {'v', value}
+    local function put(name, text)
+        if text then
+            fields[#fields + 1] = name
+            fields[#fields + 1] = text
+        end
+    end
+    put('due', due and string.format('%d', due))
+    put('expires', expires and string.format('%d', expires))
+    put('key', key)
+    put('headers', headers)
+    local id = redis.call('XADD', stream, '*', unpack(fields))
+    if key then redis.call('ZADD', order, 0, place(key, id)) end
 end
 
 -- A sender is registered no longer. How much it has stored is remembered for a week, in case another of its name comes.

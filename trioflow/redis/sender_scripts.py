@@ -26,11 +26,10 @@ def _sender_script(body: str) -> Script:
 
 
 # -> the number of the sender's last stored item; -1: the stream is closed
-# A loss is told once to the one that opens: then the stream begins anew.
 OPEN: Final = _sender_script("""
 local lost = loss()
 if lost then
-    redis.call('HDEL', meta, 'length')
+    begin_anew()
     return lost
 end
 if redis.call('HGET', meta, 'closed') then return -1 end
@@ -46,7 +45,8 @@ register()
 return 1
 """)
 
-# capacity, number of the first item, items -> how many of them are stored;
+# capacity, number of the first item, for how many ms a key is remembered, the options of each item as JSON, '' if no item has
+# any, items -> how many of them are stored, now or before;
 # -1: the stream is closed, -2: a newer sender has the name
 ADD: Final = _sender_script("""
 local capacity, number = tonumber(ARGV[4]), tonumber(ARGV[5])
@@ -58,18 +58,30 @@ if lost then return lost end
 -- No owner: the server has restarted without what it knew.
 if not owner then redis.call('HSET', meta, 'token:' .. sender, token) end
 if not owner or tonumber(lease) > 0 then register() end
-local stored, done = last_stored(), 0
-for i = 6, #ARGV do
-    local this = number + i - 6
+local stored = last_stored()
+local done, time = 0, now()
+local options = ARGV[7] ~= '' and cjson.decode(ARGV[7])
+local function is_known(key) return key and tonumber(redis.call('ZSCORE', once, key) or 0) > time end
+for i = 8, #ARGV do
+    local this, option = number + i - 8, options and options[i - 7]
     if this > stored then
-        if length >= capacity then break end
-        redis.call('XADD', stream, '*', 'v', ARGV[i])
-        length, stored = length + 1, this
+        if not option then
+            if length >= capacity then break end
+            redis.call('XADD', stream, '*', 'v', ARGV[i])
+            length = length + 1
+        elseif not is_known(option.once) then
+            if length >= capacity then break end
+            add(ARGV[i], option.delay and time + option.delay, option.ttl and time + option.ttl, option.key, option.headers)
+            if option.once then redis.call('ZADD', once, time + ARGV[6], option.once) end
+            length = length + 1
+        end
+        stored = this
     end
     done = done + 1
 end
 -- Written again if the call is repeated: replicas confirm what was written before, on the same connection.
 if done > 0 then redis.call('HSET', meta, 'stored:' .. sender, string.format('%d', stored), 'length', length) end
+if options then redis.call('ZREMRANGEBYSCORE', once, '-inf', time) end
 if length < capacity then signal_room() else redis.call('DEL', room) end
 return done
 """)
@@ -84,6 +96,7 @@ retire(sender)
 if ARGV[4] == '0' then forget(sender) end
 local week = 7 * 24 * 3600000
 for _, old in ipairs(redis.call('ZRANGEBYSCORE', closed, '-inf', now() - week, 'LIMIT', 0, 1000)) do forget(old) end
+redis.call('ZREMRANGEBYSCORE', once, '-inf', now())
 redis.pcall('HSET', meta, 'closing', '1')
 end_if_done()
 return 1

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import secrets
 import ssl
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from typing import Any, Final, Generic, TypeVar
 
@@ -21,7 +21,8 @@ from trioflow._core.block import block
 from trioflow._core.crew import open_crew
 from trioflow.redis.answers import Later, Lost, Refused
 from trioflow.redis.client import Client, open_clients
-from trioflow.redis.options import CAPACITY, SenderOptions, to_json, unique_name
+from trioflow.redis.entry import Entry, options_of
+from trioflow.redis.options import CAPACITY, IDEMPOTENCY_WINDOW, SenderOptions, to_json, to_milliseconds, unique_name
 from trioflow.redis.scripts import Script
 from trioflow.redis.sender_scripts import ADD, CLOSE, OPEN, RENEW_SENDER
 
@@ -50,6 +51,7 @@ class RedisSender(trio.abc.SendChannel[SendT], Generic[SendT]):
         self._encode = options.encode
         self._capacity = options.capacity
         self._identity = (self.producer, secrets.token_hex(8), math.ceil((options.lease or 0) * 1000))
+        self._window = to_milliseconds("idempotency_window", options.idempotency_window)
         self._number = 0  # of the last item that is stored, or may be
         self._turn = trio.StrictFIFOLock()
         self._is_closed = False
@@ -62,23 +64,50 @@ class RedisSender(trio.abc.SendChannel[SendT], Generic[SendT]):
         """
         return self._number
 
-    async def send(self, value: SendT) -> None:
+    async def send(
+        self,
+        value: SendT,
+        *,
+        headers: Mapping[str, str] | None = None,
+        key: str | None = None,
+        delay: float = 0.0,
+        ttl: float = math.inf,
+        idempotency_key: str | None = None,
+    ) -> None:
         """Store one item, waiting while `capacity` entries are unread or unacknowledged.
 
         If it is cancelled, the item is not stored; while the server is out of reach, it may have been, and cancelling takes up to
         five seconds.
 
+        Args:
+            value: The item.
+            headers: What travels beside it, by name: `Delivery.headers`.
+            key: Items with the same key are delivered one at a time, in the order in which they were stored.
+            delay: The seconds after it is stored in which it is not delivered.
+            ttl: The seconds after it is stored in which it may be delivered; then it is deleted. `math.inf` for no limit.
+            idempotency_key: If an item with this key was stored within the last `idempotency_window`, by whatever sender,
+                this one is not stored.
+
         Raises:
+            TypeError, ValueError: an option has the wrong type, or is out of range.
             StreamLost: the server has lost entries of the stream.
             trio.BrokenResourceError: the stream has ended; another sender has this one's name; the server refuses the
                 call, begins to evict, or has been out of reach for longer than `patience`.
             trio.ClosedResourceError: this end was closed.
         """
-        await self.send_many([value])
+        item = self._encode(value)
+        if headers is not None or key is not None or delay != 0 or ttl != math.inf or idempotency_key is not None:
+            item = Entry(item, headers=headers, key=key, delay=delay, ttl=ttl, idempotency_key=idempotency_key)
+        await self._store([item])
 
     async def send_many(self, values: Iterable[SendT]) -> None:
-        """Store all of `values`, in order, as room allows. If it is cancelled or fails, the first few may be stored."""
-        items = [self._encode(value) for value in values]
+        """Store all of `values`, in order, as room allows. If it is cancelled or fails, the first few may be stored.
+
+        To give them options, let `encode` return an `Entry`.
+        """
+        await self._store([self._encode(value) for value in values])
+
+    async def _store(self, items: Sequence[bytes | str]) -> None:
         start = 0
         await trio.lowlevel.checkpoint_if_cancelled()
         async with self._turn:
@@ -92,7 +121,7 @@ class RedisSender(trio.abc.SendChannel[SendT], Generic[SendT]):
                     await self._wait_for_room()
 
     async def _add(self, items: Sequence[bytes | str]) -> int:
-        args = (*self._identity, self._capacity, self._number + 1, *items)
+        args = (*self._identity, self._capacity, self._number + 1, self._window, options_of(items), *items)
         stored = 0
         in_doubt = False  # whether the items may have been stored
         while True:
@@ -203,6 +232,7 @@ def open_sender(
     capacity: int = CAPACITY,
     producer: str | None = None,
     encode: Callable[[Any], bytes | str] = to_json,
+    idempotency_window: float = IDEMPOTENCY_WINDOW,
     patience: float = math.inf,
     ssl_context: ssl.SSLContext | None = None,
     wait_replicas: int = 0,
@@ -221,7 +251,8 @@ def open_sender(
         capacity: How many entries may be unread or unacknowledged before this sender waits.
         producer: The name under which this sender is known when it comes back. If two have the same name, the newer one
             goes on and the older one fails.
-        encode: Makes bytes or a str of an item; the default makes JSON.
+        encode: Makes bytes, a str, or an `Entry` with options of an item; the default makes JSON.
+        idempotency_window: For how many seconds the server remembers an `idempotency_key`.
         patience: The seconds to wait for a lost server, each time it is lost; `math.inf` for ever.
         ssl_context: For `rediss://`: what to trust, and the client certificate to offer if the server asks for one;
             None for `ssl.create_default_context()`.
@@ -241,5 +272,6 @@ def open_sender(
             capacity=capacity,
             producer=producer,
             encode=encode,
+            idempotency_window=idempotency_window,
         )
     )

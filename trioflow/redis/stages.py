@@ -19,10 +19,13 @@ from trioflow._core.makers import differing
 from trioflow._core.streams import Readable, Transform, Writable, label
 from trioflow._core.typevars import T
 from trioflow.redis.delivery import Delivery
+from trioflow.redis.entry import Entry
 from trioflow.redis.options import (
     CAPACITY,
     DEAD_LETTERS,
+    IDEMPOTENCY_WINDOW,
     LEASE,
+    MAX_RETRY_DELAY,
     PREFETCH,
     TRIES,
     ReceiverOptions,
@@ -49,7 +52,9 @@ def readable(
     lease: float = LEASE,
     tries: float = TRIES,
     dead_letters: float = DEAD_LETTERS,
-    decode: Callable[[bytes], T] = json.loads,
+    retry_delay: float = 0.0,
+    max_retry_delay: float = MAX_RETRY_DELAY,
+    decode: Callable[[Entry], T] = json.loads,
     patience: float = math.inf,
     ssl_context: ssl.SSLContext | None = None,
 ) -> Readable[T]:
@@ -78,6 +83,8 @@ def readable(
         lease: As for `open_receiver`.
         tries: As for `open_receiver`.
         dead_letters: As for `open_receiver`.
+        retry_delay: As for `open_receiver`.
+        max_retry_delay: As for `open_receiver`.
         decode: As for `open_receiver`.
         patience: As for `open_receiver`.
         ssl_context: As for `open_receiver`.
@@ -96,6 +103,8 @@ def readable(
         lease=lease,
         tries=tries,
         dead_letters=dead_letters,
+        retry_delay=retry_delay,
+        max_retry_delay=max_retry_delay,
         decode=decode,
     )
 
@@ -126,6 +135,7 @@ def writable(
     capacity: int = CAPACITY,
     producer: str | None = None,
     encode: Callable[[Any], bytes | str] = to_json,
+    idempotency_window: float = IDEMPOTENCY_WINDOW,
     patience: float = math.inf,
     ssl_context: ssl.SSLContext | None = None,
     wait_replicas: int = 0,
@@ -148,7 +158,8 @@ def writable(
         name: The stream.
         capacity: As for `open_sender`.
         producer: As for `open_sender`.
-        encode: As for `open_sender`.
+        encode: As for `open_sender`: an `Entry` that it returns may have headers, a key, and all that `send` takes.
+        idempotency_window: As for `open_sender`.
         patience: As for `open_sender`.
         ssl_context: As for `open_sender`.
         wait_replicas: As for `open_sender`.
@@ -164,6 +175,7 @@ def writable(
         capacity=capacity,
         producer=producer,
         encode=encode,
+        idempotency_window=idempotency_window,
         lease=lease,
     )
     lasting = replace(expiring, lease=None)

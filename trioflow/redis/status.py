@@ -12,8 +12,9 @@ from trioflow.redis.scripts import stream_script
 
 # -> entries, how many of them are delivered, dead letters, senders, whether the stream is closed, whether it has ended, how
 # many dead letters were dropped, how many closed senders are remembered, how many deliveries were not the first, how many
-# entries were given back, the age of the oldest in ms, and the receivers: each a name, how many entries it holds, and for how
-# many ms its lease lasts
+# entries were given back, the age of the oldest in ms, how many entries are parked, how many of them until a time, how many
+# have expired, how many idempotency keys are remembered, and the receivers: each a name, how many entries it holds, and for
+# how many ms its lease lasts
 _STATUS: Final = stream_script("""
 local held, holding, receivers, age = 0, {}, {}, 0
 if stream_exists() then
@@ -22,8 +23,8 @@ if stream_exists() then
         for _, consumer in ipairs(redis.call('XINFO', 'CONSUMERS', stream, info[2])) do holding[consumer[2]] = consumer[4] end
     end
 end
-local returned = holding['(returned)'] or 0
-holding['(returned)'] = nil
+local returned, waiting = holding['(returned)'] or 0, holding['(waiting)'] or 0
+holding['(returned)'], holding['(waiting)'] = nil, nil
 local all = redis.call('HGETALL', names)
 for i = 1, #all, 2 do
     local alive_until = tonumber(string.match(all[i + 1], ' (%d+)$'))
@@ -41,7 +42,9 @@ if ended == 1 and length > 0 then length = length - 1 end
 return {
     length, held, redis.call('XLEN', dead), redis.call('ZCARD', senders), redis.call('HEXISTS', meta, 'closed'), ended,
     tonumber(redis.call('HGET', meta, 'trimmed') or 0), redis.call('ZCARD', closed),
-    tonumber(redis.call('HGET', meta, 'retries') or 0), returned, age, receivers,
+    tonumber(redis.call('HGET', meta, 'retries') or 0), returned, age,
+    waiting, redis.call('ZCARD', later), tonumber(redis.call('HGET', meta, 'expired') or 0),
+    redis.call('ZCOUNT', once, now(), '+inf'), receivers,
 }
 """)
 
@@ -78,7 +81,7 @@ class Status(NamedTuple):
 
     Attributes:
         entries: How many entries are unread or unacknowledged.
-        delivered: How many of those are delivered.
+        delivered: How many of those have been read: they are in hand, were given back, or wait.
         dead: How many dead letters are kept.
         senders: How many senders are registered; `redis.senders` names them.
         is_closed: Whether all senders have closed.
@@ -88,6 +91,10 @@ class Status(NamedTuple):
         retries: How many deliveries there were of entries that had been tried before.
         returned: How many entries were given back and wait for another try.
         oldest: The age of the oldest entry that is not acknowledged, in seconds; 0 if there is none.
+        waiting: How many entries were read and may not be delivered yet: they are delayed, or another of their key comes first.
+        delayed: How many of those wait for a certain time: until they are due, or else expire.
+        expired: How many entries were deleted because they had expired.
+        idempotency_keys: How many idempotency keys are remembered.
         receivers: The receivers, by name.
     """
 
@@ -102,6 +109,10 @@ class Status(NamedTuple):
     retries: int
     returned: int
     oldest: float
+    waiting: int
+    delayed: int
+    expired: int
+    idempotency_keys: int
     receivers: tuple[Receiver, ...]
 
     @property
@@ -125,11 +136,12 @@ async def status(url: str, name: str, *, ssl_context: ssl.SSLContext | None = No
         OSError: there is no server at `url`, or it refuses the connection or the question.
         trio.BrokenResourceError: the server has not answered for five seconds.
     """
-    entries, held, dead, open_, closed, ended, dropped, remembered, retries, returned, age, found = await ask(
-        url, name, ssl_context, lambda client: client.run(_STATUS)
-    )
+    answer = await ask(url, name, ssl_context, lambda client: client.run(_STATUS))
+    entries, held, dead, open_, closed, ended, dropped, remembered, retries, returned, age, *counts, found = answer
+    waiting, delayed, expired, keys = counts
     return Status(
         *(entries, held, dead, open_, bool(closed), bool(ended), dropped, remembered, retries, returned, age / 1000),
+        *(waiting, delayed, expired, keys),
         tuple(sorted(Receiver(who.decode(), count, lease / 1000) for who, count, lease in found)),
     )
 

@@ -26,7 +26,8 @@ from trioflow._core.errors import sole, split_failure
 from trioflow._core.labels import name_of
 from trioflow._core.signals import run_until_a_signal
 from trioflow.redis.delivery import Delivery
-from trioflow.redis.options import DEAD_LETTERS, LEASE, TRIES, ReceiverOptions
+from trioflow.redis.entry import Entry
+from trioflow.redis.options import DEAD_LETTERS, LEASE, MAX_RETRY_DELAY, TRIES, ReceiverOptions
 from trioflow.redis.receiving import receiver_of
 
 GRACE: Final = 20.0  # seconds
@@ -45,7 +46,9 @@ class WorkOptions(TypedDict, total=False):
     lease: float
     tries: float
     dead_letters: float
-    decode: Callable[[bytes], Any]
+    retry_delay: float
+    max_retry_delay: float
+    decode: Callable[[Entry], Any]
     patience: float
     ssl_context: ssl.SSLContext | None
 
@@ -80,7 +83,9 @@ async def work(
     lease: float = LEASE,
     tries: float = TRIES,
     dead_letters: float = DEAD_LETTERS,
-    decode: Callable[[bytes], Any] = json.loads,
+    retry_delay: float = 0.0,
+    max_retry_delay: float = MAX_RETRY_DELAY,
+    decode: Callable[[Entry], Any] = json.loads,
     patience: float = math.inf,
     ssl_context: ssl.SSLContext | None = None,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
@@ -108,6 +113,8 @@ async def work(
         lease: As for `open_receiver`.
         tries: As for `open_receiver`.
         dead_letters: As for `open_receiver`.
+        retry_delay: As for `open_receiver`.
+        max_retry_delay: As for `open_receiver`.
         decode: As for `open_receiver`.
         patience: As for `open_receiver`.
         ssl_context: As for `open_receiver`.
@@ -133,6 +140,8 @@ async def work(
         lease=lease,
         tries=tries,
         dead_letters=dead_letters,
+        retry_delay=retry_delay,
+        max_retry_delay=max_retry_delay,
         decode=decode,
     )
     await _Worker(handler, options, concurrency, grace).run(task_status)
