@@ -112,6 +112,7 @@ def test_the_status_and_the_senders_are_printed_as_text_and_as_json(server: Serv
     )
     [status] = command.json("status")
     assert (status["entries"], status["receivers"]) == (2, [])
+    assert [status[name] for name in ("waiting", "delayed", "expired", "idempotency_keys")] == [0, 0, 0, 0]
     assert command("senders") == (0, "p  stored 2  lease inf\n", "")
     assert command.json("senders") == [{"producer": "p", "stored": 2, "lease": None}]
     assert command("senders", "--drop", "q") == (1, "", "trioflow: the stream has no sender 'q'\n")

@@ -99,7 +99,7 @@ class _Receiver:
                 elif (free := self._free()) <= 0:
                     await self._wait_until_freed()
                 elif self._until_look() <= 0 and not self._turn_of_new:
-                    await self._claim()
+                    await self._claim((free + 1) // 2)
                 else:
                     await self._read_new(min(free, self._turn_of_new or ENTRIES_PER_CALL))
             except NoGroup:
@@ -158,15 +158,13 @@ class _Receiver:
             self._recovered = connections
             await self._deliver([entry for entry in entries if entry[0].decode() not in known])
 
-    async def _claim(self, most: int = ENTRIES_PER_CALL) -> None:
-        """Deliver what other receivers have given back, or let run out, as far as there is room.
+    async def _claim(self, most: int) -> None:
+        """Deliver what other receivers have given back, or let run out.
 
         A look goes on after the entry where the one before it stopped, so one that fails again and again does not keep
         the others waiting. While entries are due, as many new ones are read as were claimed.
         """
-        most = min((self._free() + 1) // 2, most)
-        if most <= 0:
-            return
+        most = min(most, ENTRIES_PER_CALL)
 
         async def read() -> None:
             async with self._looking:
@@ -242,9 +240,10 @@ class _Receiver:
 
     async def _claim_woken(self) -> None:
         """Claim at once what waited for entries that were acknowledged here: the other task may be in a long call."""
-        woken, self._woken = self._woken, 0
+        most, self._woken = min(self._woken, self._free()), 0
         try:
-            await self._claim(woken)
+            if most > 0:
+                await self._claim(most)
         except (Later, Refused):
             self._look_at = 0.0  # the other task tries again, or raises
 
