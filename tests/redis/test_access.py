@@ -12,10 +12,13 @@ from typing import Any
 import pytest
 import trio
 import trustme
+from trio.testing import wait_all_tasks_blocked
 
 import trioflow as tf
-from tests.redis.server import PATIENCE, Server
+from tests.redis.server import PATIENCE, Server, until
 from trioflow import redis
+from trioflow.redis.address import Address
+from trioflow.redis.connection import open_connection
 
 pytestmark = pytest.mark.needs("redis-server")
 
@@ -79,6 +82,41 @@ async def test_both_ends_and_all_questions_offer_the_certificate_of_the_ssl_cont
                         assert delivery.value == 1
     finally:
         server.stop(signal.SIGKILL)
+
+
+@pytest.mark.parametrize("is_secure", [False, True], ids=["plain", "TLS"])
+async def test_a_connection_that_is_cancelled_at_any_moment_leaves_no_socket_open(
+    tmp_path: Path, is_secure: bool
+) -> None:
+    server = secure_server(tmp_path, trustme.CA(), "--tls-auth-clients", "no")
+    server.start()
+    context = ssl.create_default_context(cafile=str(tmp_path / "ca.pem")) if is_secure else None
+    address = Address.of(tls_url(server) if is_secure else server.url)
+    opened = turns = 0
+
+    async def connect() -> None:
+        nonlocal opened
+        connection = await open_connection(address, address.places[0], context)
+        opened += 1
+        connection.close()
+
+    try:
+        while not opened:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(connect)
+                for _ in range(turns):
+                    await wait_all_tasks_blocked() if turns > 10 else await trio.lowlevel.checkpoint()
+                nursery.cancel_scope.cancel()
+            turns += 1
+            await until(lambda: _clients_of(server) == 1)  # the one that asks
+    finally:
+        server.stop(signal.SIGKILL)
+
+
+def _clients_of(server: Server) -> int:
+    found = re.search(rb"connected_clients:(\d+)", server.ask("INFO", "clients"))
+    assert found is not None
+    return int(found[1])
 
 
 @pytest.fixture
