@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -181,6 +183,11 @@ async def test_a_sentinel_is_told_the_password_if_it_wants_one(start: Start) -> 
     for sentinel in (start(Sentinel, master, *lines), start(Sentinel, master, *lines, "requirepass secret")):
         url = f"redis+sentinel://:secret@127.0.0.1:{sentinel.port}/jobs-db"
         assert (await redis.status(url, "jobs")).entries == 0
+        assert await redis.dead_letters(url, "jobs") == []
+        printed = await trio.run_process(
+            [sys.executable, "-m", "trioflow", "redis", url, "jobs", "status", "--json"], capture_stdout=True
+        )
+        assert json.loads(printed.stdout)["entries"] == 0
         with pytest.raises(OSError, match=r"WRONGPASS|invalid username-password pair"):
             await redis.status(url.replace("secret", "other"), "jobs")
 
