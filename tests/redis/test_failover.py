@@ -62,7 +62,7 @@ async def test_both_ends_follow_the_master_that_a_sentinel_names_and_lose_nothin
         await until_some(counts, 50)
         master.stop(signal.SIGKILL)
 
-    counts.check("failover")
+    counts.check("`kill -9` of the master, a failover by Sentinel, with `wait_replicas=1`")
     assert (await redis.status(url, "jobs")).is_ended
 
 
