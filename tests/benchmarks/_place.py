@@ -7,8 +7,12 @@ Rule 3: data are the same on every machine: a size gives the bytes.
 
 from __future__ import annotations
 
+import csv
 import functools
 import hashlib
+import importlib.util
+import io
+import itertools
 import json
 import os
 import random
@@ -22,6 +26,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from tests.benchmarks._harness import Need
 
@@ -87,6 +92,12 @@ NGINX = command("nginx", "nginx")
 WRK = command("wrk", "wrk")
 
 
+def extra(name: str) -> Need:
+    """Need the package that an extra of ours installs, in our own environment."""
+    module = name.replace("-", "_")
+    return Need(name, lambda: importlib.util.find_spec(module) is not None, f"pip install 'trioflow[{name}]'")
+
+
 def trioflow(module: str) -> Need:
     """Need a part of trioflow that this checkout may not have."""
     return Need(f"trioflow.{module}", lambda: _has(module), "not in this checkout")
@@ -143,6 +154,56 @@ def log_file(size: int) -> Path:
     return _made(f"log-{size}.txt", size, lines())
 
 
+def _records(size: int) -> list[dict[str, object]]:
+    """Give what a web server might log, enough to be repeated: of ten requests, two fail."""
+    source = random.Random(size)
+    records: list[dict[str, object]] = []
+    for number in range(20_000):
+        path = source.choice(["/", "/index.html", "/api/items", "/img/café.png", "/login"])
+        records.append(
+            {
+                "time": f"2026-03-01T12:{number // 60 % 60:02}:{number % 60:02}.{source.randrange(1000):03}Z",
+                "client": ".".join(str(source.randrange(1, 255)) for _ in range(4)),
+                "method": source.choice(["GET", "GET", "GET", "POST"]),
+                "path": f"{path}?id={source.randrange(10**9)}",
+                "status": source.choice([200] * 7 + [304, 404, 500]),
+                "bytes": source.randrange(10**6),
+                "seconds": source.randrange(10**6) / 10**6,
+                "user": {"id": source.randrange(10**5), "name": source.choice(["ann", "bob", "zoë"])},
+                "tags": ["a", "b"],
+            }
+        )
+    return records
+
+
+def _whole_lines(text: bytes, size: int) -> Iterator[bytes]:
+    """Repeat lines up to `size`, and not beyond: the last line is a whole one."""
+    for _ in range(size // len(text)):
+        yield text
+    yield text[: text.rfind(b"\n", 0, size % len(text)) + 1]
+
+
+@functools.cache
+def json_file(size: int) -> Path:
+    """Give a file of JSON lines, of at most `size` bytes: a server's log again, with values in values."""
+    text = "".join(json.dumps(record, ensure_ascii=False, separators=(",", ":")) + "\n" for record in _records(size))
+    return _made(f"records-{size}.jsonl", None, _whole_lines(text.encode(), size))
+
+
+@functools.cache
+def csv_file(size: int) -> Path:
+    """Give a file of CSV, of at most `size` bytes: the same log as a table, where every tenth row has a quoted cell."""
+    made = io.StringIO()
+    rows = csv.writer(made, lineterminator="\n")
+    for number, record in enumerate(_records(size)):
+        user: Any = record.pop("user")
+        record["tags"] = "a, b" if number % 10 == 0 else "a"
+        rows.writerow([*record.values(), *user.values()])
+    header = b"time,client,method,path,status,bytes,seconds,tags,user,name\n"
+    lines = _whole_lines(made.getvalue().encode(), size - len(header))
+    return _made(f"table-{size}.csv", None, itertools.chain([header], lines))
+
+
 @functools.cache
 def gzip_file(size: int) -> Path:
     """Give the log file of `size`, as one gzip member."""
@@ -155,10 +216,10 @@ def size_in(path: Path) -> int:
     return int(path.name.partition("-")[2].partition(".")[0])
 
 
-def _made(name: str, size: int, chunks: Iterator[bytes]) -> Path:
-    """Give a file of our directory, made if it is not there, and read once, so that the page cache has it."""
+def _made(name: str, size: int | None, chunks: Iterator[bytes]) -> Path:
+    """Give a file of our directory, made if it is not there as large as it is to be, and read once for the page cache."""
     path = home() / "data" / name
-    if not path.exists() or path.stat().st_size != size:
+    if not path.exists() or path.stat().st_size != (size or path.stat().st_size):
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
             for chunk in chunks:

@@ -3,23 +3,43 @@
 from __future__ import annotations
 
 import datetime
+import decimal
+import enum
 import json
 import math
 import re
+import uuid
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import trioflow as tf
 from tests.consumers import Source
 from tests.cutting import cut, places
+from trioflow.codecs import jsonlines
+
+
+@pytest.fixture(params=["json", "msgspec"], autouse=True)
+def library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run each test of this module with the standard library alone, and with the extra."""
+    if request.param == "json":
+        monkeypatch.setattr(jsonlines, "_library", lambda: None)
+    else:
+        pytest.importorskip("msgspec")
 
 
 async def through(chunks: Any, *transforms: tf.Transform[Any, Any], capacity: float = 256) -> list[Any]:
     got: list[Any] = await tf.pipeline(Source(chunks).readable, *transforms, tf.collect(), capacity=capacity)
     return got
+
+
+def nested(depth: int) -> list[Any]:
+    item: list[Any] = []
+    for _ in range(depth):
+        item = [item]
+    return item
 
 
 values = st.recursive(
@@ -29,7 +49,12 @@ values = st.recursive(
 )
 
 
-@settings(max_examples=60, deadline=None)
+EITHER_LIBRARY = settings(  # the fixture is the same for all examples
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+@EITHER_LIBRARY
 @given(items=st.lists(values, max_size=8), places=places, as_text=st.booleans(), capacity=st.sampled_from([1, 3, 256]))
 @example(items=["half a character: \ud800"], places=[], as_text=False, capacity=1)
 async def test_any_chunking_gives_the_values_back(
@@ -76,7 +101,7 @@ async def test_a_number_of_too_many_digits_is_told() -> None:
         await through([b"1\n", b"9" * 5000], tf.parse_json_lines())
 
 
-@settings(max_examples=60, deadline=None)
+@EITHER_LIBRARY
 @given(lines=st.lists(st.sampled_from(["1", "[2]", '"long one"', "{", ""]), max_size=8), places=places)
 async def test_any_chunking_finds_the_same_first_error(lines: list[str], places: list[int]) -> None:
     whole = "".join(f"{line}\n" for line in lines)
@@ -88,6 +113,73 @@ async def test_any_chunking_finds_the_same_first_error(lines: list[str], places:
             await through(cut(whole, places), parse)
     else:
         assert await through(cut(whole, places), parse) == [json.loads(line) for line in lines if line]
+
+
+@pytest.mark.parametrize(
+    ("line", "value"),
+    [
+        ("18446744073709551616", 2**64),
+        ("-9223372036854775809", -(2**63) - 1),
+        ("1e999", math.inf),
+        ("-0", 0),
+        ("1.0000000000000000000001", 1.0),
+        (r'"\ud800"', "\ud800"),
+        (r'"\ud83d\ude00"', "\U0001f600"),
+        ('{"a":1,"b":2,"a":3}', {"a": 3, "b": 2}),
+        (" [1] \t\r", [1]),
+        ("1\r", 1),
+    ],
+)
+@pytest.mark.parametrize("kind", [str, str.encode])
+async def test_a_line_has_the_value_that_the_standard_library_finds_in_it(line: str, value: Any, kind: Any) -> None:
+    assert json.loads(line) == value
+
+    for chunks in ([kind(f"{line}\n" * 2)], [kind(f"0\n{line}\n\n{line}")]):
+        got = await through(chunks, tf.parse_json_lines())
+        assert list(map(repr, got[-2:])) == [repr(value)] * 2
+
+
+@pytest.mark.parametrize("lines", ["[1,\n2]", "1 2\n3", "[3\n4]\n1,2", "\u00a01", "1\x0b", "01", "[1,]", '"\x01"'])
+async def test_R10_no_line_is_taken_for_json_that_is_not(lines: str) -> None:
+    with pytest.raises(ValueError, match=r"^line 1 is not JSON"):
+        await through([lines.encode()], tf.parse_json_lines())
+
+
+class Text(str):
+    __slots__ = ()
+
+
+class Kind(enum.Enum):
+    ONE = 1
+
+
+class Code(enum.IntEnum):
+    ONE = 1
+
+
+@pytest.mark.parametrize(
+    ("item", "line"),
+    [
+        ({1: (None, True), None: Text("é")}, '{"1":[null,true],"null":"é"}'),
+        ([2**64, 0.1, -0.0, 5e-324], "[18446744073709551616,0.1,-0.0,5e-324]"),
+        ({"a": Code.ONE}, '{"a":1}'),
+        ("\x00\x7f\u2028/<\ud800", r'"\u0000' + "\x7f\u2028" + r'/<\ud800"'),
+        (nested(300), "[" * 301 + "]" * 301),
+    ],
+)
+async def test_an_item_is_written_as_the_standard_library_writes_it(item: Any, line: str) -> None:
+    written = await through([0, item], tf.json_lines())
+
+    assert written[1] == (line + "\n").encode()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [{3}, b"x", datetime.date(2001, 2, 3), uuid.UUID(int=3), decimal.Decimal(1), Kind.ONE, {(1, 2): 3}, {b"a": 1}],
+)
+async def test_what_json_does_not_know_is_refused_wherever_it_is(value: Any) -> None:
+    with pytest.raises(TypeError, match=r"is not JSON serializable|keys must be str"):
+        await through([{"a": [value]}], tf.json_lines())
 
 
 async def test_R10_a_last_line_without_its_end_is_an_error_where_strict() -> None:
@@ -112,13 +204,6 @@ async def test_what_json_does_not_know_is_an_error_or_given_to_default() -> None
     ]
 
     assert await through([{"day": day}], tf.json_lines(default=str)) == [b'{"day":"2001-02-03"}\n']
-
-
-def nested(depth: int) -> list[Any]:
-    item: list[Any] = []
-    for _ in range(depth):
-        item = [item]
-    return item
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,7 @@ ONLY_IN: dict[str, str] = {
     "compression": "codecs.zstd_brotli",
     "brotli": "codecs.zstd_brotli",
     "prometheus_client": "http._metrics",
+    "msgspec": "codecs.jsonlines",
 }
 
 # These decide without I/O: facts come in as arguments.

@@ -1,15 +1,21 @@
 r"""JSON lines, both ways: one value a line, as logs, exports and event feeds have them.
 
-Rule 1: what is written is JSON in UTF-8, one `\n` behind each value and none in it; NaN and infinity are not JSON.
+Rule 1: what is written is JSON in UTF-8, one `\n` after each value and none in it; NaN and infinity are not JSON.
 Rule 2: a line that is not JSON is told with its number and what stands around the place (R10).
 Rule 3: how the input is cut into chunks changes nothing: neither a value, nor an error.
+Rule 4: with msgspec and without it the same values and the same errors come out. It gets what both treat alike, in
+    batches. Where one line or item of a batch is anything else, the standard library does that batch, and decides.
 """
 
 from __future__ import annotations
 
 import codecs
+import importlib
 import json
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache
+from itertools import chain
+from math import isfinite
 from typing import Any, Final, NoReturn
 
 from trioflow._core.checks import BYTES_LIKE, check_flags, check_function, check_kinds, check_limit
@@ -21,7 +27,22 @@ from trioflow._core.streams import Transform
 from trioflow.codecs.pieces import Pieces, cut_portions
 
 LONGEST: Final = 65536 * 16
-AROUND: Final = 20  # characters shown before and behind the place where a line goes wrong
+AROUND: Final = 20  # characters shown before and after the place where a line goes wrong
+BATCH: Final = 64  # lines parsed at once: 0.2 ms; one wrong line in a batch has its batch parsed twice
+
+_ATOMS: Final = frozenset((str, int, bool, type(None)))
+
+
+@cache
+def _library() -> Any:
+    """Return msgspec's module for JSON; None where it is not installed."""
+    # Of the libraries that are faster than `json`, msgspec 0.22 reads what `json` reads: a line of 200 bytes in 0.9 µs,
+    # where `json` takes 3.4. orjson 3.13 takes 1.0, but makes a float of an int of over 64 bits. It writes such an item in
+    # 2.0 µs, msgspec in 0.3, or in 1.0 with `_is_plain`; `json` takes 2.8.
+    try:
+        return importlib.import_module("msgspec.json")
+    except ImportError:
+        return None
 
 
 def json_lines(*, default: Callable[[Any], Any] | None = None) -> Transform[object, bytes]:
@@ -32,6 +53,9 @@ def json_lines(*, default: Callable[[Any], Any] | None = None) -> Transform[obje
     Ends when: the source ends.
     On cancel: nothing of its own is lost.
     Holds: one batch, and its JSON.
+
+    With `trioflow[msgspec]` items of JSON's own types are written several times as fast, and floats with an exponent in a
+    shorter form: `1e16` where the standard library writes `1e+16`.
 
     Args:
         default: Called with what JSON does not know, such as a date, to give something that it does.
@@ -52,11 +76,21 @@ def json_lines(*, default: Callable[[Any], Any] | None = None) -> Transform[obje
 class _JsonLines(Operator[object, bytes]):
     def __init__(self, default: Callable[[Any], Any] | None) -> None:
         encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=default)
+        library = _library()
         self._encode = encoder.encode
+        self._encode_fast: Callable[[object], bytes] | None = library and library.Encoder().encode
         self._written = 0
 
     def feed(self, items: list[object]) -> list[bytes]:
         lines: list[bytes] = []
+        if self._encode_fast is not None:
+            try:
+                if all(map(_is_plain, items)):
+                    lines = [line + b"\n" for line in map(self._encode_fast, items)]
+                    self._written += len(lines)
+                    return lines
+            except (RecursionError, UnicodeEncodeError):  # half a character
+                lines = []
         try:
             for item in items:
                 # Half a character, which `str` may have and UTF-8 does not, becomes \udXXX, which is its JSON too.
@@ -71,14 +105,31 @@ class _JsonLines(Operator[object, bytes]):
         return lines
 
 
+def _is_plain(value: Any) -> bool:
+    """Tell whether this is, all the way down, of exactly the types that JSON has: msgspec writes dates and more, too."""
+    kind = type(value)
+    if kind is dict:
+        for key, inner in value.items():
+            # 0.7 µs for ten fields, as `type` is asked here; a call for each of them would take twice that.
+            if type(key) is not str or (type(inner) not in _ATOMS and not _is_plain(inner)):
+                return False
+        return True
+    if kind is list or kind is tuple:
+        return all(type(inner) in _ATOMS or _is_plain(inner) for inner in value)
+    return kind in _ATOMS or (kind is float and isfinite(value))
+
+
 def parse_json_lines(*, max_length: float = LONGEST, strict: bool = False) -> Transform[bytes | str, Any]:
     r"""Read chunks of bytes or of text as lines of JSON, and give their values. Blank lines are skipped.
+
+    With `trioflow[msgspec]` it reads three times as fast; values and errors are the same.
 
     Emits when: a line has ended.
     Waits when: its reader does.
     Ends when: the source ends, behind an unfinished last line: that is a line like any other, unless `strict`.
     On cancel: the unfinished line is lost.
-    Holds: one batch of chunks, the lines of at most 256 KiB of it, and the unfinished line, of `max_length` at most.
+    Holds: one batch of chunks, the lines of at most 256 KiB of it, the values of 64 of those, and the unfinished line, of
+        `max_length` at most.
 
     Args:
         max_length: The longest line, in bytes or in characters as they come; `math.inf` for no limit.
@@ -107,26 +158,58 @@ def parse_json_lines(*, max_length: float = LONGEST, strict: bool = False) -> Tr
 
 class _ParseJsonLines(Operator[Any, Any]):
     def __init__(self, limit: float, *, strict: bool) -> None:
+        library = _library()
+        decoder = json.JSONDecoder(parse_constant=_refuse)
         self._limit = limit
         self._strict = strict
-        self._decode = json.JSONDecoder(parse_constant=_refuse).decode
+        self._decode = decoder.decode
+        self._decode_start = decoder.raw_decode
+        self._decode_fast: Callable[[Any], Any] | None = library and library.Decoder().decode
         self._pieces: Pieces[Any] | None = None
         self._kind: type[Any] = bytes
         self._line = 0
 
-    def feed(self, items: list[Any]) -> Iterator[Any]:
+    def feed(self, items: list[Any]) -> Iterable[Any]:
         if self._pieces is None:
             check_kinds("parse_json_lines wants chunks of bytes or str", items[:1], (*BYTES_LIKE, str))
             self._kind = str if isinstance(items[0], str) else bytes
             end: Any = "\n" if self._kind is str else b"\n"
             self._pieces = Pieces(end, self._limit, "line", strict=self._strict)
-        pieces, why = self._pieces, "as the first was"
-        return self._values(cut_portions(pieces, pieces.cut, "parse_json_lines", why, items, self._kind))
+        return cut_portions(self._pieces, self._cut, "parse_json_lines", "as the first was", items, self._kind)
 
-    def flush(self) -> Iterator[Any]:
-        return self._values([] if self._pieces is None else self._pieces.rest())
+    def flush(self) -> Iterable[Any]:
+        return () if self._pieces is None else self._values(self._pieces.rest())
 
-    def _values(self, lines: Iterable[Any]) -> Iterator[Any]:
+    def _cut(self, portion: Any) -> Iterable[Any]:
+        assert self._pieces is not None
+        lines = self._pieces.cut(portion)
+        if len(lines) <= BATCH:
+            return self._values(lines)
+        batches = (lines[start : start + BATCH] for start in range(0, len(lines), BATCH))
+        return chain.from_iterable(map(self._values, batches))
+
+    def _values(self, lines: list[Any]) -> Iterable[Any]:
+        """Parse all `lines` at once, if each of them is a value; line by line where one is blank or wrong."""
+        try:
+            values = self._at_once(lines)
+        except Exception:  # noqa: BLE001 - that of the line itself is raised in its turn, after the values before it
+            return self._one_by_one(lines)
+        self._line += len(lines)
+        return values
+
+    def _at_once(self, lines: list[Any]) -> list[Any]:
+        if self._decode_fast is not None:
+            return [*map(self._decode_fast, lines)]
+        texts = lines if self._kind is str else [str(line, "utf-8") for line in lines]
+        if texts and texts[0][-1:] == "\r":
+            texts = [text.rstrip("\r") for text in texts]
+        # 2.6 µs a line of 200 bytes; `decode`, which also looks for white space around the value, takes 3.3.
+        found = [*map(self._decode_start, texts)]
+        if [end for _, end in found] != [*map(len, texts)]:
+            raise ValueError("there is something after a value")
+        return [value for value, _ in found]
+
+    def _one_by_one(self, lines: list[Any]) -> Iterator[Any]:
         for line in lines:
             self._line += 1
             if not line or line.isspace():

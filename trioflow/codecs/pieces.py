@@ -135,7 +135,7 @@ class Pieces(Generic[AnyStr]):
 
 
 def cut_portions(
-    pieces: Pieces[Any], cut: Callable[[Any], list[Any]], name: str, why: str, items: list[Any], kind: type[Any]
+    pieces: Pieces[Any], cut: Callable[[Any], Iterable[Any]], name: str, why: str, items: list[Any], kind: type[Any]
 ) -> Iterable[Any]:
     """Cut chunks: all joined where they are small, or else portion by portion, as pieces are asked for.
 

@@ -1,4 +1,4 @@
-// Node: a log filtered, a file copied, packed and unpacked, each by a pipeline.
+// Node: a log filtered, a file copied, packed and unpacked, records parsed and written, each by a pipeline.
 'use strict';
 
 const { createReadStream, createWriteStream } = require('node:fs');
@@ -15,11 +15,19 @@ async function* kept(input) {
   }
 }
 
+async function* failures(input) {
+  for await (const line of createInterface({ input, crlfDelay: Infinity })) {
+    const record = JSON.parse(line);
+    if (record.status >= 400) yield `${JSON.stringify(record)}\n`;
+  }
+}
+
 const jobs = {
   log: () => pipeline(kept(createReadStream(source)), createWriteStream(target)),
   copy: () => pipeline(createReadStream(source), createWriteStream(target)),
   gzip: () => pipeline(createReadStream(source), zlib.createGzip({ level: 6 }), createWriteStream(target)),
   gunzip: () => pipeline(createReadStream(source), zlib.createGunzip(), createWriteStream(target)),
+  json: () => pipeline(failures(createReadStream(source)), createWriteStream(target)),
 };
 
-once(jobs[job]);
+once(jobs[job.split('-')[0]]);

@@ -1,5 +1,8 @@
 """The limits: blocking loops that do the work and nothing else."""
 
+import csv
+import importlib
+import json
 import shutil
 import sys
 import zlib
@@ -36,5 +39,45 @@ def gunzip() -> None:
         output.write(unpacker.flush())
 
 
+encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode  # faster than `dumps` with options
+
+
+def json_lines() -> None:
+    with open(source, encoding="utf-8", newline="\n") as lines, open(target, "w", encoding="utf-8") as output:
+        for line in lines:
+            record = json.loads(line)
+            if record["status"] >= 400:
+                output.write(encode(record) + "\n")
+
+
+def json_msgspec() -> None:
+    library = importlib.import_module("msgspec.json")  # it is there if this is called
+    decode, encode = library.Decoder().decode, library.Encoder().encode
+    with open(source, "rb") as lines, open(target, "wb") as output:
+        for line in lines:
+            record = decode(line)
+            if record["status"] >= 400:
+                output.write(encode(record) + b"\n")
+
+
+def csv_to_json() -> None:
+    with open(source, encoding="utf-8", newline="") as lines, open(target, "w", encoding="utf-8") as output:
+        rows = csv.reader(lines)  # a `DictReader` takes three times as long
+        columns = next(rows)
+        for cells in rows:
+            output.write(encode(dict(zip(columns, cells, strict=True))) + "\n")
+
+
 job, source, target = sys.argv[1:]
-drive(once, waiting({"log": log, "copy": copy, "gzip": gzip, "gunzip": gunzip}[job]))
+JOBS = {
+    "log": log,
+    "copy": copy,
+    "gzip": gzip,
+    "gzip-zlib-ng": gzip,
+    "gunzip": gunzip,
+    "gunzip-zlib-ng": gunzip,
+    "json": json_lines,
+    "json-msgspec": json_msgspec,
+    "csv": csv_to_json,
+}
+drive(once, waiting(JOBS[job]))
