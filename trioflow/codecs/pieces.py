@@ -135,7 +135,13 @@ class Pieces(Generic[AnyStr]):
 
 
 def cut_portions(
-    pieces: Pieces[Any], cut: Callable[[Any], Iterable[Any]], name: str, why: str, items: list[Any], kind: type[Any]
+    pieces: Pieces[Any],
+    cut: Callable[[Any], Iterable[Any]],
+    name: str,
+    why: str,
+    items: list[Any],
+    kind: type[Any],
+    portion: int = PORTION,
 ) -> Iterable[Any]:
     """Cut chunks: all joined where they are small, or else portion by portion, as pieces are asked for.
 
@@ -144,21 +150,21 @@ def cut_portions(
     """
     check_kinds(f"{name} wants chunks of {kind.__name__}, {why}", items, str if kind is str else BYTES_LIKE)
 
-    def checked(portion: Any) -> Iterable[Any]:
-        found = cut(portion)
+    def checked(part: Any) -> Iterable[Any]:
+        found = cut(part)
         return found if pieces.failure is None else chain(found, map(_raise, [pieces.failure]))
 
     empty = kind()
-    if sum(map(len, items)) <= PORTION:
+    if sum(map(len, items)) <= portion:
         return checked(empty.join(items))  # of one chunk that is the chunk itself
-    return chain.from_iterable(map(checked, _portions(items, empty)))
+    return chain.from_iterable(map(checked, _portions(items, empty, portion)))
 
 
 def _raise(failure: ValueError) -> NoReturn:
     raise failure
 
 
-def _portions(items: list[Any], empty: Any) -> Iterator[Any]:
+def _portions(items: list[Any], empty: Any, size: int) -> Iterator[Any]:
     for item in items:
-        for start in range(0, len(item), PORTION):
-            yield empty.join((item[start : start + PORTION],))
+        for start in range(0, len(item), size):
+            yield empty.join((item[start : start + size],))
