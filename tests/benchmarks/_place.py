@@ -94,8 +94,7 @@ WRK = command("wrk", "wrk")
 
 def extra(name: str) -> Need:
     """Need the package that an extra of ours installs, in our own environment."""
-    module = name.replace("-", "_")
-    return Need(name, lambda: importlib.util.find_spec(module) is not None, f"pip install 'trioflow[{name}]'")
+    return Need(name, lambda: importlib.util.find_spec(name) is not None, f"pip install 'trioflow[{name}]'")
 
 
 def trioflow(module: str) -> Need:

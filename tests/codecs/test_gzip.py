@@ -17,16 +17,32 @@ from typing import Any
 
 import pytest
 import trio
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from trio.testing import wait_all_tasks_blocked
 
 import trioflow as tf
 from tests.consumers import Source
 from tests.cutting import cut, in_twos, places
+from trioflow.codecs import gzip as gzip_codec
 from trioflow.codecs import parallel_deflate
 from trioflow.codecs.parallel_deflate import BLOCK, Deflater
 from trioflow.codecs.unpacking import PIECE, PORTION
+
+
+@pytest.fixture(params=["zlib", "isal"])
+def library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Run a test with Python's zlib alone, and with the extra."""
+    name: str = request.param
+    if name == "zlib":
+        for module in (gzip_codec, parallel_deflate):
+            monkeypatch.setattr(module, "isal", lambda: None)
+    else:
+        pytest.importorskip("isal")
+    return name
+
+
+WITH_EITHER = [HealthCheck.function_scoped_fixture]  # the library is the same for all examples
 
 TEXT = b"one two three two one " * 20
 MEMBER = python_gzip.compress(TEXT, mtime=0)
@@ -65,13 +81,15 @@ async def through(chunks: Iterable[Any], transform: tf.Transform[Any, bytes]) ->
     return got
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50, deadline=None, suppress_health_check=WITH_EITHER)
 @given(
     members=st.lists(st.tuples(contents, st.sampled_from([0, 1, 6, 9])), min_size=1, max_size=4),
     padding=st.integers(0, 50),
     places=places,
 )
-async def test_any_chunking_unpacks_the_same(members: list[tuple[bytes, int]], padding: int, places: list[int]) -> None:
+async def test_any_chunking_unpacks_the_same(
+    members: list[tuple[bytes, int]], padding: int, places: list[int], library: str
+) -> None:
     whole = b"".join(packed(data, level) for data, level in members) + bytes(padding)
 
     got = await tf.pipeline(cut(whole, places), tf.gunzip(), tf.collect())
@@ -93,7 +111,7 @@ async def test_any_chunking_packs_what_unpacks_to_the_same(data: bytes, places: 
     assert whole == await through(chunks, tf.gzip(level=level))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20, deadline=None, suppress_health_check=WITH_EITHER)
 @given(
     size=st.integers(0, 6 * BLOCK),
     places=st.lists(st.integers(0, 6 * BLOCK), max_size=8),
@@ -101,7 +119,7 @@ async def test_any_chunking_packs_what_unpacks_to_the_same(data: bytes, places: 
     kind=st.sampled_from([(tf.gzip, 31), (tf.deflate, 15), (lambda: tf.deflate(raw=True), -15)]),
 )
 async def test_blocks_packed_side_by_side_are_one_stream_whatever_the_threads_and_the_chunks(
-    size: int, places: list[int], threads: int, kind: tuple[Callable[[], tf.Transform[bytes, bytes]], int]
+    size: int, places: list[int], threads: int, kind: tuple[Callable[[], tf.Transform[bytes, bytes]], int], library: str
 ) -> None:
     make, window = kind
     data = (TEXT + noise(100) + TEXT[::-1]) * (size // 900 + 1)
@@ -112,7 +130,7 @@ async def test_blocks_packed_side_by_side_are_one_stream_whatever_the_threads_an
 
     assert zlib.decompress(whole, window) == data
     assert whole == await through([data] if data else [], make())
-    assert len(whole) <= len(packed(data)) * 1.05 + 20
+    assert len(whole) <= len(packed(data)) * (1.05 if library == "zlib" else 1.3) + 20
 
 
 @pytest.mark.parametrize("blocks", [1, 3])
@@ -142,7 +160,7 @@ async def test_R16_R17_packing_never_holds_the_loop_and_is_over_when_a_cancelled
     assert calls.count("begun") == calls.count("over") >= 1
 
 
-async def test_a_higher_level_gives_less() -> None:
+async def test_a_higher_level_gives_less(library: str) -> None:
     log = b"".join(b"%d GET /page/%d\n" % (n * n, n % 7) for n in range(3000))
 
     sizes = [len(await through([log], tf.gzip(level=level))) for level in (0, 1, 6, 9)]
@@ -184,7 +202,7 @@ async def test_the_gzip_command_reads_ours_and_we_read_its(data: bytes, tmp_path
     ],
     ids=["one", "two", "padded", "nothing", "cut", "cut behind one", "garbage behind", "garbage", "zeros", "damaged"],
 )  # fmt: skip
-async def test_we_take_for_whole_what_the_gzip_command_does(whole: bytes, is_whole: bool) -> None:
+async def test_we_take_for_whole_what_the_gzip_command_does(whole: bytes, is_whole: bool, library: str) -> None:
     theirs = await command("gzip", "-dc", stdin=whole)
 
     assert (theirs.returncode == 0) is is_whole
@@ -197,12 +215,12 @@ async def test_we_take_for_whole_what_the_gzip_command_does(whole: bytes, is_who
 
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
 async def test_chunks_may_be_of_every_bytes_like_kind(kind: Callable[[bytes], Any]) -> None:
-    assert await through([kind(TEXT)], tf.gzip()) == packed(TEXT)
+    assert await through([kind(TEXT)], tf.gzip(library="zlib")) == packed(TEXT)
     assert await through([kind(MEMBER[:40]), kind(MEMBER[40:])], tf.gunzip()) == TEXT
 
 
 @pytest.mark.parametrize("stop", range(len(MEMBER)))
-async def test_R10_a_member_cut_anywhere_is_an_error(stop: int) -> None:
+async def test_R10_a_member_cut_anywhere_is_an_error(stop: int, library: str) -> None:
     with pytest.raises(EOFError) as alone:
         await through([MEMBER[:stop]], tf.gunzip())
     assert alone.value.__notes__ == ["in stage 2 of 3: gunzip()"]
@@ -233,10 +251,13 @@ async def test_R10_no_input_at_all_is_a_cut_member() -> None:
         (MEMBER[:-8] + bytes(8), "gunzip: gzip member 1 is damaged: incorrect data check"),
         (MEMBER + MEMBER[:-4] + bytes(4), "gunzip: gzip member 2 is damaged: incorrect length check"),
         (MEMBER[:2] + b"\t" + MEMBER[3:], "gunzip: gzip member 1 is damaged: unknown compression method"),
+        (MEMBER[:3] + b"\xe0" + MEMBER[4:], "gunzip: gzip member 1 is damaged: unknown header flags set"),
         (MEMBER[:10] + b"\xff" + MEMBER[11:], "gunzip: gzip member 1 is damaged: invalid block type"),
     ],
 )
-async def test_R10_input_that_is_no_gzip_is_told_at_once(whole: bytes, message: str, size: int) -> None:
+async def test_R10_input_that_is_no_gzip_is_told_at_once(whole: bytes, message: str, size: int, library: str) -> None:
+    if library == "isal":  # which has one error for both
+        message = message.replace("incorrect length check", "incorrect data check")
     source = Source(in_parts(whole, size), then=None)
 
     with pytest.raises(BadGzipFile, match=f"^{message}\n") as caught, trio.fail_after(5):
@@ -246,9 +267,9 @@ async def test_R10_input_that_is_no_gzip_is_told_at_once(whole: bytes, message: 
     assert source.ended == 1
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100, deadline=None, suppress_health_check=WITH_EITHER)
 @given(at=st.integers(0, len(MEMBER) - 1), bit=st.integers(0, 7), places=places)
-async def test_no_damage_gives_wrong_bytes_for_right_ones(at: int, bit: int, places: list[int]) -> None:
+async def test_no_damage_gives_wrong_bytes_for_right_ones(at: int, bit: int, places: list[int], library: str) -> None:
     damaged = bytearray(MEMBER)
     damaged[at] ^= 1 << bit
 
@@ -261,7 +282,7 @@ async def test_no_damage_gives_wrong_bytes_for_right_ones(at: int, bit: int, pla
 
 @pytest.mark.slow
 @pytest.mark.parametrize("size", [1000, PORTION, 2**20])
-async def test_R7_a_bomb_fills_no_memory(size: int) -> None:
+async def test_R7_a_bomb_fills_no_memory(size: int, library: str) -> None:
     chunks = in_parts(bomb(), size)
     tracemalloc.start()
     try:
@@ -290,11 +311,11 @@ async def test_R9_a_bomb_is_inflated_no_further_than_it_is_read() -> None:
     )
 
     assert first == bytes(len(first))
-    assert sum(given) <= 256 * PIECE < 2**26
+    assert sum(given) <= 2**24 < 2**26
 
 
 @pytest.mark.parametrize("size", [100, 2**20])
-async def test_R7_output_over_its_limit_is_refused(size: int) -> None:
+async def test_R7_output_over_its_limit_is_refused(size: int, library: str) -> None:
     chunks = in_parts(bomb(), size)
 
     with pytest.raises(ValueError, match=r"^gunzip: the output is longer than max_output, 1000000 bytes\n") as caught:
@@ -322,6 +343,8 @@ async def test_a_limit_holds_to_the_byte_over_all_members(size: int, over: int, 
         (lambda: tf.gzip(level=-1), ValueError, "level must be 0 or more, got -1"),
         (lambda: tf.gzip(level=10), ValueError, "level must be 9 or less, got 10"),
         (lambda: tf.gzip(level=True), TypeError, "level must be an int, got True"),
+        (lambda: tf.gzip(library="isal"), ValueError, "gzip: library must be 'fastest' or 'zlib', got 'isal'"),
+        (lambda: tf.deflate(library=None), ValueError, "deflate: library must be 'fastest' or 'zlib', got None"),
         (lambda: tf.gzip(level="6"), TypeError, "level must be an int, got '6'"),
         (lambda: tf.gunzip(max_output=0), ValueError, "max_output must be 1 or more, got 0"),
         (lambda: tf.gunzip(max_output=-1), ValueError, "max_output must be 1 or more, got -1"),
@@ -350,6 +373,12 @@ async def test_R11_a_chunk_that_is_no_bytes_is_told_with_its_stage(name: str, wr
 
     assert caught.value.__notes__ == [f"in stage 2 of 3: {name}()"]
     assert source.ended == 1
+
+
+@pytest.mark.parametrize("level", range(10))
+async def test_zlib_can_be_asked_for_bytes_that_no_other_library_makes(level: int) -> None:
+    assert await through([TEXT], tf.gzip(level=level, library="zlib")) == packed(TEXT, level)
+    assert await through([TEXT], tf.deflate(level=level, library="zlib")) == zlib.compress(TEXT, level)
 
 
 async def test_R13_a_cut_member_leaves_no_file(tmp_path: Path) -> None:
@@ -401,7 +430,7 @@ async def test_a_preset_dictionary_can_be_given_and_is_asked_for_where_it_is_mis
         tf.inflate(dictionary="hello")  # type: ignore[arg-type]
 
 
-async def test_a_live_stream_can_be_read_up_to_what_has_come() -> None:
+async def test_a_live_stream_can_be_read_up_to_what_has_come(library: str) -> None:
     send, receive = tf.open_channel[bytes]()
     reader = zlib.decompressobj(wbits=31)
     async with tf.from_iterable(receive).pipe(tf.gzip(flush=True)).open() as packed:

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow  # each starts a Python of its own
 BUDGET = 30  # ms beyond `import trio`
 RUNS = 21
 NOT_AT_IMPORT = ["h11", "trioflow.http", "trioflow.cli", "trioflow.demo", "trioflow.redis"]
-NOT_AT_IMPORT += ["coredis", "anyio", "backports.zstd", "compression.zstd", "brotli", "msgspec"]  # the extras
+NOT_AT_IMPORT += ["coredis", "anyio", "backports.zstd", "compression.zstd", "brotli", "isal", "msgspec"]  # the extras
 
 
 def run(code: str) -> str:

@@ -48,6 +48,7 @@ ONLY_IN: dict[str, str] = {
     "brotli": "codecs.zstd_brotli",
     "prometheus_client": "http._metrics",
     "msgspec": "codecs.jsonlines",
+    "isal": "codecs.parallel_deflate",
 }
 
 # These decide without I/O: facts come in as arguments.

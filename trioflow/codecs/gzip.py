@@ -1,4 +1,4 @@
-"""gzip and deflate, both ways, on zlib.
+"""gzip and deflate, both ways, on zlib; gzip and what is written on isal, where it is installed.
 
 Rule 1: how the input is cut into chunks changes nothing.
 Rule 2: an input that ends early is an `EOFError` (R10), one that is wrong a `gzip.BadGzipFile` or a `zlib.error`, never a
@@ -19,7 +19,7 @@ from trioflow._core.channel import ReceiveChannel, SendChannel
 from trioflow._core.checks import check_count, check_flags, check_kinds, check_limit
 from trioflow._core.makers import differing, fused, task
 from trioflow._core.streams import Transform
-from trioflow.codecs.parallel_deflate import Deflater
+from trioflow.codecs.parallel_deflate import Deflater, Library, isal
 from trioflow.codecs.unpacking import PIECE, Step, Unpacker
 
 LEVEL: Final = 6
@@ -55,10 +55,13 @@ _ZLIB: Final = _Format(zlib.MAX_WBITS, 2, zlib.adler32, _zlib_end)
 _RAW: Final = _Format(-zlib.MAX_WBITS, 0, _no_checksum, _no_end)
 
 
-def gzip(*, level: int = LEVEL, flush: bool = False) -> Transform[bytes, bytes]:
+def gzip(*, level: int = LEVEL, flush: bool = False, library: Library = "fastest") -> Transform[bytes, bytes]:
     """Compress into one gzip member. The same input gives the same output: no time stands in its header.
 
     Blocks of 128 KiB are compressed in threads, as many at once as there are processors; the loop is not held.
+
+    With `trioflow[isal]` the levels 1 to 6 are isal's: nine times as fast at level 6, for an output that is 9 percent
+    larger (a log). Its bytes are others than zlib's, and may differ from machine to machine; whatever reads gzip reads them.
 
     Emits when: a block has come as a whole; a small chunk does not come out at once.
     Waits when: its reader does.
@@ -70,10 +73,11 @@ def gzip(*, level: int = LEVEL, flush: bool = False) -> Transform[bytes, bytes]:
         level: From 1, the fastest, to 9, the smallest; 0 stores without compressing.
         flush: Emit what has come at once, for a live stream: a reader can unpack it up to there. What comes together is
             compressed together; single small chunks cost 5 bytes more each, and compress less.
+        library: `"zlib"` compresses with Python's own zlib even if isal is installed, for bytes that must not change.
 
     Raises:
         TypeError: `level` is not an int, or `flush` not a bool; a chunk is not bytes-like.
-        ValueError: `level` is not 0 to 9.
+        ValueError: `level` is not 0 to 9, or `library` neither `"fastest"` nor `"zlib"`.
 
     Example:
         >>> packed = run(from_iterable([b"a", b"b"]).pipe(gzip()).pipe(join()))
@@ -82,13 +86,15 @@ def gzip(*, level: int = LEVEL, flush: bool = False) -> Transform[bytes, bytes]:
     """
     check_count("level", level, 0, 9)
     check_flags(flush=flush)
-    return _packing("gzip", level, _GZIP, differing(level=(level, LEVEL), flush=(flush, False)))
+    given = differing(level=(level, LEVEL), flush=(flush, False), library=(library, "fastest"))
+    return _packing("gzip", level, _GZIP, library, given)
 
 
-def deflate(*, level: int = LEVEL, raw: bool = False) -> Transform[bytes, bytes]:
+def deflate(*, level: int = LEVEL, raw: bool = False, library: Library = "fastest") -> Transform[bytes, bytes]:
     """Compress into one zlib stream: what HTTP calls deflate, gzip with a smaller header and trailer.
 
     Blocks of 128 KiB are compressed in threads, as many at once as there are processors; the loop is not held.
+    `trioflow[isal]` makes it faster, and the output larger, as it does for `gzip`.
 
     Emits when: a block has come as a whole; a small chunk does not come out at once.
     Waits when: its reader does.
@@ -99,10 +105,11 @@ def deflate(*, level: int = LEVEL, raw: bool = False) -> Transform[bytes, bytes]
     Args:
         level: From 1, the fastest, to 9, the smallest; 0 stores without compressing.
         raw: Leave out header and checksum.
+        library: `"zlib"` compresses with Python's own zlib even if isal is installed, for bytes that must not change.
 
     Raises:
         TypeError: `level` is not an int, or `raw` not a bool; a chunk is not bytes-like.
-        ValueError: `level` is not 0 to 9.
+        ValueError: `level` is not 0 to 9, or `library` neither `"fastest"` nor `"zlib"`.
 
     Example:
         >>> packed = run(from_iterable([b"a", b"b"]).pipe(deflate()).pipe(join()))
@@ -111,7 +118,8 @@ def deflate(*, level: int = LEVEL, raw: bool = False) -> Transform[bytes, bytes]
     """
     check_count("level", level, 0, 9)
     made = _format(raw)
-    return _packing("deflate", level, made, differing(level=(level, LEVEL), raw=(raw, False)))
+    given = differing(level=(level, LEVEL), raw=(raw, False), library=(library, "fastest"))
+    return _packing("deflate", level, made, library, given)
 
 
 def _format(raw: bool) -> _Format:  # noqa: FBT001 - the name says it
@@ -119,9 +127,14 @@ def _format(raw: bool) -> _Format:  # noqa: FBT001 - the name says it
     return _RAW if raw else _ZLIB
 
 
-def _packing(name: str, level: int, made: _Format, given: dict[str, object]) -> Transform[bytes, bytes]:
+def _packing(
+    name: str, level: int, made: _Format, library: Library, given: dict[str, object]
+) -> Transform[bytes, bytes]:
+    if library not in ("fastest", "zlib"):
+        raise ValueError(f"{name}: library must be 'fastest' or 'zlib', got {library!r}")
+
     async def run(source: ReceiveChannel[bytes], output: SendChannel[bytes]) -> None:
-        deflater = Deflater(level, made.checksum)
+        deflater = Deflater(level, made.checksum, library)
         head = zlib.compressobj(level, zlib.DEFLATED, made.window).flush()[: made.head]
         async for chunks in source.batches():
             check_kinds(f"{name} wants bytes", chunks)
@@ -140,12 +153,13 @@ def _packing(name: str, level: int, made: _Format, given: dict[str, object]) -> 
 def gunzip(*, max_output: float = math.inf) -> Transform[bytes, bytes]:
     """Decompress gzip, one member or several after each other; zeros after a member are skipped, as `gzip` does.
 
-    Emits when: zlib has inflated something: pieces of at most 64 KiB, made as the reader has room for them.
+    With `trioflow[isal]` it is done by isal, three times as fast.
+
+    Emits when: zlib has inflated something: pieces of at most 256 KiB, made as the reader has room for them.
     Waits when: its reader does, be it in the middle of a chunk.
     Ends when: the source ends.
     On cancel: what was not read is lost.
-    Holds: 64 KiB for zlib, one batch of chunks, and the pieces that go out together: 256 at most, fewer where a few
-        take milliseconds to make.
+    Holds: 64 KiB for zlib, one batch of chunks, and the pieces that go out together, 1 MiB at most.
 
     Args:
         max_output: The most bytes to give in all; `math.inf` for no limit. For input from strangers set one: gzip
@@ -171,12 +185,13 @@ class _Zlib(Unpacker):
     """What both readers of zlib's formats do; `_inflater` is that of the member that has begun."""
 
     _inflater: Any
+    _error: type[Exception] = zlib.error
 
     def step(self, data: Any) -> Step:
         inflater = self._inflater
         try:
             piece: bytes = inflater.decompress(data, PIECE)
-        except zlib.error as exc:
+        except self._error as exc:
             raise self._wrong(str(exc)) from exc
         if inflater.eof:
             return Step(piece, inflater.unused_data, has_ended=True, has_more=False)
@@ -188,8 +203,24 @@ class _Zlib(Unpacker):
         """Make the error for what zlib complains of: "Error -3 while ...: incorrect header check"."""
 
 
+# What zlib calls the errors of isal, by their numbers: "Error -6 Incorrect checksum found".
+_ISAL_ERRORS: Final = {
+    "-1": "invalid block type",
+    "-2": "invalid literal/length code",
+    "-3": "invalid distance too far back",
+    "-5": "unknown compression method",
+    "-6": "incorrect data check",
+}
+
+
 class _Gunzip(_Zlib):
     name, what, header = "gunzip", "gzip member", "gzip header"
+
+    def __init__(self, limit: float) -> None:
+        super().__init__(limit)
+        self._library = isal() or zlib
+        self._error = self._library.error
+        self._head = b""  # of the member, up to its flags
 
     def begin(self, data: Any) -> Any:
         if self.members and data[:1] == b"\0":
@@ -198,13 +229,26 @@ class _Gunzip(_Zlib):
             return b""
         if data[:1] != b"\x1f":
             raise self._not_gzip(self.members)
-        self._inflater = zlib.decompressobj(_GZIP.window)
+        self._inflater = self._library.decompressobj(_GZIP.window)
+        self._head = b""
         return data
+
+    def step(self, data: Any) -> Step:
+        if len(self._head) < 4:  # isal looks at a header when it has all of it, and not at the reserved flags
+            self._head += bytes(data[: 4 - len(self._head)])
+            if self._head[1:2] not in (b"", b"\x8b"):
+                raise self._not_gzip(self.members - 1)
+            if self._head[:3] == b"\x1f\x8b\x08" and self._head[3:] >= b"\x20":
+                raise self._damaged("unknown header flags set")
+        return super().step(data)
 
     def _wrong(self, complaint: str) -> Exception:
         reason = complaint.rpartition(": ")[2]
-        if reason == "incorrect header check":
-            return self._not_gzip(self.members - 1)
+        if self._library is not zlib:
+            reason = _ISAL_ERRORS.get(complaint.split()[1], complaint)
+        return self._damaged(reason)
+
+    def _damaged(self, reason: str) -> BadGzipFile:
         return BadGzipFile(f"gunzip: gzip member {self.members} is damaged: {reason}")
 
     def _not_gzip(self, members: int) -> BadGzipFile:
@@ -214,12 +258,11 @@ class _Gunzip(_Zlib):
 def inflate(*, raw: bool = False, dictionary: bytes = b"", max_output: float = math.inf) -> Transform[bytes, bytes]:
     """Decompress one zlib stream, as `deflate` makes it.
 
-    Emits when: zlib has inflated something: pieces of at most 64 KiB, made as the reader has room for them.
+    Emits when: zlib has inflated something: pieces of at most 256 KiB, made as the reader has room for them.
     Waits when: its reader does, be it in the middle of a chunk.
     Ends when: the source ends.
     On cancel: what was not read is lost.
-    Holds: 64 KiB for zlib, one batch of chunks, and the pieces that go out together: 256 at most, fewer where a few
-        take milliseconds to make.
+    Holds: 64 KiB for zlib, one batch of chunks, and the pieces that go out together, 1 MiB at most.
 
     Args:
         raw: The stream has no header and no checksum.

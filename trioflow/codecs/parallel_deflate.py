@@ -8,12 +8,16 @@ Rule 3: a thread is waited for, also when cancelled: at most `_ROUND` blocks.
 
 from __future__ import annotations
 
+import importlib
 import os
 import zlib
 from collections.abc import Callable, Iterable
-from typing import Any, Final
+from functools import cache
+from typing import Any, Final, Literal
 
 import trio
+
+Library = Literal["fastest", "zlib"]
 
 BLOCK: Final = 1 << 17  # bytes; with 64 KiB the output is 0.15 % larger, with 256 KiB no faster
 SMALL: Final = 1 << 14  # bytes
@@ -21,6 +25,21 @@ _WINDOW: Final = 1 << 15  # bytes back that a match may lie
 _ROUND: Final = 4  # blocks for each thread between two looks for a cancellation
 
 _limiter: Final = trio.lowlevel.RunVar[trio.CapacityLimiter]("processors that deflate")
+
+
+# isal's levels by zlib's. A log of 50 MB: zlib packs it to 34.0 % at 168 MB/s on level 1, to 28.9 % at 33 on level 6; isal to
+# 32.3 % at 520 on its level 1, to 31.6 % at 300 on its 3. Smaller than that is zlib's to make.
+_ISAL_LEVELS: Final = {1: 1, 2: 1, 3: 1, 4: 3, 5: 3, 6: 3}
+
+
+@cache
+def isal() -> Any:
+    """Return isal's stand-in for `zlib`; None where it is not installed."""
+    # isal 1.9 unpacks a log 3 times as fast as zlib 1.2.13, zlib-ng 1.1 twice. Both are kept by the same people.
+    try:
+        return importlib.import_module("isal.isal_zlib")
+    except ImportError:
+        return None
 
 
 def processors() -> trio.CapacityLimiter:
@@ -40,17 +59,19 @@ class Deflater:
     Args:
         level: As zlib has it.
         checksum: `zlib.crc32`, `zlib.adler32` or the like: gives the checksum of data behind others with that checksum.
+        library: `"zlib"`, or `"fastest"` for isal where it is installed and has such a level.
 
     Attributes:
         checksum: That of what has been deflated.
         size: How many bytes that is.
     """
 
-    def __init__(self, level: int, checksum: Callable[[bytes, int], int]) -> None:
+    def __init__(self, level: int, checksum: Callable[[bytes, int], int], library: Library) -> None:
         self.checksum = 1 if checksum is zlib.adler32 else 0
         self.size = 0
         self._checksum = checksum
         self._level = level
+        self._fast = isal() if library == "fastest" and level in _ISAL_LEVELS else None
         self._held = bytearray()
         self._before = b""  # the end of the last block
 
@@ -114,8 +135,12 @@ class Deflater:
         return deflate() if len(rest) < SMALL else await trio.to_thread.run_sync(deflate, limiter=processors())
 
     def _deflate(self, block: bytes, before: bytes, how: int) -> bytes:
-        compressor = zlib.compressobj(
-            self._level, zlib.DEFLATED, -zlib.MAX_WBITS, zlib.DEF_MEM_LEVEL, zlib.Z_DEFAULT_STRATEGY, before[-_WINDOW:]
+        # isal makes 73 bytes of 95 of text, zlib 40: what is small is zlib's.
+        compressobj, level = zlib.compressobj, self._level
+        if self._fast is not None and len(block) >= SMALL:
+            compressobj, level = self._fast.compressobj, _ISAL_LEVELS[level]
+        compressor = compressobj(
+            level, zlib.DEFLATED, -zlib.MAX_WBITS, zlib.DEF_MEM_LEVEL, zlib.Z_DEFAULT_STRATEGY, before[-_WINDOW:]
         )
         return compressor.compress(block) + compressor.flush(how)
 

@@ -14,10 +14,11 @@ from typing import Any, Final, NamedTuple
 from trioflow._core.checks import check_kinds
 from trioflow._core.fused import Operator
 
-PIECE: Final = 65536  # the most bytes that are made at once
-# zlib copies what it has not read yet each time it has made a piece: a chunk of 1 MiB that inflates to 1 GiB takes
-# 0.70 s when zlib is given it whole, 0.49 s in portions of this many bytes; for logs there is no difference.
-PORTION: Final = 16384
+# The most bytes that are made at once: with 64 KiB a log takes 15 % more time to be unpacked into a file.
+PIECE: Final = 1 << 18
+# zlib copies what it has not read yet each time it has made a piece, so that a chunk of 1 MiB which inflates to 1 GiB takes
+# half as long again when zlib is given it whole; for logs there is no difference.
+PORTION: Final = 1 << 16
 
 
 class Step(NamedTuple):

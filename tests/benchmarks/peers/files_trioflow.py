@@ -50,7 +50,7 @@ def csv() -> Awaitable[int]:
 
 job, source, target = sys.argv[1:]
 name, _, extra = job.partition("-")
-for package in ("msgspec", "zlib_ng"):
-    if package != extra.replace("-", "_"):
+for package in ("isal", "msgspec"):
+    if package != extra:
         sys.modules[package] = None  # type: ignore[assignment]  # importing it then raises ImportError
 trio.run(once, {"log": log, "copy": copy, "gzip": gzip, "gunzip": gunzip, "json": json, "csv": csv}[name])
