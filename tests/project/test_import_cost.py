@@ -13,7 +13,7 @@ import pytest
 
 pytestmark = pytest.mark.slow  # each starts a Python of its own
 
-BUDGET = 30  # ms beyond `import trio`
+BUDGET = 10  # ms beyond `import trio`
 RUNS = 21
 NOT_AT_IMPORT = ["h11", "trioflow.http", "trioflow.cli", "trioflow.demo", "trioflow.redis"]
 NOT_AT_IMPORT += ["coredis", "anyio", "backports.zstd", "compression.zstd", "brotli", "isal", "msgspec"]  # the extras
@@ -26,18 +26,27 @@ def run(code: str) -> str:
     return done.stdout.strip()
 
 
-def test_import_trioflow_imports_neither_http_nor_any_extra() -> None:
-    loaded = run("import sys, trioflow; print(*sys.modules)").split()
+def loaded_by(code: str) -> set[str]:
+    before = run("import sys, trio; print(*sys.modules)").split()
+    return {*run(f"import sys, trio; {code}; print(*sys.modules)").split()} - {*before}
+
+
+def test_import_trioflow_imports_nothing_else() -> None:
+    assert loaded_by("import trioflow") == {"trioflow"}
+
+
+def test_a_name_imports_what_it_needs_and_no_more() -> None:
+    loaded = loaded_by("from trioflow import Readable, collect")
+
+    assert "trioflow.operators.results" in loaded
+    assert not loaded & {"trioflow.io.files", "trioflow.codecs.csv", "trioflow.operators.timing"}
+
+
+def test_all_names_together_import_neither_http_nor_any_extra_nor_anything_of_others_but_trio() -> None:
+    loaded = loaded_by("from trioflow import *")
 
     assert [name for name in NOT_AT_IMPORT if name in loaded] == []
-
-
-def test_import_trioflow_imports_nothing_of_others_but_trio() -> None:
-    before = run("import sys, trio; print(*sys.modules)").split()
-    after = run("import sys, trio, trioflow; print(*sys.modules)").split()
-    added = {name.partition(".")[0] for name in after} - {name.partition(".")[0] for name in before}
-
-    assert added - sys.stdlib_module_names == {"trioflow"}
+    assert {name.partition(".")[0] for name in loaded} - sys.stdlib_module_names == {"trioflow"}
 
 
 def milliseconds(module: str, after: str) -> float:

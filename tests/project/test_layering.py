@@ -203,7 +203,7 @@ def test_a_package_face_has_no_logic(module: str) -> None:
         match node:
             case ast.Import() | ast.ImportFrom() | ast.Expr(value=ast.Constant(value=str())):
                 continue
-            case ast.Assign(targets=[ast.Name(id="__all__" | "__version__" | "_SUBPACKAGES")], value=value):
+            case ast.Assign(targets=[ast.Name(id="__all__" | "__version__" | "_HOMES" | "_SUBPACKAGES")], value=value):
                 ast.literal_eval(value)
             case (
                 ast.FunctionDef(name="__dir__")
@@ -214,6 +214,8 @@ def test_a_package_face_has_no_logic(module: str) -> None:
                 continue
             case ast.If(test=ast.Call(func=name), body=[ast.Expr(value=ast.Call())], orelse=[]):
                 assert ast.unparse(name) == "os.environ.get"  # what the environment switches on is one call elsewhere
+            case ast.If(test=ast.Name(id="TYPE_CHECKING"), body=imports, orelse=[]):
+                assert all(isinstance(each, ast.ImportFrom) for each in imports)
             case _:
                 pytest.fail(
                     f"trioflow.{module}, line {node.lineno}: only re-exports, __all__, __dir__ and a docstring belong here"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
+import pickle
 import pydoc
 import re
 import subprocess
@@ -32,6 +34,27 @@ def shown(value: object) -> set[str]:
 def test_the_package_shows_its_public_names_its_subpackages_and_its_version() -> None:
     assert dir(tf) == sorted([*tf.__all__, "__version__", "http", "redis", "testing"])
     assert all(hasattr(tf, name) for name in dir(tf))
+
+
+def test_a_name_is_found_where_type_checkers_find_it() -> None:
+    homes = {f"trioflow.{home}": names for home, names in tf._HOMES.items()}
+    [imports] = [
+        node for node in ast.parse(inspect.getsource(tf)).body if isinstance(node, ast.If) and len(node.body) > 1
+    ]
+
+    assert {
+        each.module: [one.name for one in each.names] for each in ast.walk(imports) if isinstance(each, ast.ImportFrom)
+    } == homes
+    assert sorted(name for names in homes.values() for name in names) == sorted(tf.__all__)
+
+
+def test_names_can_be_imported_one_by_one_all_together_and_pickled() -> None:
+    everything: dict[str, Any] = {}
+    exec("from trioflow import *", everything)
+
+    assert {name: everything[name] for name in tf.__all__} == {name: getattr(tf, name) for name in tf.__all__}
+    for kind in (tf.Readable, tf.Snapshot, tf.Restart):
+        assert pickle.loads(pickle.dumps(kind)) is kind
 
 
 @pytest.mark.parametrize("package", [http, redis])
