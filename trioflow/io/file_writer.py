@@ -22,7 +22,6 @@ from trioflow._core.channel import ReceiveChannel
 from trioflow._core.labels import shown
 
 STEP: Final = 1 << 23  # bytes written by one trip to a thread, or copied between two looks for a cancellation: 2 ms
-_TRIP: Final = 1 << 28  # bytes copied by one trip to a thread: a trip costs 0.25 ms, 8 MiB cost 2
 _WORTH_A_TRIP: Final = 1 << 18  # bytes; up to here more are waited for, if they come at once
 _BOUNCE: Final = 1 << 18  # bytes copied at once where the kernel cannot do it alone
 _PASSES: Final = 2  # of all other tasks, within which a busy source has more: 10 µs each, a trip costs 200
@@ -86,21 +85,19 @@ class Target:
 
     async def copy(self, source: int, start: int, stop: int) -> int:
         """Write what the file `source` holds from `start` to `stop`; give the size, less where it has become shorter."""
+        if self._is_file:
+            return await trio.to_thread.run_sync(self._copy_all, source, start, stop)
         at = start
         while at < stop:
-            if self._is_file:
-                copied = await trio.to_thread.run_sync(self._copy_trip, source, at, stop)
-            else:
-                block = await trio.to_thread.run_sync(os.pread, source, min(_BOUNCE, stop - at), at)
-                copied = await self.write([block])
-            if not copied:
+            block = await trio.to_thread.run_sync(os.pread, source, min(_BOUNCE, stop - at), at)
+            if not block:
                 break
-            at += copied
+            at += await self.write([block])
         return at - start
 
-    def _copy_trip(self, source: int, start: int, stop: int) -> int:
+    def _copy_all(self, source: int, start: int, stop: int) -> int:
         at = start
-        while at < min(stop, start + _TRIP) and (copied := self._copy(source, at, stop)):
+        while at < stop and (copied := self._copy(source, at, stop)):
             trio.from_thread.check_cancelled()
             at += copied
         return at - start
