@@ -296,7 +296,8 @@ def test_list_names_every_work_and_runs_none(capsys: pytest.CaptureFixture[str])
 
 def test_a_name_chooses_a_work_or_all_that_begin_with_it() -> None:
     assert [each.name for each in chosen(WORKS, ["run"])] == ["run-1", "run-3", "run-10"]
-    assert [each.name for each in chosen(WORKS, ["gzip"])] == ["gzip"]
+    assert [each.name for each in chosen(WORKS, ["log"])] == ["log"]
+    assert [each.name for each in chosen(WORKS, ["gzip"])] == ["gzip", "gzip-isal"]
     assert chosen(WORKS, []) == WORKS
     assert [peer.name for peer in among(chosen(WORKS, ["copy"])[0], ["shutil"]).peers] == [
         "trioflow",
