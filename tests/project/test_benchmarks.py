@@ -343,7 +343,7 @@ def test_a_smoke_run_of_real_programs_is_written_for_people_machines_and_the_eye
     ours, limit, aiostream = told["works"][0]["rows"]
     assert ours["figure"] > 0
     assert len(ours["samples"]) == 1
-    assert limit["target"] == 0.7
+    assert limit["target"] == 1.0
     assert "aiostream" in aiostream["missing"]
     assert ET.parse(bars).getroot().tag == "{http://www.w3.org/2000/svg}svg"
 
