@@ -56,8 +56,33 @@ def test_setting_a_header_replaces_and_adding_repeats() -> None:
     assert headers["b"] == "2, 4"
     assert list(headers) == ["b", "c"]
     assert len(headers) == 2
-    assert headers.lines() == [b"B: 2\r\n", b"B: 4\r\n", b"C: 5\r\n"]
-    assert headers.lines(without="b") == [b"C: 5\r\n"]
+    assert headers.lines() == b"B: 2\r\nB: 4\r\nC: 5\r\n"
+    assert headers.lines(without="b") == b"C: 5\r\n"
+
+
+def test_lines_follow_each_change_and_those_of_another_mapping_do_not() -> None:
+    shared = Headers([("a", "1")])
+    shared.freeze("it is shared")
+    headers = Headers()
+    headers.fill(shared)
+    sent = [headers.lines()]
+    headers.add("a", "2")
+    sent.append(headers.lines())
+    headers["b"] = "3"
+    sent.append(headers.lines())
+    del headers["a"]
+    sent.append(headers.lines())
+    headers.fill(shared)
+    sent.append(headers.lines())
+
+    assert sent == [
+        b"A: 1\r\n",
+        b"A: 1\r\nA: 2\r\n",
+        b"A: 1\r\nA: 2\r\nB: 3\r\n",
+        b"B: 3\r\n",
+        b"B: 3\r\nA: 1\r\n",
+    ]
+    assert shared.lines() == b"A: 1\r\n"
 
 
 def test_cookies_are_joined_in_their_own_way() -> None:
@@ -72,7 +97,7 @@ def test_cookies_are_joined_in_their_own_way() -> None:
     ("name", "shown"), [("content-type", b"Content-Type"), ("etag", b"ETag"), ("X-ODD-name", b"X-ODD-name")]
 )
 def test_names_go_out_in_title_case_unless_they_have_capitals(name: str, shown: bytes) -> None:
-    assert Headers([(name, "x")]).lines() == [shown + b": x\r\n"]
+    assert Headers([(name, "x")]).lines() == shown + b": x\r\n"
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a:", "a\r\nb", "ä", "a\0", "(a)"])
@@ -96,8 +121,7 @@ def test_a_value_goes_out_as_it_is_or_is_refused(value: str) -> None:
         assert any(not (char == "\t" or " " <= char <= "~" or "\x80" <= char <= "\xff") for char in value)
         assert "x" not in headers
     else:
-        [line] = headers.lines()
-        sent = line.removeprefix(b"X: ").removesuffix(b"\r\n")
+        sent = headers.lines().removeprefix(b"X: ").removesuffix(b"\r\n")
         assert sent == value.strip(" \t").encode("latin-1")
         assert not set(sent) & {0, 10, 13}
         h11.Response(status_code=200, headers=[(b"X", sent)])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 from trioflow._core.checks import check_count
 from trioflow._core.engine import Stage
@@ -38,9 +38,18 @@ class Response(Writable[bytes, int]):
 
     def __init__(self, sender: ResponseSender) -> None:
         self._sender = sender
-        # The stage calls the sender, not this: a response that held its own methods would be a cycle, and wait for the
-        # garbage collector after each request.
-        self._stages = (Stage(_LABEL, function=sender.send_items, takes={OpenRegion: sender.send_region}),)
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Make the stage when something is piped here: most responses are sent whole, and it costs them 0.5 µs."""
+            if name != "_stages":
+                return super().__getattr__(name)
+            # The stage calls the sender, not this: a response that held its own methods would be a cycle, and wait for
+            # the garbage collector after each request.
+            sender = self._sender
+            self._stages = (Stage(_LABEL, function=sender.send_items, takes={OpenRegion: sender.send_region}),)
+            return self._stages
 
     @property
     def status(self) -> int:

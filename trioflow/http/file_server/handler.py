@@ -200,7 +200,8 @@ class _Files:
             return
         # What is compressed on the way has no ranges: a client that asks for some is sent the file as it is.
         plain = options.compress and "range" in request.headers
-        field = "" if plain else ",".join(request.headers.get_all("accept-encoding"))
+        asked = () if plain else request.headers.all_of("accept-encoding")
+        field = ",".join([one.value for one in asked]) if asked else ""
         key = (request._path, accepted(field, self._codings) if field else ())
         # The cache first: to split a path takes a microsecond. But a file is not found at a path with an encoded slash.
         file = None if "%2f" in request.raw_path.lower() else self._cache.get(key)
@@ -336,6 +337,8 @@ class _Files:
             source = variant or opened
             size = source.status.st_size
             content = read_cached(source.fd, 0, size) if size <= LARGEST else None
+            if content is not None:
+                content = bytes(content)  # which is sent with fewer steps than a view, again and again
             if compresses := compresses and variant is None and "gzip" in codings:
                 coding = "gzip"
             file = describe(name, kind, source, content, coding, common, compresses=compresses)

@@ -125,7 +125,7 @@ async def respond(file: File, opened: OpenFile | None, request: Request, respons
     """Send what the request and its conditions want of a file, which is open unless its content is in memory."""
     headers = response.headers
     outcome = WHOLE
-    if not CONDITIONAL.isdisjoint(request.headers):
+    if request.headers.has_any(CONDITIONAL):
         outcome = decide(
             request.method,
             request.headers,
@@ -135,7 +135,7 @@ async def respond(file: File, opened: OpenFile | None, request: Request, respons
             is_dated=file.is_dated,
             now=int(time.time()),
         )
-    if len(headers) and "vary" in headers and "vary" in file.validators:
+    if headers.all_of("vary") and "vary" in file.validators:
         headers.add("Vary", file.validators["vary"])
     match outcome:
         case Whole():

@@ -59,7 +59,7 @@ class Wire:
         rest = self._rest
         if rest and rest[0] == _CR:
             del rest[: empty_lines(rest)]
-        return len(rest) > 1 or (len(rest) == 1 and rest[0] != _CR)
+        return bool(rest) and (rest[0] != _CR or len(rest) > 1)
 
     @property
     def has_begun_head_request(self) -> bool:
@@ -160,13 +160,15 @@ class Exchange:
         self._continuing: trio.Event | None = None  # set once a 100 that is being sent has been sent
         self._over = False
         self._is_wanted = False  # whether the handler has begun to read the body
-        self._patience = Patience(wire.limits.body_stall, wire.limits.body_rate)  # with a client that sends its body
         self.failed = False  # whether a write was left unfinished
         self.writer = ResponseWriter(
             is_head=head.is_head, is_old=head.is_old, keeps_alive=not head.is_last, keep_alive=wire.keep_alive
         )
         self._body: Counted | Chunked | None = None
         if received is not None:
+            self._patience = Patience(
+                wire.limits.body_stall, wire.limits.body_rate
+            )  # with a client that sends its body
             self._body = Chunked(received, wire.limits) if head.length is None else Counted(head.length, received)
 
     # A client that has ended its direction: it waits for its answer, or has gone. TCP does not tell the two apart, but
@@ -260,7 +262,10 @@ class Exchange:
         self._waits = False
         self._continuing = trio.Event()
         try:
-            await self._write([_CONTINUE])
+            await self._wire.transport.send([_CONTINUE])
+        except BaseException:
+            self.failed = True
+            raise
         finally:
             self._continuing.set()
             self._continuing = None
@@ -340,7 +345,11 @@ class Exchange:
         self._check()
         if self._continuing is not None:
             await self._continuing.wait()
-        await self._write(pieces, more=more)
+        try:
+            await self._wire.transport.send(pieces, more=more)
+        except BaseException:
+            self.failed = True
+            raise
 
     async def write_file(self, fd: int, start: int, stop: int) -> None:
         """Send a stretch of an open file as it is."""
@@ -354,13 +363,6 @@ class Exchange:
 
     def _count(self, sent: int) -> None:
         self.writer.sent += sent
-
-    async def _write(self, pieces: list[Piece], *, more: bool = False) -> None:
-        try:
-            await self._wire.transport.send(pieces, more=more)
-        except BaseException:
-            self.failed = True
-            raise
 
     def _check(self) -> None:
         if self._over:

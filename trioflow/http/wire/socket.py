@@ -110,34 +110,24 @@ class SocketTransport:
         """
         await trio.lowlevel.checkpoint_if_cancelled()
         flags = _MORE if more else 0
-        if len(pieces) == 1 or (len(pieces) <= _FEW and sum(map(len, pieces)) <= _SMALL):
-            await self._send_one(pieces[0] if len(pieces) == 1 else b"".join(pieces), flags)
-            return
+        if 1 < len(pieces) <= _FEW and sum(map(len, pieces)) <= _SMALL:
+            pieces = [b"".join(pieces)]
         left = deque(pieces)
         while left:
             try:
-                self.counters.sent += write_vectored(lambda first: self.sock.sendmsg(first, (), flags), left)
+                if len(left) > 1:
+                    sent = write_vectored(lambda first: self.sock.sendmsg(first, (), flags), left)
+                elif (sent := self.sock.send(left[0], flags)) == len(left[0]):
+                    left.clear()
+                else:
+                    left[0] = memoryview(left[0])[sent:]
+                self.counters.sent += sent
                 self.has_moved = True
             except (BlockingIOError, InterruptedError):
                 await self.wait_writable()
                 continue
             except OSError as exc:
                 raise self._broken("the client broke the connection") from exc
-
-    async def _send_one(self, piece: bytes | memoryview, flags: int) -> None:
-        while True:
-            try:
-                sent = self.sock.send(piece, flags)
-            except (BlockingIOError, InterruptedError):
-                await self.wait_writable()
-                continue
-            except OSError as exc:
-                raise self._broken("the client broke the connection") from exc
-            self.counters.sent += sent
-            self.has_moved = True
-            if sent == len(piece):
-                return
-            piece = memoryview(piece)[sent:]
 
     async def send_file(self, fd: int, start: int, stop: int, on_sent: Callable[[int], None]) -> None:
         """Send a stretch of an open file, and call `on_sent` with each number of bytes that have been sent.
