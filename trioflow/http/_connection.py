@@ -292,7 +292,8 @@ class Connection:
         try:
             request = Request(exchange, self._peer, self._service.stopping)
             await _call(self._service.config.handler, request, Response(sender))
-            await sender.complete()
+            if not sender.is_done:
+                await sender.complete()
         except BaseException as exc:  # noqa: BLE001 - nothing is swallowed: what is not a failure is raised
             status = self._settle(exchange, exc)
         if status:
@@ -301,7 +302,7 @@ class Connection:
                 return False  # still busy: it is cut
             await exchange.refuse(status)
         self._phase = "ending"
-        is_read = await exchange.drain()
+        is_read = exchange.is_read() or await exchange.drain()
         return exchange.finish() and is_read
 
     def _settle(self, exchange: Exchange, exc: BaseException) -> int:

@@ -14,8 +14,8 @@ import gzip
 import os
 import secrets
 import time
-from collections.abc import Sequence
-from typing import Final, NamedTuple, TypeAlias
+from collections.abc import Coroutine, Sequence
+from typing import Any, Final, NamedTuple, TypeAlias
 from urllib.parse import quote
 
 from trioflow._core.channel import SendChannel
@@ -160,16 +160,16 @@ async def respond(file: File, opened: OpenFile | None, request: Request, respons
             await refuse(request, response, 416)
 
 
-async def _send_stretch(file: File, opened: OpenFile | None, start: int, stop: int, response: Response) -> None:
+def _send_stretch(
+    file: File, opened: OpenFile | None, start: int, stop: int, response: Response
+) -> Coroutine[Any, Any, object]:
     if file.content is not None:
         content = file.content
-        await response.send(content if stop - start == file.size else content[start:stop])
-        return
+        return response.send(content if stop - start == file.size else content[start:stop])
     assert opened is not None
     if file.is_compressed_on_the_way:
-        await read_stretch(opened, start, stop, file.name).pipe(gzipped(level=LEVEL)).pipe(response)
-    else:
-        await response._sender.send_region(OpenStretch(opened.fd, start, stop))
+        return read_stretch(opened, start, stop, file.name).pipe(gzipped(level=LEVEL)).pipe(response)
+    return response._sender.send_region(OpenStretch(opened.fd, start, stop))
 
 
 async def _send_parts(file: File, opened: OpenFile | None, parts: Sequence[Part], response: Response) -> None:

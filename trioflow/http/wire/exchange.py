@@ -50,16 +50,18 @@ class Wire:
         self._due: IdleConnections | None = None  # what times the next answer, as the client has ended its direction
         self._read_head = reader_of(limits)
         self.keep_alive = keep_alive_lines(limits.idle)
-        self._rest = bytearray()  # what came and belongs to no exchange yet
+        # What came and belongs to no exchange yet. Bytes: most heads come whole and alone, and are passed on uncopied.
+        self._rest = b""
         self._scanned = 0
 
     @property
     def has_bytes(self) -> bool:
         """Whether some of a request has come; empty lines before it are skipped (RFC 9112 2.2)."""
-        rest = self._rest
-        if rest and rest[0] == _CR:
-            del rest[: empty_lines(rest)]
-        return bool(rest) and (rest[0] != _CR or len(rest) > 1)
+        if not self._rest:
+            return False
+        if self._rest[0] == _CR:
+            self._rest = self._rest[empty_lines(self._rest) :]
+        return self._rest not in (b"", b"\r")
 
     @property
     def has_begun_head_request(self) -> bool:
@@ -91,21 +93,20 @@ class Wire:
 
     def take_head(self) -> Exchange | None:
         """Begin an exchange if a whole head has come, else return None."""
-        rest = self._rest
-        end = rest.find(b"\r\n\r\n", max(self._scanned - 3, 0)) + 4
+        rest, scanned = self._rest, self._scanned
+        end = rest.find(b"\r\n\r\n", max(scanned - 3, 0) if scanned else 0) + 4
         if end < 4:
-            check_start(rest, self._scanned, self.limits)
+            check_start(rest, scanned, self.limits)
             self._scanned = len(rest)
             return None
         self._scanned = 0
-        data = bytes(rest[:end])
-        head = self._read_head(data)
+        head = self._read_head(rest[:end])
         if head.has_body:
-            exchange = Exchange(self, head, bytes(rest[end:]))
-            rest.clear()
+            self._rest = b""
+            exchange = Exchange(self, head, rest[end:])
         else:
+            self._rest = rest[end:]
             exchange = Exchange(self, head)
-            del rest[:end]
         self.exchange = exchange
         if self._due is not None:
             self._time_answer(self._due)
@@ -130,8 +131,7 @@ class Wire:
 
     def take_rest(self) -> bytes:
         """Return what has come after the last request, and forget it."""
-        rest = bytes(self._rest)
-        self._rest.clear()
+        rest, self._rest = self._rest, b""
         return rest
 
     def put_back(self, data: bytes) -> None:
@@ -280,9 +280,8 @@ class Exchange:
         return self._body is None or self._body.is_read
 
     async def drain(self) -> bool:
-        """Discard what is left of the body, within the limit; return whether that was all of it."""
-        if self._body is None:
-            return True
+        """Discard what is left of a body, within the limit; return whether that was all of it."""
+        assert self._body is not None
         left = self._wire.limits.drain
         try:
             left -= sum(map(len, self._body.take()))

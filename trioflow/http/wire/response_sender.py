@@ -45,6 +45,11 @@ class ResponseSender:
         self.status = 200
 
     @property
+    def is_done(self) -> bool:
+        """Whether all of it has been sent."""
+        return self._state == "done"
+
+    @property
     def has_head(self) -> bool:
         """Whether sending the head has begun."""
         return not self._exchange.can_answer
@@ -63,7 +68,9 @@ class ResponseSender:
         chunk = _checked(data)
         self._begin()
         try:
-            return await self._finish([*self._head_if_unsent(len(chunk)), *self._exchange.writer.data(chunk)])
+            pieces = self._head_if_unsent(len(chunk))
+            pieces += self._exchange.writer.data(chunk)
+            return await self._finish(pieces)
         finally:
             self._leave()
 

@@ -158,10 +158,11 @@ class ResponseWriter:
 
     def data(self, chunk: Piece) -> list[Piece]:
         """Return a chunk of the body with its frame; nothing for an empty one, which would be the end, or without a body."""
-        if not (self._has_body and len(chunk)):
+        size = len(chunk)
+        if not (self._has_body and size):
             return []
-        self._count(len(chunk))
-        return [b"%x\r\n" % len(chunk), chunk, b"\r\n"] if self._is_chunked else [chunk]
+        self._count(size)
+        return [b"%x\r\n" % size, chunk, b"\r\n"] if self._is_chunked else [chunk]
 
     def frame(self, size: int) -> tuple[list[Piece], list[Piece]]:
         """Return what goes before and after the next `size` bytes of the body, 1 or more."""
