@@ -30,8 +30,11 @@ async def until(is_so: Callable[[], bool | Awaitable[bool]]) -> None:
 class Server:
     """A server that can be stopped, killed, frozen and started again with what it has stored."""
 
-    def __init__(self, place: Path, *options: str, wrapper: Sequence[str] = ()) -> None:
+    def __init__(
+        self, place: Path, *options: str, wrapper: Sequence[str] = (), program: str | Path = "redis-server"
+    ) -> None:
         self.place = place
+        self._program = str(program)
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port: int = probe.getsockname()[1]
@@ -62,7 +65,7 @@ class Server:
         raise AssertionError((self.place / "log").read_text())
 
     def _command(self) -> list[str]:
-        command = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.place)]
+        command = [self._program, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.place)]
         return [*command, "--save", "", "--daemonize", "no", "--appendonly", "yes", *self._options]
 
     def send(self, number: signal.Signals) -> None:
