@@ -112,6 +112,45 @@ async def test_a_failover_loses_what_replicas_did_not_have_unless_the_sender_wai
     assert entries == 100 if wait_replicas else entries < 100
 
 
+@pytest.mark.parametrize("fault", ["a replica before it waits", "a replica while it waits", "forbidden to wait"])
+async def test_an_item_that_was_stored_but_not_confirmed_does_not_take_the_next_ones_place(
+    start: Start, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    master = start(Server, "--repl-diskless-sync-delay", "0")
+    replica = await replica_of(start, master)
+    call = client.Client.call
+
+    async def demote_and_call(self: client.Client, *command: Any, **options: Any) -> Any:
+        if command[0] == "WAIT":
+            master.ask("REPLICAOF", "127.0.0.1", "1")
+        return await call(self, *command, **options)
+
+    with trio.fail_after(PATIENCE):
+        async with redis.open_sender(master.url, "jobs", producer="p", wait_replicas=1) as send:
+            replica.ask("REPLICAOF", "NO", "ONE")
+            if fault == "forbidden to wait":
+                master.ask("ACL", "SETUSER", "default", "-wait")
+                with pytest.raises(trio.BrokenResourceError, match="replicas cannot be waited for: NOPERM"):
+                    await send.send(1)
+                master.ask("ACL", "SETUSER", "default", "+wait")
+            else:
+                if fault == "a replica before it waits":
+                    monkeypatch.setattr(client.Client, "call", demote_and_call)
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(send.send, 1)
+                    if fault == "a replica while it waits":
+                        await until(lambda: b"blocked_clients:1" in master.ask("INFO", "clients"))
+                        master.ask("REPLICAOF", "127.0.0.1", "1")
+                    await until(lambda: master.refusals("READONLY") > 0)
+                    nursery.cancel_scope.cancel()
+                monkeypatch.undo()
+                master.ask("REPLICAOF", "NO", "ONE")
+            replica.ask("REPLICAOF", "127.0.0.1", master.port)
+            await send.send(2)
+
+    assert (await redis.status(master.url, "jobs")).entries == 2
+
+
 async def cluster(start: Start, place: Path, count: int) -> list[Any]:
     """Start the nodes of a cluster, each with its share of the slots."""
     nodes = []

@@ -133,15 +133,22 @@ class Client:
         return answer
 
     async def _confirm(self, within: float, *, shield: bool) -> None:
-        """Wait until enough replicas have what was written, or ask where the server is: this may not be the master now."""
+        """Wait until enough replicas have what was written, or ask where the server is: this may not be the master now.
+
+        Whatever is raised says that the script may have been carried out.
+        """
         connections = self.connections
         try:
             wait = ("WAIT", self._wait_replicas, int(REPLICAS_TIMEOUT * 1000))
             confirmed = await self.call(*wait, within=within, shield=shield)
+        except Lost:
+            raise
+        except Later:
+            confirmed = 0  # it was made a replica itself meanwhile
         except Refused as exc:
-            if "replica" not in str(exc):
-                raise
-            confirmed = 0  # it was made a replica itself
+            if "replica" not in str(exc):  # so it was one already
+                raise trio.BrokenResourceError(f"replicas cannot be waited for: {exc}") from None
+            confirmed = 0
         if self.connections != connections:
             confirmed = 0  # by the server before this one, or not even that
         if confirmed < self._wait_replicas:

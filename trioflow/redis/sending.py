@@ -128,11 +128,11 @@ class RedisSender(trio.abc.SendChannel[SendT], Generic[SendT]):
             try:
                 stored = int(await self._client.run(ADD, *args, shield=True))
                 break
-            except Refused as exc:
-                raise trio.BrokenResourceError(f"{self._stream} cannot be sent to: {exc}") from None
-            except (Later, trio.BrokenResourceError) as exc:
-                in_doubt = in_doubt or not isinstance(exc, Later) or isinstance(exc, Lost)
+            except (Later, Refused, trio.BrokenResourceError) as exc:
+                in_doubt = in_doubt or isinstance(exc, (Lost, trio.BrokenResourceError))
                 try:
+                    if isinstance(exc, Refused):
+                        raise trio.BrokenResourceError(f"{self._stream} cannot be sent to: {exc}") from None
                     if not isinstance(exc, Later):
                         raise
                     await trio.sleep(exc.pause)
