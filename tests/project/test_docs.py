@@ -129,7 +129,9 @@ def page_parameters() -> list[Any]:
     for path in PAGES:
         text = path.read_text(encoding="utf-8")
         curl = any(block.kind == "console" and "curl" in block.body for block in blocks_of(text))
-        marks = [pytest.mark.needs("curl"), pytest.mark.slow] if curl else []
+        marks = [pytest.mark.needs("curl")] if curl else []
+        if curl or any(block.argument == "server" for block in blocks_of(text)):
+            marks += [pytest.mark.slow]
         if "tests.redis.server" in text:
             marks += [pytest.mark.needs("redis-server"), pytest.mark.slow]
         if "stamina" in text:  # it waits between two attempts

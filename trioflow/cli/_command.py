@@ -33,6 +33,10 @@ def main(argv: Sequence[str] | None = None) -> int:
                 from trioflow.cli._work import work
 
                 work(arguments)
+            elif arguments.command == "top":
+                from trioflow.cli._top import top
+
+                top(arguments)
             else:
                 from trioflow.cli._serving import serve
 
@@ -98,6 +102,12 @@ def _timeout(text: str) -> float:
     return number
 
 
+def _seconds(text: str) -> float:
+    if not 0 < (number := _number(text)) <= 86400:
+        raise argparse.ArgumentTypeError(f"expected a number of seconds above 0 and up to 86400, not {text!r}")
+    return number
+
+
 def _count(text: str) -> int:
     if not (text.isascii() and text.isdigit() and 1 <= int(text[:6]) <= 1024):
         raise argparse.ArgumentTypeError(f"the number of workers is from 1 to 1024, not {text!r}")
@@ -136,6 +146,13 @@ def _parser() -> argparse.ArgumentParser:
         description="Serve a page that shows streams at work.",
     )
     demo.set_defaults(workers=1, worker_timeout=None)
+    _add_top(
+        commands.add_parser(
+            "top",
+            help="watch the runs of a program",
+            description="Watch the runs of a program that serves http.inspector(...), the one that waits the most first.",
+        )
+    )
     _add_redis(
         commands.add_parser(
             "redis",
@@ -193,6 +210,16 @@ def _add_work(parser: argparse.ArgumentParser) -> None:
     ):
         parser.add_argument(name, type=kind, metavar=metavar, default=argparse.SUPPRESS, help=text)
     parser.add_argument("-v", "--verbose", action="store_true", help="print the traceback of each failure")
+
+
+def _add_top(parser: argparse.ArgumentParser) -> None:
+    """Add what can be said of the runs to watch."""
+    parser.add_argument("url", metavar="URL", help="where the inspector is served, such as http://127.0.0.1:8000/")
+    parser.add_argument("--once", action="store_true", help="print what there is now, and end")
+    parser.add_argument("--json", action="store_true", help="print JSON, one object each time")
+    parser.add_argument(
+        "--every", type=_seconds, default=1.0, metavar="SECONDS", help="how often to look (default: %(default)s)"
+    )
 
 
 def _add_redis(parser: argparse.ArgumentParser) -> None:

@@ -1,6 +1,9 @@
-"""How a command fails: with an exit code and one line, in which whatever was typed can be printed."""
+"""How a command fails: with an exit code and one line, in which whatever was typed can be printed; or with its output."""
 
 from __future__ import annotations
+
+import os
+import sys
 
 
 class Failed(Exception):
@@ -19,3 +22,8 @@ def reason_of(exc: OSError) -> str:
 def printable(text: str) -> str:
     """Return text as it may be printed, whatever bytes and control characters are in it."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+
+
+def drop_output() -> None:
+    """Write nothing more to stdout, which nobody reads any more, such as after `| head`."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

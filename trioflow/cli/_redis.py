@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import ssl
 import sys
 from collections.abc import Iterator, Mapping
@@ -14,7 +13,7 @@ from typing import Any, Final, TypeAlias
 
 import trio
 
-from trioflow.cli._failed import Failed, printable, reason_of
+from trioflow.cli._failed import Failed, drop_output, printable, reason_of
 
 try:
     from trioflow import redis as redis
@@ -45,8 +44,8 @@ def run(arguments: argparse.Namespace) -> None:
             for line in [json.dumps(_finite(row))] if arguments.json else _lines(row):
                 print(line)
         sys.stdout.flush()
-    except BrokenPipeError:  # nobody reads on, such as after `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:
+        drop_output()
 
 
 def ssl_context(arguments: argparse.Namespace) -> ssl.SSLContext | None:
