@@ -10,10 +10,13 @@ import itertools
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from contextvars import ContextVar
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
+
+import trio
 
 from trioflow._core.buffer import Buffer
 from trioflow._core.channel import ReceiveChannel, SendChannel
+from trioflow._core.errors import HangUp
 from trioflow._core.fused import Fused
 
 
@@ -48,6 +51,8 @@ class Watched(NamedTuple):
 Watch: TypeAlias = "Callable[[Sequence[Watched]], AbstractContextManager[object]]"
 
 observers: tuple[Watch, ...] = ()  # of every run that begins
+State: TypeAlias = Literal["running", "done", "failed", "cancelled"]
+_QUIET: Final = (trio.Cancelled, HangUp, GeneratorExit)  # what ends a run and is no failure
 UNSEEN: Final = nullcontext()
 
 
@@ -77,3 +82,17 @@ def seen_by(watches: Sequence[Watch], tasks: Sequence[Watched]) -> AbstractConte
     for watch in watches:
         block.enter_context(watch(tasks))
     return block
+
+
+def failure_of(raised: BaseException | None) -> BaseException | None:
+    """Return what a run has failed by, of what left its block: None if that only ended it."""
+    if isinstance(raised, BaseExceptionGroup):
+        return raised if raised.split(_QUIET)[1] else None
+    return None if isinstance(raised, _QUIET) else raised
+
+
+def state_of(raised: BaseException | None) -> State:
+    """Return how a run has ended, by what left its block."""
+    if raised is None:
+        return "done"
+    return "cancelled" if failure_of(raised) is None else "failed"

@@ -12,6 +12,7 @@ from trioflow.http._response import Response
 from trioflow.http._running import run
 from trioflow.http._server import serve
 from trioflow.http._service import Handler
+from trioflow.http._traced import traced
 from trioflow.http.file_server.handler import files
 from trioflow.http.forms.form import Part, form
 from trioflow.http.wire.counters import Counters
@@ -42,6 +43,7 @@ __all__ = [
     "metrics",
     "run",
     "serve",
+    "traced",
 ]
 
 

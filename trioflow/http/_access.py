@@ -8,6 +8,7 @@ from functools import lru_cache
 from json.encoder import encode_basestring_ascii as _quoted
 from typing import Any, Final, NamedTuple
 
+METHODS: Final = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))  # others are rare, and lumped
 _PLAIN: Final = re.compile(r"[ !#-\[\]-~]*")  # what needs no escaping, as nearly all
 
 

@@ -310,7 +310,7 @@ class Connection:
         failure, rest = split_failure(exc)
         status = 0
         if failure is not None:
-            status = _status_of(failure)
+            status = status_of(failure)
             if status < 500:
                 self._service.counters.refusals += 1
                 if isinstance(failure.__cause__, UnicodeDecodeError):  # most often a page is wrong, and not its reader
@@ -325,9 +325,9 @@ class Connection:
         return status
 
 
-def _status_of(failure: BaseException) -> int:
+def status_of(failure: BaseException) -> int:
     """Return the status to answer a failure with: a request's own fault, unless something else has failed too."""
     if isinstance(failure, BaseExceptionGroup):
-        statuses = [_status_of(one) for one in failure.exceptions]
+        statuses = [status_of(one) for one in failure.exceptions]
         return 500 if 500 in statuses else statuses[0]
     return failure.status if isinstance(failure, RequestError) else 500

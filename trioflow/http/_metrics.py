@@ -16,7 +16,7 @@ import trio
 
 from trioflow._core.checks import check_async, check_positive
 from trioflow._core.extras import import_extra
-from trioflow.http._access import Access
+from trioflow.http._access import METHODS, Access
 from trioflow.http._request import Request
 from trioflow.http._response import Response
 from trioflow.http.wire.counters import Counters
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry, Counter, Histogram, Metric
 
 _log: Final = logging.getLogger("trioflow.http")
-_METHODS: Final = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 _BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)  # seconds
 _PATIENCE: Final = 5.0  # seconds for the status of a stream: Prometheus waits ten for the whole answer
 _COUNTERS: Final = {
@@ -88,7 +87,7 @@ class Metrics:
         key = access.method, access.status // 100
         known = self._known.get(key)
         if known is None:  # the server answers 46 methods; a client cannot make up more
-            method = access.method if access.method in _METHODS else "other"
+            method = access.method if access.method in METHODS else "other"
             status = f"{access.status // 100}xx" if access.status else "none"
             known = self._known[key] = (self._seconds.labels(method, status), self._cut.labels(method))
         seconds, cut = known

@@ -14,24 +14,20 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, ExitStack, nullcontext
 from traceback import format_exception_only
 from types import TracebackType
-from typing import Any, Final, Literal, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple
 
 import trio
 
 from trioflow._core import observing
 from trioflow._core.block import block
 from trioflow._core.checks import check_count
-from trioflow._core.errors import HangUp
 from trioflow._core.labels import name_without_values
-from trioflow._core.observing import HIDDEN, NotBegun, Place, Watched
+from trioflow._core.observing import HIDDEN, NotBegun, Place, State, Watched, failure_of, state_of
 from trioflow.operators.watching import BEGIN, Look, StageSnapshot, WatchedRun, busiest
-
-State: TypeAlias = Literal["running", "done", "failed", "cancelled"]
 
 RECENT: Final = 1.0  # seconds: over at least so many the rates of a run are taken, if it has lasted that long
 _NAME: Final = 200  # characters
 _FAILURE: Final = 2000
-_QUIET: Final = (trio.Cancelled, HangUp, GeneratorExit)  # what ends a run and is no failure
 
 
 class RunSnapshot(NamedTuple):
@@ -138,14 +134,11 @@ class _Inspected:
     def __exit__(
         self, kind: type[BaseException] | None, raised: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if raised is None:
-            self._inspector._ended_as(self, "done", None)
-        elif isinstance(raised, NotBegun):
+        if isinstance(raised, NotBegun):
             self._inspector._forget(self)
-        elif isinstance(raised, _QUIET) or (isinstance(raised, BaseExceptionGroup) and not raised.split(_QUIET)[1]):
-            self._inspector._ended_as(self, "cancelled", None)
         else:
-            self._inspector._ended_as(self, "failed", _text_of(raised)[:_FAILURE])
+            failure = failure_of(raised)
+            self._inspector._ended_as(self, state_of(raised), None if failure is None else _text_of(failure)[:_FAILURE])
 
     def snapshot(self, state: State = "running", failure: str | None = None) -> RunSnapshot:
         """Return what the run has done so far."""

@@ -1,0 +1,145 @@
+"""Runs as OpenTelemetry spans, on its API alone: the program says where they go.
+
+Rule 1: a span has names and counts, never items; a failure has its words.
+Rule 2: a span is current within its block, so that what begins there is its child.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
+
+from trioflow._core import observing
+from trioflow._core.extras import import_extra
+from trioflow._core.labels import name_without_values
+from trioflow._core.observing import HIDDEN, NotBegun, Watched, failure_of, state_of
+from trioflow.operators.watching import BEGIN, WatchedRun, busiest
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import TracerProvider
+
+Attributes: TypeAlias = dict[str, Any]
+
+
+class Span:
+    """A span that is current within its block, and ends with it.
+
+    Args:
+        provider: Where to get a tracer; None for the one that is set for the program.
+        name: What to call it.
+        attributes: What is known when it begins.
+        at_end: Called with what left the block, None if nothing did; returns what is known then, and what it failed by.
+        headers: Those of a request that this answers: they may name the span that is its parent.
+    """
+
+    def __init__(
+        self,
+        provider: TracerProvider | None,
+        name: str,
+        attributes: Attributes,
+        at_end: Callable[[BaseException | None], tuple[Attributes, BaseException | None]],
+        *,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        from opentelemetry import propagate, trace
+
+        kind = trace.SpanKind.INTERNAL if headers is None else trace.SpanKind.SERVER
+        parent = None if headers is None else propagate.extract(headers)
+        tracer = trace.get_tracer("trioflow", tracer_provider=provider)
+        self._span = tracer.start_span(name, parent, kind, attributes=attributes)
+        self._context = trace.set_span_in_context(self._span, parent)
+        self._at_end = at_end
+
+    def __enter__(self) -> Self:
+        from opentelemetry import context
+
+        self._token = context.attach(self._context)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, raised: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        from opentelemetry import context
+        from opentelemetry.trace import StatusCode
+
+        context.detach(self._token)
+        if isinstance(raised, NotBegun):
+            return  # a span without an end is not exported
+        attributes, failure = self._at_end(raised)
+        if failure is not None:
+            attributes["error.type"] = _type_of(failure)
+            self._span.record_exception(failure)
+        if "error.type" in attributes:
+            self._span.set_status(StatusCode.ERROR, None if failure is None else str(failure))
+        self._span.set_attributes(attributes)
+        self._span.end()
+
+
+def _type_of(failure: BaseException) -> str:
+    kind = type(failure)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+class Tracing:
+    """What `trace` returns: it traces runs until its block ends, or it is closed."""
+
+    def __init__(self, provider: TracerProvider | None) -> None:
+        self._provider = provider
+        self._watch = self._traced  # one object, to find it again
+        observing.observers = (*observing.observers, self._watch)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Trace no more runs that begin; closing twice is harmless."""
+        observing.observers = tuple(each for each in observing.observers if each is not self._watch)
+
+    def _traced(self, tasks: Sequence[Watched]) -> AbstractContextManager[object]:
+        if observing.place.get() is HIDDEN:
+            return nullcontext()  # it shows the others
+        names = [name_without_values(label) for task in tasks for label in task.labels]
+        run = WatchedRun(tasks)
+
+        def at_end(raised: BaseException | None) -> tuple[Attributes, BaseException | None]:
+            stages = run.look().since(BEGIN, names)
+            attributes: Attributes = {
+                "trioflow.run.state": state_of(raised),
+                "trioflow.run.items": [stage.items for stage in stages],
+                "trioflow.run.bytes": [stage.bytes or 0 for stage in stages],
+            }
+            if (slowest := busiest(stages)) is not None:
+                attributes["trioflow.run.slowest"] = slowest.name
+            return attributes, failure_of(raised)
+
+        return Span(self._provider, " | ".join(names), {"trioflow.run.stages": names}, at_end)
+
+
+def trace(tracer_provider: TracerProvider | None = None) -> Tracing:
+    """Make an OpenTelemetry span of each run that begins from now on. Needs `trioflow[otel]`.
+
+    A span has the names of the stages, without the values that they were given, and how it went: the state, what each
+    stage has counted, and the exception if it has failed. The run's tasks, and the block of `open`, are inside the
+    span: spans that begin there are its children.
+
+    Use it as `with trace():` to end it with the block, or just call it: then it ends with the program, or with
+    `close()`. Where spans go is for the program to say, with an SDK of OpenTelemetry: without one they go nowhere.
+
+    Args:
+        tracer_provider: Where to get the tracer; by default the one that is set for the program.
+
+    Raises:
+        ImportError: opentelemetry is not installed.
+
+    Example:
+        >>> with trace():
+        ...     run(pipeline(range(3), count()))
+        3
+    """
+    import_extra("trace", "opentelemetry.trace", "otel")
+    return Tracing(tracer_provider)
