@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import functools
+import json
 import logging
+import re
+import signal
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import trio
-from prometheus_client import REGISTRY, CollectorRegistry, Counter
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
+from trio.testing import wait_all_tasks_blocked
 
+import trioflow as tf
 from tests.http.client import Client, connected, exchanged, serving
-from trioflow import http
+from tests.redis.server import Server
+from trioflow import http, redis
 from trioflow.http import Counters, Metrics, Request, RequestError, Response
+from trioflow.http._numbers import NAMES
 
+ROOT = Path(__file__).parents[2]
 STATUS = SimpleNamespace(entries=7, lag=4, dead=2, oldest=1.5, retries=3, dropped=1)
 
 
@@ -139,8 +150,6 @@ async def test_a_stream_whose_status_cannot_be_read_is_down_and_no_error(
 
 
 def prometheus_text(metrics: Metrics) -> bytes:
-    from prometheus_client import generate_latest
-
     return generate_latest(metrics._registry)
 
 
@@ -151,6 +160,7 @@ def plain() -> None: ...
     ("options", "message"),
     [
         ({"counters": 1}, "metrics: counters must be Counters, got 1"),
+        ({"inspector": 1}, r"metrics: inspector must be what tf\.inspect\(\) yields, got 1"),
         ({"every": 0}, "metrics: every must be above 0, got 0"),
         ({"redis_streams": {"jobs": plain}}, "metrics: the stream 'jobs' wants an async function, not plain"),
     ],
@@ -161,7 +171,113 @@ def test_a_wrong_argument_is_refused(options: dict[str, Any], message: str) -> N
 
 
 def test_without_its_library_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "prometheus_client", None)
+    monkeypatch.setitem(sys.modules, "prometheus_client", None)
 
     with pytest.raises(ImportError, match=r"http\.metrics needs prometheus_client: pip install 'trioflow\[metrics\]'"):
         http.metrics()
+
+
+# Runs.
+
+
+async def test_runs_are_counted_by_name_and_stage_while_they_go_on_and_after_their_end() -> None:
+    async with tf.inspect(keep=1) as inspector:
+        metrics = http.metrics(inspector=inspector)
+        for _ in range(3):  # two of them are forgotten by then
+            await tf.from_iterable([b"ab", b"c"]).pipe(tf.map(bytes)).pipe(tf.join())
+        with pytest.raises(KeyError):
+            await tf.failed(KeyError("secret")).pipe(tf.drain())
+        async with tf.from_iterable(range(1000)).open(capacity=4) as receive:
+            await receive.receive()
+            await wait_all_tasks_blocked()
+
+            text = prometheus_text(metrics)
+        got = numbers(prometheus_text(metrics))
+
+    going = numbers(text)
+    joined = "from_iterable | map(bytes) | join"
+    assert going["trioflow_runs{run=from_iterable}"] == 1
+    assert going[f"trioflow_runs{{run={joined}}}"] == 0
+    assert going["trioflow_channel_fill_ratio{place=1,run=from_iterable,stage=from_iterable}"] >= 0.75
+    assert going["trioflow_stage_slowest{place=1,run=from_iterable,stage=from_iterable}"] == 1
+    assert got["trioflow_runs{run=from_iterable}"] == 0
+    assert got[f"trioflow_runs_ended_total{{run={joined},state=done}}"] == 3
+    assert got["trioflow_runs_ended_total{run=failed | drain,state=failed}"] == 1
+    assert got[f"trioflow_stage_items_total{{place=3,run={joined},stage=join}}"] == 6
+    assert got["trioflow_stage_items_total{place=1,run=from_iterable,stage=from_iterable}"] >= 4
+    assert all(value >= going.get(key, 0) for key, value in got.items() if "_total" in key or "_seconds" in key)
+    assert b"secret" not in text
+
+
+async def test_runs_of_too_many_names_are_counted_together() -> None:
+    async with tf.inspect() as inspector:
+        metrics = http.metrics(inspector=inspector)
+        for i in range(NAMES + 5):
+            function = functools.partial(int)
+            function.__name__ = f"f{i}"  # type: ignore[attr-defined]
+            await tf.empty().pipe(tf.map(function)).pipe(tf.drain())
+        got = numbers(prometheus_text(metrics))
+
+    ended = {key: value for key, value in got.items() if key.startswith("trioflow_runs_ended_total")}
+    assert len(ended) == NAMES + 1
+    assert ended["trioflow_runs_ended_total{run=(other),state=done}"] == 5
+    assert not [key for key in got if "(other)" in key and "stage" in key]
+
+
+# What is written about them.
+
+
+async def names_of_all() -> set[str]:
+    """Return the name of every sample that can be answered."""
+
+    async def status() -> Any:
+        return STATUS
+
+    registry = CollectorRegistry()
+    async with tf.inspect() as inspector:
+        metrics = http.metrics(counters=Counters(), inspector=inspector, redis_streams={"a": status}, registry=registry)
+        await tf.from_iterable([b"a"]).pipe(tf.join())
+        metrics.observe(http.Access(0.0, "", "GET", "/", 200, 0, 0.1, False, None, None))
+        await metrics._streams.refresh()
+        async with tf.repeat(b"a").open() as receive:  # so that a channel has a fill
+            await receive.receive()
+            parsed = text_string_to_metric_families(generate_latest(registry).decode())
+            return {sample.name for family in parsed for sample in family.samples}
+
+
+async def test_the_dashboard_and_the_page_know_every_metric_and_no_other() -> None:
+    names = {name for name in await names_of_all() if not name.endswith(("_created", "_sum"))}
+    board = (ROOT / "examples" / "grafana.json").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "how-to" / "metrics.md").read_text(encoding="utf-8").partition("## What is told")[2]
+
+    asked = {
+        name
+        for panel in json.loads(board)["panels"]
+        for target in panel["targets"]
+        for name in re.findall(r"trioflow_\w+", target["expr"])
+    }
+    assert asked - names == set()
+    told = set(re.findall(r"trioflow_\w+", page))
+    assert told - names - {"trioflow_http_request_duration_seconds"} == set()
+    assert {name for name in names if not name.endswith(("_bucket", "_count"))} - told == set()
+
+
+@pytest.mark.slow
+@pytest.mark.needs("redis-server")
+async def test_a_stream_in_a_real_redis_is_told_and_is_down_when_its_server_has_gone(tmp_path: Path) -> None:
+    server = Server(tmp_path)
+    server.start()
+    try:
+        metrics = http.metrics(redis_streams={"jobs": functools.partial(redis.status, server.url, "jobs")}, every=0.001)
+        async with redis.open_sender(server.url, "jobs") as send:
+            await send.send_many(["a", "b", "c"])
+            await metrics._streams.refresh()
+            up = numbers(prometheus_text(metrics))
+    finally:
+        server.stop(signal.SIGKILL)
+    await trio.sleep(0.001)
+    await metrics._streams.refresh()
+    down = numbers(prometheus_text(metrics))
+
+    assert (up["trioflow_redis_up{stream=jobs}"], up["trioflow_redis_lag{stream=jobs}"]) == (1, 3)
+    assert down == {"trioflow_redis_up{stream=jobs}": 0}

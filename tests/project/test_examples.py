@@ -51,9 +51,11 @@ CASES = {
     "fan-out with a slow branch": "slow_branch",
     "sensors in windows of time": "sensor_windows",
     "a media server": "media_server",
+    "a bottleneck, seen from outside": "bottleneck",
 }
 LONGEST = 40  # lines: one idea
 WHOLE_PROGRAMS = {
+    "bottleneck",
     "chat",
     "crawl",
     "download",

@@ -1,50 +1,28 @@
 """The numbers of a program for Prometheus, through its own client library.
 
-Rule 1: the number of series is bounded, whatever clients send and however many runs there are.
-Rule 2: a source of numbers that fails is a 0 in the answer, and never an error page.
-Rule 3: nothing is counted for the server but what it counts for its log and its `Counters` already.
+Rule 1: nothing is counted for the server but what it counts for its log and its `Counters` already.
 """
 
 from __future__ import annotations
 
-import logging
 import os
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol
-
-import trio
 
 from trioflow._core.checks import check_async, check_positive
 from trioflow._core.extras import import_extra
 from trioflow.http._access import METHODS, Access
+from trioflow.http._numbers import Numbers, Runs, StatusOf, Streams, of_counters
 from trioflow.http._request import Request
 from trioflow.http._response import Response
 from trioflow.http.wire.counters import Counters
+from trioflow.operators.inspecting import Inspector
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry, Counter, Histogram, Metric
 
-_log: Final = logging.getLogger("trioflow.http")
 _BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)  # seconds
-_PATIENCE: Final = 5.0  # seconds for the status of a stream: Prometheus waits ten for the whole answer
-_COUNTERS: Final = {
-    "connections": ("trioflow_http_connections", "Connections accepted."),
-    "received": ("trioflow_http_received_bytes", "Bytes received, within TLS where there is TLS."),
-    "sent": ("trioflow_http_sent_bytes", "Bytes sent, within TLS where there is TLS."),
-    "stalls": ("trioflow_http_stalls", "Clients that were dropped because they sent nothing, or read nothing."),
-    "refusals": ("trioflow_http_refusals", "Requests answered with a client error, such as one that is malformed."),
-    "failures": ("trioflow_http_failures", "Requests whose handler failed."),
-}
-_STREAM_GAUGES: Final = {
-    "entries": ("trioflow_redis_entries", "Entries that are unread or unacknowledged."),
-    "lag": ("trioflow_redis_lag", "Entries that have never been delivered."),
-    "dead": ("trioflow_redis_dead_letters", "Dead letters that are kept."),
-    "oldest": ("trioflow_redis_oldest_seconds", "Age of the oldest entry that is not acknowledged."),
-}
-_STREAM_COUNTERS: Final = {
-    "retries": ("trioflow_redis_retries", "Deliveries of entries that had been tried before."),
-    "dropped": ("trioflow_redis_dead_letters_dropped", "Dead letters that were dropped because there were too many."),
-}
 
 
 class _Source(Protocol):
@@ -56,17 +34,16 @@ class Metrics:
 
     def __init__(
         self,
-        counters: Counters | None,
-        redis_streams: Mapping[str, Callable[[], Awaitable[object]]],
-        every: float,
+        sources: Iterable[Callable[[], Iterable[Numbers]]],
+        streams: Streams,
         registry: CollectorRegistry | None,
     ) -> None:
         import_extra("http.metrics", "prometheus_client", "metrics")
         from prometheus_client import CollectorRegistry, Counter, Histogram
 
         self._registry = CollectorRegistry() if registry is None else registry
-        self._streams = _Streams(redis_streams, every)
-        self._rest = _Rest(counters, self._streams)
+        self._streams = streams
+        self._rest = _Rest(sources)
         self._registry.register(self._rest)
         self._seconds = Histogram(
             "trioflow_http_request_duration_seconds",
@@ -126,83 +103,33 @@ class _AllProcesses:
         yield from self._rest.collect()
 
 
-class _Streams:
-    """The numbers of streams in Redis, asked for at most every so many seconds."""
-
-    def __init__(self, ask: Mapping[str, Callable[[], Awaitable[object]]], every: float) -> None:
-        self._ask = ask
-        self._every = every
-        self._asked = -every
-        self._lock = trio.Lock()
-        self.numbers: dict[str, dict[str, float]] = {}  # by stream; empty if its status could not be read
-
-    async def refresh(self) -> None:
-        """Ask again, unless that was done a moment ago."""
-        async with self._lock:
-            if 0 <= trio.current_time() - self._asked < self._every:
-                return
-            async with trio.open_nursery() as nursery:
-                for name in self._ask:
-                    nursery.start_soon(self._refresh, name)
-            self._asked = trio.current_time()
-
-    async def _refresh(self, name: str) -> None:
-        try:
-            with trio.fail_after(_PATIENCE):
-                status = await self._ask[name]()
-            self.numbers[name] = {key: float(getattr(status, key)) for key in (*_STREAM_GAUGES, *_STREAM_COUNTERS)}
-        except Exception as exc:  # noqa: BLE001 - whatever it is, the other numbers are answered
-            if self.numbers.get(name, True):
-                _log.warning("metrics: the status of the stream %r cannot be read: %r", name, exc)
-            self.numbers[name] = {}
-
-
 class _Rest:
     """What is counted elsewhere, read when it is asked for."""
 
-    def __init__(self, counters: Counters | None, streams: _Streams) -> None:
-        self._counters = counters
-        self._streams = streams
+    def __init__(self, sources: Iterable[Callable[[], Iterable[Numbers]]]) -> None:
+        self._sources = tuple(sources)
 
     def describe(self) -> list[Metric]:
         """Return nothing: a registry that wants to know the names would ask for the numbers otherwise."""
         return []
 
     def collect(self) -> Iterator[Metric]:
-        if self._counters is not None:
-            yield from _of_counters(self._counters)
-        if self._streams.numbers:
-            yield from _of_streams(self._streams.numbers)
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-
-def _of_counters(counters: Counters) -> Iterator[Metric]:
-    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
-
-    yield GaugeMetricFamily("trioflow_http_connections_open", "Connections at this moment.", counters.open)
-    for key, (name, text) in _COUNTERS.items():
-        yield CounterMetricFamily(name, text, getattr(counters, key))
-
-
-def _of_streams(numbers: Mapping[str, Mapping[str, float]]) -> Iterator[Metric]:
-    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
-
-    up = GaugeMetricFamily("trioflow_redis_up", "Whether the stream's status could be read.", labels=["stream"])
-    for stream, values in numbers.items():
-        up.add_metric([stream], bool(values))
-    yield up
-    for keys, kind in ((_STREAM_GAUGES, GaugeMetricFamily), (_STREAM_COUNTERS, CounterMetricFamily)):
-        for key, (name, text) in keys.items():
-            family = kind(name, text, labels=["stream"])
-            for stream, values in numbers.items():
-                if values:
-                    family.add_metric([stream], values[key])
-            yield family
+        for source in self._sources:
+            for numbers in source():
+                make = CounterMetricFamily if numbers.kind == "counter" else GaugeMetricFamily
+                family = make(numbers.name, numbers.text, labels=numbers.labels)
+                for labels, value in numbers.values:
+                    family.add_metric(labels, value)
+                yield family
 
 
 def metrics(
     *,
     counters: Counters | None = None,
-    redis_streams: Mapping[str, Callable[[], Awaitable[object]]] | None = None,
+    inspector: Inspector | None = None,
+    redis_streams: Mapping[str, StatusOf] | None = None,
     every: float = 5.0,
     registry: CollectorRegistry | None = None,
 ) -> Metrics:
@@ -211,11 +138,15 @@ def metrics(
     Pass its `observe` to `serve` as `log`: then requests are counted, and timed in a histogram, by method and class of
     status. It is meant for those who run the server: do not expose it to the public.
 
+    With worker processes each has numbers of its own, and a scrape meets any of them. Set `PROMETHEUS_MULTIPROC_DIR` to
+    an empty directory before the program starts, and the requests of all are answered; the rest is of one process still.
+
     Waits when: the client does; for the status of streams in Redis, five seconds at most.
-    Holds: 16 numbers for each method and class of status, at most 8 times 6; the last status of each stream.
+    Holds: 16 numbers for each method and class of status, and 7 for each stage of the first 100 runs by name.
 
     Args:
         counters: The ones that you pass to `serve`: connections, bytes, stalls, refusals and failures.
+        inspector: What `tf.inspect` yields: its runs are counted from now on.
         redis_streams: What to call for the status of each stream in Redis, by the name to show, such as
             `{"jobs": partial(redis.status, url, "jobs")}`.
         every: For how many seconds the status of a stream is kept.
@@ -228,8 +159,18 @@ def metrics(
     """
     if not (counters is None or isinstance(counters, Counters)):
         raise TypeError(f"metrics: counters must be Counters, got {counters!r}")
+    if not (inspector is None or isinstance(inspector, Inspector)):
+        raise TypeError(f"metrics: inspector must be what tf.inspect() yields, got {inspector!r}")
     check_positive("every", every)
-    streams = dict(redis_streams or {})
-    for name, ask in streams.items():
-        check_async(f"metrics: the stream {name!r}", ask)
-    return Metrics(counters, streams, every, registry)
+    ask = dict(redis_streams or {})
+    for name, function in ask.items():
+        check_async(f"metrics: the stream {name!r}", function)
+    streams = Streams(ask, every)
+    sources: list[Callable[[], Iterable[Numbers]]] = []
+    if counters is not None:
+        sources.append(partial(of_counters, counters))
+    if inspector is not None:
+        sources.append(Runs(inspector).numbers)
+    if ask:
+        sources.append(streams.numbers)
+    return Metrics(sources, streams, registry)

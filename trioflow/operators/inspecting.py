@@ -10,7 +10,7 @@ import itertools
 import math
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, ExitStack, nullcontext
 from traceback import format_exception_only
 from types import TracebackType
@@ -78,6 +78,7 @@ class Inspector:
         check_count("keep", keep, 0)
         self._running: dict[int, _Inspected] = {}
         self._ended: deque[RunSnapshot] = deque(maxlen=keep)
+        self._on_end: list[Callable[[RunSnapshot, Look], object]] = []  # called with each run that has ended
 
     def runs(self, most: float = math.inf) -> tuple[RunSnapshot, ...]:
         """Return the runs that go on, the oldest first and at most so many, then those that have ended, the newest first.
@@ -106,7 +107,14 @@ class Inspector:
 
     def _ended_as(self, run: _Inspected, state: State, failure: str | None) -> None:
         if self._running.pop(run.id, None) is not None:
-            self._ended.appendleft(run.snapshot(state, failure))
+            self._ended.appendleft(ended := run.snapshot(state, failure))
+            for tell in self._on_end:
+                tell(ended, run.look())
+
+    def _looks(self) -> Iterator[tuple[RunSnapshot, Look]]:
+        """Yield the runs that go on, and what their stages have counted since they began."""
+        for run in self._running.values():
+            yield run.snapshot(), run.look()
 
     def _forget(self, run: _Inspected) -> None:
         self._running.pop(run.id, None)
@@ -139,6 +147,10 @@ class _Inspected:
         else:
             failure = failure_of(raised)
             self._inspector._ended_as(self, state_of(raised), None if failure is None else _text_of(failure)[:_FAILURE])
+
+    def look(self) -> Look:
+        """Return what its stages have counted so far."""
+        return self._run.look()
 
     def snapshot(self, state: State = "running", failure: str | None = None) -> RunSnapshot:
         """Return what the run has done so far."""

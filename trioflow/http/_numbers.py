@@ -1,0 +1,190 @@
+"""What a program counts, as numbers with names and labels: of a server, of the runs that are seen, of streams in Redis.
+
+Rule 1: how many numbers there are is bounded by the program's text, and never by what clients send or runs carry.
+Rule 2: a counter never falls while the inspector's block goes on, although runs end and are forgotten.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter, defaultdict
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from typing import Final, Literal, NamedTuple, TypeAlias
+
+import trio
+
+from trioflow.http.wire.counters import Counters
+from trioflow.operators.inspecting import Inspector, RunSnapshot
+from trioflow.operators.watching import Counted, Look
+
+_log: Final = logging.getLogger("trioflow.http")
+PATIENCE: Final = 5.0  # seconds for the status of a stream: Prometheus waits ten for the whole answer
+NAMES: Final = 100  # runs of other names than the first so many are counted together
+_OTHER: Final = "(other)"
+Kind: TypeAlias = Literal["counter", "gauge"]
+StatusOf: TypeAlias = Callable[[], Awaitable[object]]
+
+
+class Numbers(NamedTuple):
+    """Numbers of one name, each with the values of its labels."""
+
+    kind: Kind
+    name: str
+    text: str
+    labels: tuple[str, ...]
+    values: Iterable[tuple[tuple[str, ...], float]]
+
+
+_COUNTERS: Final = (
+    ("connections", "trioflow_http_connections", "Connections accepted."),
+    ("received", "trioflow_http_received_bytes", "Bytes received, within TLS where there is TLS."),
+    ("sent", "trioflow_http_sent_bytes", "Bytes sent, within TLS where there is TLS."),
+    ("stalls", "trioflow_http_stalls", "Clients that were dropped because they sent nothing, or read nothing."),
+    ("refusals", "trioflow_http_refusals", "Requests answered with a client error, such as one that is malformed."),
+    ("failures", "trioflow_http_failures", "Requests whose handler failed."),
+)
+_STATUS: Final[tuple[tuple[Kind, str, str, str], ...]] = (
+    ("gauge", "entries", "trioflow_redis_entries", "Entries that are unread or unacknowledged."),
+    ("gauge", "lag", "trioflow_redis_lag", "Entries that have never been delivered."),
+    ("gauge", "dead", "trioflow_redis_dead_letters", "Dead letters that are kept."),
+    ("gauge", "oldest", "trioflow_redis_oldest_seconds", "Age of the oldest entry that is not acknowledged."),
+    ("counter", "retries", "trioflow_redis_retries", "Deliveries of entries that had been tried before."),
+    ("counter", "dropped", "trioflow_redis_dead_letters_dropped", "Dead letters dropped as there were too many."),
+)
+
+
+def of_counters(counters: Counters) -> Iterator[Numbers]:
+    """Yield what a server counts."""
+    now = [((), counters.open)]
+    yield Numbers("gauge", "trioflow_http_connections_open", "Connections at this moment.", (), now)
+    for key, name, text in _COUNTERS:
+        yield Numbers("counter", name, text, (), [((), getattr(counters, key))])
+
+
+class Streams:
+    """The status of streams in Redis, asked for at most every so many seconds."""
+
+    def __init__(self, ask: Mapping[str, StatusOf], every: float) -> None:
+        self._ask = ask
+        self._every = every
+        self._asked = -every
+        self._lock = trio.Lock()
+        self._known: dict[str, dict[str, float]] = {}  # by stream; empty if its status could not be read
+
+    async def refresh(self) -> None:
+        """Ask again, unless that was done a moment ago."""
+        async with self._lock:
+            if 0 <= trio.current_time() - self._asked < self._every:
+                return
+            async with trio.open_nursery() as nursery:
+                for stream in self._ask:
+                    nursery.start_soon(self._refresh, stream)
+            self._asked = trio.current_time()
+
+    async def _refresh(self, stream: str) -> None:
+        try:
+            with trio.fail_after(PATIENCE):
+                status = await self._ask[stream]()
+            self._known[stream] = {key: float(getattr(status, key)) for _, key, _, _ in _STATUS}
+        except Exception as exc:  # noqa: BLE001 - whatever it is, the other numbers are answered
+            if self._known.get(stream, True):
+                _log.warning("metrics: the status of the stream %r cannot be read: %r", stream, exc)
+            self._known[stream] = {}
+
+    def numbers(self) -> Iterator[Numbers]:
+        """Yield what was answered last."""
+        up = {(stream,): float(bool(status)) for stream, status in self._known.items()}
+        yield Numbers(
+            "gauge", "trioflow_redis_up", "Whether the stream's status could be read.", ("stream",), up.items()
+        )
+        for kind, key, name, text in _STATUS:
+            values = {(stream,): status[key] for stream, status in self._known.items() if status}
+            yield Numbers(kind, name, text, ("stream",), values.items())
+
+
+class _Total:
+    """What a stage has done in all runs of one name."""
+
+    __slots__ = ("busy", "bytes", "items", "reader_wait", "source_wait")
+
+    def __init__(self) -> None:
+        self.items = self.bytes = 0
+        self.source_wait = self.reader_wait = self.busy = 0.0
+
+    def plus(self, stage: Counted) -> _Total:
+        """Return this and what one more run has counted."""
+        total = _Total()
+        total.items = self.items + stage.items
+        total.bytes = self.bytes + (stage.bytes or 0)
+        total.source_wait = self.source_wait + stage.source_wait
+        total.reader_wait = self.reader_wait + stage.reader_wait
+        total.busy = self.busy + max(stage.lasted - stage.source_wait - stage.reader_wait, 0.0)
+        return total
+
+
+_Totals: TypeAlias = defaultdict[tuple[str, ...], _Total]
+
+
+class Runs:
+    """What an inspector sees, and what it has seen since this was made."""
+
+    def __init__(self, inspector: Inspector) -> None:
+        self._inspector = inspector
+        self._names: set[str] = set()
+        self._ended: Counter[tuple[str, ...]] = Counter()
+        self._totals: _Totals = defaultdict(_Total)
+        inspector._on_end.append(self._end)
+
+    def _end(self, run: RunSnapshot, look: Look) -> None:
+        self._ended[self._name_of(run), run.state] += 1
+        self._count(run, look, self._totals)
+
+    def _name_of(self, run: RunSnapshot) -> str:
+        if run.name not in self._names:
+            if len(self._names) >= NAMES:
+                return _OTHER
+            self._names.add(run.name)
+        return run.name
+
+    def _count(self, run: RunSnapshot, look: Look, totals: _Totals) -> list[tuple[str, ...]]:
+        """Add what a run has done to `totals`, and return its places there, none if it is one of the others."""
+        name = self._name_of(run)
+        if name == _OTHER:
+            return []
+        places: list[tuple[str, ...]] = [(name, str(i), stage.name) for i, stage in enumerate(run.stages, 1)]
+        for place, stage in zip(places, look.stages, strict=True):
+            totals[place] = totals[place].plus(stage)
+        return places
+
+    def numbers(self) -> Iterator[Numbers]:
+        """Yield what all runs have done, and how those that go on are."""
+        going: Counter[tuple[str, ...]] = Counter({(name,): 0 for name in self._names})
+        slowest: Counter[tuple[str, ...]] = Counter()
+        fill: dict[tuple[str, ...], float] = {}
+        totals = self._totals.copy()
+        for run, look in self._inspector._looks():
+            going[self._name_of(run),] += 1
+            for place, stage in zip(self._count(run, look, totals), run.stages, strict=False):
+                slowest[place] += stage is run.slowest
+                if stage.fill is not None:
+                    fill[place] = max(fill.get(place, 0.0), stage.fill)
+        yield Numbers("gauge", "trioflow_runs", "Runs that go on.", ("run",), going.items())
+        yield Numbers("counter", "trioflow_runs_ended", "Runs that have ended.", ("run", "state"), self._ended.items())
+        at = ("run", "place", "stage")
+        for key, name, text in (
+            ("items", "trioflow_stage_items", "Items that a stage has given, or taken if it is the last."),
+            ("bytes", "trioflow_stage_bytes", "Bytes likewise, where they are counted."),
+            ("source_wait", "trioflow_stage_source_wait_seconds", "Time that a stage has waited for items."),
+            ("reader_wait", "trioflow_stage_reader_wait_seconds", "Time that a stage has waited for its reader."),
+            ("busy", "trioflow_stage_busy_seconds", "Time that a stage has waited for neither."),
+        ):
+            values = {
+                place: float(getattr(total, key)) for place, total in totals.items() if total.bytes or key != "bytes"
+            }
+            yield Numbers("counter", name, text, at, values.items())
+        yield Numbers(
+            "gauge", "trioflow_stage_slowest", "Runs in which the others wait for this stage.", at, slowest.items()
+        )
+        yield Numbers(
+            "gauge", "trioflow_channel_fill_ratio", "How full the channel after a stage is.", at, fill.items()
+        )
