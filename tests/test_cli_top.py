@@ -162,7 +162,7 @@ async def test_it_goes_on_until_the_server_ends_and_says_so(
             if asked == 3:
                 nursery.cancel_scope.cancel()
 
-        [url] = await nursery.start(partial(http.serve, handler, port=0))
+        [url] = await nursery.start(partial(http.serve, handler, port=0, limits=http.Limits(grace=0.05)))
         with (
             trio.CancelScope(shield=True),
             pytest.raises(Failed, match="the program has ended, or cannot be reached") as failed,

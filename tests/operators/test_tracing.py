@@ -11,6 +11,7 @@ from opentelemetry import trace as otel
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, Sampler
 from opentelemetry.trace import StatusCode
 
 import trioflow as tf
@@ -20,9 +21,9 @@ from trioflow._core import observing
 class Spans:
     """The spans that have ended, in the order in which they did."""
 
-    def __init__(self) -> None:
+    def __init__(self, sampler: Sampler = ALWAYS_ON) -> None:
         self._exporter = InMemorySpanExporter()
-        self.provider = TracerProvider()
+        self.provider = TracerProvider(sampler)
         self.provider.add_span_processor(SimpleSpanProcessor(self._exporter))
 
     def ended(self) -> tuple[ReadableSpan, ...]:
@@ -124,6 +125,17 @@ async def test_a_run_is_traced_until_tracing_is_closed_and_inspected_beside_it()
 
         assert [run.name for run in inspector.runs()] == ["empty | drain"] * 2
     assert [span.name for span in spans.ended()] == ["empty | drain"]
+
+
+async def test_of_a_run_that_is_not_chosen_nothing_is_kept_nor_timed() -> None:
+    spans = Spans(ALWAYS_OFF)
+    with tf.trace(spans.provider):
+        async with tf.from_iterable([1]).open() as receive:
+            assert receive._buffer.clock is None  # type: ignore[attr-defined]
+            assert not otel.get_current_span().is_recording()
+            await receive.receive()
+
+    assert spans.ended() == ()
 
 
 def test_without_its_library_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ BUDGET = 10  # ms beyond `import trio`
 RUNS = 21
 NOT_AT_IMPORT = ["h11", "trioflow.http", "trioflow.cli", "trioflow.demo", "trioflow.redis"]
 NOT_AT_IMPORT += ["coredis", "anyio", "backports.zstd", "compression.zstd", "brotli", "isal", "msgspec"]  # the extras
+NOT_AT_IMPORT += ["opentelemetry", "prometheus_client", "rich"]
 
 
 def run(code: str) -> str:

@@ -65,7 +65,8 @@ class _Traced:
             return attributes, None
 
         name = request.method if request.method in METHODS else "HTTP"
-        with Span(self.tracer_provider, name, _described(request), at_end, headers=request.headers):
+        with Span(self.tracer_provider, name, _described(request), headers=request.headers) as span:
+            span.at_end = at_end
             await self.handler(request, response)
 
 

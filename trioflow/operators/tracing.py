@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
@@ -30,16 +31,21 @@ class Span:
         provider: Where to get a tracer; None for the one that is set for the program.
         name: What to call it.
         attributes: What is known when it begins.
-        at_end: Called with what left the block, None if nothing did; returns what is known then, and what it failed by.
         headers: Those of a request that this answers: they may name the span that is its parent.
+
+    Attributes:
+        is_kept: Whether anything is made of it; where there is no SDK, or it was not chosen for a sample, nothing is.
+        at_end: Called then with what left the block, None if nothing did; returns what is known at the end, and what it
+            failed by.
     """
+
+    at_end: Callable[[BaseException | None], tuple[Attributes, BaseException | None]]
 
     def __init__(
         self,
         provider: TracerProvider | None,
         name: str,
         attributes: Attributes,
-        at_end: Callable[[BaseException | None], tuple[Attributes, BaseException | None]],
         *,
         headers: Mapping[str, str] | None = None,
     ) -> None:
@@ -50,7 +56,7 @@ class Span:
         tracer = trace.get_tracer("trioflow", tracer_provider=provider)
         self._span = tracer.start_span(name, parent, kind, attributes=attributes)
         self._context = trace.set_span_in_context(self._span, parent)
-        self._at_end = at_end
+        self.is_kept = self._span.is_recording()
 
     def __enter__(self) -> Self:
         from opentelemetry import context
@@ -65,9 +71,9 @@ class Span:
         from opentelemetry.trace import StatusCode
 
         context.detach(self._token)
-        if isinstance(raised, NotBegun):
+        if not self.is_kept or isinstance(raised, NotBegun):
             return  # a span without an end is not exported
-        attributes, failure = self._at_end(raised)
+        attributes, failure = self.at_end(raised)
         if failure is not None:
             attributes["error.type"] = _type_of(failure)
             self._span.record_exception(failure)
@@ -104,20 +110,25 @@ class Tracing:
         if observing.place.get() is HIDDEN:
             return nullcontext()  # it shows the others
         names = [name_without_values(label) for task in tasks for label in task.labels]
-        run = WatchedRun(tasks)
+        span = Span(self._provider, " | ".join(names), {"trioflow.run.stages": names})
+        if span.is_kept:
+            span.at_end = partial(_told, WatchedRun(tasks), names)
+        return span
 
-        def at_end(raised: BaseException | None) -> tuple[Attributes, BaseException | None]:
-            stages = run.look().since(BEGIN, names)
-            attributes: Attributes = {
-                "trioflow.run.state": state_of(raised),
-                "trioflow.run.items": [stage.items for stage in stages],
-                "trioflow.run.bytes": [stage.bytes or 0 for stage in stages],
-            }
-            if (slowest := busiest(stages)) is not None:
-                attributes["trioflow.run.slowest"] = slowest.name
-            return attributes, failure_of(raised)
 
-        return Span(self._provider, " | ".join(names), {"trioflow.run.stages": names}, at_end)
+def _told(
+    run: WatchedRun, names: Sequence[str], raised: BaseException | None
+) -> tuple[Attributes, BaseException | None]:
+    """Return what a run has done, and what it has failed by."""
+    stages = run.look().since(BEGIN, names)
+    attributes: Attributes = {
+        "trioflow.run.state": state_of(raised),
+        "trioflow.run.items": [stage.items for stage in stages],
+        "trioflow.run.bytes": [stage.bytes or 0 for stage in stages],
+    }
+    if (slowest := busiest(stages)) is not None:
+        attributes["trioflow.run.slowest"] = slowest.name
+    return attributes, failure_of(raised)
 
 
 def trace(tracer_provider: TracerProvider | None = None) -> Tracing:
