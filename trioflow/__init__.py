@@ -46,51 +46,9 @@ if TYPE_CHECKING:
     from trioflow.operators.sources import empty, failed, from_iterable, repeat, unfold
     from trioflow.operators.splitting import Branch, balance, broadcast, partition
     from trioflow.operators.timing import debounce, delay, keep_alive, sample, throttle, ticks, timeout
+    from trioflow.operators.tracing import Tracing, trace
     from trioflow.operators.watching import Monitor, Snapshot, StageSnapshot, monitor
     from trioflow.operators.windowing import window_time
-from trioflow._core.buffer import ChannelStatistics, Overflow
-from trioflow._core.channel import ReceiveChannel, SendChannel
-from trioflow._core.decorators import readable, transform, writable
-from trioflow._core.open_channel import open_channel
-from trioflow._core.pipeline import pipeline
-from trioflow._core.streams import Duplex, Readable, Transform, Writable
-from trioflow.codecs.bytebuffer import ByteBuffer
-from trioflow.codecs.chunks import Digest, digest, limit_bytes, rechunk
-from trioflow.codecs.csv import CsvFormat, csv_rows, parse_csv
-from trioflow.codecs.framing import delimited, length_prefixed, parse_length_prefixed
-from trioflow.codecs.gzip import deflate, gunzip, gzip, inflate
-from trioflow.codecs.jsonlines import json_lines, parse_json_lines
-from trioflow.codecs.lines import lines, split
-from trioflow.codecs.reading import Buffered, buffered
-from trioflow.codecs.text import decode, encode
-from trioflow.codecs.zstd_brotli import brotli, unbrotli, unzstd, zstd
-from trioflow.io.files import read_file, write_file
-from trioflow.io.processes import process
-from trioflow.io.sockets import connect_tcp, connect_tls, connect_unix, serve_tcp
-from trioflow.io.stdio import stdin, stdout
-from trioflow.operators.arranging import enumerate, flatten, intersperse, passthrough
-from trioflow.operators.buffering import Offered, buffer, queue
-from trioflow.operators.failing import Delivered, Restart, recover, retry
-from trioflow.operators.flattening import flat_map_merge, switch_map
-from trioflow.operators.grouping import batch, pairwise, window
-from trioflow.operators.hub import Hub, hub
-from trioflow.operators.inspecting import Inspector, RunSnapshot, inspect
-from trioflow.operators.item_errors import on_item_error
-from trioflow.operators.items import filter, flat_map, map, scan, starmap, tap
-from trioflow.operators.joining import concat, interleave, merge, merge_sorted, zip, zip_latest
-from trioflow.operators.keyed import group_by
-from trioflow.operators.parallel import map_async, map_in_threads
-from trioflow.operators.parallel_processes import map_in_processes
-from trioflow.operators.progress import progress
-from trioflow.operators.results import collect, count, first, join, last, reduce
-from trioflow.operators.selecting import changes, distinct, drop, drop_while, take, take_until, take_while
-from trioflow.operators.sinks import drain, for_each, to_channel, to_stream
-from trioflow.operators.sources import empty, failed, from_iterable, repeat, unfold
-from trioflow.operators.splitting import Branch, balance, broadcast, partition
-from trioflow.operators.timing import debounce, delay, keep_alive, sample, throttle, ticks, timeout
-from trioflow.operators.tracing import Tracing, trace
-from trioflow.operators.watching import Monitor, Snapshot, StageSnapshot, monitor
-from trioflow.operators.windowing import window_time
 
 __version__ = "0.1.0"
 
@@ -267,6 +225,7 @@ _HOMES = {
     "operators.sources": ["empty", "failed", "from_iterable", "repeat", "unfold"],
     "operators.splitting": ["Branch", "balance", "broadcast", "partition"],
     "operators.timing": ["debounce", "delay", "keep_alive", "sample", "throttle", "ticks", "timeout"],
+    "operators.tracing": ["Tracing", "trace"],
     "operators.watching": ["Monitor", "Snapshot", "StageSnapshot", "monitor"],
     "operators.windowing": ["window_time"],
 }

@@ -71,6 +71,7 @@ ELSEWHERE = {
             "RunSnapshot",
             "Snapshot",
             "StageSnapshot",
+            "Tracing",
         ],
         "a type to annotate with",
     ),
@@ -89,6 +90,7 @@ ELSEWHERE = {
     "connect_tls": "it cannot end one direction, so its server has to know: test_sockets_tls",
     "serve_tcp": "a server: test_sockets",
     "stdin": "there is one for a process, for one run at a time: test_stdio",
+    "trace": "it watches runs: test_tracing",
     "transform": "a decorator: test_decorators",
     "writable": "a decorator: test_decorators",
 }
