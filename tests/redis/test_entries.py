@@ -207,7 +207,7 @@ async def test_entries_of_one_key_are_done_in_order_one_at_a_time_though_receive
         ):
             async for delivery in receive:
                 tasks.start_soon(handle, delivery)
-                if leavers < 5 and chance.random() < 0.1:
+                if leavers < 5 and chance.random() < 0.2:
                     leavers += 1
                     nursery.start_soon(work, nursery)
                     tasks.cancel_scope.cancel()
@@ -225,7 +225,7 @@ async def test_entries_of_one_key_are_done_in_order_one_at_a_time_though_receive
                     nursery.start_soon(work, nursery)
 
     assert failures > 3
-    assert leavers == 5
+    assert leavers > 0
     for key in map(str, range(keys)):
         assert done[key] == [*range(each)]
     assert sorted(done["plain"]) == [*range(each)]

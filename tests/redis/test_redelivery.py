@@ -127,7 +127,10 @@ async def deliveries(server: Server, due: int, new: int, prefetch: int) -> list[
 async def test_due_and_new_entries_share_the_turns_whatever_the_prefetch(server: Server, prefetch: int) -> None:
     got = await deliveries(server, 40, 40, prefetch)
 
-    assert Counter(delivery.times for delivery in got[: prefetch * 4]) == {1: prefetch * 2, 2: prefetch * 2}
+    ahead = 0  # how many more due entries than new ones have come: at most what one look claims
+    for delivery in got[:60]:
+        ahead += 1 if delivery.times > 1 else -1
+        assert 0 <= ahead <= (prefetch + 1) // 2
 
 
 async def test_an_entry_that_fails_again_and_again_does_not_keep_others_waiting(server: Server) -> None:
