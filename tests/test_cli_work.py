@@ -37,7 +37,8 @@ async def endless(delivery):
 
 async def deaf(delivery):
     note("begun", delivery)
-    time.sleep(1)
+    while not os.path.exists("leave"):
+        time.sleep(0.01)
     note("done", delivery)
 
 async def picky(delivery):
@@ -92,6 +93,10 @@ class Worker:
         ]
 
 
+def let_the_deaf_leave() -> None:
+    Path("leave").touch()
+
+
 async def fill(server: Server, count: int) -> None:
     async with redis.open_sender(server.url, "jobs") as send:
         await send.send_many(range(count))
@@ -142,13 +147,16 @@ async def test_what_takes_longer_than_the_grace_is_given_back_and_that_is_no_try
 async def test_a_worker_that_is_killed_or_holds_up_its_loop_loses_its_entries_to_others(server: Server) -> None:
     with trio.fail_after(PATIENCE):
         await fill(server, 2)
-        with Worker(server, "endless", "--lease", "0.3") as killed, Worker(server, "deaf", "--lease", "0.3") as deaf:
-            await until(lambda: bool(killed.notes("begun") and deaf.notes("begun")))
-            killed.process.kill()
-            with Worker(server, "quick", "--lease", "0.3") as other:
-                await until(lambda: len(other.notes("done")) == 2)
-                assert deaf.notes("done") == []
-                assert (await other.ended())[0] == (await deaf.ended())[0] == 0
+        with Worker(server, "endless", "--lease", "1") as killed:
+            await until(lambda: killed.notes("begun") != [])
+            with Worker(server, "deaf", "--lease", "1") as deaf:
+                await until(lambda: deaf.notes("begun") != [])
+                killed.process.kill()
+                with Worker(server, "quick", "--lease", "1") as other:
+                    await until(lambda: len(other.notes("done")) == 2)
+                    assert deaf.notes("done") == []
+                    let_the_deaf_leave()
+                    assert (await other.ended())[0] == (await deaf.ended())[0] == 0
 
     assert sorted(other.notes("done")) == [(0, 2), (1, 2)]
     assert deaf.notes("done") == deaf.notes("begun")  # so it was done twice
