@@ -40,5 +40,5 @@ def test_every_point_of_the_comparison_of_queues_has_its_tests() -> None:
     tables = page[page.index("## What happens to an item") : page.index('"–" means')]
     points = re.findall(r"^\| ([\w' ]+) \|", tables, re.MULTILINE)
 
-    assert len(points) == 19
+    assert len(points) == 20
     assert re.findall(r"^\| ([\w' ]+) \| [`–]", PROMISES, re.MULTILINE) == points
