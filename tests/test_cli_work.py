@@ -28,7 +28,8 @@ async def quick(delivery):
 
 async def slow(delivery):
     note("begun", delivery)
-    await trio.sleep(0.5)
+    while not os.path.exists("leave"):
+        await trio.sleep(0.01)
     note("done", delivery)
 
 async def endless(delivery):
@@ -93,7 +94,7 @@ class Worker:
         ]
 
 
-def let_the_deaf_leave() -> None:
+def let_them_leave() -> None:
     Path("leave").touch()
 
 
@@ -105,11 +106,16 @@ async def fill(server: Server, count: int) -> None:
 @pytest.mark.slow
 @pytest.mark.needs("redis-server")
 async def test_at_a_signal_what_is_in_hand_is_finished_and_the_rest_is_left_to_others(server: Server) -> None:
+    async def has_given_back() -> bool:
+        return (await redis.status(server.url, "jobs")).returned >= 2
+
     with trio.fail_after(PATIENCE):
         await fill(server, 6)
         with Worker(server, "slow", "--concurrency", "2", "--prefetch", "4") as worker:
             await until(lambda: len(worker.notes("begun")) == 2)
             worker.process.send_signal(signal.SIGTERM)
+            await until(has_given_back)
+            let_them_leave()
             code, said = await worker.ended()
         with Worker(server, "quick") as other:
             assert (await other.ended())[0] == 0
@@ -155,7 +161,7 @@ async def test_a_worker_that_is_killed_or_holds_up_its_loop_loses_its_entries_to
                 with Worker(server, "quick", "--lease", "1") as other:
                     await until(lambda: len(other.notes("done")) == 2)
                     assert deaf.notes("done") == []
-                    let_the_deaf_leave()
+                    let_them_leave()
                     assert (await other.ended())[0] == (await deaf.ended())[0] == 0
 
     assert sorted(other.notes("done")) == [(0, 2), (1, 2)]
