@@ -10,14 +10,17 @@ Rule 4: what sorts and filters is a form. Links would lead crawlers, such as `wg
 
 from __future__ import annotations
 
+import math
 import os
+import re
 import stat
 import time
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from html import escape
 from typing import Any, Final, NamedTuple
-from urllib.parse import parse_qs, quote, urlencode
+from urllib.parse import parse_qs, urlencode
 
 MOST: Final = 20_000  # entries, which take some 3 MiB
 _ROWS: Final = 128  # of a chunk: it takes 1 ms to make
@@ -25,6 +28,7 @@ _ROWS: Final = 128  # of a chunk: it takes 1 ms to make
 POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'self'"
 _UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 _BREAKING: Final = frozenset(("Cc", "Cs", "Zl", "Zp"))  # what would end a line, or is not text
+_RESERVED: Final = re.compile(rb"[^A-Za-z0-9_.~-]")  # in a segment of a path (RFC 3986 2.3)
 _JOINERS: Final = "\u200c\u200d"  # of letters and emoji; what else is invisible would let a name pass for another
 
 
@@ -86,16 +90,17 @@ def read_entries(
     text = View.of(query).text.casefold()
     with os.scandir(fd) as found:
         for each in found:
-            if (each.name.startswith(".") and not hidden) or text not in _shown(os.fsencode(each.name)).casefold():
+            name = os.fsencode(each.name)
+            if (name.startswith(b".") and not hidden) or (text and text not in _shown(name).casefold()):
                 continue
             try:
                 status = each.stat(follow_symlinks=False)
             except OSError:  # removed meanwhile
                 continue
-            target = target_of(os.fsencode(each.name)) if stat.S_ISLNK(status.st_mode) else status
+            target = target_of(name) if stat.S_ISLNK(status.st_mode) else status
             if target is not None and (stat.S_ISREG(target.st_mode) or stat.S_ISDIR(target.st_mode)):
                 is_directory = stat.S_ISDIR(target.st_mode)
-                entries.append(Entry(os.fsencode(each.name), is_directory, target.st_size, target.st_mtime))
+                entries.append(Entry(name, is_directory, target.st_size, target.st_mtime))
             if len(entries) > MOST:
                 break
     return entries
@@ -163,10 +168,10 @@ def _visible(character: str) -> str:
 
 def _row(entry: Entry, view: View) -> str:
     # With "./", or a name such as "javascript:" would be a scheme.
-    href, name = f"./{quote(entry.name, safe='')}", f"<bdi>{escape(_shown(entry.name))}</bdi>"
+    href, name = f"./{_quoted(entry.name)}", f"<bdi>{escape(_shown(entry.name))}</bdi>"
     link = view.link(f"{href}/", f"{name}/") if entry.is_directory else f'<a href="{href}">{name}</a>'
     size = "" if entry.is_directory else f'<span title="{entry.size:,} bytes">{_size(entry.size)}</span>'
-    return f'<tr><td class="{"d" if entry.is_directory else "f"}">{link}<td>{size}<td>{_time(entry.modified)}\n'
+    return f'<tr><td class="{"d" if entry.is_directory else "f"}">{link}<td>{size}<td>{_time(math.floor(entry.modified))}\n'
 
 
 def _size(size: float) -> str:
@@ -177,12 +182,20 @@ def _size(size: float) -> str:
     return f"{size:.1f} {_UNITS[power]}" if power and size < 99.5 else f"{size:.0f} {_UNITS[power]}"
 
 
-def _time(modified: float) -> str:
+def _quoted(name: bytes) -> str:
+    """Return a name as one segment of a path: what `urllib.parse.quote` returns, in half its time."""
+    return _RESERVED.sub(lambda found: b"%%%02X" % found[0][0], name).decode("ascii")
+
+
+@lru_cache(maxsize=256)  # most of a directory was often written at once, by an unpacker or a checkout
+def _time(modified: int) -> str:
     try:
         moment = time.gmtime(modified)
     except (OverflowError, ValueError, OSError):  # in a year beyond the calendar
         return ""
-    return f'<time datetime="{time.strftime("%Y-%m-%dT%H:%M:%SZ", moment)}">{time.strftime("%Y-%m-%d %H:%M", moment)}</time>'
+    text = time.strftime("%Y-%m-%dT%H:%M:%SZ", moment)
+    day, _, hour = text.partition("T")
+    return f'<time datetime="{text}">{day} {hour[:5]}</time>'
 
 
 def _head(path: str, depth: int, view: View) -> bytes:
