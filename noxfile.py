@@ -84,9 +84,11 @@ def tests(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none", requires=["dev"])
 def lint(session: nox.Session) -> None:
-    """Ruff: rules and format."""
+    """Ruff: rules and format; codespell and proselint: words."""
     session.run(PYTHON, "-m", "ruff", "check", ".", external=True)
     session.run(PYTHON, "-m", "ruff", "format", "--check", ".", external=True)
+    session.run(PYTHON, "-m", "codespell_lib", external=True)
+    session.run(PYTHON, "tools/prose.py", external=True)
 
 
 @nox.session(venv_backend="none", requires=["dev"])
@@ -164,7 +166,8 @@ def end(process: subprocess.Popen[bytes]) -> bool:
 def docs(session: nox.Session) -> None:
     """Build the site strictly, into site/: references, links and their anchors are checked."""
     session.install("-q", ".[docs]")
-    session.run("mkdocs", "build", "--strict", "-q", env={"NO_MKDOCS_2_WARNING": "1"})
+    session.run("python", "docs/_site/pages.py")
+    session.run("zensical", "build", "--strict", "--clean")
     outside = re.compile(r"""<(?:script|img|link)[^>]*(?:src|href)="?https?://[^" >]*""")
     for page in sorted(ROOT.glob("site/**/*.html")):
         if found := outside.search(page.read_text(encoding="utf-8")):
