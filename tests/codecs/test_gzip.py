@@ -219,15 +219,15 @@ async def test_chunks_may_be_of_every_bytes_like_kind(kind: Callable[[bytes], An
     assert await through([kind(MEMBER[:40]), kind(MEMBER[40:])], tf.gunzip()) == TEXT
 
 
-@pytest.mark.parametrize("stop", range(len(MEMBER)))
-async def test_R10_a_member_cut_anywhere_is_an_error(stop: int, library: str) -> None:
-    with pytest.raises(EOFError) as alone:
-        await through([MEMBER[:stop]], tf.gunzip())
-    assert alone.value.__notes__ == ["in stage 2 of 3: gunzip()"]
+async def test_R10_a_member_cut_anywhere_is_an_error(library: str) -> None:
+    for stop in range(len(MEMBER)):
+        with pytest.raises(EOFError) as alone:
+            await through([MEMBER[:stop]], tf.gunzip())
+        assert alone.value.__notes__ == ["in stage 2 of 3: gunzip()"], stop
 
-    if stop:
-        with pytest.raises(EOFError, match=r"^gunzip: the input ends inside gzip member 2\n"):
-            await through([MEMBER + MEMBER[:stop]], tf.gunzip())
+        if stop:
+            with pytest.raises(EOFError, match=r"^gunzip: the input ends inside gzip member 2\n"):
+                await through([MEMBER + MEMBER[:stop]], tf.gunzip())
 
 
 async def test_R10_no_input_at_all_is_a_cut_member() -> None:
