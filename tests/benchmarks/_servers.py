@@ -1,7 +1,8 @@
 """The HTTP servers to measure: each serves the files of a directory, from one process.
 
 All answer `GET /file.bin`; those that can also `POST /upload`, which writes `upload.bin`; `GET /gzip`, the text
-packed on the fly at level 6; and `GET /chain`, the file through three transforms that change nothing.
+packed on the fly at level 6; `GET /chain`, the file through three transforms that change nothing; `GET /names/`, a page
+that lists a directory; and `GET /feed`, server-sent events, the same to all clients, four a second.
 """
 
 from __future__ import annotations
@@ -86,6 +87,7 @@ _hypercorn = (_place.package("hypercorn"), _place.package("starlette"))
 OURS = Kind("trioflow", _ours, (_place.trioflow("http"),))
 LOGGED = Kind("trioflow", _command("text"), (_place.trioflow("http"),))
 UNLOGGED = Kind("trioflow without its log", _command("off"), (_place.trioflow("http"),))
+BARE = Kind("bare Trio loop, a constant", lambda root: serving([*with_trioflow(), PEERS / "http_bare.py", root]))
 NGINX = Kind("nginx: sendfile", _nginx, (_place.NGINX,))
 NODE = Kind("Node", _node, (_place.NODE,))
 AIOHTTP = Kind("aiohttp", _python("http_aiohttp.py"), (_place.package("aiohttp"),))

@@ -8,6 +8,7 @@ Rule 3: CPU seconds are the server's alone; on a machine with few cores they tel
 from __future__ import annotations
 
 import os
+import re
 import threading
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
@@ -67,18 +68,46 @@ def read_large(readers: int) -> Measure:
 def many_small(server: Server, root: Path, scale: Scale) -> Sample:
     """Measure how often a small file is served over 16 connections that stay."""
     _first_answer(server, "/file.bin", root / "file.bin")
-    wrk: list[str | Path | int | float] = [_place.find("wrk") or "wrk", "-t", 1, "-c", 16, "-s", PEERS / "report.lua"]
-    url = f"http://127.0.0.1:{server.port}/file.bin"
-    if scale.seconds:
+    return _asked_again(server, "/file.bin", 16, scale.size, scale.seconds)
+
+
+def _asked_again(server: Server, path: str, connections: int, size: int, seconds: float) -> Sample:
+    """Measure how often something of `size` bytes or more is served over connections that stay."""
+    wrk: list[str | Path | int | float] = [_place.find("wrk") or "wrk", "-t", 1, "-c", connections]
+    wrk += ["-s", PEERS / "report.lua"]
+    url = f"http://127.0.0.1:{server.port}{path}"
+    if seconds:
         run([*wrk, "-d", "1s", url])
     cpu = server.cpu_seconds()
-    told = run([*wrk, "-d", f"{max(1, round(scale.seconds))}s", url])
+    told = run([*wrk, "-d", f"{max(1, round(seconds))}s", url])
     cpu = server.cpu_seconds() - cpu
     expect("the answers that failed", told["errors"], 0)
     # What is on its way when the time is over is counted in bytes or in requests, never in both.
-    if told["requests"] < 1 or told["bytes"] < (told["requests"] - 16) * scale.size:
-        raise Failed(f"{told['requests']} answers had {told['bytes']} bytes, not {scale.size} each")
+    if told["requests"] < 1 or told["bytes"] < (told["requests"] - connections) * size:
+        raise Failed(f"{told['requests']} answers had {told['bytes']} bytes, not {size} each")
     return Sample.rate(told["requests"], told["wall"], cpu)
+
+
+def listing(server: Server, root: Path, scale: Scale) -> Sample:
+    """Measure how often a page that lists `scale.size` names is served over 4 connections that stay."""
+    names = root / "names"
+    names.mkdir()
+    for number in range(scale.size):
+        (names / f"photo {number:04}.jpeg").write_bytes(b"x" * number)
+    with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/names/", timeout=60) as answer:
+        page = answer.read()
+    expect("the names in order", re.findall(rb">photo (\d+)\.jpeg<", page), [b"%04d" % n for n in range(scale.size)])
+    expect("the links", len(re.findall(rb'href="(?:\./)?photo%20\d+\.jpeg"', page)), scale.size)
+    return _asked_again(server, "/names/", 4, len(page), scale.seconds)
+
+
+def feed(server: Server, root: Path, scale: Scale) -> Sample:
+    """Measure the CPU time of each event that reaches a client, of many that read one feed."""
+    seconds = scale.seconds or 1
+    told = _client("load_feed.py", server.port, "/feed", scale.size, seconds, server.session)
+    if told["events"] < scale.size * seconds:
+        raise Failed(f"{told['events']} events reached {scale.size} clients in {seconds:g} seconds: the feed is late")
+    return Sample(told["cpu"] / told["events"], None, told["wall"], told["cpu"])
 
 
 def post(server: Server, root: Path, scale: Scale) -> Sample:
@@ -171,7 +200,7 @@ def _work(
             [*kind.needs, *needs],
             target,
             cpu_target,
-            is_limit=kind is _servers.NGINX and name.startswith("large"),
+            is_limit=kind is _servers.BARE or (kind is _servers.NGINX and name.startswith("large")),
         )
         for kind, target, cpu_target in [(ours, None, None), *peers]
     ]
@@ -186,6 +215,7 @@ _FILES = [
     (_servers.HYPERCORN, 12.0, None),
 ]
 _SMALL_FILES = [
+    (_servers.BARE, 0.4, None),
     (_servers.NGINX, None, None),
     (_servers.NODE, 1.0, 1.5),
     (_servers.AIOHTTP, 5.0, None),
@@ -216,10 +246,38 @@ WORKS = [
         "requests/s",
         (1 << 10, 1 << 10),
         many_small,
-        [(_servers.UNLOGGED, 0.9, 0.9)],
+        [(_servers.UNLOGGED, 0.9, 0.9), (_servers.BARE, 0.36, None)],
         seconds=4.0,
         needs=[_place.WRK],
         ours=_servers.LOGGED,
+    ),
+    _work(
+        "downloads",
+        "200 downloads at once, 10 MiB each",
+        "B/s",
+        (10 * _MIB, 64 << 10),
+        read_large(200),
+        [(_servers.NODE, 1.0, None), (_servers.NGINX, None, None)],
+    ),
+    _work(
+        "listing",
+        "a page of 1,000 names, 4 connections that stay",
+        "requests/s",
+        (1000, 10),
+        listing,
+        [(_servers.NODE, 1.0, None)],
+        seconds=4.0,
+        needs=[_place.WRK],
+    ),
+    _work(
+        "feed",
+        "server-sent events to 1,000 clients: CPU time of the server for each event that reaches one",
+        "s",
+        (1000, 10),
+        feed,
+        [(_servers.NODE, 1.0, None)],
+        is_cost=True,
+        seconds=5.0,
     ),
     _work(
         "post",

@@ -1,7 +1,8 @@
-// Node: createReadStream().pipe(res), and the same with transforms in between.
+// Node: createReadStream().pipe(res), the same with transforms in between, a listing and a feed.
 'use strict';
 
 const { createReadStream, createWriteStream, stat } = require('node:fs');
+const { readdir, stat: statOf } = require('node:fs/promises');
 const { createServer } = require('node:http');
 const { join, normalize } = require('node:path');
 const { Transform } = require('node:stream');
@@ -27,6 +28,37 @@ function chain(res) {
   source.pipe(same()).pipe(same()).pipe(same()).pipe(res);
 }
 
+const escaped = (text) => text.replace(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`);
+
+async function listing(url, res) {
+  const path = join(root, normalize(url));
+  const names = (await readdir(path)).sort();
+  const rows = await Promise.all(names.map(async (name) => {
+    const found = await statOf(join(path, name));
+    const shown = escaped(found.isDirectory() ? `${name}/` : name);
+    return `<tr><td><a href="${encodeURIComponent(name)}">${shown}</a><td>${found.size}<td>${found.mtime.toISOString()}\n`;
+  }));
+  res.writeHead(200, { 'Content-Type': 'text/html; charset=utf-8' });
+  res.end(`<!doctype html>\n<title>${escaped(url)}</title>\n<table>\n${rows.join('')}</table>\n`);
+}
+
+const readers = new Set();
+let count = 0;
+setInterval(() => {
+  const event = `data: tick ${count}\n\n`;
+  count += 1;
+  for (const res of readers) {
+    if (!res.writableNeedDrain) res.write(event); // a slow reader misses some
+  }
+}, 250);
+
+function feed(res) {
+  res.writeHead(200, { 'Content-Type': 'text/event-stream', 'Cache-Control': 'no-store' });
+  res.flushHeaders();
+  readers.add(res);
+  res.on('close', () => readers.delete(res));
+}
+
 function file(url, res) {
   const path = join(root, normalize(url));
   stat(path, (error, found) => {
@@ -45,6 +77,8 @@ const server = createServer((req, res) => {
   if (req.url === '/upload') upload(req, res);
   else if (req.url === '/gzip') packed(res);
   else if (req.url === '/chain') chain(res);
+  else if (req.url === '/feed') feed(res);
+  else if (req.url.endsWith('/')) listing(req.url, res).catch((error) => res.destroy(error));
   else file(req.url, res);
 });
 server.requestTimeout = 0;

@@ -3,6 +3,7 @@
 import json
 import math
 import sys
+from functools import partial
 from pathlib import Path
 
 import trio
@@ -11,10 +12,10 @@ import trioflow as tf
 from trioflow import http
 
 root = Path(sys.argv[1])
-serve_file = http.files(root)
+serve_file = http.files(root, listing=True)
 
 
-async def handler(request: http.Request, response: http.Response) -> None:
+async def handler(news: tf.Hub[str], request: http.Request, response: http.Response) -> None:
     match request.path:
         case "/upload":
             size = await request.body.pipe(tf.write_file(root / "upload.bin"))
@@ -26,6 +27,11 @@ async def handler(request: http.Request, response: http.Response) -> None:
         case "/chain":
             source = tf.read_file(root / "file.bin")
             await source.pipe(tf.map(same)).pipe(tf.map(same)).pipe(tf.map(same)).pipe(response)
+        case "/feed":
+            response.headers["content-type"] = "text/event-stream"
+            response.headers["cache-control"] = "no-store"
+            mine = news.subscribe(capacity=16, overflow="drop_oldest")
+            await mine.pipe(http.events()).pipe(response)
         case _:
             await serve_file(request, response)
 
@@ -36,10 +42,10 @@ def same(chunk: bytes) -> bytes:
 
 async def main() -> None:
     limits = http.Limits(body_size=math.inf, connections=math.inf, per_client=math.inf)
-    async with trio.open_nursery() as nursery:
-        (url,) = await nursery.start(
-            lambda task_status: http.serve(handler, port=0, limits=limits, task_status=task_status)
-        )
+    ticks = tf.ticks(0.25).pipe(tf.enumerate()).pipe(tf.map(lambda pair: f"tick {pair[0]}"))
+    async with tf.hub(ticks) as news, trio.open_nursery() as nursery:
+        serve = partial(http.serve, partial(handler, news), port=0, limits=limits)
+        (url,) = await nursery.start(serve)
         print(json.dumps({"port": int(url.rpartition(":")[2])}), flush=True)
 
 
