@@ -18,7 +18,6 @@ import trioflow as tf
 from tests.redis.server import PATIENCE, Server, until
 from trioflow import redis
 from trioflow.redis.address import Address
-from trioflow.redis.sending import BYTES_PER_CALL, ITEMS_PER_CALL, _next_call
 
 pytestmark = pytest.mark.needs("redis-server")
 
@@ -670,17 +669,3 @@ def test_an_address_of_sentinels_names_them_all_and_what_they_call_the_master() 
 
     assert address == ((("one", 26379), ("two", 1)), "", "me", "p/w", 3, True, "jobs db")
     assert str(address) == "jobs db (known to the sentinels at one:26379, two:1)"
-
-
-@given(st.lists(st.integers(0, BYTES_PER_CALL * 2), max_size=12), st.integers(0, 11))
-@settings(max_examples=50, deadline=None)
-def test_one_call_carries_one_item_at_least_and_no_more_than_it_may(sizes: list[int], start: int) -> None:
-    items = [b"x" * size for size in sizes]
-    if start >= len(items):
-        return
-
-    part = _next_call(items, start)
-
-    assert part == items[start : start + len(part)]
-    assert 1 <= len(part) <= ITEMS_PER_CALL
-    assert len(part) == 1 or sum(map(len, part)) <= BYTES_PER_CALL

@@ -1,9 +1,10 @@
 """The sending end of a stream in Redis: each item is stored once, in order, and waits while there is no room.
 
 Rule 1: items are numbered, and the server stores no number twice. So a call whose answer was lost is repeated.
-Rule 2: a call to the server is never cancelled half way; waiting for room or for a lost server is.
+Rule 2: a call to the server is never cancelled half way; waiting for room, for a lost server or for one's turn is.
 Rule 3: if a sender gives up an item that may have been stored, its number is not used again.
 Rule 4: a sender whose block fails stays registered: the stream must not end before its remaining items are sent.
+Rule 5: what several tasks send at once goes in one call: `send_queue`.
 """
 
 from __future__ import annotations
@@ -24,12 +25,11 @@ from trioflow.redis.client import Client, open_clients
 from trioflow.redis.entry import Entry, options_of
 from trioflow.redis.options import CAPACITY, IDEMPOTENCY_WINDOW, SenderOptions, to_json, to_milliseconds, unique_name
 from trioflow.redis.scripts import Script
+from trioflow.redis.send_queue import Sending, SendQueue
 from trioflow.redis.sender_scripts import ADD, CLOSE, OPEN, RENEW_SENDER
 
 SendT = TypeVar("SendT", contravariant=True)
 
-ITEMS_PER_CALL: Final = 500
-BYTES_PER_CALL: Final = 1 << 20  # unless one item is larger
 ROOM_TIMEOUT: Final = 1.0  # seconds after which a waiting sender checks for room itself: a wake-up can be lost
 
 
@@ -53,7 +53,7 @@ class RedisSender(trio.abc.SendChannel[SendT], Generic[SendT]):
         self._identity = (self.producer, secrets.token_hex(8), math.ceil((options.lease or 0) * 1000))
         self._window = to_milliseconds("idempotency_window", options.idempotency_window)
         self._number = 0  # of the last item that is stored, or may be
-        self._turn = trio.StrictFIFOLock()
+        self._queue = SendQueue()
         self._is_closed = False
 
     @property
@@ -108,44 +108,48 @@ class RedisSender(trio.abc.SendChannel[SendT], Generic[SendT]):
         await self._store([self._encode(value) for value in values])
 
     async def _store(self, items: Sequence[bytes | str]) -> None:
-        start = 0
-        await trio.lowlevel.checkpoint_if_cancelled()
-        async with self._turn:
-            if not items:
+        if not items:
+            await trio.lowlevel.checkpoint()
+            self._check_open()
+            return
+        sending = Sending(items)
+        try:
+            await self._queue.turn(sending)
+            while not sending.is_stored:
+                await trio.lowlevel.checkpoint_if_cancelled()
                 self._check_open()
-            while start < len(items):
-                self._check_open()
-                stored = await self._add(_next_call(items, start))
-                start += stored
-                if start < len(items) and stored == 0:
-                    await self._wait_for_room()
+                await self._make_call()
+        finally:
+            self._number += self._queue.leave(sending)  # rule 3
 
-    async def _add(self, items: Sequence[bytes | str]) -> int:
-        args = (*self._identity, self._capacity, self._number + 1, self._window, options_of(items), *items)
-        stored = 0
-        in_doubt = False  # whether the items may have been stored
-        while True:
-            try:
-                stored = int(await self._client.run(ADD, *args, shield=True))
-                break
-            except (Later, Refused, trio.BrokenResourceError) as exc:
-                in_doubt = in_doubt or isinstance(exc, (Lost, trio.BrokenResourceError))
-                try:
-                    if isinstance(exc, Refused):
-                        raise trio.BrokenResourceError(f"{self._stream} cannot be sent to: {exc}") from None
-                    if not isinstance(exc, Later):
-                        raise
-                    await trio.sleep(exc.pause)
-                except BaseException:
-                    if in_doubt:
-                        self._number += len(items)  # rule 3
-                    raise
-        if stored == -1:
+    async def _make_call(self) -> None:
+        """Make one call as the head of the queue; then wait, if it is to be made again or there was no room."""
+        call = self._queue.begin_call()
+        number, window, options = self._number + 1, self._window, options_of(call.items)
+        answer, pause = 0, 0.0
+        stored: int | None = None
+        try:
+            args = (*self._identity, self._capacity, number, window, options, *call.items)
+            answer = int(await self._client.run(ADD, *args, shield=True))
+            stored = max(answer, 0)
+            self._number += stored
+        except (Later, Refused, trio.BrokenResourceError) as exc:
+            call.is_in_doubt = call.is_in_doubt or isinstance(exc, (Lost, trio.BrokenResourceError))
+            if isinstance(exc, Refused):
+                raise trio.BrokenResourceError(f"{self._stream} cannot be sent to: {exc}") from None
+            if not isinstance(exc, Later):
+                raise
+            pause = exc.pause
+        finally:
+            self._queue.end_call(call, stored)
+        if stored is None:
+            await trio.sleep(pause)
+        elif answer == -1:
             raise Ended(self._stream)
-        if stored == -2:
+        elif answer == -2:
             raise self._replaced()
-        self._number += stored
-        return stored
+        elif stored == 0:
+            await self._wait_for_room()
 
     async def _wait_for_room(self) -> None:
         client = self._blocking_client
@@ -174,12 +178,16 @@ class RedisSender(trio.abc.SendChannel[SendT], Generic[SendT]):
         if self._is_closed:
             await trio.lowlevel.checkpoint()
             return
-        async with self._turn:
+        closing = Sending()
+        try:
+            await self._queue.turn(closing)
             self._is_closed = True
             if not await self._run_until_done(
                 CLOSE, f"the sender {self.producer!r} cannot be closed", self._may_return
             ):
                 raise self._replaced()
+        finally:
+            self._number += self._queue.leave(closing)
 
     async def _open(self) -> None:
         stored = await self._run_until_done(OPEN, f"{self._stream} cannot be sent to")
@@ -200,16 +208,6 @@ class RedisSender(trio.abc.SendChannel[SendT], Generic[SendT]):
             await trio.sleep(lease / 3)
             with suppress(Later, Refused):  # trying again at the next turn is soon enough
                 await self._client.run(RENEW_SENDER, *self._identity)
-
-
-def _next_call(items: Sequence[bytes | str], start: int) -> Sequence[bytes | str]:
-    """Return the items from `start` on that fit into one call, at least one."""
-    size = 0
-    for i in range(start, min(start + ITEMS_PER_CALL, len(items))):
-        size += len(items[i])
-        if size > BYTES_PER_CALL:
-            return items[start : max(i, start + 1)]
-    return items[start : start + ITEMS_PER_CALL]
 
 
 @block
