@@ -128,9 +128,13 @@ async def serve(
 def _work(config: Config, listeners: Sequence[int], tally: Callable[[], Tally], control: socket.socket) -> None:
     """Be one of several worker processes."""
     places = Listeners(socket.socket(fileno=number) for number in listeners)
-    with closing(Service(config, tally())) as service:
-        server = _Server(service, at_once=1)  # of a burst the other workers take their part
-        trio.run(work, control, partial(server.run, places), server.retire, config.worker_timeout)
+
+    async def serve_here() -> None:  # what connections share asks Trio's clock
+        with closing(Service(config, tally())) as service:
+            server = _Server(service, at_once=1)  # of a burst the other workers take their part
+            await work(control, partial(server.run, places), server.retire, config.worker_timeout)
+
+    trio.run(serve_here)
 
 
 class _Server:
