@@ -56,13 +56,26 @@ def machine() -> dict[str, Any]:
             "trio": metadata.version("trio"),
             "node": _first_line("node", "--version").lstrip("v"),
             "nginx": _first_line("nginx", "-v").rpartition("/")[2],
+            "redis-server": _first_line("redis-server", "--version").partition("v=")[2].partition(" ")[0],
             "wrk": " ".join(_first_line("wrk", "-v").split()[1:2]),
             **versions,
         },
     }
 
 
-_SHOWN = {"aiostream", "anyio", "aiofiles", "aiohttp", "starlette", "uvicorn", "uvloop", "httptools", "hypercorn"}
+_SHOWN = {
+    "aiostream",
+    "anyio",
+    "aiofiles",
+    "aiohttp",
+    "starlette",
+    "uvicorn",
+    "uvloop",
+    "httptools",
+    "hypercorn",
+    "redis",
+    "hiredis",  # redis-py uses it where it is installed, and is faster then
+}
 
 
 def _cpu() -> str:

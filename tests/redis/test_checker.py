@@ -62,7 +62,6 @@ def test_a_stream_that_was_too_long_or_did_not_end_is_found() -> None:
     ]
 
 
-@pytest.mark.slow
 @pytest.mark.needs("redis-server")
 async def test_a_few_seconds_of_all_faults_break_no_promise(tmp_path: Path) -> None:
     server = Server(tmp_path)
