@@ -5,7 +5,8 @@ How a page says what its blocks are, by the word after the fence:
     python          runs as it stands, `await` at the top allowed; the blocks of a page share their names
                     and one empty directory, in order; a block that starts with >>> is a doctest
     python server   a program that goes on serving, at port 8000, until the page ends or another one starts
-    text            right after a python block: what that block prints, and the exception if it raises one
+    text            right after a python block: what that block prints, and the exception if it raises one, with the
+                    traceback if the text shows one
     text NAME       a file of that name, for the blocks below
     console         `$ command`s, each with what it prints
 
@@ -77,7 +78,7 @@ def execute(block: Block, page: str, names: dict[str, Any]) -> None:
         assert not told, "".join(told)
         return
     flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
-    code = compile("\n" * (block.line - 1) + block.body, page, "exec", flags=flags, dont_inherit=True)
+    code = compile("\n" * (block.line - 1) + block.body, str(ROOT / page), "exec", flags=flags, dont_inherit=True)
     if not code.co_flags & inspect.CO_COROUTINE:
         exec(code, names)
         return
@@ -107,7 +108,8 @@ def run_page(text: str, page: str, capfd: pytest.CaptureFixture[str]) -> None:
                         if want is None:
                             exc.add_note(f"in the block at line {block.line} of {page}")
                             raise
-                        words = "".join(traceback.format_exception_only(exc))
+                        whole = "Traceback (most recent call last):" in want
+                        words = "".join((traceback.format_exception if whole else traceback.format_exception_only)(exc))
                     got = capfd.readouterr().out + words
                     where = f"the block at line {block.line} of {page}"
                     assert want is None or matches(got, want), difference(where, got, want or "")
