@@ -186,7 +186,7 @@ async def test_R9_when_the_reader_leaves_a_queue_is_closed() -> None:
     async with queue.open():
         assert queue.offer(1) == "accepted"
     assert queue.offer(2) == "closed"
-    with pytest.raises(trio.ClosedResourceError, match="this queue is closed, or its reader has gone"):
+    with pytest.raises(trio.ClosedResourceError, match="this queue is closed, or its reader has left"):
         await queue.send(3)
 
 

@@ -146,8 +146,8 @@ async def test_a_throttle_says_what_is_wrong_with_a_cost() -> None:
         return trio.sleep(n)  # noqa: ASYNC105 - this is the mistake
 
     wrong: list[tuple[Any, str]] = [
-        (lambda n: -1, "cost must give 0 or more, not -1"),
-        (lambda n: "1", "cost must give a number, not '1'"),
+        (lambda n: -1, "cost must return 0 or more, got -1"),
+        (lambda n: "1", "cost must return a number, got '1'"),
         (later, "cost was given a plain function that returns a coroutine"),
     ]
     for cost, complaint in wrong:
@@ -218,7 +218,7 @@ def test_timeout_fails_in_the_first_gap_that_is_too_long(gaps: list[int], last: 
     else:
         with pytest.raises(trio.TooSlowError) as caught:
             passed(items, sum(waits), tf.timeout(limit))
-        assert str(caught.value) == f"nothing has come for {limit:g} s"
+        assert str(caught.value) == f"nothing has arrived for {limit:g} s"
         assert caught.value.__notes__ == [f"in stage 2 of 2: timeout({limit})"]
 
 
@@ -295,7 +295,7 @@ async def test_keep_alive_does_not_pile_up_before_a_reader_who_is_slow(autojump_
         (lambda: tf.throttle("1"), "rate must be a number, got '1'"),
         (lambda: tf.throttle(-1), "rate must be above 0, got -1"),
         (lambda: tf.throttle(1, per=0), "per must be above 0, got 0"),
-        (lambda: tf.throttle(1, per=math.inf), "per finite, not 1 per inf"),
+        (lambda: tf.throttle(1, per=math.inf), "per must be finite and rate not too small, got rate=1, per=inf"),
         (lambda: tf.throttle(1, burst=0), "burst must be above 0, got 0"),
         (lambda: tf.throttle(1, cost=3), "cost wants a function, not 3"),
         (lambda: tf.throttle(1, cost=trio.sleep), "cost wants a plain function"),
@@ -305,7 +305,7 @@ async def test_keep_alive_does_not_pile_up_before_a_reader_who_is_slow(autojump_
         (lambda: tf.delay(1, capacity=0), "capacity must be 1 or more, got 0"),
         (lambda: tf.timeout(None), "seconds must be a number, got None"),
         (lambda: tf.keep_alive(0, 1), "seconds must be above 0, got 0"),
-        (lambda: tf.keep_alive(1, trio.sleep), "keep_alive wants an item or a plain function"),
+        (lambda: tf.keep_alive(1, trio.sleep), "keep_alive: item must be an item or a plain function"),
     ],
 )
 def test_R1_wrong_arguments_are_refused_when_the_value_is_built(make: Callable[[], object], complaint: str) -> None:

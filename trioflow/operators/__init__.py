@@ -1,1 +1,1 @@
-"""Items in, items out: sources, transforms and sinks that do no I/O."""
+"""Sources, transforms and sinks that do no I/O."""

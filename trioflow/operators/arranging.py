@@ -1,6 +1,6 @@
-"""Items taken apart, numbered, spaced, or passed on as they are.
+"""Operators that flatten, number, separate or pass on items.
 
-Rule 1: no function of a user's is called here; what is done looks at an item's place, not at its value.
+Rule 1: nothing here calls a user's function or depends on an item's value, only on its position.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from trioflow._core.typevars import T, U
 
 
 def flatten() -> Transform[Iterable[T], T]:
-    """Give the items of each item, an iterable.
+    """Yield the items of each incoming iterable.
 
-    Emits when: an iterable has given an item.
-    Waits when: its reader does; iterables are taken piece by piece, so an endless one is welcome.
-    Ends when: the source ends, behind the last iterable.
-    On cancel: what the current iterable has not given is lost.
+    Emits when: an iterable yields an item.
+    Waits when: downstream is not ready. Iterables are read lazily, so one may be endless.
+    Ends when: the source has ended and the last iterable is exhausted.
+    On cancel: the rest of the current iterable is lost.
     Holds: one batch of items in and one out.
 
     Raises:
@@ -42,16 +42,16 @@ class _Flatten(Operator[Iterable[Any], Any]):
 
 
 def enumerate(start: int = 0) -> Transform[T, tuple[int, T]]:
-    """Give each item with its number, as `(number, item)`.
+    """Number the items: yield `(number, item)` for each.
 
-    Emits when: an item comes.
-    Waits when: its reader does.
+    Emits when: an item arrives.
+    Waits when: downstream is not ready.
     Ends when: the source ends.
-    On cancel: nothing of its own is lost.
+    On cancel: no state is lost.
     Holds: one batch.
 
     Args:
-        start: The first item's number.
+        start: The number of the first item.
 
     Raises:
         TypeError: `start` is not an int.
@@ -82,17 +82,17 @@ def intersperse(  # type: ignore[overload-cannot-match]  # pyright: ignore[repor
     separator: U, *, every: int = ...
 ) -> Transform[T, T | U]: ...
 def intersperse(separator: U, *, every: int = 1) -> Transform[T, T | U]:
-    """Put `separator` between items.
+    """Insert `separator` between items.
 
-    Emits when: an item comes: the separator stands right before an item, so that none is first or last.
-    Waits when: its reader does.
+    Emits when: an item arrives. The separator is sent right before that item, so it is never first or last.
+    Waits when: downstream is not ready.
     Ends when: the source ends.
-    On cancel: nothing of its own is lost.
+    On cancel: no state is lost.
     Holds: one batch.
 
     Args:
-        separator: The item to put between others.
-        every: How many items stand between two separators.
+        separator: What to insert.
+        every: How many items to send between two separators.
 
     Raises:
         TypeError: `every` is not an int.
@@ -123,12 +123,12 @@ class _Intersperse(Operator[Any, Any]):
 
 
 def passthrough() -> Transform[T, T]:
-    """Give each item as it is: for a place that wants a transform where nothing is to be done.
+    """Pass each item on unchanged, where a transform is required but there is nothing to do.
 
-    Emits when: an item comes.
-    Waits when: its reader does.
+    Emits when: an item arrives.
+    Waits when: downstream is not ready.
     Ends when: the source ends.
-    On cancel: nothing of its own is lost.
+    On cancel: no state is lost.
     Holds: one batch.
 
     Example:

@@ -1,9 +1,9 @@
-"""Room between those who are not in step: a stage that holds items, and a source that others push into.
+"""Buffers between stages of different speed: a stage that holds items, and a source that others push items into.
 
-Rule 1: what is held weighs at most `capacity` (R5); where that is not enough somebody waits, or something is dropped and
-    counted (R6).
-Rule 2: where items are dropped, one is handed on only when the reader has taken the one before: or it would wait in the
-    channels after this stage, where nothing is dropped.
+Rule 1: the items held weigh at most `capacity` (R5). When there is no more room, either the sender waits or items are
+    dropped and counted (R6).
+Rule 2: a buffer that drops passes an item on only after the reader has taken the one before. Otherwise items would wait in
+    the channels after this stage, where nothing is dropped.
 """
 
 from __future__ import annotations
@@ -29,18 +29,19 @@ Offered: TypeAlias = Literal["accepted", "dropped", "closed"]
 
 
 class buffer(Transform[T, T]):  # noqa: N801 - called as a function, `buffer(16)`
-    """Hold up to `capacity` items for a reader that falls behind, and then wait, drop or fail.
+    """Hold up to `capacity` items for a reader that is slow at times; when full, wait, drop or fail.
 
-    Emits when: it has an item and, where it may drop, the reader has taken all that it was given before.
-    Waits when: it is full, by `"wait"` alone; else never.
-    Ends when: the source has ended and all was given.
+    Emits when: it has an item and, if it may drop items, the reader has taken everything sent so far.
+    Waits when: it is full and `overflow` is `"wait"`; otherwise never.
+    Ends when: the source has ended and everything held has been sent.
     On cancel: what it holds is lost.
-    Holds: `capacity`. Where it may drop, the channels after it have capacity 1, so that items do not age there.
+    Holds: `capacity`. If it may drop items, the channels after it have capacity 1, so that items do not grow old there.
 
     Args:
-        capacity: The weight to hold, 1 or more; `math.inf` for no limit. With 1 and `"drop_oldest"`, the newest item.
-        overflow: What to do when it is full: `"wait"`; `"drop_oldest"` or `"drop_newest"`, which `dropped` counts;
-            `"fail"`, by a `BufferError`.
+        capacity: The weight to hold, 1 or more; `math.inf` for no limit. With 1 and `"drop_oldest"` it keeps only the
+            newest item.
+        overflow: What to do when it is full: `"wait"`; `"drop_oldest"` or `"drop_newest"`, counted in `dropped`; or
+            `"fail"`, which raises `BufferError`.
 
     Raises:
         TypeError: `capacity` is neither an int nor `math.inf`.
@@ -67,7 +68,7 @@ class buffer(Transform[T, T]):  # noqa: N801 - called as a function, `buffer(16)
 
     @property
     def dropped(self) -> int:
-        """How many items all its runs have dropped until now."""
+        """How many items all runs of this buffer have dropped so far."""
         return self._ended + sum(send.statistics().dropped for send in self._running)
 
     async def _run(self, source: ReceiveChannel[T], output: SendChannel[T]) -> None:
@@ -89,21 +90,21 @@ async def _fill(source: ReceiveChannel[T], send: SendChannel[T]) -> None:
 
 
 class queue(Readable[T]):  # noqa: N801 - called as a function, `queue[str](16)`
-    """A source that is pushed into, by callbacks and other threads too: `offer` never waits, `send` does.
+    """A source that you push items into, also from callbacks and other threads: `offer` never waits, `send` does.
 
-    Emits when: something was pushed.
-    Waits when: never; its capacity is what bounds it.
-    Ends when: it was closed, behind what it holds.
-    On cancel: what it holds is lost, and from then on it is closed.
-    Holds: `capacity`, and as much again on its way to the reader. Where the oldest are dropped, `capacity` and one: the
-        channels after it have capacity 1, so that items do not age there.
+    Emits when: an item has been pushed.
+    Waits when: never; `capacity` limits what it holds.
+    Ends when: it has been closed and everything held has been sent.
+    On cancel: what it holds is lost, and it is closed.
+    Holds: `capacity`, and as much again on its way to the reader. With `"drop_oldest"`, `capacity` and one item: the
+        channels after it have capacity 1, so that items do not grow old there.
 
-    It runs once (R4); what is pushed before that is held.
+    It can run only once. Items pushed before the run starts are held.
 
     Args:
         capacity: The weight to hold, 1 or more; `math.inf` for no limit.
-        overflow: What `offer` does when it is full: `"drop_newest"` refuses the item, `"drop_oldest"` gives up others
-            for it. `dropped` counts both.
+        overflow: What `offer` does when it is full: `"drop_newest"` refuses the item, `"drop_oldest"` drops others to
+            make room for it. `dropped` counts both.
 
     Raises:
         TypeError: `capacity` is neither an int nor `math.inf`.
@@ -137,19 +138,19 @@ class queue(Readable[T]):  # noqa: N801 - called as a function, `queue[str](16)`
         self._items: deque[T] = deque()
         self._used = 0
         self._is_closed = False
-        self._lock = threading.Lock()  # over all of these; nobody waits while it holds it
-        self._token: trio.lowlevel.TrioToken | None = None  # of who runs it, or sends
-        self._wanted: trio.Event | None = None  # what the run sleeps on
-        self._room: trio.Event | None = None  # what the first one in `send` sleeps on
+        self._lock = threading.Lock()  # guards all of these; never held across an await
+        self._token: trio.lowlevel.TrioToken | None = None  # of the Trio run that uses this queue
+        self._wanted: trio.Event | None = None  # set to wake the run
+        self._room: trio.Event | None = None  # set to wake the first task in `send`
         self._turn = trio.StrictFIFOLock()
         run = Once(self._run, "this queue", self)
         drops = overflow == "drop_oldest"
         self._stages = (Stage(label("queue", capacity), function=run, drops=drops, release=run.release),)
 
     def offer(self, item: T) -> Offered:
-        """Push one item, without waiting, from any thread, and tell what became of it: accepted, dropped or closed.
+        """Push one item without waiting, from any thread; return `"accepted"`, `"dropped"` or `"closed"`.
 
-        Where the oldest are dropped it is always accepted, until the queue is closed or its reader has gone.
+        With `"drop_oldest"` an item is always accepted, until the queue is closed or its reader has left.
         """
         weight = weight_of(item)
         with self._lock:
@@ -168,10 +169,10 @@ class queue(Readable[T]):  # noqa: N801 - called as a function, `queue[str](16)`
         return "accepted"
 
     async def send(self, item: T) -> None:
-        """Push one item, waiting while the queue is full. Cancelled, it has not sent.
+        """Push one item, waiting while the queue is full. If it is cancelled, the item was not sent.
 
         Raises:
-            trio.ClosedResourceError: the queue was closed, or its reader has gone, before or meanwhile.
+            trio.ClosedResourceError: the queue was closed or its reader left, before the call or while it waited.
         """
         weight = weight_of(item)
         wanted = None
@@ -181,7 +182,7 @@ class queue(Readable[T]):  # noqa: N801 - called as a function, `queue[str](16)`
             while True:
                 with self._lock:
                     if self._is_closed:
-                        raise trio.ClosedResourceError("this queue is closed, or its reader has gone")
+                        raise trio.ClosedResourceError("this queue is closed, or its reader has left")
                     if self._fits(weight):
                         self._put(item, weight)
                         wanted, self._wanted = self._wanted, None
@@ -191,7 +192,7 @@ class queue(Readable[T]):  # noqa: N801 - called as a function, `queue[str](16)`
         self._wake(wanted)
 
     def close(self) -> None:
-        """End the source behind what it holds; from any thread. Harmless when repeated."""
+        """End the source once everything it holds has been sent; from any thread. Closing twice is harmless."""
         with self._lock:
             self._is_closed = True
             wanted, self._wanted = self._wanted, None
@@ -207,7 +208,7 @@ class queue(Readable[T]):  # noqa: N801 - called as a function, `queue[str](16)`
         self._used += weight
 
     def _wake(self, event: trio.Event | None) -> None:
-        """Set `event`, in the thread it belongs to."""
+        """Set `event` in the thread that waits for it."""
         if event is None:
             return
         try:
@@ -220,7 +221,7 @@ class queue(Readable[T]):  # noqa: N801 - called as a function, `queue[str](16)`
         try:
             self._token.run_sync_soon(event.set)
         except trio.RunFinishedError:
-            pass  # nobody sleeps any more
+            pass  # Trio's run has ended, and its tasks with it
 
     async def _run(self, output: SendChannel[T]) -> None:
         self._token = trio.lowlevel.current_trio_token()

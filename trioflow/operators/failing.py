@@ -84,7 +84,7 @@ def retry(
     with the first line of the next.
 
     Emits when: `readable` does; what it sent before it failed comes before the failure.
-    Waits when: its reader does, and in the pauses.
+    Waits when: downstream is not ready, and in the pauses.
     Ends when: `readable` does.
     On cancel: what was taken and not received is lost; a pause ends at once.
     Holds: one batch, and the times of the failures in the last `within` seconds, if neither that nor `attempts` is inf.
@@ -101,7 +101,7 @@ def retry(
         tell: Called with a `Restart` before each pause: what failed, how often, how much had been delivered.
 
     Raises:
-        TypeError, ValueError: an argument is of the wrong kind, or out of its range.
+        TypeError, ValueError: an argument has the wrong type or is out of range.
         trio.ClosedResourceError: never of a source that can run once only: what it failed by at first is raised.
 
     Example:
@@ -232,9 +232,9 @@ def recover(
     what it returned is not recovered from again.
 
     Emits when: an item comes; after the items that were sent to it before the failure comes what `fn` returned.
-    Waits when: its reader does.
+    Waits when: downstream is not ready.
     Ends when: the source ends, or what `fn` returned does.
-    On cancel: nothing of its own is lost.
+    On cancel: no state is lost.
     Holds: one batch, and what `fn` returned.
 
     Args:
@@ -243,7 +243,7 @@ def recover(
         on: The kinds of exception to recover from; where two stages or more have failed, all of theirs.
 
     Raises:
-        TypeError: `fn` cannot be called or returns none of these, or `on` is not a kind of `Exception` or several.
+        TypeError: `fn` is not callable or returns none of these, or `on` is not a kind of `Exception` or several.
 
     Example:
         >>> source = from_iterable([2, 1, 0, 5]).pipe(map(lambda n: 6 // n))

@@ -1,7 +1,7 @@
-"""Readables made of items, while the items still come.
+"""Operators that make a Readable from each item and run it.
 
-Rule 1: what is made of an item runs inside its stage, with channels of the run's capacity.
-Rule 2: the first of them that fails ends all, and so does a reader who leaves (R9, R11).
+Rule 1: the Readables run inside the operator's stage, with channels of the run's capacity.
+Rule 2: if one of them fails or the reader leaves, all of them end (R9, R11).
 """
 
 from __future__ import annotations
@@ -37,20 +37,20 @@ def _maker(name: str, fn: Callable[[Any], Any]) -> Callable[[Any], Readable[Any]
 
 
 def flat_map_merge(fn: Callable[[T], Items[U]], *, concurrency: int = 8) -> Transform[T, U]:
-    """Run what `fn(item)` makes of each item, up to `concurrency` at once, and give the items of all as they come.
+    """Run the `Readable` that `fn(item)` returns for each item, up to `concurrency` at once, and merge their items.
 
-    Emits when: one of those that run has an item; each one's items keep their order.
-    Waits when: its reader does; no further item is taken while `concurrency` are running.
-    Ends when: the source has ended, and all that was made of its items.
-    On cancel: all that run are cancelled.
-    Holds: for each that runs one batch, beside what its channels hold.
+    Emits when: one of the running Readables has an item. Items of the same Readable stay in order.
+    Waits when: downstream is not ready. While `concurrency` Readables are running, no further item is taken.
+    Ends when: the source and all the Readables have ended.
+    On cancel: all running Readables are cancelled.
+    Holds: for each running Readable one batch, plus what its channels hold.
 
     Args:
-        fn: A plain function that makes a `Readable`, or whatever `from_iterable` takes.
-        concurrency: How many to run at once; with 1 they come one behind the other.
+        fn: A plain function that returns a `Readable`, or anything that `from_iterable` accepts.
+        concurrency: How many to run at once; with 1 they run one after the other.
 
     Raises:
-        TypeError: `fn` cannot be called, is a coroutine function or makes none of these; `concurrency` is not an int.
+        TypeError: `fn` is not callable, is a coroutine function or returns something else; `concurrency` is not an int.
         ValueError: `concurrency` is below 1.
 
     Example:
@@ -64,7 +64,7 @@ def flat_map_merge(fn: Callable[[T], Items[U]], *, concurrency: int = 8) -> Tran
     async def run(source: ReceiveChannel[Any], output: SendChannel[Any]) -> None:
         async def work(items: list[Any]) -> list[Any]:
             await send_all_of(make(items[0]), output)
-            return []  # all was sent
+            return []  # already sent
 
         await Workers(source, output, ordered=False).run(itertools.repeat(work, concurrency))
 
@@ -72,20 +72,20 @@ def flat_map_merge(fn: Callable[[T], Items[U]], *, concurrency: int = 8) -> Tran
 
 
 def switch_map(fn: Callable[[T], Items[U]]) -> Transform[T, U]:
-    """Run what `fn(item)` makes of the newest item; a newer one ends it, and takes its place.
+    """Run the `Readable` that `fn(item)` returns for the newest item; a newer item cancels it and starts its own.
 
-    Emits when: the one that runs has an item. What it gave before it was ended stays given.
-    Waits when: its reader does; newer items are taken all the same, and of those that come at once the newest alone.
-    Ends when: the source has ended, and what was made of its last item.
-    On cancel: the one that runs is cancelled.
-    Holds: one item, and one in each channel of the one that runs. The channels after it have capacity 1, so that the
-        reader gets no more than those of one that was ended.
+    Emits when: the running Readable has an item. Items that it sent before it was cancelled are still delivered.
+    Waits when: downstream is not ready. Newer items are taken even then; if several arrive at once, only the newest counts.
+    Ends when: the source and the Readable for its last item have ended.
+    On cancel: the running Readable is cancelled.
+    Holds: one item, and one in each channel of the running Readable. The channels after this stage have capacity 1, so
+        that few outdated items reach the reader.
 
     Args:
-        fn: A plain function that makes a `Readable`, or whatever `from_iterable` takes.
+        fn: A plain function that returns a `Readable`, or anything that `from_iterable` accepts.
 
     Raises:
-        TypeError: `fn` cannot be called, is a coroutine function or makes none of these.
+        TypeError: `fn` is not callable, is a coroutine function or returns something else.
 
     Example:
         >>> run(

@@ -1,7 +1,7 @@
-"""Items gathered into lists and tuples.
+"""Operators that gather items into lists and tuples.
 
-Rule 1: nothing is given empty.
-Rule 2: each run gathers anew; what is held is what the next group needs.
+Rule 1: no empty group is ever emitted.
+Rule 2: each run starts with nothing gathered, and holds only what the next group needs.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from trioflow._core.makers import differing, fused, passing_on, task
 from trioflow._core.streams import Transform
 from trioflow._core.typevars import T
 
-_NOTHING: Final[Any] = object()  # no item
+_NOTHING: Final[Any] = object()  # stands for "no item yet"
 
 
 def batch(size: int, *, within: float = math.inf) -> Transform[T, list[T]]:
@@ -29,16 +29,16 @@ def batch(size: int, *, within: float = math.inf) -> Transform[T, list[T]]:
 
     Emits when: a list is full, its first item has waited `within` seconds, or the source has ended.
     Waits when: the reader has not taken the last list.
-    Ends when: the source ends, after the unfinished list; an empty list is never sent.
+    Ends when: the source ends, after the last, shorter list; an empty list is never sent.
     On cancel: the unfinished list is lost.
-    Holds: up to `size` items, beside what the channels around it hold.
+    Holds: up to `size` items, plus what the channels around it hold.
 
     Args:
-        size: The longest list to send; 1 or more.
-        within: The longest time an item may wait for company, in seconds.
+        size: The length of a full list; 1 or more.
+        within: How long the first item of a list may wait for the list to fill, in seconds.
 
     Raises:
-        TypeError: `size` is not an int, or `within` not a number.
+        TypeError: `size` is not an int, or `within` is not a number.
         ValueError: `size` is below 1, or `within` is not above 0.
 
     Example:
@@ -81,17 +81,18 @@ class _Batch(Operator[Any, list[Any]]):
 
 
 def window(size: int, *, step: int = 1) -> Transform[T, tuple[T, ...]]:
-    """Give the last `size` items as a tuple, anew for every `step` items. All windows are full.
+    """Yield sliding windows: tuples of `size` items, each `step` items after the one before. Every window is full.
 
-    Emits when: the last item of a window comes.
-    Waits when: its reader does.
-    Ends when: the source ends; where fewer than `size` items came, nothing was given.
-    On cancel: nothing of its own is lost.
+    Emits when: the last item of a window arrives.
+    Waits when: downstream is not ready.
+    Ends when: the source ends. If fewer than `size` items came, nothing is emitted.
+    On cancel: the unfinished window is lost.
     Holds: `size` items, and one batch.
 
     Args:
         size: The length of every window; 1 or more.
-        step: How many items a window begins behind the one before; above `size`, those in between are left out.
+        step: How many items after the start of a window the next one starts; if that is more than `size`, the items
+            between two windows are skipped.
 
     Raises:
         TypeError: `size` or `step` is not an int.
@@ -117,10 +118,10 @@ class _Window(Operator[Any, tuple[Any, ...]]):
         self._size = size
         self._step = step
         self._items: list[Any] = []
-        self._skip = 0  # how many items to leave out before the next window
+        self._skip = 0  # how many items to skip before the next window
 
     def feed(self, items: list[Any]) -> Iterator[tuple[Any, ...]]:
-        # Lazily: a batch of windows holds `size` times as many items as the batch that came.
+        # A generator, because a batch of windows holds `size` times as many items as the batch it is made from.
         held = self._items + items[self._skip :]
         self._skip -= min(self._skip, len(items))
         count = max((len(held) - self._size) // self._step + 1, 0)
@@ -131,12 +132,12 @@ class _Window(Operator[Any, tuple[Any, ...]]):
 
 
 def pairwise() -> Transform[T, tuple[T, T]]:
-    """Give each item together with the one before it, as `itertools.pairwise` does.
+    """Yield each item together with the one before it, as `itertools.pairwise` does.
 
-    Emits when: the second item comes, and every one behind it.
-    Waits when: its reader does.
+    Emits when: the second item arrives, and every item after it.
+    Waits when: downstream is not ready.
     Ends when: the source ends.
-    On cancel: nothing of its own is lost.
+    On cancel: the last item is lost.
     Holds: the last item, and one batch.
 
     Example:

@@ -1,8 +1,8 @@
-"""A function applied to each item.
+"""Operators that call a function for each item.
 
-Rule 1: a plain function is applied batch by batch, in one task with its neighbours; a coroutine function sees one item
-    at a time, and its stage is a task of its own.
-Rule 2: nothing here waits for more items than it needs to give the next one.
+Rule 1: a plain function is applied a batch at a time, in one task with the neighbouring stages. A coroutine function gets
+    one item at a time, and its stage runs in its own task.
+Rule 2: no operator here waits for more items than it needs for its next output.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ def map(fn: Callable[[T], Coroutine[Any, Any, U] | U]) -> Transform[T, U]: ...
 @overload
 def map(fn: Callable[[T], Coroutine[Any, Any, U]]) -> Transform[T, U]: ...
 def map(fn: Callable[[T], Coroutine[Any, Any, U] | U]) -> Transform[T, U]:
-    """Give `fn(item)` for each item.
+    """Yield `fn(item)` for each item.
 
-    Type checkers know a lambda's argument where the transform is piped to; kept by a name, it needs its type:
-    `double: Transform[int, int] = map(lambda n: 2 * n)`. At the head of a chain of transforms, as in
-    `map(fn).pipe(json_lines())`, use a function with annotations.
+    Type checkers infer the type of a lambda's argument when you pass the transform to `pipe`. If you assign it to a name
+    first, annotate the name: `double: Transform[int, int] = map(lambda n: 2 * n)`. At the start of a chain of transforms,
+    as in `map(fn).pipe(json_lines())`, use a function with annotations.
 
-    Emits when: `fn` has returned.
-    Waits when: its reader does.
+    Emits when: `fn` returns.
+    Waits when: downstream is not ready.
     Ends when: the source ends.
-    On cancel: a call in progress is cancelled, its item lost.
-    Holds: one batch, or one item where `fn` is a coroutine function.
+    On cancel: a call in progress is cancelled, and its item is lost.
+    Holds: one batch, or one item if `fn` is a coroutine function.
 
     Raises:
-        TypeError: `fn` cannot be called, or is a plain function that returns a coroutine.
+        TypeError: `fn` is not callable, or is a plain function that returns a coroutine.
 
     Example:
         >>> run(from_iterable([1, 2]).pipe(map(lambda n: n * n)).pipe(collect()))
@@ -66,7 +66,7 @@ class _Map(Operator[Any, Any]):
         self._fn = fn
 
     def feed(self, items: list[Any]) -> list[Any]:
-        # builtins.map costs 45 ns an item where a comprehension costs 60, but takes a StopIteration for the end.
+        # builtins.map costs 45 ns an item and a comprehension 60, but map treats a StopIteration from `fn` as the end.
         given = list(type(self).apply(self._fn, items))
         if len(given) != len(items):
             raise RuntimeError(f"the function given to {self.name} raised StopIteration")
@@ -79,16 +79,16 @@ def starmap(fn: Callable[[*Ts], Coroutine[Any, Any, U] | U]) -> Transform[tuple[
 @overload
 def starmap(fn: Callable[[*Ts], Coroutine[Any, Any, U]]) -> Transform[tuple[*Ts], U]: ...
 def starmap(fn: Callable[[*Ts], Coroutine[Any, Any, U] | U]) -> Transform[tuple[*Ts], U]:
-    """Call `fn(*item)` for each item, a tuple of arguments, and emit what it returns.
+    """Yield `fn(*item)` for each item, which is a tuple of arguments.
 
-    Emits when: `fn` has returned.
-    Waits when: its reader does.
+    Emits when: `fn` returns.
+    Waits when: downstream is not ready.
     Ends when: the source ends.
-    On cancel: a call in progress is cancelled, its item lost.
+    On cancel: a call in progress is cancelled, and its item is lost.
     Holds: one batch, or one item if `fn` is a coroutine function.
 
     Raises:
-        TypeError: `fn` cannot be called, or is a plain function that returns a coroutine; an item is not iterable.
+        TypeError: `fn` is not callable, or is a plain function that returns a coroutine; an item is not iterable.
 
     Example:
         >>> run(from_iterable([(2, 5), (3, 2)]).pipe(starmap(pow)).pipe(collect()))
@@ -119,18 +119,18 @@ def filter(fn: Narrow[T, V]) -> Transform[T, V]: ...
 @overload
 def filter(fn: Callable[[T], object] | OfAny) -> Transform[T, T]: ...
 def filter(fn: Callable[[T], object]) -> Transform[T, Any]:
-    """Give the items for which `fn(item)` is true; `fn` may be a coroutine function.
+    """Yield the items for which `fn(item)` is true; `fn` may be a coroutine function.
 
-    A function that returns a `TypeGuard` or a `TypeIs` narrows the items' type.
+    If `fn` returns a `TypeGuard` or a `TypeIs`, type checkers narrow the type of the items.
 
-    Emits when: `fn` has said yes.
-    Waits when: its reader does.
+    Emits when: `fn` returns something true.
+    Waits when: downstream is not ready.
     Ends when: the source ends.
-    On cancel: a call in progress is cancelled, its item lost.
-    Holds: one batch, or one item where `fn` is a coroutine function.
+    On cancel: a call in progress is cancelled, and its item is lost.
+    Holds: one batch, or one item if `fn` is a coroutine function.
 
     Raises:
-        TypeError: `fn` cannot be called, or is a plain function that returns a coroutine.
+        TypeError: `fn` is not callable, or is a plain function that returns a coroutine.
 
     Example:
         >>> run(from_iterable("a1b2").pipe(flat_map(list)).pipe(filter(str.isdigit)).pipe(join()))
@@ -164,16 +164,18 @@ class _Filter(Operator[Any, Any]):
 def flat_map(
     fn: Callable[[T], Iterable[U] | AsyncIterable[U] | Coroutine[Any, Any, Iterable[U]]],
 ) -> Transform[T, U]:
-    """Give every item of `fn(item)`, an iterable; an async generator or a coroutine function will do too.
+    """Yield every item of the iterable that `fn(item)` returns.
 
-    Emits when: an iterable has given an item.
-    Waits when: its reader does; iterables are taken piece by piece, so an endless one is welcome.
-    Ends when: the source ends, behind the last iterable.
-    On cancel: what the current iterable has not given is lost.
+    `fn` may be a function, an async generator function, or a coroutine function that returns an iterable.
+
+    Emits when: an iterable yields an item.
+    Waits when: downstream is not ready. Iterables are read lazily, so one may be endless.
+    Ends when: the source has ended and the last iterable is exhausted.
+    On cancel: the rest of the current iterable is lost.
     Holds: one batch of items in and one out.
 
     Raises:
-        TypeError: `fn` cannot be called, or what it gave is not iterable.
+        TypeError: `fn` is not callable, or its result is not iterable.
 
     Example:
         >>> run(from_iterable(["a b", "c"]).pipe(flat_map(str.split)).pipe(collect()))
@@ -227,16 +229,16 @@ def scan(fn: Callable[[U, T], Coroutine[Any, Any, U] | U], initial: U) -> Transf
 @overload
 def scan(fn: Callable[[U, T], Coroutine[Any, Any, U]], initial: U) -> Transform[T, U]: ...
 def scan(fn: Callable[[U, T], Coroutine[Any, Any, U] | U], initial: U) -> Transform[T, U]:
-    """Keep a state, `initial` at first: for each item it becomes `fn(state, item)`, which is given.
+    """Yield a running result: for each item, `state = fn(state, item)`, starting from `initial`.
 
-    Emits when: `fn` has returned; `initial` itself is not given.
-    Waits when: its reader does.
+    Emits when: `fn` returns; `initial` itself is not emitted.
+    Waits when: downstream is not ready.
     Ends when: the source ends.
     On cancel: the state is lost.
     Holds: the state and one batch.
 
     Raises:
-        TypeError: `fn` cannot be called, or is a plain function that returns a coroutine.
+        TypeError: `fn` is not callable, or is a plain function that returns a coroutine.
 
     Example:
         >>> run(from_iterable([1, 2, 3]).pipe(scan(lambda total, n: total + n, 0)).pipe(collect()))
@@ -272,16 +274,16 @@ class _Scan(Operator[Any, Any]):
 
 
 def tap(fn: Callable[[T], object] | OfAny) -> Transform[T, T]:
-    """Call `fn(item)` for each item and give the item itself; `fn` may be a coroutine function.
+    """Call `fn(item)` for each item and pass the item on unchanged; `fn` may be a coroutine function.
 
-    Emits when: `fn` has returned.
-    Waits when: its reader does.
+    Emits when: `fn` returns.
+    Waits when: downstream is not ready.
     Ends when: the source ends.
-    On cancel: a call in progress is cancelled, its item lost.
-    Holds: one batch, or one item where `fn` is a coroutine function.
+    On cancel: a call in progress is cancelled, and its item is lost.
+    Holds: one batch, or one item if `fn` is a coroutine function.
 
     Raises:
-        TypeError: `fn` cannot be called, or is a plain function that returns a coroutine.
+        TypeError: `fn` is not callable, or is a plain function that returns a coroutine.
 
     Example:
         >>> run(from_iterable(["a", "b"]).pipe(tap(print)).pipe(count()))

@@ -33,13 +33,13 @@ def merge(*readables: Readable[T]) -> Readable[Any]:
     """Give the items of all `readables` as they come, each one's in its order.
 
     Emits when: one of them has an item.
-    Waits when: its reader does; then each of them waits when its own channels are full.
+    Waits when: downstream is not ready; then each of them waits when its own channels are full.
     Ends when: all of them have ended.
     On cancel: all of them are cancelled.
-    Holds: for each of them one batch, beside what its channels hold.
+    Holds: for each of them one batch, plus what its channels hold.
 
     Raises:
-        TypeError: one of `readables` is none.
+        TypeError: an argument is not a Readable.
 
     Example:
         >>> sorted(run(merge(from_iterable([1, 2]), from_iterable([3])).pipe(collect())))
@@ -63,13 +63,13 @@ def concat(*readables: Readable[T]) -> Readable[Any]:
     """Give all items of the first of `readables`, then all of the second, and so on.
 
     Emits when: the one whose turn it is has an item.
-    Waits when: its reader does.
+    Waits when: downstream is not ready.
     Ends when: the last of them has ended; none is started before the one before it has.
     On cancel: the one whose turn it is is cancelled.
-    Holds: one batch, beside what the channels hold.
+    Holds: one batch, plus what the channels hold.
 
     Raises:
-        TypeError: one of `readables` is none.
+        TypeError: an argument is not a Readable.
 
     Example:
         >>> run(concat(from_iterable([1, 2]), from_iterable([3])).pipe(collect()))
@@ -92,13 +92,13 @@ def interleave(*readables: Readable[T]) -> Readable[Any]:
     """Give one item of each of `readables` in turn, leaving out those that have ended.
 
     Emits when: the one whose turn it is has an item; the others wait for it, however many they have.
-    Waits when: its reader does.
+    Waits when: downstream is not ready.
     Ends when: all of them have ended.
     On cancel: all of them are cancelled.
-    Holds: one batch of each, and one of what was taken, beside what the channels hold.
+    Holds: one batch of each, and one of what was taken, plus what the channels hold.
 
     Raises:
-        TypeError: one of `readables` is none.
+        TypeError: an argument is not a Readable.
 
     Example:
         >>> run(interleave(from_iterable([1, 3, 4]), from_iterable([2])).pipe(collect()))
@@ -137,10 +137,10 @@ def merge_sorted(*readables: Readable[T], key: Callable[[T], Any] | None = None)
     Equal items come in the order of the arguments.
 
     Emits when: each of them that has not ended has an item: the smallest of these is next.
-    Waits when: its reader does. A quiet one holds up all others, since a smaller item may yet come from it.
+    Waits when: downstream is not ready. A quiet one holds up all others, since a smaller item may yet come from it.
     Ends when: all of them have ended.
     On cancel: all of them are cancelled.
-    Holds: one batch of each, and one of what was taken, beside what the channels hold.
+    Holds: one batch of each, and one of what was taken, plus what the channels hold.
 
     Args:
         key: A plain function that returns what an item is sorted by; the item itself unless given.
@@ -211,16 +211,16 @@ def zip(*readables: Readable[Any], strict: bool = False) -> Readable[tuple[Any, 
     """Give tuples of one item of each of `readables`: the first of all, the second of all, and so on.
 
     Emits when: each of them has an item.
-    Waits when: its reader does.
+    Waits when: downstream is not ready.
     Ends when: one of them has ended and its items are used up; the others are cancelled, and what they had is lost.
     On cancel: all of them are cancelled.
-    Holds: one batch of each, beside what the channels hold.
+    Holds: one batch of each, plus what the channels hold.
 
     Args:
         strict: Take it for a failure if one ends and another has more. One that is silent is waited for.
 
     Raises:
-        TypeError: one of `readables` is none.
+        TypeError: an argument is not a Readable.
         ValueError: while running, if `strict`: they are not equally long.
 
     Example:
@@ -290,13 +290,13 @@ def zip_latest(*readables: Readable[Any]) -> Readable[tuple[Any, ...]]:
     No item is dropped: for a slow reader that needs only the newest tuple, add `buffer(1, overflow="drop_oldest")`.
 
     Emits when: one of them has an item, and all have given one.
-    Waits when: its reader does.
+    Waits when: downstream is not ready.
     Ends when: all of them have ended, or one has without an item; the newest item of one that has ended stays.
     On cancel: all of them are cancelled.
-    Holds: of each the newest item and one batch, beside what the channels hold.
+    Holds: of each the newest item and one batch, plus what the channels hold.
 
     Raises:
-        TypeError: one of `readables` is none.
+        TypeError: an argument is not a Readable.
 
     Example:
         >>> run(zip_latest(from_iterable("a"), from_iterable([1, 2])).pipe(last()))

@@ -1,4 +1,4 @@
-"""A readable for each key among the items."""
+"""An operator that splits items by key, into one Readable for each key."""
 
 from __future__ import annotations
 
@@ -24,28 +24,29 @@ from trioflow.operators.unread import send_in_time
 def group_by(
     key: Callable[[T], K], *, groups: int = 8, idle: float = math.inf, capacity: float = DEFAULT_CAPACITY
 ) -> Transform[T, tuple[K, Readable[T]]]:
-    """Give a pair of key and `Readable` for each new `key(item)`; the item, and those of the same key, come from that.
+    """Yield a pair `(key, Readable)` for each new `key(item)`; that `Readable` yields all items with the key.
 
-    Read all groups side by side: one that nobody reads stops all when it is full. When `groups` are open, another
-    key ends the one that has been without an item for longest; if that one's key comes again, it is a new group. So a
-    reader never sticks that reads `groups` at once, in no order: `flat_map_merge(...)`, `map_async(..., ordered=False)`.
+    Read all groups at the same time: a full group that nobody reads blocks all the others. When `groups` groups are open,
+    a new key ends the one that has gone longest without an item; if that group's key comes again, it starts a new group.
+    So nothing gets stuck if you read `groups` of them at once and in any order, as `flat_map_merge(...)` and
+    `map_async(..., ordered=False)` do.
 
-    Emits when: an item comes whose key has no open group.
-    Waits when: its reader does, or the group is full that the next item is for.
-    Ends when: the source ends, and all groups behind what they hold; or its reader leaves, then so do the groups.
-    On cancel: readers of open groups are told by a `trio.BrokenResourceError`, unless they are cancelled too.
-    Holds: `capacity` for each of `groups` groups that are open, beside those that were ended and are still read.
+    Emits when: an item arrives whose key has no open group.
+    Waits when: downstream is not ready, or the group of the next item is full.
+    Ends when: the source ends, and each group after what it holds; or the reader leaves, which ends the groups too.
+    On cancel: readers of open groups get `trio.BrokenResourceError`, unless they are cancelled too.
+    Holds: `capacity` for each of the `groups` open groups, plus groups that have ended and are still being read.
 
     Args:
-        key: A plain function that gives a hashable key.
-        groups: How many may be open at once.
-        idle: After so many seconds without an item a group is ended.
-        capacity: What the channel of a group may hold.
+        key: A plain function that returns a hashable key.
+        groups: How many groups may be open at once.
+        idle: After how many seconds without an item a group ends.
+        capacity: The capacity of each group's channel.
 
     Raises:
-        TypeError, ValueError: an argument is of the wrong kind, or out of its range; while running, a key is not hashable.
-        trio.TooSlowError: while running, a group is full and nobody has begun to read it for 30 seconds, while another
-            reader waits.
+        TypeError, ValueError: an argument has the wrong type or is out of range; while running, a key is not hashable.
+        trio.TooSlowError: while running, a group has been full for 30 seconds and nothing has ever read it, while
+            another reader waits.
 
     Example:
         >>> async def tally(pair):
@@ -68,7 +69,7 @@ def group_by(
 
 
 class _Group:
-    """An open group: where its items go, and when the last one did."""
+    """An open group: its channel, and the time of its last item."""
 
     __slots__ = ("last", "send")
 
@@ -78,7 +79,7 @@ class _Group:
 
 
 class _Groups:
-    """The open groups of one run, the one that has been without an item for longest first."""
+    """The open groups of one run, ordered by the time of their last item."""
 
     def __init__(
         self, key: Callable[[Any], Any], most: int, idle: float, capacity: float, output: SendChannel[Any]
@@ -96,7 +97,7 @@ class _Groups:
                 for item in items:
                     await self._give(item)
         except BaseException as exc:
-            if not self._output._reader_has_left:  # or else it has enough, and sees no error (R9)
+            if not self._output._reader_has_left:  # if it has left, groups end normally (R9)
                 for group in self._open.values():
                     group.send.abort(exc)
             raise
@@ -105,7 +106,7 @@ class _Groups:
                 self._end_first()
 
     async def _receive(self, source: ReceiveChannel[Any]) -> list[Any]:
-        """Wait for items, and end the groups that are idle meanwhile; none are the end."""
+        """Wait for items and end idle groups meanwhile; return an empty list when the source has ended."""
         while True:
             first = next(iter(self._open.values()), None)
             with trio.CancelScope(deadline=math.inf if first is None else first.last + self._idle):
@@ -134,7 +135,7 @@ class _Groups:
                 others = [self._output, *(each.send for each in self._open.values())]
                 await send_in_time(group.send, item, others, lambda _: f"group({key!r})")
         except HangUp:
-            pass  # its reader has left: what comes for it is passed over until the group is ended
+            pass  # the group's reader has left: skip its items until the group ends
 
     async def _begin(self, key: Any) -> _Group:
         if len(self._open) == self._most:

@@ -1,6 +1,6 @@
-"""Readables that run inside a stage.
+"""Run Readables inside a stage.
 
-Rule: one that fails ends the block that reads it at once, wherever that sleeps.
+Rule: if one of them fails, the block that reads it is cancelled at once, whatever it waits for.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from trioflow._core.streams import Readable, wanted
 async def open_all(
     readables: Iterable[Readable[Any]], output: SendChannel[Any]
 ) -> AsyncGenerator[list[ReceiveChannel[Any]], None]:
-    """Run `readables` beside a block that reads them for `output`, each with channels of that one's capacity."""
+    """Run `readables` beside a block that reads them for `output`, with channels of the capacity of `output`."""
     capacity = output.statistics().capacity
     with trio.CancelScope() as scope:
         async with _open_each([*readables], capacity, scope.cancel) as receives:
@@ -32,7 +32,7 @@ async def open_all(
 async def _open_each(
     readables: Sequence[Readable[Any]], capacity: float, on_failure: Callable[[], None]
 ) -> AsyncGenerator[list[ReceiveChannel[Any]], None]:
-    """Run `readables`, each in a block of its own: halved, so that a thousand of them nest ten deep."""
+    """Run `readables`, each in its own block. The list is halved each time, so that a thousand blocks nest ten deep."""
     if len(readables) == 1:
         async with open_readable(readables[0]._stages, capacity, on_failure) as receive:
             yield [receive]

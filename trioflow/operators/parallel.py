@@ -1,4 +1,4 @@
-"""Many calls at once: a fixed crew of workers, never a task for each item; in tasks, and in threads."""
+"""Operators that make many calls at once, in tasks or in threads, with a fixed number of workers, not a task an item."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from trioflow._core.streams import Transform
 from trioflow._core.typevars import T, U
 from trioflow._core.workers import Batches, Workers
 
-TRIP: Final = 0.002  # seconds of work that a trip to a thread should carry; the trip itself takes a tenth of that
+TRIP: Final = 0.002  # seconds of work to send to a thread at once; the hand-over itself takes a tenth of that
 
 
 def map_async(fn: Callable[[T], Awaitable[U]], *, concurrency: int = 8, ordered: bool = True) -> Transform[T, U]:
-    """Give `await fn(item)` for each item, with up to `concurrency` calls at once.
+    """Yield `await fn(item)` for each item, with up to `concurrency` calls at once.
 
-    Emits when: a call has returned and, where `ordered`, those for all items before it have.
-    Waits when: `concurrency` items are being worked on or have results that wait for their turn or for the reader.
-    Ends when: the source has ended and all results were given.
-    On cancel: the calls in progress are cancelled, their items lost; so it is when one fails.
+    Emits when: a call has returned and, if `ordered`, the calls for all earlier items have too.
+    Waits when: `concurrency` calls are running or have results that wait for their turn or for the reader.
+    Ends when: the source has ended and all results have been sent.
+    On cancel: the running calls are cancelled and their items lost. The same happens when a call fails.
     Holds: `concurrency` items or results.
 
     Args:
-        fn: A coroutine function, or a plain one that returns an awaitable.
-        concurrency: How many calls there may be at once.
-        ordered: Give results in the order of the items; False gives them as they come.
+        fn: A coroutine function, or a plain function that returns an awaitable.
+        concurrency: How many calls may run at once.
+        ordered: Whether to yield results in the order of the items; if False, as soon as each is ready.
 
     Raises:
-        TypeError: `fn` cannot be called or does not return an awaitable, or `concurrency` is not an int.
+        TypeError: `fn` is not callable or does not return an awaitable, or `concurrency` is not an int.
         ValueError: `concurrency` is below 1.
 
     Example:
@@ -70,24 +70,24 @@ def map_async(fn: Callable[[T], Awaitable[U]], *, concurrency: int = 8, ordered:
 
 
 def map_in_threads(fn: Callable[[T], U], *, workers: int = 4, ordered: bool = True) -> Transform[T, U]:
-    """Give `fn(item)` for each item, called in threads, up to `workers` calls at once.
+    """Yield `fn(item)` for each item, called in threads, with up to `workers` calls at once.
 
-    For functions that block, or compute and let go of the GIL. What is ready is carried by the batch, as many items
-    as take about two milliseconds: a trip to a thread costs a tenth of that.
+    Use it for functions that block, or that compute and release the GIL. Items that are ready go to a thread in batches
+    that take about two milliseconds, because handing over a batch costs a tenth of that.
 
-    Emits when: the calls of a batch have returned and, where `ordered`, those for all items before it have.
-    Waits when: all workers have a batch that is being worked on, or waits for its turn or for the reader.
-    Ends when: the source has ended and all results were given.
-    On cancel: the calls in progress cannot be cancelled, and are waited for, one for each worker; no other is begun.
+    Emits when: the calls of a batch have returned and, if `ordered`, the calls for all earlier items have too.
+    Waits when: every worker has a batch that is being worked on, or that waits for its turn or for the reader.
+    Ends when: the source has ended and all results have been sent.
+    On cancel: running calls cannot be cancelled. The stage waits for them, one for each worker, and starts no others.
     Holds: a batch for each worker, at most 256 items.
 
     Args:
         fn: A plain function, safe to call in several threads at once.
         workers: How many threads to use at once.
-        ordered: Give results in the order of the items; False gives them as they come.
+        ordered: Whether to yield results in the order of the items; if False, as soon as each is ready.
 
     Raises:
-        TypeError: `fn` cannot be called or is a coroutine function, or `workers` is not an int.
+        TypeError: `fn` is not callable or is a coroutine function, or `workers` is not an int.
         ValueError: `workers` is below 1.
 
     Example:
@@ -130,7 +130,7 @@ class _Trips(Batches):
             trio.from_thread.check_cancelled()
             try:
                 results.append(self._fn(item))
-            except Exception as exc:  # noqa: BLE001 - raised in the task: Trio's way assigns to it, which a frozen one refuses
+            except Exception as exc:  # noqa: BLE001 - raised in the task: Trio would assign to it, which fails for a frozen exception
                 return perf_counter() - began, results, exc
             if inspect.iscoroutine(results[-1]):
                 results[-1].close()

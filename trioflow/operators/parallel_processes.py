@@ -1,7 +1,7 @@
-"""Many calls at once in processes of our own, for what keeps a core busy.
+"""An operator that makes many calls at once in worker processes, for CPU-bound functions.
 
-Rule 1: a run starts its processes when it has work for them, and none of them outlives it.
-Rule 2: of a batch whose process has died, the one item that was worked on is to blame; the others are called again.
+Rule 1: a run starts its processes when it has work for them, and ends them before it ends.
+Rule 2: when a process dies, only the item it was working on fails. The other items of its batch are tried again.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from trioflow._core.workers import Batches, Workers
 from trioflow.io._worker_main import CALLING, STOP, packed
 from trioflow.io.worker_process import Child, failure_of, pickled, start_child, told_end
 
-TRIP: Final = 0.005  # seconds of work that a trip to a process should carry; the trip itself takes a twentieth of that
-LAST_WORDS: Final = 1.0  # seconds in which a process that has closed its socket may end
+TRIP: Final = 0.005  # seconds of work to send to a process at once; the transfer itself takes a twentieth of that
+LAST_WORDS: Final = 1.0  # seconds that a process may take to exit after it has closed its socket
 
 
 def map_in_processes(
@@ -40,33 +40,34 @@ def map_in_processes(
     retries: int = 0,
     kill_on_cancel: bool = True,
 ) -> Transform[T, U]:
-    """Give `fn(item)` for each item, called in processes, up to `workers` calls at once.
+    """Yield `fn(item)` for each item, called in processes, with up to `workers` calls at once.
 
-    For functions in Python that compute. Function, items and results are pickled: what another process cannot find,
-    such as a lambda, is refused at once, and the function is as it was then. What is ready is carried by the batch, as
-    many items as take about five milliseconds: a trip costs a quarter of one, and starting a process 50. A program that
-    does this keeps what it runs below `if __name__ == "__main__":`, because its processes import it.
+    Use it for CPU-bound Python functions. The function, the items and the results are pickled. The function is pickled
+    once, when you make the transform; one that another process cannot import, such as a lambda, is refused right then.
+    Items that are ready go to a process in batches that take about 5 ms: a transfer costs a quarter of a millisecond, and
+    starting a process 50 ms. Keep your program's entry point below `if __name__ == "__main__":`, because the processes
+    import its main module.
 
-    Emits when: the calls of a batch have returned and, where `ordered`, those for all items before it have.
-    Waits when: all workers have a batch that is being worked on, or waits for its turn or for the reader.
-    Ends when: the source has ended and all results were given; the processes have ended then, too.
-    On cancel: the processes are killed, whatever they are doing; or with `kill_on_cancel=False` the calls in progress
-        are waited for, one for each worker, and no other is begun. So it is when one fails.
-    Holds: a batch for each worker, at most 256 items, as objects and pickled.
+    Emits when: the calls of a batch have returned and, if `ordered`, the calls for all earlier items have too.
+    Waits when: every worker has a batch that is being worked on, or that waits for its turn or for the reader.
+    Ends when: the source has ended and all results have been sent; by then the processes have ended too.
+    On cancel: the processes are killed, whatever they are doing. With `kill_on_cancel=False` the stage waits for the
+        running calls, one for each worker, and starts no others. The same happens when a call fails.
+    Holds: a batch for each worker, at most 256 items, both as objects and pickled.
 
     Args:
         fn: A plain function that can be pickled.
-        workers: How many processes to use; None for as many as there are cores to run on.
-        ordered: Give results in the order of the items; False gives them as they come.
-        retries: How often to call again for an item whose process has died under it.
-        kill_on_cancel: Whether a cancellation kills calls in progress.
+        workers: How many processes to use; None for the number of cores this process may use.
+        ordered: Whether to yield results in the order of the items; if False, as soon as each is ready.
+        retries: How often to retry an item whose process died while working on it.
+        kill_on_cancel: Whether cancellation kills running calls.
 
     Raises:
-        TypeError: `fn` cannot be called, is a coroutine function or cannot be sent to another process, or a number is
-            not an int. Running it: an item or a result cannot be pickled.
-        ValueError: `workers` is below 1, or `retries` below 0.
-        trio.BrokenResourceError: running it, a process has died while it called `fn`. The failure of that item, as what
-            `fn` raises is: `on_item_error` goes on with the next one.
+        TypeError: `fn` is not callable, is a coroutine function or cannot be sent to another process, or a number is
+            not an int. While running: an item or a result cannot be pickled.
+        ValueError: `workers` is below 1, or `retries` is below 0.
+        trio.BrokenResourceError: while running, a process died while it called `fn`. Like an exception that `fn` raises,
+            this is the failure of one item, so `on_item_error` can skip it.
 
     Example:
         >>> run(
@@ -115,13 +116,13 @@ class _Trips(Batches):
         self._is_killed = is_killed
         self._child: Child | None = None
         self._is_busy = False
-        self._page: Any = None  # shared with the process: what it is doing is known also when it has died
+        self._page: Any = None  # memory shared with the process, so that we know what it was doing when it died
 
     async def __call__(self, items: list[Any]) -> list[Any]:
         if self._wrap is None:
             return await self._call(items)
-        # What is wrapped stays here: the process is sent what the function is to be given, and each result comes back as
-        # if it had been called here.
+        # The wrapper stays in this process: the other one gets only what the function is called with, and the wrapper
+        # gets each result as if the function had been called here.
         results: list[Any] = []
         places: list[int] = []
         given: list[Any] = []
@@ -141,7 +142,7 @@ class _Trips(Batches):
             return []
         try:
             request = packed(items)
-        except Exception as exc:  # noqa: BLE001 - by whatever cannot be sent
+        except Exception as exc:  # noqa: BLE001 - pickling may raise anything
             if len(items) == 1:
                 return [self._settle(exc)]
             return [result for item in items for result in await self._call([item])]
@@ -159,7 +160,7 @@ class _Trips(Batches):
             else:
                 return self._taken(items, *answer)
             died[number] += 1
-            if number and died[number] > self._retries:  # 0: it has died at rest, nothing was called
+            if number and died[number] > self._retries:  # 0: it died while idle, before it called anything
                 item = items[number - 1]
                 failure = self._settle(self._death(item, status))
                 return [*await self._call(items[: number - 1]), failure, *await self._call(items[number:])]
@@ -199,7 +200,7 @@ class _Trips(Batches):
             self._page[STOP] = 1
 
     def _settle(self, failure: BaseException) -> Any:
-        """Raise a failure, or give what stands for it."""
+        """Raise a failure or, if calls are wrapped, return a function that raises it."""
         if self._wrap is None:
             raise failure
         return _Raising(failure)
@@ -231,13 +232,13 @@ class _Trips(Batches):
         return await child.end(LAST_WORDS)
 
     async def end(self) -> None:
-        """End the process: kindly if it rests."""
+        """End the process; kill it if it is busy."""
         if self._child is not None:
             await (self._child.end(0) if self._is_busy else self._child.end())
 
 
 class _Raising:
-    """A function that raises what has been raised in the process."""
+    """A function that raises again what was raised in the process."""
 
     def __init__(self, failure: BaseException) -> None:
         self._failure = failure

@@ -28,8 +28,8 @@ def progress(
     On a terminal it is a bar, drawn by rich (`pip install trioflow[progress]`); elsewhere, and without rich, it is a
     plain line every few seconds and one at the end.
 
-    Emits when: an item comes.
-    Waits when: its reader does.
+    Emits when: an item arrives.
+    Waits when: downstream is not ready.
     Ends when: the source ends.
     On cancel: what it holds is lost; the bar stays where it was.
     Holds: one batch.

@@ -106,10 +106,10 @@ def reduce(fn: Callable[[R, T], Coroutine[Any, Any, R] | R], initial: R) -> Writ
     Waits when: `fn` does.
     Ends when: the source ends; where nothing came, it gives `initial`.
     On cancel: the state is lost.
-    Holds: the state and one batch, or one item where `fn` is a coroutine function.
+    Holds: the state and one batch, or one item if `fn` is a coroutine function.
 
     Raises:
-        TypeError: `fn` cannot be called, or is a plain function that returns a coroutine.
+        TypeError: `fn` is not callable, or is a plain function that returns a coroutine.
 
     Example:
         >>> run(from_iterable([1, 2, 3]).pipe(reduce(lambda total, n: total + n, 0)))

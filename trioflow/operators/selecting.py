@@ -1,7 +1,7 @@
-"""Items let through or left out, by their place, by a question, or by what came before.
+"""Operators that keep or drop items by position, by a predicate, or by the items before them.
 
-Rule 1: what is let through is the item itself, as soon as it comes.
-Rule 2: what has enough ends all upstream of it at once (R9).
+Rule 1: an item that is kept is passed on unchanged, as soon as it arrives.
+Rule 2: an operator that needs no more items cancels everything upstream at once (R9).
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from trioflow._core.streams import Transform
 from trioflow._core.typevars import OfAny, T
 
 REMEMBERED: Final = 65536
-_NOTHING: Final[Any] = object()  # no key that an item has
+_NOTHING: Final[Any] = object()  # differs from every key
 
 
 def take(n: int) -> Transform[T, T]:
-    """Give the first `n` items, then end.
+    """Yield the first `n` items, then end.
 
-    Emits when: an item comes.
-    Waits when: its reader does.
-    Ends when: `n` items have come: everything upstream is cancelled at once (R9); or the source ends.
-    On cancel: nothing of its own is lost.
+    Emits when: an item arrives.
+    Waits when: downstream is not ready.
+    Ends when: `n` items have arrived, which cancels everything upstream at once; or the source ends.
+    On cancel: no state is lost.
     Holds: one batch.
 
     Raises:
@@ -57,12 +57,12 @@ class _Take(Operator[Any, Any]):
 
 
 def drop(n: int) -> Transform[T, T]:
-    """Give all but the first `n` items.
+    """Skip the first `n` items and yield the rest.
 
-    Emits when: an item comes behind the first `n`.
-    Waits when: its reader does.
+    Emits when: an item arrives after the first `n`.
+    Waits when: downstream is not ready.
     Ends when: the source ends.
-    On cancel: nothing of its own is lost.
+    On cancel: no state is lost.
     Holds: one batch.
 
     Raises:
@@ -89,20 +89,20 @@ class _Drop(Operator[Any, Any]):
 
 
 def take_while(fn: Callable[[T], object] | OfAny, *, inclusive: bool = False) -> Transform[T, T]:
-    """Give items until `fn(item)` is false for one, then end; `fn` may be a coroutine function.
+    """Yield items until `fn(item)` is false for one, then end; `fn` may be a coroutine function.
 
-    Emits when: `fn` has said yes.
-    Waits when: its reader does.
-    Ends when: `fn` has said no: everything upstream is cancelled at once (R9); or the source ends.
-    On cancel: a call in progress is cancelled, its item lost.
-    Holds: one batch, or one item where `fn` is a coroutine function.
+    Emits when: `fn` returns something true.
+    Waits when: downstream is not ready.
+    Ends when: `fn` returns something false, which cancels everything upstream at once; or the source ends.
+    On cancel: a call in progress is cancelled, and its item is lost.
+    Holds: one batch, or one item if `fn` is a coroutine function.
 
     Args:
-        fn: What is asked, no more after its first no.
-        inclusive: Give the item too for which `fn` has said no, as the last one.
+        fn: The predicate. It is not called again after it has returned something false.
+        inclusive: Whether to also yield the item for which `fn` returned something false, as the last one.
 
     Raises:
-        TypeError: `fn` cannot be called, or is a plain function that returns a coroutine; `inclusive` is not a bool.
+        TypeError: `fn` is not callable, or is a plain function that returns a coroutine; `inclusive` is not a bool.
 
     Example:
         >>> run(from_iterable([1, 2, 5, 1]).pipe(take_while(lambda n: n < 3)).pipe(collect()))
@@ -141,24 +141,24 @@ class _TakeWhile(Operator[Any, Any]):
 
 
 class Waitable(Protocol):
-    """What can be waited for, such as a `trio.Event` or `Request.stopping`."""
+    """Anything with an async `wait` method, such as a `trio.Event` or `Request.stopping`."""
 
     async def wait(self) -> object:
-        """Return once it has happened; at once if it has already."""
+        """Wait until it has happened; return at once if it already has."""
         ...
 
 
 def take_until(event: Waitable) -> Transform[T, T]:
-    """Yield items until `event` is set, then end in order, even while waiting for an item.
+    """Yield items until `event` is set, then end normally, even while waiting for an item.
 
-    Emits when: an item comes.
-    Waits when: its reader does.
-    Ends when: `event.wait()` returns: everything upstream is cancelled at once (R9); or the source ends.
-    On cancel: nothing of its own is lost; what it holds when the event is set is dropped.
+    Emits when: an item arrives.
+    Waits when: downstream is not ready.
+    Ends when: `event.wait()` returns, which cancels everything upstream at once; or the source ends.
+    On cancel: the batch in hand is lost, as it is when the event is set.
     Holds: one batch.
 
     Args:
-        event: Such as a `trio.Event`, or `Request.stopping` to end a feed when the server stops.
+        event: A `trio.Event`, for example, or `Request.stopping` to end a feed when the server stops.
 
     Raises:
         TypeError: `event` has no `wait` method.
@@ -186,16 +186,16 @@ def take_until(event: Waitable) -> Transform[T, T]:
 
 
 def drop_while(fn: Callable[[T], object] | OfAny) -> Transform[T, T]:
-    """Give all items from the first one on for which `fn(item)` is false; `fn` may be a coroutine function.
+    """Skip items while `fn(item)` is true, then yield the rest; `fn` may be a coroutine function.
 
-    Emits when: `fn` has said no, and from then on when an item comes.
-    Waits when: its reader does.
+    Emits when: `fn` returns something false for an item, and then whenever an item arrives.
+    Waits when: downstream is not ready.
     Ends when: the source ends.
-    On cancel: a call in progress is cancelled, its item lost.
-    Holds: one batch, or one item where `fn` is a coroutine function.
+    On cancel: a call in progress is cancelled, and its item is lost.
+    Holds: one batch, or one item if `fn` is a coroutine function.
 
     Raises:
-        TypeError: `fn` cannot be called, or is a plain function that returns a coroutine.
+        TypeError: `fn` is not callable, or is a plain function that returns a coroutine.
 
     Example:
         >>> run(from_iterable([1, 2, 5, 1]).pipe(drop_while(lambda n: n < 3)).pipe(collect()))
@@ -233,19 +233,19 @@ class _DropWhile(Operator[Any, Any]):
 
 
 def distinct(key: Callable[[T], Any] | OfAny | None = None, *, remember: float = REMEMBERED) -> Transform[T, T]:
-    """Give each item that is equal to none before it; with `key`, those whose `key(item)` is.
+    """Drop items that have been seen before; with `key`, items whose `key(item)` has.
 
-    What it remembers is bounded: beyond `remember` different ones, that which has not come for longest is forgotten,
-    and is given again should it come again.
+    Memory is bounded: after `remember` different items or keys, the least recently seen one is evicted. If it arrives
+    again, it counts as new.
 
-    Emits when: an item comes that is not remembered.
-    Waits when: its reader does.
+    Emits when: an item arrives that is not remembered.
+    Waits when: downstream is not ready.
     Ends when: the source ends.
-    On cancel: what is remembered is lost.
-    Holds: `remember` items or keys, and one batch; with `math.inf` as many as there are different ones.
+    On cancel: what it remembers is lost.
+    Holds: up to `remember` items or keys, and one batch; with `math.inf`, every different item or key.
 
     Args:
-        key: What to compare instead of the item, such as `str.lower`; may be a coroutine function.
+        key: A function of an item that returns what to compare, such as `str.lower`; may be a coroutine function.
         remember: How many items or keys to remember; `math.inf` for all.
 
     Raises:
@@ -261,16 +261,16 @@ def distinct(key: Callable[[T], Any] | OfAny | None = None, *, remember: float =
 
 
 def changes(key: Callable[[T], Any] | OfAny | None = None) -> Transform[T, T]:
-    """Give each item that differs from the one right before it; with `key`, those whose `key(item)` does.
+    """Drop each item that equals the one right before it; with `key`, each whose `key(item)` does.
 
-    Emits when: the first item comes, then when a different one comes.
-    Waits when: its reader does.
+    Emits when: the first item arrives, then whenever an item differs from the one before it.
+    Waits when: downstream is not ready.
     Ends when: the source ends.
-    On cancel: nothing of its own is lost.
+    On cancel: the last item or key is lost.
     Holds: the last item or key, and one batch.
 
     Args:
-        key: What to compare instead of the item; may be a coroutine function.
+        key: A function of an item that returns what to compare; may be a coroutine function.
 
     Raises:
         TypeError: `key` cannot be called, or is a plain function that returns a coroutine.
@@ -283,11 +283,11 @@ def changes(key: Callable[[T], Any] | OfAny | None = None) -> Transform[T, T]:
 
 
 class _Seen:
-    """Tells which keys are new, as far as it remembers."""
+    """A bounded memory of keys that says whether a key is new."""
 
     def __init__(self, most: float) -> None:
         self._most = most
-        self._keys: OrderedDict[Hashable, None] = OrderedDict()  # which came longest ago first
+        self._keys: OrderedDict[Hashable, None] = OrderedDict()  # least recently seen first
 
     def is_new(self, key: Hashable) -> bool:
         if key in self._keys:
@@ -300,7 +300,7 @@ class _Seen:
 
 
 class _Last:
-    """Tells which keys differ from the last one."""
+    """A memory of the last key that says whether a key differs from it."""
 
     def __init__(self) -> None:
         self._key = _NOTHING
@@ -313,8 +313,8 @@ class _Last:
 def _by_key(
     name: str, key: Callable[[Any], Any] | None, memory: Callable[[], _Seen | _Last], **options: tuple[object, object]
 ) -> Transform[Any, Any]:
-    """Make a transform that lets through the items whose keys are new to a memory."""
-    memory()  # which checks its arguments
+    """Return a transform that keeps the items whose keys are new to a memory."""
+    memory()  # checks its arguments
     args = [] if key is None else [check_function(name, key)]
     given = differing(**options)
     if key is None or not is_async(key):

@@ -28,10 +28,10 @@ def for_each(fn: Callable[[T], object]) -> Writable[T, None]:
     Waits when: `fn` does.
     Ends when: the source ends.
     On cancel: a call in progress is cancelled.
-    Holds: one batch, or one item where `fn` is a coroutine function.
+    Holds: one batch, or one item if `fn` is a coroutine function.
 
     Raises:
-        TypeError: `fn` cannot be called, or is a plain function that returns a coroutine.
+        TypeError: `fn` is not callable, or is a plain function that returns a coroutine.
 
     Example:
         >>> run(from_iterable([1, 2]).pipe(for_each(print)))

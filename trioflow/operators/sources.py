@@ -30,7 +30,7 @@ def from_iterable(items: AsyncIterable[Any] | Iterable[Any]) -> Readable[Any]:
     a two-way stream is not closed.
 
     Emits when: the iterable gives an item; a plain iterable must not block.
-    Waits when: its reader does: of a plain iterable, at most one item is taken that the reader has no room for.
+    Waits when: downstream is not ready: of a plain iterable, at most one item is taken that the reader has no room for.
     Ends when: the iterable does.
     On cancel: what was taken and not received is lost; an iterator is closed.
     Holds: one batch, at most as large as its reader has room for.
@@ -49,7 +49,7 @@ def repeat(item: T, times: float = math.inf) -> Readable[T]:
     """Give the same item again and again.
 
     Emits when: its reader has room.
-    Waits when: its reader does.
+    Waits when: downstream is not ready.
     Ends when: it has given the item `times` times.
     On cancel: nothing is lost.
     Holds: one batch.
@@ -79,13 +79,13 @@ def unfold(
     What `reduce` makes of items, the other way round: pages that name the next one, numbers that follow from the last.
 
     Emits when: `fn` has returned; a plain function must not block.
-    Waits when: its reader does: `fn` is called when there is room for an item, but for one.
+    Waits when: downstream is not ready: `fn` is called when there is room for an item, but for one.
     Ends when: `fn` gives `None`.
     On cancel: a call in progress is cancelled, and the state is lost.
-    Holds: the state and one batch, or one item where `fn` is a coroutine function.
+    Holds: the state and one batch, or one item if `fn` is a coroutine function.
 
     Raises:
-        TypeError: `fn` cannot be called, is a plain function that returns a coroutine, or gives neither a pair nor
+        TypeError: `fn` is not callable, is a plain function that returns a coroutine, or gives neither a pair nor
             `None`.
 
     Example:

@@ -74,7 +74,7 @@ def broadcast(
             `branch.statistics().dropped`; `"fail"`, which ends all by a `BufferError`. One for all, or one for each.
 
     Raises:
-        TypeError, ValueError: an argument is of the wrong kind, or out of its range.
+        TypeError, ValueError: an argument has the wrong type or is out of range.
         trio.TooSlowError: while running, one that waits is full and nobody has begun to read it for 30 seconds, while
             the reader of another branch waits.
 
@@ -154,7 +154,7 @@ def partition(
         capacity: What the channel of each branch, and those of the source, may hold.
 
     Raises:
-        TypeError, ValueError: an argument is of the wrong kind, or out of its range; while running, what `key` gave is.
+        TypeError, ValueError: an argument has the wrong type or is out of range; while running, what `key` gave is.
         trio.TooSlowError: as `broadcast` does, for a full branch that nobody has begun to read.
 
     Example:
@@ -215,7 +215,7 @@ def balance(readable: Readable[U], count: int, *, capacity: float = DEFAULT_CAPA
         capacity: What the shared channel, and those of the source, may hold.
 
     Raises:
-        TypeError, ValueError: an argument is of the wrong kind, or out of its range.
+        TypeError, ValueError: an argument has the wrong type or is out of range.
 
     Example:
         >>> async def main() -> None:

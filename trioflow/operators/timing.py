@@ -1,9 +1,8 @@
-"""Pace and patience: when items go on, and how long nothing may come. All of it on Trio's clock.
+"""Operators that pace items or limit how long a source may be silent, on Trio's clock.
 
-Rule 1: a moment is computed from the one before it, never slept towards in steps: nothing drifts, and under a mock
-    clock all is exact.
-Rule 2: a receive that a time limit cuts off has taken nothing, so no item is lost between two moments.
-Rule 3: time in which the reader is slow is no time of the source's.
+Rule 1: each time is computed, not reached by adding up sleeps, so it does not drift and is exact with a mock clock.
+Rule 2: a receive that times out has taken nothing, so no item is lost.
+Rule 3: time that is spent waiting for a slow reader does not count against the source.
 """
 
 from __future__ import annotations
@@ -28,13 +27,13 @@ from trioflow._core.typevars import T, U
 
 
 def ticks(interval: float) -> Readable[float]:
-    """Give the time, now and every `interval` seconds from now on, on Trio's clock; the times do not drift.
+    """Yield the time on Trio's clock, now and then every `interval` seconds, without drift.
 
-    Emits when: a tick is due; the item is the time at which it was.
-    Waits when: its reader does: of the ticks that were due meanwhile only the last is given.
-    Ends when: never; pipe it through `take`, or zip it with what ends.
+    Emits when: a tick is due; the item is the time at which it was due.
+    Waits when: downstream is not ready. Of the ticks that were due meanwhile only the last is sent.
+    Ends when: never; pipe it through `take`, or zip it with something that ends.
     On cancel: nothing is lost.
-    Holds: one item. The channels after it have capacity 1, or the ticks would wait there.
+    Holds: one item. The channels after it have capacity 1, so that ticks do not queue up there.
 
     Raises:
         TypeError, ValueError: `interval` is not a number above 0.
@@ -59,7 +58,7 @@ def ticks(interval: float) -> Readable[float]:
 
 
 class _Grid:
-    """Moments `interval` seconds apart, from now on."""
+    """Times that are `interval` seconds apart, starting now."""
 
     def __init__(self, interval: float) -> None:
         self.start = trio.current_time()
@@ -67,7 +66,7 @@ class _Grid:
         self._count = 0
 
     def next(self) -> float:
-        """Give the next moment; of those that have passed already only the last."""
+        """Return the next time; if several have passed already, the last of them."""
         passed = int((trio.current_time() - self.start) / self._interval)
         self._count = max(self._count + 1, passed)
         return self.start + self._count * self._interval
@@ -76,25 +75,27 @@ class _Grid:
 def throttle(
     rate: float, *, per: float = 1.0, burst: float = 1, cost: Callable[[T], float] | None = None
 ) -> Transform[T, T]:
-    """Let at most `rate` items pass `per` seconds, evenly, or up to `burst` at once after a quiet time.
+    """Pass on at most `rate` items every `per` seconds, evenly spaced, or up to `burst` at once after a quiet time.
 
-    A token bucket: it holds `burst` tokens at most and at first, `rate` flow in `per` seconds, an item takes one, or
-    `cost(item)`. An item that costs more than the bucket holds waits until the rest has flowed in as well.
+    This is a token bucket. It starts full, with `burst` tokens, and is refilled with `rate` tokens every `per` seconds. An
+    item takes one token, or `cost(item)` tokens. An item that costs more than the bucket holds waits for the difference.
 
-    Emits when: its tokens are there.
-    Waits when: they are not, or its reader does.
+    Emits when: there are enough tokens for the item.
+    Waits when: there are not, or downstream is not ready.
     Ends when: the source ends.
     On cancel: the item that waits is lost.
     Holds: one item.
 
     Args:
-        rate: How many items, or what they cost, in `per` seconds.
-        per: The seconds.
-        burst: How much may pass at once.
-        cost: Gives what an item costs: `throttle(64_000, burst=16_000, cost=len)` is 64 kB a second.
+        rate: How many items may pass in `per` seconds, or how much they may cost together.
+        per: The length of that time, in seconds.
+        burst: How many items, or how much cost, may pass at once.
+        cost: A plain function that returns the cost of an item: `throttle(64_000, burst=16_000, cost=len)` passes on
+            64 kB a second.
 
     Raises:
-        TypeError, ValueError: a number is none or not above 0, `cost` is no plain function or gives less than 0.
+        TypeError, ValueError: an argument is not a number above 0, or `cost` is not a plain function; while running,
+            `cost` returns less than 0.
 
     Example:
         >>> run(ticks(0.001).pipe(throttle(100, burst=2)).pipe(take(3)).pipe(count()))
@@ -105,7 +106,7 @@ def throttle(
     if cost is not None:
         check_plain("cost", cost)
     if math.inf in (per, 1 / rate):
-        raise ValueError(f"rate must be above 0 and per finite, not {rate} per {per}")
+        raise ValueError(f"throttle: per must be finite and rate not too small, got rate={rate}, per={per}")
     price: Callable[[Any], float] | None = cost
     interval = per / rate
 
@@ -128,20 +129,20 @@ def throttle(
 def _checked_cost(tokens: Any) -> float:
     refuse_coroutine("cost", tokens)
     if not isinstance(tokens, (int, float)):
-        raise TypeError(f"cost must give a number, not {tokens!r}")
+        raise TypeError(f"throttle: cost must return a number, got {tokens!r}")
     if not tokens >= 0:
-        raise ValueError(f"cost must give 0 or more, not {tokens}")
+        raise ValueError(f"throttle: cost must return 0 or more, got {tokens}")
     return tokens
 
 
 def debounce(seconds: float) -> Transform[T, T]:
-    """Give an item when no other has come for `seconds`: of items in quick succession the last.
+    """Yield an item once no other has followed it for `seconds`: the last of items in quick succession.
 
-    Emits when: it has been quiet for `seconds` behind an item, or the source ends.
-    Waits when: its reader does; what comes meanwhile counts as having come then.
+    Emits when: nothing has arrived for `seconds` after an item, or the source ends.
+    Waits when: downstream is not ready. Items that arrive meanwhile count as arriving when it is ready again.
     Ends when: the source ends, after the item in hand.
     On cancel: the item in hand is lost.
-    Holds: one item, and for a moment one batch. The channels after it have capacity 1, so that items do not age there.
+    Holds: one item, and briefly one batch. The channels after it have capacity 1, so that items do not grow old there.
 
     Raises:
         TypeError, ValueError: `seconds` is not a number above 0.
@@ -162,13 +163,13 @@ def debounce(seconds: float) -> Transform[T, T]:
 
 
 def sample(seconds: float) -> Transform[T, T]:
-    """Give, every `seconds`, the last item that has come since the time before; where none has, give none.
+    """Yield the latest item every `seconds`, or nothing if no new item has arrived.
 
-    Emits when: it is time and something has come, or the source ends.
-    Waits when: its reader does; times that pass meanwhile are left out.
+    Emits when: `seconds` have passed and an item has arrived in them, or the source ends.
+    Waits when: downstream is not ready; intervals that pass meanwhile are skipped.
     Ends when: the source ends, after the item in hand.
     On cancel: the item in hand is lost.
-    Holds: one item, and for a moment one batch. The channels after it have capacity 1, so that items do not age there.
+    Holds: one item, and briefly one batch. The channels after it have capacity 1, so that items do not grow old there.
 
     Raises:
         TypeError, ValueError: `seconds` is not a number above 0.
@@ -197,12 +198,12 @@ def sample(seconds: float) -> Transform[T, T]:
 
 
 def delay(seconds: float, *, capacity: float = DEFAULT_CAPACITY) -> Transform[T, T]:
-    """Give each item `seconds` after it came, in the same rhythm.
+    """Delay each item by `seconds`, keeping the intervals between items.
 
-    Emits when: an item has been here for `seconds`.
-    Waits when: `capacity` is held, or its reader does.
-    Ends when: the source has ended and the last item has been given.
-    On cancel: what is held is lost.
+    Emits when: an item has been held for `seconds`.
+    Waits when: it holds `capacity`, or downstream is not ready.
+    Ends when: the source has ended and the last item has been sent.
+    On cancel: what it holds is lost.
     Holds: items that weigh `capacity` together, one that is due, and one for which there is no room.
 
     Raises:
@@ -217,7 +218,7 @@ def delay(seconds: float, *, capacity: float = DEFAULT_CAPACITY) -> Transform[T,
 
     async def run(source: ReceiveChannel[Any], output: SendChannel[Any]) -> None:
         send, held = open_channel[Any](capacity)
-        due: deque[float] = deque()  # of what is held, and of what waits to be
+        due: deque[float] = deque()  # for each item held, and the one that waits for room
 
         async def take() -> None:
             with send:
@@ -241,24 +242,24 @@ def delay(seconds: float, *, capacity: float = DEFAULT_CAPACITY) -> Transform[T,
 
 
 def timeout(seconds: float) -> Transform[T, T]:
-    """Give each item as it comes, and fail if none comes for `seconds`, at first or behind another.
+    """Pass items on as they arrive, and fail if none arrives for `seconds`, at the start or after another.
 
-    For a limit around the whole run use `trio.fail_after`.
+    To limit the time of the whole run, use `trio.fail_after`.
 
-    Emits when: an item comes.
-    Waits when: its reader does; that time does not count.
+    Emits when: an item arrives.
+    Waits when: downstream is not ready; that time does not count.
     Ends when: the source ends.
-    On cancel: nothing of its own is lost.
+    On cancel: no state is lost.
     Holds: one batch.
 
     Raises:
-        trio.TooSlowError: when it runs: nothing has come for `seconds`; all before it is cancelled.
+        trio.TooSlowError: while running, nothing has arrived for `seconds`; everything upstream is cancelled.
         TypeError, ValueError: `seconds` is not a number above 0.
 
     Example:
         >>> run(ticks(60).pipe(timeout(0.01)).pipe(drain()))
         Traceback (most recent call last):
-        trio.TooSlowError: nothing has come for 0.01 s
+        trio.TooSlowError: nothing has arrived for 0.01 s
         in stage 2 of 3: timeout(0.01)
     """
     check_positive("seconds", seconds)
@@ -266,7 +267,7 @@ def timeout(seconds: float) -> Transform[T, T]:
     async def run(source: ReceiveChannel[Any], output: SendChannel[Any]) -> None:
         while (items := await _within(seconds, partial(source._receive_for, output))) is not None:
             if not items:
-                raise trio.TooSlowError(f"nothing has come for {seconds:g} s")
+                raise trio.TooSlowError(f"nothing has arrived for {seconds:g} s")
             await output._send_batch(items)
 
     return passing_on(task(run, "timeout", seconds))
@@ -277,17 +278,17 @@ def keep_alive(seconds: float, item: Callable[[], U]) -> Transform[T, T | U]: ..
 @overload
 def keep_alive(seconds: float, item: U) -> Transform[T, T | U]: ...
 def keep_alive(seconds: float, item: U | Callable[[], U]) -> Transform[T, T | U]:
-    """Give each item as it comes, and `item` whenever nothing has come for `seconds`.
+    """Pass items on as they arrive, and yield `item` whenever nothing has arrived for `seconds`.
 
-    Emits when: an item comes; or none has for `seconds`, and the reader has taken all that was given before.
-    Waits when: its reader does; that time does not count.
+    Emits when: an item arrives; or none has for `seconds`, and the reader has taken everything sent so far.
+    Waits when: downstream is not ready; that time does not count.
     Ends when: the source ends.
-    On cancel: nothing of its own is lost.
-    Holds: one batch. The channels after it have capacity 1: an `item` that waits there would tell a reader nothing.
+    On cancel: no state is lost.
+    Holds: one batch. The channels after it have capacity 1, because an `item` that waited there would say nothing new.
 
     Args:
-        seconds: How long it may be quiet.
-        item: What to give then, or a plain function that makes it.
+        seconds: How long the source may be silent.
+        item: What to send then, or a plain function that returns it.
 
     Raises:
         TypeError, ValueError: `seconds` is not a number above 0, or `item` is a coroutine function.
@@ -298,13 +299,13 @@ def keep_alive(seconds: float, item: U | Callable[[], U]) -> Transform[T, T | U]
     """
     check_positive("seconds", seconds)
     if is_async(item):
-        raise TypeError(f"keep_alive wants an item or a plain function that makes it, not {item!r}")
+        raise TypeError(f"keep_alive: item must be an item or a plain function that returns one, got the coroutine function {item!r}")
 
     async def run(source: ReceiveChannel[Any], output: SendChannel[Any]) -> None:
         while (items := await _within(seconds, source.receive_many)) is not None:
             if not items:
                 if not output._is_empty:
-                    continue  # the reader has something to take
+                    continue  # the reader still has something to take
                 items = [item() if callable(item) else item]
                 refuse_coroutine("keep_alive", items[0])
             await output.send_many(items)
@@ -313,7 +314,7 @@ def keep_alive(seconds: float, item: U | Callable[[], U]) -> Transform[T, T | U]
 
 
 async def _within(seconds: float, receive: Callable[[], Awaitable[list[Any]]]) -> list[Any] | None:
-    """Return what `receive` gives: an empty list if nothing comes for `seconds`, None at the end."""
+    """Return what `receive` returns, an empty list if nothing arrives for `seconds`, or None at the end."""
     with trio.move_on_after(seconds):
         try:
             return await receive()

@@ -246,8 +246,8 @@ def monitor(name: str = "") -> Monitor[Any]:
     the numbers, `snapshot().as_dict()` for a log, and `async for snapshot in monitor.snapshots(every=1.0)` goes along.
     Of two runs it shows the one that began last.
 
-    Emits when: an item comes.
-    Waits when: its reader does.
+    Emits when: an item arrives.
+    Waits when: downstream is not ready.
     Ends when: the source ends.
     On cancel: what it holds is lost.
     Holds: one batch, where it is a stage of its own.

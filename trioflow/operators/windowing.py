@@ -1,9 +1,9 @@
-"""Items gathered by the time at which they come, on Trio's clock.
+"""An operator that gathers items by the time at which they arrive, on Trio's clock.
 
-Rule 1: window number n covers [start + n * slide, start + n * slide + every): moments are computed, never added up, so
-    nothing drifts, and under a mock clock all is exact.
-Rule 2: an item belongs to the moment at which it was taken from the source; a full window takes no more, so the source
-    waits until the window ends (R6).
+Rule 1: window number n covers [start + n * slide, start + n * slide + every). Times are computed from the start and not
+    added up, so they do not drift and are exact with a mock clock.
+Rule 2: the time of an item is when it was taken from the source. A full window takes no more items, so the source waits
+    until the window ends (R6).
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ from trioflow._core.makers import differing, task
 from trioflow._core.streams import Transform
 from trioflow._core.typevars import T
 
-MOST: Final = 65536  # items of one window
+MOST: Final = 65536  # items in one window
 
 
 def window_time(
     every: float, *, slide: float | None = None, empty: bool = False, most: int = MOST
 ) -> Transform[T, list[T]]:
-    """Gather the items of each `every` seconds into a list; with `slide`, of overlapping stretches of time.
+    """Gather the items of each `every` seconds into a list; with `slide`, of overlapping windows.
 
-    Emits when: a window ends: the first one `every` seconds after the run began, then one every `slide` seconds. A
-        window without items is left out, unless `empty`.
+    Emits when: a window ends. The first ends `every` seconds after the run starts, then one ends every `slide` seconds.
+        Windows without items are skipped, unless `empty`.
     Waits when: the reader has not taken the last window, or the current one has `most` items.
-    Ends when: the source ends, after the unfinished window if it has an item that no window before it had.
+    Ends when: the source ends, after the unfinished window if it has an item that no earlier window had.
     On cancel: the unfinished window is lost.
-    Holds: the items of `every` seconds, `most` of them at the most.
+    Holds: the items of `every` seconds, but at most `most`.
 
     Args:
-        every: How long a window is, in seconds.
-        slide: How long after one window the next one begins, in seconds; `every` unless given. Where it is less, an
-            item is in several windows; where it is more, what comes between two windows is dropped.
-        empty: Whether a window without items is emitted, as an empty list.
-        most: How many items may be held; then the source waits until the window ends.
+        every: The length of a window, in seconds.
+        slide: How long after the start of a window the next one starts, in seconds; by default `every`. If it is less
+            than `every`, an item can be in several windows; if it is more, items between two windows are dropped.
+        empty: Whether to emit windows without items, as empty lists.
+        most: How many items may be held; after that the source waits until the window ends.
 
     Raises:
         TypeError, ValueError: a time is not a finite number above 0, `empty` is not a bool, or `most` is not an int of 1 or
@@ -80,7 +80,7 @@ def window_time(
 
 
 async def _fill(windows: _Windows, source: ReceiveChannel[Any], most: int) -> None:
-    """Take what comes until the window has its fill; then wait, to be cancelled when it ends."""
+    """Take items until the window is full; then sleep until cancelled at the end of the window."""
     while len(windows.held) < most and trio.current_time() < windows.closes_at:
         items = await source.receive_many(most - len(windows.held))
         windows.add(items, trio.current_time())
@@ -88,7 +88,7 @@ async def _fill(windows: _Windows, source: ReceiveChannel[Any], most: int) -> No
 
 
 class _Windows:
-    """The window that is open, and what has come in it."""
+    """The open window, and the items that arrived in it."""
 
     def __init__(self, start: float, every: float, step: float) -> None:
         self._start = start
@@ -96,7 +96,7 @@ class _Windows:
         self._step = step
         self._number = 0
         self._last_closed = -math.inf
-        self.held: deque[tuple[float, Any]] = deque()  # the moments at which items came, and the items
+        self.held: deque[tuple[float, Any]] = deque()  # (time of arrival, item)
 
     @property
     def opens_at(self) -> float:
@@ -107,7 +107,7 @@ class _Windows:
         return self.opens_at + self._every
 
     def add(self, items: list[Any], now: float) -> None:
-        if now >= self.opens_at:  # or else it falls between two windows
+        if now >= self.opens_at:  # otherwise the items fall between two windows
             self.held.extend((now, item) for item in items)
 
     def closed(self, now: float, *, only_full: bool) -> Iterator[list[Any]]:
@@ -117,7 +117,7 @@ class _Windows:
             items = [item for came, item in self.held if came < closes_at]
             self._last_closed = closes_at
             self._number += 1
-            if only_full and not self.held:  # straight to the window that is open now
+            if only_full and not self.held:  # skip empty windows, to the one that is open now
                 self._number = max(self._number, math.floor((now - self._start - self._every) / self._step) + 1)
             while self.held and self.held[0][0] < self.opens_at:
                 self.held.popleft()
@@ -125,7 +125,7 @@ class _Windows:
                 yield items
 
     def rest(self) -> list[Any]:
-        """Return the items of the unfinished window; none if each was in a window before."""
+        """Return the items of the unfinished window, or an empty list if an earlier window had them all."""
         if not self.held or self.held[-1][0] < self._last_closed:
             return []
         return [item for _, item in self.held]
