@@ -578,6 +578,6 @@ async def test_a_failure_of_the_block_that_reads_ends_all(autojump_clock: MockCl
 async def test_recover_says_what_its_function_must_give() -> None:
     with pytest.raises(
         TypeError,
-        match=r"the function given to recover gives a Readable or an iterable, \(\) for nothing more, not NoneType None",
+        match=r"the function given to recover must return a Readable or an iterable, \(\) for nothing more, not NoneType None",
     ):
         await tf.failed(Boom).pipe(tf.recover(lambda failure: None)).pipe(tf.drain())  # type: ignore[arg-type, return-value]

@@ -239,7 +239,7 @@ async def test_strict_zip_refuses_readables_that_are_not_equally_long(lengths: t
     got: list[Any] = []
     readables = [tf.from_iterable(range(length)) for length in lengths]
 
-    with pytest.raises(ValueError, match=r"zip wants readables of equal length, but number \d has ended") as caught:
+    with pytest.raises(ValueError, match=r"zip: readables must be equally long, but number \d has ended") as caught:
         await tf.zip(*readables, strict=True).pipe(tf.for_each(got.append))
 
     assert str(caught.value).endswith(f"number {lengths.index(max(lengths)) + 1} has more")

@@ -61,7 +61,7 @@ async def test_a_stop_iteration_in_a_function_is_no_end() -> None:
 
 
 async def test_first_says_that_no_item_came() -> None:
-    with pytest.raises(LookupError, match=r"first\(\) wants an item, but none came") as caught:
+    with pytest.raises(LookupError, match=r"first: the source ended without an item") as caught:
         await tf.from_iterable([]).pipe(tf.first())
 
     assert caught.value.__notes__ == ["in stage 2 of 2: first()"]

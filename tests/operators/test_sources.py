@@ -36,7 +36,9 @@ async def test_unfold_says_what_it_wanted(wrong: Any) -> None:
         return wrong
 
     for fn in (lambda state: wrong, wrong_later):
-        with pytest.raises(TypeError, match="unfold wants a pair of an item and the next state, or None, not"):
+        with pytest.raises(
+            TypeError, match=r"the function given to unfold must return a pair \(item, next state\) or None, got"
+        ):
             await tf.unfold(fn, 0).pipe(tf.collect())
 
 
@@ -100,7 +102,7 @@ def test_a_source_shows_the_call_that_made_it() -> None:
 async def test_last_of_many_is_the_last_and_of_none_an_error() -> None:
     assert await tf.from_iterable(range(1000)).pipe(tf.last()) == 999
     assert await tf.empty().pipe(tf.last(default=None)) is None
-    with pytest.raises(LookupError, match=r"last\(\) wants an item, but none came") as caught:
+    with pytest.raises(LookupError, match=r"last: the source ended without an item") as caught:
         await tf.empty().pipe(tf.last())
     assert caught.value.__notes__ == ["in stage 2 of 2: last()"]
     assert repr(tf.last(default=3)) == "<Writable last(default=3)>"

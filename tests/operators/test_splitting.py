@@ -410,7 +410,7 @@ def test_R1_wrong_arguments_are_told_when_the_value_is_made(make: Callable[[], A
 
 @pytest.mark.parametrize("index", [2, -1, "0", None, 0.5])
 async def test_a_number_that_is_no_branchs_is_told(index: Any) -> None:
-    with pytest.raises(ValueError, match="partition wants a number from 0 to 1 for each item, not "):
+    with pytest.raises(ValueError, match="partition: key must return an int from 0 to 1, got "):
         async with tf.partition(tf.from_iterable([1]), lambda item: index, 2):
             await trio.sleep_forever()
 

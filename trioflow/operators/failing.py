@@ -1,10 +1,10 @@
-"""What a flow does about a failure: begin anew, resume, or go on with something else.
+"""Operators that handle a failure: run the source again, resume it, or continue with something else.
 
-Rule 1: only what a stage has raised is dealt with here, and only an `Exception`: a `Cancelled`, a `KeyboardInterrupt`
-    and a bug of the engine pass.
-Rule 2: what the failing part had sent is delivered, once and before anything else; what it had not sent is lost with it.
-Rule 3: after an item has been delivered no source begins anew, unless the caller has said `repeats=True`: half of a file
-    and then the whole of it would pass for one file.
+Rule 1: only an `Exception` that a stage has raised is handled here. `Cancelled`, `KeyboardInterrupt` and bugs in the
+    engine propagate.
+Rule 2: what the failing part had sent is delivered once, before anything else. What it had not sent is lost.
+Rule 3: once an item has been delivered, no source starts again from the beginning, unless the caller passed
+    `repeats=True`. Otherwise half of a file followed by the whole of it would pass for one file.
 """
 
 from __future__ import annotations
@@ -39,22 +39,22 @@ from trioflow._core.typevars import T, U
 
 
 class Delivered(NamedTuple):
-    """How much a `retry` has passed on so far, from all attempts together.
+    """How much a `retry` has passed on so far, in all its attempts together.
 
-    It is counted as it leaves the `retry`: what a stage inside has unpacked or split is counted after that.
+    It counts what leaves the `retry`, so after stages inside it have unpacked or split the data.
     """
 
     items: int
-    bytes: int  # of those items that are bytes-like
+    bytes: int  # in the items that are bytes-like
 
 
 class Restart(NamedTuple):
-    """What `retry` tells before it begins anew."""
+    """What `retry` passes to `tell` before each further attempt."""
 
     failure: Exception
-    attempt: int  # which one has failed, from 1
-    delivered: Delivered  # by all of them together
-    pause: float  # seconds until the next one
+    attempt: int  # the number of the attempt that failed, from 1
+    delivered: Delivered  # by all attempts together
+    pause: float  # seconds until the next attempt
 
 
 def retry(
@@ -69,40 +69,43 @@ def retry(
     on: Kinds = Exception,
     tell: Callable[[Restart], object] | None = None,
 ) -> Readable[T]:
-    """Run `readable`; if it fails, run it again after a pause, which doubles from failure to failure.
+    """Run `readable`; if it fails, run it again after a pause, which doubles after each failure.
 
-    A `Readable` begins anew, so by default it is run again only while it has passed nothing on. A failure after the first
-    item is raised: otherwise a file that broke off in the middle would be followed by the same file from its beginning.
+    Every run of a `Readable` starts from the beginning, so by default it is run again only if it has passed nothing on. A
+    failure after the first item is raised. Otherwise a file that broke off in the middle would be followed by the same
+    file from its beginning.
 
-    To go on after that, pass a function. It is called for each attempt with what has been delivered so far, and returns
-    a `Readable` of what is missing. For a source that can start anywhere, such as an HTTP request with a Range header,
-    that is `retry(lambda delivered: download(start=delivered.bytes))`. To read again what is known and skip it, use
+    To resume after the first item, pass a function. It is called for each attempt with what has been delivered so far,
+    and returns a `Readable` of the rest. If the source can start anywhere, such as an HTTP request with a Range header,
+    use `retry(lambda delivered: download(start=delivered.bytes))`. If it cannot, read it again and skip what you have:
     `retry(lambda delivered: rows().pipe(drop(delivered.items)))`.
 
-    If repeated items do no harm, as with a sensor or a feed, pass `repeats=True`. Then let `readable` end in whole items,
-    as in `retry(feed.pipe(lines()), repeats=True)`: a `lines` after the `retry` would join half a line of one attempt
-    with the first line of the next.
+    If repeated items do no harm, as with a sensor or a feed, pass `repeats=True`. Put `lines` and the like inside the
+    `retry`, as in `retry(feed.pipe(lines()), repeats=True)`: after it, they would join half a line of one attempt with
+    the first line of the next.
 
-    Emits when: `readable` does; what it sent before it failed comes before the failure.
-    Waits when: downstream is not ready, and in the pauses.
+    Emits when: `readable` does; what it sent before it failed is delivered before the failure is handled.
+    Waits when: downstream is not ready, and between attempts.
     Ends when: `readable` does.
-    On cancel: what was taken and not received is lost; a pause ends at once.
-    Holds: one batch, and the times of the failures in the last `within` seconds, if neither that nor `attempts` is inf.
+    On cancel: items in transit are lost; a pause ends at once.
+    Holds: one batch, and the times of the failures in the last `within` seconds unless `attempts` or `within` is inf.
 
     Args:
-        readable: The source, or a function that returns one which begins after what was delivered.
-        repeats: Whether a `Readable` may begin anew after it has passed items on, which may then come twice.
-        attempts: How many may fail in `within` seconds, `math.inf` for any number: the last one's failure is raised.
-        within: The seconds after which a failure no longer counts.
-        initial: The longest first pause, in seconds, and the first after an attempt that passed on an item.
-        maximum: The longest pause of all.
+        readable: The source, or a function that returns one that starts after what was delivered.
+        repeats: Whether a `Readable` may start again after it has passed items on, which may then arrive twice.
+        attempts: How many attempts may fail within `within` seconds before the last failure is raised; `math.inf` for no
+            limit.
+        within: After how many seconds a failure no longer counts.
+        initial: The longest first pause, in seconds, also after an attempt that passed on an item.
+        maximum: The longest pause, in seconds.
         jitter: The part of each pause that is random, from 0 to 1, so that clients do not retry in lockstep.
-        on: The kinds of exception to begin anew after; where two stages or more have failed, all of theirs.
-        tell: Called with a `Restart` before each pause: what failed, how often, how much had been delivered.
+        on: The exception types to retry after. If two or more stages failed, all their exceptions must match.
+        tell: Called with a `Restart` before each pause: what failed, how often, and how much had been delivered.
 
     Raises:
         TypeError, ValueError: an argument has the wrong type or is out of range.
-        trio.ClosedResourceError: never of a source that can run once only: what it failed by at first is raised.
+        Exception: the failure of the last attempt. If the source can run only once, its first failure is raised and not
+            the `trio.ClosedResourceError` of the second attempt.
 
     Example:
         >>> parts = iter([failed(OSError("busy")), from_iterable([1, 2])])
@@ -113,7 +116,7 @@ def retry(
         raise wanted("retry wants a Readable, or a function that returns one", readable)
     check_flags(repeats=repeats)
     if repeats and not isinstance(readable, Readable):
-        raise TypeError("retry: repeats is for a Readable; a function decides itself where each attempt begins")
+        raise TypeError("retry: repeats is for a Readable; a function decides itself where each attempt starts")
     check_limit("attempts", attempts)
     check_positive("within", within)
     Backoff(initial, maximum, jitter)  # checks its arguments
@@ -162,32 +165,32 @@ def _told(delivered: Delivered) -> str:
 
 
 class _Failures:
-    """The failures of one run of `retry`: how many there were, and which of them ends it."""
+    """Counts the failures of one run of `retry`, and decides which of them ends it."""
 
     def __init__(self, attempts: float, within: float) -> None:
         self.count = 0
         self._attempts, self._within = attempts, within
-        self._times: deque[float] = deque()  # of the last ones, where only those count
-        self._first: BaseException | None = None  # since an item was sent
+        self._times: deque[float] = deque()  # of the last failures, if only those within some time count
+        self._first: BaseException | None = None  # the first failure since an item was sent
 
     def reset(self) -> None:
         """Note that the last attempt has sent an item."""
         self._first = None
 
     def add(self, failure: BaseException, delivered: Delivered) -> None:
-        """Count `failure`; raise if there is to be no further attempt."""
+        """Count `failure`; raise if there must be no further attempt."""
         self.count += 1
         if self._first is None:
             self._first = failure
         elif isinstance(failure, trio.ClosedResourceError):
             note(self._first, f"it could not be run again: {failure}")
-            raise self._first  # that a source runs once only says nothing about what went wrong
+            raise self._first  # more useful than the error that says that the source can run only once
         if self._counting() >= self._attempts:
             note(failure, f"at attempt {self.count}, after {delivered.items} items had been passed on")
             raise failure
 
     def _counting(self) -> int:
-        """Return how many failures count, with the one just now."""
+        """Return how many failures count, including the last."""
         if math.inf in (self._attempts, self._within):
             return self.count
         now = trio.current_time()
@@ -209,7 +212,7 @@ def _given(given: object) -> Readable[Any]:
     try:
         return as_readable(given)
     except TypeError:
-        what = "the function given to recover gives a Readable or an iterable, () for nothing more"
+        what = "the function given to recover must return a Readable or an iterable, () for nothing more"
         raise wanted(what, given) from None
 
 
@@ -219,19 +222,20 @@ def recover(
     repeats: bool = False,
     on: Kinds = Exception,
 ) -> Transform[T, T | U]:
-    """Where a stage before this one fails, go on with what `fn(failure)` returns, items or another `Readable`, then end.
+    """If an upstream stage fails, continue with what `fn(failure)` returns, items or another `Readable`, then end.
 
-    The stages before it have all ended by then, as after any failure; those after it go on, and see an ordinary end. So
-    `recover(lambda failure: ())` says that what came until the failure is enough: a file is written as if it were whole.
+    By then all upstream stages have ended, as after any failure. The stages downstream continue and see a normal end. So
+    `recover(lambda failure: ())` accepts what arrived before the failure: a file is written as if it were complete.
 
-    Items are appended to what has been passed on. A `Readable` has a beginning of its own, so by default it may take over
-    only while nothing has been passed on; after that the failure is raised. Otherwise half of one copy of a file would be
-    followed by the whole of another. To go on in the middle use `retry`, whose function is told how much was delivered.
+    Items are appended to what has been passed on. A `Readable` starts from its own beginning, so by default it may take
+    over only if nothing has been passed on; otherwise the failure is raised. If not, half of one copy of a file could be
+    followed by the whole of another. To continue in the middle, use `retry`, which tells its function how much was
+    delivered.
 
-    `fn` may be a coroutine function, may raise an exception that says more, or `raise` what it was given. A failure in
-    what it returned is not recovered from again.
+    `fn` may be a coroutine function, and may raise: a more specific exception, or the one that it was given. A failure of
+    the `Readable` or iterable that it returns is not recovered from again.
 
-    Emits when: an item comes; after the items that were sent to it before the failure comes what `fn` returned.
+    Emits when: an item arrives. Items that were sent before the failure come before those that `fn` returned.
     Waits when: downstream is not ready.
     Ends when: the source ends, or what `fn` returned does.
     On cancel: no state is lost.
@@ -239,11 +243,11 @@ def recover(
 
     Args:
         fn: Returns an iterable, an async iterable or a `Readable`; `()` for nothing more. A `str` is one item.
-        repeats: Whether a `Readable` may take over after items have been passed on, which may then come twice.
-        on: The kinds of exception to recover from; where two stages or more have failed, all of theirs.
+        repeats: Whether a `Readable` may take over after items have been passed on, which may then arrive twice.
+        on: The exception types to recover from. If two or more stages failed, all their exceptions must match.
 
     Raises:
-        TypeError: `fn` is not callable or returns none of these, or `on` is not a kind of `Exception` or several.
+        TypeError: `fn` is not callable or returns something else, or `on` is not an `Exception` type or a tuple of them.
 
     Example:
         >>> source = from_iterable([2, 1, 0, 5]).pipe(map(lambda n: 6 // n))
@@ -272,7 +276,7 @@ def recover(
                 await release(given._stages, exc)
                 note(
                     exc,
-                    f"recover: no other Readable took over, {_told(delivered)}: to go on after them, use "
+                    f"recover: no other Readable took over, {_told(delivered)}: to continue after them, use "
                     "retry(lambda delivered: ...); to let them come twice, recover(..., repeats=True)",
                 )
                 raise

@@ -1,8 +1,10 @@
-"""One readable for subscribers that join and leave while it runs.
+"""Share one Readable with subscribers that join and leave while it runs.
 
-Rule 1: a subscriber gets what comes after it joined, through a channel of its own: its capacity, its overflow policy.
-Rule 2: one that waits sets the pace, one that drops or fails holds up nobody; when one leaves, the others go on.
-Rule 3: a source that fails ends the block, which raises its very exception (R11), and every subscriber is told it.
+Rule 1: a subscriber gets the items that arrive after it joined, through its own channel, with its own capacity and
+    overflow policy.
+Rule 2: a subscriber that waits sets the pace; one that drops or fails blocks no other. When one leaves, the others
+    continue.
+Rule 3: if the source fails, the block raises the original exception (R11), and so does every subscriber.
 """
 
 from __future__ import annotations
@@ -35,39 +37,39 @@ class _Subscriber(NamedTuple):
 
 
 class Hub(Generic[T]):
-    """What `hub` gives: `subscribe` makes a `Readable` of what comes from now on. It cannot be made by hand."""
+    """What `hub` yields: each call of `subscribe` returns a `Readable` of the items from then on. Do not make one yourself."""
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._subscribers: list[_Subscriber] = []  # those that may drop come first: they wait for nobody
+        self._subscribers: list[_Subscriber] = []  # those that drop come first, so that they wait for no other
         self._count = 0  # how many have joined so far
-        self._joined = trio.Event()  # replaced when one more has joined
+        self._joined = trio.Event()  # replaced each time a subscriber joins
         self._is_over = False
         self._failure: BaseException | None = None
 
     @property
     def subscribers(self) -> int:
-        """How many subscribers there are now."""
+        """The number of current subscribers."""
         return len(self._subscribers)
 
     def subscribe(self, *, capacity: float = DEFAULT_CAPACITY, overflow: Overflow = "wait") -> Readable[T]:
-        """Return a `Readable` of what comes while it runs; each run joins anew, and leaves at its end.
+        """Return a `Readable` of the items that arrive while it runs; each run joins when it starts and leaves at its end.
 
         Emits when: the hub's source has an item.
-        Waits when: nothing has come.
-        Ends when: the source has ended, after what this one's channel holds.
-        On cancel: it leaves; what its channel holds is lost.
-        Holds: `capacity`, beside what the channels after it hold. Where it may drop, those have capacity 1, so that items
-            do not age there.
+        Waits when: the source is silent.
+        Ends when: the source has ended, after what this subscriber's channel holds.
+        On cancel: it leaves, and what its channel holds is lost.
+        Holds: `capacity`, plus what the channels after it hold. If it may drop items, those have capacity 1, so that items
+            do not grow old there.
 
         Args:
-            capacity: What this subscriber's channel may hold.
-            overflow: What to do when it is full: `"wait"`, so that the source and all other subscribers wait;
-                `"drop_oldest"` or `"drop_newest"`; `"fail"`: this subscriber alone fails, by a `BufferError`.
+            capacity: The capacity of this subscriber's channel.
+            overflow: What to do when it is full: `"wait"`, which makes the source and all other subscribers wait;
+                `"drop_oldest"` or `"drop_newest"`; or `"fail"`, which ends only this subscriber, with `BufferError`.
 
         Raises:
-            TypeError, ValueError: an argument is of the wrong type, or out of range.
-            trio.BrokenResourceError: when it runs, the hub's block has been left.
+            TypeError, ValueError: an argument has the wrong type or is out of range.
+            trio.BrokenResourceError: while running, the hub's block was left.
         """
         check_capacity(capacity)
         check_overflow(overflow)
@@ -80,7 +82,7 @@ class Hub(Generic[T]):
                 with receive:
                     await (forward if overflow == "wait" else forward_singly)(receive, output)
             finally:
-                self._leave(one)  # at once: a quiet source would find out only at its next item
+                self._leave(one)  # at once; otherwise the hub would notice only at the source's next item
 
         options = differing(capacity=(capacity, DEFAULT_CAPACITY), overflow=(overflow, "wait"))
         name = label(f"{self._name}.subscribe", **options)
@@ -112,7 +114,7 @@ class Hub(Generic[T]):
             await self._send_to_all(items)
 
     async def _send_to_all(self, items: list[Any]) -> None:
-        """Send the batch where there is room for all of it; elsewhere item by item, in step."""
+        """Send the whole batch to subscribers that have room for it, and to the others one item at a time, in turn."""
         full: list[_Subscriber] = []
         for one in [*self._subscribers]:
             try:
@@ -131,7 +133,7 @@ class Hub(Generic[T]):
                     self._leave(one)
 
     def _close(self, failure: BaseException | None, *, is_cut: bool) -> None:
-        """End every subscriber, and those that are still to join."""
+        """End every subscriber, also those that join later."""
         self._is_over = True
         if is_cut:
             self._failure = failure or trio.BrokenResourceError(f"the block of {self._name} was left")
@@ -146,19 +148,19 @@ class Hub(Generic[T]):
 
 
 def hub(readable: Readable[T], *, start_after: int = 0) -> AbstractAsyncContextManager[Hub[T]]:
-    """Run `readable` for subscribers that join and leave while it runs, for an `async with` block.
+    """Run `readable` for subscribers that join and leave at any time; use it as an `async with` block that yields a `Hub`.
 
-    What comes while nobody subscribes is dropped.
+    Items that arrive while there is no subscriber are dropped.
 
-    Emits when: the source has an item, to each subscriber of that moment.
-    Waits when: a subscriber that waits is full, or fewer than `start_after` have joined so far.
-    Ends when: the source ends, for each subscriber after what its channel holds. The block goes on until you leave it.
-    On cancel: leaving the block ends the source; subscribers get `trio.BrokenResourceError`.
-    Holds: the capacity of each subscriber, and one batch, beside what the source's channels hold.
+    Emits when: the source has an item; every current subscriber gets it.
+    Waits when: a subscriber with `"wait"` is full, or fewer than `start_after` have joined so far.
+    Ends when: the source ends, and each subscriber after what its channel holds. The block continues until you leave it.
+    On cancel: leaving the block cancels the source, and subscribers get `trio.BrokenResourceError`.
+    Holds: the capacity of each subscriber and one batch, plus what the source's channels hold.
 
     Args:
         readable: The source; it starts when the block is entered.
-        start_after: How many subscribers to wait for before the first item is taken.
+        start_after: How many subscribers to wait for before taking the first item.
 
     Raises:
         TypeError: `readable` is not a Readable, or `start_after` is not an int.

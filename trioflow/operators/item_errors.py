@@ -1,9 +1,9 @@
-"""What to do about one item that cannot be treated: stop, drop it, or put it aside.
+"""Handle an item whose function fails: stop, drop the item, or send it elsewhere.
 
-Rule 1: the function that a transform calls for each item is wrapped: it gives its failure instead of raising it, and a
-    stage behind takes that out again, in its turn. So order and concurrency stay as they are.
-Rule 2: an item that has failed gives nothing, not even what its function gave before it failed.
-Rule 3: only an `Exception` that the function itself has raised is dealt with.
+Rule 1: the function that a transform calls for each item is wrapped, so that it returns its exception instead of raising
+    it. A stage after the transform removes these results again, which leaves order and concurrency unchanged.
+Rule 2: an item that fails produces no output, not even what its function yielded before it failed.
+Rule 3: only an `Exception` that the function itself raised is handled.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from trioflow._core.fused import Operator
 from trioflow._core.streams import Transform, Writable, label, wanted
 from trioflow._core.typevars import T, U
 
-PATIENCE: Final = 10  # seconds for the writable to finish in, when the reader has left
+PATIENCE: Final = 10  # seconds that the writable has to finish after the reader has left
 
 
 def on_item_error(
@@ -32,28 +32,28 @@ def on_item_error(
     *,
     on: Kinds = Exception,
 ) -> Transform[T, U]:
-    """Run `transform`, and where it fails for an item, go on with the next one.
+    """Run `transform`, and if it fails for an item, continue with the next one.
 
-    For a transform that calls a function for each item: `map`, `filter`, `flat_map`, `tap`, `map_async`,
-    `map_in_threads` and `map_in_processes`. Others hold something from item to item, which a failure would leave half
-    done: they are refused. An item that has failed gives nothing; of what `flat_map` makes of an item all is made before
-    any is given.
+    `transform` must be one that calls a function for each item: `map`, `starmap`, `filter`, `flat_map`, `tap`,
+    `map_async`, `map_in_threads` or `map_in_processes`. Other transforms keep state between items, which a failure could
+    leave inconsistent, so they are refused. An item that fails produces no output. With `flat_map`, all output of an item
+    is computed before any of it is sent.
 
     Emits when: `transform` does.
-    Waits when: `transform` does, or the writable for failed items.
-    Ends when: `transform` does. The writable has then written all it was sent, also where the reader has left before
-        the end; it has ten seconds for that. After a failure of the flow it is cut off, as a sink is (R13).
-    On cancel: as `transform`; the writable is cut off.
-    Holds: what `transform` holds, what the function gives for one item, and one batch.
+    Waits when: `transform` does, or the writable for failed items is full.
+    Ends when: `transform` does, after the writable has written everything it was sent. If the reader leaves early, the
+        writable still gets ten seconds to finish. If the run fails, the writable is cancelled, as any sink is.
+    On cancel: `transform` and the writable are cancelled.
+    Holds: what `transform` holds, what the function returns for one item, and one batch.
 
     Args:
-        transform: What to run.
-        action: `"stop"`: fail, as without this. `"drop"`: leave the item out. Or a `Writable`, which gets each item that
-            has failed and the exception, as a pair; it runs beside, and that it fails or has enough is a failure.
-        on: The kinds of exception to deal with; others stop the flow.
+        transform: The transform to run.
+        action: `"stop"` fails, as without `on_item_error`; `"drop"` skips the item; a `Writable` receives each failed
+            item and its exception, as a pair. If the writable itself fails, or stops early, the run fails.
+        on: The exception types to handle; others stop the run.
 
     Raises:
-        TypeError: `transform` is no transform, or not of this kind; `action` or `on` is not one of these.
+        TypeError: `transform` is not a Transform or not of this kind; `action` or `on` has the wrong type.
         ValueError: `action` is another string.
 
     Example:
@@ -75,20 +75,20 @@ def on_item_error(
     kinds = check_exceptions("on_item_error", on)
     name = label("on_item_error", transform, action)
     if isinstance(action, Writable):
-        behind = Stage(name, function=partial(_divert, action))
+        removing = Stage(name, function=partial(_divert, action))
     elif action in ("stop", "drop"):
-        behind = Stage(name, factory=_Dropping)
+        removing = Stage(name, factory=_Dropping)
     elif isinstance(action, str):
         raise ValueError(f"action must be 'stop', 'drop' or a Writable, not {action!r}")
     else:
         raise wanted("on_item_error wants 'stop', 'drop' or a Writable", action)
     if action == "stop":
         return transform
-    return Transform._of(rewrapped(lambda fn: _catching(fn, kinds))._replace(label=name), behind)
+    return Transform._of(rewrapped(lambda fn: _catching(fn, kinds))._replace(label=name), removing)
 
 
 class _Failed:
-    """What a function gives for an item instead of raising; where a function gives many, this is the only one."""
+    """Returned for an item whose function raised; iterating it yields itself, so it also stands for a list of results."""
 
     __slots__ = ("failure", "item")
 
@@ -116,7 +116,7 @@ def _catching(fn: Callable[[Any], Any], kinds: tuple[type[Exception], ...]) -> C
 
 
 class _Catching:
-    """A plain function that gives its failure; an object, so that it can be sent to another process."""
+    """A plain function that returns its failure; an object, so that it can be pickled for another process."""
 
     def __init__(self, fn: Callable[[Any], Any], kinds: tuple[type[Exception], ...]) -> None:
         self._fn = fn
@@ -141,10 +141,10 @@ async def _divert(writable: Writable[Any, Any], source: ReceiveChannel[Any], out
 
 
 class _Diversion:
-    """One run of the stage that sends failed items to a writable, and hands the others on.
+    """One run of the stage that sends failed items to a writable and passes the others on.
 
-    A reader that leaves cancels the task of this stage, which must not cut off the writable: it runs in a shield. A task
-    outside the shield gets each cancellation, and decides by its reason what becomes of the writable.
+    When the reader leaves, this stage is cancelled, but the writable should still finish, so it runs in a shielded scope.
+    A task outside that scope gets every cancellation, and ends the shield unless the reader's leaving is the reason.
     """
 
     def __init__(self, writable: Writable[Any, Any], source: ReceiveChannel[Any], output: SendChannel[Any]) -> None:
@@ -160,7 +160,9 @@ class _Diversion:
                     with self._taking:
                         await self._divert_until_left(letters)
             if self._writing.cancelled_caught:
-                raise trio.TooSlowError(f"failed items were not written within {PATIENCE} s of the reader's leaving")
+                raise trio.TooSlowError(
+                    f"on_item_error: failed items were not written within {PATIENCE} s after the reader left"
+                )
             crew.cancel()
 
     async def _await_cancellation(self) -> None:
@@ -178,7 +180,7 @@ class _Diversion:
             await self._divert(letters)
         except HangUp as exc:
             if letters._has_raised(exc):
-                raise trio.BrokenResourceError("the writable for failed items takes no more") from exc
+                raise trio.BrokenResourceError("on_item_error: the writable for failed items stopped reading") from exc
             if not self._output._has_raised(exc):
                 raise
 

@@ -1,8 +1,8 @@
-"""Several readables as one.
+"""Combine several Readables into one.
 
-Rule 1: each runs beside the others in tasks of its own, with channels of the whole run's capacity.
-Rule 2: the first that fails ends all the others at once (R11), and so does a reader who leaves (R9).
-Rule 3: what is ready is moved in batches; nothing that can be given waits for company.
+Rule 1: each runs beside the others in its own tasks, with channels of the whole run's capacity.
+Rule 2: if one of them fails (R11) or the reader leaves (R9), all the others end at once.
+Rule 3: items that are ready are moved in batches, and none waits for a batch to fill.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ def merge(a: Readable[A], b: Readable[B], /, *more: Readable[U]) -> Readable[A |
 @overload
 def merge(*readables: Readable[T]) -> Readable[T]: ...
 def merge(*readables: Readable[T]) -> Readable[Any]:
-    """Give the items of all `readables` as they come, each one's in its order.
+    """Yield the items of all `readables` as they arrive; items of the same one stay in order.
 
     Emits when: one of them has an item.
-    Waits when: downstream is not ready; then each of them waits when its own channels are full.
+    Waits when: downstream is not ready; each of them then waits once its own channels are full.
     Ends when: all of them have ended.
     On cancel: all of them are cancelled.
     Holds: for each of them one batch, plus what its channels hold.
@@ -60,12 +60,12 @@ def concat(a: Readable[A], b: Readable[B], /, *more: Readable[U]) -> Readable[A 
 @overload
 def concat(*readables: Readable[T]) -> Readable[T]: ...
 def concat(*readables: Readable[T]) -> Readable[Any]:
-    """Give all items of the first of `readables`, then all of the second, and so on.
+    """Yield all items of the first of `readables`, then all items of the second, and so on.
 
-    Emits when: the one whose turn it is has an item.
+    Emits when: the current one has an item.
     Waits when: downstream is not ready.
-    Ends when: the last of them has ended; none is started before the one before it has.
-    On cancel: the one whose turn it is is cancelled.
+    Ends when: the last of them has ended; each starts only when the one before it has ended.
+    On cancel: the current one is cancelled.
     Holds: one batch, plus what the channels hold.
 
     Raises:
@@ -89,13 +89,13 @@ def interleave(a: Readable[A], b: Readable[B], /, *more: Readable[U]) -> Readabl
 @overload
 def interleave(*readables: Readable[T]) -> Readable[T]: ...
 def interleave(*readables: Readable[T]) -> Readable[Any]:
-    """Give one item of each of `readables` in turn, leaving out those that have ended.
+    """Yield one item of each of `readables` in turn, skipping those that have ended.
 
-    Emits when: the one whose turn it is has an item; the others wait for it, however many they have.
+    Emits when: the one whose turn it is has an item; the others wait for it, however many items they have.
     Waits when: downstream is not ready.
     Ends when: all of them have ended.
     On cancel: all of them are cancelled.
-    Holds: one batch of each, and one of what was taken, plus what the channels hold.
+    Holds: one batch of each and one batch of output, plus what the channels hold.
 
     Raises:
         TypeError: an argument is not a Readable.
@@ -132,18 +132,18 @@ def interleave(*readables: Readable[T]) -> Readable[Any]:
 
 
 def merge_sorted(*readables: Readable[T], key: Callable[[T], Any] | None = None) -> Readable[T]:
-    """Merge `readables` that are each sorted into one that is sorted.
+    """Merge `readables`, each of them sorted, into one sorted Readable.
 
-    Equal items come in the order of the arguments.
+    Equal items are in the order of the arguments.
 
-    Emits when: each of them that has not ended has an item: the smallest of these is next.
-    Waits when: downstream is not ready. A quiet one holds up all others, since a smaller item may yet come from it.
+    Emits when: each of them that has not ended has an item; the smallest of these is next.
+    Waits when: downstream is not ready. A silent one blocks all others, because its next item may be smaller than theirs.
     Ends when: all of them have ended.
     On cancel: all of them are cancelled.
-    Holds: one batch of each, and one of what was taken, plus what the channels hold.
+    Holds: one batch of each and one batch of output, plus what the channels hold.
 
     Args:
-        key: A plain function that returns what an item is sorted by; the item itself unless given.
+        key: A plain function that returns the sort key of an item; by default the item itself.
 
     Raises:
         TypeError: an argument is not a Readable, or `key` is not a plain function; while running, two items cannot be
@@ -160,7 +160,7 @@ def merge_sorted(*readables: Readable[T], key: Callable[[T], Any] | None = None)
     async def run(output: SendChannel[T]) -> None:
         async with open_all(readables, output) as receives:
             inputs = [_Input(receive) for receive in receives]
-            newest: list[list[Any]] = []  # a heap of one entry for each: its next item's key, its number
+            newest: list[list[Any]] = []  # a heap with one entry for each: the key of its next item, and its number
             gathered: list[T] = []
 
             async def advance(number: int, last: list[Any]) -> None:
@@ -208,20 +208,20 @@ def zip(
 @overload
 def zip(*readables: Readable[T], strict: bool = ...) -> Readable[tuple[T, ...]]: ...
 def zip(*readables: Readable[Any], strict: bool = False) -> Readable[tuple[Any, ...]]:
-    """Give tuples of one item of each of `readables`: the first of all, the second of all, and so on.
+    """Yield tuples with one item of each of `readables`: the first items, then the second items, and so on.
 
     Emits when: each of them has an item.
     Waits when: downstream is not ready.
-    Ends when: one of them has ended and its items are used up; the others are cancelled, and what they had is lost.
+    Ends when: one of them has ended and its items are used up; the others are cancelled, and their items are lost.
     On cancel: all of them are cancelled.
     Holds: one batch of each, plus what the channels hold.
 
     Args:
-        strict: Take it for a failure if one ends and another has more. One that is silent is waited for.
+        strict: Whether to raise `ValueError` if one ends while another has more items. It waits for one that is silent.
 
     Raises:
         TypeError: an argument is not a Readable.
-        ValueError: while running, if `strict`: they are not equally long.
+        ValueError: while running with `strict`, they turn out not to be equally long.
 
     Example:
         >>> run(zip(from_iterable(["a", "b"]), from_iterable([1, 2, 3])).pipe(collect()))
@@ -243,7 +243,7 @@ def zip(*readables: Readable[Any], strict: bool = False) -> Readable[tuple[Any, 
 
 
 async def _all_have_items(inputs: list[_Input[Any]]) -> bool:
-    """Wait until each has an item, or one of them has ended, whichever is first."""
+    """Wait until each has an item or one of them has ended; return whether each has one."""
     empty = [each for each in inputs if not each.items]
     quiet = [each for each in empty if not each.look()]
     if any(each.has_ended for each in empty):
@@ -256,7 +256,7 @@ async def _all_have_items(inputs: list[_Input[Any]]) -> bool:
             async def wait(each: _Input[Any]) -> None:
                 await each.wait()
                 if each.has_ended:
-                    crew.cancel()  # nobody needs to wait for the others
+                    crew.cancel()  # no need to wait for the others
 
             for each in quiet:
                 crew.start(wait, each)
@@ -270,7 +270,7 @@ async def _refuse_unequal(inputs: list[_Input[Any]]) -> None:
             await each.wait()
         if each.items:
             raise ValueError(
-                f"zip wants readables of equal length, but number {short} has ended and number {i} has more"
+                f"zip: readables must be equally long, but number {short} has ended and number {i} has more"
             )
 
 
@@ -285,15 +285,15 @@ def zip_latest(a: Readable[A], b: Readable[B], c: Readable[C], d: Readable[D], /
 @overload
 def zip_latest(*readables: Readable[T]) -> Readable[tuple[T, ...]]: ...
 def zip_latest(*readables: Readable[Any]) -> Readable[tuple[Any, ...]]:
-    """Give tuples of the newest item of each of `readables`, a new tuple for each item that comes.
+    """Yield tuples with the newest item of each of `readables`, a new tuple for every item that arrives.
 
-    No item is dropped: for a slow reader that needs only the newest tuple, add `buffer(1, overflow="drop_oldest")`.
+    No item is dropped. If a slow reader needs only the newest tuple, add `buffer(1, overflow="drop_oldest")`.
 
-    Emits when: one of them has an item, and all have given one.
+    Emits when: one of them has an item, and all have had at least one.
     Waits when: downstream is not ready.
-    Ends when: all of them have ended, or one has without an item; the newest item of one that has ended stays.
+    Ends when: all of them have ended, or one has ended without any item. After one ends, its last item stays in use.
     On cancel: all of them are cancelled.
-    Holds: of each the newest item and one batch, plus what the channels hold.
+    Holds: the newest item of each and one batch, plus what the channels hold.
 
     Raises:
         TypeError: an argument is not a Readable.
@@ -307,7 +307,7 @@ def zip_latest(*readables: Readable[Any]) -> Readable[tuple[Any, ...]]:
     async def run(output: SendChannel[Any]) -> None:
         newest: list[Any] = [None] * len(readables)
         missing = {*range(len(readables))}
-        turn = trio.Lock()  # or a tuple might come behind one that is newer
+        turn = trio.Lock()  # keeps an older tuple from being sent after a newer one
 
         async def follow(i: int, receive: ReceiveChannel[Any]) -> None:
             async for items in receive.batches():
@@ -329,7 +329,7 @@ def zip_latest(*readables: Readable[Any]) -> Readable[tuple[Any, ...]]:
 
 
 class _Input(Generic[T]):
-    """One of the readables, of which a batch is taken at a time and items are used one by one."""
+    """One of the Readables: items are received in batches and used one by one."""
 
     __slots__ = ("_receive", "has_ended", "items")
 
@@ -339,7 +339,7 @@ class _Input(Generic[T]):
         self.has_ended = False
 
     def look(self) -> bool:
-        """Take what is there now; tell whether there was something, if only the end."""
+        """Take what is available now; return whether there was anything, including the end."""
         try:
             self.items.extend(self._receive.receive_many_nowait())
         except trio.WouldBlock:
@@ -349,7 +349,7 @@ class _Input(Generic[T]):
         return True
 
     async def wait(self) -> None:
-        """Take what comes next, be it the end."""
+        """Wait for the next batch, or for the end."""
         try:
             self.items.extend(await self._receive.receive_many())
         except trio.EndOfChannel:

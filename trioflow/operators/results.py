@@ -1,8 +1,8 @@
-"""What is made of all items: a list, one text, a sum, an item, a number.
+"""Sinks that return a result: a list, a joined text, a reduced value, one item, or a count.
 
-Rule 1: a plain function is applied batch by batch, in one task with its neighbours; a coroutine function sees one item
-    at a time.
-Rule 2: what has enough ends its source at once (R9).
+Rule 1: a plain function is applied a batch at a time, in one task with the neighbouring stages. A coroutine function gets
+    one item at a time.
+Rule 2: a sink that needs no more items cancels everything upstream at once (R9).
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ R = TypeVar("R")
 
 class _Missing:
     def __repr__(self) -> str:
-        return "<an empty source is an error>"  # read in `help`
+        return "<an empty source is an error>"  # shown by `help`
 
 
 _MISSING: Any = _Missing()
 
 
 def collect() -> Writable[T, list[T]]:
-    """Give all items in a list.
+    """Return all items in a list.
 
     Waits when: never.
     Ends when: the source ends.
-    On cancel: all is lost.
-    Holds: everything; pipe through `take` where that may be too much.
+    On cancel: all items are lost.
+    Holds: all items; if they may be too many, pipe through `take` first.
 
     Example:
         >>> run(from_iterable("ab").pipe(collect()))
@@ -62,15 +62,15 @@ def join(separator: AnyStr | None = None) -> Writable[AnyStr, AnyStr]:
     """Join all chunks into one `bytes` or one `str`.
 
     Waits when: never.
-    Ends when: the source ends. Where nothing came, it gives `b""`, or `separator[:0]`.
-    On cancel: all is lost.
-    Holds: everything, twice for a moment at the end.
+    Ends when: the source ends. If nothing came, it returns `b""`, or `separator[:0]`.
+    On cancel: all chunks are lost.
+    Holds: all chunks, and briefly twice as much at the end.
 
     Args:
         separator: What to put between chunks.
 
     Raises:
-        TypeError: `separator` is neither `str` nor `bytes`, or the chunks are not of one kind.
+        TypeError: `separator` is neither `str` nor `bytes`, or the chunks are not all of one type.
 
     Example:
         >>> run(from_iterable([b"a", b"b"]).pipe(join()))
@@ -101,10 +101,10 @@ def reduce(fn: Callable[[R, T], Coroutine[Any, Any, R]], initial: R) -> Writable
 @overload  # mypy takes the R above for object in `print(await ...)`, and few functions fit that
 def reduce(fn: Callable[[R, T], Coroutine[Any, Any, R] | R], initial: R) -> Writable[T, object]: ...
 def reduce(fn: Callable[[R, T], Coroutine[Any, Any, R] | R], initial: R) -> Writable[T, Any]:
-    """Keep a state, `initial` at first: for each item it becomes `fn(state, item)`. Give the last one.
+    """Compute `state = fn(state, item)` for each item, starting from `initial`, and return the last state.
 
-    Waits when: `fn` does.
-    Ends when: the source ends; where nothing came, it gives `initial`.
+    Waits when: `fn` runs.
+    Ends when: the source ends. If nothing came, it returns `initial`.
     On cancel: the state is lost.
     Holds: the state and one batch, or one item if `fn` is a coroutine function.
 
@@ -153,18 +153,18 @@ def first(  # type: ignore[overload-cannot-match]  # pyright: ignore[reportOverl
     *, default: R
 ) -> Writable[T, T | R]: ...
 def first(*, default: Any = _MISSING) -> Writable[T, T | Any]:
-    """Give the first item.
+    """Return the first item.
 
     Waits when: never.
-    Ends when: an item has come, which cancels everything upstream (R9), or the source ends.
-    On cancel: nothing is lost but the wait.
+    Ends when: an item arrives, which cancels everything upstream; or the source ends.
+    On cancel: nothing is lost.
     Holds: one batch.
 
     Args:
-        default: What to give where no item came.
+        default: What to return if no item came.
 
     Raises:
-        LookupError: no item came, and there is no `default`.
+        LookupError: no item came, and `default` was not given.
 
     Example:
         >>> run(from_iterable([1, 2]).pipe(first()))
@@ -182,7 +182,7 @@ def last(  # type: ignore[overload-cannot-match]  # pyright: ignore[reportOverla
     *, default: R
 ) -> Writable[T, T | R]: ...
 def last(*, default: Any = _MISSING) -> Writable[T, T | Any]:
-    """Give the last item.
+    """Return the last item.
 
     Waits when: never.
     Ends when: the source ends.
@@ -190,10 +190,10 @@ def last(*, default: Any = _MISSING) -> Writable[T, T | Any]:
     Holds: the item and one batch.
 
     Args:
-        default: What to give where no item came.
+        default: What to return if no item came.
 
     Raises:
-        LookupError: no item came, and there is no `default`.
+        LookupError: no item came, and `default` was not given.
 
     Example:
         >>> run(from_iterable([1, 2]).pipe(last()))
@@ -219,16 +219,16 @@ class _Kept(Fold[Any, Any]):
 
     def result(self) -> Any:
         if self._item is _MISSING:
-            raise LookupError(f"{self._name}() wants an item, but none came")
+            raise LookupError(f"{self._name}: the source ended without an item; pass default= to allow that")
         return self._item
 
 
 def count() -> Writable[object, int]:
-    """Give the number of items.
+    """Return the number of items.
 
     Waits when: never.
     Ends when: the source ends.
-    On cancel: the number is lost.
+    On cancel: the count is lost.
     Holds: one batch.
 
     Example:
@@ -239,7 +239,7 @@ def count() -> Writable[object, int]:
 
 
 class Count(Fold[Any, int]):
-    """How many items there were."""
+    """Counts the items."""
 
     def __init__(self) -> None:
         self._count = 0

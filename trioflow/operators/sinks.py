@@ -1,7 +1,7 @@
-"""The ends that items go to: functions, channels, byte streams, nowhere.
+"""Sinks that pass items to a function, a channel or a byte stream, or discard them.
 
-Rule 1: a plain function is applied batch by batch, in one task with its neighbours; a coroutine function sees one item
-    at a time.
+Rule 1: a plain function is applied a batch at a time, in one task with the neighbouring stages. A coroutine function gets
+    one item at a time.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from trioflow.operators.results import Count
 def for_each(fn: Callable[[T], object]) -> Writable[T, None]:
     """Call `fn(item)` for each item, in order; `fn` may be a coroutine function.
 
-    Waits when: `fn` does.
+    Waits when: `fn` runs.
     Ends when: the source ends.
     On cancel: a call in progress is cancelled.
     Holds: one batch, or one item if `fn` is a coroutine function.
@@ -63,7 +63,7 @@ class _ForEach(Fold[Any, None]):
 
 
 def drain() -> Writable[object, int]:
-    """Discard all items, and return how many there were.
+    """Discard all items and return how many there were.
 
     Waits when: never.
     Ends when: the source ends.
@@ -80,17 +80,17 @@ def drain() -> Writable[object, int]:
 
 
 def to_channel(send: trio.abc.SendChannel[T] | Sends[T]) -> Writable[T, int]:
-    """Send each item to `send`, close it, and give the number of items. Runs once (R4).
+    """Send each item to `send`, close it, and return the number of items. It can run only once.
 
     Waits when: the channel is full.
-    Ends when: the source ends. After a failure a channel of ours raises `trio.BrokenResourceError` in its readers;
-        another kind can only be closed.
+    Ends when: the source ends. After a failure, a channel made by trioflow raises `trio.BrokenResourceError` in its
+        readers; any other channel can only be closed.
     On cancel: as after a failure.
     Holds: one batch.
 
     Raises:
         TypeError: `send` is neither a `trio.abc.SendChannel` nor an `anyio.abc.ObjectSendStream`.
-        trio.BrokenResourceError: its last reader has gone.
+        trio.BrokenResourceError: the channel has no reader left.
     """
     if not isinstance(as_trio(send), trio.abc.SendChannel):
         raise wanted("to_channel wants a trio.abc.SendChannel", send)
@@ -98,18 +98,20 @@ def to_channel(send: trio.abc.SendChannel[T] | Sends[T]) -> Writable[T, int]:
 
 
 def to_stream(stream: trio.abc.SendStream | Sends[bytes]) -> Writable[bytes, int]:
-    """Write each chunk to a Trio byte stream, end it, and give the number of bytes. Runs once (R4).
+    """Write each chunk to a Trio byte stream, end the stream, and return the number of bytes. It can run only once.
 
-    A one-way stream is closed at the end; of a two-way one this direction is ended, with `send_eof` where it has one.
+    A one-way stream is closed at the end. Of a two-way stream only the sending direction is ended, with `send_eof` if it
+    has that.
 
     Waits when: the stream does.
-    Ends when: the source ends. After a failure the stream is closed at once, without a graceful end (R13).
-    On cancel: as after a failure; how much was written is not known.
-    Holds: one batch; small chunks are joined into at most 64 KiB.
+    Ends when: the source ends. After a failure the stream is closed at once and not gracefully, so that the other side does
+        not take partial data for complete.
+    On cancel: as after a failure; how much was written is unknown.
+    Holds: one batch; small chunks are joined, up to 64 KiB.
 
     Raises:
         TypeError: `stream` is neither a `trio.abc.SendStream` nor an `anyio.abc.ByteSendStream`.
-        trio.BrokenResourceError: the other side has gone.
+        trio.BrokenResourceError: the other side has closed the stream.
     """
     if not isinstance(as_trio(stream), trio.abc.SendStream):
         raise wanted("to_stream wants a trio.abc.SendStream", stream)

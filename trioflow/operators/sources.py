@@ -1,4 +1,4 @@
-"""The beginnings: where items come from."""
+"""Sources of items that do no I/O."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ def from_iterable(items: bytes | bytearray | memoryview | trio.abc.ReceiveStream
 @overload
 def from_iterable(items: AsyncIterable[T] | Iterable[T]) -> Readable[T]: ...
 def from_iterable(items: AsyncIterable[Any] | Iterable[Any]) -> Readable[Any]:
-    """Give the items of an iterable, an async iterable, a channel or a byte stream. A `str` or bytes-like is one item.
+    """Read the items of an iterable, an async iterable, a channel or a byte stream. A `str` or bytes-like is one item.
 
-    What can be iterated anew runs anew; an iterator, a channel or a stream runs once, and is closed at the end (R4);
-    a two-way stream is not closed.
+    If `items` can be iterated again, such as a list, the Readable can run again. An iterator, a channel or a stream can run
+    only once and is closed at the end; a two-way stream is not closed.
 
-    Emits when: the iterable gives an item; a plain iterable must not block.
-    Waits when: downstream is not ready: of a plain iterable, at most one item is taken that the reader has no room for.
+    Emits when: the iterable yields an item; a plain iterable must not block.
+    Waits when: downstream is not ready. At most one item is taken from a plain iterable that the reader has no room for.
     Ends when: the iterable does.
-    On cancel: what was taken and not received is lost; an iterator is closed.
-    Holds: one batch, at most as large as its reader has room for.
+    On cancel: items in transit are lost; an iterator is closed.
+    Holds: one batch, at most as large as the reader has room for.
 
     Raises:
-        TypeError: `items` is none of these.
+        TypeError: `items` has another type.
 
     Example:
         >>> run(from_iterable([1, 2]).pipe(collect()))
@@ -46,11 +46,11 @@ def from_iterable(items: AsyncIterable[Any] | Iterable[Any]) -> Readable[Any]:
 
 
 def repeat(item: T, times: float = math.inf) -> Readable[T]:
-    """Give the same item again and again.
+    """Yield the same item over and over, or `times` times.
 
-    Emits when: its reader has room.
+    Emits when: downstream is ready.
     Waits when: downstream is not ready.
-    Ends when: it has given the item `times` times.
+    Ends when: it has yielded the item `times` times.
     On cancel: nothing is lost.
     Holds: one batch.
 
@@ -74,18 +74,19 @@ def unfold(fn: Callable[[S], Coroutine[Any, Any, tuple[T, S] | None]], initial: 
 def unfold(
     fn: Callable[[S], tuple[T, S] | None] | Callable[[S], Coroutine[Any, Any, tuple[T, S] | None]], initial: S
 ) -> Readable[T]:
-    """Keep a state, `initial` at first: `fn(state)` gives the next item and the next state, or `None` at the end.
+    """Generate items from a state: `fn(state)` returns the next item and the next state, or `None` to end.
 
-    What `reduce` makes of items, the other way round: pages that name the next one, numbers that follow from the last.
+    It is the opposite of `reduce`. Use it for pages that name the next page, or numbers computed from the one before. The
+    first state is `initial`.
 
-    Emits when: `fn` has returned; a plain function must not block.
-    Waits when: downstream is not ready: `fn` is called when there is room for an item, but for one.
-    Ends when: `fn` gives `None`.
+    Emits when: `fn` returns; a plain function must not block.
+    Waits when: downstream is not ready; `fn` is called at most one item ahead of the room there is.
+    Ends when: `fn` returns `None`.
     On cancel: a call in progress is cancelled, and the state is lost.
     Holds: the state and one batch, or one item if `fn` is a coroutine function.
 
     Raises:
-        TypeError: `fn` is not callable, is a plain function that returns a coroutine, or gives neither a pair nor
+        TypeError: `fn` is not callable, is a plain function that returns a coroutine, or returns neither a pair nor
             `None`.
 
     Example:
@@ -116,16 +117,16 @@ def _unfolded(fn: Callable[[Any], Any], state: Any) -> Iterator[Any]:
 
 def _pair(given: object) -> tuple[Any, Any]:
     if not isinstance(given, tuple) or len(given) != 2:
-        raise TypeError(f"unfold wants a pair of an item and the next state, or None, not {given!r}")
+        raise TypeError(f"the function given to unfold must return a pair (item, next state) or None, got {given!r}")
     return given
 
 
 def empty() -> Readable[Any]:
-    """Give nothing and end at once.
+    """Yield nothing and end at once.
 
     Emits when: never.
     Waits when: never.
-    Ends when: it begins.
+    Ends when: it starts.
     On cancel: nothing is lost.
     Holds: nothing.
 
@@ -137,11 +138,11 @@ def empty() -> Readable[Any]:
 
 
 def failed(error: Exception | type[Exception]) -> Readable[Any]:
-    """Give nothing and raise `error`, the same object in each run; of a class each run raises a new one.
+    """Yield nothing and raise `error`: an exception, or an exception class to raise a new one in each run.
 
     Emits when: never.
     Waits when: never.
-    Ends when: it begins, by failing.
+    Ends when: it starts, by raising.
     On cancel: nothing is lost.
     Holds: nothing.
 
@@ -160,6 +161,6 @@ def failed(error: Exception | type[Exception]) -> Readable[Any]:
 
     async def run(output: SendChannel[Any]) -> NoReturn:
         await trio.lowlevel.checkpoint()
-        raise error.with_traceback(None) if isinstance(error, Exception) else error  # not those of earlier runs, too
+        raise error.with_traceback(None) if isinstance(error, Exception) else error  # drop the frames of earlier runs
 
     return Readable._of(Stage(label("failed", error), function=run))

@@ -1,11 +1,11 @@
-"""One readable for several readers, inside a block.
+"""Split one Readable into branches for several readers, inside a block.
 
-Rule 1: a branch is live: it runs once (R4), and what it holds is what its channel holds. None can grow (R5).
-Rule 2: a branch whose reader leaves detaches, and the others go on; when none is left the source is ended (R9).
-Rule 3: a source that fails ends the block, which raises its very exception (R11); who reads on outside is told it too.
-Rule 4: batches pass where there is room for them; where not, items pass one by one, in their order across all branches,
-    so that a reader of several branches in turn is never stuck.
-Rule 5: a branch that nobody has begun to read does not hold up the reader of another for ever: that is an error.
+Rule 1: a branch is live: it can run only once (R4), and it holds what its channel holds, which is bounded (R5).
+Rule 2: when the reader of a branch leaves, the others continue; when all have left, the source is cancelled (R9).
+Rule 3: if the source fails, the block raises the original exception (R11), and so do branches that are still being read.
+Rule 4: batches are sent whole if there is room. If not, items are sent one by one, in the same order to all branches, so
+    that a task that reads several branches in turn does not deadlock.
+Rule 5: a branch that is never read does not block the reader of another forever; that is an error.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ Branches: TypeAlias = "AbstractAsyncContextManager[tuple[Branch[U], ...]]"
 
 
 class Branch(Readable[T]):
-    """One of the readables that `broadcast`, `balance` and `partition` give. It runs once."""
+    """One of the Readables that `broadcast`, `balance` and `partition` yield. It can run only once."""
 
     __slots__ = ("_receive",)
 
     _receive: ReceiveChannel[T]
 
     def statistics(self) -> ChannelStatistics:
-        """Give the `ChannelStatistics` of its channel: among them what it holds and what an overflow policy dropped."""
+        """Return the `ChannelStatistics` of its channel, which include how much it holds and how many items it dropped."""
         return self._receive.statistics()
 
 
@@ -57,26 +57,28 @@ def broadcast(
     capacity: float = DEFAULT_CAPACITY,
     overflow: Overflow | Sequence[Overflow] = "wait",
 ) -> Branches[U]:
-    """Give every item to each of `count` branches, for an `async with` block.
+    """Send every item to each of `count` branches; use it as an `async with` block that yields the branches.
 
-    Emits when: the source has an item and all branches that wait have room.
-    Waits when: one branch is full: the slowest sets the pace. One that nobody reads stops all; open it and leave it.
-    Ends when: the source ends, for each branch behind what it holds; or when all readers have left.
-    On cancel: leaving the block ends the source; what was not received is lost.
-    Holds: `capacity` for each branch, beside what the channels around it hold, and one batch that has room, or one item.
-        The channels after a branch that drops have capacity 1, so that its items do not age there.
+    Emits when: the source has an item and all branches with `"wait"` have room.
+    Waits when: a branch with `"wait"` is full, so the slowest one sets the pace. A branch that is never read blocks all the
+        others; if you do not need it, open it and leave it.
+    Ends when: the source ends, and each branch after what it holds; or when all readers have left.
+    On cancel: leaving the block cancels the source, and items that were not received are lost.
+    Holds: `capacity` for each branch, plus what the channels around it hold, and one batch if it fits, or one item. The
+        channels after a branch that drops have capacity 1, so that items do not grow old there.
 
     Args:
         readable: The source; it starts when the block is entered.
-        count: How many branches.
-        capacity: What the channel of each branch, and those of the source, may hold.
-        overflow: What is done when a branch is full: `"wait"`; `"drop_oldest"` or `"drop_newest"`, counted in
-            `branch.statistics().dropped`; `"fail"`, which ends all by a `BufferError`. One for all, or one for each.
+        count: How many branches to make.
+        capacity: The capacity of each branch's channel, and of the source's channels.
+        overflow: What to do when a branch is full: `"wait"`; `"drop_oldest"` or `"drop_newest"`, counted in
+            `branch.statistics().dropped`; or `"fail"`, which ends everything with `BufferError`. Pass one policy for all
+            branches, or a list with one for each.
 
     Raises:
         TypeError, ValueError: an argument has the wrong type or is out of range.
-        trio.TooSlowError: while running, one that waits is full and nobody has begun to read it for 30 seconds, while
-            the reader of another branch waits.
+        trio.TooSlowError: while running, a branch with `"wait"` has been full for 30 seconds and nothing has ever read it,
+            while the reader of another branch waits.
 
     Example:
         >>> async def main() -> None:
@@ -105,7 +107,7 @@ async def _deal_to_all(
     overflows: Sequence[Overflow], source: ReceiveChannel[Any], outputs: list[SendChannel[Any]]
 ) -> None:
     lossless = {output for output, overflow in zip(outputs, overflows, strict=True) if overflow == "wait"}
-    # Those that drop come first: what they may drop need not wait for the others.
+    # Branches that drop come first, so that they do not wait for the others.
     live = sorted(outputs, key=lossless.__contains__)
     name = _numbered("broadcast", outputs)
     while True:
@@ -138,24 +140,25 @@ def partition(
     *,
     capacity: float = DEFAULT_CAPACITY,
 ) -> Branches[U]:
-    """Give each item to one of `count` branches, the one that `key(item)` tells, for an `async with` block.
+    """Send each item to branch number `key(item)` of `count`; use it as an `async with` block that yields the branches.
 
-    Emits when: the source has an item and the branch it is for has room.
-    Waits when: that branch is full: then the others wait too. One that nobody reads stops all when it is full.
-    Ends when: the source ends, for each branch behind what it holds; or when all readers have left. Items for a branch
-        whose reader has left are passed over.
-    On cancel: leaving the block ends the source; what was not received is lost.
-    Holds: `capacity` for each branch, beside what the channels around it hold, and one batch.
+    Emits when: the source has an item and its branch has room.
+    Waits when: its branch is full; the other branches then wait too. A full branch that is never read blocks all others.
+    Ends when: the source ends, and each branch after what it holds; or when all readers have left. Items for a branch
+        whose reader has left are dropped.
+    On cancel: leaving the block cancels the source, and items that were not received are lost.
+    Holds: `capacity` for each branch, plus what the channels around it hold, and one batch.
 
     Args:
         readable: The source; it starts when the block is entered.
-        key: A plain function that gives the branch's number, from 0; a bool will do for two.
-        count: How many branches.
-        capacity: What the channel of each branch, and those of the source, may hold.
+        key: A plain function that returns the number of a branch, from 0, or a bool if there are two branches.
+        count: How many branches to make.
+        capacity: The capacity of each branch's channel, and of the source's channels.
 
     Raises:
-        TypeError, ValueError: an argument has the wrong type or is out of range; while running, what `key` gave is.
-        trio.TooSlowError: as `broadcast` does, for a full branch that nobody has begun to read.
+        TypeError, ValueError: an argument has the wrong type or is out of range; while running, `key` returns something
+            that is not the number of a branch.
+        trio.TooSlowError: as with `broadcast`, for a full branch that is never read.
 
     Example:
         >>> async def main() -> None:
@@ -172,7 +175,7 @@ def partition(
     def index_of(item: Any) -> int:
         index = key(item)
         if not (isinstance(cast("object", index), int) and 0 <= index < count):
-            raise ValueError(f"partition wants a number from 0 to {count - 1} for each item, not {index!r}")
+            raise ValueError(f"partition: key must return an int from 0 to {count - 1}, got {index!r}")
         return index
 
     async def deal(source: ReceiveChannel[Any], outputs: list[SendChannel[Any]]) -> None:
@@ -201,18 +204,18 @@ def partition(
 
 
 def balance(readable: Readable[U], count: int, *, capacity: float = DEFAULT_CAPACITY) -> Branches[U]:
-    """Give each item to one of `count` branches, the one that is ready for it first, for an `async with` block.
+    """Send each item to whichever of `count` branches is ready first; an `async with` block that yields the branches.
 
-    Emits when: the source has an item and the reader of a branch has taken the one before.
+    Emits when: the source has an item and the reader of a branch has taken its last one.
     Waits when: no branch is ready.
-    Ends when: the source ends, for each branch behind what it holds; or when all readers have left.
-    On cancel: leaving the block ends the source. What a branch has taken is lost with its reader.
-    Holds: `capacity`, which all branches share, and one item for each, beside what the source's channels hold.
+    Ends when: the source ends, and each branch after what it holds; or when all readers have left.
+    On cancel: leaving the block cancels the source. An item that a branch has taken is lost with its reader.
+    Holds: `capacity`, which all branches share, and one item for each, plus what the source's channels hold.
 
     Args:
         readable: The source; it starts when the block is entered.
-        count: How many branches.
-        capacity: What the shared channel, and those of the source, may hold.
+        count: How many branches to make.
+        capacity: The capacity of the shared channel, and of the source's channels.
 
     Raises:
         TypeError, ValueError: an argument has the wrong type or is out of range.
@@ -257,7 +260,7 @@ def _take(
 async def _split(
     readable: Readable[Any], name: str, make: Callable[[], Channels], deal: Deal, *, is_shared: bool = False
 ) -> AsyncGenerator[tuple[Branch[Any], ...], None]:
-    """Run `readable` beside the block; `deal` gives its items to the branches."""
+    """Run `readable` beside the block; `deal` sends its items to the branches."""
     channels = make()
     outputs = [send for send, _ in channels]
     what = label(name, readable)
@@ -287,7 +290,7 @@ async def _split(
     for i, (output, receive) in enumerate(channels):
         output._on_hang_up(leave)
         drops = receive._overflow != "wait"
-        # What one branch has taken is lost to the others, or to what is fresher, while its reader is busy.
+        # One item at a time: one taken for a busy reader can neither go to another branch nor make way for a newer item.
         run = Once(_take(receive, forward_singly if is_shared or drops else forward), "a branch", receive)
         stage = Stage(label(f"{name}[{i}]", readable), function=run, drops=drops, release=run.release)
         branch: Branch[Any] = Branch._of(stage)

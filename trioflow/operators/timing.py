@@ -299,7 +299,9 @@ def keep_alive(seconds: float, item: U | Callable[[], U]) -> Transform[T, T | U]
     """
     check_positive("seconds", seconds)
     if is_async(item):
-        raise TypeError(f"keep_alive: item must be an item or a plain function that returns one, got the coroutine function {item!r}")
+        raise TypeError(
+            f"keep_alive: item must be an item or a plain function that returns one, got the coroutine function {item!r}"
+        )
 
     async def run(source: ReceiveChannel[Any], output: SendChannel[Any]) -> None:
         while (items := await _within(seconds, source.receive_many)) is not None:
