@@ -1,6 +1,6 @@
 """A slow stage in the middle of a run: the inspector's page, `trioflow top` and the metrics all name it.
 
-Node: none; a profiler, and counters of your own.
+Node: none; a profiler and your own counters.
 """
 
 import time

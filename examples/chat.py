@@ -1,6 +1,6 @@
-"""A chat over TCP: what one client writes goes to all, and a client that does not read misses lines, and delays nobody.
+"""A chat over TCP: every line goes to all clients; a client that does not read misses lines and delays nobody else.
 
-Node: net.createServer() and a Set of sockets; what piles up for a slow client is yours to watch
+Node: net.createServer() and a Set of sockets; you have to watch what piles up for a slow client.
 """
 
 from functools import partial

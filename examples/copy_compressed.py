@@ -1,4 +1,4 @@
-"""Copying a file, compressed on the way, and reading it back.
+"""Compress a file while copying it, and read it back.
 
 Node: pipeline(fs.createReadStream(a), zlib.createGzip(), fs.createWriteStream(b)).
 """

@@ -1,4 +1,4 @@
-"""Copying a file with pipe: nothing runs until the await, which gives what the destination says it wrote.
+"""Copy a file with pipe: nothing runs until the await, which returns the number of bytes written.
 
 Node: fs.createReadStream(a).pipe(fs.createWriteStream(b)).
 """

@@ -1,6 +1,6 @@
-"""A crawl of a site: four requests at once, a busy page is asked again, and what cannot be had goes to a file of its own.
+"""Crawl a site: four requests at once, busy pages are retried, and what still fails goes to a file of its own.
 
-Node: readable.map(fn, { concurrency: 4 }); asking again, and a file of failures, are packages.
+Node: readable.map(fn, { concurrency: 4 }); retries and a file of failures are packages.
 """
 
 import re
@@ -24,13 +24,13 @@ asked: set[str] = set()
 
 
 class Busy(OSError):
-    """Asking again may help."""
+    """The page may be there if we ask again."""
 
 
 async def serve_site(request: http.Request, response: http.Response) -> None:
     response.status = 200 if request.path in SITE else 404
     if request.path == "/songs" and request.path not in asked:
-        response.status = 503  # busy, at first
+        response.status = 503  # busy at first
     asked.add(request.path)
     await response.send(SITE.get(request.path, "").encode())
 

@@ -1,6 +1,6 @@
-"""An image in delayed chunks: a browser shows it growing, a thousand bytes every ten milliseconds.
+"""Send an image in delayed chunks: a browser shows it growing, a thousand bytes every ten milliseconds.
 
-Node: for await (const chunk of readable) { res.write(chunk); await setTimeout(10); }, and drain() besides.
+Node: for await (const chunk of readable) { res.write(chunk); await setTimeout(10); }, and handling "drain" as well.
 """
 
 from collections.abc import AsyncIterable, AsyncIterator

@@ -1,6 +1,6 @@
-"""A download over a line that breaks off: each attempt goes on at the byte it lacks, and the file appears once it is whole.
+"""Download over an unreliable line: each attempt resumes where the last broke off; the file appears when complete.
 
-Node: none; fetch() with a Range header, and fs.rename(), by hand
+Node: none; fetch() with a Range header, and fs.rename(), by hand.
 """
 
 from collections.abc import AsyncIterable, AsyncIterator
@@ -17,16 +17,16 @@ SONG = bytes(range(256)) * 4000
 
 
 def download(client: httpx.AsyncClient, url: str) -> tf.Readable[bytes]:
-    etag = ""  # the version of the file that the first answer was of
+    etag = ""  # identifies the version of the file that the first response came from
 
     @tf.readable
     async def part(delivered: tf.Delivered) -> AsyncIterator[bytes]:
         nonlocal etag
         start = delivered.bytes
-        headers = {"Accept-Encoding": "identity"}  # positions in a compressed answer are not those in the file
+        headers = {"Accept-Encoding": "identity"}  # offsets in a compressed response are not offsets in the file
         if start:
             if not etag.startswith('"'):
-                raise ValueError("the server names no version of the file: the rest could be of another one")
+                raise ValueError("the server sent no strong ETag: the rest could be of another version of the file")
             headers |= {"Range": f"bytes={start}-", "If-Range": etag}
         async with client.stream("GET", url, headers=headers) as response:
             response.raise_for_status()

@@ -1,4 +1,4 @@
-"""A TCP echo, each connection a Duplex: what a client writes goes through a transform and back to it.
+"""A TCP echo server, each connection a Duplex: what a client writes goes through a transform and back to it.
 
 Node: a.pipe(b).pipe(a).
 """

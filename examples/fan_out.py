@@ -1,4 +1,4 @@
-"""Fan-out to two files, one of them packed: the source is read once, at the pace of the slower of the two.
+"""Write one source to two files, one of them compressed: it is read once, at the pace of the slower one.
 
 Node: readable.pipe(a); readable.pipe(b).
 """

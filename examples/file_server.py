@@ -1,4 +1,4 @@
-"""A server that pipes a file into its response: the answer begins at once, and a file of any size takes no memory.
+"""A server that pipes a file into its response: the answer starts at once, and memory does not grow with the file.
 
 Node: fs.createReadStream(path).pipe(res).
 """

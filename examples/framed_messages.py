@@ -1,4 +1,4 @@
-"""Messages over TCP, each JSON behind its length: where the network cuts the bytes does not matter.
+"""Messages over TCP, each a JSON value after its length: it does not matter where the network splits the bytes.
 
 Node: none; buffer.readUInt32BE() and counting by hand.
 """

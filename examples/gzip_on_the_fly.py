@@ -1,4 +1,4 @@
-"""Gzip on the fly: an answer compressed while it is made, for clients that say they can unpack it.
+"""Gzip on the fly: a response is compressed while it is produced, for clients that accept gzip.
 
 Node: readable.pipe(zlib.createGzip()).pipe(res).
 """

@@ -1,6 +1,6 @@
-"""A gzipped log becomes a gzipped file of JSON lines, with a progress bar: extract, transform, load, a few chunks at a time.
+"""Extract, transform, load: a gzipped log becomes gzipped JSON lines, a few chunks at a time, with a progress bar.
 
-Node: pipeline(createReadStream(a), createGunzip(), split(), transform, createGzip(), createWriteStream(b)); the bar is a package
+Node: pipeline(createReadStream(a), createGunzip(), split(), transform, createGzip(), createWriteStream(b)); the bar is a package.
 """
 
 import sys

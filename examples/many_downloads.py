@@ -1,6 +1,6 @@
-"""Fifty downloads, eight at once: each is a run of its own, file included, and is tried again when it fails.
+"""Fifty downloads, eight at once: each is a run of its own, including its file, and is retried when it fails.
 
-Node: readable.map(fn, { concurrency: 8 }); trying again is a package
+Node: readable.map(fn, { concurrency: 8 }); retries are a package.
 """
 
 from collections import Counter

@@ -1,6 +1,6 @@
-"""A media server: a page that plays what is in a directory, and the files, of which the player asks for the ranges it needs.
+"""A media server: a page that plays the files of a directory; the player requests the ranges it needs.
 
-Node: fs.readdir(), fs.createReadStream(path, { start, end }).pipe(res), and the Range header read by hand
+Node: fs.readdir(), fs.createReadStream(path, { start, end }).pipe(res), and the Range header parsed by hand.
 """
 
 from html import escape

@@ -1,6 +1,6 @@
-"""An MP3 server: a page that plays a melody, and the melody, of which the player asks for the ranges it needs.
+"""An MP3 server: a page that plays a melody; the player requests the ranges of the file that it needs.
 
-Node: fs.createReadStream(path, { start, end }).pipe(res), and the Range header read by hand.
+Node: fs.createReadStream(path, { start, end }).pipe(res), and the Range header parsed by hand.
 """
 
 from importlib.resources import files

@@ -1,4 +1,4 @@
-"""A transform of one's own: an async generator; what follows its loop is the flush.
+"""Write your own transform as an async generator; the code after its loop is the flush.
 
 Node: new Transform({ transform, flush }).
 """

@@ -1,4 +1,4 @@
-"""Bounded parallel requests: three at once and never more, the answers in the order of the questions.
+"""Parallel requests with a bound: at most three at once, with the answers in the order of the questions.
 
 Node: readable.map(fn, { concurrency: 3 }).
 """

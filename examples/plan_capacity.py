@@ -1,4 +1,4 @@
-"""How many workers does it take? Simulate first, then measure with real processes: the same jobs, at the same times.
+"""How many workers do you need? Simulate first, then run the same jobs at the same times in real processes.
 
 Node: none.
 """
@@ -12,21 +12,21 @@ import trio
 
 import trioflow as tf
 
-RATE, JOBS, WORK = 60.0, 180, 0.03  # jobs a second, how many, seconds of work on the average
-HOP = 0.002  # seconds for a job's way to a worker and back
-MOST = 0.25  # seconds that nearly all jobs may take, with their waiting: what is planned for
+RATE, JOBS, WORK = 60.0, 180, 0.03  # jobs a second, how many, seconds of work on average
+HOP = 0.002  # seconds for a job to reach a worker and its result to return
+MOST = 0.25  # the goal: seconds, waiting included, within which 95 % of the jobs should be done
 
-Job = tuple[float, float]  # when it comes, how long it takes
+Job = tuple[float, float]  # when it arrives, how long it takes
 
 
 def made_up(seed: int) -> list[Job]:
-    """Give jobs that come and take as long as chance has it."""
+    """Return jobs that arrive at random and take a random time."""
     chance, now = random.Random(seed), 0.0
     return [(now := now + chance.expovariate(RATE), chance.expovariate(1 / WORK)) for _ in range(JOBS)]
 
 
 def simulated(jobs: Sequence[Job], workers: int) -> list[float]:
-    """Give how long each job took, from when it came: it goes to the worker that is free first."""
+    """Return how long each job took from its arrival: each goes to the worker that is free first."""
     free = [0.0] * workers
     took = []
     for comes, work in jobs:
@@ -42,13 +42,13 @@ def work_on(job: Job) -> Job:
 
 
 async def measured(jobs: Sequence[Job], workers: int) -> list[float]:
-    """Give the same of a run with so many processes."""
+    """Return the same, measured in a run with this many processes."""
     start, took = 0.0, list[float]()
     are_there = trio.Event()
 
     async def come(output: tf.SendChannel[Job]) -> None:
         nonlocal start
-        await output.send_many([(0.0, 0.0)] * workers)  # each starts its process
+        await output.send_many([(0.0, 0.0)] * workers)  # each of these starts a process
         await are_there.wait()
         start = trio.current_time()
         for job in jobs:
@@ -65,7 +65,7 @@ async def measured(jobs: Sequence[Job], workers: int) -> list[float]:
 
 
 def within(took: Sequence[float], part: float) -> float:
-    """Give in how long this part of the jobs was done."""
+    """Return the time within which this part of the jobs was done."""
     return sorted(took)[int(len(took) * part)]
 
 

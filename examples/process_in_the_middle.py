@@ -1,4 +1,4 @@
-"""A subprocess in the middle of a pipeline: it reads what comes, and what it prints goes on.
+"""A subprocess in the middle of a pipeline: it reads the items, and its output goes on.
 
 Node: a.pipe(child.stdin); child.stdout.pipe(b), of child_process.spawn().
 """

@@ -1,4 +1,4 @@
-"""A test of one's own stage: the kit cuts its input anywhere, fails, leaves and cancels, and names the broken rule.
+"""Test your own stage: the kit splits its input anywhere, fails, hangs up and cancels, and names the broken rule.
 
 Node: none.
 """
@@ -22,11 +22,13 @@ async def words(chunks: AsyncIterable[str]) -> AsyncIterator[str]:
 
 
 def hasty_words() -> tf.Transform[str, str]:
-    return tf.flat_map(lambda chunk: chunk.split(" "))  # as if no word were ever cut in two
+    return tf.flat_map(lambda chunk: chunk.split(" "))  # wrong if a word is split between two chunks
 
 
 async def main() -> None:
-    await check_transform(words, ["a bee"], ["a", "bee"], is_stream=True)  # which keeps all rules, so nothing is said
+    await check_transform(
+        words, ["a bee"], ["a", "bee"], is_stream=True
+    )  # it follows all rules, so this prints nothing
     try:
         await check_transform(hasty_words, ["a bee"], ["a", "bee"], is_stream=True)
     except AssertionError as exc:

@@ -1,4 +1,4 @@
-"""A stream pushed by hand: push, push, end.
+"""Push items into a stream by hand, then end it.
 
 Node: readable.push(x) ... readable.push(null).
 """

@@ -1,4 +1,4 @@
-"""Reading a file chunk by chunk: the next one is read when it is asked for, and what is left unread costs nothing.
+"""Read a file chunk by chunk: each chunk is read when you ask for it, and what you leave unread costs nothing.
 
 Node: readable.on("data", fn), pause(), resume(), on("end", fn); or for await (const chunk of readable).
 """

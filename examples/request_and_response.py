@@ -1,4 +1,4 @@
-"""Request and response as two ends of one stream: the body comes back in upper case as it arrives; 400 if it is no text.
+"""Pipe a request into its response: the body comes back in upper case as it arrives; 400 if it is not text.
 
 Node: req.setEncoding("utf8"), req.pipe(transform).pipe(res).
 """

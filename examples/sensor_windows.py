@@ -1,6 +1,6 @@
-"""Sensors in windows of time: the mean of each minute, and which sensors were silent. Four minutes take no time: the clock jumps.
+"""Sensors in windows of time: the mean of each minute, and which sensors were silent. A mock clock skips the waits.
 
-Node: none; RxJS has bufferTime, and a scheduler for tests
+Node: none; RxJS has bufferTime, and a scheduler for tests.
 """
 
 from collections.abc import AsyncIterator
@@ -14,7 +14,7 @@ import trioflow as tf
 @tf.readable
 async def sensor(name: str, times: list[float], celsius: float) -> AsyncIterator[tuple[str, float]]:
     for step, time in enumerate(times):
-        await trio.sleep_until(time)  # this clock begins at 0
+        await trio.sleep_until(time)  # this clock starts at 0
         yield name, celsius + step
 
 

@@ -1,6 +1,6 @@
-"""Two sensors, each smoothed, merged and throttled into a log of JSON lines. An hour of it takes no time: the clock jumps.
+"""Two sensors, smoothed, merged and throttled into a log of JSON lines. A mock clock makes an hour take no time.
 
-Node: none for merging, throttling and a clock that jumps; they are packages.
+Node: none; merging, throttling and a mock clock are packages.
 """
 
 from collections.abc import AsyncIterator
@@ -34,8 +34,8 @@ async def main() -> None:
     smooth = [feed.pipe(tf.window(3)).pipe(tf.map(average)) for feed in (attic, cellar)]
     written = await (
         tf.merge(*smooth)
-        .pipe(tf.timeout(1800))  # no news for half an hour: somebody should look
-        .pipe(tf.throttle(6, per=3600, burst=2))  # the uplink is paid by the message
+        .pipe(tf.timeout(1800))  # fail if there is no reading for half an hour
+        .pipe(tf.throttle(6, per=3600, burst=2))  # each message over the uplink costs money
         .pipe(tf.map(stamped))
         .pipe(tf.json_lines())
         .pipe(tf.write_file("readings.jsonl"))

@@ -1,4 +1,4 @@
-"""Server-sent events: a feed that a browser's EventSource follows, and goes on with where it was cut off.
+"""Server-sent events: a browser's EventSource follows a feed and resumes where it was disconnected.
 
 Node: res.write("data: ..."), and the format by hand.
 """

@@ -1,4 +1,4 @@
-"""A writable of one's own, fed from stdin: it prints what it is given, and its value is what the run gives.
+"""Write your own sink and feed it from stdin: it prints each line, and its return value is that of the run.
 
 Node: new Writable({ write }), process.stdin.pipe(writable).
 """

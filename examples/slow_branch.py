@@ -1,6 +1,6 @@
-"""Fan-out with a slow branch: a file gets every reading, a display that is slower gets the newest, and delays nothing.
+"""Fan-out with a slow branch: a file gets every reading, a slower display the newest, and it delays nothing.
 
-Node: none; a readable with two pipes goes at the pace of the slower one
+Node: none; a readable with two pipes runs at the pace of the slower one.
 """
 
 from collections.abc import AsyncIterable

@@ -1,6 +1,6 @@
-"""Server-sent events at three speeds: each client chooses between every reading, ten a second, and the mean of each stretch of time.
+"""Server-sent events at three speeds: every reading, ten a second, or the mean of each window, as the client chooses.
 
-Node: an EventEmitter and res.write(); sampling, windows and slow clients are your own code
+Node: an EventEmitter and res.write(); sampling, windows and slow clients are your own code.
 """
 
 from functools import partial
@@ -16,7 +16,7 @@ def mean(readings: list[int]) -> str:
 
 
 async def handler(feed: tf.Hub[int], request: http.Request, response: http.Response) -> None:
-    readings = feed.subscribe(capacity=16, overflow="drop_oldest")  # a slow client misses some, and delays nobody
+    readings = feed.subscribe(capacity=16, overflow="drop_oldest")  # a slow client misses some and delays nobody else
     match request.path:
         case "/all":
             texts = readings.pipe(tf.map(str))

@@ -1,4 +1,4 @@
-"""A time limit around a run: it ends at once, asleep or not, and everything is closed.
+"""A time limit around a run: it ends at once, even in a sleep, and everything is closed.
 
 Node: pipeline(a, b, { signal: AbortSignal.timeout(100) }).
 """

@@ -1,6 +1,6 @@
-"""A log is tailed while it is being written, into a live top ten of its pages, shown ten times a second at most.
+"""Follow a log while it is being written, and show a live top ten of its pages, at most ten times a second.
 
-Node: fs.watch() and readline; none for the sampling.
+Node: fs.watch() and readline; nothing for the sampling.
 """
 
 from collections import Counter
@@ -14,7 +14,7 @@ LINES = 2_000
 
 
 def request(number: int) -> str:
-    page = number**2 % 19  # some are asked for far more often than others
+    page = number**2 % 19  # some are requested far more often than others
     return f"127.0.0.1 GET /page/{page} 200"
 
 

@@ -1,4 +1,4 @@
-"""A form with a file: the file goes to the disk as it comes, under a name of our own, and is never held as a whole.
+"""A form with a file: the file goes to disk as it arrives, under a name of your own, never whole in memory.
 
 Node: none; a package such as busboy.
 """
@@ -18,7 +18,7 @@ async def handler(request: http.Request, response: http.Response) -> None:
         async for part in parts:
             if part.filename is None:
                 told.append(f"{part.name}: {part.value}")
-            else:  # its name is the client's word: nothing to write to
+            else:  # the client chose its name, so never write to it
                 size = await part.body.pipe(tf.write_file(DIRECTORY / str(len(told))))
                 told.append(f"{part.name}: {size} bytes of {part.filename!r}")
     await response.send("\n".join([*told, ""]).encode())

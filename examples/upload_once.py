@@ -1,6 +1,6 @@
-"""Uploads under the SHA-256 of their content: what the server has is not sent again, what was damaged is not kept.
+"""Upload files under their SHA-256: what the server has is not sent again, and damaged content is not kept.
 
-Node: crypto.createHash("sha256") as a stream, fetch(), and fs.rename() by hand
+Node: crypto.createHash("sha256") as a stream, fetch(), and fs.rename() by hand.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ async def checked(chunks: AsyncIterable[bytes], sha256: str) -> AsyncIterator[by
         seen.update(chunk)
         yield chunk
     if seen.hexdigest() != sha256:
-        raise ValueError("this is not the content of that name")  # so write_file leaves nothing
+        raise ValueError("the content does not match its name")  # so write_file keeps nothing
 
 
 async def store(request: http.Request, response: http.Response) -> None:

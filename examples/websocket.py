@@ -1,4 +1,4 @@
-"""WebSocket on an upgraded connection: `wsproto` knows the protocol, the connection is a Duplex like any other.
+"""WebSocket on an upgraded connection: `wsproto` speaks the protocol, and the connection is an ordinary Duplex.
 
 Node: server.on("upgrade", fn), and the package ws.
 """
@@ -18,7 +18,7 @@ from trioflow import http
 
 @tf.transform
 async def answers(chunks: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
-    """What comes over the connection, and what goes back: each text in capitals."""
+    """Answer each text that arrives over the connection with the same text in capitals."""
     socket = Connection(ConnectionType.SERVER)
     async for chunk in chunks:
         socket.receive_data(chunk)
@@ -38,7 +38,7 @@ async def handler(request: http.Request, response: http.Response) -> None:
 
 
 async def talk(port: int) -> None:
-    """The other side, which could be a browser."""
+    """Act as the client, which could also be a browser."""
     client = WSConnection(ConnectionType.CLIENT)
 
     async def next_event(stream: trio.abc.Stream) -> Event:

@@ -1,4 +1,4 @@
-"""A server that reads a whole file before it answers: right while files are small; file_server.py is the other way.
+"""A server that reads a whole file before it answers: fine for small files; for others, see file_server.py.
 
 Node: fs.readFile(path, (err, data) => res.end(data)).
 """
@@ -11,7 +11,7 @@ from trioflow import http
 
 
 async def handler(request: http.Request, response: http.Response) -> None:
-    song = await trio.Path("song.txt").read_bytes()  # all of it in memory, once for each client
+    song = await trio.Path("song.txt").read_bytes()  # the whole file is in memory, once for each client
     response.headers["content-type"] = "text/plain"
     await response.send(song)
 

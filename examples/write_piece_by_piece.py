@@ -1,6 +1,6 @@
-"""Writing a file piece by piece and ending it: it appears under its name when the block is left, whole or not at all.
+"""Write a file piece by piece: it appears under its name when you leave the block, whole or not at all.
 
-Node: writable.write(x) ... writable.end(), and a "drain" between them that nobody may forget.
+Node: writable.write(x) ... writable.end(), and waiting for "drain" in between.
 """
 
 from pathlib import Path

@@ -1,8 +1,9 @@
-"""Count the words of one file after the other, beside as many others as are started.
+"""Count words, one file at a time; start as many of these programs as you like.
 
     python count.py [REDIS_URL]
 
-A path is acknowledged when its counts are stored. Killed, it leaves what it had in hand to the others, after three seconds.
+A path is acknowledged once its counts are stored. If this program is killed, another takes over its files after three
+seconds.
 """
 
 import re

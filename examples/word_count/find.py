@@ -1,8 +1,8 @@
-"""Find the files of a directory, and send their paths to whoever counts.
+"""Find the files of a directory, and send their paths to the programs that count.
 
     python find.py DIRECTORY [REDIS_URL]
 
-At most 20 wait to be counted, however many there are. Killed and started again, it goes on where it was.
+At most 20 paths wait to be counted at any time. If this program is killed and started again, it continues where it was.
 """
 
 import sys

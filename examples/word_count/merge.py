@@ -1,9 +1,9 @@
-"""Take what all have counted into a database, and at the end print the commonest words.
+"""Store all counts in a database, and at the end print the most common words.
 
     python merge.py DATABASE [REDIS_URL]
 
-What is counted twice, as a counter was killed, is written twice to the same row. Killed and started again, it goes on:
-counts are acknowledged when they are on disk.
+If a counter was killed, a file may be counted twice; both counts are written to the same row. If this program is killed
+and started again, it continues where it was: counts are acknowledged once they are on disk.
 """
 
 import json

@@ -1,8 +1,8 @@
-"""Write the SHA-256 of one file after the other, beside as many other workers as are started.
+"""Write the SHA-256 of files, one at a time; start as many of these workers as you like.
 
     trioflow work tasks:write_digest --url redis://127.0.0.1:6379 --stream files --group digests --concurrency 2
 
-A digest is written under its file's name, so a file that is done twice is harmless.
+Each digest has its file's name, so processing a file twice does no harm.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ from trioflow import redis
 
 
 def write_digest(delivery: redis.Delivery[str]) -> None:
-    """Called in a thread, as it is a plain function: it may block and compute."""
+    """Write the digest of one file. As a plain function, this runs in a thread, so it may block and compute."""
     path = Path(delivery.value)
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()

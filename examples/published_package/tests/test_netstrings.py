@@ -1,4 +1,4 @@
-"""The kit cuts the input anywhere, fails, leaves and cancels; the wrong inputs are ours to try."""
+"""The kit splits the input anywhere, fails, hangs up and cancels; invalid input is tested here."""
 
 import pytest
 from trioflow_netstrings import netstrings, parse_netstrings

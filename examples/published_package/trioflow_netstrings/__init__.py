@@ -1,4 +1,4 @@
-"""Netstrings: messages of bytes, each sent as its length, a colon, itself and a comma."""
+"""Netstrings: messages of bytes, each sent as its length, a colon, the message and a comma."""
 
 from collections.abc import AsyncIterable, AsyncIterator
 
@@ -8,10 +8,10 @@ __all__ = ["netstrings", "parse_netstrings"]
 
 
 def netstrings() -> tf.Transform[bytes, bytes]:
-    """Make each item a netstring.
+    """Encode each item as a netstring.
 
-    Emits when: an item comes.
-    Waits when: its reader does.
+    Emits when: an item arrives.
+    Waits when: downstream is not ready.
     Ends when: the source ends.
     On cancel: nothing is lost.
     Holds: nothing.
@@ -21,19 +21,19 @@ def netstrings() -> tf.Transform[bytes, bytes]:
 
 @tf.transform
 async def parse_netstrings(chunks: AsyncIterable[bytes], *, max_length: int = 65536) -> AsyncIterator[bytes]:
-    """Split chunks into the messages that they are netstrings of.
+    """Decode chunks of netstrings into messages.
 
-    Emits when: a message is whole.
-    Waits when: its reader does.
+    Emits when: a message is complete.
+    Waits when: downstream is not ready.
     Ends when: the source ends.
     On cancel: an unfinished message is lost.
-    Holds: one message and one chunk.
+    Holds: at most one message and one chunk.
 
     Args:
         max_length: The longest message to accept, in bytes.
 
     Raises:
-        ValueError: while running, what comes is no netstring, or longer than `max_length`.
+        ValueError: while running, the input is not a netstring, or a message is longer than `max_length`.
         EOFError: while running, the source ends within a message.
     """
     buffer = tf.ByteBuffer()
