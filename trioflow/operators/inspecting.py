@@ -1,7 +1,8 @@
-"""Seeing all runs of a program at once, while they go and for a while after.
+"""Show all runs of a program, while they run and for a while after.
 
-Rule 1: an inspector keeps numbers and text. While a run goes on it looks at what that holds anyway, and lets go at its end.
-Rule 2: what it tells has the names of stages and of functions, and never a value that a stage was given: that may be an item.
+Rule 1: an inspector keeps only numbers and text. It reads the counters that a run keeps anyway, and drops its references
+    when the run ends.
+Rule 2: its text has the names of stages and functions, but never a value that a stage was given, which may be private.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from trioflow._core.labels import name_without_values
 from trioflow._core.observing import HIDDEN, NotBegun, Place, State, Watched, failure_of, state_of
 from trioflow.operators.watching import BEGIN, Look, StageSnapshot, WatchedRun, busiest
 
-RECENT: Final = 1.0  # seconds: over at least so many the rates of a run are taken, if it has lasted that long
+RECENT: Final = 1.0  # seconds: the rates of a run are averaged over at least this long, once it has lasted that long
 _NAME: Final = 200  # characters
 _FAILURE: Final = 2000
 
@@ -33,9 +34,10 @@ _FAILURE: Final = 2000
 class RunSnapshot(NamedTuple):
     """What one run is doing, or has done.
 
-    `id` counts the runs of this program, and `parent` is the run inside which this one began, such as that which retries
-    it. `began` is in seconds since 1970, `seconds` how long it has lasted. `failure` is what it failed by, with its notes.
-    While it goes on, the rates and waits of its stages are those of the last seconds; afterwards those of all its time.
+    `id` numbers the runs of this program, and `parent` is the id of the run inside which this one started, such as the
+    `retry` that runs it. `began` is its start in seconds since 1970, and `seconds` is how long it has lasted. `failure` is
+    the text of the exception that it failed with, and its notes. The rates and waits of its stages are those of the last
+    seconds while it runs, and those of its whole time afterwards.
     """
 
     id: int
@@ -49,25 +51,25 @@ class RunSnapshot(NamedTuple):
 
     @property
     def slowest(self) -> StageSnapshot | None:
-        """The stage whose task is the busiest: the others wait for it."""
+        """The stage whose task is the busiest: the one that the others wait for."""
         return busiest(self.stages)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return all of it as what JSON can hold; `slowest` is the index of that stage, None if there are no stages."""
+        """Return it all as a dict that can be written as JSON; `slowest` is the index of that stage, or None."""
         slowest = self.slowest
         index = next((i for i, stage in enumerate(self.stages) if stage is slowest), None)
         return self._asdict() | {"stages": [stage._asdict() for stage in self.stages], "slowest": index}
 
 
 class Inspector:
-    """What `inspect` yields: it knows the runs that have begun since then.
+    """What `inspect` yields: it knows the runs that have started since then.
 
-    One that you make yourself sees the runs that it is given to, as `pipeline(..., monitor=inspector)`.
+    If you make one yourself, it sees only the runs that you pass it to, as in `pipeline(..., monitor=inspector)`.
 
-    Holds: numbers and text, for the last `keep` runs that have ended, and for those that go on.
+    Holds: numbers and text, for current runs and for the last `keep` runs that have ended.
 
     Args:
-        keep: How many runs to remember after their end.
+        keep: How many ended runs to remember.
 
     Raises:
         TypeError: `keep` is not an int.
@@ -81,16 +83,16 @@ class Inspector:
         self._on_end: list[Callable[[RunSnapshot, Look], object]] = []  # called with each run that has ended
 
     def runs(self, most: float = math.inf) -> tuple[RunSnapshot, ...]:
-        """Return the runs that go on, the oldest first and at most so many, then those that have ended, the newest first.
+        """Return the current runs, oldest first and at most `most`, then the ended runs, newest first.
 
-        Call it where Trio runs.
+        Call it in Trio's thread.
         """
         going = itertools.islice(self._running.values(), None if most == math.inf else int(most))
         return (*[run.snapshot() for run in going], *self._ended)
 
     @property
     def running(self) -> int:
-        """How many runs go on."""
+        """The number of current runs."""
         return len(self._running)
 
     def watch(self, tasks: Sequence[Watched]) -> AbstractContextManager[object]:
@@ -99,7 +101,7 @@ class Inspector:
         return nullcontext() if place is None or place is HIDDEN else _Inspected(self, place, tasks)
 
     def hidden(self) -> AbstractContextManager[object]:
-        """Show none of the runs that begin inside the block, as those that show the others."""
+        """Hide the runs that start inside the block, such as those that serve the inspector's page."""
         block = ExitStack()
         block.callback(observing.place.set, observing.place.get())
         observing.place.set(HIDDEN)
@@ -108,11 +110,11 @@ class Inspector:
     def _ended_as(self, run: _Inspected, state: State, failure: str | None) -> None:
         if self._running.pop(run.id, None) is not None:
             self._ended.appendleft(ended := run.snapshot(state, failure))
-            for tell in self._on_end:
-                tell(ended, run.look())
+            for callback in self._on_end:
+                callback(ended, run.look())
 
     def _looks(self) -> Iterator[tuple[RunSnapshot, Look]]:
-        """Yield the runs that go on, and what their stages have counted since they began."""
+        """Yield the current runs, and what their stages have counted so far."""
         for run in self._running.values():
             yield run.snapshot(), run.look()
 
@@ -124,7 +126,7 @@ class Inspector:
 
 
 class _Inspected:
-    """One run, and the block that it goes in."""
+    """One run, as a context manager that is open while it runs."""
 
     __slots__ = ("_began", "_inspector", "_looks", "_names", "_parent", "_run", "id")
 
@@ -134,7 +136,7 @@ class _Inspected:
         self._run = WatchedRun(tasks)
         self._began = time.time()
         self._names: Sequence[str] | None = None
-        self._looks: deque[Look] = deque([BEGIN], maxlen=2)  # the older one is what a rate is taken from
+        self._looks: deque[Look] = deque([BEGIN], maxlen=2)  # rates are computed since the older one
 
     def __enter__(self) -> None:
         self._inspector._running[self.id] = self
@@ -149,7 +151,7 @@ class _Inspected:
             self._inspector._ended_as(self, state_of(raised), None if failure is None else _text_of(failure)[:_FAILURE])
 
     def look(self) -> Look:
-        """Return what its stages have counted so far."""
+        """Return what the stages have counted so far."""
         return self._run.look()
 
     def snapshot(self, state: State = "running", failure: str | None = None) -> RunSnapshot:
@@ -167,7 +169,7 @@ class _Inspected:
 
 
 def _text_of(failure: BaseException) -> str:
-    """Return a failure as a traceback ends: its kind, its words, its notes; and those of a group's members."""
+    """Return a failure as the last lines of a traceback show it: type, message and notes, also of a group's members."""
     text = "".join(format_exception_only(failure)).rstrip()
     if isinstance(failure, BaseExceptionGroup):
         text = "\n".join([text, *(_text_of(each).replace("\n", "\n  ") for each in failure.exceptions[:10])])
@@ -175,16 +177,17 @@ def _text_of(failure: BaseException) -> str:
 
 
 def inspect(*, keep: int = 100) -> AbstractAsyncContextManager[Inspector]:
-    """See every run that begins while the `async with` block goes on: what each stage does, and which one is waited for.
+    """Watch every run that starts during the `async with` block: what each stage does, and which one the others wait for.
 
-    `inspector.runs()` returns a `RunSnapshot` for each run that goes on, and for those that have ended lately.
-    `http.inspector(inspector)` shows them on a page. Runs that had begun before are not seen, nor are those of another
-    thread's `trio.run`. A file that is copied inside the kernel is still copied so: its bytes are told at its end.
+    `inspector.runs()` returns a `RunSnapshot` for each current run, and for the last ones that have ended.
+    `http.inspector(inspector)` shows them on a web page. Runs that started before the block are not seen, nor are those of
+    a `trio.run` in another thread. Files that are copied inside the kernel still are; their bytes are counted at the end
+    of the copy.
 
-    Holds: numbers and text, for the last `keep` runs that have ended, and for those that go on.
+    Holds: numbers and text, for current runs and for the last `keep` runs that have ended.
 
     Args:
-        keep: How many runs to remember after their end.
+        keep: How many ended runs to remember.
 
     Raises:
         TypeError: `keep` is not an int.

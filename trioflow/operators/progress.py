@@ -1,4 +1,4 @@
-"""A progress bar for what passes: one stage that counts, and shows it at most ten times a second."""
+"""A progress bar: a stage that counts what passes, and updates the display at most ten times a second."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ from trioflow._core.typevars import T
 def progress(
     total: float | None = None, *, name: str = "", every: float = 5.0, file: TextIO | None = None, silent: bool = False
 ) -> Transform[T, T]:
-    r"""Show how far a run has come, by what passes here: bytes where the first item is bytes-like, else items.
+    r"""Show the progress of a run: it counts bytes if the first item is bytes-like, and items otherwise.
 
-    On a terminal it is a bar, drawn by rich (`pip install trioflow[progress]`); elsewhere, and without rich, it is a
+    On a terminal it draws a bar with rich (`pip install trioflow[progress]`). Elsewhere, or without rich, it prints a
     plain line every few seconds and one at the end.
 
     Emits when: an item arrives.
     Waits when: downstream is not ready.
     Ends when: the source ends.
-    On cancel: what it holds is lost; the bar stays where it was.
+    On cancel: what it holds is lost; the bar stays as it was.
     Holds: one batch.
 
     Args:
-        total: How many items or bytes will come; directly behind `read_file` it knows by itself.
-        name: What stands before the bar.
+        total: How many items or bytes to expect. Directly after `read_file` it finds out by itself.
+        name: A label to show before the bar.
         every: Seconds between two plain lines.
-        file: Where to write; `sys.stderr` when the run begins, if not given.
-        silent: Show nothing.
+        file: Where to write; by default the `sys.stderr` at the start of the run.
+        silent: Whether to show nothing.
 
     Raises:
         TypeError: `total` is not a number.
@@ -108,7 +108,7 @@ class _Silent:
 
 
 class _Lines:
-    """A plain line now and then, and one at the end."""
+    """A plain line every few seconds, and one at the end."""
 
     def __init__(self, name: str, every: float, file: TextIO) -> None:
         self.is_bytes = False
@@ -129,7 +129,7 @@ class _Lines:
 
 
 class _Bar:
-    """A bar on a terminal; rich draws it, when it is told to and not in a thread of its own."""
+    """A bar on a terminal, drawn by rich. We refresh it ourselves, so that rich starts no thread."""
 
     def __init__(self, name: str, file: TextIO) -> None:
         from rich.console import Console

@@ -1,7 +1,7 @@
-"""Runs as OpenTelemetry spans, on its API alone: the program says where they go.
+"""Record runs as OpenTelemetry spans. It uses only the API; the program configures where spans go.
 
-Rule 1: a span has names and counts, never items; a failure has its words.
-Rule 2: a span is current within its block, so that what begins there is its child.
+Rule 1: a span has names and counts, never items. A failure is recorded with its message.
+Rule 2: a span is current within its block, so spans that start there are its children.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ Attributes: TypeAlias = dict[str, Any]
 
 
 class Span:
-    """A span that is current within its block, and ends with it.
+    """A span that is current within its block and ends with it.
 
     Args:
-        provider: Where to get a tracer; None for the one that is set for the program.
-        name: What to call it.
-        attributes: What is known when it begins.
-        headers: Those of a request that this answers: they may name the span that is its parent.
+        provider: Where to get a tracer; None for the program's global provider.
+        name: The name of the span.
+        attributes: The attributes known at the start.
+        headers: The headers of the request that this span answers, which may name its parent span.
 
     Attributes:
-        is_kept: Whether anything is made of it; where there is no SDK, or it was not chosen for a sample, nothing is.
-        at_end: Called then with what left the block, None if nothing did; returns what is known at the end, and what it
-            failed by.
+        is_kept: Whether the span is recorded; it is not if there is no SDK or the span was not sampled.
+        at_end: Called at the end with the exception that left the block, or None; returns the attributes known by then,
+            and the exception to record.
     """
 
     at_end: Callable[[BaseException | None], tuple[Attributes, BaseException | None]]
@@ -72,7 +72,7 @@ class Span:
 
         context.detach(self._token)
         if not self.is_kept or isinstance(raised, NotBegun):
-            return  # a span without an end is not exported
+            return  # not ended, so it is not exported
         attributes, failure = self.at_end(raised)
         if failure is not None:
             attributes["error.type"] = _type_of(failure)
@@ -89,11 +89,11 @@ def _type_of(failure: BaseException) -> str:
 
 
 class Tracing:
-    """What `trace` returns: it traces runs until its block ends, or it is closed."""
+    """What `trace` returns: it traces runs until its block ends or it is closed."""
 
     def __init__(self, provider: TracerProvider | None) -> None:
         self._provider = provider
-        self._watch = self._traced  # one object, to find it again
+        self._watch = self._traced  # keep this bound method, so that `close` can find it by identity
         observing.observers = (*observing.observers, self._watch)
 
     def __enter__(self) -> Self:
@@ -103,12 +103,12 @@ class Tracing:
         self.close()
 
     def close(self) -> None:
-        """Trace no more runs that begin; closing twice is harmless."""
+        """Stop tracing: runs that start later are not traced. Closing twice is harmless."""
         observing.observers = tuple(each for each in observing.observers if each is not self._watch)
 
     def _traced(self, tasks: Sequence[Watched]) -> AbstractContextManager[object]:
         if observing.place.get() is HIDDEN:
-            return nullcontext()  # it shows the others
+            return nullcontext()  # the run serves an inspector's page
         names = [name_without_values(label) for task in tasks for label in task.labels]
         span = Span(self._provider, " | ".join(names), {"trioflow.run.stages": names})
         if span.is_kept:
@@ -119,7 +119,7 @@ class Tracing:
 def _told(
     run: WatchedRun, names: Sequence[str], raised: BaseException | None
 ) -> tuple[Attributes, BaseException | None]:
-    """Return what a run has done, and what it has failed by."""
+    """Return a run's attributes at its end, and the exception that it failed with."""
     stages = run.look().since(BEGIN, names)
     attributes: Attributes = {
         "trioflow.run.state": state_of(raised),
@@ -132,17 +132,17 @@ def _told(
 
 
 def trace(tracer_provider: TracerProvider | None = None) -> Tracing:
-    """Make an OpenTelemetry span of each run that begins from now on. Needs `trioflow[otel]`.
+    """Record an OpenTelemetry span for each run that starts from now on. Needs `trioflow[otel]`.
 
-    A span has the names of the stages, without the values that they were given, and how it went: the state, what each
-    stage has counted, and the exception if it has failed. The run's tasks, and the block of `open`, are inside the
-    span: spans that begin there are its children.
+    A span has the names of the stages, without their arguments, and how the run went: its state, the counts of each
+    stage, and the exception if it failed. The run's tasks, and the block of `open`, are inside the span, so spans that
+    start there are its children.
 
-    Use it as `with trace():` to end it with the block, or just call it: then it ends with the program, or with
-    `close()`. Where spans go is for the program to say, with an SDK of OpenTelemetry: without one they go nowhere.
+    Use `with trace():` to stop at the end of the block. Or just call it; then it traces until the program ends or you
+    call `close()`. Set up an OpenTelemetry SDK to export the spans; without one they are discarded.
 
     Args:
-        tracer_provider: Where to get the tracer; by default the one that is set for the program.
+        tracer_provider: Where to get the tracer; by default the program's global provider.
 
     Raises:
         ImportError: opentelemetry is not installed.

@@ -1,7 +1,7 @@
-"""Seeing a run at work: which stage has done how much, and which one the others wait for.
+"""Watch a run: how much each stage has done, and which one the others wait for.
 
-Rule 1: who watches reads what the channels know anyway; what only he needs (time spent waiting, items inside a task)
-    is noted from the beginning of a watched run on, and costs other runs nothing.
+Rule 1: a monitor reads what the channels count anyway. What only a monitor needs (time spent waiting, items inside a
+    task) is recorded from the start of a watched run, and costs other runs nothing.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from trioflow._core.typevars import T
 class StageSnapshot(NamedTuple):
     """What one stage has done so far.
 
-    `items` are those it gave, or took where it is the last; `bytes` likewise, None inside a task of several stages.
-    `rate` is items a second. `fill` is what part of the channel after it is in use, None where there is none.
-    `source_wait` and `reader_wait` are the parts of the time that its task waited for items and for room; `busy` is
-    what is left of the time until it ended. `taken` are the items that it took, 0 of a source, and `bytes_taken` their
-    bytes, None inside a task of several stages.
+    `items` is how many items it sent or, for the last stage, took. `bytes` is the size of those items, or None if the
+    stage shares its task with others. `rate` is items per second. `fill` is how full the channel after it is, from 0
+    to 1, or None if there is no channel. `source_wait` and `reader_wait` are the fractions of time that its task waited
+    for items and for room; `busy` is the fraction that remains, until it ended. `taken` is how many items it took (0 for
+    a source), and `bytes_taken` their size, or None if the stage shares its task with others.
     """
 
     name: str
@@ -46,7 +46,7 @@ class StageSnapshot(NamedTuple):
 
 
 class Counted(NamedTuple):
-    """What has been counted of one stage at one moment, and for how many seconds its task has waited and lasted."""
+    """The counts of one stage at one moment, and how many seconds its task has waited and lasted."""
 
     items: int
     bytes: int | None
@@ -58,18 +58,18 @@ class Counted(NamedTuple):
     lasted: float
 
 
-_ALIKE: Final = 0.05  # what two parts of the time may differ by and be taken for the same
+_ALIKE: Final = 0.05  # fractions of time that differ by no more count as equal
 _NOTHING: Final = Counted(0, None, 0, None, None, 0.0, 0.0, 0.0)
 
 
 class Look(NamedTuple):
-    """All stages of a run at one moment, so many seconds after it began: the difference of two is what it did between."""
+    """The counts of all stages of a run, some seconds after it started; the difference of two shows what happened between."""
 
     seconds: float
     stages: Sequence[Counted]
 
     def since(self, before: Look, names: Sequence[str]) -> tuple[StageSnapshot, ...]:
-        """Return what each stage has done, with its rate and its waits since `before`."""
+        """Return what each stage has done so far, with its rate and waits since `before`."""
         seconds = self.seconds - before.seconds
         per = 1 / seconds if seconds > 0 else 0.0
         snapshots: list[StageSnapshot] = []
@@ -96,7 +96,7 @@ BEGIN: Final = Look(0.0, ())
 
 
 class WatchedRun:
-    """The tasks of one run from its beginning on: what they have counted, whenever it is looked at."""
+    """The tasks of one run, from its start, and what they have counted."""
 
     def __init__(self, tasks: Sequence[Watched]) -> None:
         self.tasks = tasks
@@ -122,20 +122,20 @@ class WatchedRun:
 
 
 def _counts(task: Watched, place: int) -> tuple[int, int | None, int, int | None, float | None]:
-    """Return the items and bytes that one of a task's stages gave and took, and the fill of the channel after it."""
+    """Return the items and bytes that one of a task's stages sent and took, and the fill of the channel after it."""
     source, output, fused = task.source, task.output, task.fused
     taken, bytes_taken = (0, None) if place or source is None else source.taken()
     if place and fused is not None:
         taken = fused.item_count(place - 1)
     if output is not None and place == len(task.labels) - 1:
         return output.count, output.bytes, taken, bytes_taken, output.used / output.capacity
-    if fused is None:  # a sink gives nothing: what it took counts
+    if fused is None:  # a sink sends nothing, so count what it took
         return taken, bytes_taken, taken, bytes_taken, None
     return fused.item_count(place), bytes_taken if len(task.labels) == 1 else None, taken, bytes_taken, None
 
 
 class Snapshot(NamedTuple):
-    """What a run has done in the `seconds` since it began, stage by stage."""
+    """What each stage of a run has done, in the `seconds` since it started."""
 
     name: str
     seconds: float
@@ -143,11 +143,11 @@ class Snapshot(NamedTuple):
 
     @property
     def slowest(self) -> StageSnapshot | None:
-        """The stage whose task is the busiest: the others wait for it."""
+        """The stage whose task is the busiest: the one that the others wait for."""
         return busiest(self.stages)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return all of it as what JSON can hold."""
+        """Return it all as a dict that can be written as JSON."""
         return self._asdict() | {"stages": [stage._asdict() for stage in self.stages]}
 
     def __str__(self) -> str:
@@ -163,9 +163,9 @@ class Snapshot(NamedTuple):
 
 
 def busiest(stages: Sequence[StageSnapshot]) -> StageSnapshot | None:
-    """Return the first stage of the busiest task; of several that are busy all the time, of the last one.
+    """Return the first stage of the busiest task; of several that are equally busy, the last one.
 
-    What is before that one would wait for its reader, or its channels fill up; were it quick, it would wait for its source.
+    The last, because it would wait for its source, and not be busy, if it were faster than the stages before it.
     """
     firsts = [stage for i, stage in enumerate(stages) if i == 0 or stages[i - 1].fill is not None]
     most = max((stage.busy for stage in firsts), default=0.0)
@@ -185,7 +185,7 @@ def _cells(stage: StageSnapshot) -> tuple[str, ...]:
 
 
 class Monitor(Transform[T, T], Generic[T]):
-    """What `monitor` gives: it watches one run, that which began last."""
+    """What `monitor` returns: it watches the run that started last."""
 
     __slots__ = ("_is_over", "_last", "_run")
 
@@ -196,7 +196,7 @@ class Monitor(Transform[T, T], Generic[T]):
         self._is_over = trio.Event()
 
     def watch(self, tasks: Sequence[Watched]) -> AbstractContextManager[object]:
-        """Watch these tasks of a run until the block ends; keep the last snapshot of them, and nothing of the run itself."""
+        """Watch these tasks of a run until the block ends; then keep their last snapshot, but nothing of the run itself."""
         self._run = run = WatchedRun(tasks)
         self._is_over = over = trio.Event()
         block = ExitStack()
@@ -213,7 +213,7 @@ class Monitor(Transform[T, T], Generic[T]):
             await forward(source, output)
 
     def snapshot(self) -> Snapshot:
-        """Return what the run has done so far, or had done when it ended. During the run, call it where Trio runs."""
+        """Return what the run has done so far, or when it ended. During the run, call it in Trio's thread."""
         if self._run is None:
             return self._last
         look = self._run.look()
@@ -221,7 +221,7 @@ class Monitor(Transform[T, T], Generic[T]):
         return Snapshot(self._last.name, look.seconds, look.since(BEGIN, names))
 
     async def snapshots(self, every: float = 1.0) -> AsyncIterator[Snapshot]:
-        """Give a snapshot every so many seconds until the run has ended, and then the last one.
+        """Yield a snapshot every `every` seconds until the run has ended, and then the last one.
 
         Raises:
             TypeError, ValueError: `every` is not a number above 0.
@@ -239,18 +239,19 @@ class Monitor(Transform[T, T], Generic[T]):
 
 
 def monitor(name: str = "") -> Monitor[Any]:
-    """Watch a run: how much each stage has done, how full the channels are, who waits for whom.
+    """Watch a run: how much each stage has done, how full the channels are, and which stages wait for which.
 
-    Given to `pipeline(..., monitor=)` it shows all stages of that run; piped into like a transform it shows what passes
-    at that place, and whether those before or those behind it are waited for. `print` it for a table; `snapshot()` gives
-    the numbers, `snapshot().as_dict()` for a log, and `async for snapshot in monitor.snapshots(every=1.0)` goes along.
-    Of two runs it shows the one that began last.
+    Pass it to `pipeline(..., monitor=)` to watch all stages of that run. Or pipe into it like a transform, to see what
+    passes at that place and whether the run waits for the stages before it or after it. `print` it to get a table. For the
+    numbers, call `snapshot()`, or `snapshot().as_dict()` for a log. To follow a run, use
+    `async for snapshot in monitor.snapshots(every=1.0)`. If you use it for several runs, it shows the one that started
+    last.
 
     Emits when: an item arrives.
     Waits when: downstream is not ready.
     Ends when: the source ends.
     On cancel: what it holds is lost.
-    Holds: one batch, where it is a stage of its own.
+    Holds: one batch, if it is a stage itself.
 
     Raises:
         TypeError: `name` is not a str.
@@ -263,5 +264,5 @@ def monitor(name: str = "") -> Monitor[Any]:
         [10, 10, 10]
     """
     if not isinstance(name, str):
-        raise TypeError(f"monitor wants a name, not {name!r}")
+        raise TypeError(f"monitor: name must be a str, got {name!r}")
     return Monitor(name)
