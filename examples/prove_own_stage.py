@@ -38,4 +38,4 @@ async def main() -> None:
 trio.run(main)
 
 # Prints:
-# R6: items cut into the smallest, capacity 1: it gave ['a', '', '', 'b', 'e', 'e'], not ['a', 'bee']
+# R6: items cut into chunks of length 1, capacity 1: got ['a', '', '', 'b', 'e', 'e'], expected ['a', 'bee']

@@ -1,4 +1,4 @@
-"""Node.js streams for Trio: Readable, Writable, Duplex, Transform, `pipe` and `pipeline`."""
+"""Streams for Trio, modelled on those of Node.js: Readable, Writable, Duplex, Transform, `pipe` and `pipeline`."""
 
 import importlib
 import os
@@ -183,7 +183,7 @@ __all__ = [
     "zstd",
 ]
 
-# Where each name is defined: a module is imported when one of its names is first used, since all of them take 25 ms.
+# Where each name is defined. A module is imported when one of its names is first used; importing all of them takes 25 ms.
 _HOMES = {
     "_core.buffer": ["ChannelStatistics", "Overflow"],
     "_core.channel": ["ReceiveChannel", "SendChannel"],
@@ -230,9 +230,9 @@ _HOMES = {
     "operators.windowing": ["window_time"],
 }
 
-_SUBPACKAGES = ["http", "redis", "testing"]  # trioflow needs neither h11 nor an extra
+_SUBPACKAGES = ["http", "redis", "testing"]  # not imported with trioflow, which needs neither h11 nor an extra
 
-if not TYPE_CHECKING:  # type checkers know all of these from the imports above, and would take any other name for one
+if not TYPE_CHECKING:  # type checkers use the imports above; with a `__getattr__` they would accept any name
 
     def __getattr__(name):
         if name in _SUBPACKAGES:
@@ -248,5 +248,5 @@ def __dir__() -> list[str]:
     return sorted([*__all__, *_SUBPACKAGES, "__version__"])
 
 
-if os.environ.get("TRIOFLOW_INSPECT"):  # to serve the inspector's page beside a program that says nothing of it
+if os.environ.get("TRIOFLOW_INSPECT"):  # serve the inspector's page without a change to the program
     importlib.import_module("trioflow.http._inspector_variable").begin(os.environ["TRIOFLOW_INSPECT"])

@@ -1,8 +1,10 @@
-"""A conformance kit: prove a stage of your own against the numbered rules of docs/reference/rules.
+"""Check that your own stages follow the numbered rules of docs/reference/rules.
 
-Rule 1: a broken rule is an `AssertionError` that begins with its number and names the case; no test framework is needed.
-Rule 2: the factory makes a new value for each case, and the value runs as users run it, in chains and opened.
-Rule 3: every case has a time limit, on Trio's clock. A mock clock will do where no thread, socket or process is at work.
+Rule 1: a broken rule raises an `AssertionError` that starts with the rule's number and names the case. No test framework
+    is needed.
+Rule 2: the factory makes a new value for each case, and the value is run as users run it, in chains and opened.
+Rule 3: every case has a time limit, on Trio's clock. You can use a mock clock if the stage uses no thread, socket or
+    process.
 """
 
 from __future__ import annotations
@@ -24,15 +26,16 @@ R = TypeVar("R")
 async def check_readable(
     factory: Callable[[], Readable[T]], *, expected: Sequence[T] | None = None, limit: float = 5
 ) -> None:
-    """Prove a source, or a source and its transforms, against R1, R2, R4, R6, R8, R9, R11 and R16.
+    """Check that a source, or a source with transforms, follows rules R1, R2, R4, R6, R8, R9, R11 and R16.
 
     Args:
-        factory: Makes a new value; each gives the same items.
-        expected: The items. None for an endless source, or where nobody knows: then only the first three are taken.
-        limit: The longest that one case may take, in seconds.
+        factory: A function that returns a new Readable, with the same items each time.
+        expected: Its items. Pass None if the source is endless or its items are unknown; then only the first three items
+            are read.
+        limit: How long one case may take, in seconds.
 
     Raises:
-        AssertionError: a rule is broken; the message begins with its number.
+        AssertionError: a rule is broken; the message starts with its number.
     """
     check = Check(factory, Readable, limit)
     want: Any = UNKNOWN if expected is None else list(expected)
@@ -56,19 +59,20 @@ async def check_transform(
     holds: int | None = None,
     limit: float = 5,
 ) -> None:
-    """Prove a transform against R1, R2, R4, R6 to R9, R11, R12 and R16.
+    """Check that a transform follows rules R1, R2, R4, R6 to R9, R11, R12 and R16.
 
     Args:
-        factory: Makes a new value.
-        items: What is sent in.
-        expected: What must come out. A `bytes` or `str` stands for any chunks that join to it.
-        is_stream: The items are chunks of one stream, `bytes` or `str`: cut at other places they give the same.
-        holds: How many items it may hold beside what channels do (R7). Given, an endless source and a reader who does
-            not read prove it, unless nothing is expected to come out.
-        limit: The longest that one case may take, in seconds.
+        factory: A function that returns a new Transform.
+        items: The items to send in.
+        expected: The items that must come out. A `bytes` or `str` accepts any chunks that join to it.
+        is_stream: Whether the items are chunks of one stream, `bytes` or `str`. If so, they are also cut at other places,
+            which must give the same result.
+        holds: How many items the transform may hold, not counting its channels. If given, this is checked with an endless
+            source and a reader that does not read, unless `expected` is empty.
+        limit: How long one case may take, in seconds.
 
     Raises:
-        AssertionError: a rule is broken; the message begins with its number.
+        AssertionError: a rule is broken; the message starts with its number.
     """
     check = Check(factory, Transform, limit)
     given = list(items)
@@ -88,16 +92,16 @@ async def check_transform(
 async def check_writable(
     factory: Callable[[], Writable[T, R]], items: Sequence[T], expected: R = UNKNOWN, *, limit: float = 5
 ) -> None:
-    """Prove a sink, or a sink and the transforms before it, against R1 to R4, R6, R9, R11 to R13 and R16.
+    """Check that a sink, or transforms and a sink, follow rules R1 to R4, R6, R9, R11 to R13 and R16.
 
     Args:
-        factory: Makes a new value.
-        items: What is sent in.
-        expected: What a run must give; left out, all runs must give the same.
-        limit: The longest that one case may take, in seconds.
+        factory: A function that returns a new Writable.
+        items: The items to send in.
+        expected: The result that a run must return. If it is not given, all runs must return the same result.
+        limit: How long one case may take, in seconds.
 
     Raises:
-        AssertionError: a rule is broken; the message begins with its number.
+        AssertionError: a rule is broken; the message starts with its number.
     """
     check = Check(factory, Writable, limit)
     given = list(items)

@@ -1,7 +1,7 @@
-"""The cases of the conformance kit: sources, readers and blocks that end, leave, fail and cancel, and what must follow.
+"""The cases of `trioflow.testing`: sources, readers and blocks that end, leave, fail or cancel, and what must follow.
 
-Rule 1: a case makes a new value, has a time limit, and afterwards looks for what was left.
-Rule 2: a complaint begins with the number of the rule that is broken.
+Rule 1: each case makes a new value, has a time limit, and afterwards checks that nothing is left running or open.
+Rule 2: every message starts with the number of the broken rule.
 """
 
 from __future__ import annotations
@@ -27,55 +27,55 @@ from trioflow._core.pipeline import as_readable, pipeline
 from trioflow._core.streams import Readable, Writable
 
 CAPACITIES: Final = (1, 2, 256)
-PASSES: Final = 24  # a run is cancelled after each of so many scheduler passes
+PASSES: Final = 24  # a run is cancelled after 0, 1, ..., PASSES - 1 scheduler passes
 UNKNOWN: Final[Any] = object()
 
 
 class _Failure(Exception):
-    """What a source, a reader or a block of the kit raises."""
+    """Raised on purpose by a source, a reader or a block of the kit."""
 
 
 class Check:
-    """One call of the kit: its cases, and what is known of the one at work."""
+    """One call of the kit: its cases, and the state of the current case."""
 
     def __init__(self, factory: Callable[[], Any], kind: Any, limit: float) -> None:
         self._factory = factory
         self._kind = kind
         self._limit = limit
-        self._running = 0  # sources of ours
-        self._is_over = False  # something has failed, or all was cancelled
-        self._is_late = False  # since then a reader of ours was given an item, or told of an end
-        self._has_returned = False  # since then a stage of the value has returned
+        self._running = 0  # how many of the kit's sources are running
+        self._is_over = False  # something has failed, or the run was cancelled
+        self._is_late = False  # after that, the kit's reader received an item or an end
+        self._has_returned = False  # after that, a stage of the value returned
 
     @block
     async def case(self, name: str, unraised: str = "") -> AsyncGenerator[Any, None]:
-        """Give a new value to a block; it must end in time, leave nothing, and by the rule `unraised` not raise."""
+        """Yield a new value to a block that must end in time and leave nothing; if `unraised` names a rule, not raise."""
         self._running = 0
         self._is_over = self._is_late = self._has_returned = False
         tasks = _tasks()
         value = self._factory()
         if not isinstance(value, self._kind):
-            raise TypeError(f"the factory must make a {self._kind.__name__}, not {value!r}")
-        _demand(_tasks() == tasks, f"R1: {value!r} has started a task when it was made")
+            raise TypeError(f"the factory must return a {self._kind.__name__}, got {value!r}")
+        _demand(_tasks() == tasks, f"R1: {value!r} started a task when it was made")
         descriptors = _descriptors()
         try:
             with trio.move_on_after(self._limit) as scope:
                 *rest, last = value._stages
                 yield self._kind._of(*rest, self._watched(last))
         except Exception as exc:
-            _demand(not unraised or isinstance(exc, AssertionError), f"{unraised}: {name}: it has raised {exc!r}", exc)
+            _demand(not unraised or isinstance(exc, AssertionError), f"{unraised}: {name}: it raised {exc!r}", exc)
             note(exc, f"in the case: {name}")
             raise
-        _demand(not scope.cancelled_caught, f"R16: {name}: it has not ended within {self._limit:g} s")
-        _demand(not self._running, f"R9: {name}: the source's finally had not run when the run returned")
-        _demand(_tasks() == tasks, f"R2: {name}: tasks are left: {_tasks() - tasks}")
+        _demand(not scope.cancelled_caught, f"R16: {name}: it did not end within {self._limit:g} s")
+        _demand(not self._running, f"R9: {name}: the run returned before the source's finally block had run")
+        _demand(_tasks() == tasks, f"R2: {name}: tasks are left running: {_tasks() - tasks}")
         if _descriptors() - descriptors:
-            gc.collect()  # what only garbage holds is another complaint: its ResourceWarning
+            gc.collect()  # garbage closes its descriptors, and is reported by its own ResourceWarning
             left = [os.readlink(f"/proc/self/fd/{number}") for number, *_ in _descriptors() - descriptors]
             _demand(not left, f"R2: {name}: left open: {', '.join(left)}")
 
     def _watched(self, stage: Stage) -> Stage:
-        """Make `stage` tell when it returns; a synchronous one returns at the end alone."""
+        """Record when `stage` returns; a synchronous stage returns only at the end, so it needs no recording."""
         if (function := stage.function) is None:
             return stage
 
@@ -94,7 +94,7 @@ class Check:
         ends: bool = False,
         one_by_one: bool = False,
     ) -> Readable[Any]:
-        """Make a source of `items`, which then raises `failure`, or ends, or sleeps for ever."""
+        """Return a source of `items` that then raises `failure`, ends, or sleeps forever."""
 
         async def source(output: SendChannel[Any]) -> None:
             self._running += 1
@@ -116,7 +116,7 @@ class Check:
         return Readable(source)
 
     def feeds(self, items: Sequence[Any], *, is_stream: bool = False) -> Iterator[tuple[str, Any]]:
-        """Give each way to send `items` in, and its name."""
+        """Yield each way to send `items` in, after its name."""
         yield "of a plain iterable", list(items)
         yield "in one batch", self.source(items, ends=True)
         yield "one by one", self.source(items, ends=True, one_by_one=True)
@@ -124,11 +124,11 @@ class Check:
             whole = items[0][:0].join(items)
             singles = [whole[i : i + 1] for i in range(len(whole))]
             yield "joined", [whole]
-            yield "cut into the smallest", singles
+            yield "cut into chunks of length 1", singles
             yield "with empty chunks between", [chunk for single in singles for chunk in (single, whole[:0])]
 
     def reader(self, enough: float = math.inf, failure: BaseException | None = None) -> Writable[Any, Any]:
-        """Make a sink that gives what it got, or raises `failure`, after `enough` items or the end."""
+        """Return a sink that returns what it received, or raises `failure`, after `enough` items or at the end."""
 
         async def reader(source: ReceiveChannel[Any]) -> list[Any]:
             got: list[Any] = []
@@ -152,7 +152,7 @@ class Check:
     def run(
         self, feed: Any, value: Any, reader: Writable[Any, Any] | None = None, *, capacity: float = 256
     ) -> Coroutine[Any, Any, Any]:
-        """Run `value` behind `feed`, unless that is None, and before a reader, unless it is a sink."""
+        """Run `value` after `feed`, unless that is None, and before a reader, unless `value` is a sink."""
         tail = None if self._kind is Writable else reader or self.reader()
         stages: list[Any] = [stage for stage in (feed, value, tail) if stage is not None]
         return pipeline(*stages, capacity=capacity)
@@ -174,7 +174,7 @@ class Check:
                 for item in items:
                     await send.send(item)
             except trio.BrokenResourceError:
-                pass  # it has enough
+                pass  # the sink needs no more items
         failure = _Failure("of the block")
 
         async def fail(value: Writable[Any, Any]) -> None:
@@ -196,7 +196,7 @@ class Check:
             await wait_all_tasks_blocked()
             with contextlib.suppress(trio.WouldBlock, trio.EndOfChannel):
                 receive.receive_nowait()
-        async with self.case("a reader that has enough", "R9") as value:
+        async with self.case("a reader that stops", "R9") as value:
             await self.run(feed(), value, self.reader(enough))
         failure = _Failure("of the reader")
         async with self.case("a reader that fails") as value:
@@ -208,22 +208,25 @@ class Check:
             failure = _Failure("of the source")
             async with self.case(case) as value:
                 await self._raises(case, failure, self.run(self.source(items[:count], failure), value))
-            _demand(not self._is_late, f"R12: {case}: then the reader was given an item or an end")
+            _demand(not self._is_late, f"R12: {case}: the reader received an item or an end after the failure")
 
     async def _raises(
         self, case: str, failure: BaseException, run: Coroutine[Any, Any, Any], *, is_noted: bool = True
     ) -> None:
-        """Await `run`, which must raise `failure` itself, unless it ends before that is raised."""
+        """Await `run`, which must raise `failure` itself, unless the run ends before the failure is raised."""
         try:
             await run
-        except Exception as exc:  # noqa: BLE001 - it is told below
-            _demand(exc is failure, f"R11: {case}: the run has raised {exc!r}, not the very exception", exc)
+        except Exception as exc:  # noqa: BLE001 - reported below
+            _demand(exc is failure, f"R11: {case}: the run raised {exc!r}, not the original exception object", exc)
             notes = getattr(exc, "__notes__", [])
-            _demand(not is_noted or any("in stage" in note for note in notes), f"R11: {case}: no note names the stage")
+            _demand(
+                not is_noted or any("in stage" in note for note in notes),
+                f"R11: {case}: no note on the exception names the stage",
+            )
         else:
-            _demand(not self._is_over, f"R11: {case}: the run has returned as if nothing had failed")
+            _demand(not self._is_over, f"R11: {case}: the run returned as if nothing had failed")
         if self._kind is Writable:
-            _demand(not self._has_returned, f"R13: {case}: the sink has taken the failure for the end")
+            _demand(not self._has_returned, f"R13: {case}: the sink treated the failure as the end")
 
     async def cancelled(self, items: Sequence[Any] | None) -> None:
         for passes in range(PASSES):
@@ -235,7 +238,7 @@ class Check:
             case = "cancelled while it waits for items"
             async with self.case(case) as value:
                 await self._cancels(case, self.run(self.source(items), value), wait_all_tasks_blocked)
-            _demand(not self._has_returned, f"R11: {case}: the stage has swallowed its Cancelled, and returned")
+            _demand(not self._has_returned, f"R11: {case}: the stage swallowed its Cancelled and returned")
 
     async def cancelled_in_send(self) -> None:
         case = "cancelled while it waits for a reader"
@@ -248,9 +251,7 @@ class Check:
                     self._is_over = True
                     scope.cancel()
                     await trio.lowlevel.checkpoint()
-        _demand(
-            not (waiting and self._has_returned), f"R11: {case}: the stage has swallowed its Cancelled, and returned"
-        )
+        _demand(not (waiting and self._has_returned), f"R11: {case}: the stage swallowed its Cancelled and returned")
 
     async def _cancels(self, case: str, run: Coroutine[Any, Any, Any], when: Callable[[], Awaitable[None]]) -> None:
         scope = trio.CancelScope()
@@ -266,19 +267,19 @@ class Check:
             try:
                 with scope:
                     await run
-            except Exception as exc:  # noqa: BLE001 - it is told below
+            except Exception as exc:  # noqa: BLE001 - reported below
                 wrong = exc
             nursery.cancel_scope.cancel()
-        _demand(wrong is None, f"R11: {case}: it has raised {wrong!r}", wrong)
+        _demand(wrong is None, f"R11: {case}: it raised {wrong!r}", wrong)
 
     async def run_again(self, items: Any, expected: Any, enough: float = math.inf) -> None:
-        """Run one value twice, and twice side by side; one that runs once may refuse (R4)."""
+        """Run one value twice, and twice at the same time; a value that can run only once may refuse (R4)."""
         case = "run a second time"
         async with self.case(case) as value:
             await self.run(items, value, self.reader(enough))
             with contextlib.suppress(trio.ClosedResourceError):
                 _same("R4", case, await self.run(items, value, self.reader(enough)), expected)
-        case = "run side by side"
+        case = "run twice at the same time"
         results: list[Any] = []
 
         async def run(value: Any) -> None:
@@ -288,15 +289,15 @@ class Check:
         async with self.case(case) as value, trio.open_nursery() as nursery:
             nursery.start_soon(run, value)
             nursery.start_soon(run, value)
-        _demand(bool(results), f"R4: {case}: both have raised ClosedResourceError")
+        _demand(bool(results), f"R4: {case}: both runs raised ClosedResourceError")
         for result in results:
             _same("R4", case, result, expected)
 
     async def bound(self, items: Sequence[Any], expected: Any, holds: int) -> None:
-        """Offer far more than may be held, and see how much is taken."""
+        """Offer far more items than the value may hold, and check how many it takes."""
         case, capacity, taken = "a reader that does not read", 8, 0
         shrinks = len(items) / len(expected) if expected and isinstance(expected, list) else 1
-        # In two channels, in a batch taken and a batch to give, and one in the source's hand.
+        # Two channels, a batch taken and a batch to send, and one item in the source.
         most = holds + 2 * capacity + math.ceil(2 * capacity * shrinks) + 1
 
         async def endless(output: SendChannel[Any]) -> None:
@@ -317,15 +318,15 @@ def _demand(is_kept: bool, complaint: str, cause: BaseException | None = None) -
 
 
 def _same(rule: str, case: str, got: Any, want: Any) -> Any:
-    """Give `got`, which must be `want`; chunks are joined where that is one."""
+    """Return `got`, which must equal `want`; if `want` is bytes or a str, join the chunks of `got` first."""
     if isinstance(want, (bytes, str)) and isinstance(got, list):
         got = want[:0].join(got)
-    _demand(want is UNKNOWN or got == want, f"{rule}: {case}: it gave {got!r}, not {want!r}")
+    _demand(want is UNKNOWN or got == want, f"{rule}: {case}: got {got!r}, expected {want!r}")
     return got
 
 
 def _opened(feed: Any, value: Any) -> AbstractAsyncContextManager[ReceiveChannel[Any]]:
-    """Open `value` behind `feed`, unless that is None."""
+    """Open `value` after `feed`, unless that is None."""
     readable: Readable[Any] = value if feed is None else as_readable(feed).pipe(value)
     return readable.open(capacity=1)
 
@@ -336,7 +337,7 @@ async def _pass(count: int) -> None:
 
 
 def _tasks() -> set[trio.lowlevel.Task]:
-    """Give all tasks there are."""
+    """Return all tasks of the program."""
     root = trio.lowlevel.current_root_task()
     found: set[trio.lowlevel.Task] = set()
     left = [] if root is None else [root]
@@ -348,7 +349,7 @@ def _tasks() -> set[trio.lowlevel.Task]:
 
 
 def _descriptors() -> set[tuple[int, int, int]]:
-    """Return all open descriptors, and the device and inode of each, where the system lists them."""
+    """Return all open descriptors, with the device and inode of each, on systems that list them."""
     found: set[tuple[int, int, int]] = set()
     with contextlib.suppress(FileNotFoundError):
         for number in map(int, os.listdir("/proc/self/fd")):
