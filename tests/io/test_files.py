@@ -416,11 +416,11 @@ async def test_a_directory_is_no_file(direct: bool, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("path", "error", "message"),
     [
-        (3, TypeError, "wants a path, not int 3"),
-        (None, TypeError, "wants a path, not NoneType None"),
-        ("", ValueError, "wants a path, not an empty one"),
-        (b"", ValueError, "wants a path, not an empty one"),
-        ("a\0b", ValueError, "wants a path without NUL characters"),
+        (3, TypeError, "expects a path, got int 3"),
+        (None, TypeError, "expects a path, got NoneType None"),
+        ("", ValueError, "expects a path, got an empty one"),
+        (b"", ValueError, "expects a path, got an empty one"),
+        ("a\0b", ValueError, "expects a path without NUL characters"),
     ],
 )
 def test_R1_a_path_is_checked_when_the_value_is_built(
@@ -438,7 +438,7 @@ def test_R1_a_path_is_checked_when_the_value_is_built(
         ({"start": None}, TypeError, "start must be an int, got None"),
         ({"stop": -1}, ValueError, "stop must be 0 or more, got -1"),
         ({"stop": 1.5}, TypeError, "stop must be an int, got 1.5"),
-        ({"start": 3, "stop": 2}, ValueError, "stop must be 3 or more, as start is, not 2"),
+        ({"start": 3, "stop": 2}, ValueError, "stop must be at least start, which is 3, got 2"),
         ({"chunk_size": 0}, ValueError, "chunk_size must be 1 or more, got 0"),
         ({"chunk_size": math.inf}, TypeError, "chunk_size must be an int, got inf"),
     ],
@@ -930,10 +930,10 @@ async def test_a_file_of_another_group_is_written_by_who_may_not_give_it_away(
 @pytest.mark.parametrize(
     ("item", "message"),
     [
-        ("text", "write_file wants bytes, not str 'text': pipe through encode() first"),
-        (None, "write_file wants bytes, not NoneType None"),
-        (7, "write_file wants bytes, not int 7"),
-        ([1] * 1000, r"write_file wants bytes, not list \[1, 1, .*\.\.\."),
+        ("text", "write_file expects bytes, got str 'text'; pipe through encode() first"),
+        (None, "write_file expects bytes, got NoneType None"),
+        (7, "write_file expects bytes, got int 7"),
+        ([1] * 1000, r"write_file expects bytes, got list \[1, 1, .*\.\.\."),
     ],
 )
 async def test_an_item_that_is_not_bytes_is_named(item: object, message: str, tmp_path: Path) -> None:
@@ -963,7 +963,7 @@ async def test_an_item_that_is_not_bytes_is_named_without_all_of_it(sink: str, t
 
     tracemalloc.start()
     try:
-        with pytest.raises(TypeError, match=r"bytes.*, not (str )?'é+\.\.\.é+'") as caught:
+        with pytest.raises(TypeError, match=r"bytes.*, (not|got) (str )?'é+\.\.\.é+'") as caught:
             await fail()
         assert tracemalloc.get_traced_memory()[1] < 1_000_000
     finally:

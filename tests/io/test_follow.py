@@ -417,9 +417,9 @@ async def test_a_followed_file_is_copied_as_it_grows_and_not_taken_whole(log: Pa
     ("options", "error", "message"),
     [
         ({"follow": 1}, TypeError, "follow must be a bool, got 1"),
-        ({"follow": True, "stop": 5}, ValueError, "a file that is followed has no end: it wants no stop, not 5"),
-        ({"follow": True, "missing": "create"}, ValueError, 'missing must be "fail" or "wait", not \'create\''),
-        ({"missing": "wait"}, ValueError, "it wants follow=True"),
+        ({"follow": True, "stop": 5}, ValueError, "follow=True reads without an end; leave out stop, got 5"),
+        ({"follow": True, "missing": "create"}, ValueError, 'missing must be "fail" or "wait", got \'create\''),
+        ({"missing": "wait"}, ValueError, "needs follow=True"),
         ({"follow": True, "interval": 0}, ValueError, "interval must be above 0, got 0"),
     ],
 )

@@ -526,7 +526,7 @@ async def test_writing_to_a_process_that_has_exited_says_that_it_reads_no_more()
             await stream.send_all(b"x")
     async with sh("exec 0<&-; echo ready; exec sleep 1000").open() as stream:
         assert await stream.receive_some() == b"ready\n"
-        with pytest.raises(trio.BrokenResourceError, match="the process reads no more"):
+        with pytest.raises(trio.BrokenResourceError, match="the process no longer reads its input"):
             await stream.send_all(b"x")
         await trio.aclose_forcefully(stream)
 
@@ -596,12 +596,12 @@ async def test_a_process_that_writes_nothing_while_it_is_not_read_waits() -> Non
 @pytest.mark.parametrize(
     ("make", "error", "said"),
     [
-        (lambda: tf.process("ls -l"), TypeError, r"process wants a list of words, not 'ls -l': \['sort', '-n'\]"),
-        (lambda: tf.process([]), ValueError, "process wants a program to run, not an empty list"),
-        (lambda: tf.process(["head", 5]), TypeError, "each word of argv must be a str, bytes or a path, not 5"),
-        (lambda: tf.process(3), TypeError, "process wants a list of words, not 3"),
-        (lambda: tf.process(["ls"], cwd=3), TypeError, "cwd must be a path, not 3"),
-        (lambda: tf.process(["ls"], env=["A=1"]), TypeError, r"env must be a mapping, not \['A=1'\]"),
+        (lambda: tf.process("ls -l"), TypeError, r"process expects a list of words, got 'ls -l'; write \['sort'"),
+        (lambda: tf.process([]), ValueError, "process expects a program to run, got an empty list"),
+        (lambda: tf.process(["head", 5]), TypeError, "each word of argv must be a str, bytes or a path, got 5"),
+        (lambda: tf.process(3), TypeError, "process expects a list of words, got 3"),
+        (lambda: tf.process(["ls"], cwd=3), TypeError, "cwd must be a path, got 3"),
+        (lambda: tf.process(["ls"], env=["A=1"]), TypeError, r"env must be a mapping, got \['A=1'\]"),
         (lambda: tf.process(["ls"], own_group=1), TypeError, "own_group must be a bool, got 1"),
         (lambda: tf.process(["ls"], stderr="file"), TypeError, "stderr must be None, a constant of subprocess"),
     ],

@@ -802,12 +802,12 @@ def test_R16_cancelling_at_any_moment_leaves_nothing_open(delays: list[int], is_
 @pytest.mark.parametrize(
     ("make", "error", "said"),
     [
-        (lambda: tf.connect_tcp(1, 80), TypeError, "host must be a str, not 1"),
-        (lambda: tf.connect_tcp("", 80), ValueError, "host must be a name or an address, not empty"),
+        (lambda: tf.connect_tcp(1, 80), TypeError, "host must be a str, got 1"),
+        (lambda: tf.connect_tcp("", 80), ValueError, "host must be a name or an address, got an empty str"),
         (lambda: tf.connect_tcp("localhost", "80"), TypeError, "port must be an int, got '80'"),
         (lambda: tf.connect_tcp("localhost", 0), ValueError, "port must be 1 or more, got 0"),
         (lambda: tf.connect_tcp("localhost", 65536), ValueError, "port must be 65535 or less, got 65536"),
-        (lambda: tf.connect_unix(3), TypeError, "path must be a path, not 3"),
+        (lambda: tf.connect_unix(3), TypeError, "path must be a path, got 3"),
         (lambda: tf.connect_unix(""), ValueError, "path must not be empty"),
     ],
 )
@@ -823,7 +823,7 @@ def test_R1_a_wrong_address_is_told_when_the_value_is_made(
     [
         ((3, 0, None), TypeError, "serve_tcp wants a function, not 3"),
         ((echo, -1, None), ValueError, "port must be 0 or more, got -1"),
-        ((echo, 0, 3), TypeError, "host must be a str or None, not 3"),
+        ((echo, 0, 3), TypeError, "host must be a str or None, got 3"),
     ],
 )
 async def test_a_server_is_not_started_with_wrong_arguments(

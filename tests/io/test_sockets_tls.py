@@ -189,11 +189,11 @@ async def test_a_server_that_speaks_no_tls_is_an_ssl_error() -> None:
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"host": 5}, TypeError, "host must be a str, not 5"),
-        ({"host": ""}, ValueError, "host must be a name or an address, not empty"),
+        ({"host": 5}, TypeError, "host must be a str, got 5"),
+        ({"host": ""}, ValueError, "host must be a name or an address, got an empty str"),
         ({"port": 0}, ValueError, "port must be 1 or more, got 0"),
-        ({"ssl_context": 3}, TypeError, "ssl_context must be an SSLContext or None, not 3"),
-        ({"server_hostname": 3}, TypeError, "server_hostname must be a str or None, not 3"),
+        ({"ssl_context": 3}, TypeError, "ssl_context must be an SSLContext or None, got 3"),
+        ({"server_hostname": 3}, TypeError, "server_hostname must be a str or None, got 3"),
     ],
 )
 def test_R1_arguments_are_checked_when_it_is_made(options: Any, error: type[Exception], message: str) -> None:

@@ -243,7 +243,7 @@ async def test_an_item_that_cannot_be_sent_is_a_failure_of_its_own() -> None:
 
 
 async def test_a_function_that_gives_a_coroutine_is_told() -> None:
-    with pytest.raises(TypeError, match="but later_by_a_plain_function gave a coroutine: use map_async"):
+    with pytest.raises(TypeError, match="but later_by_a_plain_function returned a coroutine; use map_async"):
         await tf.pipeline([1], tf.map_in_processes(called.later_by_a_plain_function), tf.drain())
 
 
@@ -360,7 +360,7 @@ def test_a_program_that_runs_when_imported_is_told_what_to_do(tmp_path: Path) ->
     done = ran(PROGRAM + "trio.run(main)\n", tmp_path)
 
     assert done.returncode == 1
-    assert "put what it runs below `if __name__ == '__main__':`" in done.stderr
+    assert "put the code that runs it below `if __name__ == '__main__':`" in done.stderr
 
 
 def test_what_was_typed_at_a_prompt_is_refused(tmp_path: Path) -> None:

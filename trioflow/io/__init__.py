@@ -1,1 +1,1 @@
-"""Files, standard streams, sockets and processes: everything that touches the system."""
+"""Files, standard streams, sockets and processes: everything that uses the operating system."""

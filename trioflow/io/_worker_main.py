@@ -1,9 +1,9 @@
-"""The program of a worker process: `python _worker_main.py SOCKET KIND PATIENCE [PAGE]`. Started by `worker_process`.
+"""The program of a worker process: `python _worker_main.py SOCKET KIND PATIENCE [PAGE]`. `worker_process` starts it.
 
-Rule 1: it needs the standard library alone: to import trioflow takes 150 ms, and a function to call may not need it.
-Rule 2: it never outlives who started it. At the end of the socket it ends by itself; when the other side is gone and it
-    has not ended `PATIENCE` seconds later, be it in the middle of a call, it is ended.
-Rule 3: the starter's program is imported, as `__mp_main__`, where something of it is asked for, and only then.
+Rule 1: it imports only the standard library: importing trioflow takes 150 ms, and the function to call may not need it.
+Rule 2: it never outlives its parent. At the end of the socket it exits by itself; if the parent has gone and it has not
+    exited `PATIENCE` seconds later, even in the middle of a call, it is ended.
+Rule 3: the parent's program is imported as `__mp_main__`, and only if something in it is asked for.
 """
 
 from __future__ import annotations
@@ -27,30 +27,31 @@ from types import CoroutineType, ModuleType
 from typing import Any, Final
 
 HEADER: Final = struct.Struct("<Q")
-CALLING, STOP = range(2)  # of the page: the number, from 1 on, of the item that is worked on; whether to begin no other
+# Slots of the page: the number, from 1 on, of the item being worked on; whether to stop before the next one.
+CALLING, STOP = range(2)
 
 is_loading_main = False
 
 
 def packed(value: object) -> bytes:
-    """Give a value as a message."""
+    """Return a value as a message."""
     body = pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
     return HEADER.pack(len(body)) + body
 
 
 def packed_failure(exc: BaseException) -> tuple[bytes, str]:
-    """Give an exception, or one that says the same where it cannot be sent, and its traceback."""
+    """Return an exception, or a stand-in with the same text if it cannot be sent, and its traceback."""
     told = "".join(traceback.format_exception(exc))
     try:
         body = _packed_exception(exc)
-        pickle.loads(body)  # that takes its arguments, which not all can be made of
-    except Exception:  # noqa: BLE001 - whatever it is, that cannot be sent either
+        pickle.loads(body)  # fails if it cannot be rebuilt from its arguments
+    except Exception:  # noqa: BLE001 - whatever was raised, it cannot be sent
         body = pickle.dumps(RuntimeError(f"{type(exc).__qualname__}: {exc}"))
     return body, told
 
 
 class _Pickler(pickle.Pickler):
-    """Packs exceptions so that a frozen one, which refuses that its attributes are set, can be made again."""
+    """Pickles exceptions so that a frozen one, which does not let its attributes be set, can be rebuilt."""
 
     def reducer_override(self, obj: object) -> Any:
         if not isinstance(obj, BaseException) or type(obj).__setstate__ is not BaseException.__setstate__:
@@ -71,7 +72,7 @@ def _made_again(make: Callable[..., BaseException], args: tuple[Any, ...], state
     return exc
 
 
-_made_again.__module__ = "trioflow.io._worker_main"  # whoever unpacks it finds it there; this may run as `__main__`
+_made_again.__module__ = "trioflow.io._worker_main"  # unpickling looks there; here the module may be `__main__`
 
 
 class _Unpickler(pickle.Unpickler):
@@ -86,7 +87,7 @@ _own = sys.modules.get("__main__")
 
 
 def _load_main() -> None:
-    """Import the starter's program, but for what stands below `if __name__ == "__main__"`."""
+    """Import the parent's program, except what is below `if __name__ == "__main__"`."""
     global _main, is_loading_main
     if _main is None:
         return
@@ -102,7 +103,7 @@ def _load_main() -> None:
 
 
 def _receive(sock: socket.socket) -> bytearray | None:
-    """Read a message's body; None at the end."""
+    """Read a message's body; return None at the end."""
     header = _exactly(sock, HEADER.size)
     return None if header is None else _exactly(sock, HEADER.unpack(header)[0])
 
@@ -124,7 +125,7 @@ def _loads(body: bytearray) -> Any:
 
 def _watch(sock: socket.socket, patience: float) -> None:
     poll = select.poll()
-    poll.register(sock, 0)  # it tells of nothing but that the other side has gone
+    poll.register(sock, 0)  # with no events asked for, it reports only that the parent has gone
     poll.poll()
     time.sleep(patience)
     os._exit(1)
@@ -132,7 +133,7 @@ def _watch(sock: socket.socket, patience: float) -> None:
 
 def _serve_calls(sock: socket.socket, fn: Callable[[Any], Any], page: memoryview, *, goes_on: bool) -> None:
     while (header := _exactly(sock, HEADER.size)) is not None:
-        page[CALLING] = 1  # what kills a process while it is unpacked is an item, too
+        page[CALLING] = 1  # an item that kills the process while it is unpickled counts, too
         body = _exactly(sock, HEADER.unpack(header)[0])
         if body is None:
             return
@@ -152,10 +153,10 @@ def _call_each(fn: Callable[[Any], Any], items: list[Any], page: memoryview, *, 
             if isinstance(results[-1], CoroutineType):
                 results[-1].close()
                 raise TypeError(
-                    f"map_in_processes wants a plain function, but {getattr(fn, '__name__', fn)} gave a coroutine: "
-                    "use map_async"
+                    "map_in_processes expects a plain function, "
+                    f"but {getattr(fn, '__name__', fn)} returned a coroutine; use map_async() instead"
                 )
-        except BaseException as exc:  # noqa: BLE001 - it is raised where the call came from
+        except BaseException as exc:  # noqa: BLE001 - the parent raises it
             own = exc.__traceback__
             failures[number - 1] = packed_failure(exc.with_traceback(own and own.tb_next))
             results[number - 1 :] = [None]
@@ -164,7 +165,7 @@ def _call_each(fn: Callable[[Any], Any], items: list[Any], page: memoryview, *, 
     spent = time.perf_counter() - began
     try:
         return packed((spent, results, failures))
-    except Exception:  # noqa: BLE001 - by whatever cannot be sent
+    except Exception:  # noqa: BLE001 - a result that cannot be sent
         for index, result in enumerate(results):
             try:
                 pickle.dumps(result, pickle.HIGHEST_PROTOCOL)
@@ -179,11 +180,9 @@ def _pass_over(*_: object) -> None: ...
 def _main_program() -> None:
     global _main
     number, kind, patience, *rest = sys.argv[1:]
-    sys.modules["trioflow.io._worker_main"] = sys.modules[
-        "__main__"
-    ]  # whoever imports it asks what is being loaded here
+    sys.modules["trioflow.io._worker_main"] = sys.modules["__main__"]  # importers read `is_loading_main` of this one
     sock = socket.socket(fileno=int(number))
-    signal.signal(signal.SIGINT, _pass_over)  # Ctrl-C reaches all; who started this one decides
+    signal.signal(signal.SIGINT, _pass_over)  # Ctrl-C reaches the whole group; the parent decides
     threading.Thread(target=_watch, args=(sock, float(patience)), daemon=True).start()
     start, target = _receive(sock), _receive(sock)
     if start is None or target is None:
@@ -195,7 +194,7 @@ def _main_program() -> None:
         return
     try:
         fn, goes_on = _loads(target)
-    except BaseException as exc:  # noqa: BLE001 - it is told
+    except BaseException as exc:  # noqa: BLE001 - reported to the parent
         sock.sendall(packed(packed_failure(exc)))
         return
     sock.sendall(packed(None))

@@ -1,10 +1,10 @@
-"""Follow a growing file: at its end, look again until there is more.
+"""Follows a growing file: at its end, looks again until there is more.
 
 Rule 1: a thread looks and opens; between two looks nothing runs.
-Rule 2: a file that became shorter is read again from its beginning. One that another has replaced is read until it has
-    been quiet for an interval, then the other is read from its beginning.
-Rule 3: an error of a later look is waited out if a rotation, or a server that ran out of descriptors, can cause it for a
-    moment. Any other, such as EIO, ends the run, and so does every error of the first look.
+Rule 2: a file that became shorter is read again from its beginning. A file that another has replaced is read until it
+    has been quiet for one interval; then the other is read from its beginning.
+Rule 3: after the first look, errors that pass by themselves are waited out: those of a rotation, or of a process that
+    is out of descriptors. Any other, such as EIO, ends the run, and so does every error of the first look.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ import trio
 from trioflow._core.block import block
 from trioflow.io.file_reader import FileReader, Reader, open_for_reading, reader_of
 
-# The name leads nowhere, through what is no directory, to a directory, to a file that may not be read yet, or in a circle;
-# the directory was replaced on a file server; no descriptor is free.
+# The name is missing, has a file in place of a directory, is a directory, cannot be read yet, or is a loop of links;
+# its directory was replaced on a file server; no descriptor is free.
 _PASSING: Final = frozenset(
     (
         errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.ELOOP, errno.ESTALE, errno.EMFILE,
@@ -34,12 +34,12 @@ _PASSING: Final = frozenset(
 async def open_following(
     path: str, start: int, chunk_size: int | None, interval: float, *, waits: bool
 ) -> AsyncGenerator[Reader, None]:
-    """Open the file at `path` to be read without an end; when the block ends, close whichever file is open then.
+    """Open the file at `path` for reading without an end; when the block ends, close whichever file is open then.
 
-    Where it `waits`, a file that is missing is waited for.
+    If it `waits`, a missing file is waited for.
     """
     attempt = _open_unless_missing if waits else open_for_reading
-    while (opened := await trio.to_thread.run_sync(attempt, path)) is None:  # noqa: ASYNC110 - no event tells
+    while (opened := await trio.to_thread.run_sync(attempt, path)) is None:  # noqa: ASYNC110 - no event to wait for
         await trio.sleep(interval)
     follower = Follower(path, opened, start, chunk_size, interval)
     try:
@@ -49,7 +49,7 @@ async def open_following(
 
 
 class Follower:
-    """Reads what is at a path as it grows. Only a pipe or a device has an end."""
+    """Reads the file at a path as it grows. Only a pipe or a device has an end."""
 
     def __init__(
         self, path: str, opened: tuple[int, os.stat_result], start: int, chunk_size: int | None, interval: float
@@ -67,7 +67,7 @@ class Follower:
         self._is_replaced = False
 
     async def read(self) -> bytes:
-        """Return the next block, after waiting for it; `b""` at the end."""
+        """Wait for the next block and return it; `b""` at the end."""
         while True:
             block = await self._reader.read()
             if block or not self._can_grow:
@@ -94,8 +94,8 @@ class Follower:
             return size, False
 
     async def _switch(self) -> None:
-        """Go on with the file that has taken the name, if it can be opened."""
-        self._is_replaced = False  # or so it was; if it cannot be opened, the next look says how things are then
+        """Continue with the file that has taken the name, if it can be opened."""
+        self._is_replaced = False  # as of the last look: if the other cannot be opened, the next look decides again
         opened = await trio.to_thread.run_sync(_open_unless_missing, self._path)
         if opened is None:
             return
@@ -120,5 +120,5 @@ def _raise_unless_passing(exc: OSError) -> None:
 
 
 def _identity(status: os.stat_result) -> tuple[int, int]:
-    # While a file is open, its number is not given to another.
+    # While a file is open, its inode number is not used again, so equal numbers mean the same file.
     return status.st_dev, status.st_ino

@@ -1,10 +1,12 @@
-"""Files opened for reading, and read without blocking the loop.
+"""Opens files for reading, and reads them without blocking the event loop.
 
 Rule 1: the page cache is asked first, in the loop: 16 µs for 128 KiB. What it does not hold, a thread reads.
-Rule 2: a read in a thread is waited for, also when cancelled: the descriptor could be another file's by then.
-Rule 3: a short read is no end. An empty one is; where only the cache says so, the file's size must agree.
-Rule 4: a pipe, a terminal, a socket is waited for in the loop, and read when that cannot block. Its flags stay as they
-    are: they may be shared with other processes.
+Rule 2: a read in a thread is waited for, even if cancelled: otherwise the descriptor could belong to another file by
+    the time of the read.
+Rule 3: a short read does not mean the end, an empty one does. If the empty read came from the cache, the file's size
+    must agree.
+Rule 4: a pipe, a terminal or a socket is waited for in the loop, and read when that cannot block. Its flags are not
+    changed: other processes may share them.
 """
 
 from __future__ import annotations
@@ -23,12 +25,10 @@ from trioflow._core.channel import SendChannel
 from trioflow.io.openat2 import HERE, how, openat2
 from trioflow.io.page_cache import NOWAIT, UNSUPPORTED
 
-CACHED: Final = 1 << 17  # bytes; 64 KiB are 3 % slower, 512 KiB 7 %: a processor's cache holds no more
-COLD: Final = 1 << 19  # bytes a thread reads at once, and has the system read ahead: half of what a channel holds
+CACHED: Final = 1 << 17  # bytes; 64 KiB is 3 % slower, and 512 KiB 7 %, since it exceeds the processor's cache
+COLD: Final = 1 << 19  # bytes that a thread reads at once, and asks the system to read ahead: half a channel's capacity
 LONGEST_IN_LOOP: Final = 1 << 20  # bytes; 0.15 ms
-EAGER: Final = (
-    4  # blocks at first, each of which lets others run: the first byte is through three stages in 1.1 ms, not 1.5
-)
+EAGER: Final = 4  # first blocks after which other tasks run: the first byte passes three stages in 1.1 ms, not 1.5
 PIPE: Final = 1 << 16  # bytes; what a pipe holds
 
 _FLAGS: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
@@ -37,7 +37,7 @@ _LOOK: Final = how(getattr(os, "O_PATH", os.O_RDONLY) | os.O_CLOEXEC)
 
 
 class OpenStretch(NamedTuple):
-    """A stretch of an open file: what `FileRegion.open` gives."""
+    """A stretch of an open file, as `FileRegion.open` yields it."""
 
     fd: int
     start: int
@@ -45,7 +45,7 @@ class OpenStretch(NamedTuple):
 
 
 class FileRegion(NamedTuple):
-    """A stretch of the file at `path`, from `start` to before `stop`, which a sink may take whole."""
+    """A stretch of the file at `path`, from `start` up to `stop`, which a sink may copy whole."""
 
     path: str
     start: int = 0
@@ -53,7 +53,7 @@ class FileRegion(NamedTuple):
 
     @block
     async def open(self) -> AsyncGenerator[OpenStretch | None, None]:
-        """Open the file, and close it at the end of the block; None where it has no fixed length."""
+        """Open the file and close it at the end of the block; yield None if it has no fixed length."""
         found = self._find_cached() or await trio.to_thread.run_sync(self._find)
         try:
             yield found
@@ -62,7 +62,7 @@ class FileRegion(NamedTuple):
                 os.close(found.fd)
 
     def _find(self) -> OpenStretch | None:
-        # Asked before it is opened: the writer of a pipe would take what follows for a reader that hung up.
+        # Checked before opening: opening and closing a pipe here would look to its writer like a reader that hung up.
         if not stat.S_ISREG(os.stat(self.path).st_mode):
             return None
         fd, status = open_for_reading(self.path)
@@ -77,7 +77,7 @@ class FileRegion(NamedTuple):
         return self._stretch(fd, status)
 
     def _find_cached(self) -> OpenStretch | None:
-        """Find it in the loop, where memory knows that it is a file like most."""
+        """Open it in the loop, if the kernel's memory holds it and it is an ordinary file."""
         path = os.fsencode(self.path)
         looked = _open_cached(path, _LOOK)
         if looked is None:
@@ -103,7 +103,7 @@ class FileRegion(NamedTuple):
 
 
 def _has_true_size(fd: int, status: os.stat_result) -> bool:
-    """Tell whether the file holds as many bytes as it says; those of /proc and /sys hold less or more."""
+    """Return whether the file holds as many bytes as its size says; files of /proc and /sys may not."""
     size = status.st_size
     if status.st_blocks:
         return stat.S_ISREG(status.st_mode)
@@ -111,7 +111,7 @@ def _has_true_size(fd: int, status: os.stat_result) -> bool:
 
 
 async def open_soon(path: str) -> tuple[int, os.stat_result]:
-    """Open anything but a directory: at once where memory knows it, else in a thread, which takes 0.1 ms more."""
+    """Open anything but a directory: at once if the kernel's memory holds it, else in a thread, 0.1 ms later."""
     fd = _open_cached(os.fsencode(path), _READ)
     if fd is None:
         return await trio.to_thread.run_sync(open_for_reading, path)
@@ -121,11 +121,11 @@ async def open_soon(path: str) -> tuple[int, os.stat_result]:
 def _open_cached(path: bytes, way: bytes) -> int | None:
     call = openat2()
     fd = -1 if call is None else call(HERE, path, way)
-    return fd if fd >= 0 else None  # why not is for the thread to find out
+    return fd if fd >= 0 else None  # the thread that opens it next finds the reason
 
 
 def open_for_reading(path: str) -> tuple[int, os.stat_result]:
-    """Open anything but a directory; without blocking, whatever it is."""
+    """Open anything but a directory, without blocking, whatever it is."""
     # Without O_NONBLOCK, opening a pipe waits for a writer, and cannot be cancelled.
     return _looked_at(os.open(path, _FLAGS), path)
 
@@ -141,21 +141,21 @@ def _looked_at(fd: int, path: str) -> tuple[int, os.stat_result]:
 
 
 def refuse_directory(status: os.stat_result, path: str) -> None:
-    """Raise what reading or writing a directory raises, with its path."""
+    """Raise the error for reading or writing a directory, with its path."""
     if stat.S_ISDIR(status.st_mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
 
 
 class Reader(Protocol):
-    """What gives a file's bytes, block by block."""
+    """Reads a file block by block."""
 
     async def read(self) -> bytes:
-        """Give the next block; `b""` at the end."""
+        """Return the next block; `b""` at the end."""
         ...
 
 
 def reader_of(fd: int, status: os.stat_result, start: int, stop: int | None, chunk_size: int | None) -> Reader:
-    """Make what reads an open file, by its kind."""
+    """Return a reader for an open file, by its kind."""
     if stat.S_ISREG(status.st_mode) or stat.S_ISBLK(status.st_mode):
         return FileReader(fd, status.st_size, start, stop, chunk_size)
     return StreamReader(fd, start, stop, chunk_size)
@@ -175,12 +175,12 @@ async def send_all(reader: Reader, output: SendChannel[bytes], chunk_size: int |
 
 
 def _blocks_of(size: int, chunk_size: int | None) -> int:
-    """Give how much to read at once: about `size`, whole chunks."""
+    """Return how much to read at once: whole chunks, about `size` in all."""
     return size if chunk_size is None else chunk_size * max(1, size // chunk_size)
 
 
 class FileReader:
-    """Reads a file that has a place to read at: `at` is where the next block begins."""
+    """Reads a file that can seek: `at` is the offset of the next block."""
 
     def __init__(self, fd: int, size: int, start: int, stop: int | None, chunk_size: int | None) -> None:
         self.at = start
@@ -190,14 +190,14 @@ class FileReader:
         self._cold = _blocks_of(COLD, chunk_size)
         block = _blocks_of(CACHED, chunk_size)
         self._asks_cache = bool(NOWAIT) and block <= LONGEST_IN_LOOP
-        # One buffer for all reads, and a copy of each: it stays in the processor's cache, a new one must be zeroed.
+        # One buffer, copied after each read: it stays in the processor's cache, and a new one would have to be zeroed.
         self._buffer = memoryview(bytearray(min(block, self._left(block)) if self._asks_cache else 0))
 
     def _left(self, most: int) -> int:
         return int(max(0, min(most, self._stop - self.at)))
 
     async def read(self) -> bytes:
-        """Give the next block; `b""` at the end."""
+        """Return the next block; `b""` at the end."""
         block = self._cached() if self._asks_cache else None
         if block is None:
             block = await trio.to_thread.run_sync(self._read)
@@ -205,7 +205,7 @@ class FileReader:
         return block
 
     def _cached(self) -> bytes | None:
-        """Give what the page cache holds of the next block; None where a thread must look."""
+        """Return as much of the next block as the page cache holds; None if a thread must look."""
         buffer = self._buffer[: self._left(len(self._buffer))]
         if not buffer:
             return b""
@@ -224,13 +224,13 @@ class FileReader:
 
     def _read(self) -> bytes:
         count = self._left(self._cold)
-        if self._asks_cache:  # so there is a cache, and the next block is to be in it when it is wanted
+        if self._asks_cache:  # there is a cache, so have the next block read into it
             os.posix_fadvise(self._fd, self.at, 2 * count, os.POSIX_FADV_WILLNEED)
         return os.pread(self._fd, count, self.at)
 
 
 class StreamReader:
-    """Reads what must be waited for, and has no place to read at: what is before `start` is read and forgotten."""
+    """Reads what must be waited for and cannot seek: bytes before `start` are read and thrown away."""
 
     def __init__(self, fd: int, start: int, stop: int | None, chunk_size: int | None) -> None:
         self._fd = fd
@@ -241,7 +241,7 @@ class StreamReader:
         self._can_wait = True
 
     async def read(self) -> bytes:
-        """Give the next block; `b""` at the end."""
+        """Return the next block; `b""` at the end."""
         while self._at < self._stop:
             block = await self._next(int(min(len(self._buffer), self._stop - self._at)))
             if not block:
@@ -253,16 +253,16 @@ class StreamReader:
         return b""
 
     async def _next(self, most: int) -> bytes:
-        # Waited for before the first read: that of a pipe which has no writer yet would give its end.
+        # Wait before the first read: a pipe that has no writer yet would read as ended.
         while self._can_wait:
             try:
                 await trio.lowlevel.wait_readable(self._fd)
-            except PermissionError:  # such as /dev/null: nothing to wait for
+            except PermissionError:  # such as /dev/null, which is always ready
                 self._can_wait = False
             else:
                 try:
                     return self._read_now(most)
-                except BlockingIOError:  # another process was faster
+                except BlockingIOError:  # another process read it first
                     continue
         return await trio.to_thread.run_sync(os.read, self._fd, most)
 

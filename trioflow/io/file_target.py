@@ -1,10 +1,10 @@
-"""Files opened for writing: a new one beside its name, the one that is there, or one that is open already.
+"""Opens files for writing: a new one under a temporary name, an existing one, or one that is already open.
 
-Rule 1: an atomic target is written beside its name, under another, and renamed over it at the end; after a failure
-    nothing of it is left, and what was there before is untouched (R13).
-Rule 2: only a regular file can be replaced; a pipe or a device is written to as it is, and so is what is open already,
-    such as /dev/stdout.
-Rule 3: what cannot be replaced is found out before anything is received, as far as the system tells.
+Rule 1: an atomic target is written under a temporary name in the same directory and renamed at the end; after a failure
+    it is removed, and the old file is untouched (R13).
+Rule 2: only a regular file can be replaced; a pipe or a device is written to directly, and so is a file that is already
+    open, such as /dev/stdout.
+Rule 3: a file that cannot be replaced is refused before anything is received, as far as the system tells.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from trioflow._core.errors import note
 from trioflow.io.file_writer import PATIENCE, Target, cannot_replace
 from trioflow.io.openat2 import is_mount
 
-_SHOWN: Final = 100  # bytes of a file's name in that of its temporary one: no file system allows fewer than 143
-_LINKS: Final = 40  # as many symbolic links does Linux follow
+_SHOWN: Final = 100  # bytes of a file's name in its temporary name: every file system allows at least 143
+_LINKS: Final = 40  # symbolic links that Linux follows at most
 _FLAGS: Final = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY
 _DESCRIPTORS: Final = re.compile(r"/dev/fd|/proc/(\d+)(?:/task/\d+)?/fd")
-# An attribute that this process may not set, that the file system does not keep, or that has gone meanwhile.
+# This process may not set the attribute, the file system does not keep it, or it has just been removed.
 _NOT_KEPT: Final = frozenset((errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.ENODATA))
 
 
@@ -38,13 +38,13 @@ _NOT_KEPT: Final = frozenset((errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno
 async def open_target(
     path: str, *, append: bool, atomic: bool, durable: bool = False, reads: str | int | None = None
 ) -> AsyncGenerator[Target, None]:
-    """Open what `path` names for writing; leaving the block finishes it, leaving it by an exception discards it.
+    """Open the file that `path` names for writing; finish it when the block ends, discard it if the block raises.
 
-    `reads` is the file that what is written is made of, if any: it cannot be written in place.
+    `reads` is the file that the written data comes from, if any: it cannot be written in place.
     """
     opened = partial(_open_target, path, append=append, atomic=atomic, reads=reads)
     while (target := await trio.to_thread.run_sync(opened)) is None:  # noqa: ASYNC110
-        await trio.sleep(PATIENCE)  # no event tells that a pipe has got a reader
+        await trio.sleep(PATIENCE)  # no event says that a pipe has a reader
     try:
         yield target
         await trio.to_thread.run_sync(partial(target.finish, durable=durable))
@@ -58,7 +58,7 @@ async def open_target(
 
 
 def _open_target(path: str, *, append: bool, atomic: bool, reads: str | int | None) -> Target | None:
-    """Open it; None for a pipe that has no reader yet."""
+    """Open it; return None for a pipe that has no reader yet."""
     try:
         status = os.stat(path)
     except FileNotFoundError:
@@ -85,7 +85,7 @@ def _open_target(path: str, *, append: bool, atomic: bool, reads: str | int | No
 def _is_same(path: str | int, status: os.stat_result) -> bool:
     try:
         return os.path.samestat(os.stat(path), status)
-    except OSError:  # whoever reads it meets that too
+    except OSError:  # the reader gets the same error
         return False
 
 
@@ -103,8 +103,8 @@ def _descriptor_at(path: str) -> tuple[int, bool] | None:
 
 
 def _open_again(path: str, number: int, is_ours: bool, *, append: bool) -> Target:  # noqa: FBT001 - unpacked
-    """Open a file that is open already: what was written to it before stays, and who wrote that goes on behind us."""
-    if not is_ours:  # where it goes on writing is not known here
+    """Open a file that is already open: earlier output stays, and later output of its writer follows ours."""
+    if not is_ours:  # another process's position is not known here
         return Target(os.open(path, _FLAGS | os.O_APPEND), path, is_named=False, is_shared=True)
     fd = os.dup(number)
     try:
@@ -119,7 +119,7 @@ def _open_again(path: str, number: int, is_ours: bool, *, append: bool) -> Targe
 
 
 def _open_beside(path: str, status: os.stat_result | None) -> Target:
-    """Open a new file in the directory of what `path` names, with the mode it has, or gets from the umask."""
+    """Create a temporary file next to the target, with the target's mode, or the umask's if it does not exist."""
     if status is not None and not os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
     place = os.path.realpath(path)  # a link stays a link: what it points to is replaced
@@ -129,14 +129,14 @@ def _open_beside(path: str, status: os.stat_result | None) -> Target:
     if status is not None and is_mount(directory, name):
         raise cannot_replace(errno.EBUSY, "it is a mount", path)
     if len(name) > _SHOWN:
-        name = name[:_SHOWN].decode("utf-8", "ignore").encode()  # no half character: some file systems refuse it
+        name = name[:_SHOWN].decode("utf-8", "ignore").encode()  # drop a cut character: some file systems refuse it
     temporary = os.fsdecode(os.path.join(directory, b".%b.%b.tmp" % (name, secrets.token_hex(8).encode())))
     try:
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     except OSError as exc:
         if status is not None and exc.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise cannot_replace(exc.errno, "its directory takes no new file", path) from None
-        exc.filename = path  # not a name that nobody knows
+        exc.filename = path  # not the temporary name
         raise
     target = Target(fd, place, temporary)
     try:
@@ -154,14 +154,14 @@ def _keep_owner_and_mode(fd: int, status: os.stat_result) -> None:
     if (own.st_uid, own.st_gid) != (status.st_uid, status.st_gid):
         try:
             os.fchown(fd, status.st_uid, status.st_gid)
-        except PermissionError:  # only root gives files away
+        except PermissionError:  # only root may change the owner
             pass
     os.fchmod(fd, stat.S_IMODE(status.st_mode))
 
 
 def _keep_attributes(fd: int, path: str) -> None:
-    """Copy the extended attributes that may be copied: access control lists and those of users, for most."""
-    if not hasattr(os, "listxattr"):  # Linux alone has it
+    """Copy the extended attributes that may be copied, mostly access control lists and users' own."""
+    if not hasattr(os, "listxattr"):  # only Linux has it
         return
     try:
         for name in os.listxattr(path):

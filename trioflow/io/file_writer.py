@@ -1,7 +1,9 @@
-"""Files written, and copied into, without blocking the loop.
+"""Writes files, and copies into them, without blocking the event loop.
 
-Rule 1: one trip to a thread writes all that is ready, at most `STEP` bytes: so soon a cancellation is heard.
-Rule 2: a write in a thread is waited for, also when cancelled: the descriptor could be another file's by then.
+Rule 1: one trip to a thread writes everything that is ready, at most `STEP` bytes, so that a cancellation is noticed
+    within that time.
+Rule 2: a write in a thread is waited for, even if cancelled: otherwise the descriptor could belong to another file by
+    the time of the write.
 """
 
 from __future__ import annotations
@@ -21,19 +23,19 @@ from trioflow._core.adapters import gathered, write_vectored
 from trioflow._core.channel import ReceiveChannel
 from trioflow._core.labels import shown
 
-STEP: Final = 1 << 23  # bytes written by one trip to a thread, or copied between two looks for a cancellation: 2 ms
-_WORTH_A_TRIP: Final = 1 << 18  # bytes; up to here more are waited for, if they come at once
-_BOUNCE: Final = 1 << 18  # bytes copied at once where the kernel cannot do it alone
-_PASSES: Final = 2  # of all other tasks, within which a busy source has more: 10 µs each, a trip costs 200
-PATIENCE: Final = 0.05  # seconds between two looks whether a pipe has got a reader
-# What copy_file_range says where it cannot: other file systems, a pipe, a file opened to append, an old kernel.
+STEP: Final = 1 << 23  # bytes written by one trip to a thread, or copied between two checks for cancellation: 2 ms
+_WORTH_A_TRIP: Final = 1 << 18  # bytes; below this, more is added if it is ready at once
+_BOUNCE: Final = 1 << 18  # bytes copied at once if the kernel cannot copy by itself
+_PASSES: Final = 2  # turns given to other tasks, in which a busy source has more: 10 µs each, a trip costs 200
+PATIENCE: Final = 0.05  # seconds between two checks for a pipe's reader
+# Errors of copy_file_range that mean it cannot: two file systems, a pipe, a file opened to append, an old kernel.
 _CANNOT_COPY: Final = frozenset(
     (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF, errno.EPERM, errno.ETXTBSY)
 )
 
 
 class Target:
-    """A file that is being written: at its place, or beside it until `finish`."""
+    """A file that is being written: in place, or under a temporary name until `finish`."""
 
     def __init__(
         self, fd: int, place: str, temporary: str | None = None, *, is_named: bool = True, is_shared: bool = False
@@ -41,14 +43,14 @@ class Target:
         self._fd = fd
         self._place = place
         self._temporary = temporary
-        self._is_named = is_named  # not one of a process's open files
-        self._is_shared = is_shared  # others may write to it at the same time
+        self._is_named = is_named  # False for an open file of a process, such as /dev/fd/3
+        self._is_shared = is_shared  # other processes may write to it at the same time
         self._is_file = stat.S_ISREG(os.fstat(fd).st_mode) or stat.S_ISBLK(os.fstat(fd).st_mode)
         self._can_copy = hasattr(os, "copy_file_range")
-        self._data_end = 0  # of the stretch of data that is being copied
+        self._data_end = 0  # where the stretch of data that is being copied ends
 
     async def write(self, chunks: Iterable[Any]) -> int:
-        """Write all of `chunks` and give their size."""
+        """Write all of `chunks` and return their size."""
         count = 0
         for step in steps(chunks):
             if self._is_file:
@@ -60,7 +62,7 @@ class Target:
         return count
 
     async def _write_soon(self, piece: memoryview) -> None:
-        """Write to what must be waited for; it was opened here, and not to block."""
+        """Write to a pipe or device, which was opened here as non-blocking."""
         while piece:
             await trio.lowlevel.checkpoint()
             try:
@@ -69,7 +71,7 @@ class Target:
                 await trio.lowlevel.wait_writable(self._fd)
 
     def write_now(self, piece: bytes | memoryview) -> None:
-        """Write all of `piece`; for a thread."""
+        """Write all of `piece`; called in a thread."""
         left = memoryview(piece)
         if self._is_file:
             write_fully(self._fd, [left])
@@ -84,7 +86,7 @@ class Target:
                 ready.poll(1000 * PATIENCE)
 
     async def copy(self, source: int, start: int, stop: int) -> int:
-        """Write what the file `source` holds from `start` to `stop`; give the size, less where it has become shorter."""
+        """Write the bytes of the file `source` from `start` to `stop`; return the size, less if it was truncated."""
         if self._is_file:
             return await trio.to_thread.run_sync(self._copy_all, source, start, stop)
         at = start
@@ -116,13 +118,13 @@ class Target:
             except OSError as exc:
                 if exc.errno not in _CANNOT_COPY:
                     raise
-            self._can_copy = False  # nor does nothing copied mean the end: some file systems say so in vain
+            self._can_copy = False  # also if it copied nothing: some file systems return 0 before the end
         block = os.pread(source, min(_BOUNCE, count), start)
         write_fully(self._fd, [memoryview(block)])
         return len(block)
 
     def _leave_out(self, count: int) -> bool:
-        """Go on `count` bytes later, with a hole in between; return whether that can be done: at the end of a file."""
+        """Skip `count` bytes, leaving a hole; return whether that is possible, which it is only at a file's end."""
         status = os.fstat(self._fd)
         if self._is_shared or not stat.S_ISREG(status.st_mode) or os.lseek(self._fd, 0, os.SEEK_CUR) != status.st_size:
             return False
@@ -131,7 +133,7 @@ class Target:
         return True
 
     def finish(self, *, durable: bool) -> None:
-        """Close the file and give it its name; where it is to be `durable`, wait until the disk has both."""
+        """Close the file and give it its name; if `durable`, wait until the disk has both."""
         durable = durable and self._is_file
         if durable:
             os.fsync(self._fd)
@@ -142,9 +144,9 @@ class Target:
             except OSError as exc:
                 if exc.errno in (errno.EBUSY, errno.EXDEV):
                     raise cannot_replace(exc.errno, "it is a mount", self._place) from None
-                raise OSError(exc.errno, exc.strerror, self._place) from None  # not a name that nobody knows
+                raise OSError(exc.errno, exc.strerror, self._place) from None  # name the target, not the temporary file
             self._temporary = None
-        if durable and self._is_named:  # also if it had a name before: nobody may have waited for that one
+        if durable and self._is_named:  # also for an old file: its name may not have been synced
             directory = os.open(os.path.dirname(os.path.realpath(self._place)), os.O_RDONLY | os.O_DIRECTORY)
             try:
                 os.fsync(directory)
@@ -152,7 +154,7 @@ class Target:
                 os.close(directory)
 
     def discard(self) -> None:
-        """Close the file; where it has no name of its own yet, nothing of it is left. Harmless when repeated."""
+        """Close the file and remove it if it only has a temporary name. Harmless when repeated."""
         try:
             self._close()
         finally:
@@ -167,29 +169,29 @@ class Target:
 
 
 def cannot_replace(number: int, why: str, path: str) -> OSError:
-    """Make the error for a file that no other can take the place of."""
+    """Return the error for a file that cannot be replaced."""
     return OSError(
         number, f"{os.strerror(number)}: {why}, so it cannot be replaced; atomic=False writes in place", path
     )
 
 
 def _next_data(fd: int, start: int, stop: int) -> tuple[int, int]:
-    """Return where the first stretch of data begins and ends in a file, from `start` on; a hole reaches up to it."""
+    """Return the start and end of the first stretch of data from `start` on; a hole reaches up to it."""
     try:
         data = os.lseek(fd, start, os.SEEK_DATA)
         return min(data, stop), min(os.lseek(fd, data, os.SEEK_HOLE), stop)
     except OSError as exc:
-        if exc.errno != errno.ENXIO:  # a file system that does not know
+        if exc.errno != errno.ENXIO:  # the file system cannot tell data from holes
             return start, stop
-    end = max(start, min(os.fstat(fd).st_size, stop))  # no data comes any more
+    end = max(start, min(os.fstat(fd).st_size, stop))  # no more data
     return end, end
 
 
 async def ready_pieces(name: str, source: ReceiveChannel[Any], chunks: list[Any]) -> list[Any]:
-    """Join `chunks`, and what `source` has ready for as long as more comes at once and it is not worth a trip yet.
+    """Join `chunks` with what `source` has ready, as long as more arrives at once and it is little.
 
-    Lines of a log, 256 a batch, are written three times as fast as with a trip to a thread for each batch. Each batch is
-    joined when it comes: that costs a third of joining all of them.
+    The lines of a log, 256 a batch, are written three times as fast as with one trip to a thread for each batch.
+    Joining each batch as it arrives costs a third of joining them all at the end.
     """
     pieces: list[Any] = []
     size = patience = 0
@@ -213,15 +215,15 @@ async def ready_pieces(name: str, source: ReceiveChannel[Any], chunks: list[Any]
 
 
 def write_fully(fd: int, pieces: Sequence[memoryview]) -> None:
-    """Write all of `pieces`; for a thread."""
-    # One call for many: behind each the thread waits until the loop lets it go on, up to 5 ms.
+    """Write all of `pieces`; called in a thread."""
+    # One call for many pieces: after each call the thread waits for the GIL, up to 5 ms.
     left = deque(pieces)
     while left:
         write_vectored(partial(os.writev, fd), left)
 
 
 def steps(chunks: Iterable[Any]) -> Iterator[list[memoryview]]:
-    """Join small chunks and cut large ones: lists of pieces, each list at most `STEP` bytes."""
+    """Join small chunks and cut large ones: yield lists of pieces, each list of at most `STEP` bytes."""
     step: list[memoryview] = []
     room = STEP
     for chunk in gathered(chunks):
@@ -239,10 +241,10 @@ def steps(chunks: Iterable[Any]) -> Iterator[list[memoryview]]:
 
 
 def check_chunks(name: str, chunks: Iterable[object]) -> None:
-    """Raise for an item that is not bytes-like."""
+    """Raise if an item is not bytes-like."""
     if set(map(type, chunks)) == {bytes}:
         return
     for chunk in chunks:
         if not isinstance(chunk, (bytes, bytearray, memoryview)):
-            hint = ": pipe through encode() first" if isinstance(chunk, str) else ""
-            raise TypeError(f"{name} wants bytes, not {type(chunk).__name__} {shown(chunk)}{hint}")
+            hint = "; pipe through encode() first" if isinstance(chunk, str) else ""
+            raise TypeError(f"{name} expects bytes, got {type(chunk).__name__} {shown(chunk)}{hint}")

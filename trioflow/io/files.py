@@ -1,7 +1,8 @@
-"""Files, as bytes: read, written, copied.
+"""Reads, writes and copies files as bytes.
 
-Rule 1: what is opened is closed before the run returns, in every ending.
-Rule 2: nothing here blocks the loop; a pipe or a terminal is waited for, a disk is a thread's.
+Rule 1: every file that a run opens is closed before the run returns, however it ends.
+Rule 2: nothing here blocks the event loop: pipes and terminals are waited for in it, disks are read and written in
+    threads.
 """
 
 from __future__ import annotations
@@ -36,40 +37,40 @@ def read_file(
     interval: float = 0.25,
     missing: Literal["fail", "wait"] = "fail",
 ) -> Readable[bytes]:
-    """Give the bytes of a file, in chunks; each run opens it anew (R4).
+    """Read a file in chunks of bytes; each run opens it again.
 
-    Piped straight into a sink that can take it, such as `write_file`, the file goes there whole, inside the kernel.
-    A pipe or a device is read too, as its bytes come: it has no place to start at, so bytes before `start` are
-    read and forgotten.
+    Piped straight into a sink that supports it, such as `write_file`, the whole file is copied inside the kernel. You
+    can also read a pipe or a device: it is read as data arrives. Neither can seek, so the bytes before `start` are read
+    and thrown away.
 
-    With `follow` it goes on behind the file's end, as `tail -F` does: every `interval` seconds it looks for more. A file
-    that has become shorter is read again from its beginning; one that has grown as long again between two looks cannot
-    be told from one that grew. Where another file has taken its name, as when logs are rotated, the rest of the old one
-    is given until that has been quiet for an interval, then the new one from its beginning. While the name leads nowhere, to
-    a directory, or to a file that may not be read, it waits; when the run begins, the file must be there, unless
-    `missing="wait"` waits for it then too.
+    With `follow=True` reading goes on past the end of the file, as `tail -F` does: every `interval` seconds it looks
+    for more. A file that has become shorter is read again from its beginning; if a file was truncated and grew past its
+    old length between two looks, that cannot be noticed. If another file takes its name, as in log rotation, the rest
+    of the old file is read until it has been quiet for one interval, then the new file from its beginning. While the
+    name is missing, is a directory or cannot be read, it keeps looking. The file must exist when the run begins, unless
+    `missing="wait"`.
 
-    Emits when: a chunk has been read, from the page cache at once, from the disk by a thread.
-    Waits when: its reader does; with `follow`, also for the file to grow.
-    Ends when: the file does, as long as it is by then, or at `stop`; with `follow`, never.
-    On cancel: a read from the disk is waited for, then the file is closed.
+    Emits when: a chunk has been read, from the page cache at once or from the disk in a thread.
+    Waits when: its reader does; with `follow`, also until the file grows.
+    Ends when: it reaches the end of the file, or `stop`; with `follow`, never.
+    On cancel: waits for a read from the disk that has begun, then closes the file.
     Holds: one chunk of at most 512 KiB, or of `chunk_size`, and a buffer of 128 KiB.
 
     Args:
-        path: The file; a relative path is looked up when it runs.
-        start: The offset of the first byte to give.
-        stop: The offset of the first byte not to give.
-        chunk_size: The largest chunk to give; the system may give smaller ones.
-        follow: Go on as the file grows.
-        interval: How often to look whether it has, in seconds.
-        missing: With `follow`, what to do when the run begins and the file is not there, or cannot be read yet: `"fail"`,
-            or `"wait"` for it, as `tail -F` does.
+        path: The file to read. A relative path is resolved when the run begins.
+        start: The offset of the first byte to read.
+        stop: The offset to stop before; None for the end of the file.
+        chunk_size: The largest chunk to send; chunks may be smaller.
+        follow: Keep reading as the file grows.
+        interval: The seconds between two looks for more.
+        missing: What to do with `follow` if the file does not exist or cannot be read when the run begins: `"fail"`
+            raises, `"wait"` waits for it, as `tail -F` does.
 
     Raises:
-        TypeError: `path` is no path, a number is not an int, or `follow` not a bool.
-        ValueError: `path` is empty, `start` is below 0, `stop` is below `start`, `chunk_size` is below 1, or `interval`
-            not above 0; there is a `stop` where it is to `follow`; or `missing` is neither `"fail"` nor `"wait"`, or
-            `"wait"` without `follow`.
+        TypeError: `path` is not a path, a number is not an int, or `follow` is not a bool.
+        ValueError: `path` is empty, `start` is below 0, `stop` is below `start`, `chunk_size` is below 1, `interval` is
+            not above 0, `stop` is combined with `follow`, `missing` is neither `"fail"` nor `"wait"`, or it is `"wait"`
+            without `follow`.
         OSError: the file cannot be opened or read: `FileNotFoundError`, `IsADirectoryError`, `PermissionError`.
 
     Example:
@@ -89,18 +90,18 @@ def read_file(
     where = check_path("read_file", path)
     check_count("start", start, 0)
     if stop is not None and check_count("stop", stop, 0) < start:
-        raise ValueError(f"stop must be {start} or more, as start is, not {stop}")
+        raise ValueError(f"stop must be at least start, which is {start}, got {stop}")
     if chunk_size is not None:
         check_count("chunk_size", chunk_size, 1)
     check_positive("interval", interval)
     check_flags(follow=follow)
     if missing not in ("fail", "wait"):
-        raise ValueError(f'missing must be "fail" or "wait", not {missing!r}')
+        raise ValueError(f'missing must be "fail" or "wait", got {missing!r}')
     if missing == "wait" and not follow:
-        raise ValueError('missing="wait" waits for a file that is followed: it wants follow=True')
+        raise ValueError('missing="wait" needs follow=True')
     if follow:
         if stop is not None:
-            raise ValueError(f"a file that is followed has no end: it wants no stop, not {stop}")
+            raise ValueError(f"follow=True reads without an end; leave out stop, got {stop}")
 
         async def run_on(output: SendChannel[bytes]) -> None:
             async with open_following(where, start, chunk_size, interval, waits=missing == "wait") as reader:
@@ -113,7 +114,7 @@ def read_file(
         try:
             if stat.S_ISREG(status.st_mode):
                 end = status.st_size if stop is None else min(stop, status.st_size)
-                output._expect(max(end - start, 0))  # for who shows progress
+                output._expect(max(end - start, 0))  # `progress` shows it as the total
             await send_all(reader_of(fd, status, start, stop, chunk_size), output, chunk_size)
         finally:
             os.close(fd)
@@ -125,37 +126,41 @@ def read_file(
 def write_file(
     path: AnyPath, *, append: bool = False, atomic: bool = True, durable: bool = False
 ) -> Writable[bytes, int]:
-    """Write all chunks to a file, and give the number of bytes.
+    """Write all chunks to a file and return the number of bytes written.
 
     By default the file appears whole or not at all: it is written as `.NAME.<16 hex digits>.tmp` in the same directory
-    and renamed at the end. A process that is killed leaves that file behind. After a failure, a cancellation or a hang-up nothing is left, and what was there before is
-    untouched (R13). A file that exists keeps its mode, a symbolic link stays one: what it points to is replaced.
-    Extended attributes and access control lists stay as far as this process may set them. Hard links cannot: another name
-    of the old file keeps the old content. A hole in a file that is copied stays a hole.
-    A pipe or a device cannot be replaced, and is written to as it is; a pipe is waited for until it has a reader.
-    `/dev/stdout`, `/dev/fd/3` and the like name a file that is open: what comes is written where that file stands, and
-    nothing of it is replaced or emptied, whatever `atomic` says.
+    and renamed at the end. If the run fails or is cancelled, the temporary file is removed and the old file is left as
+    it was. Only a process that is killed leaves the temporary file behind. An existing file keeps its mode, and its
+    extended attributes and access control lists as far as this process may set them. A symbolic link stays a link: the
+    file it points to is replaced. Hard links are not kept: other names of the old file keep the old content. When a
+    file is copied, its holes stay holes.
+
+    A pipe or a device cannot be replaced, so it is written to directly; a pipe is waited for until it has a reader.
+    `/dev/stdout`, `/dev/fd/3` and the like name a file that is already open: chunks are written at its current
+    position, and it is never replaced or truncated, whatever `atomic` says.
 
     Waits when: the disk does.
     Ends when: the source ends, after the file is closed and has its name.
-    On cancel: nothing is left of an atomic file; else what was written stays. A write to the disk is waited for.
+    On cancel: an atomic file is removed, any other keeps what was written. Waits for a write to the disk that has
+        begun.
     Holds: one batch; small chunks are joined into at most 64 KiB.
 
     Args:
-        path: The file; a relative path is looked up when it runs.
-        append: Write behind what the file holds. That is never atomic, whatever `atomic` says.
-        atomic: False writes in place: what the file held is gone when the run begins, and what it holds after a
-            failure is not whole. That cannot be the file that a `read_file` at the beginning of the chain reads; where a
-            file is read in any other way, as by `merge` or another run, that is for you to see to.
-        durable: Wait until the disk has the file and its name before the run ends (`fsync`). Without it a power cut in
-            the next half minute or so may bring back the old file, or on some file systems an empty one.
+        path: The file to write. A relative path is resolved when the run begins.
+        append: Write after what the file already holds. This is never atomic, whatever `atomic` says.
+        atomic: False writes in place: the old content is lost when the run begins, and a failure leaves a partial file.
+            The file must not be one that is being read. A `read_file` at the beginning of the same chain is checked for
+            that; if you read the file in another way, as with `merge` or in another run, you have to check it yourself.
+        durable: Wait until the disk has the file and its name before the run ends (`fsync`). Without it, a power
+            failure in the next half minute or so may bring back the old file, or on some file systems an empty one.
 
     Raises:
-        TypeError: `path` is no path; or an item is not bytes-like.
+        TypeError: `path` is not a path, or an item is not bytes-like.
         ValueError: `path` is empty.
-        OSError: the file cannot be opened, before anything is received: `IsADirectoryError`, `PermissionError`,
-            `FileNotFoundError` where its directory is missing; it cannot be replaced, as it is a mount or its directory
-            takes no new file; it would be written in place while it is read; or it cannot be written.
+        OSError: the file cannot be opened, which is raised before anything is received: `IsADirectoryError`,
+            `PermissionError`, `FileNotFoundError` if its directory is missing; it cannot be replaced, because it is a
+            mount or no file can be created in its directory; it would be written in place while it is read; or writing
+            fails.
 
     Example:
         >>> run(pipeline([b"one", b"two"], write_file("numbers")))
@@ -174,7 +179,7 @@ def write_file(
 
 
 class _Write:
-    """What a `write_file` does; `reads` is the file that its chain begins with."""
+    """The function of a `write_file` stage; `reads` is the file that its chain reads, if any."""
 
     def __init__(self, opened: Callable[..., AbstractAsyncContextManager[Target]], reads: str | None = None) -> None:
         self.open = opened
@@ -197,9 +202,9 @@ class _Write:
 
 
 def _telling(path: str) -> Callable[[Sequence[Stage], bool], Sequence[Stage]]:
-    """Make what tells a `write_file` at the end of a chain which file the chain reads."""
+    """Return a hook that tells a `write_file` at the end of the chain which file the chain reads."""
 
-    def follow(stages: Sequence[Stage], is_complete: bool) -> Sequence[Stage]:  # noqa: FBT001 - what a `Stage` wants
+    def follow(stages: Sequence[Stage], is_complete: bool) -> Sequence[Stage]:  # noqa: FBT001 - as `Stage` calls it
         *others, last = stages
         if not isinstance(last.function, _Write):
             return stages
@@ -209,17 +214,17 @@ def _telling(path: str) -> Callable[[Sequence[Stage], bool], Sequence[Stage]]:
 
 
 def given(**arguments: tuple[object, object]) -> dict[str, object]:
-    """Give the arguments that differ from their defaults, for a label."""
+    """Return the arguments that differ from their defaults, for a label."""
     return {name: value for name, (value, default) in arguments.items() if value != default}
 
 
 def check_path(name: str, path: Any) -> str:
-    """Give `path` as a `str` if it can name a file."""
+    """Return `path` as a `str`, or raise if it cannot name a file."""
     if not isinstance(path, (str, bytes, os.PathLike)):
-        raise TypeError(f"{name} wants a path, not {type(path).__name__} {path!r}")
+        raise TypeError(f"{name} expects a path, got {type(path).__name__} {path!r}")
     where = os.fsdecode(path)
     if not where:
-        raise ValueError(f"{name} wants a path, not an empty one")
+        raise ValueError(f"{name} expects a path, got an empty one")
     if "\0" in where:
-        raise ValueError(f"{name} wants a path without NUL characters, not {path!r}")
+        raise ValueError(f"{name} expects a path without NUL characters, got {path!r}")
     return where

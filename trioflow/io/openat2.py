@@ -1,7 +1,7 @@
-"""Files opened from the kernel's memory: within microseconds, or not at all.
+"""Opens files from the kernel's memory: within microseconds, or not at all.
 
-openat2(2) with RESOLVE_CACHED, since Linux 5.12: a lookup that would have to ask a disk gives EAGAIN instead. So the
-event loop may try, and a thread is needed only where this does not know. With RESOLVE_NO_XDEV it also tells a mount.
+openat2(2) with RESOLVE_CACHED, since Linux 5.12, answers EAGAIN if a lookup would need the disk. So the event loop may
+try, and needs a thread only if that fails. With RESOLVE_NO_XDEV the call also detects a mount.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ _NO_MOUNT: Final = 0x01
 
 
 def how(flags: int, resolve: int = 0) -> bytes:
-    """Make the last argument of `openat2`, for lookups that memory answers."""
+    """Return the last argument of `openat2`, for lookups answered from memory."""
     return _HOW.pack(flags, 0, _CACHED | resolve)
 
 
 def is_mount(directory: bytes, name: bytes) -> bool:
-    """Return whether a file is a mount of its own, as in a container; False where that cannot be known."""
+    """Return whether a file is a mount of its own, as in a container; False if that cannot be known."""
     call = openat2()
     if call is None:
         return False
@@ -44,10 +44,10 @@ def is_mount(directory: bytes, name: bytes) -> bool:
 
 @functools.cache
 def openat2() -> Callable[[int, bytes, bytes], int] | None:
-    """Make the system call, which gives a descriptor or a negative error number; None where there is none."""
+    """Return the system call, which returns a descriptor or a negative error number; None if there is none."""
     if not sys.platform.startswith("linux"):
         return None
-    import ctypes  # a millisecond: who opens no file does not pay for it
+    import ctypes  # takes a millisecond, so only programs that open files pay for it
 
     syscall = ctypes.CDLL(None, use_errno=True).syscall
     syscall.argtypes = (ctypes.c_long, ctypes.c_int, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_size_t)
@@ -55,7 +55,7 @@ def openat2() -> Callable[[int, bytes, bytes], int] | None:
 
     def call(directory: int, path: bytes, how: bytes) -> int:
         if b"\0" in path:
-            return -errno.EINVAL  # or what stands before it would be opened
+            return -errno.EINVAL  # or the path before the NUL would be opened
         descriptor: int = syscall(_NUMBER, directory, path, how, _HOW.size)
         return descriptor if descriptor >= 0 else -ctypes.get_errno()
 

@@ -1,6 +1,6 @@
-"""What the page cache holds of a file, read without ever waiting for the disk.
+"""Reads files from the page cache, without ever waiting for the disk.
 
-Rule: a caller that gets no answer from memory, for whatever reason, reads in a thread, which also raises what is wrong.
+Rule: if the cache does not answer, for whatever reason, the caller reads in a thread, which also raises any error.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ import errno
 import os
 from typing import Final
 
-STRIDE: Final = 1 << 17  # bytes between two probes: what Linux reads ahead at once, so that it is cold as a whole
+STRIDE: Final = 1 << 17  # bytes between two probes: Linux reads this much ahead at once, so all of it is cached or none
 
-NOWAIT: Final[int] = getattr(os, "RWF_NOWAIT", 0)  # 0 where the system cannot be asked
+NOWAIT: Final[int] = getattr(os, "RWF_NOWAIT", 0)  # 0 if the system has no such call
 UNSUPPORTED: Final = frozenset((errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS, errno.ESPIPE))
 
 
 def is_cached(fd: int, start: int, stop: int) -> bool:
-    """Return whether the page cache holds this stretch, as far as samples can tell: 0.6 µs for each `STRIDE`."""
+    """Return whether the page cache holds this stretch, judged by samples: 0.6 µs for each `STRIDE`."""
     byte = bytearray(1)
     try:
         return bool(NOWAIT) and all(os.preadv(fd, [byte], at, NOWAIT) for at in (*range(start, stop, STRIDE), stop - 1))

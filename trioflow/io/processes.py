@@ -1,9 +1,8 @@
-"""Programs as stages: a process's input is written, its output is read.
+"""Runs programs as stages: the input of the process is written, its output is read.
 
-Rule 1: a process never outlives its run: it is asked to end, killed if it does not, and always reaped. Where it is cut
-    off it sees no end of its input (R13).
-Rule 2: a program that fails raises when its output has ended, behind all of it; one that ends well may leave its
-    input unread.
+Rule 1: a process never outlives its run: it gets SIGTERM, then SIGKILL, and is always reaped. If the run is cut off,
+    the process sees no end of its input before it exits, so that it does not take partial input for complete (R13).
+Rule 2: a program that fails raises after all of its output; one that exits with status 0 may leave its input unread.
 """
 
 from __future__ import annotations
@@ -38,36 +37,35 @@ def process(
     stderr: int | IO[Any] | None = None,
     own_group: bool = False,
 ) -> Duplex[bytes, bytes]:
-    r"""Run a program: what comes in is its standard input, and its standard output comes out. There is no shell.
+    r"""Run a program: items are written to its standard input, and its standard output comes out. No shell is involved.
 
-    In the middle of a chain, each run starts a process of its own, and so does each `open()`. Its `readable` and its
-    `writable` share one, started when one of them first runs; each runs once (R4). Where it begins a pipeline its
-    input is empty, where it ends one its output is dropped and the run waits for its exit, unless a variable still
-    holds the other direction; then it ends by `async with`.
+    As a transform, each run starts a process of its own, and so does each `open()`. The `readable` and the `writable`
+    of one value share one process, started when either first runs; each can run once. At the beginning of a pipeline
+    its input is empty. At the end of one its output is dropped and the run waits until it exits, unless a variable
+    still holds the other direction; then use `async with` to end it.
 
     Emits when: the program has written something.
-    Waits when: the program does not read, or the reader here does not.
-    Ends when: the program has ended its output and exited; it need not have read all its input. A reader that has
-        enough ends the program.
-    On cancel: the program is asked to end (SIGTERM), and killed after a second. The same happens after a failure
-        anywhere in the run, and where the reader has enough. Its input stays open until it has exited, so that it cannot
-        take what it was given for all (R13). Other processes that it has started see that end, unless `own_group`.
+    Waits when: the program does not read, or the reader downstream does not.
+    Ends when: the program has closed its output and exited; it need not have read all of its input.
+    On cancel: the program gets SIGTERM, and SIGKILL a second later. The same happens if any stage of the run fails, or
+        if a stage downstream stops reading. Its input stays open until it has exited, so that it cannot take partial
+        input for complete. Child processes that it started see the end of the input then, unless `own_group=True`.
     Holds: one chunk in each direction, of at most 256 KiB; 64 KiB of captured stderr.
 
     Args:
         argv: The program and its arguments.
         cwd: The directory to run it in.
-        env: All of its environment; None for this process's own.
-        stderr: Where its errors go: None for where this process's go, `subprocess.DEVNULL`, `subprocess.STDOUT` to
-            join its output, an open file, or `subprocess.PIPE` to keep the last 64 KiB for the exception.
-        own_group: Run it in a process group of its own, and send signals to all in it: those that a shell has started
-            end too. Ctrl-C at a terminal then reaches them only as this run is cancelled by it.
+        env: Its whole environment; None for a copy of this process's.
+        stderr: Where its errors go: None for where this process's go, `subprocess.DEVNULL`, `subprocess.STDOUT` to join
+            its output, an open file, or `subprocess.PIPE` to keep the last 64 KiB for the exception.
+        own_group: Run it in a process group of its own and send signals to the whole group, so that processes which a
+            shell has started end too. Ctrl-C at a terminal then reaches them only because it cancels this run.
 
     Raises:
-        TypeError, ValueError: `argv` is not a list of words, or an option is of a wrong kind.
-        FileNotFoundError, PermissionError: running it, there is no such program or directory, or it may not be run.
-            Nothing has been taken from the source then.
-        subprocess.CalledProcessError: running it, the program has failed: its exit status is not 0.
+        TypeError, ValueError: `argv` is not a list of words, or an option is of the wrong type.
+        FileNotFoundError, PermissionError: when it runs, the program or the directory does not exist, or it may not be
+            run. Nothing has been taken from the source then.
+        subprocess.CalledProcessError: when it runs, the program exits with a status other than 0.
 
     Example:
         >>> run(pipeline([b"b\n", b"a\n"], process(["sort"]), join()))
@@ -75,11 +73,11 @@ def process(
     """
     words = _checked(argv)
     if cwd is not None and not isinstance(cwd, (str, bytes, os.PathLike)):
-        raise TypeError(f"cwd must be a path, not {cwd!r}")
+        raise TypeError(f"process: cwd must be a path, got {cwd!r}")
     if env is not None and not isinstance(env, Mapping):
-        raise TypeError(f"env must be a mapping, not {env!r}")
+        raise TypeError(f"process: env must be a mapping, got {env!r}")
     if stderr is not None and not isinstance(stderr, int) and not hasattr(stderr, "fileno"):
-        raise TypeError(f"stderr must be None, a constant of subprocess or an open file, not {stderr!r}")
+        raise TypeError(f"process: stderr must be None, a constant of subprocess or an open file, got {stderr!r}")
     check_flags(own_group=own_group)
 
     async def start() -> _ProcessStream:
@@ -104,20 +102,21 @@ def process(
 
 def _checked(argv: Sequence[Word]) -> list[Any]:
     if isinstance(argv, (str, bytes)):
-        raise TypeError(f"process wants a list of words, not {argv!r}: ['sort', '-n'], or ['sh', '-c', {argv!r}]")
+        hint = f"write ['sort', '-n'], or ['sh', '-c', {argv!r}]"
+        raise TypeError(f"process expects a list of words, got {argv!r}; {hint}")
     if not isinstance(argv, Sequence):
-        raise TypeError(f"process wants a list of words, not {argv!r}")
+        raise TypeError(f"process expects a list of words, got {argv!r}")
     words = list(argv)
     if not words:
-        raise ValueError("process wants a program to run, not an empty list")
+        raise ValueError("process expects a program to run, got an empty list")
     for word in words:
         if not isinstance(word, (str, bytes, os.PathLike)):
-            raise TypeError(f"each word of argv must be a str, bytes or a path, not {word!r}")
+            raise TypeError(f"process: each word of argv must be a str, bytes or a path, got {word!r}")
     return words
 
 
 class _ProcessStream(trio.abc.HalfCloseableStream):
-    """A running process as a byte stream: sending is its input, receiving its output."""
+    """A running process as a byte stream: sending writes its input, receiving reads its output."""
 
     def __init__(self, child: trio.Process, argv: list[Any], *, has_own_group: bool) -> None:
         self._child = child
@@ -130,8 +129,8 @@ class _ProcessStream(trio.abc.HalfCloseableStream):
         self._keeping = trio.Lock()
         self._sending = BusyGuard("writing to this process")
         self._receiving = BusyGuard("reading from this process")
-        self._is_over = False  # it has exited, after its output had ended
-        self._is_gone = False  # it has exited; its number may be another's
+        self._is_over = False  # its output has ended, and it has exited
+        self._is_gone = False  # it has exited; its process id may belong to another process
         self._is_closed = False
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
@@ -143,9 +142,9 @@ class _ProcessStream(trio.abc.HalfCloseableStream):
                     raise Enough("the process has exited") from None
                 raise
             except trio.BrokenResourceError as exc:
-                if self._is_closed:  # its input is open until it has gone, and was open when this began
-                    raise trio.ClosedResourceError("this process was closed meanwhile") from None
-                raise Enough("the process reads no more") from exc
+                if self._is_closed:  # only `aclose` can have broken it: until the process exits, its input is open
+                    raise trio.ClosedResourceError("this process was closed while it was written to") from None
+                raise Enough("the process no longer reads its input") from exc
 
     async def wait_send_all_might_not_block(self) -> None:
         with self._sending:
@@ -179,9 +178,9 @@ class _ProcessStream(trio.abc.HalfCloseableStream):
         return failure
 
     async def keep_errors(self) -> None:
-        """Keep the last of what the process writes to its captured stderr, for as long as it runs."""
+        """Keep the last bytes that the process writes to its captured stderr, for as long as it runs."""
         assert self._stderr is not None
-        async with self._keeping:  # two directions may run apart; one of them does it
+        async with self._keeping:  # if the two directions run apart, only one reads stderr
             try:
                 while chunk := await self._stderr.receive_some(KEPT):
                     self._keep(chunk)
@@ -189,7 +188,7 @@ class _ProcessStream(trio.abc.HalfCloseableStream):
                 pass
 
     def _take_last_errors(self) -> None:
-        """Take what is in the pipe, without waiting for whoever the process has left it open to."""
+        """Read what is in the pipe, without waiting for other processes that still hold it open."""
         if self._stderr is None:
             return
         try:
@@ -203,10 +202,11 @@ class _ProcessStream(trio.abc.HalfCloseableStream):
         del self._errors[:-KEPT]
 
     async def aclose(self) -> None:
-        """Close its ends and let it end by itself. Where that takes too long, or is cancelled, see to it that it is gone."""
+        """Close its pipes and wait for it to exit; if that takes too long or is cancelled, end it."""
         self._is_closed, self._is_over = True, False
         try:
-            await trio.lowlevel.checkpoint_if_cancelled()  # cut off, so that it must see no end of its input
+            # If this is cancelled, the input stays open: the process must not take its end for a complete input.
+            await trio.lowlevel.checkpoint_if_cancelled()
             self._close()
             with trio.move_on_after(PATIENCE):
                 await self._child.wait()
@@ -223,12 +223,12 @@ class _ProcessStream(trio.abc.HalfCloseableStream):
                 pipe.close()
 
     async def _end(self) -> None:
-        """End it. Its input stays open until it has gone: an end of that would say that it was given all (R13)."""
+        """End it. Its input stays open until it has exited: an end would say that the input was complete (R13)."""
         self._signal(signal.SIGTERM)
         self._close(but_input=True)
         with trio.move_on_after(PATIENCE) as patience:
             await self._child.wait()
-            while self._has_own_group and self._signal(0):  # noqa: ASYNC110 - no event tells when the last one has gone
+            while self._has_own_group and self._signal(0):  # noqa: ASYNC110 - no event for the last exit
                 await trio.sleep(_LOOK)
         if patience.cancelled_caught:
             self._signal(signal.SIGKILL)
@@ -236,12 +236,12 @@ class _ProcessStream(trio.abc.HalfCloseableStream):
         self._is_gone = True
 
     def _signal(self, number: int) -> bool:
-        """Send a signal to it, or to its group; return whether there was somebody to get it."""
+        """Send a signal to it or its group; return whether any process received it."""
         try:
             if self._has_own_group:
                 os.killpg(self._child.pid, number)
             else:
                 self._child.send_signal(number)
-        except (ProcessLookupError, PermissionError):  # macOS says the latter where all of them have ended
+        except (ProcessLookupError, PermissionError):  # macOS raises the latter when all of them have exited
             return False
         return True

@@ -1,8 +1,8 @@
 """Byte streams over TCP, TLS and Unix sockets.
 
-Rule 1: a connection is a value until it is used; arguments are checked when it is made, the network is asked later (R1).
-Rule 2: run as a transform, or opened, it is a connection of its own each time; its `readable` and `writable`, run apart,
-    share one.
+Rule 1: a connection is a value until it is used: arguments are checked when it is made, the network is used later (R1).
+Rule 2: each run as a transform, and each `open()`, makes a connection of its own. The `readable` and the `writable` of
+    one value share a connection.
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ _QUEUE_PAUSE = 0.01  # seconds between two looks whether the queue of a Unix soc
 def connect_tcp(host: str, port: int) -> Duplex[bytes, bytes]:
     """Exchange bytes with a TCP server.
 
-    In the middle of a chain what comes in is sent, and what the server answers comes out; each run, and each
-    `open()`, connects anew. Its `readable` and its `writable` share one connection, made when one of them first runs;
-    each runs once (R4). That one is closed when both have ended, or by `async with`.
+    As a transform, items are sent to the server and what it answers comes out; each run, and each `open()`, connects
+    again. The `readable` and the `writable` of one value share one connection, made when either first runs; each can
+    run once. That connection is closed when both have ended, or by `async with`.
 
-    Emits when: a chunk has come, 64 KiB of it at most, or 256 KiB while they come full.
-    Waits when: the server reads slowly, or the reader here does.
-    Ends when: the server ends what it sends. When the source ends, only sending does (`send_eof`).
-    On cancel: the connection is closed at once; where not everything had been sent it is reset, so that the server
-        cannot take it for all (R13).
+    Emits when: a chunk has arrived, of at most 64 KiB, or 256 KiB while data arrives fast enough to fill it.
+    Waits when: the server reads slowly, or the reader downstream does.
+    Ends when: the server ends what it sends. When the source ends, only the sending direction does (`send_eof`).
+    On cancel: the connection is closed at once. If some data had not been sent, it is reset, so that the server cannot
+        take partial data for complete.
     Holds: one chunk in each direction; small chunks are sent as one of at most 64 KiB.
 
     Raises:
-        TypeError, ValueError: `host` is not a name or address, or `port` not a number from 1 to 65535.
-        OSError: running it, no connection can be made.
-        trio.BrokenResourceError: running it, the connection is lost.
+        TypeError, ValueError: `host` is not a name or address, or `port` is not a number from 1 to 65535.
+        OSError: when it runs, the connection cannot be made.
+        trio.BrokenResourceError: when it runs, the connection is lost.
 
     Example:
         >>> async def shout(duplex: Duplex[bytes, bytes]) -> None:
@@ -69,24 +69,24 @@ def connect_tcp(host: str, port: int) -> Duplex[bytes, bytes]:
 def connect_unix(path: str | bytes | os.PathLike[str]) -> Duplex[bytes, bytes]:
     """Exchange bytes with the server that listens at `path`, as `connect_tcp` does over TCP.
 
-    A Unix socket cannot be reset: where this end is cut off, the server sees an end. Where too many others wait for the
-    server to accept them, connecting waits too.
+    A Unix socket cannot be reset: if this end is cut off, the server sees an ordinary end. If the server's queue of
+    connections is full, connecting waits.
 
-    Emits when: a chunk has come, 64 KiB of it at most, or 256 KiB while they come full.
-    Waits when: the server reads slowly, or the reader here does.
-    Ends when: the server ends what it sends. When the source ends, only sending does (`send_eof`).
+    Emits when: a chunk has arrived, of at most 64 KiB, or 256 KiB while data arrives fast enough to fill it.
+    Waits when: the server reads slowly, or the reader downstream does.
+    Ends when: the server ends what it sends. When the source ends, only the sending direction does (`send_eof`).
     On cancel: the connection is closed at once.
     Holds: one chunk in each direction; small chunks are sent as one of at most 64 KiB.
 
     Raises:
         TypeError, ValueError: `path` is not a path, or is empty.
-        OSError: running it, no connection can be made; `FileNotFoundError` where there is no such socket.
-        trio.BrokenResourceError: running it, the connection is lost.
+        OSError: when it runs, the connection cannot be made; `FileNotFoundError` if there is no such socket.
+        trio.BrokenResourceError: when it runs, the connection is lost.
     """
     if not isinstance(path, (str, bytes, os.PathLike)):
-        raise TypeError(f"path must be a path, not {path!r}")
+        raise TypeError(f"connect_unix: path must be a path, got {path!r}")
     if not os.fspath(path):
-        raise ValueError("path must not be empty")
+        raise ValueError("connect_unix: path must not be empty")
     return _endpoint(label("connect_unix", path), partial(_open_unix, os.fspath(path)))
 
 
@@ -98,43 +98,45 @@ def connect_tls(
     server_hostname: str | None = None,
     https_compatible: bool = False,
 ) -> Duplex[bytes, bytes]:
-    """Exchange bytes with a TCP server within TLS, as `connect_tcp` does without.
+    """Exchange bytes with a TCP server over TLS, as `connect_tcp` does without it.
 
-    The server's certificate is checked before anything is sent. TLS cannot end one direction alone: when the source ends,
-    the server is not told, so it has to see the end in what it was sent.
+    The server's certificate is verified before anything is sent. TLS cannot end one direction alone: when the source
+    ends, the server is not told, so the data itself must show where it ends.
 
-    Emits when: a chunk has come, 16 KiB of it at most.
-    Waits when: the server reads slowly, or the reader here does.
+    Emits when: a chunk has arrived, of at most 16 KiB.
+    Waits when: the server reads slowly, or the reader downstream does.
     Ends when: the server ends what it sends.
-    On cancel: the connection is closed at once, without TLS's goodbye, so that the server can tell it from an end (R13).
+    On cancel: the connection is closed at once, without the TLS closing message (close_notify), so that the server can
+        tell it from a regular end.
     Holds: one chunk in each direction, and what TLS has not decrypted of one more; small chunks are sent as one.
 
     Args:
-        host: Where to connect to.
-        port: Where to connect to.
-        ssl_context: What to trust and to offer; None for `ssl.create_default_context()`.
-        server_hostname: The name that the certificate has to be for; None for `host`.
-        https_compatible: Take an end without TLS's goodbye for one, as many HTTP servers close; without, it is a failure,
-            since anybody on the way could have cut it off (R10).
+        host: The name or address of the server.
+        port: The port of the server.
+        ssl_context: Which certificates to trust and what to offer; None for `ssl.create_default_context()`.
+        server_hostname: The name that the certificate must be valid for; None for `host`.
+        https_compatible: Accept an end without close_notify, which many HTTP servers send. By default that is an error,
+            since anyone between you and the server could have cut the connection.
 
     Raises:
-        TypeError, ValueError: `host` is not a name or address, or `port` not a number from 1 to 65535; or `ssl_context`
-            or `server_hostname` is of the wrong kind.
-        OSError: running it, no connection can be made; an `ssl.SSLCertVerificationError` where the certificate is not
-            to be trusted, another `ssl.SSLError` where the server speaks no TLS that we do.
-        trio.BrokenResourceError: running it, the connection is lost, or cut off without a goodbye.
+        TypeError, ValueError: `host` is not a name or address, `port` is not a number from 1 to 65535, or `ssl_context`
+            or `server_hostname` is of the wrong type.
+        OSError: when it runs, the connection cannot be made. It is an `ssl.SSLCertVerificationError` if the certificate
+            is not trusted, another `ssl.SSLError` if the two sides have no TLS version or cipher in common, or the
+            server does not speak TLS.
+        trio.BrokenResourceError: when it runs, the connection is lost, or ends without close_notify.
     """
     _check_host(host)
     check_count("port", port, 1, _HIGHEST_PORT)
     if ssl_context is not None and not isinstance(ssl_context, ssl.SSLContext):
-        raise TypeError(f"ssl_context must be an SSLContext or None, not {ssl_context!r}")
+        raise TypeError(f"connect_tls: ssl_context must be an SSLContext or None, got {ssl_context!r}")
     if server_hostname is not None and not isinstance(server_hostname, str):
-        raise TypeError(f"server_hostname must be a str or None, not {server_hostname!r}")
+        raise TypeError(f"connect_tls: server_hostname must be a str or None, got {server_hostname!r}")
 
     async def connect() -> trio.SSLStream[trio.SocketStream]:
         context = ssl_context
         if context is None:
-            context = await trio.to_thread.run_sync(ssl.create_default_context)  # it reads the system's certificates
+            context = await trio.to_thread.run_sync(ssl.create_default_context)  # it reads files
         tcp = await trio.open_tcp_stream(host, port)
         stream = trio.SSLStream(
             tcp, context, server_hostname=server_hostname or host, https_compatible=https_compatible
@@ -144,7 +146,7 @@ def connect_tls(
         except BaseException as exc:
             await cut(tcp, reset=False)
             if isinstance(exc, trio.BrokenResourceError) and isinstance(exc.__cause__, ssl.SSLError):
-                raise exc.__cause__ from None  # it says what is wrong
+                raise exc.__cause__ from None  # the SSLError names the reason
             raise
         return stream
 
@@ -152,10 +154,10 @@ def connect_tls(
 
 
 async def _open_unix(path: str | bytes) -> trio.SocketStream:
-    """Connect; where too many wait for the server already, wait as a blocking connect does.
+    """Connect; if the server's queue is full, wait as a blocking connect does.
 
-    `trio.open_unix_socket` gives a stream there that is not connected: Linux answers EAGAIN, not EINPROGRESS, and
-    nothing tells when there is room.
+    `trio.open_unix_socket` returns an unconnected stream in that case: Linux answers EAGAIN, not EINPROGRESS, and no
+    event says when there is room.
     """
     await trio.lowlevel.checkpoint()
     connection = socket.socket(socket.AF_UNIX)
@@ -179,32 +181,33 @@ async def serve_tcp(
     host: str | None = None,
     task_status: trio.TaskStatus[list[trio.SocketListener]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Accept TCP connections for ever and call `handler(duplex)` for each, in a task of its own.
+    """Accept TCP connections until cancelled, and call `handler(duplex)` for each in a task of its own.
 
-    Start it with `await nursery.start(serve_tcp, handler, port)`, which gives the list of listeners once it accepts.
-    When `handler` returns, its connection is closed.
+    Start it with `await nursery.start(serve_tcp, handler, port)`, which returns the list of listeners once it accepts
+    connections. When `handler` returns, its connection is closed.
 
-    An exception in `handler` ends its own connection only. The connection is reset, so that the client can tell (R13),
-    and the exception is logged once to the logger `trioflow`: as an error with its traceback, or where it is a
-    `trio.BrokenResourceError`, as after a client that has left, as a warning of one line. What is no `Exception`, such
-    as Ctrl-C, ends the server.
+    An exception in `handler` ends only its own connection. The connection is reset, so that the client can tell it from
+    a regular end, and the exception is logged once to the logger `trioflow`: as an error with its traceback, or as a
+    warning of one line if it is a `trio.BrokenResourceError`, as when a client disconnects. A `BaseException` that is
+    not an `Exception`, such as Ctrl-C, ends the server.
 
-    On cancel: the listeners are closed, every handler is cancelled.
+    On cancel: the listeners are closed and every handler is cancelled.
 
     Args:
-        handler: An async function that is given the connection. Each direction runs once (R4).
-        port: Where to listen; 0 lets the system choose, `listener.socket.getsockname()` tells.
-        host: The address to listen at; None for all, with one listener for IPv4 and one for IPv6; `"::"` for all with one
-            listener.
+        handler: An async function that takes the connection. Each direction of it can run once.
+        port: The port to listen on; 0 lets the system choose one, which `listener.socket.getsockname()` returns.
+        host: The address to listen on; None for all, with one listener for IPv4 and one for IPv6; `"::"` for all with
+            one listener.
 
     Raises:
-        TypeError, ValueError: `handler` is not an async function, `host` is not a str, `port` not a number from 0 to 65535.
-        OSError: the address cannot be listened at.
+        TypeError, ValueError: `handler` is not an async function, `host` is not a str, or `port` is not a number from 0
+            to 65535.
+        OSError: listening on the address is not possible.
     """
     check_async("serve_tcp", handler)
     check_count("port", port, 0, _HIGHEST_PORT)
     if host is not None and not isinstance(host, str):
-        raise TypeError(f"host must be a str or None, not {host!r}")
+        raise TypeError(f"serve_tcp: host must be a str or None, got {host!r}")
 
     async def handle(stream: trio.SocketStream) -> None:
         client = _client_of(stream)
@@ -212,7 +215,7 @@ async def serve_tcp(
         try:
             await handler(duplex)
             await duplex.aclose()
-        except BaseException as exc:  # noqa: BLE001 - nothing is swallowed: what is not a failure is raised
+        except BaseException as exc:  # noqa: BLE001 - failures are logged, the rest is raised
             failure, rest = split_failure(exc)
             await cut(stream, reset=failure is not None)
             if failure is not None:
@@ -225,10 +228,10 @@ async def serve_tcp(
 
 
 async def open_listeners(host: str | None, port: int) -> list[trio.SocketListener]:
-    """Listen on a port of one address, or of all if `host` is None; `"::"` takes IPv4 too, if the system can.
+    """Listen on a port of one address, or of all if `host` is None; `"::"` accepts IPv4 too, if the system can.
 
     Raises:
-        OSError: it cannot; the message says where, which the system's does not.
+        OSError: the address or port cannot be used. The message names both, which the system's own does not.
     """
     check_trio()
     try:
@@ -240,7 +243,7 @@ async def open_listeners(host: str | None, port: int) -> list[trio.SocketListene
             raise
         named = OSError(exc.errno, exc.strerror, f"{'all addresses' if host is None else host}, port {port}")
         if exc.errno == errno.EADDRINUSE:
-            named.add_note("stop what listens there, or use another port; 0 is any free one")
+            named.add_note("stop the program that listens there, or use another port; 0 picks a free one")
         raise named from None
 
 
@@ -262,7 +265,7 @@ def _client_of(stream: trio.SocketStream) -> object:
     try:
         return stream.socket.getpeername()
     except OSError:
-        return "a client that has left"
+        return "a client that has disconnected"
 
 
 def _log_failure(failure: BaseException, client: object) -> None:
@@ -274,9 +277,9 @@ def _log_failure(failure: BaseException, client: object) -> None:
 
 def _check_host(host: object) -> None:
     if not isinstance(host, str):
-        raise TypeError(f"host must be a str, not {host!r}")
+        raise TypeError(f"host must be a str, got {host!r}")
     if not host:
-        raise ValueError("host must be a name or an address, not empty")
+        raise ValueError("host must be a name or an address, got an empty str")
 
 
 def _endpoint(

@@ -1,8 +1,8 @@
-"""This process's own input and output.
+"""This process's standard input and output.
 
-Rule 1: neither is ever closed, and neither is made non-blocking: that would hold for the shell and for every other
-    process that shares them, and outlive this one.
-Rule 2: what must be waited for is waited for in the loop, then read or written as far as that cannot block.
+Rule 1: neither is ever closed or made non-blocking: that would also affect the shell and every other process that
+    shares them, and last longer than this process.
+Rule 2: waiting is done in the event loop; then as much is read or written as cannot block.
 """
 
 from __future__ import annotations
@@ -32,20 +32,21 @@ _reading = threading.Lock()
 
 
 def stdin() -> Readable[bytes]:
-    """Give the bytes of this process's standard input: a file, a pipe or a terminal.
+    """Read this process's standard input in chunks of bytes: a file, a pipe or a terminal.
 
-    It reads the descriptor: what `input()` or `sys.stdin` has taken into its buffer is gone. It may run again, and goes
-    on where the last run left off; of a pipe or a terminal, what that run had read and nobody took is lost.
+    It reads the file descriptor, so what `input()` or `sys.stdin` has already buffered is missing. You can run it
+    again: it continues where the last run stopped. From a pipe or a terminal, bytes that the last run had read but not
+    delivered are lost.
 
-    Emits when: bytes have come; from a terminal, line by line.
-    Waits when: nothing has come, or its reader waits.
+    Emits when: bytes have arrived; from a terminal, line by line.
+    Waits when: no bytes have arrived, or its reader waits.
     Ends when: the input does; at a terminal with Ctrl-D.
-    On cancel: what was read and not received is lost, of a file nothing that was not sent.
+    On cancel: bytes that were read but not received are lost; of a file, nothing that was not sent.
     Holds: one chunk of at most 64 KiB, from a file of at most 512 KiB.
 
     Raises:
         trio.BusyResourceError: another run is reading it.
-        OSError: there is no standard input, or it cannot be read.
+        OSError: the process has no standard input, or it cannot be read.
     """
 
     async def run(output: SendChannel[bytes]) -> None:
@@ -60,7 +61,7 @@ def stdin() -> Readable[bytes]:
 
 
 def _check_there(stream: object, name: str) -> None:
-    # Where a process starts without one, its number is free: the next file that is opened gets it.
+    # Without one, its number is free, and the next file that is opened gets it.
     if stream is None:
         raise OSError(errno.EBADF, f"this process has no standard {name}")
 
@@ -75,28 +76,28 @@ async def _read(output: SendChannel[bytes]) -> None:
         await send_all(reader, output, None)
     finally:
         if isinstance(reader, FileReader):
-            os.lseek(_INPUT, reader.at, os.SEEK_SET)  # whoever reads on, such as the next command of a script
+            os.lseek(_INPUT, reader.at, os.SEEK_SET)  # the next reader, such as the shell, continues here
 
 
 def stdout() -> Writable[bytes | str, int]:
-    """Write all items to this process's standard output, and give the number of bytes. A `str` is written as UTF-8.
+    """Write all items to this process's standard output and return the number of bytes. A `str` is written as UTF-8.
 
-    What was printed before the run comes first. Nothing is held back: there is nothing to flush at the end.
+    Output printed before the run comes first. Items are written at once, so there is nothing to flush at the end.
 
     Waits when: the terminal, pipe or file does.
     Ends when: the source ends, after its last byte is written; the standard output stays open.
-    On cancel: how much was written is not known.
+    On cancel: part of the output may have been written.
     Holds: one batch; small chunks are joined into at most 64 KiB.
 
     Raises:
-        TypeError: an item is neither bytes-like nor `str`.
-        BrokenPipeError: the reader of the pipe has gone, as `head` does when it has enough.
-        OSError: there is no standard output, or it cannot be written.
+        TypeError: an item is neither bytes-like nor a `str`.
+        BrokenPipeError: the reader of the pipe has closed it, as `head` does.
+        OSError: the process has no standard output, or it cannot be written.
     """
 
     async def run(source: ReceiveChannel[bytes | str]) -> int:
         _check_there(sys.__stdout__, "output")
-        if sys.stdout is not None:  # somebody may have taken it away
+        if sys.stdout is not None:  # a program may have set it to None
             await trio.to_thread.run_sync(sys.stdout.flush)
         output = _Output()
         try:
@@ -113,7 +114,7 @@ def stdout() -> Writable[bytes | str, int]:
 
 
 class _Output:
-    """The standard output, under a number of its own: two runs side by side may both wait for it."""
+    """The standard output under a descriptor of its own, since two runs at once may both wait for it."""
 
     def __init__(self) -> None:
         self._fd = os.dup(_OUTPUT)
@@ -123,7 +124,7 @@ class _Output:
         self._asks = bool(NOWAIT)
 
     async def write(self, chunks: Iterable[Any]) -> int:
-        """Write all of `chunks` and give their size."""
+        """Write all of `chunks` and return their size."""
         count = 0
         for step in steps(chunks):
             if self._can_wait:
@@ -139,12 +140,12 @@ class _Output:
             try:
                 if self._can_wait:
                     await trio.lowlevel.wait_writable(self._fd)
-            except PermissionError:  # such as /dev/null: nothing to wait for
+            except PermissionError:  # such as /dev/null, which is always ready
                 self._can_wait = False
             piece = piece[await self._write_now(piece) :]
 
     async def _write_now(self, piece: memoryview) -> int:
-        """Write what fits now and give its size: perhaps 0, where another process was faster."""
+        """Write what fits now and return its size: 0 if another process filled the pipe first."""
         try:
             if self._asks:
                 try:
@@ -154,13 +155,13 @@ class _Output:
                         raise
                     self._asks = False
             if self._is_pipe:
-                return os.write(self._fd, piece[: select.PIPE_BUF])  # so much fits where a pipe can be written to
-            # A terminal may take less than it is given, and then waits: a thread's business.
+                return os.write(self._fd, piece[: select.PIPE_BUF])  # a writable pipe has room for this much
+            # A terminal may take less than it is given and then block, so a thread writes to it.
             return await trio.to_thread.run_sync(os.write, self._fd, piece[: select.PIPE_BUF])
         except BlockingIOError:
             return 0
 
     def close(self) -> None:
-        """Close the number, not the output."""
+        """Close this descriptor, not the standard output."""
         trio.lowlevel.notify_closing(self._fd)
         os.close(self._fd)

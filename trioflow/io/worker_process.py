@@ -1,8 +1,8 @@
-"""Processes of our own: started afresh, never forked, and gone when their block is left.
+"""Worker processes: started afresh, never forked, and gone when their block is left.
 
-Rule 1: a function travels by its name (pickled); what has none that another process could find is refused when given.
-Rule 2: a process is ended kindly, by the end of its socket, or killed; either way it has ended when that returns.
-Rule 3: what it prints appears where ours does. Its exceptions come with its traceback as a note.
+Rule 1: a function is sent by its name (pickled); one that another process cannot find is refused when it is passed.
+Rule 2: a process is asked to end by closing its socket, then killed; either way it has exited when that returns.
+Rule 3: its output appears where ours does. Its exceptions carry the traceback of the process as a note.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from trioflow._core.errors import note
 from trioflow._core.labels import name_of
 from trioflow.io import _worker_main
 
-PATIENCE: Final = 5.0  # seconds for a process that was asked to end
+PATIENCE: Final = 5.0  # seconds that a process has after it was asked to end
 _PROGRAM: Final = str(Path(__file__).with_name("_worker_main.py"))
 
 
 def pickled(what: str, function: Any, *beside: object) -> bytes:
-    """Give a function, or a tuple of it and what is `beside`, as it is sent to another process.
+    """Return a function, or a tuple of it and the objects `beside` it, pickled for another process.
 
     Raises:
         TypeError: it cannot be sent.
@@ -48,7 +48,7 @@ def pickled(what: str, function: Any, *beside: object) -> bytes:
 
 
 def _main_place() -> tuple[str, str] | None:
-    """Give how to import the running program; None if it is not in a file."""
+    """Return how to import the running program; None if it is not in a file."""
     main: Any = sys.modules["__main__"]
     spec = getattr(main, "__spec__", None)
     if spec is not None:
@@ -63,12 +63,12 @@ class _Unpickler(pickle.Unpickler):
 
 
 def unpickled(body: bytes | bytearray) -> Any:
-    """Give what a process has sent."""
+    """Return the value that a process has sent."""
     return _Unpickler(io.BytesIO(body)).load()
 
 
 def failure_of(packed: tuple[bytes, str]) -> BaseException:
-    """Give the exception that was raised in a process."""
+    """Return the exception that was raised in a process."""
     body, told = packed
     exc: BaseException = unpickled(body)
     note(exc, f"in a worker process:\n{told.rstrip()}")
@@ -76,7 +76,7 @@ def failure_of(packed: tuple[bytes, str]) -> BaseException:
 
 
 class Child:
-    """A running process, and our end of its socket. Made by `start_child`."""
+    """A running process and our end of its socket, made by `start_child`."""
 
     def __init__(self, process: trio.Process, sock: socket.socket) -> None:
         self.process = process
@@ -87,15 +87,15 @@ class Child:
         """Send a message.
 
         Raises:
-            trio.BrokenResourceError: the process has gone.
+            trio.BrokenResourceError: the process has exited.
         """
         await self._stream.send_all(message)
 
     async def receive(self) -> Any:
-        """Give the next message's value.
+        """Return the value of the next message.
 
         Raises:
-            trio.BrokenResourceError: the process has gone.
+            trio.BrokenResourceError: the process has exited.
         """
         size = _worker_main.HEADER.unpack(await self._exactly(_worker_main.HEADER.size))[0]
         return unpickled(await self._exactly(size))
@@ -114,21 +114,21 @@ class Child:
         return body
 
     async def tell(self, what: bytes) -> None:
-        """Send bytes, which nobody reads if it has gone."""
+        """Send bytes; do nothing if the process has exited."""
         try:
             await self._stream.send_all(what)
         except trio.BrokenResourceError:
             pass
 
     def ask_to_end(self) -> None:
-        """Let it read the end. Harmless when repeated, or when it has gone."""
+        """Let it read the end of its socket. Harmless when repeated, or if it has exited."""
         try:
             self.socket.shutdown(socket.SHUT_WR)
         except OSError:
             pass
 
     async def end(self, patience: float = PATIENCE) -> int:
-        """Ask it to end, give it `patience` seconds, kill it, and give its exit status. Cancelled, it is killed at once."""
+        """Ask it to end, kill it after `patience` seconds and return its exit status. If cancelled, kill it at once."""
         self.ask_to_end()
         try:
             with trio.move_on_after(patience):
@@ -149,8 +149,8 @@ async def start_child(
     """Start a process that runs or calls `target`, as `_worker_main` says; it inherits `page` and `listeners`."""
     if _worker_main.is_loading_main:
         raise RuntimeError(
-            "a worker process imports the program that started it, which has just begun to start processes itself: "
-            "put what it runs below `if __name__ == '__main__':`"
+            "a worker process imported the program that started it, and the program began to start processes again; "
+            "put the code that runs it below `if __name__ == '__main__':`"
         )
     start = _worker_main.packed((sys.path, sys.argv, _main_place()))  # if this raises, no process has been started yet
     ours, theirs = socket.socketpair()
@@ -169,7 +169,7 @@ async def start_child(
     try:
         await child.send(start + _worker_main.HEADER.pack(len(target)) + target)
     except trio.BrokenResourceError:
-        pass  # what it is asked next says so
+        pass  # the next message to it reports that
     except BaseException:
         await child.end(0)
         raise
@@ -177,7 +177,7 @@ async def start_child(
 
 
 def told_end(status: int | None) -> str:
-    """Give how a process has ended, in words."""
+    """Return how a process has ended, in words."""
     if status is None:
         return "has closed its socket"
     if status >= 0:
