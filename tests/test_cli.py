@@ -244,7 +244,7 @@ def test_a_wrong_port_is_told_in_one_line(port: str, capsys: pytest.CaptureFixtu
     out, said = capsys.readouterr()
     assert exit.value.code == 2
     assert out == ""
-    assert "a port is a number from 0 to 65535, not " in said
+    assert "a port is a number from 0 to 65535, got " in said
     assert said.count("\n") == 1
 
 
@@ -266,7 +266,7 @@ def test_help_and_version_are_told(capsys: pytest.CaptureFixture[str], monkeypat
         with pytest.raises(SystemExit) as exit:
             cli.main(arguments)
         assert exit.value.code == 0
-    assert "the directory, and the port to listen on (default: . 8000)" in " ".join(capsys.readouterr().out.split())
+    assert "directory to serve and port to listen on (default: . 8000)" in " ".join(capsys.readouterr().out.split())
 
     def missing(name: str) -> str:
         raise importlib.metadata.PackageNotFoundError(name)
@@ -496,7 +496,7 @@ def test_a_socket_that_does_not_listen_is_told(capsys: pytest.CaptureFixture[str
         finally:
             os.close(number)
 
-    assert capsys.readouterr().err == f"trioflow: file descriptor {number} is a socket that does not listen\n"
+    assert capsys.readouterr().err == f"trioflow: file descriptor {number} is not a listening socket\n"
 
 
 def test_a_path_that_cannot_be_listened_at_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,7 +21,7 @@ from trioflow.cli._serving import _FORMATS
 
 ACCESS = http.Access(0, ("::1", 1), "GET", "/", 200, 5, 0.001, True, None, None)
 LINE = ACCESS.as_line().encode() + b"\n"
-NOTICE = " lines are left out of this log: it was not read fast enough"
+NOTICE = " lines are missing here: the log was not read fast enough"
 
 
 class Pipe:

@@ -48,14 +48,14 @@ def test_serve_takes_a_directory_and_a_port_and_needs_neither(arguments: list[st
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["site", "x"], "a port is a number from 0 to 65535, not 'x'"),
-        (["70000"], "a port is a number from 0 to 65535, not '70000'"),
-        (["9000", "site"], "a port is a number from 0 to 65535, not 'site'"),
-        (["a", "1", "b"], "expected a directory and a port at most, not 3 names"),
-        (["80"], "there is a directory 80: type ./80 or -p 80"),
-        (["--grace", "x"], "a limit is a number, or 'inf' for none, not 'x'"),
-        (["--limit", "idle"], "a limit is NAME=NUMBER, such as idle=15, not 'idle'"),
-        (["--limit", "idle=x"], "a limit is a number, or 'inf' for none, not 'x'"),
+        (["site", "x"], "a port is a number from 0 to 65535, got 'x'"),
+        (["70000"], "a port is a number from 0 to 65535, got '70000'"),
+        (["9000", "site"], "a port is a number from 0 to 65535, got 'site'"),
+        (["a", "1", "b"], "expected at most a directory and a port, got 3 arguments"),
+        (["80"], "80 is also a directory: type ./80 or -p 80"),
+        (["--grace", "x"], "expected a number, or 'inf' for no limit, got 'x'"),
+        (["--limit", "idle"], "a limit is NAME=NUMBER, such as idle=15, got 'idle'"),
+        (["--limit", "idle=x"], "expected a number, or 'inf' for no limit, got 'x'"),
     ],
 )
 def test_places_and_limits_that_cannot_be_are_reported_in_one_line(
@@ -77,7 +77,7 @@ def test_places_and_limits_that_cannot_be_are_reported_in_one_line(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--limit", "novelty=1"], "there is no limit 'novelty'; the limits are line_size, "),
+        (["--limit", "novelty=1"], "unknown limit 'novelty'; the limits are line_size, "),
         (["--limit", "connections=2.5"], "the limit connections must be an int or math.inf, got 2.5\n"),
         (["--limit", "idle=0"], "the limit idle must be above 0, got 0\n"),
         (["--grace", "nan"], "the limit grace must be above 0, got nan\n"),
@@ -142,7 +142,7 @@ async def test_open_says_so_if_there_is_no_browser(tmp_path: Path) -> None:
             while not said.endswith(b"\n"):
                 said += await process.stderr.receive_some()
 
-    assert said.decode() == f"trioflow: found no browser to open {line.split(' at ')[1].strip()} in\n"
+    assert said.decode() == f"trioflow: found no browser to open {line.split(' at ')[1].strip()} with\n"
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", pytest.param("::", marks=HAS_BOTH), None])

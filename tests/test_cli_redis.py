@@ -145,11 +145,11 @@ def ran(*words: str) -> tuple[int, tuple[str, str]]:
 @pytest.mark.parametrize(
     ("words", "code", "complaint"),
     [
-        (["requeue"], 2, "requeue wants the ids of dead letters, or --all"),
-        (["drop", "1-1", "--all"], 2, "drop wants the ids of dead letters, or --all"),
-        (["drop", "--keep", "1", "--all"], 2, "--keep goes without ids and without --all"),
-        (["drop", "--keep", "-1"], 2, "expected a whole number from 0 on, not '-1'"),
-        (["dead", "--limit", "0"], 2, "expected a whole number from 1 on, not '0'"),
+        (["requeue"], 2, "requeue: name the ids of dead letters, or pass --all"),
+        (["drop", "1-1", "--all"], 2, "drop: name the ids of dead letters, or pass --all"),
+        (["drop", "--keep", "1", "--all"], 2, "--keep cannot be combined with ids or --all"),
+        (["drop", "--keep", "-1"], 2, "expected a whole number, at least 0, got '-1'"),
+        (["dead", "--limit", "0"], 2, "expected a whole number, at least 1, got '0'"),
         (["look"], 2, "invalid choice: 'look'"),
         (["senders", "--drop", "two words"], 2, "producer must be a word without braces, not 'two words'"),
     ],

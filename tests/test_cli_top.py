@@ -113,7 +113,7 @@ async def test_a_program_without_runs_has_none_to_show(capsys: pytest.CaptureFix
 )
 async def test_what_is_no_inspector_is_said_to_be_none(handler: Any) -> None:
     async with serving(handler) as port:
-        with pytest.raises(Failed, match=rf"127\.0\.0\.1:{port} is no inspector: ") as failed:
+        with pytest.raises(Failed, match=rf"127\.0\.0\.1:{port} is not an inspector: ") as failed:
             await top(f"127.0.0.1:{port}")
 
     assert failed.value.code == 1
@@ -139,7 +139,7 @@ async def test_a_server_that_cannot_be_reached_is_named_with_the_reason(monkeypa
 )
 async def test_what_is_no_url_is_refused(url: str) -> None:
     with pytest.raises(
-        Failed, match=r"expected the URL of an inspector, such as http://127.0.0.1:8000/, not "
+        Failed, match=r"expected the URL of an inspector, such as http://127.0.0.1:8000/, got "
     ) as failed:
         await top(url)
 
@@ -165,7 +165,7 @@ async def test_it_goes_on_until_the_server_ends_and_says_so(
         [url] = await nursery.start(partial(http.serve, handler, port=0, limits=http.Limits(grace=0.05)))
         with (
             trio.CancelScope(shield=True),
-            pytest.raises(Failed, match="the program has ended, or cannot be reached") as failed,
+            pytest.raises(Failed, match="the program has ended or is no longer reachable") as failed,
         ):
             await top(url, once=False, json=True)
 
@@ -190,12 +190,12 @@ async def test_https_is_read_with_the_certificates_that_openssl_trusts(
 
 
 async def test_to_draw_takes_a_terminal_and_rich(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(Failed, match="top draws on a terminal: add --once or --json to print"):
+    with pytest.raises(Failed, match="stdout is not a terminal; add --once or --json to print"):
         await top("127.0.0.1", once=False)
 
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
     monkeypatch.setitem(sys.modules, "rich.live", None)
-    with pytest.raises(Failed, match=r"top draws with rich: pip install 'trioflow\[top\]', or add --once or --json"):
+    with pytest.raises(Failed, match=r"drawing needs rich: pip install 'trioflow\[top\]', or add --once or --json"):
         await top("127.0.0.1", once=False)
 
 

@@ -1,4 +1,4 @@
-"""The command line: `trioflow serve DIR`, `trioflow demo`, `trioflow redis URL STREAM` and `trioflow work MODULE:FUNCTION`."""
+"""The command line: `trioflow serve`, `trioflow demo`, `trioflow top`, `trioflow redis` and `trioflow work`."""
 
 from trioflow.cli._command import main
 

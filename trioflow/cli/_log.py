@@ -1,11 +1,12 @@
-"""The lines that the command prints, one for each request.
+"""Prints the access log: one line for each request.
 
-Rule 1: no request waits for the reader of the lines, nor for a full disk: up to `MOST` bytes wait, further requests are
-    left out and counted, and the log says how many, once a second at most.
-Rule 2: at the end the last lines are printed as long as somebody reads them; what is lost then is reported on stderr.
-Rule 3: each process prints its own, a piece of whole lines at a time that no other one can break up: a log that is
+Rule 1: no request waits for the reader of the log, nor for a full disk. Up to `MOST` bytes are kept; requests beyond
+    that are left out and counted, and the log reports their number at most once a second.
+Rule 2: at the end the last lines are printed as long as they are read; lines lost then are reported on stderr.
+Rule 3: each process prints its own log, in pieces of whole lines that no other process can break up. So a log that is
     pickled arrives empty.
-Rule 4: a request costs its event loop no more than putting it in a queue. A thread makes the lines, many at a time.
+Rule 4: for the event loop, a request costs no more than putting it in a queue. A thread formats the lines, many at a
+    time.
 """
 
 from __future__ import annotations
@@ -23,12 +24,12 @@ from typing import Final
 
 from trioflow.http import Access
 
-MOST: Final = 1 << 22  # bytes of the requests that wait to be printed
-PATIENCE: Final = 1.0  # seconds without progress after which the last ones are given up
-_EACH: Final = 512  # bytes that a request takes, beside what its client sent
-INTERVAL: Final = 1.0  # seconds between two reports of what is left out
-_PAUSE: Final = 0.02  # seconds in which requests gather: to wake this thread for each costs 20 µs
-_PIECE: Final = 4096  # bytes that a pipe takes whole, whoever else writes to it (POSIX: PIPE_BUF)
+MOST: Final = 1 << 22  # bytes of requests that wait to be printed
+PATIENCE: Final = 1.0  # seconds without progress after which the last lines are given up
+_EACH: Final = 512  # bytes that a request takes, besides what its client sent
+INTERVAL: Final = 1.0  # seconds between two reports of lines left out
+_PAUSE: Final = 0.02  # seconds in which requests gather, since waking this thread for each costs 20 µs
+_PIECE: Final = 4096  # bytes that a pipe takes in one piece, even if others write to it (POSIX: PIPE_BUF)
 _STDOUT: Final = 1
 _STDERR: Final = 2
 
@@ -37,18 +38,18 @@ class Log:
     """Prints a line for each request that it is called with; `close` prints the last ones.
 
     Args:
-        as_text: Makes the line.
-        notice: The line for requests that were left out, with `{}` for how many.
+        as_text: Formats the line.
+        notice: The line for requests that were left out, with `{}` for their number.
     """
 
     def __init__(self, as_text: Callable[[Access], str], notice: str) -> None:
         self._as_text = as_text
         self._notice = notice
         self._waiting: deque[tuple[Access | None, int]] = deque()
-        self._is_wanted = threading.Event()  # by a thread that has printed all
+        self._is_wanted = threading.Event()  # set when the thread has something to print
         self._thread: threading.Thread | None = None
-        self._is_read = sys.__stdout__ is not None  # else the number belongs to whatever was opened first
-        # No lock is needed: the event loop alone changes the first two, the thread alone the others.
+        self._is_read = sys.__stdout__ is not None  # without a stdout, its number belongs to another file
+        # No lock is needed: only the event loop changes the first two, only the thread the others.
         self._put = 0  # bytes
         self._left_out = 0  # requests
         self._taken = 0  # bytes
@@ -66,7 +67,7 @@ class Log:
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, daemon=True)
             self._thread.start()
-            atexit.register(self.close)  # for a worker process, whose log nobody else closes
+            atexit.register(self.close)  # a worker process has nothing else that closes its log
         if self._put - self._taken < MOST:
             self._put += _EACH + len(access.target) + len(access.referer or "") + len(access.agent or "")
             self._waiting.append((access, self._put))
@@ -76,7 +77,7 @@ class Log:
             self._left_out += 1
 
     def close(self) -> None:
-        """Print the last lines, as long as somebody reads them. Harmless when repeated."""
+        """Print the last lines, as long as they are read. Harmless when repeated."""
         thread, self._thread = self._thread, None
         if thread is None:
             return
@@ -103,7 +104,7 @@ class Log:
                 self._print(self._lines)
                 self._size = 0
                 self._is_wanted.clear()
-                if not self._waiting:  # else something was put there before that was cleared
+                if not self._waiting:  # otherwise a request came before `clear`
                     self._is_wanted.wait()
                     time.sleep(_PAUSE)
                 continue
@@ -118,7 +119,7 @@ class Log:
                 self._size = len(line)
 
     def _print(self, lines: Sequence[bytes], *, is_last: bool = False) -> None:
-        """Print the first of the lines, and before them how many are left out, if it is time to say so."""
+        """Print `lines`, and before them the number of lines left out, if it is time to report that."""
         missing, now = self._missing(), time.monotonic()
         is_due = missing > 0 and (is_last or now - self._reported_at >= INTERVAL)
         notice = f"{self._notice.format(missing)}\n".encode() if is_due else b""
@@ -126,7 +127,7 @@ class Log:
             try:
                 _write(notice)
                 _write(b"".join(lines))
-            except BrokenPipeError:  # nobody reads it: throw all away from now on
+            except BrokenPipeError:  # the reader has left: drop everything from now on
                 self._is_read = False
             except OSError:  # such as a full disk
                 self._failed += len(lines)
@@ -143,11 +144,11 @@ def _write(data: bytes) -> None:
     while left:
         try:
             left = left[os.write(_STDOUT, left) :]
-        except BlockingIOError:  # another process that shares it has made it non-blocking
+        except BlockingIOError:  # another process that shares stdout made it non-blocking
             select.select([], [_STDOUT], [])
 
 
 def _complain(text: str) -> None:
     with suppress(OSError):
-        if select.select([], [_STDERR], [], 0)[1]:  # else it is a terminal that has been stopped
+        if select.select([], [_STDERR], [], 0)[1]:  # not if it is a terminal stopped with Ctrl-S
             os.write(_STDERR, text.encode())

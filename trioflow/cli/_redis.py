@@ -1,4 +1,4 @@
-"""What is asked about a stream in Redis, or done to its dead letters and senders, and how the answer is printed."""
+"""The command `trioflow redis`: asks about a stream or changes its dead letters and senders, and prints the answer."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ _TLS: TypeAlias = ssl.SSLContext | None
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Ask, and print the answer: as text, or as JSON, one object per line.
+    """Ask, and print the answer as text, or as JSON with one object per line.
 
     Raises:
-        Failed: it cannot be done.
+        Failed: the action failed.
     """
     action = partial(_ACTIONS[arguments.action], arguments, arguments.url, arguments.stream, ssl_context(arguments))
     try:
@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def ssl_context(arguments: argparse.Namespace) -> ssl.SSLContext | None:
-    """Return what the options of TLS ask for; None if there are none of them."""
+    """Return the context for the TLS options; None if there are none."""
     if not (arguments.tls_ca or arguments.tls_cert or arguments.tls_key):
         return None
     if arguments.tls_key and not arguments.tls_cert:
@@ -58,7 +58,7 @@ def ssl_context(arguments: argparse.Namespace) -> ssl.SSLContext | None:
         context = ssl.create_default_context(cafile=arguments.tls_ca)
         if arguments.tls_cert:
             context.load_cert_chain(arguments.tls_cert, arguments.tls_key, password="")
-    except OSError as exc:  # an SSLError, too
+    except OSError as exc:  # SSLError is one, too
         names = [name for name in (arguments.tls_ca, arguments.tls_cert, arguments.tls_key) if name]
         raise Failed(2, f"cannot use {printable(' or '.join(names))}: {reason_of(exc)}") from exc
     return context
@@ -86,7 +86,7 @@ async def _drop(arguments: argparse.Namespace, url: str, name: str, tls: _TLS) -
             arguments, "dropped", await redis.drop_dead_letters(url, name, _ids(arguments), ssl_context=tls)
         )
     if arguments.ids or arguments.all:
-        raise Failed(2, "--keep goes without ids and without --all")
+        raise Failed(2, "--keep cannot be combined with ids or --all")
     return [{"dropped": await redis.trim_dead_letters(url, name, arguments.keep, ssl_context=tls)}]
 
 
@@ -102,9 +102,9 @@ _ACTIONS: Final = {"status": _status, "dead": _dead, "requeue": _requeue, "drop"
 
 
 def _ids(arguments: argparse.Namespace) -> list[str] | None:
-    """Return the ids that were typed, None for all."""
+    """Return the ids that were typed, or None for all."""
     if bool(arguments.ids) == arguments.all:
-        raise Failed(2, f"{arguments.action} wants the ids of dead letters, or --all")
+        raise Failed(2, f"{arguments.action}: name the ids of dead letters, or pass --all")
     return arguments.ids or None
 
 
@@ -116,7 +116,7 @@ def _counted(arguments: argparse.Namespace, verb: str, count: int) -> list[dict[
 
 
 def _finite(value: Any) -> Any:
-    """Return a value as JSON can say it: null for what has no limit."""
+    """Return a value that JSON can hold: null for infinity."""
     return (
         None
         if value == math.inf

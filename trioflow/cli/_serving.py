@@ -1,4 +1,4 @@
-"""Serving what was asked for, until a signal ends it."""
+"""The commands `trioflow serve` and `trioflow demo`: serve until a signal."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from trioflow.cli._failed import Failed, printable, reason_of
 from trioflow.cli._log import Log
 
 _FORMATS: Final = {
-    "text": (http.Access.as_line, "{} lines are left out of this log: it was not read fast enough"),
+    "text": (http.Access.as_line, "{} lines are missing here: the log was not read fast enough"),
     "json": (http.Access.as_json, '{{"missing": {}}}'),
 }
 
 
 def serve(arguments: argparse.Namespace) -> None:
-    """Serve until a signal ends it.
+    """Serve until a signal.
 
     Raises:
-        Failed: it cannot be done.
+        Failed: the server cannot be started.
     """
     handler, greeting = _content(arguments)
     options = _options(arguments)
@@ -45,7 +45,7 @@ def serve(arguments: argparse.Namespace) -> None:
 
 
 def _announce(greeting: str, path: str, urls: list[str], *, opens: bool) -> None:
-    """Print where it serves, and open the first address in a browser if that was asked for."""
+    """Print the addresses, and open the first in a browser if `opens`."""
     urls = [url + path for url in urls]
     print(greeting, " and ".join(urls), flush=True)
     if opens:
@@ -55,14 +55,14 @@ def _announce(greeting: str, path: str, urls: list[str], *, opens: bool) -> None
 def _open_in_browser(url: str) -> None:
     def show() -> None:
         if not webbrowser.open(url):
-            print(f"trioflow: found no browser to open {url} in", file=sys.stderr)
+            print(f"trioflow: found no browser to open {url} with", file=sys.stderr)
 
-    # A browser of the terminal holds this up until it is left.
+    # A text browser blocks until it is closed.
     threading.Thread(target=show, daemon=True).start()
 
 
 def _content(arguments: argparse.Namespace) -> tuple[http.Handler, str]:
-    """Return the handler for the command, and what to print once it serves."""
+    """Return the handler for the command, and the greeting to print once it serves."""
     if arguments.command == "demo":
         from trioflow import demo
 
@@ -91,7 +91,7 @@ def _content(arguments: argparse.Namespace) -> tuple[http.Handler, str]:
 
 
 def _options(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return where `http.serve` is to listen, and whom it is to trust."""
+    """Return the options for `http.run`, without the log."""
     options: dict[str, Any] = {
         "limits": _limits(arguments),
         "workers": arguments.workers,
@@ -99,7 +99,7 @@ def _options(arguments: argparse.Namespace) -> dict[str, Any]:
     }
     if arguments.tls_cert is not None:
         make_context = partial(_tls_context, arguments.tls_cert, arguments.tls_key)
-        make_context()  # what is wrong with the files is reported before anything starts
+        make_context()  # report problems with the files before anything starts
         options["ssl_context"] = make_context
     elif arguments.tls_key is not None:
         raise Failed(2, "--tls-key needs --tls-cert")
@@ -126,11 +126,11 @@ def _limits(arguments: argparse.Namespace) -> http.Limits:
     known = [field.name for field in fields(http.Limits)]
     for name in limits:
         if name not in known:
-            raise Failed(2, f"there is no limit {printable(name)!r}; the limits are {', '.join(known)}")
+            raise Failed(2, f"unknown limit {printable(name)!r}; the limits are {', '.join(known)}")
     try:
         return http.Limits(**limits)
     except (TypeError, ValueError) as exc:
-        raise Failed(2, f"the limit {str(exc).partition(': ')[2]}") from exc  # without the name of the function
+        raise Failed(2, f"the limit {str(exc).partition(': ')[2]}") from exc  # drop the name of the function
 
 
 def _place(arguments: argparse.Namespace) -> str:
@@ -146,16 +146,16 @@ def _inherited(number: int) -> socket.socket:
         sock = socket.socket(fileno=number)
     except (OSError, ValueError, OverflowError) as exc:
         raise Failed(2, f"file descriptor {number} is not a socket") from exc
-    with suppress(OSError):  # macOS does not say
+    with suppress(OSError):  # macOS does not have this option
         if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-            raise Failed(2, f"file descriptor {sock.detach()} is a socket that does not listen")
+            raise Failed(2, f"file descriptor {sock.detach()} is not a listening socket")
     return sock
 
 
 def _tls_context(certificate: str, key: str | None) -> ssl.SSLContext:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     try:
-        context.load_cert_chain(certificate, key, password="")  # or the terminal would ask for one
+        context.load_cert_chain(certificate, key, password="")  # otherwise OpenSSL asks for one at the terminal
     except ssl.SSLError as exc:
         files = printable(certificate) if key is None else f"{printable(certificate)} with the key {printable(key)}"
         reason = "expected a certificate and its private key, in PEM format"

@@ -1,7 +1,6 @@
-"""The signals that end the command where `http.run` does not handle them: until it serves, and from the second one on.
+"""Handles signals while `http.run` does not: before it serves, and from the second signal on.
 
-Rule 1: they end the process there and then. An exception instead could come up anywhere, such as in the middle of an
-    import.
+Rule 1: they end the process at once. An exception could be raised anywhere instead, such as in the middle of an import.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ _ENDING: Final = (signal.SIGINT, signal.SIGTERM)
 
 @contextmanager
 def leaving_at_a_signal() -> Generator[None, None, None]:
-    """End the process with exit code 0 at a signal that nothing within the block handles."""
+    """End the process with exit code 0 at a signal that the block does not handle itself."""
     before = {number: signal.signal(number, _leave) for number in _ENDING}
     try:
         yield

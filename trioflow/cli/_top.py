@@ -1,7 +1,9 @@
-"""`trioflow top URL`: the runs of another program, read from its inspector and shown as `top` shows processes.
+"""The command `trioflow top URL`: shows the runs of another program, as `top` shows processes.
 
-Rule 1: it asks for `runs.json` again and again, and keeps nothing; whoever serves that is not trusted with the terminal.
-Rule 2: the run in which a stage waits the most comes first, and in each run the stage that the others wait for is marked.
+Rule 1: it asks the program's inspector for `runs.json` repeatedly, and keeps nothing. The answer is not trusted: it
+    cannot send control characters to the terminal.
+Rule 2: the run with the stage that waits most comes first, and in each run the stage that the others wait for is
+    marked.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ _BAR: Final = 8  # characters
 
 
 class _Run(NamedTuple):
-    """One run as it was answered, and as it can be printed: `shown` has its name and state, and the names of its stages."""
+    """One run as answered, and in printable form: `shown` has its name and state, and the names of its stages."""
 
     answered: dict[str, Any]
     state: str
@@ -40,7 +42,7 @@ class _Run(NamedTuple):
 
     @property
     def place(self) -> tuple[bool, float, float]:
-        """What the runs are sorted by: those that go on, then by how much of the time a stage waits, then by age."""
+        """The sort key: running first, then by how much of the time a stage waits, then by age."""
         waits = max((stage.source_wait + stage.reader_wait for stage in self.shown.stages), default=0.0)
         return self.state != "running", -round(waits, 2), -self.shown.seconds
 
@@ -49,14 +51,14 @@ Show: TypeAlias = Callable[[list[_Run]], object]
 
 
 class _NoAnswer(Exception):
-    """Nothing came in time; the program may only be busy."""
+    """No answer came in time; the program may just be busy."""
 
 
 def top(arguments: argparse.Namespace) -> None:
     """Show the runs once, or until the program ends or Ctrl-C is pressed.
 
     Raises:
-        Failed: they cannot be read, or shown.
+        Failed: the runs cannot be read or shown.
     """
     ask = _asker(arguments.url)
     show: Show = _print_json if arguments.json else _print_text
@@ -80,15 +82,15 @@ def _watch(arguments: argparse.Namespace, ask: Callable[[], list[_Run]], show: S
         time.sleep(arguments.every)
         try:
             runs = ask()
-        except _NoAnswer:  # its loop is held up: what it said last is worth seeing
+        except _NoAnswer:  # its event loop is blocked: keep showing the last answer
             pass
         except Failed as exc:
-            raise Failed(1, f"the program has ended, or cannot be reached any more: {exc}") from exc
+            raise Failed(1, f"the program has ended or is no longer reachable: {exc}") from exc
         show(runs)
 
 
 def _asker(place: str) -> Callable[[], list[_Run]]:
-    """Return what asks the inspector at `place` for its runs."""
+    """Return a function that asks the inspector at `place` for its runs."""
     shown = printable(place)
     base = (place if "://" in place else f"http://{place}").partition("#")[0].partition("?")[0]
     try:
@@ -97,20 +99,20 @@ def _asker(place: str) -> Callable[[], list[_Run]]:
     except ValueError:
         is_right = False
     if not is_right or not base.isascii() or not base.isprintable() or " " in base:
-        raise Failed(2, f"expected the URL of an inspector, such as http://127.0.0.1:8000/, not {shown}")
+        raise Failed(2, f"expected the URL of an inspector, such as http://127.0.0.1:8000/, got {shown}")
     url = urljoin(base.rstrip("/") + "/", "runs.json")
-    opener = build_opener(ProxyHandler({}), HTTPSHandler())  # what is watched is near: no proxy
+    opener = build_opener(ProxyHandler({}), HTTPSHandler())  # the program is on this machine or near: no proxy
 
     def ask() -> list[_Run]:
         try:
             return sorted(map(_read, json.loads(_body(opener, url))["runs"]), key=lambda run: run.place)
         except HTTPError as exc:
             exc.close()
-            raise Failed(1, f"{shown} is no inspector: it answers {exc.code} to {url}") from exc
+            raise Failed(1, f"{shown} is not an inspector: it answers {exc.code} to {url}") from exc
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError, HTTPException) as exc:
-            raise Failed(1, f"{shown} is no inspector: what {url} answers are no runs") from exc
+            raise Failed(1, f"{shown} is not an inspector: the answer of {url} does not describe runs") from exc
         except OSError as exc:
-            reason = getattr(exc, "reason", exc)  # a URLError tells the cause so
+            reason = getattr(exc, "reason", exc)  # a URLError has the cause there
             if isinstance(reason, TimeoutError):
                 raise _NoAnswer(f"{shown} has not answered within {_PATIENCE:g} seconds") from exc
             cause = reason_of(reason) if isinstance(reason, OSError) else str(reason)
@@ -123,7 +125,7 @@ def _body(opener: OpenerDirector, url: str) -> bytes:
     with opener.open(Request(url, headers={"accept": "application/json"}), timeout=_PATIENCE) as answer:
         body: bytes = answer.read(_LARGEST + 1)
     if len(body) > _LARGEST:
-        raise ValueError("it is too large")
+        raise ValueError("the answer is too large")
     return body
 
 
@@ -131,7 +133,7 @@ def _read(run: dict[str, Any]) -> _Run:
     state = printable(run["state"])
     stages = [tf.StageSnapshot(**stage)._replace(name=printable(stage["name"])) for stage in run["stages"]]
     shown = tf.Snapshot(f"{printable(run['name'])}, {state}", float(run["seconds"]), tuple(stages))
-    str(shown)  # raises if what should be a number is not
+    str(shown)  # raises if a field that should be a number is not
     return _Run(run, state, shown, [printable(line) for line in (run["failure"] or "").splitlines()])
 
 
@@ -148,13 +150,13 @@ def _print_text(runs: list[_Run]) -> None:
 def _on_terminal() -> Generator[Show, None, None]:
     """Draw on the whole terminal until Ctrl-C or SIGTERM."""
     if not sys.stdout.isatty():
-        raise Failed(2, "top draws on a terminal: add --once or --json to print")
+        raise Failed(2, "stdout is not a terminal; add --once or --json to print")
     try:
         from rich.live import Live
     except ImportError as exc:
-        raise Failed(1, "top draws with rich: pip install 'trioflow[top]', or add --once or --json") from exc
+        raise Failed(1, "drawing needs rich: pip install 'trioflow[top]', or add --once or --json") from exc
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)  # so that the terminal is given back
+        signal.signal(number, signal.default_int_handler)  # so that the terminal is restored
     try:
         with Live(screen=True, auto_refresh=False) as live:
             yield lambda runs: live.update(_table(runs), refresh=True)

@@ -1,7 +1,7 @@
-"""Working on a stream in Redis with a function that was named, until the stream ends or a signal stops it.
+"""The command `trioflow work`: calls a function for each entry of a stream in Redis.
 
-Rule 1: what happens is logged to stderr, a line each; a traceback only if it was asked for. A module that has set up
-    logging when it is imported is left its own.
+Rule 1: events are logged to stderr, one line each, with a traceback only if asked for. If the imported module sets up
+    logging itself, that is kept.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def work(arguments: argparse.Namespace) -> None:
     """Work until the stream has ended, or until a signal.
 
     Raises:
-        Failed: it cannot be done, or not any more.
+        Failed: the worker cannot start, or has lost the server.
     """
     options: Any = {name: getattr(arguments, name) for name in _OPTIONS if hasattr(arguments, name)}
     options["ssl_context"] = ssl_context(arguments)
@@ -41,7 +41,7 @@ def work(arguments: argparse.Namespace) -> None:
     try:
         redis.run(handler, arguments.url, arguments.stream, **options)
     except (TypeError, ValueError) as exc:
-        raise Failed(2, printable(str(exc).removeprefix("run: "))) from exc  # nobody typed that
+        raise Failed(2, printable(str(exc).removeprefix("run: "))) from exc  # the name of the function was not typed
     except (*_LOST, ExceptionGroup) as exc:
         first: Exception = exc
         while isinstance(first, ExceptionGroup):  # two tasks may notice at once that the server is lost
@@ -52,10 +52,10 @@ def work(arguments: argparse.Namespace) -> None:
 
 
 def _imported(name: str, *, is_verbose: bool) -> Any:
-    """Return what `MODULE:FUNCTION` names, which may be in a module of the current directory."""
+    """Return the object that `MODULE:FUNCTION` names; the module may be in the current directory."""
     module, _, path = name.partition(":")
     if not all(part.isidentifier() for part in [*module.split("."), *path.split(".")]):
-        raise Failed(2, f"expected MODULE:FUNCTION, such as tasks:handle, not {printable(name)!r}")
+        raise Failed(2, f"expected MODULE:FUNCTION, such as tasks:handle, got {printable(name)!r}")
     here = os.getcwd()
     if here not in sys.path:
         sys.path.insert(0, here)
@@ -63,11 +63,13 @@ def _imported(name: str, *, is_verbose: bool) -> Any:
         found: Any = importlib.import_module(module)
     except Exception as exc:
         if isinstance(exc, ModuleNotFoundError) and f"{module}.".startswith(f"{exc.name}."):
-            raise Failed(2, f"there is no module {exc.name!r}, neither in {printable(here)} nor installed") from exc
+            raise Failed(2, f"no module {exc.name!r} in {printable(here)}, and none is installed") from exc
         if is_verbose:
             traceback.print_exc()
         reason = printable(f"{type(exc).__name__}: {exc}")
-        raise Failed(2, f"cannot import {module}: {reason}" + ("" if is_verbose else "; -v shows where")) from exc
+        raise Failed(
+            2, f"cannot import {module}: {reason}" + ("" if is_verbose else "; -v prints the traceback")
+        ) from exc
     for part in path.split("."):
         try:
             found = getattr(found, part)
@@ -77,7 +79,7 @@ def _imported(name: str, *, is_verbose: bool) -> Any:
 
 
 class OneLine(logging.Formatter):
-    """Makes one line of a record, and of its traceback only if it is verbose."""
+    """Formats a record as one line, and its traceback only if verbose."""
 
     def __init__(self, *, is_verbose: bool) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
