@@ -81,15 +81,15 @@ async def test_what_is_sent_is_what_a_client_understands(messages: list[tuple[st
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        ({"data": b"x"}, "an event's data is a str, not b'x'"),
-        ({"event": 5}, "an event's event is a str, not 5"),
-        ({"event": "a\nb"}, "an event's event cannot hold a line end"),
-        ({"id": "a\rb"}, "an event's id cannot hold a line end"),
-        ({"id": "a\0b"}, "an event's id cannot hold a NUL"),
+        ({"data": b"x"}, "Event: data must be a str, got b'x'"),
+        ({"event": 5}, "Event: event must be a str, got 5"),
+        ({"event": "a\nb"}, "Event: event must not contain a line end"),
+        ({"id": "a\rb"}, "Event: id must not contain a line end"),
+        ({"id": "a\0b"}, "Event: id must not contain a NUL"),
         ({"retry": "5"}, "retry must be a number, got '5'"),
         ({"retry": -1}, "retry must be above 0, got -1"),
         ({"retry": math.nan}, "retry must be above 0, got nan"),
-        ({"retry": math.inf}, "retry must be finite"),
+        ({"retry": math.inf}, "Event: retry must be finite, got inf"),
     ],
 )
 def test_R1_what_no_client_could_read_is_refused_when_it_is_made(arguments: dict[str, Any], complaint: str) -> None:

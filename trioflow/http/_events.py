@@ -1,7 +1,8 @@
-"""Server-sent events: what a browser's EventSource reads.
+"""Server-sent events, the format that a browser's `EventSource` reads.
 
 Rule 1: a line end in an event's name or id is refused when the event is made; data may have any number of lines.
-Rule 2: a quiet stream sends comments, as proxies close silent connections, and a write shows that a client has gone.
+Rule 2: a quiet stream sends comments, because proxies close silent connections and only a write shows that a client
+    has gone.
 """
 
 from __future__ import annotations
@@ -19,24 +20,24 @@ from trioflow._core.engine import Stage
 from trioflow._core.streams import Transform, label
 from trioflow.http._request import Request
 
-KEEP_ALIVE: Final = 15.0  # seconds: below every usual proxy's patience
+KEEP_ALIVE: Final = 15.0  # seconds: shorter than the idle timeout of the usual proxies
 _COMMENT: Final = b":\n\n"
-_LINE_END: Final = re.compile("\r\n|\r|\n")  # `str.splitlines` knows more than an EventSource does
+_LINE_END: Final = re.compile("\r\n|\r|\n")  # `str.splitlines` splits at characters that an EventSource does not
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    r"""One event.
+    r"""One server-sent event.
 
     Args:
-        data: What the client's event handler receives. None sends no message; `id` and `retry` still take effect.
-        event: The name that the client listens for; `"message"` without one.
+        data: What the client's event handler receives. With None no message is sent; `id` and `retry` still take effect.
+        event: The event name that the client listens for; without it the client uses `"message"`.
         id: What the client sends as `Last-Event-ID` when it reconnects; `""` clears it.
         retry: How many seconds the client waits before it reconnects.
 
     Raises:
-        TypeError: `data`, `event` or `id` is not a `str`, or `retry` not a number.
-        ValueError: `event` or `id` has a line end in it, `id` has a NUL, or `retry` is below 0 or infinite.
+        TypeError: `data`, `event` or `id` is not a `str`, or `retry` is not a number.
+        ValueError: `event` or `id` contains a line end, `id` contains a NUL, or `retry` is below 0 or infinite.
 
     Example:
         >>> Event("1 °C", event="weather", id="7").encode()
@@ -52,16 +53,16 @@ class Event:
         for name in ("data", "event", "id"):
             value = getattr(self, name)
             if value is not None and not isinstance(value, str):
-                raise TypeError(f"an event's {name} is a str, not {value!r}")
+                raise TypeError(f"Event: {name} must be a str, got {value!r}")
             if value and name != "data" and _LINE_END.search(value):
-                raise ValueError(f"an event's {name} cannot hold a line end: {value!r}")
+                raise ValueError(f"Event: {name} must not contain a line end, got {value!r}")
         if self.id and "\0" in self.id:
-            raise ValueError(f"an event's id cannot hold a NUL, as clients ignore such an id: {self.id!r}")
+            raise ValueError(f"Event: id must not contain a NUL, because clients ignore such an id; got {self.id!r}")
         if self.retry and check_positive("retry", self.retry) == math.inf:
-            raise ValueError("retry must be finite")
+            raise ValueError("Event: retry must be finite, got inf")
 
     def encode(self) -> bytes:
-        """Return the event as it is sent."""
+        """Return the bytes of the event, as the client receives them."""
         parts: list[str] = []
         if self.event is not None:
             parts.append(f"event: {self.event}\n")
@@ -76,29 +77,29 @@ class Event:
 
 
 def events(*, keep_alive: float = KEEP_ALIVE) -> Transform[Event | str, bytes]:
-    r"""Encode events for a browser's `EventSource`; a `str` is an event's data.
+    r"""Encode events for a browser's `EventSource`. A `str` is sent as the data of an event.
 
-    Set the content type, and use `last_event_id` to resume where the client stopped:
+    Set the content type, and use `last_event_id` to resume after the last event that the client received:
 
         response.headers["content-type"] = "text/event-stream"
         response.headers["cache-control"] = "no-store"
         await news(since=http.last_event_id(request)).pipe(http.events()).pipe(response)
 
-    If the first event may take long, `await response.start()` first, so that the client knows at once that it is
+    If the first event may be late, call `await response.start()` first, so that the client knows at once that it is
     connected.
 
-    Emits when: events have come, one chunk for all that came together; or `keep_alive` seconds have passed without one:
-        then a comment, `:`.
+    Emits when: events have arrived, as one chunk for all that arrived together; or no event has arrived for `keep_alive`
+        seconds, as a comment, `:`.
     Waits when: its reader does; comments do not pile up meanwhile.
-    Ends when: the source ends; the client then reconnects, unless it is answered with 204.
+    Ends when: the source ends. The client then reconnects, unless you answer its next request with 204.
     On cancel: nothing is lost.
     Holds: one batch.
 
     Args:
-        keep_alive: Seconds; `math.inf` for no comments.
+        keep_alive: Seconds without an event before a comment is sent; `math.inf` for no comments.
 
     Raises:
-        TypeError: `keep_alive` is not a number; an item is neither an `Event` nor a `str`.
+        TypeError: `keep_alive` is not a number, or an item is neither an `Event` nor a `str`.
         ValueError: `keep_alive` is not above 0.
 
     Example:
@@ -136,9 +137,9 @@ def _encoded(item: Any) -> bytes:
 
 
 def last_event_id(request: Request) -> str | None:
-    """Return the id of the last event that this client has received, None if it sends none.
+    """Return the id of the last event that this client received, or None if it did not send one.
 
-    Do not trust it: the client may name an event that was never sent.
+    Do not trust it: a client can name an event that you never sent.
     """
     value = request.headers.get("last-event-id")
     return None if not value else value.encode("latin-1").decode("utf-8", "replace")

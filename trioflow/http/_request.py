@@ -20,7 +20,7 @@ from trioflow.http.wire.limits import RequestError
 
 
 class Stopping:
-    """Whether the server has been told to stop, to wait for or to ask; only the server can set it."""
+    """A read-only event that is set once the server begins to stop."""
 
     __slots__ = ("_event",)
 
@@ -32,17 +32,17 @@ class Stopping:
         return self._event.is_set()
 
     async def wait(self) -> None:
-        """Wait until the server is stopping; return at once if it is."""
+        """Wait until the server is stopping; return at once if it already is."""
         await self._event.wait()
 
 
 class Request:
-    """One request.
+    """The request that a handler answers.
 
     Attributes:
-        method: Such as `"GET"`, as it was sent.
-        raw_path: The path as it was sent.
-        query: What follows the `?`, as it was sent; `""` if nothing does.
+        method: The method as it was sent, such as `"GET"`.
+        raw_path: The path as it was sent, without the query.
+        query: What follows the `?`, as it was sent; `""` if there is no query.
     """
 
     __slots__ = ("_body", "_exchange", "_path", "_peer", "_stopping", "method", "query", "raw_path")
@@ -57,12 +57,12 @@ class Request:
 
     @property
     def path(self) -> str:
-        """The path, percent-decoded, without dot segments and repeated slashes; `"*"` for the whole server.
+        """The path, percent-decoded, without dot segments or repeated slashes; `"*"` for a request about the whole server.
 
-        A handler may set another one before it calls `http.files` or another handler.
+        You can set another path before you call `http.files` or another handler.
 
         Raises:
-            RequestError: it is not UTF-8. Let it propagate: the server answers 400.
+            RequestError: the path is not UTF-8. Let it propagate: the server answers 400.
         """
         if not self._path.isascii():
             try:
@@ -77,47 +77,48 @@ class Request:
 
     @property
     def client(self) -> Any:
-        """The client's address as the socket gives it, such as `("127.0.0.1", 50123)`; `""` at a Unix socket.
+        """The client's address as the socket reports it, such as `("127.0.0.1", 50123)`; `""` for a Unix socket.
 
-        If `serve` was given trusted proxies, it is the address that they name, with the port 0.
+        If the request came through proxies that `serve` trusts, it is the address that they name, with port 0.
         """
         return self._peer.client(self.headers)[0]
 
     @property
     def scheme(self) -> str:
-        """`"https"` over TLS, or if a trusted proxy says so; else `"http"`."""
+        """`"https"` over TLS or if a trusted proxy says so, `"http"` otherwise."""
         return self._peer.client(self.headers)[1]
 
     @property
     def stopping(self) -> Stopping:
-        """Whether the server has been told to stop: a feed that would go on for ever should end then.
+        """Set once the server begins to stop. An endless feed should end then.
 
-        It ends in order with `feed.pipe(tf.take_until(request.stopping)).pipe(response)`. From then on a handler has
-        `Limits.grace` seconds, or less if its response goes on without an end and nothing more is sent.
+        To end one cleanly, use `feed.pipe(tf.take_until(request.stopping)).pipe(response)`. A handler has `Limits.grace`
+        seconds from then on, or less if its response has no known end and sends nothing.
         """
         return Stopping(self._stopping)
 
     @property
     def headers(self) -> Headers:
-        """The header fields; they cannot be changed."""
+        """The header fields, which are read-only."""
         return self._exchange.request.headers
 
     @property
     def body(self) -> Readable[bytes]:
-        """The body as it comes; it runs once (R4).
+        """The body, as a Readable that can be run once.
 
-        Piped straight into `write_file`, a body of known length is received and written by one thread.
+        If you pipe a body of known length directly into `write_file`, one thread receives and writes it.
 
-        Emits when: some of the body has arrived, one chunk for what arrived together.
-        Waits when: its reader does; the client is then slowed by TCP.
-        Ends when: the body does. A client that waits for `100 Continue` gets it when the body is first run.
-        On cancel: what was received and not taken is lost; the rest is discarded, or the connection is closed.
+        Emits when: some of the body has arrived; what arrived together is one chunk.
+        Waits when: its reader does; TCP then slows the client down.
+        Ends when: the body ends. A client that waits for `100 Continue` gets it when you start to read.
+        On cancel: what was received but not read is lost; the rest is discarded, or the connection is closed.
         Holds: 256 KiB, or 64 KiB of a chunked body; as much again on its way to a file.
 
         Raises:
-            RequestError: the body is malformed, too large, was cut off, or stalled (R10); it carries the status to answer.
+            RequestError: the body is malformed, too large, cut off or stalled, so that a partial body never passes for a
+                complete one. It carries the status to answer with.
             trio.BrokenResourceError: the client has gone.
-            trio.ClosedResourceError: it has run already, or the handler has returned.
+            trio.ClosedResourceError: the body has already been read, or the handler has returned.
         """
         if self._body is None:
             run = Once[Any](self._receive, f"the body of this {self.method} request")
