@@ -122,7 +122,7 @@ async def test_R1_a_wrong_limit_is_told_when_it_is_given(max_size: Any) -> None:
         with pytest.raises((TypeError, ValueError), match="max_size must be"):
             http.decoded(request, max_size=max_size)
         decoded: Any = http.decoded
-        with pytest.raises(TypeError, match="decoded wants a Request, not None"):
+        with pytest.raises(TypeError, match="decoded: request must be a Request, got None"):
             decoded(None)
         told.append(1)
 

@@ -120,7 +120,7 @@ def test_nothing_a_client_sends_fails_or_names_a_client_behind_a_stranger(value:
         ("10.0.0.1", "x-forwarded", "put it in a list"),
         (["localhost"], "x-forwarded", "does not appear to be"),
         (["10.0.0.1/8"], "x-forwarded", "has host bits set"),
-        ([], "x-real-ip", "header must be 'x-forwarded' or 'forwarded', not 'x-real-ip'"),
+        ([], "x-real-ip", "header must be 'x-forwarded' or 'forwarded', got 'x-real-ip'"),
     ],
 )
 def test_R1_what_cannot_be_trusted_is_told_at_once(trusted: Any, header: Any, complaint: str) -> None:

@@ -8,7 +8,8 @@ from functools import lru_cache
 from json.encoder import encode_basestring_ascii as _quoted
 from typing import Any, Final, NamedTuple
 
-METHODS: Final = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))  # metrics and traces count all others as one
+# Metrics and traces lump all other methods together.
+METHODS: Final = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 _PLAIN: Final = re.compile(r"[ !#-\[\]-~]*")  # text that needs no escaping, which nearly all text is
 
 

@@ -1,4 +1,4 @@
-"""Compressed bodies, inflated when a handler asks for it, and never beyond the limit."""
+"""Compressed request bodies, decompressed only if the handler asks for it, and only up to a limit."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ _AHEAD: Final = 16  # the weight of 64 KiB
 
 
 def decoded(request: Request, *, max_size: float = MOST) -> Readable[bytes]:
-    """Read a request's body without its `Content-Encoding`. `request.body` leaves it as it came.
+    """Read a request's body and decompress it as its `Content-Encoding` says; `request.body` leaves it compressed.
 
-    It accepts gzip and deflate, which is zlib's format here; zstd and br if `trioflow[zstd]` and `trioflow[brotli]` are
-    installed; and a body that is not encoded.
+    It accepts gzip and deflate (zlib's format, as HTTP means it); zstd and br if `trioflow[zstd]` and `trioflow[brotli]`
+    are installed; and a body that is not compressed.
 
-    Emits when: something has been inflated, in pieces of at most 64 KiB.
+    Emits when: data has been decompressed, in pieces of at most 64 KiB.
     Waits when: its reader does.
-    Ends when: the body does.
+    Ends when: the body ends.
     On cancel: the rest is lost.
-    Holds: 64 KiB, in addition to what `request.body` and the decoding transform hold.
+    Holds: 64 KiB, in addition to what `request.body` and the decompressing transform hold.
 
     Args:
-        request: The request whose body is read, which can be done once (R4).
-        max_size: The most bytes to return: gzip can make 1,000 bytes of one. `math.inf` for no limit.
+        request: The request whose body to read. A body can be read once.
+        max_size: The most bytes to return, because one byte of gzip can expand to 1,000; `math.inf` for no limit.
 
     Raises:
-        RequestError: at once, for another encoding (415); when it runs, if the body is not what its encoding says or
-            was cut off (400), or is larger than `max_size` (413). Let it propagate: the server answers it.
+        RequestError: at once, for another encoding (415); when it runs, if the body is cut off or cannot be decoded
+            (400), or expands to more than `max_size` (413). Let it propagate: the server answers with that status.
         TypeError, ValueError: `max_size` is neither an int of 1 or more, nor `math.inf`.
     """
     if not isinstance(request, Request):
-        raise TypeError(f"decoded wants a Request, not {request!r}")
+        raise TypeError(f"decoded: request must be a Request, got {request!r}")
     limit = check_limit("max_size", max_size)
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
 
@@ -64,9 +64,9 @@ def decoded(request: Request, *, max_size: float = MOST) -> Readable[bytes]:
             async with request.body.pipe(unpacking).open(capacity=_AHEAD) as chunks:
                 await forward(chunks, output)
         except (damage, EOFError) as exc:
-            raise RequestError(400, f"the body is not what its encoding says: {exc}") from exc
+            raise RequestError(400, f"the body cannot be decoded as {encoding}: {exc}") from exc
         except ValueError as exc:
-            raise RequestError(413, f"the body inflates to more than {limit} bytes") from exc
+            raise RequestError(413, f"the body decompresses to more than {limit} bytes") from exc
 
     return Readable._of(Stage(label("decoded"), function=unpack))
 
@@ -84,6 +84,6 @@ def _unpacking(encoding: str, limit: float) -> tuple[Transform[bytes, bytes], ty
             case "zstd":
                 return unzstd(max_output=limit), zstd_error()
             case _:
-                raise RequestError(415, f"the body is encoded as {encoding!r}, which the server does not know")
+                raise RequestError(415, f"the body has the unsupported encoding {encoding!r}")
     except ImportError as exc:
-        raise RequestError(415, f"the body is encoded as {encoding!r}: {exc}") from exc
+        raise RequestError(415, f"the body has the encoding {encoding!r}: {exc}") from exc

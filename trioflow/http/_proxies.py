@@ -1,9 +1,9 @@
-"""Who the client is if there are proxies in between. No I/O.
+"""Finds the client of a request that came through proxies. No I/O.
 
-Rule 1: only what a trusted proxy has added is believed: the fields are read from their end, and no further than the
-    first address that is not trusted; the client could have made up what comes before it.
-Rule 2: one kind of field is read, the one that the proxies are known to set: they would pass on another one unread.
-Rule 3: what cannot be read is not believed; nothing here raises.
+Rule 1: only what a trusted proxy added is believed. The fields are read from their end, up to the first address that is
+    not trusted, because the client could have made up everything before it.
+Rule 2: only the kind of field that the proxies are known to set is read: they would pass on any other kind unchecked.
+Rule 3: a field that cannot be read is ignored; nothing here raises.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from trioflow.http.wire.headers import Headers
 Address = IPv4Address | IPv6Address
 UNIX: Final = "unix"
 
-_MAPPED: Final = "::ffff:"  # before an IPv4 address, on a socket that takes both
+_MAPPED: Final = "::ffff:"  # prefix of an IPv4 address on a socket that accepts both families
 _LONGEST: Final = 64  # characters of an address
-_MOST: Final = 64  # hops that are looked at
+_MOST: Final = 64  # hops that are read
 _PAIR: Final = re.compile(r'[ \t]*([!#$%&\'*+\-.^_`|~0-9A-Za-z]+)=(?:"((?:[^"\\]|\\.)*)"|([^\s",;]*))[ \t]*(;|,|$)')
 _PORT: Final = re.compile(r":[0-9]{1,5}\Z")
 
@@ -29,22 +29,24 @@ class Proxies:
     """The proxies that are trusted to say who the client is.
 
     Args:
-        trusted: Their addresses or networks, such as `"10.0.0.0/8"`; `"unix"` for every client of a Unix socket.
-        header: What they set: `"x-forwarded"`, for `X-Forwarded-For` and `X-Forwarded-Proto`, or `"forwarded"`
-            (RFC 7239). Each of them must set it, or add to it, in every request.
+        trusted: Their addresses or networks, such as `"10.0.0.0/8"`; `"unix"` trusts every client of a Unix socket.
+        header: The headers that they set: `"x-forwarded"` for `X-Forwarded-For` and `X-Forwarded-Proto`, or
+            `"forwarded"` (RFC 7239). Every proxy must set it, or add to it, in every request.
 
     Raises:
         TypeError: `trusted` is a str.
-        ValueError: one of `trusted` is neither an address nor a network, or `header` is neither of the two.
+        ValueError: an item of `trusted` is neither an address nor a network, or `header` is neither of the two.
     """
 
     __slots__ = ("_header", "_networks", "_trusts_unix")
 
     def __init__(self, trusted: Iterable[str], *, header: Literal["x-forwarded", "forwarded"] = "x-forwarded") -> None:
         if isinstance(trusted, str):
-            raise TypeError(f"trusted wants several addresses or networks, not {trusted!r}: put it in a list")
+            raise TypeError(
+                f"Proxies: trusted must be several addresses or networks, got {trusted!r}; put it in a list"
+            )
         if header not in ("x-forwarded", "forwarded"):
-            raise ValueError(f"header must be 'x-forwarded' or 'forwarded', not {header!r}")
+            raise ValueError(f"Proxies: header must be 'x-forwarded' or 'forwarded', got {header!r}")
         names = list(trusted)
         self._trusts_unix = UNIX in names
         self._networks: list[IPv4Network | IPv6Network] = [ip_network(name) for name in names if name != UNIX]
@@ -55,7 +57,7 @@ class Proxies:
         return any(address in network for network in self._networks)
 
     def client(self, peer: Any, scheme: str, headers: Headers) -> tuple[Any, str]:
-        """Return the client's address and scheme: those of the connection, unless trusted proxies say otherwise."""
+        """Return the client's address and scheme, which are the connection's unless trusted proxies say otherwise."""
         if isinstance(peer, tuple):
             if (address := _address(str(peer[0]))) is None or not self.trust(address):
                 return peer, scheme
@@ -72,14 +74,14 @@ class Proxies:
         return client, scheme
 
     def _hops(self, headers: Headers) -> list[tuple[Address | None, str | None]]:
-        """Return what each proxy has said, the nearest first: its client's address, and the scheme."""
+        """Return what each proxy said, the nearest first: the address of its client, and the scheme."""
         if self._header == "forwarded":
             return [
                 (_address(hop.get("for", "")), _scheme(hop.get("proto", "")))
                 for hop in reversed(_elements(headers.get("forwarded", "")))
             ][:_MOST]
         names = headers.get("x-forwarded-for", "").split(",")[::-1][:_MOST]
-        # Most proxies set the scheme rather than add to it: a single one is the client's.
+        # Most proxies replace the scheme instead of adding to it, so a single one is the client's.
         schemes = headers.get("x-forwarded-proto", "").split(",")[::-1][:_MOST]
         schemes += schemes[-1:] * (len(names) - len(schemes))
         return [(_address(name.strip()), _scheme(scheme)) for name, scheme in zip(names, schemes, strict=False)]
@@ -89,8 +91,8 @@ class Peer:
     """The other end of a connection.
 
     Attributes:
-        address: As the socket returns it; one of IPv4 is written as such, even if the socket listens for IPv6 too.
-        scheme: What the connection speaks, `"http"` or `"https"`.
+        address: As the socket returns it, except that an IPv4 address is written as such on a socket for IPv6 too.
+        scheme: The scheme of the connection, `"http"` or `"https"`.
     """
 
     __slots__ = ("_proxies", "address", "scheme")
@@ -104,9 +106,9 @@ class Peer:
 
     @property
     def origin(self) -> bytes | None:
-        """The IPv4 address, or the IPv6 network of 64 bits, all of which one client may have.
+        """The IPv4 address, or the IPv6 /64 network, because one client may have all of its addresses.
 
-        None at a Unix socket, and for a trusted proxy: many clients come through these.
+        None for a Unix socket and for a trusted proxy, because many clients share these.
         """
         address = _address(str(self.address[0])) if isinstance(self.address, tuple) else None
         if address is None or (self._proxies is not None and self._proxies.trust(address)):
@@ -114,7 +116,7 @@ class Peer:
         return address.packed[:8]
 
     def client(self, headers: Headers) -> tuple[Any, str]:
-        """Return the address and scheme of a request's client: the peer's, unless trusted proxies say otherwise."""
+        """Return the address and scheme of a request's client, the peer's unless trusted proxies say otherwise."""
         if self._proxies is None:
             return self.address, self.scheme
         return self._proxies.client(self.address, self.scheme, headers)
@@ -126,7 +128,7 @@ def _scheme(text: str) -> str | None:
 
 
 def _address(text: str) -> Address | None:
-    """Read an address, with or without a port or brackets; return None if it is not one."""
+    """Parse an address, with or without a port or brackets; return None if it is not an address."""
     if len(text) > _LONGEST:
         return None
     if text.startswith("["):
@@ -141,7 +143,7 @@ def _address(text: str) -> Address | None:
 
 
 def _elements(value: str) -> list[dict[str, str]]:
-    """Split a `Forwarded` field into a mapping for each proxy (RFC 7239 4); what comes before an error is dropped."""
+    """Split a `Forwarded` field into a mapping for each proxy (RFC 7239 4), dropping all that stands before an error."""
     found: list[dict[str, str]] = [{}]
     at = 0
     while at < len(value):

@@ -1,4 +1,4 @@
-"""A server as a whole program."""
+"""A whole server program in one call."""
 
 from __future__ import annotations
 
@@ -40,20 +40,21 @@ class Options(TypedDict, total=False):
 def run(
     handler: Handler, *, greeting: str | Callable[[list[str]], object] | None = "Serving at", **options: Unpack[Options]
 ) -> None:
-    """Run Trio and serve until Ctrl-C or SIGTERM: a whole program in one call.
+    """Run Trio and serve until Ctrl-C or SIGTERM, as a whole program in one call.
 
-    Prints where it serves, then calls `handler(request, response)` for each request, as `serve` does. At the first
-    signal it stops as `serve` does when it is cancelled, and returns; a second signal ends the process at once.
+    It prints its URLs, then calls `handler(request, response)` for each request, as `serve` does. At the first signal it
+    stops as `serve` does when it is cancelled, and returns; a second signal ends the process at once.
 
     Args:
-        handler: An async function of a `Request` and a `Response`.
-        greeting: What to print before the base URLs once it serves, or a function to call with them; None to print nothing.
-        options: Those of `serve`: `host`, `port`, `limits` and so on.
+        handler: An async function that takes a `Request` and a `Response`.
+        greeting: What to print before the base URLs when the server is ready, or a function to call with the list of
+            them; None to print nothing.
+        options: The options of `serve`: `host`, `port`, `limits` and so on.
 
     Raises:
         TypeError, ValueError, OSError, RuntimeError: as `serve` does.
     """
-    is_watching = options.get("workers", 1) == 1  # else the supervisor of the worker processes does
+    is_watching = options.get("workers", 1) == 1  # with workers, their supervisor watches for signals
     run_until_a_signal(partial(serve, handler, **options, task_status=_Greeting(greeting)), is_watching=is_watching)
 
 
@@ -62,7 +63,7 @@ class _Greeting(trio.TaskStatus[list[str]]):
         self._greeting = greeting
 
     def started(self, value: Any = None) -> None:
-        with suppress(OSError):  # nobody reads it, but clients may still come
+        with suppress(OSError):  # if standard output is closed, the server can still serve
             if callable(self._greeting):
                 self._greeting(value)
             elif self._greeting is not None:

@@ -1,11 +1,11 @@
-"""The server: listening sockets, and the connections accepted from them.
+"""The server: its listening sockets, and the connections accepted from them.
 
-Rule 1: five tasks in all, and one for each connection.
-Rule 2: a server that stops accepts nothing more, ends idle connections at once, and gives the others `Limits.grace`.
-    Once all that is left are responses that may go on for ever and send nothing, they are cut: there is no end to wait for.
-    If another process takes over, it first answers what clients may just have sent on idle connections.
-Rule 3: while the system has no descriptors left, or the limit is reached, a connection at rest ends for each new one; if
-    none is at rest, clients wait in the backlog.
+Rule 1: the server runs five tasks, and one more for each connection.
+Rule 2: a server that stops accepts no more connections, ends idle ones at once, and gives the others `Limits.grace`. Once
+    only endless responses that send nothing are left, they are cut, because they would never finish. If another process
+    takes over, the server first answers requests that clients may just have sent on idle connections.
+Rule 3: while the system has no descriptors left, or a limit is reached, a connection at rest is closed for each new one;
+    if none is at rest, clients wait in the backlog.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ _EXHAUSTED: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.E
 _BACK_OFF: Final = 0.1  # seconds
 _AT_ONCE: Final = 64  # connections accepted between two yields
 _DEFAULTS: Final = Limits()
-QUIET: Final = 1.0  # seconds without a byte after which a response without an end no longer delays the stop
-LAST_REQUEST: Final = 1.0  # seconds in which an idle connection may send one more, when another process takes over
+QUIET: Final = 1.0  # seconds without a byte after which an endless response no longer delays the stop
+LAST_REQUEST: Final = 1.0  # seconds in which an idle connection may send one more request if another process takes over
 
 
 async def serve(
@@ -58,51 +58,56 @@ async def serve(
     worker_timeout: float | None = None,
     task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Serve HTTP/1.1 until cancelled: call `handler(request, response)` for each request.
+    """Serve HTTP/1.1 until cancelled, calling `handler(request, response)` for each request.
 
-    The handler runs in its connection's task. What it raises before the first byte of a body is answered with 500;
-    after that the connection is cut (R13, R14). Both are logged to `trioflow.http`. A client that leaves cancels the
-    handler. One that only ends its own direction looks the same at first: it gets its whole answer if some of that is
-    sent within `limits.half_closed` seconds.
+    The handler runs in its connection's task. If it raises before the first byte of the body is sent, the client gets a
+    500 response; after that, the connection is cut, so that a partial response never passes for a complete one. Both are
+    logged to `trioflow.http`. If the client disconnects, the handler is cancelled. A client that only ends its own
+    direction (a half-close) looks the same at first: it gets its whole response if some of it is sent within
+    `limits.half_closed` seconds.
 
-    When cancelled, it accepts no more, sets `request.stopping`, ends idle connections, and gives requests in progress
-    `limits.grace` seconds. Feeds that go on and send nothing are cancelled when nothing else is in progress.
+    When cancelled, the server accepts no more connections, sets `request.stopping`, ends idle connections, and gives
+    requests in progress `limits.grace` seconds. Endless feeds that send nothing are cancelled once nothing else is in
+    progress.
 
-    With `workers` above 1 it serves from that many processes, which share its listening sockets and are replaced when
-    they end. SIGTERM or SIGINT then ends it as a cancellation does, and it returns; a second signal kills what is left.
-    SIGHUP replaces the processes one by one, with what the program's modules say now, and no request fails. The
-    processes import your program, so keep what it runs below `if __name__ == "__main__":`.
+    With `workers` above 1, that many processes serve the same listening sockets, and each one that ends is replaced.
+    SIGTERM or SIGINT then stops the server as a cancellation does, and `serve` returns; a second signal kills what is
+    left. SIGHUP replaces the processes one at a time, so that they load your program's modules anew, and no request
+    fails. The processes import your program, so keep the code that starts it below `if __name__ == "__main__":`.
 
-    Holds: a few KiB for each connection, besides what its handler holds; 40 MiB for each worker process.
+    Holds: a few KiB for each connection, in addition to what its handler holds; 40 MiB for each worker process.
 
     Args:
-        handler: An async function of a `Request` and a `Response`.
-        host: The address to listen on; None for all of them, `"::"` for all with one socket for IPv6 and IPv4.
-        port: The port; 0 for any free one.
-        unix: The path of a Unix socket to listen on, instead of `host` and `port`. If a server has left one there, it is
-            replaced; it is removed at the end.
-        listeners: Sockets that listen already, instead of all these: inherited, or opened before privileges were
-            dropped. They are closed at the end.
-        limits: What a client may cost.
-        ssl_context: The certificate, to speak TLS, or a function that makes it, as each of `workers` needs; `http/1.1` is
-            offered by ALPN.
-        proxies: Which proxies are trusted to say, in headers, who the client is; none by default.
-        log: Called with an `Access` for each request, once it is answered, such as
-            `lambda access: print(access.as_line())`. It must not block.
-        counters: Where to count; read them while the server runs. Not with `workers`: they count in one process.
-        workers: How many processes to serve from. `handler`, `log` and `ssl_context` are pickled, so functions travel by
-            name: a lambda or a function inside another one is refused, what `http.files` returns is not.
-        worker_timeout: For how many seconds a worker process may run none of its tasks, because a handler never awaits or
-            the process is stopped; then it is killed and replaced. None for 30, or for no limit while a debugger traces
-            the process; `math.inf` for no limit.
-        task_status: Started with the list of base URLs, such as `["http://127.0.0.1:8000"]`; where it listens on all
-            addresses, that of the local network follows.
+        handler: An async function that takes a `Request` and a `Response`.
+        host: The address to listen on; None for all addresses, `"::"` for all with one socket for IPv6 and IPv4.
+        port: The port; 0 for any free port.
+        unix: The path of a Unix socket to listen on, instead of `host` and `port`. A socket that an earlier server left
+            there is replaced; the socket is removed at the end.
+        listeners: Sockets that are already listening, instead of `host`, `port` or `unix`: inherited, or opened before
+            privileges were dropped. They are closed at the end.
+        limits: How much time, memory and traffic a client may cost.
+        ssl_context: A context with your certificate, to speak TLS, or a function that makes one, which `workers` need.
+            `http/1.1` is offered by ALPN.
+        proxies: The proxies that are trusted to say, in headers, who the client is; none by default.
+        log: Called with an `Access` after each request, such as `lambda access: print(access.as_line())`. It must not
+            block.
+        counters: Where to count; read them while the server runs. Not allowed with `workers`, because they count in one
+            process.
+        workers: How many processes to serve from. `handler`, `log` and `ssl_context` are pickled, so they must be
+            importable by name: a lambda or a function inside another function is refused. What `http.files` returns can
+            be sent.
+        worker_timeout: How many seconds a worker process may go without running its tasks, because a handler never
+            awaits or the process is stopped; then it is killed and replaced. None means 30, or no limit while a debugger
+            traces the process; `math.inf` means no limit.
+        task_status: Started with the list of base URLs, such as `["http://127.0.0.1:8000"]`. If the server listens on all
+            addresses, the URL for the local network comes second.
 
     Raises:
-        TypeError: an argument is of a wrong type, or cannot be sent to worker processes.
-        ValueError: `port` is not between 0 and 65535, more than one place to listen is given, one of `listeners` does not
-            listen, `ssl_context` is for a client, `worker_timeout` is not above 0, or `counters` are given with `workers`.
-        OSError: it cannot listen on the address.
+        TypeError: an argument has the wrong type, or cannot be sent to worker processes.
+        ValueError: `port` is not between 0 and 65535, both `unix` and `listeners` are given, one of `listeners` is not
+            listening, `ssl_context` is for a client, `worker_timeout` is not above 0, or `counters` are given with
+            `workers`.
+        OSError: the server cannot listen on the address.
         RuntimeError: the first worker process could not be started, or ended before it was ready; it has printed why.
     """
     config = Config(handler, limits, ssl_context, proxies, log, counters, workers, worker_timeout)
@@ -126,12 +131,12 @@ async def serve(
 
 
 def _work(config: Config, listeners: Sequence[int], tally: Callable[[], Tally], control: socket.socket) -> None:
-    """Be one of several worker processes."""
+    """Serve in one of several worker processes."""
     places = Listeners(socket.socket(fileno=number) for number in listeners)
 
-    async def serve_here() -> None:  # what connections share asks Trio's clock
+    async def serve_here() -> None:  # makes the Service inside `trio.run`, because it reads Trio's clock
         with closing(Service(config, tally())) as service:
-            server = _Server(service, at_once=1)  # of a burst the other workers take their part
+            server = _Server(service, at_once=1)  # so that the other workers get their share of a burst
             await work(control, partial(server.run, places), server.retire, config.worker_timeout)
 
     trio.run(serve_here)
@@ -148,11 +153,11 @@ class _Server:
         self._at_once = at_once
 
     def retire(self) -> None:
-        """When it stops, let clients on idle connections send what they may have begun to: another process takes over."""
+        """Let idle connections send one more request when the server stops, because another process takes over."""
         self._is_retiring = True
 
     async def run(self, places: Listeners, task_status: trio.TaskStatus[list[str]]) -> None:
-        """Accept connections from `places` until cancelled; return when all have ended."""
+        """Accept connections from `places` until cancelled; return when all connections have ended."""
         async with trio.open_nursery() as nursery:
             connections = await nursery.start(self._hold)
             try:
@@ -166,7 +171,7 @@ class _Server:
                 self._service.stopping.set()
 
     async def _hold(self, task_status: trio.TaskStatus[trio.Nursery]) -> None:
-        """Hold the connections: a cancellation reaches them only when their time of grace is over."""
+        """Run the connections, which a cancellation reaches only after the grace period."""
         with trio.CancelScope(shield=True) as scope:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._service.watch.run)
@@ -181,14 +186,14 @@ class _Server:
                 nursery.cancel_scope.cancel()
 
     async def _stop_all(self, scope: trio.CancelScope) -> None:
-        """End all that can end now, and cancel `scope` once only quiet feeds are left."""
+        """End the connections that can end now, and cancel `scope` once only quiet feeds are left."""
         if self._is_retiring:
             for connection in self._admission.connections:
                 connection.retire()
             await trio.sleep(LAST_REQUEST)
         for connection in self._admission.connections:
             connection.stop()
-        moved: dict[Connection, float] = {}  # when a byte was last seen to come or go
+        moved: dict[Connection, float] = {}  # when each last received or sent a byte
         while True:
             now = trio.current_time()
             moved.update((connection, now) for connection in self._admission.connections if not connection.is_quiet())
@@ -196,7 +201,7 @@ class _Server:
                 scope.cancel()
             await trio.sleep(QUIET / 4)
 
-    @trio.lowlevel.enable_ki_protection  # or a connection that was accepted could be lost unclosed
+    @trio.lowlevel.enable_ki_protection  # else Ctrl-C could lose an accepted connection without closing it
     async def _accept(self, listener: socket.socket, nursery: trio.Nursery) -> None:
         while True:
             await trio.lowlevel.wait_readable(listener)
@@ -211,7 +216,7 @@ class _Server:
                         self._admission.end_one_at_rest()
                         with trio.move_on_after(_BACK_OFF):
                             await self._admission.wait_for_an_end()
-                    break  # or a client that had gone before it was accepted
+                    break  # another error means that the client left before it was accepted
                 if (connection := self._admission.admit(sock, client)) is not None:
                     nursery.start_soon(self._run, connection)
 
