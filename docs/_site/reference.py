@@ -121,7 +121,7 @@ def _of_alias(home: str, name: str) -> Iterator[str]:
 
 def _modules(package: str) -> Iterator[str]:
     root = Path(str(importlib.import_module(package).__file__)).parent
-    for path in sorted(root.rglob("*.py")):
+    for path in sorted(set(root.rglob("*.py")) - set(root.rglob("__main__.py"))):
         yield ".".join([package, *path.relative_to(root).with_suffix("").parts])
 
 
