@@ -44,7 +44,7 @@ async def test_no_capacity_changes_a_result(items: list[int], every: int, capaci
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda: tf.enumerate("1"), TypeError, "start must be an int, not '1'"),
+        (lambda: tf.enumerate("1"), TypeError, "start must be an int, got '1'"),
         (lambda: tf.intersperse(0, every=0), ValueError, "every must be 1 or more, got 0"),
     ],
 )

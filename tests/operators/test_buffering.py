@@ -105,7 +105,7 @@ async def test_R5_a_buffer_weighs_bytes() -> None:
         (lambda: tf.buffer(1, overflow="spill"), "overflow must be 'wait', 'drop_oldest', 'drop_newest' or 'fail'"),
         (lambda: tf.buffer(True), "capacity must be an int or math.inf, got True"),
         (lambda: tf.queue(-1), "capacity must be 1 or more, got -1"),
-        (lambda: tf.queue(1, overflow="wait"), "overflow must be 'drop_newest' or 'drop_oldest', not 'wait'"),
+        (lambda: tf.queue(1, overflow="wait"), "overflow must be 'drop_newest' or 'drop_oldest', got 'wait'"),
     ],
 )
 def test_R1_wrong_arguments_are_told_when_the_value_is_made(make: Callable[[], Any], complaint: str) -> None:

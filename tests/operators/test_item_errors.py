@@ -240,10 +240,10 @@ async def test_what_is_caught_can_be_sent_to_another_process_and_back() -> None:
         (lambda: tf.on_item_error(half, "drop"), "on_item_error wants a Transform, not the function half: call it"),
         (
             lambda: tf.on_item_error(tf.batch(2), "drop"),
-            r"for each item, by itself, such as .*, not <Transform batch\(2\)",
+            r"for each item, such as .*, got <Transform batch\(2\)",
         ),
-        (lambda: tf.on_item_error(tf.map(half).pipe(tf.map(half)), "drop"), r"not <Transform map\(half\) \| map\(half"),
-        (lambda: tf.on_item_error(tf.map(half), "ignore"), "action must be 'stop', 'drop' or a Writable, not 'ignore'"),
+        (lambda: tf.on_item_error(tf.map(half).pipe(tf.map(half)), "drop"), r"got <Transform map\(half\) \| map\(half"),
+        (lambda: tf.on_item_error(tf.map(half), "ignore"), "action must be 'stop', 'drop' or a Writable, got 'ignore'"),
         (lambda: tf.on_item_error(tf.map(half), print), "on_item_error wants 'stop', 'drop' or a Writable, not the"),
         (lambda: tf.on_item_error(tf.map(half), "drop", on=BaseException), "wants a kind of Exception as `on`"),
     ],

@@ -290,10 +290,10 @@ def test_R1_wrong_arguments_are_told_when_the_value_is_made(make: Callable[[], A
 @pytest.mark.parametrize(
     ("stage", "complaint"),
     [
-        (tf.map_async(len), "map_async wants a function to await, but len gave 1: use map"),
+        (tf.map_async(len), "map_async expects an async function, but len returned 1; use map"),
         (
             tf.map_in_threads(lambda text: double(len(text)), workers=1),
-            "a plain function, but <lambda> gave a coroutine",
+            "a plain function, but <lambda> returned a coroutine",
         ),
     ],
 )

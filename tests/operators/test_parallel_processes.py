@@ -367,7 +367,7 @@ def test_what_was_typed_at_a_prompt_is_refused(tmp_path: Path) -> None:
     done = ran("", tmp_path, "-c", "import trioflow as tf\ndef fn(n): return n\ntf.map_in_processes(fn)")
 
     assert done.stderr.splitlines()[-1] == (
-        "TypeError: map_in_processes wants a function that another process can find, "
+        "TypeError: map_in_processes expects a function that another process can find, "
         "but fn was typed at a prompt: put it in a file"
     )
 
@@ -409,7 +409,7 @@ async def test_a_function_that_cannot_be_found_there_is_told(monkeypatch: pytest
         ),
         (
             lambda: tf.map_in_processes(lambda n: n),
-            "wants a function that can be sent to another process, such as one defined at the top of a module, "
+            "expects a function that can be sent to another process, such as one defined at the top of a module, "
             "but <lambda> cannot",
         ),
         (lambda: tf.map_in_processes(partial(called.same, threading.Lock())), "but partial cannot: cannot pickle"),

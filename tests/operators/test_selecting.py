@@ -137,7 +137,7 @@ async def test_no_capacity_changes_a_result(items: list[int], limit: int, capaci
     ("make", "error", "message"),
     [
         (lambda: tf.take(-1), ValueError, "n must be 0 or more, got -1"),
-        (lambda: tf.take_until(3), TypeError, "take_until wants an event with a `wait` method, not 3"),
+        (lambda: tf.take_until(3), TypeError, "take_until expects an event with a `wait` method, got 3"),
         (lambda: tf.take_while(3), TypeError, "take_while wants a function, not 3"),
         (lambda: tf.take_while(abs, inclusive=2), TypeError, "inclusive must be a bool, got 2"),
         (lambda: tf.drop_while(3), TypeError, "drop_while wants a function, not 3"),

@@ -395,7 +395,7 @@ async def test_R6_a_branch_may_fail_all_when_it_is_full() -> None:
         (lambda: tf.broadcast(tf.empty(), 2.0), "count must be an int, got 2.0"),
         (lambda: tf.broadcast(tf.empty(), 2, capacity=0), "capacity must be 1 or more, got 0"),
         (lambda: tf.broadcast(tf.empty(), 2, overflow="spill"), "overflow must be 'wait', 'drop_oldest'"),
-        (lambda: tf.broadcast(tf.empty(), 2, overflow=["wait"]), "or one for each of 2, not"),
+        (lambda: tf.broadcast(tf.empty(), 2, overflow=["wait"]), "or one for each of 2 branches, got"),
         (lambda: tf.partition(tf.empty(), 3, 2), "partition wants a function, not 3"),
         (lambda: tf.partition(tf.empty(), passes, 2), "partition wants a plain function, not the coroutine function"),
         (lambda: tf.partition(tf.empty(), id, -1), "count must be 1 or more, got -1"),

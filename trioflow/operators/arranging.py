@@ -42,12 +42,12 @@ class _Flatten(Operator[Iterable[Any], Any]):
 
 
 def enumerate(start: int = 0) -> Transform[T, tuple[int, T]]:
-    """Number the items: yield `(number, item)` for each.
+    """Number the items by yielding `(number, item)` for each.
 
     Emits when: an item arrives.
     Waits when: downstream is not ready.
     Ends when: the source ends.
-    On cancel: no state is lost.
+    On cancel: only the batch in hand is lost.
     Holds: one batch.
 
     Args:
@@ -61,7 +61,7 @@ def enumerate(start: int = 0) -> Transform[T, tuple[int, T]]:
         [(1, 'a'), (2, 'b')]
     """
     if isinstance(start, bool) or not isinstance(start, int):
-        raise TypeError(f"start must be an int, not {start!r}")
+        raise TypeError(f"enumerate: start must be an int, got {start!r}")
     return fused(lambda: _Enumerate(start), "enumerate", *([start] if start else []))
 
 
@@ -87,7 +87,7 @@ def intersperse(separator: U, *, every: int = 1) -> Transform[T, T | U]:
     Emits when: an item arrives. The separator is sent right before that item, so it is never first or last.
     Waits when: downstream is not ready.
     Ends when: the source ends.
-    On cancel: no state is lost.
+    On cancel: only the batch in hand is lost.
     Holds: one batch.
 
     Args:
@@ -128,7 +128,7 @@ def passthrough() -> Transform[T, T]:
     Emits when: an item arrives.
     Waits when: downstream is not ready.
     Ends when: the source ends.
-    On cancel: no state is lost.
+    On cancel: only the batch in hand is lost.
     Holds: one batch.
 
     Example:

@@ -26,6 +26,7 @@ from trioflow._core.streams import Readable, Transform, label
 from trioflow._core.typevars import T
 
 Offered: TypeAlias = Literal["accepted", "dropped", "closed"]
+"""What `queue.offer` did with an item: `"closed"` means that the queue is closed or its reader has left."""
 
 
 class buffer(Transform[T, T]):  # noqa: N801 - called as a function, `buffer(16)`
@@ -90,7 +91,9 @@ async def _fill(source: ReceiveChannel[T], send: SendChannel[T]) -> None:
 
 
 class queue(Readable[T]):  # noqa: N801 - called as a function, `queue[str](16)`
-    """A source that you push items into, also from callbacks and other threads: `offer` never waits, `send` does.
+    """A source that you push items into, also from callbacks and other threads.
+
+    `offer` never waits; `send` waits while the queue is full.
 
     Emits when: an item has been pushed.
     Waits when: never; `capacity` limits what it holds.
@@ -131,7 +134,7 @@ class queue(Readable[T]):  # noqa: N801 - called as a function, `queue[str](16)`
         overflow: Literal["drop_newest", "drop_oldest"] = "drop_newest",
     ) -> None:
         if overflow not in ("drop_newest", "drop_oldest"):
-            raise ValueError(f"overflow must be 'drop_newest' or 'drop_oldest', not {overflow!r}")
+            raise ValueError(f"queue: overflow must be 'drop_newest' or 'drop_oldest', got {overflow!r}")
         self._capacity = check_capacity(capacity)
         self._overflow = overflow
         self.dropped = 0

@@ -228,7 +228,7 @@ def recover(
     `recover(lambda failure: ())` accepts what arrived before the failure: a file is written as if it were complete.
 
     Items are appended to what has been passed on. A `Readable` starts from its own beginning, so by default it may take
-    over only if nothing has been passed on; otherwise the failure is raised. If not, half of one copy of a file could be
+    over only if nothing has been passed on. Otherwise the failure is raised, so that half of one copy of a file is never
     followed by the whole of another. To continue in the middle, use `retry`, which tells its function how much was
     delivered.
 
@@ -238,7 +238,7 @@ def recover(
     Emits when: an item arrives. Items that were sent before the failure come before those that `fn` returned.
     Waits when: downstream is not ready.
     Ends when: the source ends, or what `fn` returned does.
-    On cancel: no state is lost.
+    On cancel: only the batch in hand is lost.
     Holds: one batch, and what `fn` returned.
 
     Args:

@@ -81,7 +81,9 @@ class _Batch(Operator[Any, list[Any]]):
 
 
 def window(size: int, *, step: int = 1) -> Transform[T, tuple[T, ...]]:
-    """Yield sliding windows: tuples of `size` items, each `step` items after the one before. Every window is full.
+    """Yield sliding windows as tuples of `size` items, each starting `step` items after the one before.
+
+    Every window is full.
 
     Emits when: the last item of a window arrives.
     Waits when: downstream is not ready.

@@ -37,7 +37,7 @@ class _Subscriber(NamedTuple):
 
 
 class Hub(Generic[T]):
-    """What `hub` yields: each call of `subscribe` returns a `Readable` of the items from then on. Do not make one yourself."""
+    """A running source that `subscribe` shares with any number of readers. `hub` makes it; do not make one yourself."""
 
     def __init__(self, name: str) -> None:
         self._name = name

@@ -62,7 +62,7 @@ class RunSnapshot(NamedTuple):
 
 
 class Inspector:
-    """What `inspect` yields: it knows the runs that have started since then.
+    """The inspector that `inspect` yields. It knows the runs that have started since.
 
     If you make one yourself, it sees only the runs that you pass it to, as in `pipeline(..., monitor=inspector)`.
 

@@ -69,8 +69,8 @@ def on_item_error(
     rewrapped = transform._stages[0].rewrapped if len(transform._stages) == 1 else None
     if rewrapped is None:
         raise TypeError(
-            "on_item_error wants a transform that calls a function for each item, by itself, "
-            f"such as map, filter, flat_map, tap or map_async, not {transform!r}"
+            "on_item_error expects a single transform that calls a function for each item, "
+            f"such as map, filter, flat_map, tap or map_async, got {transform!r}"
         )
     kinds = check_exceptions("on_item_error", on)
     name = label("on_item_error", transform, action)
@@ -79,7 +79,7 @@ def on_item_error(
     elif action in ("stop", "drop"):
         removing = Stage(name, factory=_Dropping)
     elif isinstance(action, str):
-        raise ValueError(f"action must be 'stop', 'drop' or a Writable, not {action!r}")
+        raise ValueError(f"on_item_error: action must be 'stop', 'drop' or a Writable, got {action!r}")
     else:
         raise wanted("on_item_error wants 'stop', 'drop' or a Writable", action)
     if action == "stop":

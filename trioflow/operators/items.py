@@ -229,7 +229,7 @@ def scan(fn: Callable[[U, T], Coroutine[Any, Any, U] | U], initial: U) -> Transf
 @overload
 def scan(fn: Callable[[U, T], Coroutine[Any, Any, U]], initial: U) -> Transform[T, U]: ...
 def scan(fn: Callable[[U, T], Coroutine[Any, Any, U] | U], initial: U) -> Transform[T, U]:
-    """Yield a running result: for each item, `state = fn(state, item)`, starting from `initial`.
+    """Yield a running result, `state = fn(state, item)`, for each item, starting from `initial`.
 
     Emits when: `fn` returns; `initial` itself is not emitted.
     Waits when: downstream is not ready.

@@ -293,7 +293,7 @@ def zip_latest(*readables: Readable[Any]) -> Readable[tuple[Any, ...]]:
     Waits when: downstream is not ready.
     Ends when: all of them have ended, or one has ended without any item. After one ends, its last item stays in use.
     On cancel: all of them are cancelled.
-    Holds: the newest item of each and one batch, plus what the channels hold.
+    Holds: the newest item and one batch of each, plus what the channels hold.
 
     Raises:
         TypeError: an argument is not a Readable.

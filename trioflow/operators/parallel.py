@@ -56,7 +56,7 @@ def map_async(fn: Callable[[T], Awaitable[U]], *, concurrency: int = 8, ordered:
     async def call(items: list[Any]) -> list[Any]:
         awaitable = fn(items[0])
         if not inspect.isawaitable(awaitable):
-            raise TypeError(f"map_async wants a function to await, but {name_of(fn)} gave {awaitable!r}: use map")
+            raise TypeError(f"map_async expects an async function, but {name_of(fn)} returned {awaitable!r}; use map")
         return [await awaitable]
 
     async def run(source: ReceiveChannel[Any], output: SendChannel[Any]) -> None:
@@ -135,6 +135,7 @@ class _Trips(Batches):
             if inspect.iscoroutine(results[-1]):
                 results[-1].close()
                 raise TypeError(
-                    f"map_in_threads wants a plain function, but {name_of(self._fn)} gave a coroutine: use map_async"
+                    f"map_in_threads expects a plain function, but {name_of(self._fn)} returned a coroutine; "
+                    "use map_async"
                 )
         return perf_counter() - began, results, None

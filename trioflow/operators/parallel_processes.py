@@ -80,7 +80,7 @@ def map_in_processes(
     check_plain("map_in_processes", fn, ": use map_async")
     count = len(os.sched_getaffinity(0)) if workers is None else check_count("workers", workers, 1)
     check_count("retries", retries, 0)
-    target = partial(pickled, "map_in_processes wants a function", fn)
+    target = partial(pickled, "map_in_processes expects a function", fn)
     options = differing(ordered=(ordered, True), retries=(retries, 0), kill_on_cancel=(kill_on_cancel, True))
 
     def make(wrap: Wrap | None, body: bytes) -> Stage:

@@ -23,7 +23,7 @@ from trioflow._core.typevars import T
 def progress(
     total: float | None = None, *, name: str = "", every: float = 5.0, file: TextIO | None = None, silent: bool = False
 ) -> Transform[T, T]:
-    r"""Show the progress of a run: it counts bytes if the first item is bytes-like, and items otherwise.
+    r"""Show the progress of a run in bytes, if the first item is bytes-like, or in items.
 
     On a terminal it draws a bar with rich (`pip install trioflow[progress]`). Elsewhere, or without rich, it prints a
     plain line every few seconds and one at the end.

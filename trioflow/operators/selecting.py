@@ -30,7 +30,7 @@ def take(n: int) -> Transform[T, T]:
     Emits when: an item arrives.
     Waits when: downstream is not ready.
     Ends when: `n` items have arrived, which cancels everything upstream at once; or the source ends.
-    On cancel: no state is lost.
+    On cancel: only the batch in hand is lost.
     Holds: one batch.
 
     Raises:
@@ -62,7 +62,7 @@ def drop(n: int) -> Transform[T, T]:
     Emits when: an item arrives after the first `n`.
     Waits when: downstream is not ready.
     Ends when: the source ends.
-    On cancel: no state is lost.
+    On cancel: only the batch in hand is lost.
     Holds: one batch.
 
     Raises:
@@ -170,7 +170,7 @@ def take_until(event: Waitable) -> Transform[T, T]:
         []
     """
     if not callable(getattr(event, "wait", None)):
-        raise TypeError(f"take_until wants an event with a `wait` method, not {event!r}")
+        raise TypeError(f"take_until expects an event with a `wait` method, got {event!r}")
 
     async def run(source: ReceiveChannel[Any], output: SendChannel[Any]) -> None:
         async def wait() -> None:
@@ -249,8 +249,8 @@ def distinct(key: Callable[[T], Any] | OfAny | None = None, *, remember: float =
         remember: How many items or keys to remember; `math.inf` for all.
 
     Raises:
-        TypeError: `key` cannot be called, or is a plain function that returns a coroutine; `remember` is neither an
-            int nor `math.inf`; an item or a key cannot be hashed.
+        TypeError: `key` is not callable, or is a plain function that returns a coroutine; `remember` is neither an
+            int nor `math.inf`; an item or a key is not hashable.
         ValueError: `remember` is below 1.
 
     Example:
@@ -273,7 +273,7 @@ def changes(key: Callable[[T], Any] | OfAny | None = None) -> Transform[T, T]:
         key: A function of an item that returns what to compare; may be a coroutine function.
 
     Raises:
-        TypeError: `key` cannot be called, or is a plain function that returns a coroutine.
+        TypeError: `key` is not callable, or is a plain function that returns a coroutine.
 
     Example:
         >>> run(from_iterable([1, 1, 2, 2, 1]).pipe(changes()).pipe(collect()))

@@ -80,7 +80,7 @@ def drain() -> Writable[object, int]:
 
 
 def to_channel(send: trio.abc.SendChannel[T] | Sends[T]) -> Writable[T, int]:
-    """Send each item to `send`, close it, and return the number of items. It can run only once.
+    """Send each item to the channel `send`, close the channel, and return the number of items. It can run only once.
 
     Waits when: the channel is full.
     Ends when: the source ends. After a failure, a channel made by trioflow raises `trio.BrokenResourceError` in its

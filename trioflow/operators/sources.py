@@ -46,7 +46,7 @@ def from_iterable(items: AsyncIterable[Any] | Iterable[Any]) -> Readable[Any]:
 
 
 def repeat(item: T, times: float = math.inf) -> Readable[T]:
-    """Yield the same item over and over, or `times` times.
+    """Yield the same item `times` times, or without end.
 
     Emits when: downstream is ready.
     Waits when: downstream is not ready.
@@ -74,13 +74,13 @@ def unfold(fn: Callable[[S], Coroutine[Any, Any, tuple[T, S] | None]], initial: 
 def unfold(
     fn: Callable[[S], tuple[T, S] | None] | Callable[[S], Coroutine[Any, Any, tuple[T, S] | None]], initial: S
 ) -> Readable[T]:
-    """Generate items from a state: `fn(state)` returns the next item and the next state, or `None` to end.
+    """Generate items by calling `fn(state)`, which returns the next item and the next state, or `None` to end.
 
-    It is the opposite of `reduce`. Use it for pages that name the next page, or numbers computed from the one before. The
-    first state is `initial`.
+    The first state is `initial`. Use it for pages that name the next page, or for numbers computed from the one before. It
+    is the opposite of `reduce`.
 
     Emits when: `fn` returns; a plain function must not block.
-    Waits when: downstream is not ready; `fn` is called at most one item ahead of the room there is.
+    Waits when: downstream is not ready. `fn` is called for at most one item that the reader has no room for.
     Ends when: `fn` returns `None`.
     On cancel: a call in progress is cancelled, and the state is lost.
     Holds: the state and one batch, or one item if `fn` is a coroutine function.
@@ -138,7 +138,7 @@ def empty() -> Readable[Any]:
 
 
 def failed(error: Exception | type[Exception]) -> Readable[Any]:
-    """Yield nothing and raise `error`: an exception, or an exception class to raise a new one in each run.
+    """Yield nothing and raise `error`, the same exception in each run, or a new one if `error` is a class.
 
     Emits when: never.
     Waits when: never.

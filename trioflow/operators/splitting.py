@@ -57,7 +57,7 @@ def broadcast(
     capacity: float = DEFAULT_CAPACITY,
     overflow: Overflow | Sequence[Overflow] = "wait",
 ) -> Branches[U]:
-    """Send every item to each of `count` branches; use it as an `async with` block that yields the branches.
+    """Send every item to each of `count` branches; use it as an `async with` block that yields them.
 
     Emits when: the source has an item and all branches with `"wait"` have room.
     Waits when: a branch with `"wait"` is full, so the slowest one sets the pace. A branch that is never read blocks all the
@@ -91,7 +91,9 @@ def broadcast(
     check_count("count", count, 1)
     overflows = cast("list[Overflow]", [overflow] * count if isinstance(overflow, str) else [*overflow])
     if len(overflows) != count:
-        raise ValueError(f"overflow must be one policy for all branches or one for each of {count}, not {overflow!r}")
+        raise ValueError(
+            f"broadcast: overflow must be one policy, or one for each of {count} branches, got {overflow!r}"
+        )
     for each in overflows:
         check_overflow(each)
     check_capacity(capacity)
@@ -204,7 +206,7 @@ def partition(
 
 
 def balance(readable: Readable[U], count: int, *, capacity: float = DEFAULT_CAPACITY) -> Branches[U]:
-    """Send each item to whichever of `count` branches is ready first; an `async with` block that yields the branches.
+    """Send each item to the first of `count` branches that is ready; use it as an `async with` block that yields them.
 
     Emits when: the source has an item and the reader of a branch has taken its last one.
     Waits when: no branch is ready.

@@ -249,7 +249,7 @@ def timeout(seconds: float) -> Transform[T, T]:
     Emits when: an item arrives.
     Waits when: downstream is not ready; that time does not count.
     Ends when: the source ends.
-    On cancel: no state is lost.
+    On cancel: only the batch in hand is lost.
     Holds: one batch.
 
     Raises:
@@ -283,7 +283,7 @@ def keep_alive(seconds: float, item: U | Callable[[], U]) -> Transform[T, T | U]
     Emits when: an item arrives; or none has for `seconds`, and the reader has taken everything sent so far.
     Waits when: downstream is not ready; that time does not count.
     Ends when: the source ends.
-    On cancel: no state is lost.
+    On cancel: only the batch in hand is lost.
     Holds: one batch. The channels after it have capacity 1, because an `item` that waited there would say nothing new.
 
     Args:

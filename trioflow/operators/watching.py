@@ -185,7 +185,7 @@ def _cells(stage: StageSnapshot) -> tuple[str, ...]:
 
 
 class Monitor(Transform[T, T], Generic[T]):
-    """What `monitor` returns: it watches the run that started last."""
+    """The monitor that `monitor` returns. It watches the run that started last."""
 
     __slots__ = ("_is_over", "_last", "_run")
 
@@ -239,7 +239,7 @@ class Monitor(Transform[T, T], Generic[T]):
 
 
 def monitor(name: str = "") -> Monitor[Any]:
-    """Watch a run: how much each stage has done, how full the channels are, and which stages wait for which.
+    """Watch how much each stage of a run has done, how full the channels are, and which stages wait for which.
 
     Pass it to `pipeline(..., monitor=)` to watch all stages of that run. Or pipe into it like a transform, to see what
     passes at that place and whether the run waits for the stages before it or after it. `print` it to get a table. For the
