@@ -26,7 +26,11 @@ R = TypeVar("R")
 async def check_readable(
     factory: Callable[[], Readable[T]], *, expected: Sequence[T] | None = None, limit: float = 5
 ) -> None:
-    """Check that a source, or a source with transforms, follows rules R1, R2, R4, R6, R8, R9, R11 and R16.
+    """Check that a source, or a source with transforms, follows the rules.
+
+    It must start nothing before it is run (R1), leave nothing running or open (R2), yield the same items in a second run
+    or refuse it (R4), yield exactly `expected` at any capacity (R6), end after the last item (R8), stop when its reader
+    leaves (R9), not swallow cancellation (R11), and end in time (R16).
 
     Args:
         factory: A function that returns a new Readable, with the same items each time.
@@ -59,7 +63,12 @@ async def check_transform(
     holds: int | None = None,
     limit: float = 5,
 ) -> None:
-    """Check that a transform follows rules R1, R2, R4, R6 to R9, R11, R12 and R16.
+    """Check that a transform follows the rules.
+
+    It must start nothing before it is run (R1), leave nothing running or open (R2), yield the same items in a second run
+    or refuse it (R4), yield exactly `expected` at any capacity and however the items are grouped (R6), hold no more than
+    `holds` (R7), end after the last item (R8), stop when its reader leaves (R9), pass on the source's exception and not
+    swallow cancellation (R11), send nothing after a failure (R12), and end in time (R16).
 
     Args:
         factory: A function that returns a new Transform.
@@ -92,7 +101,12 @@ async def check_transform(
 async def check_writable(
     factory: Callable[[], Writable[T, R]], items: Sequence[T], expected: R = UNKNOWN, *, limit: float = 5
 ) -> None:
-    """Check that a sink, or transforms and a sink, follow rules R1 to R4, R6, R9, R11 to R13 and R16.
+    """Check that a sink, or transforms and a sink, follow the rules.
+
+    It must start nothing before it is run (R1), leave nothing running or open (R2), return the same result at any capacity
+    and however the items are grouped (R3, R6), and again in a second run unless it refuses that (R4), stop its source when
+    it returns early (R9), pass on the source's exception and not swallow cancellation (R11), not take a failure for the
+    end (R12, R13), and end in time (R16).
 
     Args:
         factory: A function that returns a new Writable.

@@ -41,20 +41,25 @@ from trioflow._core.typevars import T, U
 class Delivered(NamedTuple):
     """How much a `retry` has passed on so far, in all its attempts together.
 
-    It counts what leaves the `retry`, so after stages inside it have unpacked or split the data.
+    `bytes` is the size of those items that are bytes-like. It counts what leaves the `retry`, so after stages inside it
+    have unpacked or split the data.
     """
 
     items: int
-    bytes: int  # in the items that are bytes-like
+    bytes: int
 
 
 class Restart(NamedTuple):
-    """What `retry` passes to `tell` before each further attempt."""
+    """What `retry` passes to `tell` before each further attempt.
+
+    `failure` is what the last attempt failed with, and `attempt` its number, from 1. `delivered` is how much all attempts
+    together have passed on, and `pause` the seconds until the next attempt.
+    """
 
     failure: Exception
-    attempt: int  # the number of the attempt that failed, from 1
-    delivered: Delivered  # by all attempts together
-    pause: float  # seconds until the next attempt
+    attempt: int
+    delivered: Delivered
+    pause: float
 
 
 def retry(

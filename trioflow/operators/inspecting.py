@@ -62,7 +62,7 @@ class RunSnapshot(NamedTuple):
 
 
 class Inspector:
-    """The inspector that `inspect` yields. It knows the runs that have started since.
+    """Knows the runs that have started since `inspect` yielded it.
 
     If you make one yourself, it sees only the runs that you pass it to, as in `pipeline(..., monitor=inspector)`.
 

@@ -89,7 +89,7 @@ def _type_of(failure: BaseException) -> str:
 
 
 class Tracing:
-    """The tracer that `trace` returns. It traces runs until its block ends or it is closed."""
+    """Traces runs until its block ends or it is closed. Make one with `trace`."""
 
     def __init__(self, provider: TracerProvider | None) -> None:
         self._provider = provider

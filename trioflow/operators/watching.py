@@ -185,7 +185,7 @@ def _cells(stage: StageSnapshot) -> tuple[str, ...]:
 
 
 class Monitor(Transform[T, T], Generic[T]):
-    """The monitor that `monitor` returns. It watches the run that started last."""
+    """Watches the run that started last. Make one with `monitor`."""
 
     __slots__ = ("_is_over", "_last", "_run")
 
