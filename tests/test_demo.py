@@ -157,21 +157,21 @@ def test_the_media_are_ours_and_small() -> None:
 @pytest.mark.parametrize(
     ("method", "target", "status", "told"),
     [
-        ("POST", "/crowd?how=eaten", 400, "how must be whole or piped, not 'eaten'"),
-        ("POST", "/crowd?how=piped&clients=0", 400, "clients must be a whole number from 1 to 50, not '0'"),
-        ("POST", "/crowd?how=piped&clients=51", 400, "clients must be a whole number from 1 to 50, not '51'"),
-        ("GET", "/picture?size=1e3", 400, "size must be a whole number from 100 to 65536, not '1e3'"),
-        ("GET", "/picture?pause=-1", 400, "pause must be a whole number from 0 to 200, not '-1'"),
-        ("GET", "/picture?pause=%D9%A1", 400, "pause must be a whole number from 0 to 200, not '١'"),
-        ("GET", f"/picture?pause={'9' * 5000}", 400, "pause must be a whole number from 0 to 200, not '" + "9" * 40),
-        ("POST", "/pace?per_second=", 400, "per_second must be a whole number from 1 to 200, not ''"),
-        ("GET", "/list?start=1", 400, "start must be a whole number from 2 to 1000000, not '1'"),
-        ("GET", "/changed?how=lower", 400, "how must be upper, numbers or gzip, not 'lower'"),
-        ("GET", f"/pulse?visit={'v' * 65}", 400, "a visit's name has at most 64 characters"),
+        ("POST", "/crowd?how=eaten", 400, "how must be whole or piped, got 'eaten'"),
+        ("POST", "/crowd?how=piped&clients=0", 400, "clients must be a whole number from 1 to 50, got '0'"),
+        ("POST", "/crowd?how=piped&clients=51", 400, "clients must be a whole number from 1 to 50, got '51'"),
+        ("GET", "/picture?size=1e3", 400, "size must be a whole number from 100 to 65536, got '1e3'"),
+        ("GET", "/picture?pause=-1", 400, "pause must be a whole number from 0 to 200, got '-1'"),
+        ("GET", "/picture?pause=%D9%A1", 400, "pause must be a whole number from 0 to 200, got '١'"),
+        ("GET", f"/picture?pause={'9' * 5000}", 400, "pause must be a whole number from 0 to 200, got '" + "9" * 40),
+        ("POST", "/pace?per_second=", 400, "per_second must be a whole number from 1 to 200, got ''"),
+        ("GET", "/list?start=1", 400, "start must be a whole number from 2 to 1000000, got '1'"),
+        ("GET", "/changed?how=lower", 400, "how must be upper, numbers or gzip, got 'lower'"),
+        ("GET", f"/pulse?visit={'v' * 65}", 400, "visit must have at most 64 characters"),
         ("GET", f"/list?{'a=1&' * 40}", 400, "the query has too many fields"),
-        ("POST", "/piece", 409, "nothing reads these pieces: ask for /changed first"),
-        ("POST", "/picture", 405, "/picture wants GET, not POST"),
-        ("GET", "/upload", 405, "/upload wants POST, not GET"),
+        ("POST", "/piece", 409, "nothing reads these pieces; request /changed first"),
+        ("POST", "/picture", 405, "/picture expects GET, got POST"),
+        ("GET", "/upload", 405, "/upload expects POST, got GET"),
     ],
 )
 async def test_what_cannot_be_is_told_in_words(method: str, target: str, status: int, told: str) -> None:
@@ -208,7 +208,7 @@ async def test_a_second_crowd_has_to_wait(monkeypatch: pytest.MonkeyPatch) -> No
             status, _headers, body = await client.ask("POST", "/crowd?how=whole&clients=1")
         await wait_until(lambda: not _whole._crowds.borrowed_tokens)  # who leaves ends the crowd
 
-    assert (status, body) == (409, b"another crowd is being served: wait until it has gone\n")
+    assert (status, body) == (409, b"other clients are being served; try again when they are done\n")
 
 
 # ---- 2: a picture in chunks
@@ -387,8 +387,8 @@ async def test_pieces_that_are_no_text_are_told_and_no_more_are_taken() -> None:
             got = await read_until(stream, b"0\r\n\r\n")
             status, _headers, body = await client.ask("POST", "/piece?visit=v", [("Content-Length", "1")], [b"a"])
 
-    assert b"(THIS IS NOT UTF-8 TEXT: TRY GZIP, WHICH TAKES ANY BYTES)" in got
-    assert (status, body) == (409, b"these pieces are not read any more\n")
+    assert b"(THIS IS NOT UTF-8 TEXT; TRY GZIP, WHICH TAKES ANY BYTES)" in got
+    assert (status, body) == (409, b"these pieces are no longer read\n")
 
 
 # ---- 7: a live feed

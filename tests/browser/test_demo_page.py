@@ -231,14 +231,14 @@ def test_an_upload_is_digested_and_memory_stays_flat(open_demo: Open, shoot: Sho
     before = mebibytes(page.locator("#memory").inner_text())
     page.click("#upload-made")
     expect(page.locator("#upload-verdict")).to_have_text(
-        "64.0 MiB went to the disk, and this browser finds the same digest", timeout=60_000
+        "64.0 MiB written to disk; this browser computes the same digest", timeout=60_000
     )
 
     assert mebibytes(page.locator("#memory").inner_text()) - before < 40
     file = tmp_path / "a file.txt"
     file.write_bytes(b"abc")
     page.set_input_files("#upload-file", file)
-    expect(page.locator("#upload-verdict")).to_contain_text("3 B went to the disk")
+    expect(page.locator("#upload-verdict")).to_contain_text("3 B written to disk")
     expect(page.locator("#upload-digest")).to_have_text(
         "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     )
@@ -259,7 +259,7 @@ def test_a_body_that_is_no_utf_8_is_answered_400_in_words(open_demo: Open) -> No
 
 
 @pytest.mark.parametrize(
-    ("bytes_", "told"), [("", "write at least one"), ("xy", "0 to 9 and a to f"), ("c3 2", "one digit is missing")]
+    ("bytes_", "told"), [("", "enter at least one"), ("xy", "0 to 9 and a to f"), ("c3 2", "a digit is missing")]
 )
 def test_bytes_that_are_none_are_told(open_demo: Open, bytes_: str, told: str) -> None:
     page = open_demo()
@@ -289,7 +289,7 @@ def test_lines_come_back_as_they_are_typed(open_demo: Open, shoot: Shoot) -> Non
     page.fill("#change-line", "")
     page.keyboard.press("Enter")
 
-    expect(change.locator(".wrong")).to_have_text("the line is empty: type one")
+    expect(change.locator(".wrong")).to_have_text("the line is empty; type one")
 
 
 def test_a_file_goes_through_gzip_and_can_be_saved(open_demo: Open, tmp_path: Path) -> None:
@@ -315,8 +315,8 @@ def test_a_file_that_is_too_large_is_told_before_it_is_sent(open_demo: Open, tmp
     page.set_input_files("#upload-file", file)
     page.set_input_files("#change-file", file)
 
-    expect(page.locator("#body .wrong")).to_have_text("the file has 1.5 GiB; the server takes 1.0 GiB at most")
-    expect(page.locator("#change .wrong")).to_have_text("the file has 1.5 GiB; this page keeps 256.0 MiB at most")
+    expect(page.locator("#body .wrong")).to_have_text("the file has 1.5 GiB; the server accepts at most 1.0 GiB")
+    expect(page.locator("#change .wrong")).to_have_text("the file has 1.5 GiB; this page keeps at most 256.0 MiB")
 
 
 def test_a_dropped_file_comes_back_and_one_that_is_no_text_is_told(open_demo: Open) -> None:
@@ -332,7 +332,7 @@ def test_a_dropped_file_comes_back_and_one_that_is_no_text_is_told(open_demo: Op
     page.evaluate(drop, [[255, 254, 10]])
     expect(page.locator("#change-back")).to_contain_text("THIS IS NOT UTF-8 TEXT")
     page.evaluate(drop, [None])
-    expect(page.locator("#change .wrong")).to_have_text("that was no file: drop one")
+    expect(page.locator("#change .wrong")).to_have_text("that is not a file; drop a file")
 
 
 def test_a_feed_that_is_left_stops_its_source_at_once(open_demo: Open, shoot: Shoot) -> None:

@@ -1,4 +1,4 @@
-"""The demo: a page that shows streams at work, and the handlers behind it."""
+"""The demo: a page that shows streams at work, and its handlers."""
 
 from trioflow.demo._handlers import handler
 

@@ -1,6 +1,6 @@
-"""What a request asks for in its query, checked.
+"""Reads and checks the query of a request.
 
-Rule 1: what cannot be is told in words, by `Refused`; the demo answers it in one place.
+Rule 1: an invalid value raises `Refused` with a message for the client; the demo answers it in one place.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from trioflow import http
 
 
 class Refused(Exception):
-    """What was asked for cannot be. The text is for who asked."""
+    """The request is refused, for a reason that is sent to the client."""
 
     def __init__(self, reason: str, status: int = 400) -> None:
         super().__init__(reason)
@@ -21,7 +21,7 @@ class Refused(Exception):
 
 
 def text_in(request: http.Request, name: str, default: str = "") -> str:
-    """Give what the query says last about `name`."""
+    """Return the last value of `name` in the query."""
     try:
         return parse_qs(request.query, keep_blank_values=True, max_num_fields=20).get(name, [default])[-1]
     except ValueError as exc:
@@ -29,21 +29,21 @@ def text_in(request: http.Request, name: str, default: str = "") -> str:
 
 
 def number_in(request: http.Request, name: str, default: int, *, low: int, high: int) -> int:
-    """Give a whole number from the query, from `low` to `high`."""
+    """Return a whole number from the query, from `low` to `high`."""
     said = text_in(request, name, str(default))
     if not (said.isascii() and said.isdigit() and len(said) < 12 and low <= int(said) <= high):
-        raise Refused(f"{name} must be a whole number from {low} to {high}, not {said[:40]!r}")
+        raise Refused(f"{name} must be a whole number from {low} to {high}, got {said[:40]!r}")
     return int(said)
 
 
 def word_in(request: http.Request, name: str, known: Iterable[str]) -> str:
-    """Give one of the known words from the query."""
+    """Return a word from the query, which must be one of `known`."""
     said = text_in(request, name)
     if said not in (known := list(known)):
-        raise Refused(f"{name} must be {', '.join(known[:-1])} or {known[-1]}, not {said[:40]!r}")
+        raise Refused(f"{name} must be {', '.join(known[:-1])} or {known[-1]}, got {said[:40]!r}")
     return said
 
 
 def as_json(value: object) -> bytes:
-    """Give a value as a line of JSON."""
+    """Return a value as a line of JSON."""
     return json.dumps(value).encode() + b"\n"

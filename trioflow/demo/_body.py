@@ -1,4 +1,4 @@
-"""Request bodies as streams: an upload on its way to the disk, and a text that must be one."""
+"""Request bodies as streams: an upload that goes to disk, and bytes that must be text."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from trioflow import http
 from trioflow.demo._asked import Refused, as_json
 from trioflow.demo._visits import visit_of
 
-ECHOED: Final = 1 << 20  # bytes: all of a text is held until it is known to be one
+ECHOED: Final = 1 << 20  # bytes: the whole body is kept until it is known to be text
 
 
 async def upload(request: http.Request, response: http.Response) -> None:

@@ -1,7 +1,7 @@
-"""What is typed or dropped goes through a transform and comes back as it goes.
+"""Typed lines and dropped files go through a transform and come back while they are sent.
 
-Rule 1: a browser reads no answer before its whole request is sent. So the page writes by requests of their own, and a
-    channel joins them to the answer that it reads.
+Rule 1: a browser reads no answer before its whole request is sent. So the page sends each piece in a request of its
+    own, and a channel joins the pieces into the answer that the page reads.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ async def changed(request: http.Request, response: http.Response) -> None:
 async def piece(request: http.Request, response: http.Response) -> None:
     pieces = visit_of(request).pieces
     if pieces is None:
-        raise Refused("nothing reads these pieces: ask for /changed first", 409)
+        raise Refused("nothing reads these pieces; request /changed first", 409)
     try:
         await request.body.pipe(tf.for_each(pieces.send))
         if text_in(request, "last"):
             pieces.close()
     except (trio.BrokenResourceError, trio.ClosedResourceError):
-        raise Refused("these pieces are not read any more", 409) from None
+        raise Refused("these pieces are no longer read", 409) from None
 
 
 @tf.transform
@@ -51,7 +51,7 @@ async def numbered(lines: AsyncIterable[str]) -> AsyncIterator[str]:
 
 
 def not_text(failure: Exception) -> list[str]:
-    return ["(this is not UTF-8 text: try gzip, which takes any bytes)"]
+    return ["(this is not UTF-8 text; try gzip, which takes any bytes)"]
 
 
 upper: Final = tf.map(str.upper).pipe(tf.encode(end="\n"))

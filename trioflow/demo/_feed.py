@@ -1,4 +1,4 @@
-"""What does not end by itself: events, a list that goes on as one scrolls, the page's pulse."""
+"""Streams without an end: events, a list that grows as you scroll, the page's status updates."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ async def listed(request: http.Request, response: http.Response) -> None:
 
 
 def factors(number: int) -> list[int]:
-    """Give the primes that make a number."""
+    """Return the prime factors of a number."""
     found, divisor = [], 2
     while divisor * divisor <= number:
         while number % divisor == 0:

@@ -1,7 +1,7 @@
 """The demo as one handler.
 
-Rule 1: a handler is what a user would write, short enough to be read on the page beside what it does.
-Rule 2: to add one, write it in its panel's module, give it a line in `_ROUTES`, and a place in page/index.html.
+Rule 1: each handler is code that a user would write, short enough to be shown on the page beside its effect.
+Rule 2: to add one, write it in its panel's module, add it to `_ROUTES`, and give it a place in page/index.html.
 """
 
 from __future__ import annotations
@@ -40,9 +40,12 @@ _ROUTES: Final[dict[str, tuple[str, http.Handler]]] = {
 
 
 def handler() -> http.Handler:
-    """Make the demo's handler, to be served."""
+    """Return the demo's handler."""
     page = http.files(Path(__file__).parent / "page")
-    places = {"media": media, "inspector": http.inspector(tf.Inspector())}  # its drawing is the slow reader's, too
+    places = {
+        "media": media,
+        "inspector": http.inspector(tf.Inspector()),
+    }  # also draws the slow reader
 
     async def demo(request: http.Request, response: http.Response) -> None:
         response.headers["cache-control"] = "no-cache"
@@ -51,7 +54,7 @@ def handler() -> http.Handler:
         try:
             if method and request.method not in (method, "PUT" if method == "POST" else "HEAD"):
                 response.headers["allow"] = method
-                raise Refused(f"{request.path} wants {method}, not {request.method}", 405)
+                raise Refused(f"{request.path} expects {method}, got {request.method}", 405)
             await answer(request, response)
         except Refused as exc:
             response.status = exc.status

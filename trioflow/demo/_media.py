@@ -1,4 +1,4 @@
-"""What is seen and heard piece by piece: a picture in delayed chunks, and files that a browser asks for in ranges."""
+"""Media that arrives in parts: a picture in delayed chunks, and files that a browser requests in ranges."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ async def media(request: http.Request, response: http.Response) -> None:
     asked = request.headers.get("range", "all of it")
     note = {"file": request.path, "asked": asked, "sent": "being sent"}
     visit_of(request).ranges.append(note)
-    response.headers["cache-control"] = "no-store"  # so that each range is asked for here
+    response.headers["cache-control"] = "no-store"  # so that each range is requested from the server
     try:
         await files(request, response)  # HEAD, Range, If-Range and all the others
     finally:

@@ -1,4 +1,4 @@
-"""How much memory this process takes."""
+"""Measures the memory of this process."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _STATM: Final = Path("/proc/self/statm")
 
 
 def resident() -> int:
-    """Give the bytes of memory this process has now; where the system tells no more, the most it ever had."""
+    """Return the memory of this process in bytes; the most it ever had if the system reports no more."""
     try:
         return int(_STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except FileNotFoundError:
@@ -22,7 +22,7 @@ def resident() -> int:
 
 
 def give_back() -> None:
-    """Give the system what is free: glibc keeps much of it, and the next measurement would begin on that."""
+    """Return free memory to the system: glibc keeps much of it, which would distort the next measurement."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)

@@ -1,4 +1,4 @@
-"""A slow reader, and what it does to all that is before it: watched as it goes."""
+"""A slow reader, and its effect on the stages upstream, shown live."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The source of the handlers, as it runs: what the page shows beside each effect."""
+"""The source code of the handlers as it runs, which the page shows beside each effect."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MODULES: Final = (_whole, _media, _slow, _body, _change, _feed)
 
 @functools.cache
 def sources() -> dict[str, str]:
-    """Give the source of each async function of the panels, decorators and all, by its name."""
+    """Return the source of each async function of the panels, with its decorators, by name."""
     found: dict[str, str] = {}
     for module in _MODULES:
         lines = inspect.getsource(module).splitlines(keepends=True)
@@ -28,9 +28,9 @@ def sources() -> dict[str, str]:
 
 
 async def source(request: http.Request, response: http.Response) -> None:
-    """Give the source of the functions that `of` in the query names, commas between them."""
+    """Send the source of the functions that `of` in the query names, separated by commas."""
     wanted = text_in(request, "of").split(",")
     if not sources().keys() >= set(wanted):
-        raise Refused("there is no such handler", 404)
+        raise Refused("no handler has this name", 404)
     response.headers["content-type"] = "text/plain; charset=utf-8"
     await response.send("\n\n".join(sources()[name] for name in wanted).encode())

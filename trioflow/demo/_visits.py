@@ -1,6 +1,6 @@
-"""What an open page and its handlers tell each other: one visit for each page, as long as its pulse beats.
+"""State that an open page shares with its handlers: one visit for each page, as long as its status updates are read.
 
-Rule 1: nothing of a visit outlives it, and a handler asked without a page, by curl, gets a visit of its own.
+Rule 1: nothing of a visit outlives it. A request without a page, as from curl, gets a visit of its own.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from trioflow import http
 from trioflow.demo._asked import Refused, text_in
 
 _visits: Final[dict[str, Visit]] = {}
-_SHOWN: Final = 8  # notes of each kind, the last ones
+_SHOWN: Final = 8  # records of each kind that are kept, the newest
 
 
 def _notes() -> deque[dict[str, Any]]:
@@ -25,18 +25,18 @@ def _notes() -> deque[dict[str, Any]]:
 
 @dataclass
 class Visit:
-    """What the handlers of one page share."""
+    """State that the handlers of one page share."""
 
-    pace: float = 12.0  # items a second that the slow reader takes
+    pace: float = 12.0  # items per second that the slow reader takes
     picture: dict[str, int] = field(default_factory=lambda: {"chunks": 0, "bytes": 0})
     upload: dict[str, Any] = field(default_factory=dict)
     ranges: deque[dict[str, Any]] = field(default_factory=_notes)
     sources: deque[dict[str, Any]] = field(default_factory=_notes)
-    pieces: tf.SendChannel[bytes] | None = None  # what is typed, on its way to its transform
+    pieces: tf.SendChannel[bytes] | None = None  # sends what is typed to its transform
 
     @contextmanager
     def source(self, name: str) -> Generator[dict[str, Any], None, None]:
-        """Note a source from its first item until it stops, for whatever reason."""
+        """Record a source from its first item until it stops, for whatever reason."""
         note = {"name": name, "made": 0, "running": True}
         self.sources.append(note)
         try:
@@ -45,7 +45,7 @@ class Visit:
             note["running"] = False
 
     def shown(self) -> dict[str, Any]:
-        """Give what the page draws."""
+        """Return the values that the page shows."""
         return {
             "picture": self.picture,
             "upload": self.upload,
@@ -55,7 +55,7 @@ class Visit:
 
 
 def visit_of(request: http.Request) -> Visit:
-    """Give the visit that the query names."""
+    """Return the visit that the query names."""
     return _visits.get(text_in(request, "visit")) or Visit()
 
 
@@ -64,11 +64,11 @@ def visiting(request: http.Request) -> Generator[Visit, None, None]:
     """Begin the visit that the query names; it ends with the block."""
     name, visit = text_in(request, "visit"), Visit()
     if len(name) > 64:
-        raise Refused("a visit's name has at most 64 characters")
+        raise Refused("visit must have at most 64 characters")
     if name:
         _visits[name] = visit
     try:
         yield visit
     finally:
-        if _visits.get(name) is visit:  # a page that connects anew may be faster than its end
+        if _visits.get(name) is visit:  # the page may have reconnected already
             del _visits[name]

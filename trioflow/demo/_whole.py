@@ -1,4 +1,4 @@
-"""A large file read whole, and the same file piped: to one client, or to fifty at once."""
+"""A large file, read as a whole or piped, for one client or for fifty at once."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from trioflow.demo._memory import give_back
 
 MEGABYTES: Final = 8
 ASKED: Final = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
-SPEED: Final = 3 << 20  # bytes a second that one client takes
-_crowds: Final = trio.CapacityLimiter(1)  # fifty copies are memory enough
+SPEED: Final = 3 << 20  # bytes per second that one client takes
+_crowds: Final = trio.CapacityLimiter(1)  # one crowd at a time: fifty copies take enough memory
 
 
 async def whole(path: Path, request: http.Request, response: http.Response) -> None:
@@ -45,7 +45,7 @@ async def crowd(request: http.Request, response: http.Response) -> None:
     handler = HANDLERS[word_in(request, "how", HANDLERS)]
     clients = number_in(request, "clients", 1, low=1, high=50)
     if _crowds.available_tokens == 0:
-        raise Refused("another crowd is being served: wait until it has gone", 409)
+        raise Refused("other clients are being served; try again when they are done", 409)
     taken: list[int] = []
     began = trio.current_time()
     with TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-// Panel 5: an upload with its digest, and bytes that must be a text.
+// Panel 5: an upload with its digest, and bytes that must be text.
 
 import { ask, at, onBeat, size, trying } from "./common.js";
 
@@ -14,8 +14,8 @@ onBeat(({ upload }) => {
 
 async function upload(blob) {
   const verdict = at("upload-verdict");
-  if (sending) throw new Error("an upload is on its way: wait for its end");
-  if (blob.size > MOST) throw new Error(`the file has ${size(blob.size)}; the server takes ${size(MOST)} at most`);
+  if (sending) throw new Error("an upload is in progress; wait until it ends");
+  if (blob.size > MOST) throw new Error(`the file has ${size(blob.size)}; the server accepts at most ${size(MOST)}`);
   verdict.textContent = `sending ${size(blob.size)}`;
   at("upload-progress").value = 0;
   sending = blob;
@@ -23,10 +23,10 @@ async function upload(blob) {
     const answer = await (await ask("upload", {}, { method: "POST", body: blob })).json();
     at("upload-progress").value = 1;
     at("upload-digest").value = answer.sha256;
-    verdict.textContent = `${size(answer.bytes)} went to the disk`;
+    verdict.textContent = `${size(answer.bytes)} written to disk`;
     if (crypto.subtle && blob.size <= 2 ** 28) {
       const own = hex(await crypto.subtle.digest("SHA-256", await blob.arrayBuffer()));
-      verdict.textContent += own === answer.sha256 ? ", and this browser finds the same digest" : ", but this browser finds another digest";
+      verdict.textContent += own === answer.sha256 ? "; this browser computes the same digest" : "; this browser computes another digest";
     }
   } catch (error) {
     verdict.textContent = "the upload failed";
@@ -38,7 +38,7 @@ async function upload(blob) {
 
 at("upload-file").addEventListener("change", (event) => {
   const [file] = event.target.files;
-  event.target.value = ""; // the same file may be chosen again
+  event.target.value = ""; // so that the same file can be chosen again
   if (file) trying(at("upload-file"), () => upload(file));
 });
 at("upload-made").addEventListener("click", () => {
@@ -48,9 +48,9 @@ at("upload-made").addEventListener("click", () => {
 
 function bytes(text) {
   const digits = text.replace(/[\s,]|0x/gi, "");
-  if (digits === "") throw new Error("bytes: write at least one, such as c3 a9");
-  if (!/^[0-9a-f]+$/i.test(digits)) throw new Error("bytes must be written with 0 to 9 and a to f, such as c3 a9");
-  if (digits.length % 2) throw new Error("each of the bytes has two digits, such as 0a: one digit is missing");
+  if (digits === "") throw new Error("enter at least one byte, such as c3 a9");
+  if (!/^[0-9a-f]+$/i.test(digits)) throw new Error("write the bytes with 0 to 9 and a to f, such as c3 a9");
+  if (digits.length % 2) throw new Error("a digit is missing; write each byte with two, such as 0a");
   return Uint8Array.from(digits.match(/../g), (pair) => parseInt(pair, 16));
 }
 

@@ -1,4 +1,4 @@
-// Panel 6: pieces go by requests of their own, what becomes of them comes back in one answer.
+// Panel 6: each piece goes in a request of its own; the changed pieces come back in one answer.
 
 import { ask, at, size, trying } from "./common.js";
 
@@ -27,7 +27,7 @@ async function read(mine, response) {
   }
 }
 
-// The session of the chosen transform: the one at hand, or a new one.
+// The session of the chosen transform: the current one, or a new one.
 async function open() {
   const how = new FormData(at("change-form")).get("how");
   if (session?.how === how) return session;
@@ -38,7 +38,7 @@ async function open() {
   tell(mine);
   const response = await ask("changed", { how }, { signal: mine.leaving.signal });
   mine.reading = read(mine, response);
-  mine.reading.catch(() => {}); // told by `close`
+  mine.reading.catch(() => {}); // `close` reports it
   session = mine;
   at("change-end").disabled = false;
   return mine;
@@ -70,21 +70,21 @@ async function close() {
 }
 
 async function sendFile(file) {
-  if (file.size > MOST) throw new Error(`the file has ${size(file.size)}; this page keeps ${size(MOST)} at most`);
+  if (file.size > MOST) throw new Error(`the file has ${size(file.size)}; this page keeps at most ${size(MOST)}`);
   await close();
   const mine = await open();
   for (let start = 0; start < file.size; start += PIECE) await send(mine, file.slice(start, start + PIECE));
   await close();
 }
 
-let queue = Promise.resolve(); // one thing after the other
+let queue = Promise.resolve(); // runs one thing at a time
 const next = (action) => (queue = queue.then(() => trying(at("change-form"), action)));
 
 at("change-form").addEventListener("submit", (event) => {
   event.preventDefault();
   const line = at("change-line").value;
   next(async () => {
-    if (line === "") throw new Error("the line is empty: type one");
+    if (line === "") throw new Error("the line is empty; type one");
     await send(await open(), new Blob([`${line}\n`]));
   });
   at("change-line").select();
@@ -109,7 +109,7 @@ drop.addEventListener("drop", (event) => {
   drop.classList.remove("over");
   const [file] = event.dataTransfer.files;
   next(() => {
-    if (!file) throw new Error("that was no file: drop one");
+    if (!file) throw new Error("that is not a file; drop a file");
     return sendFile(file);
   });
 });

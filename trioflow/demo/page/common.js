@@ -1,4 +1,4 @@
-// What all panels use: elements, requests that tell what is wrong, the page's pulse.
+// Shared by all panels: elements, requests that report errors, the page's status updates.
 
 export const at = (id) => document.getElementById(id);
 export const pause = (milliseconds) => new Promise((done) => setTimeout(done, milliseconds));
@@ -15,7 +15,7 @@ export function url(path, query = {}) {
   return `${path}?${new URLSearchParams({ visit, ...query })}`;
 }
 
-// Ask, and raise what the server says where it is not what was wanted.
+// Send a request; throw the server's message if it fails.
 export async function ask(path, query, options) {
   const response = await fetch(url(path, query), options).catch((error) => {
     throw error.name === "AbortError" ? error : new Error("the server does not answer");
@@ -24,7 +24,7 @@ export async function ask(path, query, options) {
   return response;
 }
 
-// Run what an element's panel was told to, and say there what went wrong.
+// Run an action, and show its error in the panel of the element.
 export async function trying(element, action) {
   const place = element.closest(".card").querySelector(".wrong");
   place.textContent = "";
@@ -35,7 +35,7 @@ export async function trying(element, action) {
   }
 }
 
-// Give a field's whole number, or raise what is wrong with it.
+// Return a field's whole number, or throw what is wrong with it.
 export function number(field) {
   const [low, high] = [Number(field.min), Number(field.max)];
   const value = Number(field.value);
@@ -45,7 +45,7 @@ export function number(field) {
   return value;
 }
 
-// Give a response's lines, each parsed, as they arrive.
+// Yield a response's lines as they arrive, each parsed.
 export async function* values(response) {
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
@@ -70,7 +70,7 @@ export function row(...cells) {
 
 export const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name);
 
-// Give a canvas's pen, its width and height, cleared and sharp on every screen.
+// Return a canvas's context, width and height, cleared and sharp on every screen.
 export function pen(canvas) {
   const scale = devicePixelRatio || 1;
   canvas.width = canvas.clientWidth * scale;
@@ -80,7 +80,7 @@ export function pen(canvas) {
   return [context, canvas.clientWidth, canvas.clientHeight];
 }
 
-// The pulse: whoever wants its beats is given each.
+// The status updates: every listener is called with each.
 const listeners = [];
 export const onBeat = (listener) => listeners.push(listener);
 
@@ -91,4 +91,4 @@ pulse.onmessage = (event) => {
   const beat = JSON.parse(event.data);
   for (const listener of listeners) listener(beat);
 };
-pulse.onerror = () => (at("pulse-state").textContent = "the server is gone");
+pulse.onerror = () => (at("pulse-state").textContent = "the server has gone");

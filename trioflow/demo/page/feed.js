@@ -1,4 +1,4 @@
-// Panel 7: a feed that one joins and leaves, a list that goes on, and the sources of both.
+// Panel 7: a feed to join and leave, an endless list, and the sources of both.
 
 import { ask, at, colour, number, onBeat, pen, row, trying, url, values } from "./common.js";
 
@@ -47,7 +47,7 @@ onBeat(({ sources }) => {
   }));
 });
 
-// The list: its next part is asked for when one comes near the end of what there is.
+// The list: its next part is requested when you scroll near the end.
 const list = at("list");
 let from = 2;
 let loading = null;

@@ -1,9 +1,9 @@
-// Panels 2 and 3: a picture as it comes, and the ranges that a player asks for.
+// Panels 2 and 3: a picture as it arrives, and the ranges that a player requests.
 
 import { at, connected, onBeat, row, trying, url, whole } from "./common.js";
 
 async function send() {
-  at("picture-shown").removeAttribute("src"); // else the one before is seen until there is something of this
+  at("picture-shown").removeAttribute("src"); // otherwise the old picture stays until the new one arrives
   await new Promise(requestAnimationFrame);
   at("picture-shown").src = url("picture", { size: at("size").value, pause: at("pause").value, again: Date.now() });
 }
@@ -15,7 +15,7 @@ for (const id of ["size", "pause"]) {
 at("picture-start").addEventListener("click", send);
 at("picture-shown").addEventListener("error", () =>
   trying(at("picture-shown"), () => {
-    throw new Error("the picture did not come: is the server still there?");
+    throw new Error("the picture did not arrive; is the server still running?");
   }),
 );
 
@@ -25,7 +25,7 @@ new IntersectionObserver((entries, observer) => {
   connected.then(send);
 }).observe(at("picture-shown"));
 
-// Media are asked for when somebody comes near them.
+// Media are loaded when you scroll near them.
 new IntersectionObserver(
   (entries, observer) => {
     if (!entries.some((entry) => entry.isIntersecting)) return;

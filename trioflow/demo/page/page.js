@@ -1,4 +1,4 @@
-// The page: the source beside each effect, and the panels.
+// The page: the source code beside each example, and the panels.
 
 import { ask } from "./common.js";
 import "./whole.js";

@@ -1,4 +1,4 @@
-// Panel 4: stages, the channels between them, and who waits; drawn as the inspector draws every run.
+// Panel 4: stages, the channels between them, and which of them wait, drawn as the inspector does.
 
 import { ask, at, trying, url } from "./common.js";
 import { Flow } from "./inspector/flow.js";
@@ -12,8 +12,8 @@ function draw({ runs: [run] }) {
   const [source, squares] = run.stages;
   const stopped = source.fill > 0.9 && squares.fill > 0.9 && source.reader_wait > 0.5;
   at("slow-verdict").textContent = stopped
-    ? "both channels are full: the source has stopped, and goes on one number at a time, as the reader takes one"
-    : squares.fill > 0.9 ? "the channel before the reader is full; the one before that fills" : "there is room: the source makes 50 a second";
+    ? "both channels are full: the source has stopped, and makes one number each time the reader takes one"
+    : squares.fill > 0.9 ? "the channel before the reader is full, and the one before that is filling" : "there is room: the source makes 50 a second";
 }
 
 const keepPace = () => ask("pace", { per_second: at("pace").value }, { method: "POST" });
@@ -22,7 +22,7 @@ async function start() {
   await keepPace();
   looking = new EventSource(url("slow-reader"));
   looking.onmessage = (event) => draw(JSON.parse(event.data));
-  looking.onerror = stop; // it would begin anew by itself
+  looking.onerror = stop; // or it would reconnect by itself
   at("slow-toggle").textContent = "Stop";
 }
 
@@ -30,7 +30,7 @@ function stop() {
   looking?.close();
   looking = null;
   at("slow-toggle").textContent = "Start";
-  at("slow-verdict").textContent = "stopped: the reader has left, and with it went its source";
+  at("slow-verdict").textContent = "stopped: the reader has left, so its source has ended, too";
 }
 
 at("slow-toggle").addEventListener("click", () => trying(at("slow-toggle"), looking ? stop : start));
