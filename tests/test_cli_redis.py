@@ -151,7 +151,7 @@ def ran(*words: str) -> tuple[int, tuple[str, str]]:
         (["drop", "--keep", "-1"], 2, "expected a whole number, at least 0, got '-1'"),
         (["dead", "--limit", "0"], 2, "expected a whole number, at least 1, got '0'"),
         (["look"], 2, "invalid choice: 'look'"),
-        (["senders", "--drop", "two words"], 2, "producer must be a word without braces, not 'two words'"),
+        (["senders", "--drop", "two words"], 2, "producer must be a word without spaces and braces, got 'two words'"),
     ],
     ids=str,
 )
@@ -167,7 +167,11 @@ def test_a_wrong_url_or_server_is_one_line(server: Server, command: Command) -> 
     command.url = "redis://127.0.0.1:1"
     assert command("status")[0] == 1
     command.url = "redis://localhost?ssl=1"
-    assert command("status") == (2, "", "trioflow: url: there is no option 'ssl', only db; pass ssl_context= instead\n")
+    assert command("status") == (
+        2,
+        "",
+        "trioflow: url: unknown option 'ssl', only db is allowed; pass ssl_context= instead\n",
+    )
     command.url = server.url
     server.ask("SET", "{jobs}:stream", "text")
     code, out, err = command("status")

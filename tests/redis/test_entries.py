@@ -323,15 +323,15 @@ async def test_faults_neither_bring_entries_forward_nor_mix_up_keys(server: Serv
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"headers": {"n": 1}}, TypeError, "headers must be a mapping of str to str, not {'n': 1}"),
+        ({"headers": {"n": 1}}, TypeError, "headers must be a mapping of str to str, got {'n': 1}"),
         ({"headers": [("a", "b")]}, TypeError, "headers must be a mapping of str to str"),
         ({"headers": {"a": "\udc80"}}, ValueError, "surrogates not allowed"),
-        ({"key": 7}, TypeError, "key must be a str or None, not 7"),
-        ({"key": ""}, ValueError, "key must be a str without NUL that is not empty"),
-        ({"idempotency_key": "a\0"}, ValueError, "idempotency_key must be a str without NUL that is not empty"),
+        ({"key": 7}, TypeError, "key must be a str or None, got 7"),
+        ({"key": ""}, ValueError, "key must be a non-empty str without NUL"),
+        ({"idempotency_key": "a\0"}, ValueError, "idempotency_key must be a non-empty str without NUL"),
         ({"delay": -1}, ValueError, "delay must be above 0, got -1"),
         ({"delay": True}, TypeError, "delay must be a number, got True"),
-        ({"delay": math.inf}, ValueError, "delay must be at most 1,000,000,000 seconds, not inf"),
+        ({"delay": math.inf}, ValueError, "delay must be at most 1,000,000,000 seconds, got inf"),
         ({"ttl": 0}, ValueError, "ttl must be above 0, got 0"),
         ({"ttl": math.nan}, ValueError, "ttl must be above 0, got nan"),
         ({"ttl": "9"}, TypeError, "ttl must be a number, got '9'"),
@@ -351,7 +351,7 @@ async def test_R1_an_entry_takes_over_the_options_of_another_and_the_ends_check_
     first = redis.Entry("ä", headers={"a": "b"}, key="k", delay=1)
     second = redis.Entry(first, key="l")
     assert (second, second.headers, second.key, second._options["delay"]) == ("ä".encode(), {"a": "b"}, "l", 1000)
-    with pytest.raises(TypeError, match="an encoded item must be bytes or a str, not 7"):
+    with pytest.raises(TypeError, match="data must be bytes or a str, got 7"):
         redis.Entry(7)  # type: ignore[arg-type]
     for options in ({"retry_delay": -1}, {"max_retry_delay": 0}, {"retry_delay": math.inf}):
         with pytest.raises(ValueError, match="retry_delay must be"):

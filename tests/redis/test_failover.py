@@ -258,5 +258,5 @@ async def test_what_a_sentinel_names_must_be_a_master(start: Start, monkeypatch:
         await redis.status(url.replace("jobs-db", "other"), "jobs")
     monkeypatch.setattr(client, "SENTINEL_TIMEOUT", 0.05)
     sentinel.send(signal.SIGSTOP)
-    with pytest.raises(OSError, match=f"127.0.0.1:{sentinel.port} is silent"):
+    with pytest.raises(OSError, match=f"127.0.0.1:{sentinel.port} does not respond"):
         await redis.status(url, "jobs")

@@ -48,8 +48,8 @@ async def generator(delivery: redis.Delivery[Any]) -> AsyncIterator[None]:
     ("handler", "options", "complaint"),
     [
         (5, {}, "work wants a function, not 5"),
-        (without_arguments, {}, r"one argument, the delivery, but this is without_arguments\(\)"),
-        (generator, {}, "work wants a function that does the work, not the generator generator: it has a `yield`"),
+        (without_arguments, {}, r"one argument, the delivery, got without_arguments\(\)"),
+        (generator, {}, "work expects a function, got the generator generator; remove its `yield`"),
         (handle, {"concurrency": 0}, "run: concurrency must be 1 or more, got 0"),
         (handle, {"concurrency": 4, "prefetch": 3}, "run: prefetch must be 4 or more, got 3"),
         (handle, {"grace": -1}, "run: grace must be above 0, got -1"),

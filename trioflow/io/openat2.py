@@ -44,7 +44,7 @@ def is_mount(directory: bytes, name: bytes) -> bool:
 
 @functools.cache
 def openat2() -> Callable[[int, bytes, bytes], int] | None:
-    """Return the system call, which returns a descriptor or a negative error number; None if there is none."""
+    """Return the system call, which returns a descriptor or a negative error number; None if it is missing."""
     if not sys.platform.startswith("linux"):
         return None
     import ctypes  # takes a millisecond, so only programs that open files pay for it

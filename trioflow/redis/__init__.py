@@ -2,7 +2,7 @@
 
 Rule 1: each item is stored once and delivered at least once, so a worker may see an item again.
 Rule 2: senders wait while `capacity` entries are unread or unacknowledged, whoever sent or holds them.
-Rule 3: a stream ends, for good, when every sender has closed and every entry is acknowledged.
+Rule 3: a stream ends for good when every sender has closed and every entry is acknowledged.
 Rule 4: in a chain from `readable` to `writable`, an entry is acknowledged when everything made of it is stored.
 
 `docs/reference/redis.md` lists what happens at each fault.

@@ -1,4 +1,4 @@
-"""Where a server is, read from a URL. What the URL says is followed, or refused: nothing in it is ignored."""
+"""Reads a server's address from a URL. Every part of the URL is used or refused; none is ignored."""
 
 from __future__ import annotations
 
@@ -13,35 +13,35 @@ Place: TypeAlias = tuple[str, int]  # host and port
 
 
 class Address(NamedTuple):
-    """Where a server is, or the sentinels that know where it is, and how to log in."""
+    """The address of a server, or of the sentinels that know its address, and how to log in."""
 
-    places: tuple[Place, ...]  # to try in turn: of sentinels, if there is a `service`
+    places: tuple[Place, ...]  # to try in turn; sentinels if there is a `service`
     path: str
     username: str | None
     password: str | None
     db: int
     is_secure: bool
-    service: str = ""  # what the sentinels call the master
+    service: str = ""  # the sentinels' name for the master
 
     @classmethod
     def of(cls, url: object) -> Address:
-        """Read `redis://[user:password@]host[:port][/db]`, the same with `rediss`, or `unix:///path`; each may end in `?db=n`.
+        """Read `redis://[user:password@]host[:port][/db]`, `rediss://...` or `unix:///path`; each may end in `?db=n`.
 
-        `redis+sentinel://[user:password@]host[:port],host[:port]/service[/db]`, or the same with `rediss+sentinel`, names
-        sentinels. Several hosts of `redis://` are nodes of one cluster.
+        `redis+sentinel://[user:password@]host[:port],host[:port]/service[/db]`, or the same with `rediss+sentinel`,
+        names sentinels. Several hosts in a `redis://` URL are nodes of one cluster.
 
         Raises:
             TypeError: `url` is not a str.
             ValueError: `url` has another form, or an option other than `db`.
         """
         if not isinstance(url, str):
-            raise TypeError(f"url must be a str such as 'redis://127.0.0.1:6379', not {url!r}")
-        # The messages show no part that may be of a password.
+            raise TypeError(f"url must be a str such as 'redis://127.0.0.1:6379', got {url!r}")
+        # The messages show no part that may belong to a password.
         scheme = url.partition("://")[0] if "://" in url else ""
         shown = scheme if scheme.removesuffix(_SENTINEL).isidentifier() else "..."
         wrong = ValueError(
             "url must be redis://host:port, rediss://host:port, redis+sentinel://host:port,host:port/service or "
-            f"unix:///path, with / ? # and @ of a password percent-encoded, not {shown}://..."
+            f"unix:///path, with / ? # and @ in a password percent-encoded, got {shown}://..."
         )
         try:
             parts = urlsplit(url)
@@ -61,18 +61,18 @@ class Address(NamedTuple):
         service, _, path = path.partition("/") if is_sentinel else ("", "", path)
         if is_sentinel and not service:
             raise ValueError(
-                "url: after the sentinels comes the name of the master that they know, as in host:port/service"
+                "url: the name of the master must follow the sentinels, as in redis+sentinel://host:port/service"
             )
         options = parse_qsl(parts.query, keep_blank_values=True)
         wished = [*([path] if path else []), *(value for _, value in options)] or ["0"]
         for name, _ in options:
             if name != "db":
                 hint = "; pass ssl_context= instead" if name.startswith("ssl") else ""
-                raise ValueError(f"url: there is no option {name!r}, only db{hint}")
+                raise ValueError(f"url: unknown option {name!r}, only db is allowed{hint}")
         if len(wished) > 1:
-            raise ValueError(f"url: the database is given {len(wished)} times")
+            raise ValueError(f"url: the database is given {len(wished)} times; give it once")
         if not (wished[0].isascii() and wished[0].isdecimal()):
-            raise ValueError(f"url: the database must be a number, not {wished[0]!r}")
+            raise ValueError(f"url: the database must be a number, got {wished[0]!r}")
         return cls(
             places,
             unquote(parts.path) if is_unix else "",
@@ -85,7 +85,7 @@ class Address(NamedTuple):
 
     @property
     def has_login(self) -> bool:
-        """Whether a user or a password was given."""
+        """Whether the URL has a user or a password."""
         return bool(self.username or self.password)
 
     def __str__(self) -> str:

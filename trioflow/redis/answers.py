@@ -1,6 +1,6 @@
-"""What the server's errors mean for the two ends: one table.
+"""What each error answer of the server means for senders and receivers, in one table.
 
-`docs/reference/redis.md` says the same to users, with what each end does.
+`docs/reference/redis.md` has the same table for users, with what a sender or receiver does at each.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import trio
 
 
 class Later(Exception):
-    """The call was not carried out, and may be `pause` seconds later. The server is in reach: `patience` does not count."""
+    """The call was not carried out; try again after `pause` seconds. The server answers: `patience` does not count."""
 
     def __init__(self, reason: str, pause: float = 0.25) -> None:
         super().__init__(reason)
@@ -19,50 +19,50 @@ class Later(Exception):
 
 
 class Lost(Later):
-    """There was no answer, or none that this server will change: connect anew. The call may have been carried out."""
+    """No answer came, or one that this server will not change: reconnect. The call may have been carried out."""
 
 
 class NoLogin(Lost):
-    """The user or the password was refused: the caller's fault at the opening; later, the password may be changing."""
+    """The user or the password was refused: the caller's mistake at first; later, the password may be changing."""
 
 
 class MaybeMoved(Later):
-    """The call was not carried out, and another server may be the master by now: the next call asks where it is."""
+    """The call was not carried out, and another server may be the master by now: the next call looks it up."""
 
 
 class NoGroup(Later):
-    """The group does not exist, or is no longer where it was: join it anew."""
+    """The group does not exist, or no longer on this server: join it again."""
 
 
 class NoScript(Later):
-    """The server does not have the script, or no longer: send its source."""
+    """The server does not have the script in its cache: send the source."""
 
 
 class StreamLost(trio.BrokenResourceError):
-    """The server has lost a stream, and entries that were in it."""
+    """The server has lost a stream and entries that were in it."""
 
 
 class Refused(Exception):
-    """The caller asked for something that the server will always refuse."""
+    """The server refuses the call and always will."""
 
 
-# By the first word of the error. What is not here is `Refused`: NOPERM, WRONGTYPE, and ERR for nearly anything.
+# By the first word of the error. All others are `Refused`: NOPERM, WRONGTYPE, and ERR, which covers nearly anything.
 ANSWERS: Final[dict[str, type[Later] | type[StreamLost]]] = {
-    "LOADING": Later,  # it reads its data after a start
-    "BUSY": Later,  # somebody's script takes long
+    "LOADING": Later,  # it is reading its data after a start
+    "BUSY": Later,  # a slow script is running
     "OOM": Later,  # no memory for a write
-    "MISCONF": Later,  # it could not save its data, and accepts no write until it can
+    "MISCONF": Later,  # it could not save its data, and refuses writes until it can
     "NOREPLICAS": MaybeMoved,  # fewer replicas than min-replicas-to-write
     "TRYAGAIN": Later,  # the slot is being moved to another node of the cluster
-    "ASK": Later,  # the same; where it is moved to, our scripts would be told to try again
+    "ASK": Later,  # the same; the new node would answer TRYAGAIN to our scripts
     "CLUSTERDOWN": MaybeMoved,
-    "MOVED": Lost,  # another node has the slot: the answer says which
-    "READONLY": Lost,  # it was made a replica; its address may soon lead to the new master
+    "MOVED": Lost,  # another node, named in the answer, has the slot
+    "READONLY": Lost,  # it became a replica; its address may soon lead to the new master
     "MASTERDOWN": Lost,
     "NOAUTH": NoLogin,
     "WRONGPASS": NoLogin,
     "NOSCRIPT": NoScript,
     "NOGROUP": NoGroup,  # the group or the stream was deleted
-    "UNBLOCKED": NoGroup,  # the stream was deleted, or the server made a replica, during a blocking read
-    "LOST": StreamLost,  # our scripts' own: see `loss` there
+    "UNBLOCKED": NoGroup,  # during a blocking read, the stream was deleted or the server became a replica
+    "LOST": StreamLost,  # from our own scripts: see `loss` in `scripts`
 }

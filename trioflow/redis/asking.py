@@ -1,4 +1,4 @@
-"""How a question is asked by somebody at neither end of a stream: over a connection of its own, for five seconds."""
+"""Queries from outside a stream, each over a connection of its own, for up to five seconds."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from trioflow.redis.options import StreamOptions
 async def ask(
     url: str, name: str, ssl_context: ssl.SSLContext | None, question: Callable[[Client], Awaitable[Any]]
 ) -> Any:
-    """Return the answer to a question that can be asked again.
+    """Return the answer to a query that can be repeated.
 
     Raises:
-        OSError: there is no server at `url`, or it refuses the connection or the question.
+        OSError: there is no server at `url`, or it refuses the connection or the query.
         StreamLost: the server has lost the stream.
         trio.BrokenResourceError: the server has not answered for five seconds.
     """
     options = StreamOptions(url, name, ssl_context=ssl_context)
-    reason = "it is silent"
+    reason = "it does not respond"
     with trio.move_on_after(ANSWER_TIMEOUT):
         async with open_clients(options, 1) as [client]:
             while True:

@@ -2,12 +2,12 @@
 
 Rule 1: a connection is made when it is first needed, and again after it broke, after a pause that doubles.
 Rule 2: every call has a timeout, which includes connecting: a server that does not answer is treated as gone.
-Rule 3: a call whose answer was lost may have been carried out: `Lost` says so, and the caller decides what to do. What
-    an answer that is an error means is said in `answers`.
+Rule 3: a call whose answer was lost may have been carried out: `Lost` says so, and the caller decides what to do. The
+    meaning of error answers is in `answers`.
 Rule 4: connections stay open when the block around them is cancelled, so that its last calls can be made; they are
-    closed when it is left.
-Rule 5: where the server is now is asked before each connection: of a plain address, the answer is always the same; a
-    sentinel names the master, and a node of a cluster the node that has the stream.
+    closed when the block is left.
+Rule 5: the server's address is looked up before each connection: a plain address is always the same, a sentinel names
+    the master, and a node of a cluster names the node that has the stream.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from trioflow.redis.connection import command as encode
 from trioflow.redis.options import StreamOptions
 from trioflow.redis.scripts import Keys, Script
 
-ANSWER_TIMEOUT: Final = 5.0  # seconds, with the time to connect if there is no connection
+ANSWER_TIMEOUT: Final = 5.0  # seconds, including the time to connect if there is no connection
 SENTINEL_TIMEOUT: Final = 1.0  # seconds; then the next sentinel is asked
 REPLICAS_TIMEOUT: Final = 1.0  # seconds for replicas to confirm a write; then it is written again
 ATTEMPTS: Final = 3  # to reach a server for the first time
-RETRY_PAUSES: Final = (0.02, 2.0, 0.5)  # seconds: the first and the longest pause before connecting anew; their jitter
-CHECK_INTERVAL: Final = 10.0  # seconds between two looks at whether the server evicts
+RETRY_PAUSES: Final = (0.02, 2.0, 0.5)  # seconds: the first and the longest pause before reconnecting; their jitter
+CHECK_INTERVAL: Final = 10.0  # seconds between two checks whether the server evicts keys
 
 _FAILURES: Final = (ErrorAnswer, OSError, trio.BrokenResourceError, trio.ClosedResourceError)
 
@@ -59,7 +59,7 @@ class Client:
         self.connections = 0  # made so far
 
     async def call(self, *command: str | bytes | int, within: float = ANSWER_TIMEOUT, shield: bool = False) -> Any:
-        """Send a command once and return the answer, shielded from cancellation if so wished.
+        """Send a command once and return the answer; with `shield`, shielded from cancellation.
 
         Raises:
             Lost: there was no answer within `within` seconds, or no connection.
@@ -88,7 +88,7 @@ class Client:
         self._failing_since = math.inf
 
     def _failure(self, exc: Exception, connection: Connection | None) -> Exception:
-        """Return what to raise for a call that has failed with `exc`."""
+        """Return the exception to raise for a call that has failed with `exc`."""
         word = exc.word if isinstance(exc, ErrorAnswer) else ""
         kind = ANSWERS.get(word, Refused) if word else Lost
         reason = str(exc)
@@ -103,7 +103,7 @@ class Client:
         if is_current:
             self.drop()
             self._places.rotate(-1)
-            if connection is not None and word == "MOVED":  # MOVED slot host:port, without the host if it is the same
+            if connection is not None and word == "MOVED":  # MOVED slot host:port; an empty host means the same one
                 host, _, port = reason.split()[2].rpartition(":")
                 node = host or connection.place[0], int(port)
                 self._places = deque(dict.fromkeys([node, *self.address.places]))
@@ -118,8 +118,8 @@ class Client:
     ) -> Any:
         """Run a script once and return its result, as `call` does.
 
-        With `wait_replicas`, this raises `Lost` if too few replicas have confirmed within a second what was written. A
-        script that is then run again must write again: only for what this connection has written is waited.
+        With `wait_replicas`, this raises `Lost` if too few replicas have confirmed the writes within a second. A script
+        that is then run again must write again, because only writes of the same connection are waited for.
         """
         until = trio.current_time() + within
         count = b"*%d\r\n" % (3 + len(self.keys.all) + len(args))
@@ -133,9 +133,9 @@ class Client:
         return answer
 
     async def _confirm(self, within: float, *, shield: bool) -> None:
-        """Wait until enough replicas have what was written, or ask where the server is: this may not be the master now.
+        """Wait until enough replicas have the writes; if not, look up the server again: it may not be the master now.
 
-        Whatever is raised says that the script may have been carried out.
+        Every exception from here means that the script may have been carried out.
         """
         connections = self.connections
         try:
@@ -144,13 +144,13 @@ class Client:
         except Lost:
             raise
         except Later:
-            confirmed = 0  # it was made a replica itself meanwhile
+            confirmed = 0  # it became a replica itself
         except Refused as exc:
-            if "replica" not in str(exc):  # so it was one already
+            if "replica" not in str(exc):  # unless it already was a replica itself
                 raise trio.BrokenResourceError(f"replicas cannot be waited for: {exc}") from None
             confirmed = 0
         if self.connections != connections:
-            confirmed = 0  # by the server before this one, or not even that
+            confirmed = 0  # on a new connection, the answer says nothing about earlier writes
         if confirmed < self._wait_replicas:
             self._look_elsewhere()
             raise Lost(f"{confirmed} of {self._wait_replicas} replicas have what was written", self._backoff.pause())
@@ -168,13 +168,13 @@ class Client:
                 await trio.sleep(exc.pause)
 
     def drop(self) -> None:
-        """Break the connection: the next call makes another."""
+        """Break the connection; the next call makes another."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
 
     def _look_elsewhere(self) -> None:
-        """Break the connection, if another server could take the place of this one."""
+        """Break the connection, if another server may take the place of this one."""
         if self.address.service or len(self._places) > 1:
             self.drop()
             self._places.rotate(-1)
@@ -196,7 +196,7 @@ class Client:
             return self._connection
 
     async def _where(self) -> Place:
-        """Return where the server is now; of a service, the master that the first sentinel names that answers."""
+        """Return the server's current address; for a service, as named by the first sentinel that answers."""
         if not self.address.service:
             return self._places[0]
         reasons = []
@@ -204,14 +204,14 @@ class Client:
             try:
                 with trio.move_on_after(SENTINEL_TIMEOUT):
                     return await self._named_by((host, port))
-                reasons.append(f"{host}:{port} is silent")
+                reasons.append(f"{host}:{port} does not respond")
             except _FAILURES as exc:
                 reasons.append(f"{host}:{port}: {exc}")
             self._places.rotate(-1)
         raise ConnectionError("; ".join(reasons))
 
     async def _named_by(self, sentinel: Place) -> Place:
-        """Ask a sentinel where the master is. It is told the password only if it wants one."""
+        """Ask a sentinel for the master. It gets the password only if it asks for one."""
         address = self.address._replace(service="", db=0)
         try:
             anonymous = address._replace(username=None, password=None)
@@ -249,7 +249,7 @@ async def open_clients(options: StreamOptions, count: int) -> AsyncGenerator[Seq
 
 
 async def _check_server(client: Client) -> None:
-    """Raise, rather than retry for ever, if no server answers at this address or if it would not keep the entries."""
+    """Raise, instead of retrying without end, if no server answers at this address or it would not keep entries."""
     attempts = ATTEMPTS
     while True:
         try:
@@ -267,7 +267,7 @@ async def _check_server(client: Client) -> None:
 
 
 async def _keep_checking(client: Client) -> None:
-    """Raise when the server begins to evict. If it is out of reach, other calls raise that."""
+    """Raise when the server begins to evict keys. If it is out of reach, other calls raise that."""
     pause = CHECK_INTERVAL
     while True:
         await trio.sleep(pause)
@@ -283,7 +283,7 @@ async def _keep_checking(client: Client) -> None:
 
 
 async def _eviction(client: Client) -> str:
-    """Return what is wrong if the server evicts keys when it is full, else nothing."""
+    """Return a complaint if the server evicts keys when it is full, else an empty str."""
     info = bytes(await client.call("INFO", "memory"))
     settings = dict(pair.split(b":", 1) for pair in info.split() if b":" in pair)
     policy = settings.get(b"maxmemory_policy", b"").decode()

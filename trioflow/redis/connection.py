@@ -1,8 +1,8 @@
 """One connection to a Redis server: commands go out and answers come back in the same order.
 
-Rule 1: a caller writes its own command, and the first caller that waits for an answer reads for all. With a task that
-    writes and one that reads, as the client library has them, a call costs twice as much.
-Rule 2: a connection on which a call fails or is cancelled is closed for good, because the answer may still come.
+Rule 1: a caller writes its own command, and the first caller that waits for an answer reads for all. With one task to
+    write and one to read, as in the client library, a call costs twice as much.
+Rule 2: if a call fails or is cancelled, its connection is closed for good, because the answer may still come.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ except ImportError as exc:
 
 READ_SIZE: Final = 1 << 18  # bytes
 
-# The library cuts off the first word of the errors that it has a class for.
+# The library cuts the first word off errors that it has a class for.
 _WORDS: Final[dict[type[Exception], str]] = {
     kind: word for word, kind in Parser.EXCEPTION_CLASSES.items() if isinstance(kind, type)
 }
 
 
 class ErrorAnswer(Exception):
-    """The server's answer is an error, which begins with `word`."""
+    """The server answered with an error, which begins with `word`."""
 
     def __init__(self, error: RedisError) -> None:
         self.word = _WORDS.get(type(error)) or (
@@ -43,7 +43,7 @@ class ErrorAnswer(Exception):
 
 
 def encoded(words: Iterable[str | bytes | int]) -> bytes:
-    """Encode the words of a command; the command begins with `*` and their number."""
+    """Return the encoded words of a command; the whole command begins with `*` and their number."""
     parts = []
     for word in words:
         part = word if isinstance(word, bytes) else str(word).encode()
@@ -52,14 +52,14 @@ def encoded(words: Iterable[str | bytes | int]) -> bytes:
 
 
 def command(*words: str | bytes | int) -> bytes:
-    """Encode a command."""
+    """Return an encoded command."""
     return b"*%d\r\n" % len(words) + encoded(words)
 
 
 class _Socket(trio.abc.Stream):
-    """A socket, which is written to without a checkpoint, and read when there is something to read.
+    """A socket that is written to without a checkpoint first, and read only once there is something to read.
 
-    A call waits for its answer anyway. Trio's own stream takes another turn of the loop for the writing, and tries to
+    A call waits for its answer anyway. Trio's own stream takes another turn of the event loop to write, and tries to
     read before it waits: together a tenth of the processor time of a call.
     """
 
@@ -100,7 +100,7 @@ class _Call:
         self.answer: Any = None
         self.failure: Exception | None = None
         self.is_over = False
-        self.woken: trio.Event | None = None  # set when the call is over, or is the one to read
+        self.woken: trio.Event | None = None  # set when the call is over, or when it is this caller's turn to read
 
 
 class Connection:
@@ -112,7 +112,7 @@ class Connection:
         self._socket = sock
         self._parser = Parser()
         self._unsent: list[bytes] = []
-        self._calls: deque[_Call] = deque()  # those without an answer, as they were sent
+        self._calls: deque[_Call] = deque()  # calls without an answer, in the order in which they were sent
         self._is_writing = self._is_reading = False
         self.is_open = True
 
@@ -121,7 +121,7 @@ class Connection:
 
         Raises:
             ErrorAnswer: the server answered with an error.
-            OSError, trio.BrokenResourceError, trio.ClosedResourceError: there was no answer, because the connection broke.
+            OSError, trio.BrokenResourceError, trio.ClosedResourceError: the connection broke before an answer came.
         """
         if not self.is_open:
             raise ConnectionError("the connection is closed")
@@ -155,7 +155,7 @@ class Connection:
             self._is_writing = False
 
     async def _read(self, call: _Call) -> None:
-        """Read answers until that to `call` has come, then leave reading to the next that waits."""
+        """Read answers until the one for `call` has come, then let the next waiting caller read."""
         self._is_reading = True
         try:
             while not call.is_over:
@@ -184,7 +184,7 @@ class Connection:
             call.woken.set()
 
     def close(self) -> None:
-        """Close the connection at once; every call that waits fails. Harmless when repeated."""
+        """Close the connection at once; every waiting call fails. Harmless when repeated."""
         self.is_open = False
         self._socket.close()
         self._unsent.clear()
@@ -196,7 +196,7 @@ class Connection:
 
 
 async def open_connection(address: Address, place: Place, ssl_context: ssl.SSLContext | None) -> Connection:
-    """Connect and log in, to a server at `place` that has the user, the password and the database of `address`.
+    """Connect to the server at `place` and log in with the user, the password and the database of `address`.
 
     Raises:
         ErrorAnswer: the server refuses the user, the password or the database.
@@ -222,10 +222,10 @@ async def open_connection(address: Address, place: Place, ssl_context: ssl.SSLCo
         if address.service and (await connection.call(command("ROLE")))[0] != b"master":
             raise ConnectionError(
                 f"a sentinel names {place[0]}:{place[1]}, which is not the master"
-            )  # late to notice a failover
+            )  # the sentinel has not noticed a failover yet
     except BaseException as exc:
         connection.close()
         if isinstance(exc, trio.BrokenResourceError) and isinstance(exc.__cause__, ssl.SSLError):
-            raise exc.__cause__ from None  # it says why the certificate is refused
+            raise exc.__cause__ from None  # it says why the certificate was refused
         raise
     return connection

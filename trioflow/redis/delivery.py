@@ -17,19 +17,19 @@ T = TypeVar("T", covariant=True)
 
 
 class Settler(Protocol):
-    """What a delivery needs of its receiver."""
+    """The part of a receiver that its deliveries use."""
 
     @property
     def decode(self) -> Any:
-        """What makes an item of bytes."""
+        """The function that decodes an item."""
         ...
 
     def settle(self, delivery: Delivery[Any], outcome: Outcome | None) -> None:
-        """Note that a delivery is done, or how it is given back."""
+        """Note that a delivery is acknowledged, or how it is given back."""
         ...
 
     def delay_after(self, tries: int, /) -> int:
-        """Return for how many milliseconds an entry is not delivered after a number of tries."""
+        """Return the retry delay after a number of tries, in milliseconds."""
         ...
 
     async def has_lost(self, delivery: Delivery[Any]) -> bool:
@@ -40,14 +40,14 @@ class Settler(Protocol):
 class Outcome(NamedTuple):
     """How an entry is given back."""
 
-    tries: int  # that count
-    reason: bytes = b""  # how the last one ended
-    together: bool = False  # whether others failed with it
-    delay: int = 0  # milliseconds for which it is not delivered
+    tries: int  # tries that count
+    reason: bytes = b""  # how the last try ended
+    together: bool = False  # whether other entries failed with it
+    delay: int = 0  # milliseconds in which it is not delivered
 
 
 class Delivery(Generic[T]):
-    """One entry in hand. `async with delivery:` acknowledges it if the block succeeds, and gives it back otherwise.
+    """An entry in hand. `async with delivery:` acknowledges it if the block succeeds, and gives it back otherwise.
 
     Attributes:
         id: The server's name for the entry; the same each time it is delivered.
@@ -73,7 +73,7 @@ class Delivery(Generic[T]):
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """The headers that it was sent with; read-only."""
+        """The headers that it was sent with, read-only."""
         return entry_of(self._fields).headers
 
     @property
@@ -82,7 +82,7 @@ class Delivery(Generic[T]):
         return entry_of(self._fields).key
 
     def done(self) -> None:
-        """Acknowledge the entry, which deletes it. The call to the server follows soon. Harmless when repeated."""
+        """Acknowledge the entry, which deletes it. The server is told soon after. Harmless when repeated."""
         if not self._is_settled:
             self._is_settled = True
             self._receiver.settle(self, None)
@@ -95,17 +95,18 @@ class Delivery(Generic[T]):
         together: bool = False,
         delay: float | None = None,
     ) -> None:
-        """Let any receiver have the entry again; unless `tried`, this was not a try. Harmless when repeated.
+        """Let any receiver have the entry again. Harmless when repeated.
 
         Args:
             tried: Whether this delivery counts as a try.
             error: Why the try failed; shown if the entry becomes a dead letter.
-            together: Whether other entries failed in the same try, and any of them may be the cause: the last try is then
-                made with nothing else in hand.
-            delay: For how many seconds not to deliver it; the default is the receiver's retry delay, and 0 unless `tried`.
+            together: Whether other entries failed in the same try and any of them may be the cause. The last try is
+                then made with nothing else in hand.
+            delay: The seconds in which it is not delivered again. The default is the receiver's retry delay, or 0 if
+                not `tried`.
 
         Raises:
-            TypeError, ValueError: `delay` is no number from 0 to a thousand million.
+            TypeError, ValueError: `delay` is not a number from 0 to 1,000,000,000.
         """
         pause = self._receiver.delay_after(self.times) if tried and delay is None else delay_of(delay or 0)
         if not self._is_settled:

@@ -1,4 +1,4 @@
-"""An encoded item, and what travels beside it."""
+"""An encoded item and its options."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 class Entry(bytes):
-    """The bytes of an item, with its options: what `encode` may return, and what `decode` is called with.
+    """The bytes of an item with its options: `encode` may return one, and `decode` is called with one.
 
-    The entry that `decode` is called with has only `headers` and `key`. If one is made of another entry, what is not given
-    is taken from that one.
+    The entry passed to `decode` has only `headers` and `key`. An entry made from another entry takes the options that
+    you leave out from that one.
 
     Attributes:
-        headers: What travels beside the item, by name; read-only.
-        key: The key in whose order the item is delivered, or None.
+        headers: Metadata of the item by name, read-only.
+        key: The key within which items are delivered in order, or None.
     """
 
     headers: Mapping[str, str] = _NO_HEADERS
@@ -39,22 +39,22 @@ class Entry(bytes):
         ttl: float = math.inf,
         idempotency_key: str | None = None,
     ) -> Entry:
-        """Make an entry of an encoded item.
+        """Make an entry from an encoded item.
 
         Args:
             data: The item; a str is encoded as UTF-8.
-            headers: What travels beside the item: names and values, all str.
+            headers: Metadata to send with the item: names and values, all str.
             key: Entries with the same key are delivered one at a time, in the order in which they were stored.
-            delay: The seconds after it is stored in which it is not delivered.
-            ttl: The seconds after it is stored in which it may be delivered; then it is deleted. `math.inf` for no limit.
-            idempotency_key: If the server has stored an item with this key within the sender's `idempotency_window`, this
-                one is not stored.
+            delay: The seconds after storing in which it is not delivered.
+            ttl: The seconds after storing in which it may be delivered; then it is deleted. `math.inf` for no limit.
+            idempotency_key: If the server has stored an item with this key within the sender's `idempotency_window`,
+                this one is not stored.
 
         Raises:
             TypeError, ValueError: an argument has the wrong type, or is out of range.
         """
         if not isinstance(data, (bytes, str)):
-            raise TypeError(f"an encoded item must be bytes or a str, not {data!r}")
+            raise TypeError(f"Entry: data must be bytes or a str, got {data!r}")
         self = super().__new__(cls, data.encode() if isinstance(data, str) else data)
         options = dict(data._options) if isinstance(data, Entry) else {}
         if headers is not None:
@@ -79,7 +79,7 @@ class Entry(bytes):
 
 
 def entry_of(fields: Sequence[bytes]) -> Entry:
-    """Return an entry of its fields in the stream: names and values in turns, of which the first is the item."""
+    """Return the entry for its fields in the stream: names and values in turn, the item first."""
     entry = bytes.__new__(Entry, fields[1])
     if len(fields) > ITEM_ALONE:
         entry._show({fields[i].decode(): fields[i + 1].decode() for i in range(ITEM_ALONE, len(fields), 2)})
@@ -95,13 +95,13 @@ def options_of(items: Sequence[bytes | str]) -> bytes:
 
 def _checked_headers(headers: Any) -> dict[str, str]:
     if not isinstance(headers, Mapping) or not all(isinstance(word, str) for pair in headers.items() for word in pair):
-        raise TypeError(f"headers must be a mapping of str to str, not {headers!r}")
+        raise TypeError(f"headers must be a mapping of str to str, got {headers!r}")
     return dict(headers)
 
 
 def _checked_key(name: str, key: str) -> str:
     if not isinstance(key, str):
-        raise TypeError(f"{name} must be a str or None, not {key!r}")
+        raise TypeError(f"{name} must be a str or None, got {key!r}")
     if not key or "\0" in key:
-        raise ValueError(f"{name} must be a str without NUL that is not empty, not {key!r}")
+        raise ValueError(f"{name} must be a non-empty str without NUL characters, got {key!r}")
     return key

@@ -1,7 +1,7 @@
-"""Dead letters: what they are, why they died, and how they are put back into the stream or dropped.
+"""Dead letters: what they hold, and how they are listed, requeued and deleted.
 
-Rule 1: the scripts keep of each failed entry one text: the receiver, the name of the error and its message, with a space
-    between; only the message may have spaces in it.
+Rule 1: for each failed entry the scripts keep one text: the receiver, the name of the error and its message, separated
+    by spaces. Only the message may contain spaces.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ PAGE: Final = 100  # letters per call
 MESSAGE_LENGTH: Final = 1000  # characters
 
 # ids of dead letters -> how many of them were put back
-# A stream that has ended goes on: its end is taken away, and posted again once these entries are acknowledged.
+# A stream that has ended is reopened: its end is removed, and posted again once these entries are acknowledged.
 _REQUEUE: Final = stream_script("""
 local lost = loss()
 if lost then return lost end
@@ -44,13 +44,13 @@ return count
 
 
 class DeadLetter(NamedTuple):
-    """An entry that was delivered too often.
+    """An entry that was tried as often as allowed, without success.
 
     Attributes:
-        raw: Its item, still encoded.
-        id: The entry's id, as `Delivery.id` was.
+        raw: The item, still encoded.
+        id: The entry's id, as in `Delivery.id`.
         tries: How often it was delivered.
-        receiver: Who had it last.
+        receiver: The name of the receiver that had it last.
         error: The class name of the exception that ended the last try; empty if there was none.
         message: The message of that exception, cut after 1,000 characters, or what else happened.
         headers: The entry's headers.
@@ -68,13 +68,13 @@ class DeadLetter(NamedTuple):
 
 
 def reason_of(error: BaseException | None) -> bytes:
-    """Return the class name of an exception, a space, and its message; of a group with one member, that member's."""
+    """Return an exception's class name, a space, and its message; for a group of one, those of its member."""
     if error is None:
         return b" "
     error = sole(error)
     try:
         message = str(error)[:MESSAGE_LENGTH]
-    except Exception:  # noqa: BLE001 - of a class of the user's
+    except Exception:  # noqa: BLE001 - a user's class may raise anything in __str__
         message = ""
     return f"{''.join(type(error).__qualname__.split())} {message}".encode(errors="backslashreplace")
 
@@ -82,10 +82,10 @@ def reason_of(error: BaseException | None) -> bytes:
 async def dead_letters(
     url: str, name: str, *, limit: int = 1000, ssl_context: ssl.SSLContext | None = None
 ) -> list[DeadLetter]:
-    """Return the oldest dead letters of the stream `name`, at most `limit`. They stay where they are.
+    """Return the oldest dead letters of the stream `name`, at most `limit`, without removing them.
 
     Raises:
-        OSError: there is no server at `url`, or it refuses the connection or the question.
+        OSError: there is no server at `url`, or it refuses the connection or the query.
         trio.BrokenResourceError: the server has not answered for five seconds.
     """
     check_count("limit", limit, 1)
@@ -111,18 +111,18 @@ async def requeue_dead_letters(
 ) -> int:
     """Put dead letters back into the stream `name` as new entries, and return how many.
 
-    They are added whatever the capacity, and tried as often as others. A stream that has ended goes on, and ends again when
-    they are acknowledged. If an answer of the server was lost, the number returned may be too small.
+    They are added whatever the capacity, and get as many tries as other entries. A stream that has ended is reopened,
+    and ends again when they are acknowledged. If an answer of the server is lost, the returned number may be too small.
 
     Args:
         url: The server, as for `open_sender`.
         name: The stream.
-        ids: Which, by `DeadLetter.id`; None for all.
+        ids: The ids to put back, as in `DeadLetter.id`; None for all.
         ssl_context: As for `open_sender`.
 
     Raises:
         TypeError: `ids` is not an iterable of str.
-        OSError: there is no server at `url`, or it refuses the connection or the question.
+        OSError: there is no server at `url`, or it refuses the connection or the query.
         StreamLost: the server has lost entries of the stream.
         trio.BrokenResourceError: the server has not answered for five seconds.
     """
@@ -136,7 +136,7 @@ async def drop_dead_letters(
 
     Raises:
         TypeError: `ids` is not an iterable of str.
-        OSError: there is no server at `url`, or it refuses the connection or the question.
+        OSError: there is no server at `url`, or it refuses the connection or the query.
         trio.BrokenResourceError: the server has not answered for five seconds.
     """
     return await _of_letters(
@@ -145,11 +145,11 @@ async def drop_dead_letters(
 
 
 async def trim_dead_letters(url: str, name: str, keep: int, *, ssl_context: ssl.SSLContext | None = None) -> int:
-    """Delete all dead letters of the stream `name` but the newest `keep`, and return how many were deleted.
+    """Delete all dead letters of the stream `name` except the newest `keep`, and return how many were deleted.
 
     Raises:
         TypeError, ValueError: `keep` is not an int of 0 or more.
-        OSError: there is no server at `url`, or it refuses the connection or the question.
+        OSError: there is no server at `url`, or it refuses the connection or the query.
         trio.BrokenResourceError: the server has not answered for five seconds.
     """
     check_count("keep", keep, 0)
@@ -166,10 +166,10 @@ async def _of_letters(
     ssl_context: ssl.SSLContext | None,
     act: Callable[[Client, list[bytes]], Awaitable[int]],
 ) -> int:
-    """Do something with the letters that are wanted, and return with how many it was done."""
+    """Apply `act` to the chosen letters, page by page, and return the sum of its results."""
     wanted = None if ids is None else list(ids)
     if isinstance(ids, str) or not all(isinstance(entry, str) for entry in wanted or ()):
-        raise TypeError(f"ids must be an iterable of str, or None for all, not {ids!r}")
+        raise TypeError(f"ids must be an iterable of str, or None for all, got {ids!r}")
     chosen = None if wanted is None else {entry.encode() for entry in wanted}
     count, after = 0, "-"
 

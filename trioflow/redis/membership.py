@@ -16,7 +16,7 @@ from trioflow.redis.scripts import Script
 
 
 class Membership:
-    """Who a receiver is."""
+    """A receiver's group, name and token."""
 
     def __init__(self, options: ReceiverOptions, client: Client) -> None:
         self.group = options.group
@@ -33,17 +33,17 @@ class Membership:
 
         Raises:
             StreamLost: the server has lost entries of the stream.
-            trio.BusyResourceError: a receiver of that name is alive.
+            trio.BusyResourceError: a live receiver has this name.
             ValueError: another group reads this stream.
         """
         answer = await self.run_until_done(JOIN, in_hand)
         if answer == 0:
             raise trio.BusyResourceError(
-                f"a receiver called {self.name!r} reads {self._stream} and is alive: give this one another name"
+                f"a live receiver called {self.name!r} already reads {self._stream}; give this one another name"
             )
         if answer != 1:
             raise ValueError(
-                f"{self._stream} is read by the group {answer.decode()!r}, and what one group acknowledges is deleted: "
+                f"{self._stream} is read by the group {answer.decode()!r}, and acknowledged entries are deleted; "
                 f"for the group {self.group!r}, send to a second stream"
             )
 

@@ -22,9 +22,9 @@ LEASE: Final = 30.0  # seconds
 TRIES: Final = 5
 DEAD_LETTERS: Final = 10_000
 MAX_RETRY_DELAY: Final = 3600.0  # seconds
-RETRY_JITTER: Final = 0.5  # entries that failed together are not tried again in lockstep
+RETRY_JITTER: Final = 0.5  # so that entries that failed together are not retried in lockstep
 IDEMPOTENCY_WINDOW: Final = 86400.0  # seconds
-LONGEST: Final = 1e9  # seconds, thirty years: for a time that the server reckons with
+LONGEST: Final = 1e9  # seconds, about thirty years: limit of times that the server adds up
 
 _encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
@@ -35,13 +35,13 @@ def to_json(item: Any) -> bytes:
 
 
 def unique_name() -> str:
-    """Return a name that no other sender or receiver has, made of the host and the process it belongs to."""
+    """Return a name for a sender or receiver that no other has, made of the host and the process id."""
     return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
 
 
 @dataclass(frozen=True)
 class StreamOptions:
-    """Which stream, on which server, how long a lost one is waited for, what TLS trusts and offers, how many replicas confirm."""
+    """The stream, its server, the patience when that is lost, the TLS context, and how many replicas must confirm."""
 
     url: str
     name: str
@@ -52,10 +52,10 @@ class StreamOptions:
     def __post_init__(self) -> None:
         address = Address.of(self.url)
         if self.ssl_context is not None and not isinstance(self.ssl_context, ssl.SSLContext):
-            raise TypeError(f"ssl_context must be an SSLContext or None, not {self.ssl_context!r}")
+            raise TypeError(f"ssl_context must be an SSLContext or None, got {self.ssl_context!r}")
         if self.ssl_context is not None and not address.is_secure:
             raise ValueError(
-                "ssl_context needs a url that begins with rediss:// or rediss+sentinel://: this one would not use TLS"
+                "ssl_context needs a url that begins with rediss:// or rediss+sentinel://; this one does not use TLS"
             )
         check_name("name", self.name)
         if isinstance(self.patience, bool) or self.patience != 0:  # 0 means not to wait at all
@@ -70,7 +70,7 @@ class StreamOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class SenderOptions(StreamOptions):
-    """What a sender is made of; one without a `lease` stays registered until it closes."""
+    """The options of a sender; without a `lease` it stays registered until it closes."""
 
     capacity: int
     producer: str | None
@@ -91,7 +91,7 @@ class SenderOptions(StreamOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class ReceiverOptions(StreamOptions):
-    """What a receiver is made of."""
+    """The options of a receiver."""
 
     group: str
     receiver: str | None
@@ -117,32 +117,32 @@ class ReceiverOptions(StreamOptions):
         check_function("decode", self.decode)
 
     def delay_after(self, tries: int) -> int:
-        """Return for how many milliseconds an entry is not delivered after a number of tries."""
+        """Return the retry delay after a number of tries, in milliseconds."""
         pause = min(self.retry_delay * 2.0 ** min(tries - 1, 64), self.max_retry_delay)
         return math.ceil(pause * 1000 * (1 - RETRY_JITTER * random.random()))
 
 
 def check_name(what: str, name: object) -> None:
-    """Raise unless `name` is a word that keys can be made of."""
+    """Raise unless `name` is a word that can be part of a key."""
     if not isinstance(name, str):
-        raise TypeError(f"{what} must be a str, not {name!r}")
+        raise TypeError(f"{what} must be a str, got {name!r}")
     if not name or "{" in name or "}" in name or any(character.isspace() for character in name):
-        raise ValueError(f"{what} must be a word without braces, not {name!r}")
+        raise ValueError(f"{what} must be a word without spaces and braces, got {name!r}")
 
 
 def to_milliseconds(what: str, seconds: float) -> int:
-    """Return a time as the scripts know it. Raise unless it is above 0, and short enough to be added to the server's."""
+    """Return a time in milliseconds, for the scripts. Raise unless it is above 0, and at most `LONGEST`."""
     if check_positive(what, seconds) > LONGEST:
-        raise ValueError(f"{what} must be at most {LONGEST:,.0f} seconds, not {seconds}")
+        raise ValueError(f"{what} must be at most {LONGEST:,.0f} seconds, got {seconds}")
     return math.ceil(seconds * 1000)
 
 
 def delay_of(seconds: float, what: str = "delay") -> int:
-    """Return a time as the scripts know it; it may be 0."""
+    """Return a time in milliseconds, for the scripts; it may be 0."""
     return 0 if seconds == 0 and not isinstance(seconds, bool) else to_milliseconds(what, seconds)
 
 
 def _check_lease(lease: object) -> None:
     """Raise unless `lease` is a finite time above 0, in seconds."""
     if check_positive("lease", lease) == math.inf:
-        raise ValueError("lease must be finite: what a dead process holds is delivered again after it")
+        raise ValueError("lease must be finite: it is how long the entries of a dead process wait")

@@ -1,10 +1,10 @@
-"""From end to end: what becomes of an entry is followed through a chain, and it is acknowledged when all of it is stored.
+"""Follows each entry through a chain, and acknowledges it when everything made of it is stored.
 
-Rule 1: an item travels with the receipt of the entry that it comes of. A transform that treats each item by itself is
-    made anew around a function that passes the receipt on; one that gives items on untouched, in lists perhaps, is
-    followed too. Any other could hold, mix or drop them unseen: it is refused when it is piped.
-Rule 2: what a function gives nothing for is done when the function has returned.
-Rule 3: a function that fails gives its failure, and a stage behind raises it, or gives the entry back and goes on.
+Rule 1: an item travels with the receipt of the entry that it is made of. A transform that treats each item by itself is
+    rebuilt around a function that passes the receipt on; one that passes items on unchanged, also in lists, is followed
+    too. Any other could hold, mix or drop items unseen, so it is refused when it is piped.
+Rule 2: if a function returns nothing for an item, the entry is done when the function returns.
+Rule 3: if a function fails, a stage after it raises its exception, or gives the entry back and continues.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from trioflow._core.fused import Operator
 
 
 class Receipt:
-    """What is still to be stored of one entry, or of several gathered; then `done` is called, or `failed` instead."""
+    """Counts what is still to be stored of one entry, or of several; then calls `done`, or `failed` instead."""
 
     __slots__ = ("_done", "_failed", "is_lost", "left")
 
@@ -32,7 +32,7 @@ class Receipt:
     ) -> None:
         self._done = done
         self._failed = failed
-        self.is_lost = is_lost  # tells whether others have the entry by now
+        self.is_lost = is_lost  # asks whether another receiver has the entry by now
         self.left = 1
 
     def settle(self) -> None:
@@ -42,7 +42,7 @@ class Receipt:
             self._done()
 
     def fail(self, error: Exception, *, together: bool = False) -> None:
-        """Note that it cannot be stored, perhaps because of others that it failed together with.
+        """Note that it cannot be stored, perhaps because of other items in the same call.
 
         Harmless when repeated, and final.
         """
@@ -51,7 +51,7 @@ class Receipt:
 
 
 class Carried:
-    """An item and its receipt; of a function that gives many, all of them, to be iterated over."""
+    """An item and its receipt. If a function returned many items, iterate over it for all of them."""
 
     __slots__ = ("failure", "receipt", "value")
 
@@ -74,13 +74,13 @@ class Carried:
 
 
 def carrying(fn: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Make of a function of items one of carried items."""
+    """Return a function of carried items for a function of items."""
     if is_async(fn):
 
         async def call_and_wait(carried: Carried) -> Carried:
             try:
                 return Carried(await fn(carried.value), carried.receipt)
-            except Exception as exc:  # noqa: BLE001 - raised by the stage behind
+            except Exception as exc:  # noqa: BLE001 - the stage after it raises it
                 return Carried(None, carried.receipt, exc)
 
         return call_and_wait
@@ -88,16 +88,16 @@ def carrying(fn: Callable[[Any], Any]) -> Callable[[Any], Any]:
     def call(carried: Carried) -> Any:
         try:
             given = fn(carried.value)
-        except Exception as exc:  # noqa: BLE001 - raised by the stage behind
+        except Exception as exc:  # noqa: BLE001 - the stage after it raises it
             return Carried(None, carried.receipt, exc)
-        # A coroutine is for the transform to refuse.
+        # The transform refuses a coroutine.
         return given if inspect.iscoroutine(given) else Carried(given, carried.receipt)
 
     return call
 
 
 class _Judging(Operator[Any, Any]):
-    """Raises what a function has raised, or gives the entry back and leaves it out."""
+    """Raises the exception of a function, or gives the entry back and skips it."""
 
     def __init__(self, goes_on: bool) -> None:  # noqa: FBT001 - called by the line below the class
         self._goes_on = goes_on
@@ -113,7 +113,7 @@ class _Judging(Operator[Any, Any]):
 
 
 class _Gathered(Operator[Any, Any]):
-    """Makes of a list of carried items a carried list."""
+    """Turns a list of carried items into a carried list."""
 
     def feed(self, items: list[Any]) -> list[Any]:
         return [_gathered(item) if isinstance(item, (list, tuple)) else item for item in items]
@@ -137,10 +137,11 @@ def _gathered(items: Sequence[Carried]) -> Carried:
 
 
 def followed(stages: Sequence[Stage], is_whole: bool, *, goes_on: bool) -> list[Stage]:  # noqa: FBT001 - a Stage's `follow`
-    """Return the stages to run for a chain that begins with `redis.readable`: its items are carried until they are done.
+    """Return the stages to run for a chain that begins with `redis.readable`: its items carry their receipts.
 
     Raises:
-        TypeError: an item cannot be followed through a stage, or the chain is whole and never says where it is done.
+        TypeError: an item cannot be followed through a stage, or the chain is complete and has no place where entries
+            are acknowledged.
     """
     source, *rest = stages
     made = [source]
@@ -158,21 +159,21 @@ def followed(stages: Sequence[Stage], is_whole: bool, *, goes_on: bool) -> list[
             break
         else:
             raise TypeError(
-                f"an entry of Redis cannot be followed through {stage.label()}, to be acknowledged when all that comes of "
-                "it is stored: it may hold, mix or drop items unseen. map, filter, flat_map, tap, map_async and "
-                "map_in_threads can be followed, and batch(size, within=seconds), throttle and delay. Or say with "
-                "redis.acknowledge() before it where entries are done"
+                f"an entry of Redis cannot be followed through {stage.label()}, which may hold, mix or drop items; "
+                "put redis.acknowledge() before it. Entries are acknowledged when everything made of them is stored, "
+                "and can be followed through map, filter, flat_map, tap, map_async, map_in_threads, "
+                "batch(size, within=seconds), throttle and delay"
             )
     if is_whole:
         raise TypeError(
-            f"where are entries of {source.label()} done? Pipe it into redis.writable(), which stores what comes of them, "
-            "or through redis.acknowledge(): after that, what a failure loses is lost"
+            f"nothing acknowledges the entries of {source.label()}; pipe it into redis.writable(), which acknowledges "
+            "what it has stored, or through redis.acknowledge(), after which a failure loses them"
         )
     return made
 
 
 class Storing:
-    """The function of a sink that stores items, and of one that stores carried items and then settles their receipts."""
+    """The function of a sink that stores items, and of one that stores carried items and settles their receipts."""
 
     def __init__(
         self,
@@ -188,11 +189,12 @@ class Storing:
 
 
 async def acknowledge_each(source: ReceiveChannel[Any], output: SendChannel[Any]) -> None:
-    """Take items from their receipts, which are settled when the items were sent on."""
+    """Take items from their receipts, and settle those when the items are sent on."""
     async for items in source._batches_for(output):
         if not all(type(item) is Carried for item in items):
             raise TypeError(
-                "acknowledge() goes after redis.readable(), and after stages that an entry can be followed through"
+                "acknowledge() must come after redis.readable(), with only stages between them that an entry can be "
+                "followed through"
             )
         await output.send_many([item.value for item in items])
         for item in items:

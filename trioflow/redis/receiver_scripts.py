@@ -1,4 +1,4 @@
-"""The scripts of a receiver: join, hold, acknowledge, give back, claim, leave. The rules are those of `scripts`."""
+"""The scripts of a receiver: join, renew, acknowledge, give back, claim, hold and leave. `scripts` has their rules."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from trioflow.redis.scripts import Script, stream_script
 _RECEIVER = """
 local group, me, token, lease = unpack(ARGV, 1, 4)
 
--- The token of the receiver that has this name, and until when it is alive; nil if nobody has it.
+-- The token of the receiver that has this name, and until when it is alive; nil if none has it.
 local function name_owner() return string.match(redis.call('HGET', names, me) or '', '^(%S+) (%d+)$') end
 
 local function take_name(call) call('HSET', names, me, token .. ' ' .. string.format('%d', now() + lease)) end
 
 local function free_name(name)
     redis.call('HDEL', names, name)
-    -- Deleting a consumer drops what it holds, so one that holds something stays until that was claimed.
+    -- Deleting a consumer drops its entries, so one that holds any stays until they are claimed.
     if stream_exists() and #redis.call('XPENDING', stream, group, '-', '+', 1, name) == 0 then
         redis.call('XGROUP', 'DELCONSUMER', stream, group, name)
     end
@@ -28,7 +28,7 @@ local function holder(id)
     return pending and pending[2]
 end
 
--- The fields of an entry, of which the first is 'v' or 'end'; nil if it is deleted.
+-- The fields of an entry, the first 'v' or 'end'; nil if it was deleted.
 local function read(id)
     local found = redis.call('XRANGE', stream, id, id)[1]
     return found and found[2]
@@ -40,25 +40,25 @@ local function options_of(fields)
     return found
 end
 
-local DIED = ' gave no sign of life for its lease' -- the name of an error comes first, if there was one
+local DIED = ' gave no sign of life for its lease' -- begins with a space: the name of an error would come before it
 
--- A brace, which no name has, begins the reason of an entry that had a try whose end another entry may have caused: its
--- receiver died, or it failed together with others. The last try of such an entry is made alone.
+-- If another entry may have caused the end of a try, because the receiver died or several entries failed together, the
+-- reason begins with a brace, which no name has. The last try of such an entry is made alone.
 local function has_company(id) return string.sub(redis.call('HGET', why, id) or '', 1, 1) == '{' end
 
--- Note how the last try of an entry ended, and with whom; it is lost if the server is out of memory.
+-- Record how the last try of an entry ended, and with which receiver; not recorded if the server is out of memory.
 local function note_reason(id, receiver, reason, in_company)
     local mark = (in_company or has_company(id)) and '{' or ''
     redis.pcall('HSET', why, id, mark .. receiver .. ' ' .. reason)
 end
 
--- Move an entry to a consumer that no receiver has the name of, from where any may claim it at once.
+-- Move an entry to a consumer that is not a receiver, from which any receiver may claim it at once.
 local function give_back(id, times)
     redis.call('XCLAIM', stream, group, '(returned)', 0, id, 'IDLE', 1000000000, 'RETRYCOUNT', times, 'JUSTID')
 end
 
--- Move an entry to a consumer where nobody looks, until `wake` moves it on: at a time in ms, or, if it is nil, when the
--- entry before it is done. Without memory for the time, the entry is looked at again and again.
+-- Move an entry to a consumer that no receiver claims from, until `wake` moves it on: at a time in ms, or if it is nil,
+-- when the entry before it is done. If the server has no memory for the time, the entry is given back instead.
 local function park(id, times, time)
     if time and type(redis.pcall('ZADD', later, time, id)) == 'table' then return give_back(id, times) end
     redis.call('XCLAIM', stream, group, '(waiting)', 0, id, 'RETRYCOUNT', times, 'JUSTID')
@@ -71,7 +71,7 @@ local function wake(id)
     return pending
 end
 
--- The first entry of a key, and whether entries before it were deleted by somebody else.
+-- The first entry of a key, and whether entries before it were deleted by another program.
 local function first_of(key)
     local has_gaps = false
     while true do
@@ -110,7 +110,7 @@ local function delete(...)
     return count, woken
 end
 
--- Whether an entry may be delivered now. If not, it is parked until it may, or deleted if it has expired.
+-- Whether an entry may be delivered now. If not, it is parked until then, or deleted if it has expired.
 local function is_for_now(id, fields, times)
     if #fields == 2 or fields[3] == 'headers' then return true end
     local options, time = options_of(fields), now()
@@ -142,7 +142,7 @@ local function give_back_all(untried, has_died)
     end
 end
 
--- Whether the next try of an entry is to be made with nothing else in hand.
+-- Whether the next try of an entry must be made with nothing else in hand.
 local function is_alone(id, kind, times, tries) return kind == 'v' and times + 1 == tries and has_company(id) end
 """
 
@@ -151,7 +151,7 @@ def _receiver_script(body: str) -> Script:
     return stream_script(_RECEIVER + body)
 
 
-# '' at first; later an entry in hand, or '-' if there is none
+# '' at first; later an entry in hand, or '-' without one
 # -> 1; 0: a receiver of this name is alive; the name of the other group that reads this stream
 JOIN: Final = _receiver_script("""
 local lost = loss()
@@ -173,10 +173,10 @@ end
 if not group_exists then redis.call('XGROUP', 'CREATE', stream, group, '0', 'MKSTREAM') end
 if owner ~= token then
     if owner and tonumber(alive_until) > now() then return 0 end
-    give_back_all(0, true) -- what an earlier receiver of this name had in hand when it died
+    give_back_all(0, true) -- entries that an earlier receiver of this name had in hand when it died
 end
 take_name(redis.call)
--- Names not renewed for an hour belong to receivers that died; others have claimed what they held.
+-- Names not renewed for an hour belong to receivers that died; their entries have been claimed.
 local all = redis.call('HGETALL', names)
 for i = 1, #all, 2 do
     if tonumber(string.match(all[i + 1], ' (%d+)$')) < now() - 3600000 then free_name(all[i]) end
@@ -196,11 +196,11 @@ for i = 5, #ARGV do
         lost[#lost + 1] = ARGV[i]
     end
 end
-take_name(redis.pcall) -- not before: if the server has lost everything, this name must be lost, too, for JOIN to see it
+take_name(redis.pcall) -- last: if the server has lost everything, the name must stay lost, so that JOIN notices
 return lost
 """)
 
-# ids -> how many entries that waited for one of them may be claimed
+# ids -> how many entries that waited for them may be claimed
 ACK: Final = _receiver_script("""
 local count, woken = delete(unpack(ARGV, 5))
 end_if_done()
@@ -208,8 +208,8 @@ if count > 0 then signal_room() end
 return woken
 """)
 
-# of each entry its id, the number of tries that count, how the last ended, '' if it does not count, 1 if it ended so for
-# several entries together, and for how many ms not to deliver it -> how many were given back
+# for each entry: its id, the number of tries that count, how the last one ended ('' if it does not count), 1 if several
+# entries failed together, and for how many ms not to deliver it -> how many were given back
 GIVE_BACK: Final = _receiver_script("""
 local count = 0
 for i = 5, #ARGV, 5 do
@@ -223,11 +223,11 @@ end
 return count
 """)
 
-# the most tries, the most entries to claim, how many are in hand, where to begin, how many dead letters to keep, for how
-# many ms an entry of another receiver must have been idle, '' if only what was given back counts
-# -> 1 if an entry waits for a try with nothing else in hand, else 0; where to go on, '-' if nothing else is due; then the
-# entries claimed, as HELD returns them
-# If a receiver dies in a try that is made alone, no other entry can have caused it.
+# the largest number of tries, the largest number of entries to claim, how many are in hand, where to begin, how many
+# dead letters to keep, for how many ms an entry of another receiver must have been idle ('' to claim only those given
+# back) -> 1 if an entry waits for a try with nothing else in hand, else 0; where to continue, '-' if nothing else is
+# due; then the entries claimed, as HELD returns them
+# If a receiver dies in a try that is made alone, that entry must be the cause.
 CLAIM: Final = _receiver_script("""
 local tries, most, held, after, idle = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[8], ARGV[10]
 local lost = loss()
@@ -276,7 +276,7 @@ local function consider(id, owner, times)
     is_full = alone or #claimed == most
 end
 
--- Look at what a consumer holds, and return where to go on, '-' if there is no more.
+-- Look at the entries of a consumer, and return where to continue, '-' at the end.
 local function look(consumer, least, from)
     if is_full then return from == '-' and '0' or from end
     local due = redis.call('XPENDING', stream, group, 'IDLE', least, from, '+', most + 100, consumer)
@@ -290,7 +290,7 @@ end
 local time = now()
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', later, '-inf', time, 'LIMIT', 0, 1000)) do wake(id) end
 
--- What others let run out comes first: there is no end to what is given back again and again.
+-- Entries whose leases ran out come first: entries given back again and again could otherwise keep them waiting.
 local is_rest = false
 for _, consumer in ipairs(redis.call('XPENDING', stream, group)[4] or {}) do
     if idle ~= '' and consumer[1] ~= me and not string.find(consumer[1], '^%(') then
@@ -304,8 +304,8 @@ end_if_done()
 return {waiting, after, claimed}
 """)
 
-# the most tries, the most entries, ids, if only these are meant -> those that this receiver holds and that are to be delivered
-# now, each as id, fields, tries, and 1 if this try is made alone
+# the largest number of tries, the largest number of entries, ids if only these are meant -> the entries that this
+# receiver holds and that may be delivered now, each as id, fields, tries, and 1 if this try is made alone
 HELD: Final = _receiver_script("""
 local held = {}
 local function consider(entry)
@@ -338,7 +338,7 @@ return 1
 LEAVE: Final = _receiver_script("""
 local owner = name_owner()
 if owner and owner ~= token then return 0 end
-give_back_all(1) -- what came in an answer that was lost, and so was not tried
+give_back_all(1) -- entries in an answer that was lost, which were not tried
 free_name(me)
 return 1
 """)

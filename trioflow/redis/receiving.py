@@ -2,11 +2,11 @@
 
 Rule 1: cancelling a `receive` cancels no call to the server. A task of its own reads ahead, `prefetch` entries at most,
     and each entry it has read is delivered or given back.
-Rule 2: the leases of the entries in hand are renewed; an entry whose lease another receiver let run out is claimed, and
+Rule 2: the leases of the entries in hand are renewed. An entry whose lease another receiver let run out is claimed, and
     so is one that was given back. While there are such entries, every second delivery is one of them.
-Rule 3: after the server was silent, only what was given back is claimed for one lease: every receiver needs time to
-    renew its own.
-Rule 4: a receiver that leaves gives back what was not worked on, and that does not count as a try.
+Rule 3: after the server was silent, only entries that were given back are claimed for one lease: every receiver needs
+    time to renew its own.
+Rule 4: a receiver that leaves gives back the entries not worked on, and that does not count as a try.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from trioflow.redis.receiver_scripts import ACK, CLAIM, GIVE_BACK, HELD, LEAVE, 
 
 LONGEST_TICK: Final = 0.5  # seconds between two looks for entries to claim; a blocking read lasts as long
 ENTRIES_PER_CALL: Final = 500
-WORDS_PER_CALL: Final = 600  # divisible by 5: no id is parted from its outcome
+WORDS_PER_CALL: Final = 600  # divisible by 5, so that an id and its outcome stay together
 LEAVE_TIMEOUT: Final = 2.0  # seconds
-FLUSH_TIMEOUT: Final = ANSWER_TIMEOUT - LEAVE_TIMEOUT  # a cancelled receiver may wait for both, one after the other
+FLUSH_TIMEOUT: Final = ANSWER_TIMEOUT - LEAVE_TIMEOUT  # a cancelled receiver may wait for both in turn
 
 
 class _Receiver:
@@ -50,39 +50,39 @@ class _Receiver:
         self._prefetch = options.prefetch
         self._lease = options.lease
         self.delay_after = options.delay_after
-        self._tries = int(min(options.tries, 1 << 53))  # Lua's numbers are exact up to there
+        self._tries = int(min(options.tries, 1 << 53))  # the largest number that Lua holds exactly
         self._dead_letters = int(min(options.dead_letters, 1 << 53))
         self._tick = min(options.lease / 3, LONGEST_TICK)
         self._look_at = 0.0  # when to look for entries to claim
-        self._look_after = "-"  # the entry where the last look stopped: those after it are due, too
-        self._claim_from = 0.0  # from when on a lease that has run out counts (rule 3)
-        self._turn_of_new = 0  # how many new entries come before the next look
-        self._alone = ""  # the entry in hand, if any, that must be the only one
-        self._alone_waits = False  # such an entry waits until nothing else is in hand
+        self._look_after = "-"  # the entry where the last look stopped; those after it are due, too
+        self._claim_from = 0.0  # when leases that have run out begin to count (rule 3)
+        self._turn_of_new = 0  # how many new entries to read before the next look
+        self._alone = ""  # the entry in hand that must be the only one, if any
+        self._alone_waits = False  # whether such an entry waits until nothing else is in hand
         self._looking = trio.Lock()
         self._is_over = False  # the end was delivered, or the reader has closed its end
         self._recovered = -1  # how many connections had been made when lost answers were last looked for
         self._asked = 0  # how many entries are being read
-        self._keyed: set[str] = set()  # done, but their acknowledgement is not answered
-        self._woken = 0  # how many entries may be claimed because one of their key was acknowledged
+        self._keyed: set[str] = set()  # done, but the server has not confirmed it yet
+        self._woken = 0  # entries that may be claimed since one of their key was acknowledged
         self._held: dict[str, Delivery[Any]] = {}
         self._done: list[str | bytes | int] = []  # ids
         self._returned: list[str | bytes | int] = []  # an id and its outcome, in turns
-        self._changed = trio.Event()  # there is something to settle
-        self._freed = trio.Event()  # and so there is room to read more
+        self._changed = trio.Event()  # set when there is something to settle
+        self._freed = trio.Event()  # set when there is room to read more
         buffer: Buffer[Any] = Buffer(math.inf, "wait")
         self._output: SendChannel[Delivery[Any]] = SendChannel(buffer)
         self.deliveries: ReceiveChannel[Delivery[Any]] = ReceiveChannel(buffer)
 
     def settle(self, delivery: Delivery[Any], outcome: Outcome | None) -> None:
-        """Note that a delivery is done, or how it is given back."""
+        """Note that a delivery is acknowledged, or how it is given back."""
         is_ours = self._held.get(delivery.id) is delivery  # the same entry may have been delivered again
         if is_ours:
             del self._held[delivery.id]
         if outcome is None:
             self._done.append(delivery.id)
             if len(delivery._fields) > ITEM_ALONE and delivery.key is not None:
-                self._keyed.add(delivery.id)  # it keeps its place for the next of its key
+                self._keyed.add(delivery.id)  # its place is kept for the next entry of its key
         elif is_ours and not delivery.lost:
             tries, reason, together, delay = outcome
             self._returned += delivery.id, tries, reason, int(together), delay
@@ -106,7 +106,7 @@ class _Receiver:
                 await self.member.join(next(iter(self._held), "-"))
             except Later as exc:
                 if not isinstance(exc, Lost):
-                    self._claim_from = trio.current_time() + self._lease  # others could not renew theirs, either
+                    self._claim_from = trio.current_time() + self._lease  # others could not renew their leases, either
                 await trio.sleep(exc.pause)
             except Refused as exc:
                 await self._fail(f"cannot be read: {exc}")
@@ -117,7 +117,7 @@ class _Receiver:
         return max(self._client.answered_at, self._blocking_client.answered_at)
 
     def _free(self) -> int:
-        """Return how many entries may be read; none while one is in hand, or waits, that must be the only one."""
+        """Return how many entries may be read; none while one that must be alone is in hand or waits."""
         is_alone = self._alone in self._held or (self._alone_waits and self._in_hand())
         return 0 if is_alone else self._prefetch - self._in_hand()
 
@@ -126,7 +126,7 @@ class _Receiver:
         return len(self._held) + len(self._keyed) + self._asked
 
     async def _asking(self, most: int, read: Callable[[], Awaitable[None]]) -> None:
-        """Keep the room for the entries that `read` reads, `most` at most."""
+        """Reserve room for the entries that `read` reads, `most` at most."""
         self._asked += most
         try:
             await read()
@@ -138,31 +138,31 @@ class _Receiver:
         return self._client.connections + self._blocking_client.connections
 
     def _until_look(self) -> float:
-        """Return for how many seconds not to look for entries to claim."""
+        """Return the seconds until the next look for entries to claim."""
         return self._look_at - trio.current_time()
 
     async def _wait_until_freed(self) -> None:
         self._freed = trio.Event()
-        with trio.move_on_after(self._tick):  # to see whether the server answers
+        with trio.move_on_after(self._tick):  # to check that the server answers
             await self._freed.wait()
         if self._alone_waits and not self._in_hand():
             self._look_at, self._look_after, self._turn_of_new = 0.0, "-", 0
 
     async def _recover(self) -> None:
-        """Deliver what the server has given to this receiver in an answer that never arrived."""
+        """Deliver entries that the server has given to this receiver in an answer that never arrived."""
         async with self._looking:
             connections = self._connections()
-            # Noted before the call: what is settled meanwhile may still be in its answer.
+            # Noted before the call: entries settled during it may still be in its answer.
             known = {*self._held, *self._done, *self._returned[::5]}
             entries = await self._run(HELD, self._tries, self._prefetch + ENTRIES_PER_CALL)
             self._recovered = connections
             await self._deliver([entry for entry in entries if entry[0].decode() not in known])
 
     async def _claim(self, most: int) -> None:
-        """Deliver what other receivers have given back, or let run out.
+        """Deliver entries that other receivers have given back, or whose leases they let run out.
 
-        A look goes on after the entry where the one before it stopped, so one that fails again and again does not keep
-        the others waiting. While entries are due, as many new ones are read as were claimed.
+        A look continues after the entry where the last one stopped, so an entry that fails again and again does not
+        keep the others waiting. While entries are due, as many new ones are read as were claimed.
         """
         most = min(most, ENTRIES_PER_CALL)
 
@@ -186,7 +186,7 @@ class _Receiver:
         self._turn_of_new = 0
         client = self._blocking_client
         block = int(min(self._until_look(), self._tick) * 1000)
-        wait = ("BLOCK", block) if block > 0 else ()  # 0 would mean for ever
+        wait = ("BLOCK", block) if block > 0 else ()  # 0 would mean no limit
         args = ("GROUP", self.member.group, self.member.name, "COUNT", most, *wait, "STREAMS", client.keys.stream, ">")
 
         async def read() -> None:
@@ -223,14 +223,14 @@ class _Receiver:
         try:
             self._output.send_many_nowait(deliveries)
         except trio.BrokenResourceError:
-            for delivery in deliveries:  # what the reader took before may take long
+            for delivery in deliveries:  # the reader may be busy with earlier entries for long
                 delivery.give_back(tried=False)
             self._is_over = True
         if self._is_over:
             self._output.close()
 
     async def settle_all(self) -> None:
-        """Send to the server what was settled, for ever."""
+        """Send what was settled to the server, until cancelled."""
         while True:
             await self._changed.wait()
             self._changed = trio.Event()
@@ -239,7 +239,7 @@ class _Receiver:
                 await self._claim_woken()
 
     async def _claim_woken(self) -> None:
-        """Claim at once what waited for entries that were acknowledged here: the other task may be in a long call."""
+        """Claim entries at once that waited for acknowledgements here: the other task may be in a long call."""
         most, self._woken = min(self._woken, self._free()), 0
         try:
             if most > 0:
@@ -270,7 +270,7 @@ class _Receiver:
                     await self._fail(f"cannot be acknowledged: {exc}")
 
     async def renew(self) -> None:
-        """Renew the leases of what is in hand, for ever."""
+        """Renew the leases of the entries in hand, until cancelled."""
         while True:
             await trio.sleep(self._lease / 3)
             held = list(self._held.values())
@@ -282,10 +282,10 @@ class _Receiver:
                     await self.member.join(next(iter(self._held), "-"))
                     break
                 except (Later, Refused):
-                    break  # trying again at the next turn is soon enough
+                    break  # the next round is soon enough
                 if lost is None:
                     await self._fail(
-                        f"was taken over by another receiver called {self.member.name!r}: this one's lease ran out"
+                        f"was taken over by another receiver called {self.member.name!r} after this one's lease ran out"
                     )
                 gone = {entry.decode() for entry in lost}
                 for delivery in part:
@@ -305,12 +305,12 @@ class _Receiver:
             self._freed.set()
 
     async def leave(self) -> None:
-        """Give back what is in hand, and free this receiver's name."""
+        """Leave the group: give back the entries in hand, and free this receiver's name."""
         self.deliveries.close()
         self._output.close()
         for delivery in list(self._held.values()):
             delivery.give_back(tried=False)
-            delivery.lost = True  # for one who asks when the server cannot be asked any more
+            delivery.lost = True  # for callers that ask after the connection is closed
         if self.member.is_broken:
             return
         with trio.move_on_after(LEAVE_TIMEOUT, shield=True):
@@ -318,7 +318,7 @@ class _Receiver:
                 await self.flush(LEAVE_TIMEOUT)
                 await self._run(LEAVE)
             except (Later, Refused, trio.BrokenResourceError, trio.BusyResourceError, ValueError):
-                pass  # others claim the entries when the lease has run out
+                pass  # others claim the entries when their lease has run out
 
 
 @block
@@ -356,23 +356,23 @@ def open_receiver(
     """Receive deliveries from the stream `name` beside an `async with` block, sharing the work with the whole `group`.
 
     `async with delivery:` acknowledges it if that block succeeds, and gives it back otherwise. Receiving does not wait
-    for a call to the server and can be cancelled at any time. Leaving the outer block gives back what was not worked on.
+    for a call to the server and can be cancelled at any time. Leaving the outer block gives back entries not worked on.
 
     Args:
         url: The server, as for `open_sender`.
         name: The stream.
-        group: All receivers that share the work name the same group. A stream has one group, because what is
-            acknowledged is deleted.
-        receiver: A name for this receiver; two live receivers cannot have the same one. The default is a unique name.
-        prefetch: How many deliveries may be here and unacknowledged; 1 shares slow work most evenly.
-        lease: The seconds without a sign of life from this process after which others take over what it holds. The sign
-            is sent three times as often, as long as Trio's loop runs.
+        group: All receivers that share the work name the same group. A stream has one group, because acknowledged
+            entries are deleted.
+        receiver: A name for this receiver; no two live receivers can have the same one. The default is a unique name.
+        prefetch: How many unacknowledged deliveries to hold at once; 1 shares slow work most evenly.
+        lease: The seconds without a sign of life from this process after which others take over its entries. A sign is
+            sent three times as often, as long as Trio's event loop runs.
         tries: How often an entry is delivered before it becomes a dead letter; `math.inf` for any number.
-        dead_letters: How many dead letters are kept: beyond that each new one drops the oldest; `math.inf` for all.
+        dead_letters: How many dead letters are kept; beyond that each new one drops the oldest; `math.inf` for all.
         retry_delay: The seconds in which an entry is not delivered again after its first failed try; 0 for none. It
-            doubles with each try, and is shortened at random, by up to half, so that entries are not tried in lockstep.
+            doubles with each try, with jitter of up to half, so that entries are not retried in lockstep.
         max_retry_delay: The longest retry delay, in seconds.
-        decode: Makes an item of its bytes, an `Entry`, which has `headers` and `key`, too; the default reads JSON.
+        decode: Decodes an item from its bytes, an `Entry`, which also has `headers` and `key`; the default reads JSON.
         patience: As for `open_sender`.
         ssl_context: As for `open_sender`.
 
@@ -380,8 +380,8 @@ def open_receiver(
         TypeError, ValueError: an argument has the wrong type, or is out of range; another group reads the stream.
         OSError: on entering the block, there is no server at `url`, or it refuses the connection.
         StreamLost: the server has lost entries of the stream.
-        trio.BusyResourceError: a receiver of this name is alive.
-        trio.BrokenResourceError: the server refuses a call, begins to evict, or was out of reach for longer than `patience`.
+        trio.BusyResourceError: a live receiver has this name.
+        trio.BrokenResourceError: the server refuses a call, begins to evict, or was away for longer than `patience`.
     """
     options = ReceiverOptions(
         *(url, name, patience, ssl_context),

@@ -1,12 +1,13 @@
-"""The Lua scripts, each of which the server runs as one step: what all of them share.
+"""The Lua scripts, each run by the server as one step: the part that all of them share.
 
-They use commands of Redis 7.0 and Valkey. The scripts stand in `sender_scripts`, `receiver_scripts`, `status` and `letters`.
+They use commands of Redis 7.0 and Valkey. The scripts are in `sender_scripts`, `receiver_scripts`, `status` and
+`letters`.
 
-Rule 1: an entry is deleted when it is acknowledged, so the stream's length is what is unread or unacknowledged.
+Rule 1: an entry is deleted when it is acknowledged, so the stream's length counts unread and unacknowledged entries.
 Rule 2: every script can be run again if its answer was lost.
-Rule 3: a stream ends when a sender has closed, no other is registered and everything is acknowledged. The end is then
+Rule 3: a stream ends when a sender has closed, no other is registered and every entry is acknowledged. The end is then
     an entry too, the last one; each receiver takes it and puts it back for the next.
-Rule 4: a write that the server denies when it is out of memory either comes before any other, or can be made later.
+Rule 4: a write that the server denies when it is out of memory comes before all others, or can be made later.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import hashlib
 
 
 class Script:
-    """A script, and the digest that the server caches it under."""
+    """A script, and the digest under which the server caches it."""
 
     __slots__ = ("sha", "source")
 
@@ -48,7 +49,7 @@ end
 
 local function stream_exists() return redis.call('EXISTS', stream) == 1 end
 
--- Every script that changes the stream's length notes it, so that if the key is deleted or evicted it is known what was lost.
+-- Every script that changes the stream's length records it: if the key is deleted or evicted, we know what was lost.
 local function note_length() redis.pcall('HSET', meta, 'length', redis.call('XLEN', stream)) end
 
 local function loss()
@@ -58,20 +59,20 @@ local function loss()
     end
 end
 
--- A loss is told once to the one that opens: then the stream begins anew.
+-- The next sender or receiver to open gets the error once; then the stream begins empty.
 local function begin_anew()
     redis.call('HDEL', meta, 'length')
     redis.call('DEL', later, order)
 end
 
--- Where an entry is in the order of its key: first by key, then by id, which is padded so that text sorts as numbers do.
+-- Where an entry is in the order of its key: by key, then by id, padded with zeros so that it sorts by number.
 local function place(key, id)
     local ms, number = string.match(id, '^(%d+)-(%d+)$')
     local zeros = string.rep('0', 20)
     return key .. '\\0' .. string.sub(zeros .. ms, -20) .. '-' .. string.sub(zeros .. number, -20)
 end
 
--- Times are in ms; what is nil is left out. `headers` comes last: an entry whose third field it is may be delivered at once.
+-- Times are in ms; nil is left out. `headers` comes last: an entry with it as third field may be delivered at once.
 local function add(value, due, expires, key, headers)
     local fields = {'v', value}
     local function put(name, text)
@@ -88,7 +89,7 @@ local function add(value, due, expires, key, headers)
     if key then redis.call('ZADD', order, 0, place(key, id)) end
 end
 
--- A sender is registered no longer. How much it has stored is remembered for a week, in case another of its name comes.
+-- Unregister a sender. How much it has stored is kept for a week, in case another sender of its name comes.
 local function retire(sender)
     redis.call('ZREM', senders, sender)
     redis.call('HDEL', meta, 'token:' .. sender)
@@ -113,7 +114,7 @@ local function end_if_done()
     end
 end
 
--- Wake one sender: there may be room. The list holds at most one token, which promises nothing.
+-- Wake one sender, since there may be room. The list holds at most one token, which does not guarantee room.
 local function signal_room()
     if redis.call('LLEN', room) == 0 then redis.pcall('RPUSH', room, '1') end
 end
@@ -121,5 +122,5 @@ end
 
 
 def stream_script(body: str) -> Script:
-    """Return a script of neither end, which may use what all have in common."""
+    """Return a script that may use the shared part."""
     return Script(_COMMON + body)

@@ -1,11 +1,11 @@
-"""The queue of the tasks that send at once: its head makes the calls, and takes along what the others send.
+"""The queue of tasks that send at once: its head makes the calls, and takes along the items of the others.
 
-With 20 tasks that send single items, an item takes a third of the processor time that it takes when each makes its call.
+With 20 tasks that send single items, an item takes a third of the processor time that it takes with a call for each.
 
-Rule 1: what a call carries belongs to the first of the queue, in order.
-Rule 2: one whose items are on their way is not cancelled; one that waits is, and leaves the queue.
-Rule 3: a call of which it is in doubt whether it was carried out stays as it is, until it is answered or nobody waits for
-    any of its items.
+Rule 1: a call carries the first items of the queue, in order.
+Rule 2: a task whose items are on their way is not cancelled until the call ends; one that waits leaves the queue.
+Rule 3: a call that may or may not have been carried out is repeated unchanged until it is answered, or until no task
+    waits for any of its items.
 """
 
 from __future__ import annotations
@@ -22,37 +22,37 @@ BYTES_PER_CALL: Final = 1 << 20  # unless one item is larger
 
 
 class Sending:
-    """What one task sends: a place in the queue. Without items, nothing after it goes with a call of those before."""
+    """The items of one task: a place in the queue. One without items lets no later items join a call before it."""
 
     __slots__ = ("is_cancelled", "is_on_its_way", "items", "start", "task")
 
     def __init__(self, items: Sequence[bytes | str] = ()) -> None:
         self.items = items
-        self.start = 0  # those before are stored
-        self.task: Task | None = None  # that waits for its turn
+        self.start = 0  # items before this one are stored
+        self.task: Task | None = None  # the task, while it waits for its turn
         self.is_on_its_way = False
-        self.is_cancelled = False  # while it was on its way
+        self.is_cancelled = False  # cancelled while it was on its way
 
     @property
     def is_stored(self) -> bool:
-        """Whether all of it is."""
+        """Whether all items are stored."""
         return self.start == len(self.items)
 
     def wake(self) -> None:
-        """Let its task go on, if it waits."""
+        """Wake its task, if that waits."""
         if self.task is not None:
             task, self.task = self.task, None
             reschedule(task)
 
 
 class Call:
-    """Items for one call, and whose they are."""
+    """The items of one call, and the tasks that sent them."""
 
     __slots__ = ("is_in_doubt", "items", "senders")
 
     def __init__(self, queue: Iterable[Sending]) -> None:
         self.items: list[bytes | str] = []
-        self.senders: dict[Sending, int] = {}  # how many of the items are theirs
+        self.senders: dict[Sending, int] = {}  # how many of the items are from each
         self.is_in_doubt = False
         size = 0
         for sending in queue:
@@ -76,7 +76,7 @@ class SendQueue:
         self._call: Call | None = None
 
     async def turn(self, sending: Sending) -> None:
-        """Wait until all of it is stored, or it is the head."""
+        """Wait until all of its items are stored, or it is the head of the queue."""
         self._queue.append(sending)
         if self._queue[0] is sending:
             return
@@ -105,14 +105,14 @@ class SendQueue:
         return given_up
 
     def begin_call(self) -> Call:
-        """Return the call that is to be made, or made again."""
+        """Return the call to make, or to repeat."""
         self._call = self._call or Call(self._queue)
         for sending in self._call.senders:
             sending.is_on_its_way = True
         return self._call
 
     def end_call(self, call: Call, stored: int | None) -> None:
-        """Note how many items are stored, or None: the call was not answered, or with an error."""
+        """Note how many items are stored; None if the call was not answered, or answered with an error."""
         if stored is not None or not call.is_in_doubt:
             self._call = None
         left = stored or 0

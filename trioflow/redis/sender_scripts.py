@@ -1,4 +1,4 @@
-"""The scripts of a sender: register, add, close. The rules are those of `scripts`."""
+"""The scripts of a sender: register, add, close. `scripts` has their rules."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ register()
 return 1
 """)
 
-# capacity, number of the first item, for how many ms a key is remembered, the options of each item as JSON, '' if no item has
-# any, items -> how many of them are stored, now or before;
-# -1: the stream is closed, -2: a newer sender has the name
+# capacity, number of the first item, for how many ms an idempotency key is remembered, the options of each item as JSON
+# ('' if no item has any), items -> how many of them are stored, now or before; -1: the stream is closed, -2: a newer
+# sender has the name
 ADD: Final = _sender_script("""
 local capacity, number = tonumber(ARGV[4]), tonumber(ARGV[5])
 if redis.call('HGET', meta, 'closed') then return -1 end
@@ -55,7 +55,7 @@ if is_replaced then return -2 end
 local length = redis.call('XLEN', stream)
 local lost = length == 0 and loss()
 if lost then return lost end
--- No owner: the server has restarted without what it knew.
+-- Without an owner, the server has restarted without its latest data.
 if not owner then redis.call('HSET', meta, 'token:' .. sender, token) end
 if not owner or tonumber(lease) > 0 then register() end
 local stored = last_stored()
@@ -79,14 +79,14 @@ for i = 8, #ARGV do
     end
     done = done + 1
 end
--- Written again if the call is repeated: replicas confirm what was written before, on the same connection.
+-- Written again if the call is repeated, since WAIT only covers writes of the same connection.
 if done > 0 then redis.call('HSET', meta, 'stored:' .. sender, string.format('%d', stored), 'length', length) end
 if options then redis.call('ZREMRANGEBYSCORE', once, '-inf', time) end
 if length < capacity then signal_room() else redis.call('DEL', room) end
 return done
 """)
 
-# whether its name may come again
+# whether a sender of its name may come back
 # -> 1; 0: a newer sender has the name
 CLOSE: Final = _sender_script("""
 if is_replaced then return 0 end

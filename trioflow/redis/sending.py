@@ -1,10 +1,10 @@
 """The sending end of a stream in Redis: each item is stored once, in order, and waits while there is no room.
 
 Rule 1: items are numbered, and the server stores no number twice. So a call whose answer was lost is repeated.
-Rule 2: a call to the server is never cancelled half way; waiting for room, for a lost server or for one's turn is.
+Rule 2: a call to the server is never cancelled half way. Waiting for room, for a lost server or for a turn is.
 Rule 3: if a sender gives up an item that may have been stored, its number is not used again.
 Rule 4: a sender whose block fails stays registered: the stream must not end before its remaining items are sent.
-Rule 5: what several tasks send at once goes in one call: `send_queue`.
+Rule 5: items that several tasks send at once go in one call: see `send_queue`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from trioflow.redis.sender_scripts import ADD, CLOSE, OPEN, RENEW_SENDER
 
 SendT = TypeVar("SendT", contravariant=True)
 
-ROOM_TIMEOUT: Final = 1.0  # seconds after which a waiting sender checks for room itself: a wake-up can be lost
+ROOM_TIMEOUT: Final = 1.0  # seconds after which a waiting sender checks for room itself, since a wake-up can be lost
 
 
 class Ended(trio.BrokenResourceError):
@@ -52,7 +52,7 @@ class RedisSender(trio.abc.SendChannel[SendT], Generic[SendT]):
         self._capacity = options.capacity
         self._identity = (self.producer, secrets.token_hex(8), math.ceil((options.lease or 0) * 1000))
         self._window = to_milliseconds("idempotency_window", options.idempotency_window)
-        self._number = 0  # of the last item that is stored, or may be
+        self._number = 0  # of the last item that is stored or may be
         self._queue = SendQueue()
         self._is_closed = False
 
@@ -60,7 +60,7 @@ class RedisSender(trio.abc.SendChannel[SendT], Generic[SendT]):
     def stored(self) -> int:
         """How many items have been stored under this name, including those of earlier senders.
 
-        A sender that comes back continues after them. An item that was given up, but may have been stored, counts.
+        A sender that comes back continues after them. An item that was given up but may have been stored counts.
         """
         return self._number
 
@@ -76,24 +76,24 @@ class RedisSender(trio.abc.SendChannel[SendT], Generic[SendT]):
     ) -> None:
         """Store one item, waiting while `capacity` entries are unread or unacknowledged.
 
-        If it is cancelled, the item is not stored; while the server is out of reach, it may have been, and cancelling takes up to
-        five seconds.
+        If it is cancelled, the item is not stored. While the server is out of reach, however, it may have been, and
+        cancelling takes up to five seconds.
 
         Args:
             value: The item.
-            headers: What travels beside it, by name: `Delivery.headers`.
+            headers: Metadata to send with it, by name, which the receiver reads as `Delivery.headers`.
             key: Items with the same key are delivered one at a time, in the order in which they were stored.
-            delay: The seconds after it is stored in which it is not delivered.
-            ttl: The seconds after it is stored in which it may be delivered; then it is deleted. `math.inf` for no limit.
-            idempotency_key: If an item with this key was stored within the last `idempotency_window`, by whatever sender,
-                this one is not stored.
+            delay: The seconds after storing in which it is not delivered.
+            ttl: The seconds after storing in which it may be delivered; then it is deleted. `math.inf` for no limit.
+            idempotency_key: If any sender has stored an item with this key within the last `idempotency_window`, this
+                one is not stored.
 
         Raises:
             TypeError, ValueError: an option has the wrong type, or is out of range.
             StreamLost: the server has lost entries of the stream.
-            trio.BrokenResourceError: the stream has ended; another sender has this one's name; the server refuses the
-                call, begins to evict, or has been out of reach for longer than `patience`.
-            trio.ClosedResourceError: this end was closed.
+            trio.BrokenResourceError: the stream has ended, another sender has this one's name, the server refuses the
+                call or begins to evict entries, or it has been out of reach for longer than `patience`.
+            trio.ClosedResourceError: this sender was closed.
         """
         item = self._encode(value)
         if headers is not None or key is not None or delay != 0 or ttl != math.inf or idempotency_key is not None:
@@ -123,7 +123,7 @@ class RedisSender(trio.abc.SendChannel[SendT], Generic[SendT]):
             self._number += self._queue.leave(sending)  # rule 3
 
     async def _make_call(self) -> None:
-        """Make one call as the head of the queue; then wait, if it is to be made again or there was no room."""
+        """Make one call as the head of the queue; then wait, if it must be repeated or there was no room."""
         call = self._queue.begin_call()
         number, window, options = self._number + 1, self._window, options_of(call.items)
         answer, pause = 0, 0.0
@@ -168,7 +168,7 @@ class RedisSender(trio.abc.SendChannel[SendT], Generic[SendT]):
             raise trio.ClosedResourceError("this sender is closed")
 
     async def aclose(self) -> None:
-        """Close this end for good: the stream ends when all its senders have, and everything is acknowledged.
+        """Close this sender for good: the stream ends when all senders have closed and every entry is acknowledged.
 
         Harmless when repeated.
 
@@ -203,10 +203,10 @@ class RedisSender(trio.abc.SendChannel[SendT], Generic[SendT]):
         return answer
 
     async def _renew(self, lease: float) -> None:
-        """Renew the lease of this sender for ever."""
+        """Renew the lease of this sender until cancelled."""
         while True:
             await trio.sleep(lease / 3)
-            with suppress(Later, Refused):  # trying again at the next turn is soon enough
+            with suppress(Later, Refused):  # the next round is soon enough
                 await self._client.run(RENEW_SENDER, *self._identity)
 
 
@@ -240,23 +240,23 @@ def open_sender(
     If the block ends without an exception, this sender is closed. The stream ends when every sender is closed and every
     entry is acknowledged. A block that raises, or a process that dies in it, does not close its sender, because its
     remaining items were not sent. A new sender with the same `producer` name continues where that one stopped, and then
-    closes. If senders come and go, hold one open beside them.
+    closes. If senders come and go, hold one open beside them, so that the stream does not end in between.
 
     Args:
         url: The server: `redis://[user:password@]host[:port][/db]`, `rediss://` with TLS, `unix:///path[?db=n]`, or
             `redis+sentinel://host[:port],host[:port]/service[/db]` for the master that these sentinels name.
         name: The stream. Its keys begin with the name in braces.
         capacity: How many entries may be unread or unacknowledged before this sender waits.
-        producer: The name under which this sender is known when it comes back. If two have the same name, the newer one
-            goes on and the older one fails.
-        encode: Makes bytes, a str, or an `Entry` with options of an item; the default makes JSON.
-        idempotency_window: For how many seconds the server remembers an `idempotency_key`.
-        patience: The seconds to wait for a lost server, each time it is lost; `math.inf` for ever.
-        ssl_context: For `rediss://`: what to trust, and the client certificate to offer if the server asks for one;
-            None for `ssl.create_default_context()`.
-        wait_replicas: How many replicas must have an item before `send` returns: a failover to one of them does not lose
-            it. While fewer confirm it within a second, it is sent again, and stored once: like a server that cannot write
-            now, that does not count towards `patience`.
+        producer: The name by which this sender is recognised when it comes back. If two senders have the same name, the
+            newer one continues and the older one fails.
+        encode: Encodes an item as bytes, a str, or an `Entry` with options; the default writes JSON.
+        idempotency_window: The seconds for which the server remembers an `idempotency_key`.
+        patience: The seconds to wait for a lost server, each time it is lost; `math.inf` for no limit.
+        ssl_context: For `rediss://`: which certificates to trust, and the client certificate to present if the server
+            asks for one; None for `ssl.create_default_context()`.
+        wait_replicas: How many replicas must have an item before `send` returns, so that a failover to one of them does
+            not lose it. If fewer confirm within a second, the item is sent again, and still stored once. That does not
+            count towards `patience`, and neither does a server that cannot write at the moment.
 
     Raises:
         TypeError, ValueError: an argument has the wrong type, or is out of range.

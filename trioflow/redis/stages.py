@@ -1,4 +1,4 @@
-"""A stream in Redis as a source and as a sink, and the place between them where entries are acknowledged."""
+"""A stream in Redis as a source and as a sink, and a transform between them that acknowledges entries."""
 
 from __future__ import annotations
 
@@ -58,18 +58,18 @@ def readable(
     patience: float = math.inf,
     ssl_context: ssl.SSLContext | None = None,
 ) -> Readable[T]:
-    """Yield the items of the stream `name`, sharing them with every run that names the same `group`.
+    """Read the items of the stream `name`, shared among all runs that name the same `group`.
 
     An entry is acknowledged when everything made of it is stored by the `writable` at the end, or has passed an
-    `acknowledge()`. Until then it is delivered again if this process dies. An entry can be followed through `map`,
-    `filter`, `flat_map`, `tap`, `map_async`, `map_in_threads`, `map_in_processes`, `batch(size, within=seconds)`,
-    `buffer`, `throttle`, `delay` and `timeout`; if a function returns nothing for an item, its entry is acknowledged.
-    Other transforms are refused, and so are other sinks.
+    `acknowledge()`. If this process dies before that, the entry is delivered again. Entries can be followed through
+    `map`, `filter`, `flat_map`, `tap`, `map_async`, `map_in_threads`, `map_in_processes`, `batch(size,
+    within=seconds)`, `buffer`, `throttle`, `delay` and `timeout`; if a function returns nothing for an item, its entry
+    is acknowledged. Other transforms and other sinks are refused, unless they come after `acknowledge()`.
 
     Emits when: an entry arrives.
     Waits when: `prefetch` entries are in the chain, unacknowledged.
     Ends when: every sender has closed and every entry is acknowledged, here and elsewhere.
-    On cancel: what is unacknowledged is given back. That does not count as a try, except for an entry that failed.
+    On cancel: unacknowledged entries are given back. That does not count as a try, except for an entry that failed.
     Holds: `prefetch` entries.
 
     Args:
@@ -94,7 +94,7 @@ def readable(
         OSError, trio.BusyResourceError, trio.BrokenResourceError: when it runs, as for `open_receiver`.
     """
     if on_error not in ("stop", "return"):
-        raise ValueError(f"on_error must be 'stop' or 'return', not {on_error!r}")
+        raise ValueError(f"on_error must be 'stop' or 'return', got {on_error!r}")
     options = ReceiverOptions(
         *(url, name, patience, ssl_context),
         group=group,
@@ -143,14 +143,15 @@ def writable(
 ) -> Writable[Any, int]:
     """Store items in the stream `name`, and return how many.
 
-    After a `readable` of this module, it acknowledges what was read there. It registers as a sender when the first item
-    arrives, and if this process dies, its registration expires after `lease` seconds: other processes are given the
-    entries that it has not stored. With any other source it registers at the start, and if this process dies, the
-    stream stays open for a sender with the same `producer` name.
+    After a `readable` of this module, it also acknowledges the entries read there. It then registers as a sender when
+    the first item arrives, with a `lease`: if this process dies, the registration expires, and other processes are
+    given the entries that it has not stored. With any other source it registers at the start, without a lease: if this
+    process dies, the stream stays open until a sender with the same `producer` name continues.
 
     Waits when: `capacity` entries are unread or unacknowledged, or the server is out of reach.
     Ends when: the source ends. It then closes its sender, and the stream ends when the last sender has closed.
-    On cancel: what was not stored is lost, or given back if it came from a `readable`; the sender is not closed.
+    On cancel: items that were not stored are lost, or given back if they came from a `readable`; the sender is not
+        closed.
     Holds: one batch.
 
     Args:
@@ -158,13 +159,13 @@ def writable(
         name: The stream.
         capacity: As for `open_sender`.
         producer: As for `open_sender`.
-        encode: As for `open_sender`: an `Entry` that it returns may have headers, a key, and all that `send` takes.
+        encode: As for `open_sender`. It may return an `Entry` with headers, a key, and the other options of `send`.
         idempotency_window: As for `open_sender`.
         patience: As for `open_sender`.
         ssl_context: As for `open_sender`.
         wait_replicas: As for `open_sender`.
-        lease: The seconds without a sign of life from this process after which its sender expires, if it comes after a
-            `readable`.
+        lease: If it comes after a `readable`: the seconds without a sign of life from this process after which its
+            sender expires.
 
     Raises:
         TypeError, ValueError: an argument has the wrong type, or is out of range.
@@ -198,7 +199,7 @@ def writable(
                         send = await stack.enter_async_context(sender_of(expiring))
                     await send.send_many([item.value for item in items])
                 except Ended:
-                    # This process may have been silent for so long that others have done its work, and all the rest.
+                    # If this process was silent for long, others may have done all the work, including its own.
                     if not all([await item.receipt.is_lost() for item in items]):
                         raise
                     continue
@@ -206,13 +207,13 @@ def writable(
                     raise
                 except Exception as exc:
                     for item in items:
-                        item.receipt.fail(exc, together=len(items) > 1)  # one of them cannot be encoded
+                        item.receipt.fail(exc, together=len(items) > 1)  # one of them could not be encoded
                     raise
                 for item in items:
                     item.receipt.settle()
                 count += len(items)
         if send is None:
-            # Either others have done everything, and may have closed the stream, or there was nothing: then close it.
+            # Either others have done everything, and may have closed the stream, or it was empty: then close it.
             with suppress(Ended):
                 async with sender_of(expiring):
                     pass
@@ -222,15 +223,15 @@ def writable(
 
 
 def acknowledge() -> Transform[T, T]:
-    """Acknowledge the entries of a `readable` here, each when the next stage has room for its items.
+    """Acknowledge the entries of a `readable` here in the chain, each when the next stage has room for its items.
 
-    Any transform and any sink may follow. Items that a failure or a cancellation loses after this point stay lost, so
-    do what matters before it, for instance in a `map_async`.
+    Any transform and any sink may follow. If items are lost after this point, by a failure or a cancellation, they are
+    not delivered again. So do the important work before it, for instance in a `map_async`.
 
     Emits when: an item arrives.
     Waits when: its reader does.
     Ends when: the source ends.
-    On cancel: the items not sent on are given back.
+    On cancel: items that were not sent on are given back.
     Holds: one batch.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What anyone may ask about a stream in Redis without being at either end of it, and how to drop a sender."""
+"""The status of a stream in Redis and its senders, for any process, and how to drop a sender."""
 
 from __future__ import annotations
 
@@ -10,11 +10,8 @@ from trioflow.redis.asking import ask
 from trioflow.redis.options import check_name
 from trioflow.redis.scripts import stream_script
 
-# -> entries, how many of them are delivered, dead letters, senders, whether the stream is closed, whether it has ended, how
-# many dead letters were dropped, how many closed senders are remembered, how many deliveries were not the first, how many
-# entries were given back, the age of the oldest in ms, how many entries are parked, how many of them until a time, how many
-# have expired, how many idempotency keys are remembered, and the receivers: each a name, how many entries it holds, and for
-# how many ms its lease lasts
+# -> the fields of `Status` in order, with the age of the oldest entry in ms; each receiver is its name, how many
+# entries it holds, and for how many ms its lease lasts
 _STATUS: Final = stream_script("""
 local held, holding, receivers, age = 0, {}, {}, 0
 if stream_exists() then
@@ -48,7 +45,7 @@ return {
 }
 """)
 
-# -> the senders, each as its name, how much it has stored, and for how many ms its lease lasts: -1 if it has none
+# -> the senders, each as its name, how many items it has stored, and for how many ms its lease lasts, -1 for no lease
 _SENDERS: Final = stream_script("""
 local all, found = redis.call('ZRANGE', senders, 0, -1, 'WITHSCORES'), {}
 for i = 1, #all, 2 do
@@ -58,7 +55,7 @@ end
 return found
 """)
 
-# a sender -> 1; 0: there is none of that name
+# a sender -> 1; 0: no sender has that name
 _DROP: Final = stream_script("""
 if not redis.call('ZSCORE', senders, ARGV[1]) then return 0 end
 retire(ARGV[1])
@@ -77,25 +74,26 @@ class Receiver(NamedTuple):
 
 
 class Status(NamedTuple):
-    """What is in a stream.
+    """The status of a stream.
 
     Attributes:
         entries: How many entries are unread or unacknowledged.
-        delivered: How many of those have been read: they are in hand, were given back, or wait.
+        delivered: How many of those have been read: a receiver holds them, or they were given back or wait.
         dead: How many dead letters are kept.
-        senders: How many senders are registered; `redis.senders` names them.
+        senders: How many senders are registered; `redis.senders` lists them.
         is_closed: Whether all senders have closed.
-        is_ended: Whether everything is acknowledged, too.
+        is_ended: Whether all senders have closed and all entries are acknowledged.
         dropped: How many dead letters were dropped because there were more than `dead_letters`.
-        remembered: How many closed senders are remembered, each for a week, in case one of that name comes again.
-        retries: How many deliveries there were of entries that had been tried before.
+        remembered: How many closed senders are remembered, each for a week, in case one of that name comes back.
+        retries: How many deliveries were not the first of their entry.
         returned: How many entries were given back and wait for another try.
-        oldest: The age of the oldest entry that is not acknowledged, in seconds; 0 if there is none.
-        waiting: How many entries were read and may not be delivered yet: they are delayed, or another of their key comes first.
-        delayed: How many of those wait for a certain time: until they are due, or else expire.
+        oldest: The age in seconds of the oldest unacknowledged entry; 0 if there are none.
+        waiting: How many entries were read but may not be delivered yet, because they are delayed or another entry of
+            their key comes first.
+        delayed: How many of those wait until a certain time, when they are due or expire.
         expired: How many entries were deleted because they had expired.
         idempotency_keys: How many idempotency keys are remembered.
-        receivers: The receivers, by name.
+        receivers: The receivers, sorted by name.
     """
 
     entries: int
@@ -130,10 +128,10 @@ class Sender(NamedTuple):
 
 
 async def status(url: str, name: str, *, ssl_context: ssl.SSLContext | None = None) -> Status:
-    """Return what is in the stream `name` now.
+    """Return the current status of the stream `name`.
 
     Raises:
-        OSError: there is no server at `url`, or it refuses the connection or the question.
+        OSError: there is no server at `url`, or it refuses the connection or the query.
         trio.BrokenResourceError: the server has not answered for five seconds.
     """
     answer = await ask(url, name, ssl_context, lambda client: client.run(_STATUS))
@@ -147,14 +145,14 @@ async def status(url: str, name: str, *, ssl_context: ssl.SSLContext | None = No
 
 
 async def senders(url: str, name: str, *, ssl_context: ssl.SSLContext | None = None) -> list[Sender]:
-    """Return the registered senders of the stream `name`: it ends only when none is left.
+    """Return the registered senders of the stream `name`. The stream cannot end while there are any.
 
-    A sender whose block has failed, or whose process has died, stays registered unless it has a lease. One that nobody
-    will continue, such as one without a `producer` name, keeps the stream from ending until it is dropped. The name that
-    such a sender was given is made of its host and process.
+    A sender whose block has failed, or whose process has died, stays registered unless it has a lease. If no new sender
+    will continue it, as when it has no `producer` name, it keeps the stream from ending until you drop it. A sender
+    without a `producer` name is listed under a name made of its host and process id.
 
     Raises:
-        OSError: there is no server at `url`, or it refuses the connection or the question.
+        OSError: there is no server at `url`, or it refuses the connection or the query.
         trio.BrokenResourceError: the server has not answered for five seconds.
     """
     found = await ask(url, name, ssl_context, lambda client: client.run(_SENDERS))
@@ -162,14 +160,14 @@ async def senders(url: str, name: str, *, ssl_context: ssl.SSLContext | None = N
 
 
 async def drop_sender(url: str, name: str, producer: str, *, ssl_context: ssl.SSLContext | None = None) -> bool:
-    """Close the sender `producer` of the stream `name` in its place, and return whether there was one.
+    """Close the sender `producer` of the stream `name` on its behalf, and return whether there was one.
 
-    Items that it has not sent are missing from the stream, which may then end. If the sender is alive, it registers again
-    with its next item, unless the stream has ended.
+    Items that it has not sent are missing from the stream, which may then end. If the sender is alive, it registers
+    again with its next item, unless the stream has ended.
 
     Raises:
-        TypeError, ValueError: an argument has the wrong type, or is no name.
-        OSError: there is no server at `url`, or it refuses the connection or the question.
+        TypeError, ValueError: an argument has the wrong type, or is not a valid name.
+        OSError: there is no server at `url`, or it refuses the connection or the query.
         trio.BrokenResourceError: the server has not answered for five seconds.
     """
     check_name("producer", producer)

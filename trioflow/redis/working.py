@@ -1,9 +1,9 @@
-"""A worker: handler calls on deliveries, several at once, and a stop in order.
+"""A worker: calls a handler on deliveries, several at once, and stops in order.
 
-Rule 1: a worker that is to stop receives nothing more, gives back at once what no handler has begun, and lets the
-    handlers in progress go on for `grace` seconds. Their leases are renewed meanwhile.
-Rule 2: a handler that raises gives its entry back, which is logged, and the worker goes on. What is no `Exception`, such
-    as SystemExit, ends it.
+Rule 1: a worker that is told to stop receives nothing more, gives back at once what no handler has begun, and lets the
+    handlers in progress continue for `grace` seconds. Their leases are still renewed.
+Rule 2: if a handler raises, its entry is given back, the exception is logged, and the worker continues. A
+    `BaseException` that is not an `Exception`, such as SystemExit, ends the worker.
 """
 
 from __future__ import annotations
@@ -92,23 +92,24 @@ async def work(
 ) -> None:
     """Call `handler(delivery)` for the entries of the stream `name`, `concurrency` at once, until the stream ends.
 
-    An entry is acknowledged when its call returns. If the call raises, the entry is given back with that exception, which
-    is logged to `trioflow.redis`, and the worker goes on. A call may take longer than `lease`, which is renewed as long as
-    Trio's loop runs: an async handler that blocks it for longer loses its entries to others.
+    An entry is acknowledged when its call returns. If the call raises, the entry is given back, the exception is logged
+    to `trioflow.redis`, and the worker continues. A call may take longer than `lease`, which is renewed while Trio's
+    event loop runs. An async handler that blocks the loop for longer than that loses its entries to other workers.
 
-    When cancelled, it receives nothing more, gives back what no call has begun, and lets the calls in progress go on for
-    `grace` seconds. After that they are cancelled, and their entries are given back; that does not count as a try.
+    When cancelled, it receives nothing more, gives back the entries that no call has begun, and lets the calls in
+    progress continue for `grace` seconds. After that they are cancelled and their entries are given back, which does
+    not count as a try.
 
     Args:
-        handler: An async function of a `Delivery`, or a plain one, which is called in a thread and must leave `done` and
-            `give_back` alone. A thread cannot be cancelled: after `grace` it is abandoned, and may go on until the process
-            ends.
+        handler: An async function that takes a `Delivery`, or a plain one, which is called in a thread and must not
+            call `done` or `give_back`. A thread cannot be cancelled: after `grace` it is abandoned, and may run until
+            the process ends.
         url: The server, as for `open_sender`.
         name: The stream.
         group: As for `open_receiver`.
         concurrency: How many calls may be in progress at once.
-        grace: How many seconds calls in progress may still take when the worker is to stop; 0 for none.
-        prefetch: How many entries may be here and unacknowledged; None for `concurrency`, which shares slow work most
+        grace: The seconds for which calls in progress may continue when the worker is told to stop; 0 for none.
+        prefetch: How many unacknowledged entries to hold at once; None for `concurrency`, which shares slow work most
             evenly. For calls that take milliseconds, use more.
         lease: As for `open_receiver`.
         tries: As for `open_receiver`.
@@ -118,13 +119,14 @@ async def work(
         decode: As for `open_receiver`.
         patience: As for `open_receiver`.
         ssl_context: As for `open_receiver`.
-        task_status: Started when it receives.
+        task_status: Started when it begins to receive.
 
     Raises:
         TypeError, ValueError: an argument has the wrong type, or is out of range; another group reads the stream.
-        OSError: at first, there is no server at `url`, or it refuses the connection.
+        OSError: at the start, there is no server at `url`, or it refuses the connection.
         StreamLost: the server has lost entries of the stream.
-        trio.BrokenResourceError: the server refuses a call, begins to evict, or was out of reach for longer than `patience`.
+        trio.BrokenResourceError: the server refuses a call, begins to evict entries, or was out of reach for longer
+            than `patience`.
     """
     check_handler(handler)
     check_count("concurrency", concurrency, 1)
@@ -151,18 +153,16 @@ def check_handler(handler: Any) -> None:
     """Raise unless `handler` is a function that can be called with a delivery."""
     check_function("work", handler)
     if inspect.isgeneratorfunction(handler) or inspect.isasyncgenfunction(handler):
-        raise TypeError(
-            f"work wants a function that does the work, not the generator {name_of(handler)}: it has a `yield`"
-        )
+        raise TypeError(f"work expects a function, got the generator {name_of(handler)}; remove its `yield`")
     try:
         signature = inspect.signature(handler)
-    except (TypeError, ValueError):  # some builtins do not say
+    except (TypeError, ValueError):  # some builtins have no signature
         return
     try:
         signature.bind(None)
     except TypeError:
         raise TypeError(
-            f"work calls its handler with one argument, the delivery, but this is {name_of(handler)}{signature}"
+            f"work calls its handler with one argument, the delivery, got {name_of(handler)}{signature}"
         ) from None
 
 
@@ -195,7 +195,7 @@ class _Worker:
             self._whole.deadline = trio.current_time() + (self._grace if self._is_open else 0)
 
     async def _work(self, task_status: trio.TaskStatus[None]) -> None:
-        """Work until the stream has ended, or until what is in hand at a stop is done."""
+        """Work until the stream has ended, or until the calls in progress at a stop are done."""
         options = self._options
         try:
             async with receiver_of(options) as deliveries, open_crew() as calls:
