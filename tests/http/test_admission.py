@@ -127,7 +127,7 @@ async def test_one_client_has_no_more_than_its_share(caplog: pytest.LogCaptureFi
         await third.aclose()
 
     assert [record.getMessage() for record in caplog.records] == [
-        "refused a connection from 127.0.0.1, which has 2 that are in use"
+        "refused a connection from 127.0.0.1, which already has 2 in use"
     ]
 
 

@@ -96,7 +96,7 @@ async def test_the_page_loads_only_what_is_beside_it(request_: bytes, head: byte
 
 def test_bad_arguments_are_refused_at_once() -> None:
     wrong: Any = 3
-    with pytest.raises(TypeError, match=r"inspector wants what tf.inspect\(\) yields, not 3"):
+    with pytest.raises(TypeError, match=r"inspector: `of` must be an Inspector, which tf.inspect\(\) yields, got 3"):
         http.inspector(wrong)
 
 

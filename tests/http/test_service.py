@@ -338,7 +338,7 @@ async def test_a_health_page_needs_no_counters() -> None:
     async with serving(http.health()) as port:
         assert (await exchanged(port, GET)).endswith(b'{"status": "ok"}\n')
     health: Any = http.health
-    with pytest.raises(TypeError, match="health wants Counters, not 5"):
+    with pytest.raises(TypeError, match="health: counters must be Counters, got 5"):
         health(5)
 
 

@@ -719,7 +719,7 @@ async def test_the_connections_of_one_address_count_in_all_workers_until_they_en
             while not await read_nothing(program.port):  # until the workers have noticed
                 pass
 
-    assert b"refused a connection from 127.0.0.1, which has 6 that are in use" in program.said
+    assert b"refused a connection from 127.0.0.1, which already has 6 in use" in program.said
 
 
 # What is refused.

@@ -1,7 +1,10 @@
-"""How many connections a server has, and which one goes to make room for another.
+"""Limits how many connections a server has, and chooses which one to close for a new one.
 
-Rule 1: a connection that nothing is owed to keeps nobody out: at a limit, the one that has been at rest longest ends.
-Rule 2: each worker process has its own limit of connections, and ends its own; those of one client count in all.
+A connection is at rest while its client is owed nothing: it has sent no complete request that is still unanswered.
+
+Rule 1: a connection at rest never keeps a new one out: at a limit, the one that has been at rest longest is closed.
+Rule 2: each worker process has its own limit of connections, and closes its own; the connections of one client are
+    counted in all worker processes together.
 """
 
 from __future__ import annotations
@@ -24,11 +27,11 @@ _log: Final = logging.getLogger("trioflow.http")
 
 
 class Repeated:
-    """Logs what may happen many times a second: the first time, and then once a minute, with how often it happened.
+    """Logs an event that may happen many times a second: at first, and then at most once a minute, with a count.
 
     Args:
-        level: How important it is.
-        message: What to log, as `logging` takes it.
+        level: The level to log it at.
+        message: The message, in the format of `logging`.
     """
 
     def __init__(self, level: int, message: str) -> None:
@@ -38,7 +41,7 @@ class Repeated:
         self._due = -math.inf
 
     def __call__(self, *arguments: object) -> None:
-        """Log the message with `arguments`, or count it until it is due again."""
+        """Log the message with `arguments`, or only count it if it was logged less than a minute ago."""
         self._count += 1
         now = trio.current_time()
         if now >= self._due:
@@ -52,7 +55,7 @@ class Admission:
     """The connections of one server.
 
     Attributes:
-        connections: Those that are open.
+        connections: The open ones.
     """
 
     def __init__(self, service: Service) -> None:
@@ -63,10 +66,10 @@ class Admission:
         self._by_origin: dict[bytes, set[Connection]] = {}
         self._left = trio.Event()  # set, and replaced, when a connection has ended
         self._log_full = Repeated(logging.WARNING, "%d connections are open: closing one at rest for each new one")
-        self._log_refused = Repeated(logging.WARNING, "refused a connection from %s, which has %d that are in use")
+        self._log_refused = Repeated(logging.WARNING, "refused a connection from %s, which already has %d in use")
 
     async def wait_for_room(self) -> float:
-        """Wait until one more connection may be open, ending one at rest; return how many more may be."""
+        """Wait for room for a connection, closing one at rest if needed; return how many more may be opened."""
         while (room := self._limits.connections - len(self.connections)) < 1:
             if self.end_one_at_rest():
                 self._log_full(len(self.connections))
@@ -74,12 +77,12 @@ class Admission:
         return room
 
     def end_one_at_rest(self) -> bool:
-        """End the connection that has been at rest longest; return whether there is one."""
+        """Close the connection that has been at rest longest; return whether there was one."""
         by_age = heapq.merge(*(idle.by_age() for idle in self._service.at_rest), key=itemgetter(0))
         return _end_first(cast(Connection, connection) for _, connection in by_age)
 
     def admit(self, sock: socket.socket, client: Any) -> Connection | None:
-        """Return the new connection over `sock`; None, and close it, if its client has too many that are in use."""
+        """Return the new connection over `sock`; if its client has too many in use, close `sock` and return None."""
         connection = Connection(sock, client, self._service)
         if (origin := connection.origin) is not None:
             siblings = self._by_origin.get(origin, set())
@@ -117,5 +120,5 @@ class Admission:
 
 
 def _end_first(connections: Iterable[Connection]) -> bool:
-    """End the first of `connections` that can end; return whether there is one."""
+    """Close the first of `connections` that can be closed; return whether there was one."""
     return any(connection.leave() for connection in connections)

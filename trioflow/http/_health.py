@@ -11,20 +11,20 @@ from trioflow.http.wire.counters import Counters
 
 
 def health(counters: Counters | None = None) -> Handler:
-    """Return a handler that reports the server's health; call it at a path of its own, such as `/health`.
+    """Return a handler that reports the server's health. Call it for a path of its own, such as `/health`.
 
-    It answers 200, or 503 once the server has been told to stop, so that a load balancer sends no more requests.
-    The body is a JSON object: `status`, which is `"ok"` or `"stopping"`, and the counters. It is meant for those who run
-    the server: do not expose it to the public.
+    It answers 200, or 503 once the server begins to stop, so that a load balancer sends no more requests. The body is a
+    JSON object with `status`, which is `"ok"` or `"stopping"`, and the counters. It is meant for operators: do not expose
+    it to the public.
 
     Args:
-        counters: The ones that you pass to `serve`.
+        counters: The `Counters` that you pass to `serve`.
 
     Raises:
-        TypeError: `counters` is not `Counters`.
+        TypeError: `counters` is not a `Counters`.
     """
     if not (counters is None or isinstance(counters, Counters)):
-        raise TypeError(f"health wants Counters, not {counters!r}")
+        raise TypeError(f"health: counters must be Counters, got {counters!r}")
 
     async def report(request: Request, response: Response) -> None:
         is_stopping = request.stopping.is_set() or (counters is not None and counters.stopping)

@@ -1,7 +1,7 @@
-"""A page that shows the runs of this program as they go: numbers over server-sent events, drawn in the browser.
+"""A web page that shows this program's runs live: numbers sent as server-sent events and drawn in the browser.
 
-Rule 1: it works at any path: what the page asks for is relative to it, and only the last segment of a path is looked at.
-Rule 2: it costs nothing while nobody looks, and its own runs are not shown.
+Rule 1: it works at any path, because its links are relative and only the last segment of a request's path is read.
+Rule 2: the page costs nothing while it is not open, and its own runs are not shown.
 """
 
 from __future__ import annotations
@@ -37,30 +37,30 @@ _TYPES: Final = {
 
 
 def inspector(of: Inspector, *, most: int = 100, every: float = 0.5) -> Handler:
-    """Return a handler for a page that shows, live, each run that the inspector knows; call it at any path.
+    """Return a handler for a page that shows, live, the runs that an inspector sees. It works at any path.
 
-    The page is at `path/`; `path/runs.json` is what it shows, as JSON: `{"runs": [...], "running": 3}`, each run as
-    `RunSnapshot.as_dict()` returns it; `path/events` sends the same again and again, for as long as somebody reads it.
+    The page is at `path/`. `path/runs.json` is what it shows, as JSON: `{"runs": [...], "running": 3}`, each run as
+    `RunSnapshot.as_dict()` returns it. `path/events` sends the same object repeatedly while a client reads it.
 
-    It shows counts and the names of stages and functions, never a stage's arguments or items; but a failure is shown with
-    its words and notes, which may quote them. Whoever can ask for the page sees all this: serve it to those who run the
-    program, on a loopback address or behind a login.
+    The page shows counts and the names of stages and functions, never a stage's arguments or items. It also shows the
+    message and notes of each failure, which may quote them. Anyone who can open the page sees all this, so serve it only
+    to the people who run the program, on a loopback address or behind a login.
 
     Args:
-        of: What `tf.inspect` yields.
-        most: How many of the runs that go on to show, the oldest.
+        of: The inspector that `tf.inspect` yields.
+        most: The number of running runs to show, the oldest first.
         every: Seconds between two events.
 
     Raises:
-        TypeError: `of` is not an `Inspector`, `most` not an int, or `every` not a number.
-        ValueError: `most` is below 1, or `every` not above 0.
+        TypeError: `of` is not an `Inspector`, `most` is not an int, or `every` is not a number.
+        ValueError: `most` is below 1, or `every` is not above 0.
 
     Example:
         async with tf.inspect() as inspector:
             await http.serve(http.inspector(inspector), host="127.0.0.1", port=0)
     """
     if not isinstance(of, Inspector):
-        raise TypeError(f"inspector wants what tf.inspect() yields, not {of!r}")
+        raise TypeError(f"inspector: `of` must be an Inspector, which tf.inspect() yields, got {of!r}")
     check_count("most", most, 1)
     check_positive("every", every)
     pages = {path.name: path for path in PAGE.iterdir() if path.suffix in _TYPES}
@@ -86,12 +86,12 @@ def inspector(of: Inspector, *, most: int = 100, every: float = 0.5) -> Handler:
             response.headers["content-type"] = "text/event-stream"
             with of.hidden():
                 looks = Readable(tell).pipe(take_until(request.stopping)).pipe(events())
-                await pipeline(looks, response, capacity=1)  # what a slow client is shown is fresh
+                await pipeline(looks, response, capacity=1)  # so that a slow client does not see old numbers
         elif name in pages or not name:
             path = pages[name or "index.html"]
             response.headers["content-type"] = _TYPES[path.suffix]
             await response.send(path.read_bytes())
-        else:  # relative names would be looked for beside it
+        else:  # without the slash, the page's relative links would lead to the folder above it
             response.status, response.headers["location"] = 308, f"{name}/"
 
     return show

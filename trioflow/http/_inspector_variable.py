@@ -1,8 +1,8 @@
-"""The inspector's page beside a program that says nothing of it, if TRIOFLOW_INSPECT does.
+"""Serves the inspector's page beside an unchanged program, if the variable TRIOFLOW_INSPECT is set.
 
-Rule 1: whatever goes wrong here is a line on standard error: the program goes on and ends as it would otherwise.
-Rule 2: on a loopback address it answers only requests that name one, or a page of another site could read it by a name
-    that leads there (DNS rebinding).
+Rule 1: whatever goes wrong here is one line on standard error; the program runs and ends as it would otherwise.
+Rule 2: on a loopback address it answers only requests whose Host is a loopback name; otherwise a page of another site
+    could read it through a name that resolves to this address (DNS rebinding).
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from trioflow.operators.inspecting import Inspector
 VARIABLE: Final = "TRIOFLOW_INSPECT"
 _PLACE: Final = re.compile(r"(\[[0-9a-fA-F:.]+\]|[\w.-]+):([0-9]{1,5})", re.ASCII)
 _LOOPBACK: Final = re.compile(r"(127(\.\d{1,3}){3}|localhost|\[::1\])(:\d+)?", re.IGNORECASE | re.ASCII)
-_LIMITS: Final = Limits(grace=0.2)  # seconds that the end of a program may wait for those who look
+_LIMITS: Final = Limits(grace=0.2)  # seconds that open pages may delay the end of the program
 
 _inspector: Final[trio.lowlevel.RunVar[Inspector | None]] = trio.lowlevel.RunVar("the inspector of a trio.run", None)
 
 
 def begin(place: str) -> None:
-    """Serve the page at `place`, such as "127.0.0.1:0", beside each `trio.run` of this program that streams run in."""
+    """Serve the page at `place`, such as "127.0.0.1:0", in each `trio.run` of this program that runs streams."""
     found = _PLACE.fullmatch(place)
     if found is None or int(found[2]) > 65535:
         _say(f"{VARIABLE} must be HOST:PORT, such as 127.0.0.1:0, got {place!r}; nothing is inspected")
@@ -59,7 +59,7 @@ async def _serve(inspector: Inspector, host: str, port: int) -> None:
     try:
         with inspector.hidden():
             await serve(handler, host=host.strip("[]"), port=port, limits=_LIMITS, task_status=_Told())
-    except Exception as exc:  # noqa: BLE001 - in a system task it would end the program
+    except Exception as exc:  # noqa: BLE001 - raised in a system task, it would end the program
         _say(f"cannot inspect this program at {host}:{port}: {exc!r}")
 
 

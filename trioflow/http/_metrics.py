@@ -1,6 +1,6 @@
-"""The numbers of a program for Prometheus, through its own client library.
+"""A program's metrics for Prometheus, through Prometheus' own client library.
 
-Rule 1: nothing is counted for the server but what it counts for its log and its `Counters` already.
+Rule 1: the server counts nothing extra for this: its metrics come from its log and its `Counters`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class _Source(Protocol):
 
 
 class Metrics:
-    """What `metrics` returns: a handler that answers with the numbers, and what counts a server's requests."""
+    """The handler that `metrics` returns. It answers with the metrics; its `observe` counts a server's requests."""
 
     def __init__(
         self,
@@ -47,23 +47,22 @@ class Metrics:
         self._registry.register(self._rest)
         self._seconds = Histogram(
             "trioflow_http_request_duration_seconds",
-            "Time from a request's head to the end of its answer.",
+            "Time from a request's head to the end of its response.",
             ("method", "status"),
             buckets=_BUCKETS,
             registry=self._registry,
         )
         self._cut = Counter(
-            "trioflow_http_responses_cut", "Answers that were not sent whole.", ("method",), registry=self._registry
+            "trioflow_http_responses_cut", "Responses that were cut off.", ("method",), registry=self._registry
         )
-        self._known: dict[
-            tuple[str, int], tuple[Histogram, Counter]
-        ] = {}  # to find one by its labels costs more than to count in it
+        # Kept here because looking one up by its labels costs more than counting.
+        self._known: dict[tuple[str, int], tuple[Histogram, Counter]] = {}
 
     def observe(self, access: Access) -> None:
-        """Count one answered request: pass this to `serve` as `log`, or call it from your own."""
+        """Count one answered request. Pass this method to `serve` as `log`, or call it from your own log function."""
         key = access.method, access.status // 100
         known = self._known.get(key)
-        if known is None:  # the server answers 46 methods; a client cannot make up more
+        if known is None:  # the server accepts 46 methods, so clients cannot make this grow without limit
             method = access.method if access.method in METHODS else "other"
             status = f"{access.status // 100}xx" if access.status else "none"
             known = self._known[key] = (self._seconds.labels(method, status), self._cut.labels(method))
@@ -73,7 +72,7 @@ class Metrics:
             cut.inc()
 
     async def __call__(self, request: Request, response: Response) -> None:
-        """Answer with the numbers, in the format that the client asks for."""
+        """Answer with the metrics, in the format that the client asks for."""
         from prometheus_client.exposition import choose_encoder
 
         response.headers["cache-control"] = "no-store"
@@ -90,7 +89,7 @@ class Metrics:
 
 
 class _AllProcesses:
-    """What all processes have counted, by prometheus_client's files, and the numbers of this one that have no file."""
+    """What all processes counted, from prometheus_client's files, and the metrics of this process that have no file."""
 
     def __init__(self, rest: _Source) -> None:
         self._rest = rest
@@ -104,13 +103,13 @@ class _AllProcesses:
 
 
 class _Rest:
-    """What is counted elsewhere, read when it is asked for."""
+    """The metrics that are counted elsewhere and read at each scrape."""
 
     def __init__(self, sources: Iterable[Callable[[], Iterable[Numbers]]]) -> None:
         self._sources = tuple(sources)
 
     def describe(self) -> list[Metric]:
-        """Return nothing: a registry that wants to know the names would ask for the numbers otherwise."""
+        """Return an empty list; without this method a registry would collect all numbers just to learn the names."""
         return []
 
     def collect(self) -> Iterator[Metric]:
@@ -133,29 +132,30 @@ def metrics(
     every: float = 5.0,
     registry: CollectorRegistry | None = None,
 ) -> Metrics:
-    """Return a handler that answers with a program's numbers for Prometheus. Needs `trioflow[metrics]`.
+    """Return a handler that serves a program's metrics to Prometheus. Needs `trioflow[metrics]`.
 
-    Pass its `observe` to `serve` as `log`: then requests are counted, and timed in a histogram, by method and class of
-    status. It is meant for those who run the server: do not expose it to the public.
+    Pass its `observe` to `serve` as `log` to count requests and time them in a histogram, by method and status class. It
+    is meant for operators: do not expose it to the public.
 
-    With worker processes each has numbers of its own, and a scrape meets any of them. Set `PROMETHEUS_MULTIPROC_DIR` to
-    an empty directory before the program starts, and the requests of all are answered; the rest is of one process still.
+    Each worker process has numbers of its own, and a scrape reaches any one of them. To count the requests of all workers
+    together, set `PROMETHEUS_MULTIPROC_DIR` to an empty directory before the program starts; the other metrics are still
+    those of one process.
 
     Waits when: the client does; for the status of streams in Redis, five seconds at most.
-    Holds: 16 numbers for each method and class of status, and 7 for each stage of the first 100 runs by name.
+    Holds: 16 numbers for each method and status class, and 7 for each stage of the first 100 run names.
 
     Args:
-        counters: The ones that you pass to `serve`: connections, bytes, stalls, refusals and failures.
-        inspector: What `tf.inspect` yields: its runs are counted from now on.
-        redis_streams: What to call for the status of each stream in Redis, by the name to show, such as
+        counters: The `Counters` that you pass to `serve`: connections, bytes, stalls, refusals and failures.
+        inspector: The inspector that `tf.inspect` yields. Its runs are counted from now on.
+        redis_streams: The async function to call for the status of each stream in Redis, by the name to show, such as
             `{"jobs": partial(redis.status, url, "jobs")}`.
-        every: For how many seconds the status of a stream is kept.
-        registry: Where to register the metrics, beside others of yours; a new registry by default.
+        every: How many seconds to keep the status of a stream before asking again.
+        registry: Where to register the metrics, if you have others; a new registry by default.
 
     Raises:
         ImportError: prometheus_client is not installed.
         TypeError: an argument has the wrong type.
-        ValueError: `every` is not above 0, or `registry` has these metrics already.
+        ValueError: `every` is not above 0, or `registry` already has these metrics.
     """
     if not (counters is None or isinstance(counters, Counters)):
         raise TypeError(f"metrics: counters must be Counters, got {counters!r}")

@@ -1,7 +1,7 @@
-"""What a program counts, as numbers with names and labels: of a server, of the runs that are seen, of streams in Redis.
+"""What a program counts, as metrics with names and labels: its server, the runs an inspector sees, its Redis streams.
 
-Rule 1: how many numbers there are is bounded by the program's text, and never by what clients send or runs carry.
-Rule 2: a counter never falls while the inspector's block goes on, although runs end and are forgotten.
+Rule 1: the number of metrics depends only on the program's code, never on what clients send or on what runs carry.
+Rule 2: a counter never falls while the inspector's block runs, even though runs end and are forgotten.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from trioflow.operators.inspecting import Inspector, RunSnapshot
 from trioflow.operators.watching import Counted, Look
 
 _log: Final = logging.getLogger("trioflow.http")
-PATIENCE: Final = 5.0  # seconds for the status of a stream: Prometheus waits ten for the whole answer
-NAMES: Final = 100  # runs of other names than the first so many are counted together
+PATIENCE: Final = 5.0  # seconds to wait for the status of a stream: Prometheus gives the whole scrape ten
+NAMES: Final = 100  # run names that are counted by themselves; later names are counted together
 _OTHER: Final = "(other)"
 Kind: TypeAlias = Literal["counter", "gauge"]
 StatusOf: TypeAlias = Callable[[], Awaitable[object]]
 
 
 class Numbers(NamedTuple):
-    """Numbers of one name, each with the values of its labels."""
+    """One metric: its numbers, each with its label values."""
 
     kind: Kind
     name: str
@@ -37,32 +37,32 @@ class Numbers(NamedTuple):
 
 _COUNTERS: Final = (
     ("connections", "trioflow_http_connections", "Connections accepted."),
-    ("received", "trioflow_http_received_bytes", "Bytes received, within TLS where there is TLS."),
-    ("sent", "trioflow_http_sent_bytes", "Bytes sent, within TLS where there is TLS."),
-    ("stalls", "trioflow_http_stalls", "Clients that were dropped because they sent nothing, or read nothing."),
-    ("refusals", "trioflow_http_refusals", "Requests answered with a client error, such as one that is malformed."),
+    ("received", "trioflow_http_received_bytes", "Bytes received, after TLS decryption."),
+    ("sent", "trioflow_http_sent_bytes", "Bytes sent, before TLS encryption."),
+    ("stalls", "trioflow_http_stalls", "Clients dropped because they sent or read nothing for too long."),
+    ("refusals", "trioflow_http_refusals", "Requests answered with a client error, such as malformed ones."),
     ("failures", "trioflow_http_failures", "Requests whose handler failed."),
 )
 _STATUS: Final[tuple[tuple[Kind, str, str, str], ...]] = (
     ("gauge", "entries", "trioflow_redis_entries", "Entries that are unread or unacknowledged."),
     ("gauge", "lag", "trioflow_redis_lag", "Entries that have never been delivered."),
-    ("gauge", "dead", "trioflow_redis_dead_letters", "Dead letters that are kept."),
-    ("gauge", "oldest", "trioflow_redis_oldest_seconds", "Age of the oldest entry that is not acknowledged."),
-    ("counter", "retries", "trioflow_redis_retries", "Deliveries of entries that had been tried before."),
-    ("counter", "dropped", "trioflow_redis_dead_letters_dropped", "Dead letters dropped as there were too many."),
+    ("gauge", "dead", "trioflow_redis_dead_letters", "Dead letters kept."),
+    ("gauge", "oldest", "trioflow_redis_oldest_seconds", "Age of the oldest unacknowledged entry."),
+    ("counter", "retries", "trioflow_redis_retries", "Deliveries of entries that had been delivered before."),
+    ("counter", "dropped", "trioflow_redis_dead_letters_dropped", "Dead letters dropped because there were too many."),
 )
 
 
 def of_counters(counters: Counters) -> Iterator[Numbers]:
-    """Yield what a server counts."""
+    """Yield the metrics of a server."""
     now = [((), counters.open)]
-    yield Numbers("gauge", "trioflow_http_connections_open", "Connections at this moment.", (), now)
+    yield Numbers("gauge", "trioflow_http_connections_open", "Connections open now.", (), now)
     for key, name, text in _COUNTERS:
         yield Numbers("counter", name, text, (), [((), getattr(counters, key))])
 
 
 class Streams:
-    """The status of streams in Redis, asked for at most every so many seconds."""
+    """The status of streams in Redis, read at most once every `every` seconds."""
 
     def __init__(self, ask: Mapping[str, StatusOf], every: float) -> None:
         self._ask = ask
@@ -72,7 +72,7 @@ class Streams:
         self._known: dict[str, dict[str, float]] = {}  # by stream; empty if its status could not be read
 
     async def refresh(self) -> None:
-        """Ask again, unless that was done a moment ago."""
+        """Read each stream's status again, unless the last one is less than `every` seconds old."""
         async with self._lock:
             if 0 <= trio.current_time() - self._asked < self._every:
                 return
@@ -86,13 +86,13 @@ class Streams:
             with trio.fail_after(PATIENCE):
                 status = await self._ask[stream]()
             self._known[stream] = {key: float(getattr(status, key)) for _, key, _, _ in _STATUS}
-        except Exception as exc:  # noqa: BLE001 - whatever it is, the other numbers are answered
+        except Exception as exc:  # noqa: BLE001 - whatever it is, the other metrics are still served
             if self._known.get(stream, True):
-                _log.warning("metrics: the status of the stream %r cannot be read: %r", stream, exc)
+                _log.warning("metrics: cannot read the status of the stream %r: %r", stream, exc)
             self._known[stream] = {}
 
     def numbers(self) -> Iterator[Numbers]:
-        """Yield what was answered last."""
+        """Yield the metrics from the last status of each stream."""
         up = {(stream,): float(bool(status)) for stream, status in self._known.items()}
         yield Numbers(
             "gauge", "trioflow_redis_up", "Whether the stream's status could be read.", ("stream",), up.items()
@@ -103,7 +103,7 @@ class Streams:
 
 
 class _Total:
-    """What a stage has done in all runs of one name."""
+    """What a stage has done in all runs of the same name."""
 
     __slots__ = ("busy", "bytes", "items", "reader_wait", "source_wait")
 
@@ -112,7 +112,7 @@ class _Total:
         self.source_wait = self.reader_wait = self.busy = 0.0
 
     def plus(self, stage: Counted) -> _Total:
-        """Return this and what one more run has counted."""
+        """Return this total plus what the stage of one more run has counted."""
         total = _Total()
         total.items = self.items + stage.items
         total.bytes = self.bytes + (stage.bytes or 0)
@@ -126,7 +126,7 @@ _Totals: TypeAlias = defaultdict[tuple[str, ...], _Total]
 
 
 class Runs:
-    """What an inspector sees, and what it has seen since this was made."""
+    """The metrics of the runs that an inspector sees, and has seen since this object was made."""
 
     def __init__(self, inspector: Inspector) -> None:
         self._inspector = inspector
@@ -147,7 +147,7 @@ class Runs:
         return run.name
 
     def _count(self, run: RunSnapshot, look: Look, totals: _Totals) -> list[tuple[str, ...]]:
-        """Add what a run has done to `totals`, and return its places there, none if it is one of the others."""
+        """Add a run's stages to `totals` and return their keys there; an empty list if its name is not counted by itself."""
         name = self._name_of(run)
         if name == _OTHER:
             return []
@@ -157,7 +157,7 @@ class Runs:
         return places
 
     def numbers(self) -> Iterator[Numbers]:
-        """Yield what all runs have done, and how those that go on are."""
+        """Yield what all runs have done, and the state of those in progress."""
         going: Counter[tuple[str, ...]] = Counter({(name,): 0 for name in self._names})
         slowest: Counter[tuple[str, ...]] = Counter()
         fill: dict[tuple[str, ...], float] = {}
@@ -168,12 +168,12 @@ class Runs:
                 slowest[place] += stage is run.slowest
                 if stage.fill is not None:
                     fill[place] = max(fill.get(place, 0.0), stage.fill)
-        yield Numbers("gauge", "trioflow_runs", "Runs that go on.", ("run",), going.items())
+        yield Numbers("gauge", "trioflow_runs", "Runs in progress.", ("run",), going.items())
         yield Numbers("counter", "trioflow_runs_ended", "Runs that have ended.", ("run", "state"), self._ended.items())
         at = ("run", "place", "stage")
         for key, name, text in (
-            ("items", "trioflow_stage_items", "Items that a stage has given, or taken if it is the last."),
-            ("bytes", "trioflow_stage_bytes", "Bytes likewise, where they are counted."),
+            ("items", "trioflow_stage_items", "Items that a stage has sent, or received if it is the last."),
+            ("bytes", "trioflow_stage_bytes", "Bytes that a stage has sent or received, if they are counted."),
             ("source_wait", "trioflow_stage_source_wait_seconds", "Time that a stage has waited for items."),
             ("reader_wait", "trioflow_stage_reader_wait_seconds", "Time that a stage has waited for its reader."),
             ("busy", "trioflow_stage_busy_seconds", "Time that a stage has waited for neither."),
@@ -182,9 +182,7 @@ class Runs:
                 place: float(getattr(total, key)) for place, total in totals.items() if total.bytes or key != "bytes"
             }
             yield Numbers("counter", name, text, at, values.items())
-        yield Numbers(
-            "gauge", "trioflow_stage_slowest", "Runs in which the others wait for this stage.", at, slowest.items()
-        )
+        yield Numbers("gauge", "trioflow_stage_slowest", "Runs whose slowest stage is this one.", at, slowest.items())
         yield Numbers(
             "gauge", "trioflow_channel_fill_ratio", "How full the channel after a stage is.", at, fill.items()
         )

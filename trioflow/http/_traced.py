@@ -1,4 +1,4 @@
-"""Requests as OpenTelemetry spans, by its semantic conventions for HTTP servers."""
+"""OpenTelemetry spans for requests, by its semantic conventions for HTTP servers."""
 
 from __future__ import annotations
 
@@ -22,16 +22,17 @@ if TYPE_CHECKING:
 def traced(handler: Handler, *, tracer_provider: TracerProvider | None = None) -> Handler:
     """Return a handler that calls `handler` inside an OpenTelemetry span for each request. Needs `trioflow[otel]`.
 
-    If the request names a span in its `traceparent`, that is the parent; spans that begin in the handler, such as those
-    of `tf.trace()` for its runs, are children. The span has the method, the path, the client and the status, but not
-    the query, which may hold secrets. It is called after the method; if you know the route, tell the current span.
+    If the request names a span in its `traceparent` header, that span is the parent. Spans that begin in the handler,
+    such as those that `tf.trace()` makes for its runs, are children. The span records the method, the path, the client
+    and the status, but not the query, which may contain secrets. Its name is the method; if you know the route, set a
+    better name on the current span.
 
-    A request that cannot be read reaches no handler, and has no span.
+    A request that cannot be read never reaches the handler, so it has no span.
 
     Args:
-        handler: What to trace.
-        tracer_provider: Where to get the tracer; by default the one that is set for the program. With worker processes
-            leave it out, and set one where the program's modules are imported.
+        handler: The handler to trace.
+        tracer_provider: Where to get the tracer; by default from the program's own provider. With worker processes, leave
+            it out and set a provider where the program's modules are imported.
 
     Raises:
         ImportError: opentelemetry is not installed.
@@ -43,7 +44,7 @@ def traced(handler: Handler, *, tracer_provider: TracerProvider | None = None) -
 
 @dataclass(frozen=True)
 class _Traced:
-    """The handler; worker processes get it pickled."""
+    """The traced handler, a class so that it can be pickled for worker processes."""
 
     handler: Handler
     tracer_provider: TracerProvider | None
