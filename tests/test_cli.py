@@ -503,7 +503,7 @@ def test_a_path_that_cannot_be_listened_at_is_told(tmp_path: Path, capsys: pytes
     (tmp_path / "a").touch()
 
     assert cli.main(["serve", ".", "--unix", str(tmp_path / "a")]) == 1
-    assert capsys.readouterr().err == f"trioflow: cannot listen on {tmp_path}/a: what is there is no socket\n"
+    assert capsys.readouterr().err == f"trioflow: cannot listen on {tmp_path}/a: the path exists and is not a socket\n"
 
 
 @pytest.mark.slow

@@ -85,7 +85,7 @@ async def test_a_path_that_a_server_left_behind_is_taken(tmp_path: Path) -> None
 async def test_a_path_that_another_server_uses_is_not_taken(tmp_path: Path) -> None:
     path = tmp_path / "a.sock"
     async with listening(hello, unix=path):
-        with pytest.raises(OSError, match="another server listens there"):
+        with pytest.raises(OSError, match="another server listens at this path"):
             await http.serve(hello, unix=path)
         async with connected_to(path) as stream:
             assert (await Client(stream).ask("GET", "/"))[2] == b"hello"
@@ -94,7 +94,7 @@ async def test_a_path_that_another_server_uses_is_not_taken(tmp_path: Path) -> N
 async def test_a_file_at_the_path_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "a.sock"
     path.write_text("mine")
-    with pytest.raises(FileExistsError, match="what is there is no socket"):
+    with pytest.raises(FileExistsError, match="the path exists and is not a socket"):
         await http.serve(hello, unix=path)
 
     assert path.read_text() == "mine"
@@ -125,20 +125,20 @@ async def test_inherited_sockets_are_served_and_closed(tmp_path: Path) -> None:
 
 
 async def test_a_socket_that_does_not_listen_is_refused() -> None:
-    with socket.socket() as sock, pytest.raises(ValueError, match="does not: call its listen"):
+    with socket.socket() as sock, pytest.raises(ValueError, match="is not; call its listen"):
         await http.serve(hello, listeners=[sock])
 
 
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        ({"unix": "a", "listeners": []}, "a server listens at a path or at listeners, not at both"),
-        ({"listeners": [5]}, "listeners must be sockets, not 5"),
-        ({"ssl_context": ssl.create_default_context()}, "ssl_context is for a client: make a server's"),
-        ({"host": 5}, "host must be a str or None, not 5"),
-        ({"limits": None}, "limits must be Limits, not None"),
-        ({"proxies": ["10.0.0.1"]}, "proxies must be Proxies, not"),
-        ({"counters": 5}, "counters must be Counters, not 5"),
+        ({"unix": "a", "listeners": []}, "serve takes unix or listeners, not both"),
+        ({"listeners": [5]}, "listeners must be sockets, got 5"),
+        ({"ssl_context": ssl.create_default_context()}, "ssl_context is for a client; make one for a server"),
+        ({"host": 5}, "host must be a str or None, got 5"),
+        ({"limits": None}, "limits must be Limits, got None"),
+        ({"proxies": ["10.0.0.1"]}, "proxies must be Proxies, got"),
+        ({"counters": 5}, "counters must be Counters, got 5"),
         ({"log": "x"}, "log wants a function, not 'x'"),
     ],
 )

@@ -413,7 +413,7 @@ async def test_where_sighup_cannot_start_a_worker_the_old_ones_go_on() -> None:
         old = program.workers()
         with descriptors_left(0, program.process.pid):  # it fails at the socket pair
             program.process.send_signal(signal.SIGHUP)
-            await program.until(lambda: b"Too many open files; the workers that are there go on" in program.said)
+            await program.until(lambda: b"Too many open files; the present workers keep running" in program.said)
             assert program.workers() == old
             assert await asked(program.port) in old
         program.process.send_signal(signal.SIGHUP)
@@ -540,7 +540,7 @@ async def test_new_workers_run_what_the_modules_say_now_and_where_that_fails_the
         old = program.workers()
         place.write_text("1 / 0")
         program.process.send_signal(signal.SIGHUP)
-        await program.until(lambda: b"the workers that are there go on" in program.said)
+        await program.until(lambda: b"the present workers keep running" in program.said)
         assert program.workers() == old
         assert (await exchanged(program.port, GET, half_close=False)).endswith(b"old")
         assert b"ZeroDivisionError" in program.said
@@ -734,7 +734,7 @@ async def within(request: http.Request, response: http.Response) -> None:
     [
         (lambda request, response: within(request, response), {}, "a handler that can be sent .* but <lambda> cannot"),
         (within, {"log": lambda access: None}, "a log that can be sent to another process"),
-        (within, {"ssl_context": ssl.create_default_context()}, "must be a function that makes one"),
+        (within, {"ssl_context": ssl.create_default_context()}, "must be a function that makes an SSLContext"),
         (within, {"ssl_context": lambda: None}, "an ssl_context that can be sent to another process"),
         (within, {"counters": http.Counters()}, "counters count in one process"),
         (within, {"workers": 0}, "workers must be 1 or more, got 0"),

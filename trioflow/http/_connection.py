@@ -1,10 +1,10 @@
-"""One client: its requests are answered one after the other, then its connection is ended.
+"""One client's connection: its requests are answered one after the other, then the connection is closed.
 
-Rule 1: one task serves it, in which the handler runs too; if the client leaves, that task is cancelled.
-Rule 2: what a handler raises is answered if it still can be, else the connection is cut (R13, R14). It is logged
-    here, once; no other place logs, and the client is told no more than a status.
-Rule 3: a connection is closed in order only when nothing is owed to its client.
-Rule 4: whatever fails here ends this connection alone.
+Rule 1: one task serves the connection and runs the handler; if the client leaves, that task is cancelled.
+Rule 2: if a handler raises, the client gets an error response if it still can, otherwise the connection is cut (R13,
+    R14). The exception is logged here, once, and nowhere else; the client learns only the status.
+Rule 3: a connection is closed cleanly only when nothing is owed to its client.
+Rule 4: whatever fails here ends only this connection.
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ _TLS_ONLY: Final = "The server speaks TLS here: use https:// instead of http://.
 
 @trio.lowlevel.disable_ki_protection
 async def _call(handler: Handler, request: Request, response: Response) -> None:
-    await handler(request, response)  # Ctrl-C ends one that computes for ever
+    await handler(request, response)  # Ctrl-C can interrupt a handler that computes without end
 
 
 class Connection:
-    """One client.
+    """One client's connection.
 
     Args:
-        sock: Connected; it is owned.
-        client: Its address.
-        service: What it shares with others.
+        sock: The connected socket, which this closes.
+        client: The client's address.
+        service: What all connections of the server share.
     """
 
     __slots__ = (
@@ -63,36 +63,35 @@ class Connection:
         )
         self._wire = Wire(transport, limits)
         self._wire.before_close = self._stop_watching
-        self._asked = 0  # requests that have come
+        self._asked = 0  # requests received
         self._scope = trio.CancelScope()
-        self._at_rest_in: IdleConnections | None = None  # while nothing is owed to the client
-        self._phase = (
-            "idle"  # or "handshake"; "head" from a request's first byte, "busy" until it is answered, "ending"
-        )
+        self._at_rest_in: IdleConnections | None = None  # set while nothing is owed to the client
+        # "handshake"; "idle"; "head" from a request's first byte; "busy" until it is answered; "ending"
+        self._phase = "idle"
         self._is_lost = False
-        self._unsent = math.inf  # bytes the client had not taken when its time was up
+        self._unsent = math.inf  # bytes the client had not taken when its idle time was up
 
     def retire(self) -> None:
-        """Answer one more request, as the last one."""
+        """Make the next response the last one on this connection."""
         self._wire.stopping = True
 
     def stop(self) -> None:
-        """Answer the current request, if there is one, and end."""
+        """Finish the current response, if there is one, and end."""
         self._wire.stopping = True
         if self._phase != "busy" and not (self._phase == "idle" and unread(self._wire.transport.sock)):
             self._scope.cancel()
 
     @property
     def origin(self) -> bytes | None:
-        """What all connections of one client have in common; None if that cannot be told."""
+        """The key that all connections of one client share; None if the client cannot be told from others."""
         return self._peer.origin
 
     def at_rest_since(self) -> float:
-        """Return since when nothing is owed to the client; `math.inf` if something is."""
+        """Return the time since which nothing has been owed to the client; `math.inf` if something is."""
         return math.inf if self._at_rest_in is None else self._at_rest_in.since(self)
 
     def leave(self) -> bool:
-        """End without a response if nothing is owed to the client and nothing has just come; return whether it ends."""
+        """End without a response, unless something is owed to the client or has just arrived; return whether it ends."""
         if self._at_rest_in is None or unread(self._wire.transport.sock):
             return False
         self._stir()
@@ -101,7 +100,7 @@ class Connection:
         return True
 
     def _rest(self, where: IdleConnections) -> None:
-        """Be at rest: wait for the client, to whom nothing is owed, within the limit of `where`."""
+        """Be at rest: nothing is owed to the client, and it must send something within the time limit of `where`."""
         where.add(self)
         self._at_rest_in = where
 
@@ -111,7 +110,7 @@ class Connection:
             self._at_rest_in = None
 
     def is_quiet(self) -> bool:
-        """Return whether its response may go on for ever, and no byte has come or gone since this was last asked."""
+        """Return whether an endless response is in progress and no byte has moved since this was last called."""
         transport, exchange = self._wire.transport, self._wire.exchange
         has_moved, transport.has_moved = transport.has_moved, False
         if has_moved or self._phase != "busy" or exchange is None:
@@ -119,9 +118,10 @@ class Connection:
         return exchange.writer.is_open_ended and not unsent(transport.sock)
 
     def expire(self) -> None:
-        """End without a response, unless the client still takes the last one: then it gets more time.
+        """End without a response, because the time at rest is over.
 
-        The system may hold some MiB of a response, for which a client that takes nothing could use us as storage.
+        A client that is still reading the last response gets more time. One that reads nothing is cut, so that it cannot
+        make the system hold some MiB of a response indefinitely.
         """
         self._at_rest_in = None
         if self._phase == "idle" and self._asked:
@@ -134,7 +134,7 @@ class Connection:
                     return
                 self._service.counters.stalls += 1
                 self._phase = "busy"  # so that it is cut
-            elif unread(sock):  # a request, at the last moment: it is answered
+            elif unread(sock):  # a request has arrived at the last moment: answer it
                 self._rest(self._service.idle)
                 return
         self._scope.cancel()
@@ -145,15 +145,15 @@ class Connection:
         self._scope.cancel()
 
     def client_ended(self) -> None:
-        """Time the next answer, as the client has ended its direction, and may have gone."""
+        """Time the next response, because the client has ended its direction and may have gone."""
         self._wire.client_ended(self._service.half_closed)
 
     def _stop_watching(self) -> None:
         self._service.watch.remove(self._wire.transport.sock)
 
-    @trio.lowlevel.enable_ki_protection  # Ctrl-C comes to the main task, and not between here and what closes
+    @trio.lowlevel.enable_ki_protection  # so that Ctrl-C cannot interrupt before the `finally` that closes the socket
     async def run(self) -> None:
-        """Serve until the connection ends; its socket is closed then, whatever has failed."""
+        """Serve until the connection ends, then close its socket, whatever has failed."""
         try:
             try:
                 self._prepare()
@@ -162,7 +162,7 @@ class Connection:
                 self._close()
         except trio.BrokenResourceError:
             pass  # the client has left
-        except Exception as exc:  # noqa: BLE001 - such as an OSError while the system has no memory left
+        except Exception as exc:  # noqa: BLE001 - such as an OSError when the system is out of memory
             client = self._peer.address or "a Unix socket"
             _log.error("the connection from %s failed and was closed", client, exc_info=exc)
 
@@ -170,7 +170,7 @@ class Connection:
         sock = self._wire.transport.sock
         sock.setblocking(False)
         if sock.family in (socket.AF_INET, socket.AF_INET6):
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # small answers go out at once
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # send small responses at once
         self._service.watch.add(sock, self)
 
     def _close(self) -> None:
@@ -189,7 +189,7 @@ class Connection:
                 if self._service.context is not None:
                     await self._shake_hands(self._service.context)
                 status = await self._answer_all()
-            except RequestError as exc:  # one that cannot be read
+            except RequestError as exc:  # the request cannot be read
                 status = exc.status
         self._stir()
         if self._phase == "head" and self._scope.cancelled_caught and not self._wire.stopping:
@@ -219,7 +219,7 @@ class Connection:
         self._phase = "idle"
 
     async def _refuse(self, status: int) -> None:
-        """Answer a request that could not be read."""
+        """Send an error response to a request that could not be read."""
         self._service.counters.refusals += 1
         writer = ResponseWriter(is_head=self._wire.has_begun_head_request, is_old=False, keeps_alive=False)
         wants_tls = self._service.context is not None and self._wire.transport.is_plain
@@ -230,7 +230,7 @@ class Connection:
             )
 
     async def _answer_all(self) -> int | None:
-        """Answer requests until the last one; return 0 to linger, None to close."""
+        """Answer requests, up to the last one; return 0 to linger, None to close."""
         wire = self._wire
         answer = self._answer if self._service.config.log is None else self._answer_and_log
         while True:
@@ -246,9 +246,9 @@ class Connection:
                 return 0
 
     async def _next(self) -> Exchange | None:
-        """Wait for a request, within the limits; return None at the end."""
+        """Return the next request, within the limits; None if the client has ended the connection."""
         wire = self._wire
-        if wire.has_bytes:  # of a client that does not wait for its answers
+        if wire.has_bytes:  # the client is pipelining
             await trio.lowlevel.checkpoint()
         else:
             self._rest(self._service.idle if self._asked else self._service.fresh)
@@ -258,7 +258,7 @@ class Connection:
             self._unsent = math.inf
         self._phase = "head"
         exchange = wire.take_head()
-        if exchange is None:  # most come in one piece
+        if exchange is None:  # rare: most heads arrive in one piece
             self._rest(self._service.heads)
             exchange = await wire.read_head()
             self._stir()
@@ -282,7 +282,7 @@ class Connection:
         assert self._service.config.log is not None
         try:
             self._service.config.log(access)
-        except Exception:  # noqa: BLE001 - it is logged; the response was right all the same
+        except Exception:  # noqa: BLE001 - it is logged, and the response was sent all the same
             _log.exception("the access log failed")
 
     async def _answer(self, exchange: Exchange) -> bool:
@@ -294,26 +294,26 @@ class Connection:
             await _call(self._service.config.handler, request, Response(sender))
             if not sender.is_done:
                 await sender.complete()
-        except BaseException as exc:  # noqa: BLE001 - nothing is swallowed: what is not a failure is raised
+        except BaseException as exc:  # noqa: BLE001 - `_settle` logs failures and raises the rest, such as Cancelled
             status = self._settle(exchange, exc)
         if status:
             if not exchange.can_answer or self._is_lost:
                 exchange.finish()
-                return False  # still busy: it is cut
+                return False  # the phase is still "busy", so the connection is cut
             await exchange.refuse(status)
         self._phase = "ending"
         is_read = exchange.is_read() or await exchange.drain()
         return exchange.finish() and is_read
 
     def _settle(self, exchange: Exchange, exc: BaseException) -> int:
-        """Count and log what a handler raised, and return the status to answer with; raise what is not a failure."""
+        """Count and log what a handler raised, and return the status to answer with; raise what is not an error."""
         failure, rest = split_failure(exc)
         status = 0
         if failure is not None:
             status = status_of(failure)
             if status < 500:
                 self._service.counters.refusals += 1
-                if isinstance(failure.__cause__, UnicodeDecodeError):  # most often a page is wrong, and not its reader
+                if isinstance(failure.__cause__, UnicodeDecodeError):  # the site's page is usually wrong, not the user
                     _log.warning("%s %.200r was refused: %s", exchange.request.method, exchange.request.target, failure)
             elif not (self._is_lost and is_among(failure, (trio.BrokenResourceError,))):
                 self._service.counters.failures += 1
@@ -326,7 +326,7 @@ class Connection:
 
 
 def status_of(failure: BaseException) -> int:
-    """Return the status to answer a failure with: a request's own fault, unless something else has failed too."""
+    """Return the status to answer a failure with: the RequestError's, unless something else has failed too."""
     if isinstance(failure, BaseExceptionGroup):
         statuses = [status_of(one) for one in failure.exceptions]
         return 500 if 500 in statuses else statuses[0]

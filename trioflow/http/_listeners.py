@@ -1,7 +1,7 @@
-"""Where a server listens: on a port, at a path, or on sockets that were opened for it.
+"""The sockets that a server listens on: a port, a path, or sockets that were opened for it.
 
-Rule 1: all of it is closed at the end, and a path is removed if it is still ours.
-Rule 2: a path on which another server listens is not taken from it; one that a server has left is replaced.
+Rule 1: all of them are closed at the end, and a path is removed if the socket there is still ours.
+Rule 2: a path on which another server listens is left alone; a socket that no server listens on any longer is replaced.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _KEEP_ALIVE: Final = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT
 _INTERNET: Final = (socket.AF_INET, socket.AF_INET6)
 _BACKLOG: Final = 1024
 _ALL: Final = ("0.0.0.0", "::")
-# Addresses for documentation, which no machine has (RFC 5737, RFC 3849).
+# Each with an address reserved for documentation, which no machine has (RFC 5737, RFC 3849).
 _LOOPBACK_AND_OTHER: Final = {
     socket.AF_INET: ("127.0.0.1", "192.0.2.1"),
     socket.AF_INET6: ("::1", "2001:db8::1"),
@@ -31,7 +31,7 @@ Path: TypeAlias = str | bytes | os.PathLike[str]
 
 
 class Listeners:
-    """Listening sockets, which are owned."""
+    """Listening sockets, which this closes."""
 
     def __init__(self, sockets: Iterable[socket.socket]) -> None:
         self.sockets = list(sockets)
@@ -44,12 +44,12 @@ class Listeners:
     async def open(
         cls, host: str | None, port: int, unix: Path | None, listeners: Iterable[socket.socket] | None
     ) -> Listeners:
-        """Listen on `listeners`, else at the path `unix`, else on a port: of one address, or of all if `host` is None."""
+        """Listen on `listeners`, or else at the path `unix`, or else on `port` of `host`; of all addresses if it is None."""
         check_count("port", port, 0, 65535)
         if host is not None and not isinstance(host, str):
-            raise TypeError(f"host must be a str or None, not {host!r}")
+            raise TypeError(f"host must be a str or None, got {host!r}")
         if unix is not None and listeners is not None:
-            raise ValueError("a server listens at a path or at listeners, not at both")
+            raise ValueError("serve takes unix or listeners, not both")
         if listeners is not None:
             return cls(listeners)
         if unix is not None:
@@ -73,11 +73,11 @@ class Listeners:
         return self
 
     def urls(self, scheme: str) -> list[str]:
-        """Return base URLs that lead here: that of each socket, and for one bound to all addresses those of this machine."""
+        """Return a base URL for each socket; for one bound to all addresses, a URL for each of this machine's addresses."""
         return list(dict.fromkeys(url for listener in self.sockets for url in _urls_of(listener, scheme)))
 
     def close(self) -> None:
-        """Stop listening. Harmless when repeated."""
+        """Stop listening. Safe to call more than once."""
         for listener in self.sockets:
             listener.close()
         if self._path is not None and self._made is not None:
@@ -89,10 +89,10 @@ class Listeners:
 
 
 def _remove_abandoned(path: Path) -> None:
-    """Remove the socket that a server has left at `path`; raise if something else is there."""
+    """Remove a socket at `path` that no server listens on any longer; raise if something else is there."""
     try:
         if not stat.S_ISSOCK(os.lstat(path).st_mode):
-            raise FileExistsError(errno.EEXIST, "what is there is no socket", os.fspath(path))
+            raise FileExistsError(errno.EEXIST, "the path exists and is not a socket", os.fspath(path))
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
             probe.setblocking(False)
             probe.connect(os.fspath(path))
@@ -102,20 +102,20 @@ def _remove_abandoned(path: Path) -> None:
         os.unlink(path)
         return
     except BlockingIOError:
-        pass  # a server whose backlog is full
-    raise OSError(errno.EADDRINUSE, "another server listens there", os.fspath(path))
+        pass  # a server listens, and its backlog is full
+    raise OSError(errno.EADDRINUSE, "another server listens at this path", os.fspath(path))
 
 
 def _prepare(listener: socket.socket) -> None:
     if not isinstance(listener, socket.socket):
-        raise TypeError(f"listeners must be sockets, not {listener!r}")
-    with suppress(OSError):  # macOS does not say
+        raise TypeError(f"listeners must be sockets, got {listener!r}")
+    with suppress(OSError):  # macOS does not support this option
         if not listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-            raise ValueError(f"listeners must listen already, but {listener!r} does not: call its listen()")
+            raise ValueError(f"listeners must be listening, but {listener!r} is not; call its listen() first")
     listener.setblocking(False)
     if listener.family not in _INTERNET:
         return
-    # The system asks silent clients from time to time whether they are still there; connections inherit this.
+    # Connections inherit this option: the system then probes silent clients to learn whether they are still there.
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in _KEEP_ALIVE:
         if (option := getattr(socket, name, None)) is not None:
@@ -134,9 +134,9 @@ def _urls_of(listener: socket.socket, scheme: str) -> list[str]:
 
 
 def _own_addresses(family: socket.AddressFamily) -> list[str]:
-    """Return the loopback address, and the one by which this machine reaches others, if there is one."""
+    """Return the loopback address, and the address this machine reaches others from, if it has one."""
     own, other = _LOOPBACK_AND_OTHER[family]
     with socket.socket(family, socket.SOCK_DGRAM) as probe, suppress(OSError):
-        probe.connect((other, 9))  # sends nothing: the system only chooses the address to send from
+        probe.connect((other, 9))  # sends nothing; the system only chooses the source address
         return [own, probe.getsockname()[0]]
     return [own]

@@ -1,4 +1,4 @@
-"""What a server was asked to do, and what its connections share."""
+"""The options of one server, checked, and the state that its connections share."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Handler: TypeAlias = Callable[[Request, Response], Awaitable[object]]
 
 @dataclass(frozen=True)
 class Config:
-    """What `serve` was given, checked once; its docstring describes each. Worker processes get it pickled."""
+    """The arguments of `serve`, checked once; its docstring describes them. Pickled for worker processes."""
 
     handler: Handler
     limits: Limits
@@ -40,9 +40,9 @@ class Config:
         check_async("serve", self.handler)
         for name, kind in (("limits", Limits), ("proxies", Proxies | None), ("counters", Counters | None)):
             if not isinstance(value := getattr(self, name), kind):
-                raise TypeError(f"{name} must be {name.capitalize()}, not {value!r}")
+                raise TypeError(f"{name} must be {name.capitalize()}, got {value!r}")
         if not (self.ssl_context is None or isinstance(self.ssl_context, ssl.SSLContext) or callable(self.ssl_context)):
-            raise TypeError(f"ssl_context must be SSLContext or a function that makes one, not {self.ssl_context!r}")
+            raise TypeError(f"ssl_context must be SSLContext or a function that makes one, got {self.ssl_context!r}")
         if self.log is not None:
             check_function("log", self.log)
         if self.worker_timeout is not None:
@@ -51,32 +51,35 @@ class Config:
             self._check_workers()
 
     def _check_workers(self) -> None:
-        """Raise if something cannot be sent to worker processes."""
+        """Check that every option can be sent to worker processes."""
         if isinstance(self.ssl_context, ssl.SSLContext):
-            raise TypeError("with workers, ssl_context must be a function that makes one: each process has its own")
+            raise TypeError(
+                "with workers, ssl_context must be a function that makes an SSLContext, because each process needs its own"
+            )
         if self.counters is not None:
-            raise ValueError("counters count in one process: serve takes them without workers")
+            raise ValueError("counters count in one process: leave out counters or workers")
         pickled("serve wants, with workers, a handler", self.handler)
         pickled("serve wants, with workers, a log", self.log)
         pickled("serve wants, with workers, an ssl_context", self.ssl_context)
 
     @property
     def scheme(self) -> str:
-        """What clients speak, `"http"` or `"https"`."""
+        """The scheme of the server's URLs, `"http"` or `"https"`."""
         return "http" if self.ssl_context is None else "https"
 
     def make_context(self) -> ssl.SSLContext | None:
-        """Return the context for TLS, made by the user's function if it is one; None without TLS."""
+        """Return the TLS context, from the user's function if that was given; None without TLS."""
         context = self.ssl_context
         if context is None:
             return None
         if not isinstance(context, ssl.SSLContext):
             context = context()
             if not isinstance(context, ssl.SSLContext):
-                raise TypeError(f"ssl_context must be a function that makes an SSLContext, but it returned {context!r}")
+                raise TypeError(f"ssl_context must return an SSLContext, got {context!r}")
         if context.protocol == ssl.PROTOCOL_TLS_CLIENT:
             raise ValueError(
-                "ssl_context is for a client: make a server's with ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)"
+                "ssl_context is for a client; make one for a server with "
+                "ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)"
             )
         context.set_alpn_protocols(["http/1.1"])
         return context
@@ -92,23 +95,23 @@ class Service:
 
     def __init__(self, config: Config, tally: Tally | None = None) -> None:
         self.config = config
-        self.tally = tally  # with other worker processes
+        self.tally = tally  # shared with the other worker processes
         self.limits = config.limits
         self.context = config.make_context()
         self.counters = Counters() if config.counters is None else config.counters
         self.handshaking = IdleConnections(config.limits.handshake)
-        self.fresh = IdleConnections(config.limits.first_byte)  # without a request so far
-        self.heads = IdleConnections(config.limits.head_time)  # with a part of one
-        self.idle = IdleConnections(config.limits.idle)  # between two
+        self.fresh = IdleConnections(config.limits.first_byte)  # before their first request
+        self.heads = IdleConnections(config.limits.head_time)  # with an incomplete head
+        self.idle = IdleConnections(config.limits.idle)  # between two requests
         self.half_closed = IdleConnections(config.limits.half_closed)
         self.stopping = trio.Event()
         self.watch = open_watch()
 
     @property
     def at_rest(self) -> tuple[IdleConnections, ...]:
-        """The connections that nothing is owed to, by what they wait for."""
+        """The connections whose clients are owed nothing, by what they wait for."""
         return self.handshaking, self.fresh, self.heads, self.idle
 
     def close(self) -> None:
-        """Release what the operating system holds for this."""
+        """Release the operating system's resources."""
         self.watch.close()

@@ -1,10 +1,10 @@
 """Worker processes that serve the same listening sockets, and the supervisor that keeps them running.
 
-Rule 1: the sockets are opened once and inherited: while one worker runs, or is about to, no client is refused.
-Rule 2: a worker that has ended, or cannot be started, is replaced after a pause, which grows while they end soon.
-Rule 3: the supervisor speaks to a worker through a socket: one byte tells it to retire, the end of the stream to stop.
-    So it also stops when the supervisor dies.
-Rule 4: a worker sends bytes while its tasks run. One that sends none for too long is killed, as if it had ended.
+Rule 1: the sockets are opened once and inherited, so no client is refused while a worker runs or is about to.
+Rule 2: a worker that has ended, or cannot be started, is replaced after a pause, which grows while workers end early.
+Rule 3: the supervisor controls a worker through a socket: one byte tells it to retire, the end of the stream tells it to
+    stop. So it also stops when the supervisor dies.
+Rule 4: a worker sends bytes while its tasks run. One that sends nothing for too long is killed and replaced.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import socket
 import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Sequence
-from contextlib import contextmanager, suppress  # noqa: TID251 - no exception of a handler passes there
+from contextlib import contextmanager, suppress  # noqa: TID251 - no handler's exception passes through it
 from typing import Final
 
 import trio
@@ -26,13 +26,13 @@ from trioflow.io.worker_process import Child, start_child, told_end
 READY: Final = 30.0  # seconds in which a worker must be ready
 FIRST_PAUSE: Final = 0.1  # seconds before a worker that has ended is replaced
 LONGEST_PAUSE: Final = 10.0
-MARGIN: Final = 5.0  # seconds beyond its time of grace that a worker may take to end
-LAST_WORDS: Final = 1.0  # seconds in which a process that has closed its socket may end
-TIMEOUT: Final = 30.0  # seconds in which a worker must run its tasks
-_PARTS: Final = 10  # of that time; in each a worker sends a byte
+MARGIN: Final = 5.0  # seconds after its grace period in which a worker must end
+LAST_WORDS: Final = 1.0  # seconds to wait for the exit of a process that has closed its socket
+TIMEOUT: Final = 30.0  # seconds within which a worker must run its tasks
+_PARTS: Final = 10  # a worker sends a byte in each tenth of that time
 _IS_READY: Final = b"r"
 _IS_ALIVE: Final = b"a"
-_IS_TRACED: Final = b"t"  # and may stop at a breakpoint
+_IS_TRACED: Final = b"t"  # alive, and may stop at a breakpoint
 _RETIRE: Final = b"h"
 _ENDING: Final = (signal.SIGTERM, signal.SIGINT)
 _log: Final = logging.getLogger("trioflow.http")
@@ -50,11 +50,11 @@ class Supervisor:
     """Keeps worker processes running.
 
     Args:
-        target: What each calls with its end of a socket, pickled; it calls `work`.
-        listeners: The numbers of the sockets, and other files, that they inherit.
-        count: How many to run.
+        target: The pickled function that each worker calls with its end of a socket; it calls `work`.
+        listeners: The file descriptors of the sockets and other files that the workers inherit.
+        count: How many workers to run.
         grace: How many seconds each may take to finish what it is doing.
-        timeout: For how many seconds the tasks of one may not run; None for the default.
+        timeout: How many seconds a worker may go without running its tasks; None for the default.
     """
 
     def __init__(
@@ -65,15 +65,15 @@ class Supervisor:
         self._count = count
         self._patience = min(grace + MARGIN, 1e6)
         self._timeout = TIMEOUT if timeout is None else timeout
-        self._children: set[Child] = set()  # that are ready, or have been
+        self._children: set[Child] = set()  # those that are ready, or have been
         self._slots: list[_Slot] = []
-        self._asked = trio.Event()  # to replace all
+        self._asked = trio.Event()  # set when all workers are to be replaced
 
     async def run(self, is_ready: Callable[[], None], close: Callable[[], None]) -> None:
-        """Keep them running until cancelled, or until a signal has ended them.
+        """Keep the workers running until cancelled, or until a signal has stopped them.
 
         Args:
-            is_ready: Called once: when all are ready, or when a signal has come before that.
+            is_ready: Called once, when all workers are ready or a signal has arrived before that.
             close: Called when no more connections are to be accepted.
 
         Raises:
@@ -84,20 +84,20 @@ class Supervisor:
                 all_ready = False
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._obey, signals, nursery.cancel_scope)
-                    await self._fill()  # the first alone: what is wrong with all of them is reported once
+                    await self._fill()  # the first one alone, so that an error common to all is reported once
                     try:
                         async with trio.open_nursery() as starting:
                             for _ in range(1, self._count):
                                 starting.start_soon(self._fill)
                     except* RuntimeError as failed:
-                        raise failed.exceptions[0] from None  # one says what is wrong with all of them
+                        raise failed.exceptions[0] from None  # one is enough to say what is wrong
                     for slot in self._slots:
                         nursery.start_soon(self._keep, slot)
                     nursery.start_soon(self._replace_when_asked)
                     all_ready = True
                     is_ready()
                 if not all_ready:
-                    is_ready()  # or `nursery.start` would raise, for a server that was asked to end and did
+                    is_ready()  # else `nursery.start` would raise, although the server stopped because it was asked to
             finally:
                 close()
                 with trio.CancelScope(shield=True):
@@ -165,7 +165,7 @@ class Supervisor:
                         failure = str(exc)
 
     async def _wait_for_failure(self, child: Child) -> str:
-        """Wait until a worker has ended, or has not run its tasks for too long; return which, in words."""
+        """Wait until a worker has ended, or has not run its tasks for too long; return a message that says which."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._wait_for_silence, child, nursery.cancel_scope)
             await child.process.wait()
@@ -177,7 +177,7 @@ class Supervisor:
     async def _wait_for_silence(self, child: Child, scope: trio.CancelScope) -> None:
         """Cancel `scope` when a worker has sent nothing for too long."""
         is_traced = False
-        silent = 0  # parts: if we are stopped too, as Ctrl-Z does, no more than one of them passes
+        silent = 0  # counted in parts, so that while this process is stopped too (Ctrl-Z), at most one part passes
         while silent < _PARTS:
             silent += 1
             with trio.move_on_after(math.inf if is_traced else self._timeout / _PARTS):
@@ -186,7 +186,7 @@ class Supervisor:
                 except (OSError, trio.ClosedResourceError):
                     sent = b""
                 if not sent:
-                    await trio.sleep_forever()  # it is ending, or will never send anything again
+                    await trio.sleep_forever()  # it is ending, and sends nothing more
                 is_traced = sent.endswith(_IS_TRACED)
                 silent = 0
         scope.cancel()
@@ -204,7 +204,7 @@ class Supervisor:
                         await old.process.wait()
                     await self._kill(old)
             except RuntimeError as exc:
-                _log.error("%s; the workers that are there go on", exc)
+                _log.error("%s; the present workers keep running", exc)
 
     async def _end(self, signals: AsyncIterator[int]) -> None:
         async with trio.open_nursery() as nursery:
@@ -219,7 +219,7 @@ class Supervisor:
 
 @contextmanager
 def _signals() -> Generator[AsyncIterator[int], None, None]:
-    """Yield the signals for a supervisor: none outside the main thread, where Python does not deliver any."""
+    """Yield the signals for a supervisor; outside the main thread there are none, because Python delivers none there."""
     if threading.current_thread() is not threading.main_thread():
         yield _NoSignals()
         return
@@ -239,7 +239,7 @@ def _ignore(*_: object) -> None: ...
 
 
 def _is_traced() -> bool:
-    """Return whether a debugger, or something else that may stop us, traces this thread."""
+    """Return whether a debugger, or another tool that may stop this thread, traces it."""
     if sys.gettrace() is not None:
         return True
     return sys.version_info >= (3, 12) and sys.monitoring.get_tool(sys.monitoring.DEBUGGER_ID) is not None
@@ -251,15 +251,15 @@ async def work(
     retire: Callable[[], None],
     worker_timeout: float | None,
 ) -> None:
-    """Be a worker: run `serve` until the supervisor or SIGTERM ends it.
+    """Run `serve` in a worker process until the supervisor or SIGTERM stops it.
 
     Args:
-        control: Our end of the supervisor's socket.
-        serve: Ended by a cancellation.
+        control: This process's end of the supervisor's socket.
+        serve: The server, which is stopped by cancelling it.
         retire: Called before that if another worker takes over.
-        worker_timeout: As the supervisor has it.
+        worker_timeout: The supervisor's `timeout`.
     """
-    signal.signal(signal.SIGHUP, _ignore)  # a terminal sends it to all processes; it is meant for the supervisor
+    signal.signal(signal.SIGHUP, _ignore)  # a terminal sends it to all processes, but only the supervisor acts on it
     control.setblocking(False)
     supervisor = trio.socket.from_stdlib_socket(control)
 
@@ -274,7 +274,7 @@ async def work(
                 await trio.sleep((TIMEOUT if worker_timeout is None else worker_timeout) / _PARTS)
 
     with trio.open_signal_receiver(signal.SIGTERM) as signals:
-        async with trio.open_nursery() as living:  # also while `serve` takes its time to end
+        async with trio.open_nursery() as living:  # outlives `serve`, so that bytes are sent while it ends
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(wait_for_signal, signals)
                 await nursery.start(serve)
