@@ -120,14 +120,14 @@ async def test_an_urlencoded_form_has_a_charset_too(
             "the filename of a part is not utf_8: byte 0xef",
         ),
         (CHARSET + part('name="a"', b"\x81") + END, KIND, "the field 'a' is not cp1252: byte 0x81 at position 0; "),
-        (part('name="_charset_"', b"x-none") + END, KIND, "the form is in the charset 'x-none', which is unknown"),
+        (part('name="_charset_"', b"x-none") + END, KIND, "the form uses the unknown charset 'x-none'"),
         (
             part('name="a"', b"", "Content-Type: text/plain; charset=idna") + END,
             KIND,
-            "the charset 'idna', which is unknown",
+            "the unknown charset 'idna'",
         ),
         (part('name="a"', b"", "Content-Type: a; charset") + END, KIND, "malformed content type"),
-        (END, KIND + "; charset=rot13", "the charset 'rot13', which is unknown"),
+        (END, KIND + "; charset=rot13", "the unknown charset 'rot13'"),
     ],
 )
 async def test_a_refusal_says_which_field_and_byte(body: bytes, kind: str, says: str) -> None:

@@ -1,1 +1,1 @@
-"""HTML forms: urlencoded and multipart/form-data."""
+"""HTML forms, urlencoded or multipart/form-data."""

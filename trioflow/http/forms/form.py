@@ -1,9 +1,9 @@
-"""Forms as browsers send them: a stream of parts, files as they come.
+"""Reads HTML forms as a stream of parts, in which each file is a stream too.
 
-Rule 1: a form is never held as a whole: fields are held, within a limit; files are streamed, and wait for their reader.
-Rule 2: a file that is not being read when the next part is asked for is skipped; one that is being read delays the parts
-    after it.
-Rule 3: a malformed form raises a `RequestError`, the same one in the task that reads parts and the one that reads a file.
+Rule 1: a form is never held in memory as a whole: fields are, up to a limit, but files are streamed at their reader's pace.
+Rule 2: a file that is not being read when the next part is requested is skipped; a file that is being read delays the
+    parts after it.
+Rule 3: a malformed form raises the same `RequestError` in the task that reads the parts and in one that reads a file.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ from trioflow.http.wire.limits import RequestError
 from trioflow.operators.sources import from_iterable
 
 _AHEAD: Final = 16  # the weight of 64 KiB
-_PIECE: Final = 4096  # bytes of an urlencoded form, decoded between two yields: 0.3 ms where each is percent-encoded
-_COST: Final = 64  # of each name and value besides, in bytes
-_EVENTS: Final = 32  # of a form in parts, between two yields: a tiny part costs 50 µs
+_PIECE: Final = 4096  # bytes of an urlencoded form to decode between two checkpoints: 0.3 ms if all are percent-encoded
+_COST: Final = 64  # what each name and value adds to that, in bytes
+_EVENTS: Final = 32  # multipart events between two checkpoints: a tiny part costs 50 µs
 
 
 class Part:
     """One field or one file of a form.
 
     Attributes:
-        name: The field's name; `""` if that is empty.
-        filename: What the client calls the file, None for a field. Never use it as a path to write to.
-        headers: Its header fields, such as `content-type`.
-        body: Its bytes. A field's can be read any number of times; a file's once, and only until the next part is asked
-            for.
+        name: The name of the field, which may be `""`.
+        filename: The client's name for the file, or None for a field. Never use it as a path to write to.
+        headers: The header fields of this part, such as `content-type`.
+        body: The bytes, as a Readable. You can read a field any number of times, but a file only once, and you must begin
+            before you request the next part.
     """
 
     __slots__ = ("_codec", "_value", "body", "filename", "headers", "name")
@@ -57,14 +57,15 @@ class Part:
 
     @property
     def value(self) -> str:
-        """The text of a field, decoded from the charset of its `Content-Type`, or else that of the form.
+        """The text of a field, decoded with the charset of its `Content-Type` or else of the form.
 
         Raises:
-            RequestError: it is not in that charset, or the charset is unknown. Its text names the field and the byte.
-            TypeError: this is a file.
+            RequestError: the text is not in that charset, or the charset is unknown. The message names the field and the
+                byte.
+            TypeError: this part is a file.
         """
         if self._value is None:
-            raise TypeError(f"the part {self.name!r} is a file: read its body")
+            raise TypeError(f"the part {self.name!r} is a file, so it has no value; read its body")
         codec = self._codec
         if "content-type" in self.headers and (named := content_type(self.headers["content-type"])[1].get("charset")):
             codec = named_by_client(named)
@@ -84,7 +85,7 @@ def form(
     size: float = math.inf,
     encoding: str = "utf-8",
 ) -> Readable[Part]:
-    """Read a request's body as a form, part by part: multipart/form-data, or application/x-www-form-urlencoded.
+    """Read a form from a request's body part by part, as multipart/form-data or application/x-www-form-urlencoded.
 
         async with http.form(request).open() as parts:
             async for part in parts:
@@ -93,31 +94,32 @@ def form(
                 else:
                     await part.body.pipe(tf.write_file(directory / str(uuid.uuid4())))
 
-    Emits when: a whole field has come, or the head of a file.
-    Waits when: its reader does; while a file is being read; or until a file is read or the next part is asked for.
-    Ends when: the form does. A file that is not being read when the next part is asked for is skipped: begin to read it
+    Emits when: a whole field has arrived, or the head of a file.
+    Waits when: its reader does; and after a file, until you have read it or request the next part.
+    Ends when: the form ends. A file that is not being read when you request the next part is skipped, so begin to read it
         in the task that receives the parts.
     On cancel: the rest is lost.
-    Holds: fields of `field_size` together, 64 KiB of a file, and twice what `request.body` holds; all of an urlencoded
+    Holds: up to `field_size` bytes of fields, 64 KiB of a file, and twice what `request.body` holds; all of an urlencoded
         form.
 
     Args:
-        request: The request whose body is read, which can be done once (R4).
-        count: The most parts.
-        header_size: The most bytes in the header fields of one part.
-        field_size: The most bytes in all fields together, without files; they are held in memory.
-        file_size: The most bytes in one file.
-        size: The most bytes in all; `Limits.body_size` applies as well.
-        encoding: The charset of names and fields, unless the form names another one: by the charset of a part or of the
-            whole, or by a field `_charset_` before them, which browsers fill in. A browser uses that of the page.
+        request: The request whose body to read. A body can be read once.
+        count: The largest number of parts.
+        header_size: The largest size of one part's header fields, in bytes.
+        field_size: The largest size of all fields together, without files, in bytes. Fields are held in memory.
+        file_size: The largest size of one file, in bytes.
+        size: The largest size of the whole form, in bytes; `Limits.body_size` applies as well.
+        encoding: The charset of names and fields, unless the form names another: in the `Content-Type` of the form or of
+            a part, or in an earlier field `_charset_`, which browsers fill in. Browsers use the charset of the page.
 
     Raises:
         RequestError: at once, if the request has no form (415, or 400); when it runs, if the form is malformed or cut
-            off (400), or exceeds a limit (413). Let it propagate: the server answers it.
-        TypeError, ValueError: a limit is neither an int of 1 or more, nor `math.inf`; or no form is sent in `encoding`.
+            off (400), or exceeds a limit (413). Let it propagate: the server answers with that status.
+        TypeError, ValueError: a limit is neither an int of 1 or more, nor `math.inf`; or `encoding` is not a charset that
+            forms are sent in.
     """
     if not isinstance(request, Request):
-        raise TypeError(f"form wants a Request, not {request!r}")
+        raise TypeError(f"form: request must be a Request, got {request!r}")
     for name, limit in (("count", count), ("header_size", header_size), ("field_size", field_size),
                         ("file_size", file_size), ("size", size)):  # fmt: skip
         check_limit(name, limit)
@@ -126,7 +128,7 @@ def form(
     if (codec := codec_of(encoding)) is None:
         raise ValueError(f"form: encoding must be a charset such as 'utf-8' or 'windows-1252', got {encoding!r}")
     if not (given := request.headers.get("content-type")):
-        raise RequestError(415, "a form is wanted, and the request has no content type")
+        raise RequestError(415, "expected a form, but the request has no Content-Type")
     kind, parameters = content_type(given)
     if "charset" in parameters:
         codec = named_by_client(parameters["charset"])
@@ -137,15 +139,15 @@ def form(
     elif kind == "application/x-www-form-urlencoded":
         run = _Pairs(request, count, min(field_size, size), codec).run
     else:
-        raise RequestError(415, f"a form is wanted, not {kind}")
+        raise RequestError(415, f"expected a form, got {kind}")
     return Readable._of(Stage(label("form"), function=Once(run, f"the form of this {request.method} request")))
 
 
 class _Meter:
-    """Counts how much of a form has come.
+    """Counts the bytes of a form.
 
     Args:
-        most: How many bytes may come.
+        most: How many bytes are allowed.
     """
 
     def __init__(self, most: float) -> None:
@@ -160,14 +162,14 @@ class _Meter:
 
 
 class _Pairs:
-    """An urlencoded form, which is small and has only fields."""
+    """An urlencoded form: small, and only fields."""
 
     def __init__(self, request: Request, count: float, size: float, codec: str) -> None:
         self._request = request
         self._codec = codec
         self._count = count
         self._size = size
-        self._work = 0  # since the last yield, in bytes
+        self._work = 0  # since the last checkpoint, in bytes
 
     async def run(self, output: SendChannel[Part]) -> None:
         body, meter = bytearray(), _Meter(self._size)
@@ -186,13 +188,13 @@ class _Pairs:
                 await output.send(part)
 
     async def _unquoted(self, data: bytes) -> bytes:
-        """Return a name or a value as it was before it was percent-encoded; let other tasks run meanwhile."""
+        """Decode a percent-encoded name or value, and let other tasks run meanwhile."""
         pieces: list[bytes] = []
         start = 0
         while start < len(data):
             stop = start + _PIECE
             if stop < len(data) and (cut := data.find(b"%", stop - 2, stop)) >= 0:
-                stop = cut  # an escape is not cut
+                stop = cut  # so that no escape is split
             pieces.append(unquote_to_bytes(data[start:stop].replace(b"+", b" ")))
             self._work += min(stop, len(data)) - start + _COST
             start = stop
@@ -203,7 +205,7 @@ class _Pairs:
 
 
 class _Parts:
-    """A form in parts."""
+    """A multipart form."""
 
     def __init__(
         self, request: Request, parser: Multipart, *, field_size: float, file_size: float, size: float
@@ -215,8 +217,8 @@ class _Parts:
         self._meter = _Meter(size)
         self._head: PartHead | None = None  # of the current field
         self._value = bytearray()
-        self._fields = 0  # bytes in all of them
-        self._file: _File | None = None  # the last one
+        self._fields = 0  # bytes in all fields so far
+        self._file: _File | None = None  # the last file
         self._events = 0
 
     async def run(self, output: SendChannel[Part]) -> None:
@@ -268,7 +270,7 @@ class _Parts:
 
 
 class _File:
-    """The body of a file on its way from the form to its reader, if it has one."""
+    """The body of a file, passed from the form to its reader, if it has one."""
 
     def __init__(self, name: str, most: float) -> None:
         self._name = name
@@ -314,7 +316,9 @@ class _File:
 
     async def _read(self, output: SendChannel[bytes]) -> None:
         if self.settled.is_set():
-            raise trio.ClosedResourceError(f"the file {self._name!r} was skipped: the next part was asked for first")
+            raise trio.ClosedResourceError(
+                f"the file {self._name!r} was skipped, because the next part was requested before its body was read"
+            )
         self.settled.set()
         with self._receive:
             try:
@@ -330,5 +334,5 @@ def _field(head: PartHead, value: bytes, codec: str) -> Part:
 
 
 def _codec_after(field: Part) -> str:
-    """Return Python's name for the charset of what follows a field."""
+    """Return Python's name for the charset that applies after a field."""
     return named_by_client(field.value) if field.name == "_charset_" and field._value else field._codec

@@ -1,11 +1,11 @@
-"""multipart/form-data (RFC 7578) without I/O: bytes in; heads of parts, pieces of their bodies and their ends out.
+"""A parser of multipart/form-data (RFC 7578) without I/O: bytes in; heads of parts, pieces of bodies and ends out.
 
-Rule 1: how the input is cut into chunks changes neither the parts nor whether the form is refused; of two faults, either
+Rule 1: how the input is cut into chunks changes neither the parts nor whether the form is refused. Of two faults, either
     may be reported.
-Rule 2: what comes before the first boundary and after the last one is discarded, and a boundary may be followed by spaces
+Rule 2: everything before the first boundary and after the last one is discarded, and a boundary may be followed by spaces
     and tabs (RFC 2046 5.1.1).
-Rule 3: of a part only its head is held, within its limit, and the start of a boundary.
-Rule 4: a line ends with CR and LF, and a head that could be read in two ways is refused.
+Rule 3: only a part's head, up to its limit, and the start of a possible boundary are held.
+Rule 4: lines end with CR LF, and an ambiguous head is refused.
 
     PREAMBLE ──boundary──▶ BOUNDARY ──end of line──▶ HEAD ──empty line──▶ BODY ──boundary──▶ BOUNDARY
                                └──────── -- ───────▶ EPILOGUE
@@ -28,7 +28,7 @@ _AFTER_BOUNDARY: Final = re.compile(rb"--|[ \t]{0,256}+\r\n")
 _BEGUN_AFTER_BOUNDARY: Final = re.compile(rb"-?|[ \t]{0,256}+\r?")
 
 _FIELD: Final = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]++):[ \t]*+([\t -~\x80-\xff]*+)")
-_FOLD: Final = re.compile(rb"\r\n[ \t]+")  # a field may go on in the next line (RFC 5322 2.2.3)
+_FOLD: Final = re.compile(rb"\r\n[ \t]+")  # a field may continue on the next line (RFC 5322 2.2.3)
 _LENGTH: Final = re.compile(r"0|[1-9][0-9]{0,17}")
 _MOST_FIELDS: Final = 16  # header fields of one part
 
@@ -42,7 +42,7 @@ class PartHead(NamedTuple):
 
 
 class _At(Enum):
-    """Where a parser is in the form."""
+    """The parser's position in the form."""
 
     PREAMBLE = auto()
     BOUNDARY = auto()
@@ -55,10 +55,10 @@ class Multipart:
     """A parser of one form.
 
     Args:
-        boundary: What the content type says.
-        count: The most parts.
-        header_size: The most bytes in the header fields of one part.
-        codec: Python's name for the charset that names are in. It may be changed before the next chunk or event.
+        boundary: The boundary that the content type names.
+        count: The largest number of parts allowed.
+        header_size: The largest size of one part's header fields, in bytes.
+        codec: Python's name for the charset of names. You may change it before you ask for the next event.
 
     Raises:
         RequestError: `boundary` is not a valid boundary.
@@ -69,20 +69,20 @@ class Multipart:
             raise RequestError(400, f"invalid boundary {boundary!r} between the parts of a form")
         self.codec = codec
         self._boundary = b"\r\n--" + boundary.encode("ascii")
-        self._spare = count  # parts that may still come
+        self._spare = count  # parts that are still allowed
         self._header_size = header_size
         self._at = _At.PREAMBLE
-        self._held = b"\r\n"  # so that a boundary at the very beginning is one, too
+        self._held = b"\r\n"  # so that a boundary is also found at the very start
         self._is_in_part = False
         self._left: int | None = None  # bytes of this part's body, if it has a Content-Length
 
     def feed(self, chunk: bytes) -> Iterator[PartHead | bytes | None]:
-        """Yield what `chunk` holds: a part's head, then pieces of its body, then None for its end.
+        """Yield the events in `chunk`: a part's head, then pieces of its body, then None for its end.
 
         Iterate to the end before you feed the next chunk.
 
         Raises:
-            RequestError: it is malformed, or exceeds a limit.
+            RequestError: the form is malformed, or exceeds a limit.
         """
         data, at = self._held + chunk if self._held else chunk, 0
         while self._at is not _At.EPILOGUE:
@@ -90,7 +90,7 @@ class Multipart:
                 found = _AFTER_BOUNDARY.match(data, at)
                 if found is None:
                     if not _BEGUN_AFTER_BOUNDARY.fullmatch(data, at):
-                        raise RequestError(400, "a boundary between the parts of a form is followed by something else")
+                        raise RequestError(400, "a boundary in the form is followed by other text on its line")
                     break
                 if self._is_in_part:
                     self._is_in_part = False
@@ -98,7 +98,7 @@ class Multipart:
                         raise RequestError(400, "a part is shorter than its Content-Length")
                     yield None
                 self._at = _At.EPILOGUE if found[0] == b"--" else _At.HEAD
-                at = found.end() - 2  # the end of this line is also the beginning of an empty one
+                at = found.end() - 2  # keep this CR LF: before an empty head, it begins the CR LF CR LF that ends one
             elif self._at is _At.HEAD:
                 end = data.find(b"\r\n\r\n", at)
                 if (end if end >= 0 else len(data) - 3) - at > self._header_size + 2 * _MOST_FIELDS:
@@ -123,18 +123,21 @@ class Multipart:
         self._held = b"" if self._at is _At.EPILOGUE else data[at:]
 
     def end(self) -> None:
-        """Check that the form is complete (R10).
+        """Check that the form is complete, so that a cut-off one never passes for it (R10).
 
         Raises:
-            RequestError: it was cut off.
+            RequestError: the form was cut off.
         """
         if self._at is _At.PREAMBLE:
-            raise RequestError(400, "the form has no boundary, or another one than its content type says")
+            raise RequestError(400, "the boundary that the form's content type names is not in the form")
         if self._at is not _At.EPILOGUE:
             raise RequestError(400, "the form was cut off before its last boundary")
 
     def _end_of_certain(self, data: bytes, at: int) -> int:
-        """Return up to where data is no boundary, whatever comes next; a boundary has no CR but its first byte."""
+        """Return where an incomplete boundary may begin, or else the end of `data`.
+
+        Only the last CR can begin one, because the first byte of a boundary is its only CR.
+        """
         begun = data.rfind(b"\r", max(at, len(data) - len(self._boundary) + 1))
         return begun if begun >= 0 and self._boundary.startswith(data[begun:]) else len(data)
 
@@ -151,21 +154,21 @@ class Multipart:
         self._spare -= 1
         lines = _FOLD.sub(b" ", data).split(b"\r\n")
         if self._spare < 0 or len(lines) > _MOST_FIELDS:
-            raise RequestError(413, "the form has too many parts, or a part too many headers")
+            raise RequestError(413, "the form has too many parts, or one of them has too many headers")
         if sum(map(len, lines)) > self._header_size:
             raise self._too_large()
         fields: list[tuple[bytes, bytes]] = []
         for line in lines:
             found = _FIELD.fullmatch(line)
             if found is None:
-                raise RequestError(400, "a part has no headers, or a line that is not a header")
+                raise RequestError(400, "a part has no headers, or one that is malformed")
             fields.append((found[1].lower(), found[2].rstrip(b" \t")))
         if len({name for name, _ in fields}) < len(fields):
-            raise RequestError(400, "a part has a header twice")
+            raise RequestError(400, "a part repeats a header")
         headers = Headers.received(fields)
-        headers.freeze("a part's headers are what came: they cannot change")
+        headers.freeze("a part's headers are read-only")
         length = headers.get("content-length")
         if length is not None and not _LENGTH.fullmatch(length):
-            raise RequestError(400, "the Content-Length of a part is not a number")
+            raise RequestError(400, "the Content-Length of a part is not a valid number")
         self._left = None if length is None else int(length)
         return PartHead(*part_names(headers.get("content-disposition", ""), self.codec), headers)

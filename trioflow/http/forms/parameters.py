@@ -1,7 +1,8 @@
-"""The parameters of `Content-Type` and `Content-Disposition`: boundaries, charsets, and the names of parts. No I/O.
+"""Parses the parameters of `Content-Type` and `Content-Disposition`: boundaries, charsets, names of parts. No I/O.
 
-Rule 1: what is malformed, or could be read in two ways, is refused; nothing is skipped.
-Rule 2: a part has a name, as browsers send it, in backslashes, or by RFC 8187 (`name*=utf-8''na%C3%AFve`), which wins.
+Rule 1: a field that is malformed or ambiguous is refused; nothing in it is skipped.
+Rule 2: the name of a part may be written as browsers do, with backslash escapes, or as in RFC 8187
+    (`name*=utf-8''na%C3%AFve`), which takes precedence.
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ _KIND: Final = re.compile(r"[ \t]*([!#$%&'*+\-.^_`|~0-9A-Za-z]+/[!#$%&'*+\-.^_`|
 _FORM_DATA: Final = re.compile(r"form-data[ \t]*(?=;|\Z)", re.IGNORECASE)
 _PARAMETER: Final = re.compile(r';[ \t]*([^\s;="]+)=(?:"((?:[^"\\]|\\.)*)"|([^\s;"]+))[ \t]*|;[ \t]*')
 
-# As browsers send it: backslashes stay, and what could not stand in quotes is percent-encoded (HTML, 4.10.22.8).
+# As browsers send it: backslashes are literal, and quotes and line ends are percent-encoded (HTML, 4.10.22.8).
 _OF_BROWSERS: Final = re.compile(r'form-data; name="([^"]*)"(?:; filename="([^"]*)")?')
 _EXTENDED: Final = re.compile(r"([^']+)'[^']*'((?:[^%]|%[0-9A-Fa-f]{2})*)")  # RFC 8187 3.2
 _PIECE: Final = re.compile(r"(?:file)?name\*.+")  # RFC 2231 3
 
 
 def _parameters(value: str, at: int, unescape: Callable[[str], str]) -> dict[str, str] | None:
-    """Return the parameters in a field's value from `at` on; None if they are malformed, or one is there twice."""
+    """Return the parameters in a field's value from `at` on; None if they are malformed or one is repeated."""
     parameters: dict[str, str] = {}
     while at < len(value):
         found = _PARAMETER.match(value, at)
@@ -47,7 +48,7 @@ def _without_percents(text: str) -> str:
 
 
 def _unescaped(text: str) -> str:
-    """Return a quoted name as it is meant: curl and others escape quotes by backslashes, browsers by percents."""
+    """Unescape a quoted name: curl and others escape quotes with backslashes, browsers with percent-encoding."""
     return (_without_backslashes if '\\"' in text else _without_percents)(text)
 
 
@@ -55,7 +56,7 @@ def content_type(value: str) -> tuple[str, dict[str, str]]:
     """Split a `Content-Type` into the type in lower case and its parameters (RFC 9110 8.3.1).
 
     Raises:
-        RequestError: it is malformed, or has a parameter twice.
+        RequestError: the value is malformed, or repeats a parameter.
     """
     kind = _KIND.match(value)
     parameters = _parameters(value, kind.end(), _without_backslashes) if kind else None
@@ -65,14 +66,14 @@ def content_type(value: str) -> tuple[str, dict[str, str]]:
 
 
 def part_names(disposition: str, codec: str) -> tuple[str, str | None]:
-    """Return the name of a part and that of its file, which is None for a field.
+    """Return the name of a part and its filename, which is None for a field.
 
     Args:
-        disposition: The value of Content-Disposition; each character is a byte.
-        codec: Python's name for the charset that it is in.
+        disposition: The value of Content-Disposition, each byte as one character.
+        codec: Python's name for its charset.
 
     Raises:
-        RequestError: it is malformed or not in this charset, or the part has no name.
+        RequestError: the value is malformed or not in this charset, or the part has no name.
     """
     if found := _OF_BROWSERS.fullmatch(disposition):
         name, filename = found.groups()
@@ -83,9 +84,9 @@ def part_names(disposition: str, codec: str) -> tuple[str, str | None]:
     kind = _FORM_DATA.match(disposition)
     given = _parameters(disposition, kind.end(), _unescaped) if kind else None
     if given is None:
-        raise RequestError(400, "the Content-Disposition of a part is malformed, or it has none")
+        raise RequestError(400, "a part has no valid Content-Disposition")
     if any(map(_PIECE.fullmatch, given)):
-        raise RequestError(400, "the name of a part comes in pieces (RFC 2231), which forms do not allow")
+        raise RequestError(400, "the name of a part is split into pieces (RFC 2231), which forms do not allow")
     name, filename = (_plain_or_extended(given, key, codec) for key in ("name", "filename"))
     if name is None:
         raise RequestError(400, "a part has no name")
