@@ -103,7 +103,7 @@ def test_it_can_be_stopped_and_does_not_move_by_itself(page: Page) -> None:
     before: Any = page.locator("#running").inner_text()
     page.wait_for_timeout(700)
     assert page.locator("#running").inner_text() == before
-    page.get_by_role("button", name="Go on").click()
+    page.get_by_role("button", name="Resume").click()
     expect(page.get_by_role("status")).to_have_text("live")
     expect(page.locator("#running")).not_to_have_text(before)
 

@@ -1,9 +1,9 @@
-// One run, drawn: its stages as boxes, the channels between them as gauges. The demo's slow reader is drawn by this, too.
+// Draws one run: its stages as boxes, and the channels between them as gauges. The demo's slow reader uses it, too.
 
 const whole = (number) => Math.round(number).toLocaleString("en");
 export const percent = (part) => `${Math.round(part * 100)} %`;
 
-// Set text only where it changes, so that nothing is laid out, read or selected anew for nothing.
+// Set text only if it has changed, so that nothing is laid out or read aloud again, and no selection is lost.
 export function say(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
@@ -15,7 +15,7 @@ export function make(name, className, ...children) {
   return made;
 }
 
-// Stages between which there is no channel are one task: they work, wait and slow the others together.
+// Stages with no channel between them run as one task: they work, wait and slow the others down together.
 function tasksOf(stages) {
   const tasks = [[]];
   stages.forEach((stage, i) => {
@@ -25,13 +25,13 @@ function tasksOf(stages) {
   return tasks;
 }
 
-// The stages of the task that the others wait for; none where there is one task alone.
+// The stages of the task that the others wait for; none if the run has only one task.
 export function slowestOf(run) {
   const tasks = tasksOf(run.stages);
   return tasks.length > 1 ? tasks.find((task) => task.includes(run.stages[run.slowest])) : [];
 }
 
-// Say what a task's time goes into.
+// Say what a task spends its time on.
 function stateOf({ source_wait, reader_wait, busy }) {
   if (reader_wait > 0.5) return "waits for its reader";
   if (source_wait > 0.5) return "waits for its source";
@@ -92,6 +92,6 @@ export class Flow {
       this.#channels[this.#tasks.length - 1] = [channel, gauge, part];
       this.#list.append(channel);
     }
-    if (tasks.at(-1).at(-1)?.fill != null) this.#list.append(make("li", "outside", "the block that reads"));
+    if (tasks.at(-1).at(-1)?.fill != null) this.#list.append(make("li", "outside", "your code, which reads the result"));
   }
 }

@@ -1,9 +1,9 @@
-// The page: what the server tells twice a second, each run drawn where it was.
+// The page: shows what the server sends twice a second, and keeps each run in its place.
 
 import { Flow, make, percent, say, slowestOf } from "./flow.js";
 
 const at = (id) => document.getElementById(id);
-const OPEN = 4; // runs that are shown whole at once; the others open when they are pressed
+const OPEN = 4; // running runs that are expanded at first; the others expand on a click
 const COLUMNS = [
   ["in", (stage) => (stage.taken ? whole(stage.taken) : "–")],
   ["out", (stage) => whole(stage.items)],
@@ -57,7 +57,7 @@ class Run {
     this.element.append(make("div", "inside", this.about, this.failure, make("div", "beside", this.list, this.table)));
   }
 
-  // On a phone its rows are blocks: then only these roles say that it is a table.
+  // On a phone its rows are laid out as blocks, so screen readers need these roles to know that it is a table.
   #tableOf(run) {
     const cell = (name, role, text) => {
       const made = make(name, "", text);
@@ -130,7 +130,7 @@ function show(look) {
   arrange(at("ended"), seen.ended);
   say(at("running-count"), whole(look.running));
   const more = look.running - seen.running.length;
-  say(at("more"), more > 0 ? `and ${whole(more)} more that began later` : "");
+  say(at("more"), more > 0 ? `and ${whole(more)} more, begun later` : "");
   told = look;
 }
 
@@ -140,7 +140,7 @@ function begin() {
   source = new EventSource("events");
   source.onopen = () => tell("live");
   source.onmessage = (event) => show(JSON.parse(event.data));
-  source.onerror = () => tell("the program has ended, or does not answer");
+  source.onerror = () => tell("disconnected: the program has ended or does not respond");
   at("pause").textContent = "Pause";
 }
 
@@ -148,7 +148,7 @@ function pause() {
   source.close();
   source = null;
   tell("paused");
-  at("pause").textContent = "Go on";
+  at("pause").textContent = "Resume";
 }
 
 at("pause").addEventListener("click", () => (source ? pause() : begin()));
