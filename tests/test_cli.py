@@ -165,7 +165,7 @@ async def test_serve_takes_what_http_files_does(tmp_path: Path) -> None:
         ("--index", "a/b", "index must be the name of a file, not 'a/b'"),
         ("--precompressed", "br,rar", "precompressed wants br, zstd, gzip, not 'rar'"),
         ("--cors", "example.org/", "cors wants '*' or origins such as 'https://example.org', without a path"),
-        ("--cache-control", "a\nb", "cannot hold line ends"),
+        ("--cache-control", "a\nb", "must be Latin-1 without line ends"),
     ],
 )
 def test_what_serve_cannot_be_told_is_told_in_one_line(

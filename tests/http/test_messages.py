@@ -103,9 +103,9 @@ def test_names_go_out_in_title_case_unless_they_have_capitals(name: str, shown: 
 @pytest.mark.parametrize("name", ["", "a b", "a:", "a\r\nb", "ä", "a\0", "(a)"])
 def test_a_name_that_cannot_stand_in_a_header_is_refused(name: str) -> None:
     headers = Headers()
-    with pytest.raises(ValueError, match="a header's name is"):
+    with pytest.raises(ValueError, match="a header name may only have letters"):
         headers[name] = "x"
-    with pytest.raises(ValueError, match="a header's name is"):
+    with pytest.raises(ValueError, match="a header name may only have letters"):
         headers.add(name, "x")
 
     assert not headers
@@ -129,9 +129,9 @@ def test_a_value_goes_out_as_it_is_or_is_refused(value: str) -> None:
 
 def test_what_is_no_str_is_told() -> None:
     headers = Headers()
-    with pytest.raises(TypeError, match="the header 'content-length' wants a str, not 5"):
+    with pytest.raises(TypeError, match="header 'content-length': the value must be a str, got 5"):
         headers["content-length"] = 5  # type: ignore[assignment]
-    with pytest.raises(TypeError, match="a header's name is a str, not b'x'"):
+    with pytest.raises(TypeError, match="a header name must be a str, got b'x'"):
         headers[b"x"] = "5"  # type: ignore[index]
 
 
@@ -199,7 +199,7 @@ async def test_a_path_that_is_not_utf8_is_refused_when_a_handler_asks_for_it(
 def test_a_dot_segment_that_only_an_encoded_slash_makes_is_refused(raw_path: str, path: str | None) -> None:
     """A proxy that reads `..%2fadmin` as a name passes it as something below `/public/`."""
     if path is None:
-        with pytest.raises(RequestError, match="a dot segment beside an encoded slash"):
+        with pytest.raises(RequestError, match="a dot segment next to an encoded slash"):
             normalised(raw_path)
     else:
         assert normalised(raw_path) == path
@@ -237,7 +237,7 @@ async def test_a_request_shows_its_client_and_its_headers() -> None:
         assert request.headers is request.headers
         assert request.body is request.body
         assert repr(request) == "<Request GET /x?y>"
-        with pytest.raises(RuntimeError, match="a request's headers are what came"):
+        with pytest.raises(RuntimeError, match="a request's headers are read-only"):
             request.headers["x-one"] = "2"
         await response.send(b"ok")
 
@@ -302,7 +302,9 @@ async def test_what_is_kept_of_an_exchange_that_is_over_is_closed() -> None:
         [(request, response)] = kept
         with pytest.raises(trio.ClosedResourceError, match="the handler has returned"):
             await request.body.pipe(tf.collect())
-        with pytest.raises(trio.ClosedResourceError, match="a response runs once, and this one has been sent"):
+        with pytest.raises(
+            trio.ClosedResourceError, match="a response can be sent only once, and this one has been sent"
+        ):
             await response.send(b"late")
         with pytest.raises(trio.ClosedResourceError, match="has been sent"):
             await response.start()
@@ -361,11 +363,11 @@ async def test_nothing_of_the_head_can_change_once_it_has_gone_out() -> None:
         async with response.open() as body:
             await body.send(b"x")
             await trio.testing.wait_all_tasks_blocked()
-            with pytest.raises(RuntimeError, match="the head of this response has gone out"):
+            with pytest.raises(RuntimeError, match="the head of this response has been sent"):
                 response.status = 404
-            with pytest.raises(RuntimeError, match="the head of this response has gone out"):
+            with pytest.raises(RuntimeError, match="the head of this response has been sent"):
                 response.headers["x"] = "y"
-            with pytest.raises(RuntimeError, match="the head of this response has gone out"):
+            with pytest.raises(RuntimeError, match="the head of this response has been sent"):
                 del response.headers["x"]
 
     assert (await asked(handler)).endswith(b"1\r\nx\r\n0\r\n\r\n")
@@ -420,7 +422,7 @@ async def test_what_is_not_bytes_is_told_with_its_stage(chunk: Any, caplog: pyte
     for record in caplog.records:
         assert record.exc_info is not None
         assert isinstance(record.exc_info[1], TypeError)
-        assert f"a response is made of bytes, not of {type(chunk).__name__}" in str(record.exc_info[1])
+        assert f"a response body must be bytes, got {type(chunk).__name__}" in str(record.exc_info[1])
     assert record.exc_info[1].__notes__ == ["in stage 2 of 2: response()"]
 
 
@@ -450,7 +452,7 @@ async def test_a_body_may_be_as_long_as_was_declared_and_no_other(declared: str)
     assert not piped.endswith(b"abcd")
     assert failures[0] == f"the body has 4 bytes, but its Content-Length says {declared}"
     assert failures[1].startswith(
-        f"the body is {'longer' if declared == '3' else 'shorter'} than its Content-Length, by 1"
+        f"the body is {'at least 1 bytes longer' if declared == '3' else '1 bytes shorter'} than its Content-Length"
     )
 
 
@@ -462,7 +464,7 @@ async def test_a_length_that_is_declared_twice_is_refused(again: str, caplog: py
         await response.send(b"abcd")
 
     assert (await asked(handler)).startswith(b"HTTP/1.1 500 ")
-    assert str(caplog.records[0].exc_info[1]) == f"Content-Length must be one number, not '4, {again}'"  # type: ignore[index]
+    assert str(caplog.records[0].exc_info[1]) == f"Content-Length must be one number, got '4, {again}'"  # type: ignore[index]
 
 
 async def test_a_declared_length_is_not_framed_in_chunks() -> None:

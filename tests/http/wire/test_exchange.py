@@ -171,7 +171,7 @@ async def test_a_head_that_comes_again_is_not_parsed_again_where_it_is_small(pad
     assert (heads[0] is heads[1]) is is_known
     assert heads[1].path() == ("/a%20b", "c", "/a b")
     assert heads[1].headers["host"] == "localhost"
-    with pytest.raises(RuntimeError, match="cannot change"):
+    with pytest.raises(RuntimeError, match="read-only"):
         heads[1].headers["host"] = "elsewhere"
 
 
@@ -297,7 +297,7 @@ async def test_a_client_that_takes_nothing_is_given_up(autojump_clock: MockClock
     with pair() as (ours, _theirs):
         transport, lost = transport_over(ours, stall=7)
         began = trio.current_time()
-        with pytest.raises(trio.BrokenResourceError, match="the client took 0 bytes in 7 seconds"):
+        with pytest.raises(trio.BrokenResourceError, match="the client read only 0 bytes in 7 seconds"):
             await transport.send([bytes(10 << 20)])
 
         assert 7 <= trio.current_time() - began < 15
@@ -331,7 +331,7 @@ async def test_a_client_that_takes_too_little_is_given_up(
         transport, lost = transport_over(ours, stall=7, rate=10)
         fill(ours)
         began = trio.current_time()
-        with pytest.raises(trio.BrokenResourceError, match="the client took 69 bytes in 7 seconds"):
+        with pytest.raises(trio.BrokenResourceError, match="the client read only 69 bytes in 7 seconds"):
             await transport.wait_writable()
 
         assert 14 <= trio.current_time() - began < 15

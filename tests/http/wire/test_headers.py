@@ -64,7 +64,7 @@ def test_no_way_of_setting_lets_a_field_into_the_trailers_that_must_come_before_
     for spelled in (name, name.title(), name.upper()):
         trailers = Trailers()
 
-        with pytest.raises(ValueError, match=f"{name} cannot come after a body"):
+        with pytest.raises(ValueError, match=f"{name} cannot be sent as a trailer"):
             WAYS[way](trailers, spelled, "1")
 
         assert trailers.lines() == b""

@@ -54,7 +54,7 @@ async def test_early_hints_come_before_the_response() -> None:
         (101, {}, "status must be 102 or more, got 101"),
         (200, {}, "status must be 199 or less, got 200"),
         ("103", {}, "status must be an int, got '103'"),
-        (103, {"a": "b\r\nc: d"}, "cannot hold line ends"),
+        (103, {"a": "b\r\nc: d"}, "must be Latin-1 without line ends"),
     ],
 )
 async def test_what_is_no_informational_response_is_refused(status: Any, headers: Any, complaint: str) -> None:
@@ -113,7 +113,7 @@ async def test_trailers_come_behind_a_body_in_chunks() -> None:
             response.trailers["x-size"] = str(size)
 
         await chunks().pipe(tf.Transform(count)).pipe(response)
-        with pytest.raises(RuntimeError, match="the end of this response has gone out"):
+        with pytest.raises(RuntimeError, match="the end of this response has been sent"):
             response.trailers["x"] = "y"
 
     async with serving(handler) as port:
@@ -127,7 +127,7 @@ async def test_trailers_stay_away_where_nothing_can_carry_them() -> None:
 
     async def late(request: Request, response: Response) -> None:
         await response.send(b"hello")
-        with pytest.raises(RuntimeError, match="the end of this response has gone out"):
+        with pytest.raises(RuntimeError, match="the end of this response has been sent"):
             response.trailers["x"] = "y"
 
     async with serving(handler) as port:
@@ -141,7 +141,7 @@ async def test_trailers_stay_away_where_nothing_can_carry_them() -> None:
 async def test_what_must_come_before_a_body_is_no_trailer() -> None:
     async def handler(request: Request, response: Response) -> None:
         for name in ("Content-Length", "transfer-encoding", "SET-COOKIE", "host"):
-            with pytest.raises(ValueError, match=f"{name.lower()} cannot come after a body"):
+            with pytest.raises(ValueError, match=f"{name.lower()} cannot be sent as a trailer"):
                 response.trailers.fill(Headers([(name, "1")]))
         response.trailers.add("x", "1")
         response.trailers.add("x", "2")

@@ -1,8 +1,8 @@
-"""A body in chunks (RFC 9112 7.1). No I/O.
+"""Reads a chunked body (RFC 9112 7.1). No I/O.
 
-Rule 1: as in a head, nothing is repaired, and a fault has the same status however the bytes were cut.
-Rule 2: what is read at once is bounded by lines, not by bytes: a line costs 2 µs, whatever its chunk holds.
-Rule 3: extensions and trailers are checked and counted, and then dropped.
+Rule 1: as in a head, nothing is repaired, and an error gets the same status however the bytes were split on the way.
+Rule 2: one call reads a limited number of lines, not of bytes: a line takes 2 µs, whatever the size of its chunk.
+Rule 3: extensions and trailers are checked, counted and dropped.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from trioflow.http.wire.strict import BROKEN, FIELD, TOKEN, malformed
 _QUOTED: Final = rb'"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*+"'
 _EXTENSION: Final = rb";[ \t]*+%b(?:[ \t]*+=[ \t]*+(?:%b|%b))?+" % (TOKEN, TOKEN, _QUOTED)
 _SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,16})((?:%b)*+)\r\n" % _EXTENSION)
-_EXTENDED: Final = "the extensions of its chunks are too large"
-_LONGEST_SIZE: Final = 18  # bytes of a chunk's line without extensions
-_LINES: Final = 64  # read at once: tiny chunks then take 0.2 ms of one step
-_FREE: Final = 65536  # bytes of framing that are not compared with the body
+_EXTENDED: Final = "its chunk extensions are too large"
+_LONGEST_SIZE: Final = 18  # bytes of a chunk-size line without extensions
+_LINES: Final = 64  # read in one step: tiny chunks then take 0.2 ms of it
+_FREE: Final = 65536  # bytes of framing that every body may have
 
 
 class Chunked:
-    """A body in chunks.
+    """A chunked body.
 
     Args:
-        received: What has come after the head.
-        limits: What the body may cost.
+        received: Bytes that arrived with the head.
+        limits: The limits of the body's size, extensions, framing and trailers.
 
     Attributes:
-        is_read: Whether all of it has come and was taken.
+        is_read: Whether all of it has arrived and has been taken.
     """
 
     __slots__ = (
@@ -45,12 +45,12 @@ class Chunked:
     def __init__(self, received: bytes, limits: Limits) -> None:
         self._limits = limits
         self._data = received
-        self._at = 0  # where in the data the next line, or the rest of a chunk, begins
-        self._left = 0  # bytes until the next line, with the CR and LF after a chunk
-        self._line = b""  # what has come of a line
-        self._size = 0  # of the body
-        self._framing = 0  # bytes of it
-        self._spare = limits.extension_size  # bytes that extensions may still have, then those of trailers
+        self._at = 0  # where in `_data` the next line, or the rest of a chunk, begins
+        self._left = 0  # bytes until the next line, including the CR LF after a chunk
+        self._line = b""  # the beginning of a line whose end has not arrived
+        self._size = 0  # of the body so far
+        self._framing = 0  # bytes of framing so far
+        self._spare = limits.extension_size  # bytes left for extensions, and later for trailers
         self._fields = 0
         self._in_trailers = False
         self._failure: tuple[int, str] | None = None
@@ -58,19 +58,19 @@ class Chunked:
 
     @property
     def has_more(self) -> bool:
-        """Whether `take` has left some of what has come."""
+        """Whether there are bytes that `take` has not looked at yet."""
         return self._at < len(self._data) and not self.is_read
 
     @property
     def leftover(self) -> bytes:
-        """What has come after the end of this body."""
+        """Bytes that arrived after the end of this body."""
         return self._data[self._at :]
 
     def feed(self, data: bytes) -> None:
-        """Add what has been received, once all that came before was taken.
+        """Add bytes that have been received; call it only once `has_more` is false.
 
         Raises:
-            RequestError: it is empty: the client has ended its direction too early.
+            RequestError: `data` is empty: the client closed its sending side before the end of the body.
         """
         assert not self.has_more
         if not data:
@@ -78,10 +78,10 @@ class Chunked:
         self._data, self._at = data, 0
 
     def take(self) -> list[bytes]:
-        """Return what has come since the last time, or some of it.
+        """Return the chunks that have arrived since the last call, or some of them.
 
         Raises:
-            RequestError: it is malformed, or too large; the same again at every later call.
+            RequestError: the body is malformed or too large; every later call raises the same.
         """
         try:
             if self._failure is None:
@@ -103,7 +103,7 @@ class Chunked:
                 end = b"\r\n"[2 - self._left :]
                 come = data[self._at : self._at + self._left]
                 if not end.startswith(come):
-                    raise malformed("a chunk is longer than it says")
+                    raise malformed("a chunk is longer than its size says")
                 self._left -= len(come)
                 self._at += len(come)
             else:
@@ -112,7 +112,7 @@ class Chunked:
         return chunks
 
     def _take_line(self, data: bytes) -> None:
-        """Take a line, or what there is of one."""
+        """Read a line, or the part of it that has arrived."""
         if not (self._line or self._in_trailers) and (found := _SIZE.match(data, self._at)):
             self._at = found.end()
             self._take_size(found)
@@ -124,7 +124,7 @@ class Chunked:
         self._at = stop
         most = self._spare + (2 if self._in_trailers else _LONGEST_SIZE)
         if BROKEN.search(self._line, max(seen - 1, 0), int(min(len(self._line), most))):
-            raise malformed("a chunk's line has a control character, or does not end with CR and LF")
+            raise malformed("a chunk-size or trailer line has a control character, or does not end with CR LF")
         if len(self._line) > most:
             if self._in_trailers:
                 raise RequestError(431, "the trailers are too large")
@@ -149,7 +149,7 @@ class Chunked:
         if self._size > self._limits.body_size:
             raise RequestError(413, "the body is too large")
         if self._framing > _FREE + self._limits.framing * self._size:
-            raise malformed("its chunks are too small for what frames them")
+            raise malformed("its chunks are too small for their framing")
         if size:
             self._left = size + 2
         else:
@@ -165,4 +165,4 @@ class Chunked:
         if self._fields > self._limits.head_count:
             raise RequestError(431, "the request has too many trailers")
         if FIELD.fullmatch(line) is None or line.partition(b":")[0].decode("ascii").lower() in ROUTING:
-            raise malformed("a trailer is not a field, or one that cannot be a trailer")
+            raise malformed("a trailer is not a valid field, or is not allowed as a trailer")

@@ -1,19 +1,19 @@
-"""What a server has done and is doing, in numbers."""
+"""A server's counters."""
 
 from __future__ import annotations
 
 
 class Counters:
-    """Numbers of one server, to read while it runs; each but `open` and `stopping` only grows.
+    """What one server has done so far, to read while it runs. Numbers only grow, except `open`.
 
     Attributes:
         connections: Connections accepted.
-        open: Connections at this moment.
+        open: Connections open now.
         requests: Requests that reached the handler.
-        received: Bytes received, within TLS where there is TLS.
-        sent: Bytes sent, likewise.
-        stalls: Clients that were dropped because they sent nothing, or read nothing.
-        refusals: Requests answered with a client error, such as one that is malformed or too large.
+        received: Bytes received; with TLS, the encrypted bytes.
+        sent: Bytes sent; with TLS, the encrypted bytes.
+        stalls: Clients that were dropped because they sent or read too little for too long.
+        refusals: Requests refused because of the client, such as malformed or too large ones.
         failures: Requests whose handler failed.
         stopping: Whether the server is stopping.
     """

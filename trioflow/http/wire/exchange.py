@@ -1,9 +1,9 @@
-"""HTTP/1.1 on one connection: requests read from it, responses sent to it.
+"""HTTP/1.1 on one connection: reads requests and sends responses.
 
-Rule 1: a head is gathered here, within its limits, before a parser sees it.
-Rule 2: nothing is read before it is wanted, so that neither bodies nor pipelined requests pile up (R6).
-Rule 3: a request that cannot be read raises a `RequestError`, which carries the status to answer.
-Rule 4: an exchange that is over reads and writes nothing more, even if a handler has kept it.
+Rule 1: a head is collected here, within its limits, before a parser sees it.
+Rule 2: nothing is read before it is needed, so that neither bodies nor pipelined requests pile up (R6).
+Rule 3: an invalid request raises a `RequestError` with the status to respond with.
+Rule 4: a finished exchange reads and writes nothing more, even if a handler has kept a reference to it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from trioflow.http.wire.socket import CHUNK, SocketTransport, unread, unsent
 from trioflow.http.wire.strict import check_start, empty_lines
 from trioflow.http.wire.upgraded import UpgradedStream
 
-_COPIED: Final = 1 << 22  # bytes of a body copied between two checks for a cancellation
+_COPIED: Final = 1 << 22  # bytes of a body copied between two checks for cancellation
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _CR: Final = 13
 
@@ -34,7 +34,7 @@ def _nothing() -> None: ...
 
 
 class Wire:
-    """One connection: bytes in, one exchange after the other."""
+    """One connection, which carries one exchange after another."""
 
     __slots__ = (
         "_due", "_read_head", "_rest", "_scanned", "before_close", "exchange", "keep_alive", "limits", "stopping",
@@ -44,19 +44,20 @@ class Wire:
     def __init__(self, transport: SocketTransport, limits: Limits) -> None:
         self.transport = transport
         self.limits = limits
-        self.before_close: Callable[[], None] = _nothing  # called before a handler closes the connection
-        self.stopping = False  # whether every answer from now on is the last
-        self.exchange: Exchange | None = None  # the last one that has begun
-        self._due: IdleConnections | None = None  # what times the next answer, as the client has ended its direction
+        self.before_close: Callable[[], None] = _nothing  # called before a handler closes an upgraded connection
+        self.stopping = False  # whether the next response closes the connection
+        self.exchange: Exchange | None = None  # the one that started last
+        self._due: IdleConnections | None = None  # times the next response after the client has closed its sending side
         self._read_head = reader_of(limits)
         self.keep_alive = keep_alive_lines(limits.idle)
-        # What came and belongs to no exchange yet. Bytes: most heads come whole and alone, and are passed on uncopied.
+        # Received bytes that belong to no exchange yet. An immutable `bytes`, because most heads arrive complete and
+        # alone, and are then passed on without a copy.
         self._rest = b""
         self._scanned = 0
 
     @property
     def has_bytes(self) -> bool:
-        """Whether some of a request has come; empty lines before it are skipped (RFC 9112 2.2)."""
+        """Whether part of a request has arrived; empty lines before it are skipped (RFC 9112 2.2)."""
         if not self._rest:
             return False
         if self._rest[0] == _CR:
@@ -65,11 +66,11 @@ class Wire:
 
     @property
     def has_begun_head_request(self) -> bool:
-        """Whether the request that could not be read is a HEAD request, which must be answered without a body."""
+        """Whether a refused request is a HEAD request, whose response must not have a body."""
         return self._rest.startswith(b"HEAD ")
 
     async def wait(self) -> bool:
-        """Wait for the first byte of a request; False at the end."""
+        """Wait for the first byte of a request; return False at the end of the stream."""
         while not self.has_bytes:
             data = await self.transport.receive()
             if not data:
@@ -78,21 +79,21 @@ class Wire:
         return True
 
     async def read_head(self) -> Exchange:
-        """Wait until a whole head has come and begin its exchange.
+        """Wait for a complete head and start its exchange.
 
         Raises:
-            RequestError: it is malformed, is too large, or ended midway.
+            RequestError: the head is malformed, too large or incomplete.
             trio.BrokenResourceError: the client has gone.
         """
         while (exchange := self.take_head()) is None:
             data = await self.transport.receive()
             if not data:
-                raise RequestError(400, "the request ended within its head")
+                raise RequestError(400, "the request ended before the end of its head")
             self._rest += data
         return exchange
 
     def take_head(self) -> Exchange | None:
-        """Begin an exchange if a whole head has come, else return None."""
+        """Start an exchange if a complete head has arrived, else return None."""
         rest, scanned = self._rest, self._scanned
         end = rest.find(b"\r\n\r\n", max(scanned - 3, 0) if scanned else 0) + 4
         if end < 4:
@@ -113,12 +114,12 @@ class Wire:
         return exchange
 
     def client_ended(self, due: IdleConnections) -> None:
-        """Let what is answered next expire in `due`, unless something is sent to the client or read from it by then."""
+        """Time the next response: its exchange expires in `due` unless something is sent or read before that."""
         self._due = due
         self._time_answer(due)
 
     def forget(self, due: IdleConnections) -> None:
-        """Let go of the last exchange, as the connection is being closed."""
+        """Drop the last exchange, because the connection is being closed."""
         if self.exchange is not None:
             due.remove(self.exchange)
             self.exchange = None
@@ -130,12 +131,12 @@ class Wire:
             exchange.be_due(due)
 
     def take_rest(self) -> bytes:
-        """Return what has come after the last request, and forget it."""
+        """Remove and return the bytes that arrived after the last request."""
         rest, self._rest = self._rest, b""
         return rest
 
     def put_back(self, data: bytes) -> None:
-        """Take back what came after a request."""
+        """Put back bytes that arrived after a request."""
         self._rest += data
 
 
@@ -144,7 +145,7 @@ class Exchange:
 
     Args:
         head: The request's head.
-        received: What came after it, where it has a body.
+        received: The bytes that arrived with the head, if the request has a body; else None.
     """
 
     __slots__ = (
@@ -155,34 +156,32 @@ class Exchange:
     def __init__(self, wire: Wire, head: Head, received: bytes | None = None) -> None:
         self._wire = wire
         self.request = head
-        # Whether the client waits for `100 Continue` before it sends its body.
+        # Whether the client still waits for `100 Continue` before it sends its body.
         self._waits = head.wants_continue and received == b""
-        self._continuing: trio.Event | None = None  # set once a 100 that is being sent has been sent
+        self._continuing: trio.Event | None = None  # while a 100 is being sent; set once it has been
         self._over = False
-        self._is_wanted = False  # whether the handler has begun to read the body
-        self.failed = False  # whether a write was left unfinished
+        self._is_wanted = False  # whether the handler has started to read the body
+        self.failed = False  # whether a write did not finish
         self.writer = ResponseWriter(
             is_head=head.is_head, is_old=head.is_old, keeps_alive=not head.is_last, keep_alive=wire.keep_alive
         )
         self._body: Counted | Chunked | None = None
         if received is not None:
-            self._patience = Patience(
-                wire.limits.body_stall, wire.limits.body_rate
-            )  # with a client that sends its body
+            self._patience = Patience(wire.limits.body_stall, wire.limits.body_rate)  # while the client sends its body
             self._body = Chunked(received, wire.limits) if head.length is None else Counted(head.length, received)
 
-    # A client that has ended its direction: it waits for its answer, or has gone. TCP does not tell the two apart, but
-    # what is sent to a client that has gone is answered with a reset, and then `transport.on_loss` is called.
+    # A client that has closed its sending side either waits for its response or has gone. TCP cannot tell the two apart
+    # until something is sent: a client that has gone answers with a reset, and then `transport.on_loss` is called.
 
     def be_due(self, due: IdleConnections) -> None:
-        """Expire in `due`, from now on."""
+        """Start the timeout of `due`."""
         self._due = due
         self._written = (self.writer.is_begun, self.writer.sent)
         self._unread = unread(self._wire.transport.sock)
         due.add(self)
 
     def expire(self) -> None:
-        """Take the client for gone, unless something was sent to it; if its request is being read, it gets more time."""
+        """Assume that the client has gone if nothing was sent to it; allow more time if some of its request was read."""
         transport, writer = self._wire.transport, self.writer
         if self._over or writer.is_ended or self._written != (writer.is_begun, writer.sent) or unsent(transport.sock):
             return
@@ -192,13 +191,13 @@ class Exchange:
         else:
             transport.on_loss()
 
-    # The request's body.
+    # The request body.
 
     async def read_body(self) -> list[bytes]:
-        """Wait for more of the body and return what has come; an empty list at its end.
+        """Wait for more of the body and return the chunks that have arrived; an empty list at its end.
 
         Raises:
-            RequestError: it is malformed, too large, was cut off, or did not come in time.
+            RequestError: the body is malformed, too large, cut off or too slow.
             trio.BrokenResourceError: the client has gone.
             trio.ClosedResourceError: the exchange is over.
         """
@@ -223,13 +222,13 @@ class Exchange:
         return isinstance(self._body, Counted) and self._wire.transport.is_plain
 
     async def copy_body(self, write: Callable[[bytes | memoryview], object]) -> int:
-        """Call `write`, in a thread, with all of the body, and return its size; waits and raises as `read_body` does."""
+        """Pass the whole body to `write`, in a thread, and return its size; waits and raises as `read_body` does."""
         body = self._body
         assert isinstance(body, Counted)
         size = 0
         while chunks := await self.read_body():
             come = sum(map(len, chunks))
-            most = min(body.left, _COPIED) if come >= CHUNK else 0  # a slow client has sent nothing more
+            most = min(body.left, _COPIED) if come >= CHUNK else 0  # a slow client has sent no more yet
             copied = await self._wire.transport.copy(most, chunks, write)
             body.left -= copied
             self._patience.regain(copied, 0.0)
@@ -237,7 +236,7 @@ class Exchange:
         return size
 
     async def _receive(self, body: Counted | Chunked) -> None:
-        """Wait for some of the body, and take what has come with it."""
+        """Wait for some of the body, and feed it what has arrived."""
         transport = self._wire.transport
         data = transport.receive_nowait(body.most)
         if data is None:
@@ -248,7 +247,7 @@ class Exchange:
                 data = await transport.receive(body.most)
             if data is None:
                 transport.counters.stalls += 1
-                raise RequestError(408, f"the body came too slowly: nothing more in {self._patience.left:g} seconds")
+                raise RequestError(408, f"the body is too slow: nothing arrived in {self._patience.left:g} seconds")
             self._check()
             self._patience.regain(len(data), trio.current_time() - began)
         self._waits = False
@@ -276,11 +275,11 @@ class Exchange:
         return self._waits and not self.writer.is_begun
 
     def is_read(self) -> bool:
-        """Return whether the request has been read to its end."""
+        """Return whether the whole request has been read."""
         return self._body is None or self._body.is_read
 
     async def drain(self) -> bool:
-        """Discard what is left of a body, within the limit; return whether that was all of it."""
+        """Discard the rest of a body, up to `Limits.drain` bytes; return whether its end was reached."""
         assert self._body is not None
         left = self._wire.limits.drain
         try:
@@ -288,7 +287,7 @@ class Exchange:
             if self.is_read():
                 return True
             if not (self.writer.is_ended and self.writer.keeps_alive):
-                return False  # the connection ends anyway
+                return False  # the connection is closed anyway
             with trio.move_on_after(self._wire.limits.linger_stall):
                 while left >= 0:
                     left -= sum(map(len, await self.read_body()))
@@ -299,16 +298,16 @@ class Exchange:
             pass
         return False
 
-    # The response. `writer` makes its bytes, these send them.
+    # The response. `writer` makes its bytes; the methods below send them.
 
     @property
     def can_answer(self) -> bool:
-        """Whether no head has been made yet."""
+        """Whether a response can still be started: no head has been made, and no write has failed."""
         return not (self.writer.is_begun or self.failed)
 
     @property
     def is_last(self) -> bool:
-        """Whether the connection ends with this response: the server stops, or too much of the body may still come."""
+        """Whether this response closes the connection: the server is stopping, or too much of the body is unread."""
         body = self._body
         if self._wire.stopping or body is None:
             return self._wire.stopping
@@ -330,17 +329,17 @@ class Exchange:
             await trio.lowlevel.checkpoint()
 
     async def upgrade(self, headers: Headers) -> UpgradedStream:
-        """Send the response after which the connection speaks another protocol, and return it as a stream."""
+        """Send a 101 response, and return the connection as a stream for the new protocol."""
         self._check()
         await self.write([self.writer.upgrade(headers)])
         return UpgradedStream(self._wire.transport, self._wire.take_rest(), self._wire.before_close)
 
     async def refuse(self, status: int) -> None:
-        """Answer with no more than a status; the connection ends with it."""
+        """Send an error response; it closes the connection."""
         await self.write([self.writer.error(status, is_html=accepts_html(self.request.headers))])
 
     async def write(self, pieces: list[Piece], *, more: bool = False) -> None:
-        """Send bytes of the response, after a 100 that is still being sent. Call it one at a time."""
+        """Send bytes of the response, after any 100 that is still being sent. Do not call it concurrently."""
         self._check()
         if self._continuing is not None:
             await self._continuing.wait()
@@ -351,9 +350,9 @@ class Exchange:
             raise
 
     async def write_file(self, fd: int, start: int, stop: int) -> None:
-        """Send a stretch of an open file as it is."""
+        """Send a range of an open file, without framing."""
         self._check()
-        self.writer.sent -= stop - start  # counted as it goes: it may be cut
+        self.writer.sent -= stop - start  # `_count` adds what is really sent: the response may be cut off
         try:
             await self._wire.transport.send_file(fd, start, stop, self._count)
         except BaseException:
@@ -365,10 +364,10 @@ class Exchange:
 
     def _check(self) -> None:
         if self._over:
-            raise trio.ClosedResourceError("the handler has returned: its request and its response are over")
+            raise trio.ClosedResourceError("the handler has returned: its request and response can no longer be used")
 
     def finish(self) -> bool:
-        """End the exchange, put back what came after it, and return whether the connection can be used again."""
+        """End the exchange, put back bytes that arrived after it, and return whether the connection can be reused."""
         self._over = True
         if self._body is not None:
             self._wire.put_back(self._body.leftover)

@@ -1,8 +1,8 @@
-"""Heads, checked and parsed. The only user of h11.
+"""Checks and parses request heads. The only module that uses h11.
 
-Rule 1: a head is parsed as a whole and alone.
-Rule 2: what h11 lets pass and we do not is checked before it sees it.
-Rule 3: what cannot be read is a `RequestError` that carries the status to answer.
+Rule 1: h11 is given one complete head and nothing else.
+Rule 2: `check_head` first refuses everything that h11 accepts and the server does not.
+Rule 3: an invalid head raises a `RequestError` with the status to respond with.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from trioflow.http.wire.limits import Limits, RequestError
 from trioflow.http.wire.request_head import Head
 from trioflow.http.wire.strict import check_head
 
-_KNOWN_SIZE: Final = 2048  # bytes of a head that is worth remembering
+_KNOWN_SIZE: Final = 2048  # bytes: larger heads are not cached
 _KNOWN: Final = 256  # heads: half a MiB at most
 
 
 @lru_cache(maxsize=8)
 def reader_of(limits: Limits) -> Callable[[bytes], Head]:
-    """Return a function that checks and parses a head within limits, or raises `RequestError`.
+    """Return a function that checks and parses a head within these limits, or raises `RequestError`.
 
-    A client that keeps its connection sends the same head again and again: remembering it saves 30 of the 110 µs that a
+    A client that keeps its connection open often sends the same head again: the cache saves 30 of the 110 µs that a
     small request took.
     """
 
@@ -38,7 +38,7 @@ def reader_of(limits: Limits) -> Callable[[bytes], Head]:
         except h11.RemoteProtocolError as exc:
             raise RequestError(exc.error_status_hint, str(exc)) from exc
         if not isinstance(event, h11.Request):  # pragma: no cover - h11 and we agree where a head ends
-            raise RequestError(400, "the request's head is not one")
+            raise RequestError(400, "the request head is invalid")
         is_old = event.http_version < b"1.1"
         return Head(event.method.decode("ascii"), event.target.decode("ascii"), list(event.headers), is_old=is_old)
 

@@ -1,9 +1,9 @@
 """Header fields and trailers: a case-insensitive mapping, in order, with repeats.
 
-Rule 1: what cannot stand in a header is refused when it is set, so that nothing can be smuggled out (RFC 9110 5.5).
-Rule 2: names go out in Title-Case, whatever case they were set in; a name with capitals of its own keeps them.
-Rule 3: once the head has been sent, nothing here changes any more.
-Rule 4: every change, whichever method makes it, is checked in one place: `_check_change`.
+Rule 1: an invalid name or value is refused when it is set, so that nothing can be injected (RFC 9110 5.5).
+Rule 2: a name in lower case is sent in Title-Case; a name with capitals is sent as it was set.
+Rule 3: once the head has been sent, nothing here can change.
+Rule 4: every method that makes a change calls `_check_change` first.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from functools import lru_cache
 from typing import ClassVar, Final, NamedTuple
 
 _TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_VALUE: Final = re.compile(r"[\t\x20-\x7e\x80-\xff]*")  # no control but the tab; what Latin-1 has
-_SHORT: Final = 128  # characters of what is worth remembering
+_VALUE: Final = re.compile(r"[\t\x20-\x7e\x80-\xff]*")  # no control character except tab; only Latin-1
+_SHORT: Final = 128  # characters: longer names and values are not cached
 _SPELLED: Final = {"etag": "ETag", "te": "TE", "www-authenticate": "WWW-Authenticate", "dnt": "DNT"}
 
-# What would change where a message ends, where it goes or who sent it, after that was decided (RFC 9110 6.5.1).
+# Where a message ends, where it goes and who sent it: after the body it is too late for these (RFC 9110 6.5.1).
 ROUTING: Final = frozenset(["authorization", "content-length", "host", "proxy-authorization", "transfer-encoding"])
-# A request's trailers may not have the first; of what we send, also not what the client must know before the body.
+# A request's trailers may not have those above; a response's may not have what a client needs before the body, either.
 NEVER_TRAILERS: Final = ROUTING | frozenset(
     [
         "cache-control",
@@ -48,19 +48,19 @@ NEVER_TRAILERS: Final = ROUTING | frozenset(
 
 @lru_cache(maxsize=512)
 def _shown(name: str) -> str:
-    """Check a name and return it as it goes out."""
+    """Check a name and return it as it is sent."""
     if _TOKEN.fullmatch(name) is None:
-        raise ValueError(f"a header's name is letters, digits and !#$%&'*+-.^_`|~, not {name!r}")
+        raise ValueError(f"a header name may only have letters, digits and !#$%&'*+-.^_`|~, got {name!r}")
     return _SPELLED.get(name, name.title()) if name.islower() else name
 
 
 def tokens_of(value: str) -> list[str]:
-    """Return the tokens of a field that is a list, such as `Connection`, in lower case."""
+    """Return the tokens, in lower case, of a field that holds a list, such as `Connection`."""
     return [token.strip(" \t").lower() for token in value.split(",")]
 
 
 class Field(NamedTuple):
-    """One field: the key it is found by, its name as it goes out, its value, and the line of all that."""
+    """One field: its key in the mapping, its name as it is sent, its value, and its whole line."""
 
     key: str
     shown: str
@@ -69,39 +69,42 @@ class Field(NamedTuple):
 
 
 def _made(name: str, value: str) -> Field:
-    # A member of an Enum is equal to its text, and may format itself as another one, which would be cached for that text.
+    # A member of a str Enum equals its value, but may be formatted as another text, which the cache would then return.
     name, value = str.__str__(name), str.__str__(value)
     shown = _shown(name)
     if _VALUE.fullmatch(value) is None:
-        raise ValueError(f"the header {name!r} cannot hold line ends, controls or what is not Latin-1: {value!r}")
+        raise ValueError(f"header {name!r}: the value must be Latin-1 without line ends or controls, got {value!r}")
     value = value.strip(" \t")
     return Field(name.lower(), shown, value, f"{shown}: {value}\r\n".encode("latin-1"))
 
 
-# Most fields are set again for every response: remembering them saves 2 µs each.
+# Most fields are set again for every response: the cache saves 2 µs each.
 _known: Final = lru_cache(maxsize=1024)(_made)
 
 
 def _field(name: object, value: object) -> Field:
     if not isinstance(name, str):
-        raise TypeError(f"a header's name is a str, not {name!r}")
+        raise TypeError(f"a header name must be a str, got {name!r}")
     if not isinstance(value, str):
-        raise TypeError(f"the header {name!r} wants a str, not {value!r}")
+        raise TypeError(f"header {name!r}: the value must be a str, got {value!r}")
     return _known(name, value) if len(value) <= _SHORT and len(name) <= _SHORT else _made(name, value)
 
 
 class Headers(MutableMapping[str, str]):
     """A case-insensitive mapping of header names to values.
 
-    `headers[name]` joins repeated fields with `, ` as RFC 9110 5.3 says (`Cookie` with `; `; `Set-Cookie`, which
-    cannot be joined, returns the first); `get_all` returns each. Setting replaces all; `add` repeats.
+    `headers[name]` joins repeated fields with `, ` (RFC 9110 5.3), but `Cookie` with `; `. `Set-Cookie` cannot be
+    joined, so it returns the first. `get_all` returns every value. Setting a name replaces all its fields; `add` adds
+    one more.
 
     Args:
-        fields: Names and values to begin with; repeats are kept.
+        fields: Names and values to start with; a name may be repeated.
 
     Raises:
-        ValueError: a name is not a token, or a value holds a line end, a control or what is not Latin-1.
-        RuntimeError: the head has gone out.
+        TypeError: a name or a value is not a `str`.
+        ValueError: a name is not a token (RFC 9110 5.6.2), or a value has a line end, a control character other than
+            tab, or a character outside Latin-1.
+        RuntimeError: the headers have been sent, or are those of a request.
 
     Example:
         >>> headers = Headers([("Accept", "text/html")])
@@ -119,13 +122,13 @@ class Headers(MutableMapping[str, str]):
     def __init__(self, fields: Iterable[tuple[str, str]] = ()) -> None:
         self._fields: dict[str, tuple[Field, ...]] = {}
         self._frozen: str | None = None
-        self._lines: bytes | None = None  # as they go out, until the next change
+        self._lines: bytes | None = None  # as they are sent; None after a change
         for name, value in fields:
             self.add(name, value)
 
     @classmethod
     def received(cls, fields: Iterable[tuple[bytes, bytes]]) -> Headers:
-        """Return the fields that a parser has checked; the names are in lower case."""
+        """Make headers of fields that a parser has checked; their names are in lower case."""
         self = cls()
         for name, value in fields:
             key = name.decode("ascii")
@@ -146,15 +149,15 @@ class Headers(MutableMapping[str, str]):
                 return ", ".join(field.value for field in fields)
 
     def get_all(self, name: str) -> list[str]:
-        """Return each value of `name`, in order; an empty list if there is none."""
+        """Return every value of `name`, in order; an empty list if it is not set."""
         return [field.value for field in self._fields.get(name.lower(), ())]
 
     def all_of(self, key: str) -> tuple[Field, ...]:
-        """Return each field of that name, which is in lower case; for the server, which asks for each response."""
+        """Return every field of a name in lower case. Faster than `get_all`: the server calls it for each response."""
         return self._fields.get(key, ())
 
     def has_any(self, keys: frozenset[str]) -> bool:
-        """Return whether there is a field of one of these names, which are in lower case."""
+        """Return whether one of these names, in lower case, is set."""
         return not keys.isdisjoint(self._fields)
 
     def __setitem__(self, name: str, value: str) -> None:
@@ -163,17 +166,17 @@ class Headers(MutableMapping[str, str]):
         self._fields[field.key] = (field,)
 
     def add(self, name: str, value: str) -> None:
-        """Add one more field of that name, after those there are."""
+        """Add a field after those that are set, even if it repeats a name."""
         field = _field(name, value)
         self._check_change(field.key)
         self._fields[field.key] = (*self._fields.get(field.key, ()), field)
 
     def fill(self, others: Headers) -> None:
-        """Add those of `others` that are not set, after those that are."""
+        """Add the fields of `others` whose names are not set yet."""
         self._check_change(*others._fields)
         if self._fields:
             self._fields = {**self._fields, **others._fields, **self._fields}
-        else:  # the lines, too: those of a cached file are joined once, which saves half a microsecond a response
+        else:  # a cached file's lines are joined only once, which saves half a microsecond a response
             self._fields, self._lines = others._fields.copy(), others.lines()
 
     def __delitem__(self, name: str) -> None:
@@ -193,7 +196,7 @@ class Headers(MutableMapping[str, str]):
         return f"<Headers {dict(self)!r}>"
 
     def lines(self, *, without: str = "") -> bytes:
-        """Return every field as it goes out, each with its line end, but for those of one name."""
+        """Return all fields as they are sent, each with its line end, but not those named `without`."""
         if without in self._fields:
             return b"".join([field.line for key, fields in self._fields.items() if key != without for field in fields])
         if self._lines is None:
@@ -201,19 +204,19 @@ class Headers(MutableMapping[str, str]):
         return self._lines
 
     def freeze(self, reason: str) -> None:
-        """Refuse every change from now on, with this reason."""
+        """Make every later change raise a `RuntimeError` with this reason."""
         self._frozen = reason
 
     def _check_change(self, *keys: str) -> None:
         if self._frozen is not None:
             raise RuntimeError(self._frozen)
         if self._refused and not self._refused.isdisjoint(keys):
-            raise ValueError(f"{', '.join(self._refused.intersection(keys))} cannot come after a body")
+            raise ValueError(f"{', '.join(self._refused.intersection(keys))} cannot be sent as a trailer")
         self._lines = None
 
 
 class Trailers(Headers):
-    """Header fields that are sent after a body; what a client must know before the body is refused."""
+    """Header fields that are sent after a body; fields that a client needs before the body are refused."""
 
     __slots__ = ()
 

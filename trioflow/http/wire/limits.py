@@ -1,7 +1,7 @@
-"""What a client may cost, and the error of a request that cannot be answered as it asks.
+"""Limits on what a client may cost, and the error of a request that the server refuses.
 
-Rule 1: every wait for a client and everything held for one has a limit; the defaults can face the internet.
-Rule 2: a client that exceeds one gets a status, if an answer is still possible.
+Rule 1: every wait for a client, and everything kept for one, has a limit; the defaults suit a server on the internet.
+Rule 2: a client that exceeds a limit gets an error status, if a response is still possible.
 """
 
 from __future__ import annotations
@@ -19,38 +19,38 @@ _MAY_BE_0: Final = frozenset(("grace", "body_rate", "write_rate"))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What a client may cost. Seconds and bytes; `math.inf` for no limit.
+    """Limits on what a client may cost, in seconds and bytes; `math.inf` turns one off.
 
     Args:
-        line_size: Bytes in a request's first line; more is answered with 414.
-        head_size: Bytes in a request's line and headers together, and in its trailers; more is answered with 431.
-        head_count: Header fields in a request, and trailers; more is answered with 431.
+        line_size: Bytes of the request line; a longer one gets 414.
+        head_size: Bytes of the request line and headers together, and of the trailers; more get 431.
+        head_count: Header fields of a request, and trailers of its body; more get 431.
         handshake: Seconds for a TLS handshake; then the connection is closed.
-        head_time: Seconds for a whole head, from its first byte; longer is answered with 408.
-        first_byte: Seconds a connection may be idle before its first request.
-        idle: Seconds a connection may be idle between two requests.
-        requests: Requests on one connection; the answer to the last one ends it.
-        body_size: Bytes in a request's body; more is answered with 413.
-        extension_size: Bytes in the extensions of a body's chunks, all together; more is answered with 400.
-        framing: Bytes that frame the chunks of a body, beside 65536, for each byte of it; more is answered with 400.
-        body_stall: Seconds without a byte of a body that the handler waits for; longer is answered with 408.
-        body_rate: Bytes a second at which a body must come at least while it is waited for, beside one `body_stall` in
-            all; slower is answered with 408; 0 for any pace.
-        drain: Bytes of a body the handler did not want that are thrown away to keep the connection.
-        write_stall: Seconds without the client taking anything that is sent to it; then the connection is cut.
-        write_rate: Bytes a second that a client must take at least while it is waited for, measured over `write_stall`;
-            0 for any pace.
-        half_closed: Seconds in which a client that has ended its direction must be sent something; then it is taken for
-            gone, and its handler is cancelled.
-        linger: Seconds a closing connection waits until the client has read the last answer; what it still sends is
-            thrown away.
-        linger_stall: Seconds without a byte of that, which must come at `body_rate`, as a body does; then it is closed.
-        connections: Connections at once. For one more, the one that has been at rest longest is closed, which has not
-            sent a whole request or waits for its next one; if none is at rest, the new one waits. Each worker process may
-            have so many.
-        per_client: Connections at once from one IPv4 address or one IPv6 network of 64 bits. For one more, the one of
-            them that has been at rest longest is closed; if none is at rest, the new one is. It counts in all worker
-            processes together, but not for clients of a Unix socket and of trusted proxies.
+        head_time: Seconds for a complete head, counted from its first byte; a slower one gets 408.
+        first_byte: Seconds that a connection may be idle before its first request.
+        idle: Seconds that a connection may be idle between two requests.
+        requests: Requests on one connection; the response to the last one closes it.
+        body_size: Bytes of a request's body; a larger one gets 413.
+        extension_size: Bytes of all chunk extensions in a body; more get 400.
+        framing: Bytes of chunk framing for each byte of the body, with 65536 allowed in addition; more get 400.
+        body_stall: Seconds without a byte of a body that the handler is waiting for; then the client gets 408.
+        body_rate: Minimum bytes a second of a body that the handler is waiting for; 0 for no minimum. A client may lag
+            by `body_stall` seconds in total, then it gets 408.
+        drain: Bytes of an unread body that are discarded to keep the connection open.
+        write_stall: Seconds in which the client reads nothing that is sent to it; then the connection is reset.
+        write_rate: Minimum bytes a second that the client reads while the server waits for it, measured over
+            `write_stall`; 0 for no minimum.
+        half_closed: Seconds to send some of the response after the client has closed its sending side; then the client
+            counts as gone, and its handler is cancelled.
+        linger: Seconds for the client to read the last response of a connection; what it still sends is discarded.
+        linger_stall: Seconds without a byte of what the client still sends after the last response, which must arrive
+            at `body_rate`, like a body; then the connection is closed.
+        connections: Concurrent connections of each worker process. For each new one, the connection that has been idle
+            longest is closed: one that has not sent a complete request, or waits for its next one. If none is idle, the
+            new one waits.
+        per_client: Concurrent connections of one IPv4 address or one IPv6 /64 network, in all worker processes
+            together. For each new one, the client's connection that has been idle longest is closed; if none is idle,
+            the new one is. It does not apply to clients of a Unix socket or of trusted proxies.
         grace: Seconds that requests in progress may still take when the server stops.
     """
 
@@ -89,14 +89,14 @@ class Limits:
 
 
 class Patience:
-    """How long a client that sends something is waited for: a second of waiting takes one, each byte gives some back.
+    """A budget of seconds to wait for a client that is sending: waiting uses it up, and each byte refills some of it.
 
     Args:
-        most: Seconds, at first and at most.
-        rate: Bytes that give one second back; 0 if any byte gives back all.
+        most: The budget at the start, which it never exceeds.
+        rate: How many bytes refill one second; 0 if any byte refills the whole budget.
 
     Attributes:
-        left: Seconds.
+        left: Seconds left.
     """
 
     __slots__ = ("_most", "_rate", "left")
@@ -106,17 +106,19 @@ class Patience:
         self._rate = rate
 
     def regain(self, size: int, waited: float) -> None:
-        """Count that `size` bytes have come after `waited` seconds."""
+        """Count `size` bytes that arrived after `waited` seconds."""
         gained = size / self._rate if self._rate else math.inf
         self.left = min(self.left - waited + gained, self._most)
 
 
 class RequestError(trio.BrokenResourceError):
-    """A request that cannot be read to its end. If a handler lets it propagate, the server answers it.
+    """A request that the server refuses, such as one that is malformed, too large or too slow.
+
+    If a handler lets it propagate, the server responds with its status.
 
     Args:
-        status: The status to answer with.
-        reason: What is wrong, in words.
+        status: The status to respond with.
+        reason: What is wrong, as a sentence; it is not sent to the client.
     """
 
     def __init__(self, status: int, reason: str) -> None:

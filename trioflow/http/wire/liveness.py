@@ -1,11 +1,10 @@
-"""Which connections have gone, and which have been idle for too long.
+"""Notices which clients have left, and which connections have been idle too long.
 
-Rule 1: a reset connection, or one whose peer has vanished, is noticed while nobody reads from it or writes to it; so is
-    the end of the client's direction, which a client sends when it leaves, and also one that waits for its answer.
+Rule 1: a connection that is reset or whose peer has vanished is noticed even while no task reads from it or writes to
+    it. So is a client that closes its sending side: it has left, or it still waits for its response.
 Rule 2: one task watches all connections; an idle one costs nothing.
-Rule 3: connections that wait for the same thing have the same time, so the one that became idle first is due first, and
-    adding and removing one costs next to nothing: a deadline of Trio's own, moved twice for each request, took 5 of its
-    60 µs.
+Rule 3: all connections that wait for the same thing have the same timeout, so the one that became idle first expires
+    first, and adding or removing one is cheap. Moving a deadline of Trio's twice for each request took 5 of its 60 µs.
 """
 
 from __future__ import annotations
@@ -22,23 +21,23 @@ class Watched(Protocol):
     """A connection that is watched."""
 
     def client_left(self) -> None:
-        """Note, once, that the connection is lost."""
+        """Handle, once, that the connection is lost."""
         ...
 
     def client_ended(self) -> None:
-        """Note, once, that the client has ended its direction."""
+        """Handle, once, that the client has closed its sending side."""
         ...
 
 
 class Watch(Protocol):
-    """Tells connections what becomes of their clients."""
+    """Notifies connections when their clients leave."""
 
     def add(self, sock: socket.socket, connection: Watched) -> None:
-        """Tell `connection` what becomes of the client of `sock`."""
+        """Notify `connection` when the client of `sock` leaves or closes its sending side."""
         ...
 
     def remove(self, sock: socket.socket) -> None:
-        """Stop watching `sock`; call this before it is closed. Harmless when repeated."""
+        """Stop watching `sock`; call this before you close it. You can call it more than once."""
         ...
 
     async def run(self) -> None:
@@ -46,12 +45,12 @@ class Watch(Protocol):
         ...
 
     def close(self) -> None:
-        """Release what the operating system holds for this."""
+        """Release the operating system's resources."""
         ...
 
 
 class EpollWatch:
-    """Watches with an epoll of its own, on Linux: errors and hang-ups are reported at once, without being asked for."""
+    """Watches with an epoll of its own, on Linux, which reports errors and hang-ups at once without being asked to."""
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
@@ -81,7 +80,7 @@ class EpollWatch:
 
 
 class PollingWatch:
-    """Asks each connection once in a while, where there is no epoll.
+    """Polls all connections at an interval, on systems without epoll.
 
     Args:
         interval: Seconds between two rounds.
@@ -115,28 +114,28 @@ class PollingWatch:
 
 
 def _has_ended(sock: socket.socket) -> bool:
-    """Return whether the client has ended its direction; that shows once all that it has sent was received."""
+    """Return whether the client has closed its sending side; this is known once all that it sent has been received."""
     try:
         return not sock.recv(1, socket.MSG_PEEK)
-    except OSError:  # nothing has come, or the connection is lost
+    except OSError:  # nothing has arrived, or the connection is lost
         return False
 
 
 def open_watch() -> Watch:
-    """Return the best watch that this system has."""
+    """Return the best watch for this system."""
     return EpollWatch() if hasattr(select, "epoll") else PollingWatch()
 
 
 class Idle(Protocol):
-    """A connection that waits for its client, or an exchange whose client has ended its direction."""
+    """A connection that waits for its client, or an exchange whose client has closed its sending side."""
 
     def expire(self) -> None:
-        """End, after waiting for too long."""
+        """End, because it has waited too long."""
         ...
 
 
 class IdleConnections:
-    """Connections that have been idle, the longest first; expires those that have been so for too long.
+    """Idle connections, longest idle first; those that have been idle too long are expired.
 
     Args:
         limit: How many seconds a connection may be idle.
@@ -144,30 +143,30 @@ class IdleConnections:
 
     def __init__(self, limit: float) -> None:
         self._limit = limit
-        self._since: dict[Idle, float] = {}  # in order
-        self._now = trio.lowlevel.current_clock().current_time  # `trio.current_time` makes four calls of this one
-        self._added = trio.Event()  # set when the first one is added
+        self._since: dict[Idle, float] = {}  # oldest first
+        self._now = trio.lowlevel.current_clock().current_time  # three calls fewer than `trio.current_time`
+        self._added = trio.Event()  # set when the first connection is added
 
     def add(self, connection: Idle) -> None:
-        """Let `connection` be idle from now on; it must not be already."""
+        """Count `connection` as idle from now on; it must not be idle already."""
         if not self._since:
             self._added.set()
         self._since[connection] = self._now()
 
     def remove(self, connection: Idle) -> None:
-        """Stop the time of `connection`. Harmless when repeated."""
+        """Count `connection` as no longer idle. You can call it more than once."""
         self._since.pop(connection, None)
 
     def since(self, connection: Idle) -> float:
-        """Return since when `connection` has been idle."""
+        """Return the time at which `connection` became idle."""
         return self._since[connection]
 
     def by_age(self) -> Iterator[tuple[float, Idle]]:
-        """Yield each connection after the time since when it has been idle, the longest first."""
+        """Yield each connection with the time at which it became idle, longest idle first."""
         return ((since, connection) for connection, since in self._since.items())
 
     async def run(self) -> None:
-        """Expire each connection that is due, until cancelled."""
+        """Expire connections as they reach the limit, until cancelled."""
         while True:
             if not self._since:
                 self._added = trio.Event()

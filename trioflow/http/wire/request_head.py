@@ -1,10 +1,10 @@
-"""The head of a request: its target, its header fields, and what they say of the body. No I/O.
+"""The head of a request: its target, its header fields, and what they say about the body. No I/O.
 
-Rule 1: a head never changes: requests whose heads are equal byte for byte share one.
-Rule 2: the headers and the path are made when a handler first asks for them.
-Rule 3: a path comes out absolute, decoded once, without `.`, `..` and empty segments, or is refused with 400. Nothing is
-    repaired: a proxy in front of us may have read it in another way. So a dot segment that only `%2F` makes, as in
-    `/public/..%2fadmin`, is refused: most proxies read a name there, and pass it as something below `/public/`.
+Rule 1: a head never changes, so requests whose heads are equal byte for byte share one.
+Rule 2: the headers and the path are parsed when a handler first uses them.
+Rule 3: a path is absolute, decoded once, without `.`, `..` and empty segments, or is refused with 400. It is not
+    repaired, because a proxy in front of the server may read it differently. So a dot segment that only appears after
+    decoding `%2F` is refused: most proxies pass `/public/..%2fadmin` on as a name below `/public/`.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ Fields = list[tuple[bytes, bytes]]
 
 
 class Head:
-    """The head of one request, or of several that are equal.
+    """The head of one request, or of several with equal heads.
 
     Args:
-        method: As it was sent.
-        target: As it was sent.
-        fields: Names in lower case, and values.
-        is_old: Whether the version is below 1.1.
+        method: The method as it was sent.
+        target: The target as it was sent.
+        fields: The header fields, with names in lower case.
+        is_old: Whether the version is below HTTP/1.1.
 
     Raises:
-        RequestError: the client expects what we cannot do.
+        RequestError: the request has an `Expect` header other than `100-continue`.
 
     Attributes:
-        length: What Content-Length says; None without one.
+        length: The value of Content-Length; None without one.
         has_body: Whether a body follows.
         wants_continue: Whether the client may wait for `100 Continue` before it sends the body.
-        is_last: Whether the client will not use the connection again.
+        is_last: Whether this is the client's last request on the connection.
     """
 
     __slots__ = (
@@ -64,7 +64,7 @@ class Head:
                     self.has_body = True
                 case b"expect" if not is_old:
                     if value.lower() != b"100-continue":
-                        raise RequestError(417, f"the server cannot do what {value!r} expects")
+                        raise RequestError(417, f"the only supported expectation is 100-continue, got {value!r}")
                     self.wants_continue = True
                 case _:
                     pass
@@ -72,10 +72,10 @@ class Head:
 
     @property
     def headers(self) -> Headers:
-        """The fields as a mapping that cannot be changed."""
+        """The fields as a read-only mapping."""
         if self._headers is None:
             self._headers = Headers.received(self.fields)
-            self._headers.freeze("a request's headers are what came: they cannot change")
+            self._headers.freeze("a request's headers are read-only")
         return self._headers
 
     @property
@@ -86,10 +86,10 @@ class Head:
         return self._log_fields
 
     def path(self) -> tuple[str, str, str]:
-        """Return the path as it was sent, the query, and the path normalised.
+        """Return the path as it was sent, the query, and the normalised path.
 
         Raises:
-            RequestError: the path is malformed, or leads above the root.
+            RequestError: the path is malformed or leads above the root.
         """
         if self._path is None:
             raw_path, _, query = parts_of(self.target)[1].partition("?")
@@ -98,7 +98,7 @@ class Head:
 
 
 def _with_host(fields: Fields, target: str) -> Fields:
-    """Return the fields with the host that a whole URL names in place of Host (RFC 9112 3.2.2)."""
+    """Return the fields; if the target is a whole URL, its host replaces the Host field (RFC 9112 3.2.2)."""
     host = parts_of(target)[0]
     if host is None:
         return fields
@@ -106,7 +106,7 @@ def _with_host(fields: Fields, target: str) -> Fields:
 
 
 def parts_of(target: str) -> tuple[str | None, str]:
-    """Split a target, whose form was checked, into the host it names, if any, and path and query."""
+    """Split a checked target into its host, if it names one, and its path with the query."""
     if target.startswith(("/", "*")):
         return None, target
     rest = target.partition("://")[2]  # of a whole URL (RFC 9112 3.2.2)
@@ -116,22 +116,25 @@ def parts_of(target: str) -> tuple[str | None, str]:
 
 
 def normalised(raw_path: str) -> str:
-    """Return a path percent-decoded, without dot segments and repeated slashes; bytes that are not UTF-8 as `os.fsdecode` does.
+    """Return a path percent-decoded, without dot segments and repeated slashes.
+
+    Bytes that are not UTF-8 are decoded as `os.fsdecode` does.
 
     Raises:
-        RequestError: it has a bad escape, a NUL, a dot segment that `%2F` makes, or leads above the root.
+        RequestError: the path has an invalid escape, a NUL, or a dot segment that only appears after decoding `%2F`; or
+            it leads above the root.
     """
     if "%" not in raw_path and "/." not in raw_path and "//" not in raw_path:
         return raw_path
     if any(not _is_hex(part[:2]) for part in raw_path.split("%")[1:]):
-        raise RequestError(400, f"the path {raw_path!r} has a % without two digits after it")
+        raise RequestError(400, f"the path {raw_path!r} has a % without two hex digits after it")
     path = unquote_to_bytes(raw_path).decode("utf-8", "surrogateescape")
     if "\0" in path:
-        raise RequestError(400, f"the path {raw_path!r} has a NUL in it")
+        raise RequestError(400, f"the path {raw_path!r} contains a NUL")
     if "%2f" in raw_path.lower():
         for names in (unquote_to_bytes(segment).split(b"/") for segment in raw_path.split("/")):
             if len(names) > 1 and not {b".", b".."}.isdisjoint(names):
-                raise RequestError(400, f"the path {raw_path!r} has a dot segment beside an encoded slash")
+                raise RequestError(400, f"the path {raw_path!r} has a dot segment next to an encoded slash (%2F)")
     kept: list[str] = []
     segments = path.split("/")
     for segment in segments:

@@ -1,9 +1,9 @@
-"""One response sent over its exchange, by whichever way its body comes.
+"""Sends one response, whether its body is bytes, a stream or a file.
 
-Rule 1: the head goes out with the first byte of the body, in one write, so that a failure before it still gets a full
-    error response (R14).
-Rule 2: a body that did not reach its end is never ended as if it had (R13).
-Rule 3: a response is sent once (R4); one that failed before its head can be sent anew.
+Rule 1: the head is sent in one write with the first bytes of the body, so that a failure before them still gets a
+    proper error response (R14).
+Rule 2: an incomplete body never looks complete to the client (R13).
+Rule 3: a response is sent once (R4); if sending failed before the head, it can be sent again.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from trioflow.http.wire.response_writer import Piece
 from trioflow.http.wire.upgraded import UpgradedStream, check_upgrade
 from trioflow.io.page_cache import read_cached
 
-HEAD_SENT: Final = "the head of this response has gone out: its status and headers cannot change any more"
-_END_SENT: Final = "the end of this response has gone out"
-_SMALL: Final = 65536  # bytes of a file that are sent in one write with the head
+HEAD_SENT: Final = "the head of this response has been sent: its status and headers can no longer change"
+_END_SENT: Final = "the end of this response has been sent: its trailers can no longer change"
+_SMALL: Final = 65536  # bytes: a file up to this size is sent in one write with the head
 _STATES: Final = {"busy": "is being sent", "done": "has been sent", "cut": "was cut off"}
 
 
 class ResponseSender:
-    """What a handler says of its response, and the ways to send it.
+    """The state of a response, and the ways to send it.
 
     Attributes:
         status: The status to send.
@@ -39,7 +39,7 @@ class ResponseSender:
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
-        self._state = "new"  # then "busy", then "done" or "cut"; "new" again after a failure before the head
+        self._state = "new"  # then "busy", then "done" or "cut"; "new" again if it failed before the head
         self._trailers: Trailers | None = None
         self.headers = Headers()
         self.status = 200
@@ -51,7 +51,7 @@ class ResponseSender:
 
     @property
     def has_head(self) -> bool:
-        """Whether sending the head has begun."""
+        """Whether the head has been made, or a write has failed."""
         return not self._exchange.can_answer
 
     @property
@@ -75,7 +75,7 @@ class ResponseSender:
             self._leave()
 
     async def send_items(self, source: ReceiveChannel[bytes]) -> int:
-        """Send what comes from `source` as the body."""
+        """Send the chunks from `source` as the body."""
         self._begin()
         try:
             if self._is_bodyless:
@@ -97,7 +97,7 @@ class ResponseSender:
             self._leave()
 
     async def send_region(self, region: OpenRegion) -> int:
-        """Send a stretch of an open file as the body."""
+        """Send a range of an open file as the body."""
         self._begin()
         try:
             size = region.stop - region.start
@@ -114,18 +114,18 @@ class ResponseSender:
             self._leave()
 
     async def complete(self) -> None:
-        """Send what a handler that has returned left unsent: an empty body.
+        """Send an empty body if the handler has returned without sending one.
 
         Raises:
-            RuntimeError: a body was begun and not ended, or its length does not let it be empty.
+            RuntimeError: the body is incomplete, or the headers say that it is not empty.
         """
         if self._state == "cut":
-            raise RuntimeError("the handler returned before the body of its response was whole")
+            raise RuntimeError("the handler returned before the end of its response's body")
         if self._state == "new":
             await self._finish(self._head_if_unsent(0))
 
     async def start(self) -> None:
-        """Send the head alone."""
+        """Send the head without any of the body."""
         self._check_new()
         await self._exchange.write(self._head_if_unsent(None))
 
@@ -135,7 +135,7 @@ class ResponseSender:
         await self._exchange.inform(status, headers)
 
     async def upgrade(self, protocol: str) -> UpgradedStream:
-        """Send the response after which the connection speaks `protocol`."""
+        """Send a 101 response, and return the connection as a stream for `protocol`."""
         headers = Headers([("connection", "Upgrade"), ("upgrade", protocol)])
         check_upgrade(self._exchange.request, protocol)
         self._check_new()
@@ -150,11 +150,11 @@ class ResponseSender:
 
     def _check_new(self) -> None:
         if self._state != "new" or self.has_head:
-            raise trio.ClosedResourceError("the head of this response has been sent")
+            raise trio.ClosedResourceError("the head of this response has been sent already")
 
     def _begin(self) -> None:
         if self._state != "new":
-            raise trio.ClosedResourceError(f"a response runs once, and this one {_STATES[self._state]}")
+            raise trio.ClosedResourceError(f"a response can be sent only once, and this one {_STATES[self._state]}")
         self._state = "busy"
 
     def _leave(self) -> None:
@@ -162,7 +162,7 @@ class ResponseSender:
             self._state = "cut" if self.has_head else "new"
 
     def _head_if_unsent(self, length: int | None, first: int = 0) -> list[Piece]:
-        """Return the head to send before what comes next: nothing once it has been returned."""
+        """Return the head, to be sent before what follows; nothing if it has been returned before."""
         exchange = self._exchange
         if not exchange.can_answer:
             return []
@@ -183,10 +183,10 @@ class ResponseSender:
 
 
 def _checked(data: object) -> Piece:
-    """Return a chunk whose `len` is its size in bytes."""
+    """Return `data` in a form whose `len` is its size in bytes."""
     if isinstance(data, bytes):
         return data
     if isinstance(data, (bytearray, memoryview)):
         view = memoryview(data)
         return view.cast("B") if view.c_contiguous else bytes(view)
-    raise TypeError(f"a response is made of bytes, not of {type(data).__name__} {data!r:.40}")
+    raise TypeError(f"a response body must be bytes, got {type(data).__name__} {data!r:.40}")

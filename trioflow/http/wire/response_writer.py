@@ -1,9 +1,8 @@
-"""A response made into bytes: its head, its framing, its end. No I/O.
+"""Turns a response into bytes: its head, its framing, its end. No I/O.
 
-Rule 1: the framing follows from the request's version, the status and the headers (RFC 9112 6); a handler never sets it.
-Rule 2: names and values were checked when they were set, and are written as they stand: a second check of each would
-    cost 20 µs a response.
-Rule 3: what cannot be framed is refused before the head is made, while an error can still be sent.
+Rule 1: the request's version, the status and the headers decide the framing (RFC 9112 6); a handler never sets it.
+Rule 2: names and values were checked when they were set. Checking each again here would cost 20 µs a response.
+Rule 3: headers that contradict the body are refused before the head is made, while an error response can still be sent.
 """
 
 from __future__ import annotations
@@ -20,11 +19,11 @@ from trioflow.http.wire.headers import Field, Headers, tokens_of
 Piece: TypeAlias = bytes | memoryview
 
 _WITHOUT_BODY: Final = frozenset((204, 205, 304))
-_OWN: Final = frozenset(("connection", "content-length", "date", "transfer-encoding"))  # what the server itself sets
-_UNFRAMED: Final = frozenset((204, 304))  # no field says that there is no body (RFC 9112 6.3)
+_OWN: Final = frozenset(("connection", "content-length", "date", "transfer-encoding"))  # what the server sets itself
+_UNFRAMED: Final = frozenset((204, 304))  # their status alone says that they have no body (RFC 9112 6.3)
 _PHRASES: Final = {status.value: status.phrase for status in HTTPStatus}
 _LINES: Final = {n: f"HTTP/1.1 {n} {_PHRASES.get(n, '')}\r\n".encode("ascii") for n in range(100, 600)}
-_ALLOWED: Final = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"  # what is not refused before a handler sees it
+_ALLOWED: Final = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"  # the common methods that reach a handler
 
 _PAGE: Final = """<!doctype html>
 <html lang="en">
@@ -39,38 +38,38 @@ h1 {{ font-size: 1.5rem; }}
 <h1>{title}</h1>
 {sentence}"""
 
-# What the server itself answers with; never what was wrong in the client's words, nor in an exception's.
+# The server's own error texts. They never quote the client or an exception.
 _SENTENCES: Final = {
     400: "The request is malformed.",
     405: "This method is not allowed here.",
     408: "The request took too long.",
-    413: "The body of the request is too large.",
-    414: "The first line of the request is too long.",
-    415: "The server does not take a body of this kind.",
-    417: "The server cannot do what the request expects.",
-    431: "The header of the request is too large.",
+    413: "The request body is too large.",
+    414: "The request line is too long.",
+    415: "The server does not accept a request body of this type.",
+    417: "The server does not support this Expect header.",
+    431: "The request header is too large.",
     500: "The server failed to answer this request.",
-    501: "The server does not implement what the request asks for.",
-    503: "The server has no room for this request now.",
-    505: "The server speaks HTTP/1.1 and HTTP/1.0.",
+    501: "The server does not support what the request asks for.",
+    503: "The server cannot handle this request now. Try again later.",
+    505: "The server supports only HTTP/1.1 and HTTP/1.0.",
 }
 
 
 class ResponseWriter:
-    """One response made into bytes, in order: its head, its body, its end.
+    """Makes the bytes of one response, in order: its head, its body, its end.
 
     Args:
-        is_head: The request's method was HEAD: the head is as for GET, and no body follows.
-        is_old: The client speaks HTTP/1.0, and knows no chunks.
-        keeps_alive: Whether the client would use the connection again.
-        keep_alive: The lines that say how long it may wait before that, made by `keep_alive_lines`.
+        is_head: The request's method was HEAD: the head is the same as for GET, but no body follows.
+        is_old: The client uses HTTP/1.0, which has no chunked bodies.
+        keeps_alive: Whether the client wants to use the connection again.
+        keep_alive: The header lines that say how long the connection stays open, from `keep_alive_lines`.
 
     Attributes:
         keeps_alive: Whether the connection can be used again after this response.
-        is_begun: Whether its head has been made.
-        is_ended: Whether its end has been made.
-        status: Its status; 0 before its head has been made.
-        sent: Bytes of its body.
+        is_begun: Whether the head has been made.
+        is_ended: Whether the end has been made.
+        status: The status; 0 until the head has been made.
+        sent: Number of bytes of the body so far.
     """
 
     __slots__ = (
@@ -83,7 +82,7 @@ class ResponseWriter:
         self._keep_alive = keep_alive
         self._is_old = is_old
         self._is_chunked = False
-        self._left: int | None = None  # bytes of the body still to come; None if that is not known
+        self._left: int | None = None  # bytes of the body still to be sent; None if unknown
         self._has_body = True
         self.keeps_alive = keeps_alive
         self.is_begun = False
@@ -93,7 +92,7 @@ class ResponseWriter:
 
     @property
     def is_open_ended(self) -> bool:
-        """Whether what is being sent may go on for ever: a body of unknown length, or another protocol."""
+        """Whether the response may never end: its body has no known length, or the connection was upgraded."""
         return self.status == 101 or (self.is_begun and not self.is_ended and self._left is None)
 
     def is_bodyless(self, status: int) -> bool:
@@ -103,25 +102,25 @@ class ResponseWriter:
     def write_head(
         self, status: int, headers: Headers, length: int | None, *, first: int = 0, is_last: bool = False
     ) -> bytes:
-        """Return the head of the response; every one, error or not, is written here.
+        """Return the head of the response. All heads, those of errors included, are made here.
 
         Args:
             status: The status.
-            headers: What to send; Date, Connection and what frames the body are added.
-            length: How many bytes the body has; None if that is not known.
-            first: How many of them follow at once.
-            is_last: Whether the connection ends with this response.
+            headers: The headers to send; Date, Connection and the framing are added.
+            length: The size of the body; None if unknown.
+            first: The size of its first chunk, which follows at once.
+            is_last: Whether this response closes the connection.
 
         Raises:
-            RuntimeError: the headers frame the body in another way than it is. Nothing has been written then.
+            RuntimeError: the headers contradict the body. Nothing has been written then.
         """
         assert not self.is_begun
         has_body, is_framed = not self.is_bodyless(status), status not in _UNFRAMED
         declared: tuple[Field, ...] = ()
         is_dated = is_closing = False
-        if headers.has_any(_OWN):  # one look where there is none, as in nearly all: four took a microsecond
+        if headers.has_any(_OWN):  # most have none of them: one lookup instead of four saves a microsecond
             if headers.all_of("transfer-encoding"):
-                raise RuntimeError("Transfer-Encoding is not the handler's to set: the server frames the body")
+                raise RuntimeError("Transfer-Encoding cannot be set: the server chooses the framing; remove the header")
             declared = () if status == 205 else headers.all_of("content-length")
             is_dated = bool(headers.all_of("date"))
             is_closing = any("close" in tokens_of(field.value) for field in headers.all_of("connection"))
@@ -130,7 +129,7 @@ class ResponseWriter:
             if has_body and length not in (None, said):
                 raise RuntimeError(f"the body has {length} bytes, but its Content-Length says {said}")
             length = said
-        elif status == 205:  # it has no body, and says so (RFC 9110 15.3.6)
+        elif status == 205:  # its length of 0 is sent (RFC 9110 15.3.6)
             length = 0
         left = length if has_body else None
         if left is not None and first > left:
@@ -142,12 +141,12 @@ class ResponseWriter:
         if is_framed and length is not None and not declared:
             parts.append(b"Content-Length: %d\r\n" % length)
         is_chunked = is_framed and length is None
-        if is_last or is_closing or (is_chunked and self._is_old):  # without framing, its end is the connection's
+        if is_last or is_closing or (is_chunked and self._is_old):  # unframed, it ends when the connection does
             self.keeps_alive = False
         if not (self.keeps_alive or is_closing):
             parts.append(b"Connection: close\r\n")
         elif self.keeps_alive and (self._keep_alive or self._is_old):
-            parts.append(self._keep_alive or b"Connection: keep-alive\r\n")  # an old client needs it (RFC 9112 C.2.2)
+            parts.append(self._keep_alive or b"Connection: keep-alive\r\n")  # HTTP/1.0 needs it (RFC 9112 C.2.2)
         if is_chunked and not self._is_old:
             parts.append(b"Transfer-Encoding: chunked\r\n")
             self._is_chunked = not self._is_head
@@ -157,7 +156,7 @@ class ResponseWriter:
         return b"".join(parts)
 
     def data(self, chunk: Piece) -> list[Piece]:
-        """Return a chunk of the body with its frame; nothing for an empty one, which would be the end, or without a body."""
+        """Return a chunk of the body with its framing; nothing if there is no body or the chunk is empty."""
         size = len(chunk)
         if not (self._has_body and size):
             return []
@@ -165,7 +164,7 @@ class ResponseWriter:
         return [b"%x\r\n" % size, chunk, b"\r\n"] if self._is_chunked else [chunk]
 
     def frame(self, size: int) -> tuple[list[Piece], list[Piece]]:
-        """Return what goes before and after the next `size` bytes of the body, 1 or more."""
+        """Return the framing before and after the next `size` bytes of the body, which must be 1 or more."""
         self._count(size)
         return ([b"%x\r\n" % size], [b"\r\n"]) if self._is_chunked else ([], [])
 
@@ -179,30 +178,30 @@ class ResponseWriter:
         self.sent += size
 
     def end(self, trailers: Headers | None = None) -> bytes:
-        """Return the end of the body; trailers go with it where it is in chunks (RFC 9112 7.1.2).
+        """Return the end of the body, with the trailers if it is chunked (RFC 9112 7.1.2).
 
         Raises:
-            RuntimeError: the body is not as long as its Content-Length says.
+            RuntimeError: the body is shorter than its Content-Length.
         """
         assert self.is_begun
         if self._left:
-            raise RuntimeError(f"the body is shorter than its Content-Length, by {self._left} bytes")
+            raise RuntimeError(f"the body is {self._left} bytes shorter than its Content-Length")
         self.is_ended = True
         return b"0\r\n%b\r\n" % (trailers.lines() if trailers else b"") if self._is_chunked else b""
 
     def interim(self, status: int, headers: Headers) -> bytes:
-        """Return an informational response; nothing for a client that knows none (RFC 9110 15.2).
+        """Return an informational response; nothing for HTTP/1.0, which has none (RFC 9110 15.2).
 
         Raises:
-            ValueError: the headers frame a body, and it has none.
+            ValueError: the headers have Content-Length or Transfer-Encoding.
         """
         for name in ("content-length", "transfer-encoding"):
             if headers.all_of(name):
-                raise ValueError(f"an informational response has no body: it cannot have {name}")
+                raise ValueError(f"an informational response cannot have {name}, because it has no body")
         return b"" if self._is_old else _LINES[status] + headers.lines() + b"\r\n"
 
     def upgrade(self, headers: Headers) -> bytes:
-        """Return the response after which the connection speaks another protocol."""
+        """Return the 101 response after which the connection uses another protocol."""
         assert not self.is_begun
         head = self.interim(101, headers)
         self.is_begun = self.is_ended = True
@@ -211,7 +210,7 @@ class ResponseWriter:
         return head
 
     def error(self, status: int, *, sentence: str = "", is_html: bool = False) -> bytes:
-        """Return a whole response that says no more than its status, or `sentence`; the last one of its connection."""
+        """Return a complete error response, with `sentence` or a text for its status; it closes the connection."""
         headers, body = error_page(status, sentence=sentence, is_html=is_html)
         return b"".join([self.write_head(status, headers, len(body), is_last=True), *self.data(body), self.end()])
 
@@ -219,22 +218,22 @@ class ResponseWriter:
 def _length_of(declared: tuple[Field, ...]) -> int:
     value = declared[0].value
     if len(declared) > 1 or not (value.isascii() and value.isdigit()):
-        raise RuntimeError(f"Content-Length must be one number, not {', '.join(field.value for field in declared)!r}")
+        raise RuntimeError(f"Content-Length must be one number, got {', '.join(field.value for field in declared)!r}")
     return int(value)
 
 
 def _too_long(excess: int) -> RuntimeError:
-    return RuntimeError(f"the body is longer than its Content-Length, by {excess} bytes or more")
+    return RuntimeError(f"the body is at least {excess} bytes longer than its Content-Length")
 
 
 def accepts_html(headers: Headers) -> bool:
-    """Return whether a request asks for HTML by name, as a browser does for a page but not for what is in it."""
+    """Return whether a request names `text/html` in Accept, as browsers do for pages, but not for scripts or images."""
     return any("text/html" in field.value.lower() for field in headers.all_of("accept"))
 
 
 @cache
 def error_page(status: int, *, sentence: str = "", is_html: bool = False) -> tuple[Headers, bytes]:
-    """Return the header fields and the body of a response that says no more than its status, or `sentence`."""
+    """Return the headers and the body of an error page, with `sentence` or a text for its status."""
     title = f"{status} {_PHRASES.get(status, '')}".rstrip()
     sentence = sentence or _SENTENCES.get(status, "")
     headers = Headers([("X-Content-Type-Options", "nosniff"), ("Vary", "Accept")])
@@ -249,17 +248,18 @@ def error_page(status: int, *, sentence: str = "", is_html: bool = False) -> tup
         headers["Allow"] = _ALLOWED
     elif status == 503:
         headers["Retry-After"] = "1"
-    headers.freeze("the headers of an error page are shared: copy them")
+    headers.freeze("the headers of an error page are shared: copy them instead")
     return headers, body.encode("ascii")
 
 
 def keep_alive_lines(idle: float) -> bytes:
-    """Return the lines that tell a client to stop using the connection a second before it is closed.
+    """Return the header lines that tell a client to give up the connection a second before the server closes it.
 
-    Clients such as Node's agent would otherwise send a request that meets the close, and lose it (RFC 9112 9.3.1).
+    Otherwise a client such as Node's agent may send a request just as the server closes the connection, and lose it
+    (RFC 9112 9.3.1).
 
     Args:
-        idle: How many seconds a connection may be idle.
+        idle: The seconds that a connection may be idle.
     """
     return b"" if idle == math.inf else b"Connection: keep-alive\r\nKeep-Alive: timeout=%d\r\n" % max(0, idle - 1)
 
@@ -268,7 +268,7 @@ _date: tuple[int, bytes] = (0, b"")
 
 
 def date() -> bytes:
-    """Return the line of `Date`, made once a second."""
+    """Return the `Date` line, made once a second."""
     global _date
     now = int(time.time())
     if _date[0] != now:

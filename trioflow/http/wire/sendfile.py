@@ -1,7 +1,8 @@
-"""A file sent to a socket without a copy, and without ever waiting for the disk in the loop.
+"""Sends a file to a socket with `sendfile`; the event loop never waits for the disk.
 
-Rule 1: the kernel copies from the page cache to the socket. What is not in the cache is sent by a thread, which may wait.
-Rule 2: a task that sends to a fast reader yields after every window.
+Rule 1: the kernel copies from the page cache to the socket. What is not in the page cache is sent in a thread, which
+    may wait for the disk.
+Rule 2: with a fast client, a task yields after every window.
 Rule 3: a file that has become shorter is an error; it is never padded.
 """
 
@@ -17,11 +18,11 @@ import trio
 from trioflow.io.page_cache import is_cached
 
 WINDOW: Final = 1 << 20  # bytes sent between two yields
-AHEAD: Final = 8 << 20  # bytes the kernel is told to read while a cold window is sent
+AHEAD: Final = 8 << 20  # bytes that the kernel reads ahead while a window that was not cached is sent
 
 
 def _send_cold(out: int, fd: int, start: int, count: int) -> int:
-    """Send as `os.sendfile` does, in a thread; what comes next is read meanwhile."""
+    """Call `os.sendfile`, in a thread, and let the kernel read ahead meanwhile."""
     if hasattr(os, "posix_fadvise"):
         os.posix_fadvise(fd, start + count, AHEAD, os.POSIX_FADV_WILLNEED)
     return os.sendfile(out, fd, start, count)
@@ -35,10 +36,10 @@ async def send_file(
     wait_writable: Callable[[], Awaitable[None]],
     count: Callable[[int], None],
 ) -> None:
-    """Send the bytes from `start` to `stop` of an open file, and call `count` with how many have gone, again and again.
+    """Send the bytes from `start` to `stop` of an open file, and call `count` with the size of each part that was sent.
 
     Waits when: the socket is full, by calling `wait_writable`.
-    On cancel: how much was sent is not known.
+    On cancel: an unknown part has been sent.
     Holds: nothing of the file.
 
     Raises:

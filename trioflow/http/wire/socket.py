@@ -1,8 +1,9 @@
-"""Bytes in and out over one connected socket.
+"""Sends and receives bytes over one connected socket.
 
-Rule 1: every wait for the client has a time limit; nothing here is shielded.
-Rule 2: a failure of the connection is a `trio.BrokenResourceError`, with the system's error as its cause.
-Rule 3: `cut` shows the client that its answer is incomplete (R13); `close` ends the connection in order.
+Rule 1: every write has a timeout, and the caller sets one for reads; nothing here is shielded.
+Rule 2: if the connection fails, it raises `trio.BrokenResourceError`, with the system's error as its cause.
+Rule 3: `cut` resets the connection, so that the client can tell that its response is incomplete (R13); `close` ends it
+    normally.
 """
 
 from __future__ import annotations
@@ -22,10 +23,12 @@ from trioflow.http.wire.limits import Patience
 from trioflow.http.wire.sendfile import send_file
 
 CHUNK: Final = 65536  # bytes received at once
-_SMALL: Final = 16384  # bytes in a few pieces that are joined: one buffer to send is 2 µs cheaper than two
+_SMALL: Final = (
+    16384  # bytes: a few pieces of this size together are joined, as sending one buffer is 2 µs cheaper than two
+)
 _FEW: Final = 8
 _COPIED: Final = 1 << 18  # bytes received and written at once: they fit into a processor's cache
-_PATIENCE: Final = 2  # milliseconds that a thread waits for more: a trip of its own costs 0.2
+_PATIENCE: Final = 2  # milliseconds that a thread waits for more data: starting one costs 0.2
 _MORE: Final[int] = getattr(socket, "MSG_MORE", 0)
 
 
@@ -33,16 +36,16 @@ class SocketTransport:
     """A plain TCP or Unix socket.
 
     Args:
-        sock: Connected and non-blocking; it is owned, and closed by `close` or `cut`.
-        stall: How many seconds a write may wait without the client taking anything.
-        rate: How many bytes a second a client must take at least, measured over `stall` seconds.
+        sock: A connected, non-blocking socket; the transport owns it, and `close` or `cut` closes it.
+        stall: The seconds that a write may wait while the client reads nothing.
+        rate: The minimum bytes a second that the client must read, measured over `stall` seconds.
         on_loss: Called when the client turns out to have gone.
-        counters: Counts what is received and sent.
+        counters: Where to count bytes and stalls.
     """
 
     __slots__ = ("_rate", "_stall", "at_end", "counters", "has_moved", "on_loss", "sock")
 
-    is_plain = True  # what is on the line is not encrypted
+    is_plain = True  # not encrypted
 
     def __init__(
         self,
@@ -58,15 +61,15 @@ class SocketTransport:
         self._stall = stall
         self.on_loss = on_loss
         self.counters = Counters() if counters is None else counters
-        self.at_end = False  # whether the client has ended its direction
-        self.has_moved = True  # set when a byte has come or gone; the reader of it clears it
+        self.at_end = False  # whether the client has closed its sending side
+        self.has_moved = True  # set when a byte is received or sent; `is_quiet` of the connection clears it
 
     def _broken(self, reason: str) -> trio.BrokenResourceError:
         self.on_loss()
         return trio.BrokenResourceError(reason)
 
     def receive_nowait(self, most: int = CHUNK) -> bytes | None:
-        """Return what has come: None if nothing has, `b""` at the end."""
+        """Return the bytes that have arrived: None if there are none yet, `b""` at the end."""
         try:
             data = self.sock.recv(most)
         except (BlockingIOError, InterruptedError):
@@ -80,16 +83,16 @@ class SocketTransport:
         return data
 
     async def receive(self, most: int = CHUNK) -> bytes:
-        """Wait until something comes and return it; `b""` at the end."""
+        """Wait for bytes and return them; `b""` at the end."""
         while True:
             await trio.lowlevel.wait_readable(self.sock)
             if (data := self.receive_nowait(most)) is not None:
                 return data
 
     async def copy(self, most: int, chunks: list[bytes], write: Callable[[bytes | memoryview], object]) -> int:
-        """Call `write` with `chunks`, then with what comes at once, at most `most` bytes; return how many came.
+        """Pass `chunks` to `write`, then up to `most` bytes that arrive without a pause; return how many arrived.
 
-        One thread does it all, and what it receives stays in the processor's cache until it is written: 1 GiB takes
+        One thread does all of it, so what it receives is still in the processor's cache when it is written: 1 GiB takes
         half the CPU time that it takes through a channel.
         """
         count, failure = await trio.to_thread.run_sync(_copy, self.sock, most, chunks, write)
@@ -100,13 +103,13 @@ class SocketTransport:
         return count
 
     async def send(self, pieces: list[bytes | memoryview], *, more: bool = False) -> None:
-        """Send all of `pieces` in few segments; with `more`, something follows at once and may share the last one.
+        """Send all of `pieces` in few TCP segments; with `more`, data that follows at once may share the last segment.
 
-        Waits when: the client takes nothing; at most `stall` seconds for the next progress.
-        On cancel: how much was sent is not known.
+        Waits when: the client reads nothing, for at most `stall` seconds without progress.
+        On cancel: an unknown part has been sent.
 
         Raises:
-            trio.BrokenResourceError: the client has gone, or took nothing for too long.
+            trio.BrokenResourceError: the client has gone, or read too little for too long.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
         flags = _MORE if more else 0
@@ -130,9 +133,9 @@ class SocketTransport:
                 raise self._broken("the client broke the connection") from exc
 
     async def send_file(self, fd: int, start: int, stop: int, on_sent: Callable[[int], None]) -> None:
-        """Send a stretch of an open file, and call `on_sent` with each number of bytes that have been sent.
+        """Send a range of an open file, and call `on_sent` with the size of each part that was sent.
 
-        Waits and raises as `send` does; raises `EOFError` if the file has become shorter.
+        Waits and raises as `send` does; also raises `EOFError` if the file has become shorter.
         """
 
         def count(sent: int) -> None:
@@ -146,21 +149,21 @@ class SocketTransport:
             raise self._broken("the client broke the connection") from exc
 
     async def wait_writable(self) -> None:
-        """Wait until the client has taken something; raise if it takes nothing, or too little, for too long."""
+        """Wait until the client has read something; raise as `send` does if it reads too little for too long."""
         before = unsent(self.sock)
         while True:
             with trio.move_on_after(self._stall):
                 await trio.lowlevel.wait_writable(self.sock)
                 return
             after = unsent(self.sock)
-            # A slow line may need longer than this to make room in a large buffer, and still be alive.
+            # Over a slow line, a large buffer may take longer to have room again, although the client is reading.
             if before - after < max(1, self._rate * self._stall):
                 self.counters.stalls += 1
-                raise self._broken(f"the client took {max(0, before - after)} bytes in {self._stall:g} seconds")
+                raise self._broken(f"the client read only {max(0, before - after)} bytes in {self._stall:g} seconds")
             before = after
 
     async def end(self) -> None:
-        """End our direction.
+        """Close our sending side.
 
         Raises:
             trio.BrokenResourceError: the client has gone.
@@ -172,9 +175,10 @@ class SocketTransport:
             raise self._broken("the client broke the connection") from exc
 
     async def linger(self, patience: Patience) -> None:
-        """End our direction and discard what still comes, so that the client can read our answer (RFC 9112 9.6).
+        """Close our sending side and discard what still arrives, so that the client can read our response first.
 
-        A connection closed with bytes unread is reset, and a reset takes back what the client has not read yet.
+        Closing a connection with unread bytes resets it, and a reset discards what the client has not read yet (RFC
+        9112 9.6).
         """
         try:
             self.sock.shutdown(socket.SHUT_WR)
@@ -192,7 +196,7 @@ class SocketTransport:
             return
 
     def close(self) -> None:
-        """End the connection in order. Harmless when repeated."""
+        """Close the connection normally. You can call it more than once."""
         self._close()
 
     def _close(self) -> None:
@@ -210,7 +214,7 @@ class SocketTransport:
 def _copy(
     sock: socket.socket, most: int, chunks: list[bytes], write: Callable[[bytes | memoryview], object]
 ) -> tuple[int, OSError | None]:
-    """Receive and write for `copy`. A failure of `write` is raised, one of the socket is returned."""
+    """Receive and write for `copy`. An error of `write` is raised, an error of the socket is returned."""
     for chunk in chunks:
         write(chunk)
     count = 0
@@ -227,7 +231,7 @@ def _copy(
         except OSError as exc:
             return count, exc
         if not received:
-            break  # if this end is too early, the next receive finds it again
+            break  # the next `receive` sees the end again, and tells whether it is too early
         write(buffer[:received])
         count += received
     return count, None
@@ -239,7 +243,7 @@ def unsent(sock: socket.socket) -> int:
 
 
 def unread(sock: socket.socket) -> int:
-    """Return how many bytes have come and were not yet received; 0 if the system does not say."""
+    """Return how many bytes have arrived and are not yet received; 0 if the system does not say."""
     return _queued(sock, "FIONREAD")
 
 
@@ -251,5 +255,5 @@ def _queued(sock: socket.socket, request: str) -> int:
 
     try:
         return int.from_bytes(fcntl.ioctl(sock, getattr(termios, request), bytes(4)), sys.byteorder)
-    except OSError:  # it is not known for every kind of socket
+    except OSError:  # not every kind of socket supports it
         return 0

@@ -1,9 +1,9 @@
-"""TLS over one connected socket, within the limits that hold for the socket.
+"""TLS over one connected socket, with the socket's timeouts.
 
-Rule 1: at most 64 KiB of encrypted data wait in memory: the next piece is encrypted when the last one has been sent.
-Rule 2: a connection that ends in order says so (close_notify), without waiting for an answer; one that is cut does not,
-    so that the client notices (R13).
-Rule 3: a client may end its direction without close_notify: whether its request is complete follows from its framing.
+Rule 1: at most 64 KiB of encrypted data are held in memory: a piece is encrypted once the last one has been sent.
+Rule 2: closing the connection normally sends close_notify, without waiting for the client's; resetting it does not, so
+    that the client can tell that its response is incomplete (R13).
+Rule 3: a client may close its sending side without close_notify: the framing says whether its request is complete.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ _PORTION = 65536  # bytes encrypted at once
 
 
 class PlainTextError(RequestError):
-    """A request that came without TLS, where TLS is expected; `received` is what came of it."""
+    """A request without TLS on a TLS connection; `received` is the part of it that has arrived."""
 
     def __init__(self, received: bytes) -> None:
-        super().__init__(400, "the client does not speak TLS")
+        super().__init__(400, "the client does not use TLS")
         self.received = received
 
 
 class TlsTransport(SocketTransport):
-    """A socket that speaks TLS, as the server. Call `shake_hands` first.
+    """The server side of TLS over a socket. Call `shake_hands` first.
 
     Args:
-        plain: The socket; it is taken over.
-        context: The server's certificate and what is allowed.
+        plain: The transport of the socket, which must not be used after this.
+        context: The server's SSL context.
     """
 
     __slots__ = ("_incoming", "_is_over", "_outgoing", "_sending", "_tls")
@@ -49,14 +49,14 @@ class TlsTransport(SocketTransport):
         self._outgoing = ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         self._sending = trio.Lock()
-        self._is_over = False  # we have sent close_notify: what still comes is discarded undecrypted
+        self._is_over = False  # close_notify is sent: what still arrives is discarded without decrypting it
 
     async def shake_hands(self) -> None:
         """Do the TLS handshake.
 
         Raises:
-            PlainTextError: the client does not speak TLS, but probably HTTP.
-            trio.BrokenResourceError: the client does not speak TLS, or not as the context wants.
+            PlainTextError: the client sends something that looks like HTTP without TLS.
+            trio.BrokenResourceError: the handshake failed.
         """
         is_first = True
         while True:
@@ -66,12 +66,12 @@ class TlsTransport(SocketTransport):
                 await self._flush()
                 while (received := super().receive_nowait()) is None:
                     await trio.lowlevel.wait_readable(self.sock)
-                if is_first and received[:1].isalpha():  # no record of TLS begins so, but each method does
+                if is_first and received[:1].isalpha():  # a method starts with a letter, a TLS record never does
                     raise PlainTextError(received) from None
                 is_first = False
                 self._take_in(received)
             except ssl.SSLError as exc:
-                await self._flush()  # the alert says why
+                await self._flush()  # sends an alert that says why
                 raise self._broken("the TLS handshake failed") from exc
             else:
                 await self._flush()
@@ -92,15 +92,17 @@ class TlsTransport(SocketTransport):
             return await super().receive(most)
         await trio.lowlevel.checkpoint_if_cancelled()
         if (data := self.receive_nowait(most)) is not None:
-            await trio.lowlevel.cancel_shielded_checkpoint()  # a client may send a record for each byte
+            await (
+                trio.lowlevel.cancel_shielded_checkpoint()
+            )  # a client may send one byte per record, and the loop would never yield
         while data is None:
-            await self._flush()  # what TLS itself has to send, such as new keys
+            await self._flush()  # messages of TLS itself, such as new keys
             await trio.lowlevel.wait_readable(self.sock)
             data = self.receive_nowait(most)
         return data
 
     def _take_in(self, received: bytes) -> None:
-        self.at_end = False  # the end that counts is that of the decrypted data
+        self.at_end = False  # only the end of the decrypted data counts
         if received:
             self._incoming.write(received)
         else:
@@ -139,7 +141,7 @@ class TlsTransport(SocketTransport):
             start += len(data)
 
     async def _flush(self, *, more: bool = False) -> None:
-        """Send what has been encrypted; a reading and a writing task take turns."""
+        """Send what has been encrypted; a lock keeps a reading and a writing task from sending at once."""
         if not self._outgoing.pending:
             return
         try:
@@ -153,7 +155,7 @@ class TlsTransport(SocketTransport):
             self._sending.release()
 
     async def end(self) -> None:
-        """End our direction."""
+        """Close our sending side."""
         self._send_close_notify()
         await self._flush()
         await super().end()
@@ -168,7 +170,7 @@ class TlsTransport(SocketTransport):
         try:
             self._tls.unwrap()
         except (ssl.SSLError, ValueError):
-            pass  # the client's close_notify is not waited for; or there was no handshake
+            pass  # the client's close_notify has not arrived, or there was no handshake
 
     def close(self) -> None:
         if not self._is_over and self.sock.fileno() != -1 and not self._sending.locked():
@@ -176,12 +178,12 @@ class TlsTransport(SocketTransport):
             try:
                 self.sock.send(self._outgoing.read())
             except OSError:
-                pass  # a client that reads nothing is not waited for
+                pass  # do not wait for a client that reads nothing
         self._close()
 
 
 def _portions(pieces: list[bytes | memoryview]) -> Iterator[bytes | memoryview]:
-    """Yield what to encrypt at once: small pieces joined, large ones in parts."""
+    """Yield portions to encrypt: small pieces joined, large ones in parts."""
     if sum(map(len, pieces)) <= _PORTION:
         if joined := b"".join(pieces):
             yield joined

@@ -1,10 +1,10 @@
-"""A connection that speaks another protocol from now on, as one of Trio's byte streams.
+"""A connection that was upgraded to another protocol, as a Trio byte stream.
 
-Rule 1: what Trio asks of a stream holds here (R20): one task a direction, or `trio.BusyResourceError`; closed means
-    `trio.ClosedResourceError`, also in a call that waits.
-Rule 2: what came after the request is received first.
-Rule 3: closed while a cancellation or a failure is in flight, the connection is reset: partial data never passes for
-    complete (R13).
+Rule 1: it behaves as Trio requires of a stream (R20): a second task in the same direction gets
+    `trio.BusyResourceError`, and after closing every call gets `trio.ClosedResourceError`, also one that is waiting.
+Rule 2: bytes that arrived after the request are received first.
+Rule 3: closing it in a cancelled scope, as after a failure, resets the connection, so that partial data never passes
+    for complete (R13).
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ from trioflow.http.wire.socket import CHUNK, SocketTransport
 
 
 def check_upgrade(head: Head, protocol: str) -> None:
-    """Check that a request asks to go on in `protocol` (RFC 9110 7.8).
+    """Check that a request asks for an upgrade to `protocol` (RFC 9110 7.8).
 
     Raises:
-        RequestError: it does not.
+        RequestError: it does not, or it has a body.
     """
     headers = head.headers
     asks = "upgrade" in tokens_of(headers.get("connection", ""))
     if head.is_old or not asks or protocol.lower() not in tokens_of(headers.get("upgrade", "")):
-        raise RequestError(400, f"the request does not ask to go on in {protocol}")
+        raise RequestError(400, f"the request does not ask for an upgrade to {protocol}")
     if head.has_body:
-        raise RequestError(400, f"a request with a body cannot go on in {protocol}")
+        raise RequestError(400, f"a request with a body cannot be upgraded to {protocol}")
 
 
 class UpgradedStream(trio.abc.HalfCloseableStream):
-    """The stream over a transport.
+    """The stream of an upgraded connection.
 
     Args:
-        transport: What carries it.
-        received: What has come already.
+        transport: The connection.
+        received: Bytes that have arrived already.
         before_close: Called before the transport is closed.
     """
 
@@ -53,19 +53,19 @@ class UpgradedStream(trio.abc.HalfCloseableStream):
         self._sending = BusyGuard("sending to this stream")
         self._receiving = BusyGuard("receiving from this stream")
         self._is_closed = False
-        self._is_ended = False  # whether our direction is
+        self._is_ended = False  # whether our sending side is closed
 
     def _check(self) -> None:
         if self._is_closed:
             raise trio.ClosedResourceError("this stream is closed")
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """Send all of `data`, waiting as long as the client does; `Limits.write_stall` holds."""
+        """Send all of `data`, waiting while the client does not read; `Limits.write_stall` applies."""
         with self._sending:
             await checkpoint()
             self._check()
             if self._is_ended:
-                raise trio.ClosedResourceError("what is sent to this stream has been ended")
+                raise trio.ClosedResourceError("cannot send after send_eof")
             if len(data):
                 await self._transport.send([memoryview(data).cast("B")])
 
@@ -78,7 +78,7 @@ class UpgradedStream(trio.abc.HalfCloseableStream):
                 await self._transport.wait_writable()
 
     async def send_eof(self) -> None:
-        """End what is sent; receiving goes on. Harmless when repeated."""
+        """Close our sending side; you can still receive. You can call it more than once."""
         with self._sending:
             await checkpoint()
             self._check()
@@ -87,7 +87,7 @@ class UpgradedStream(trio.abc.HalfCloseableStream):
                 await self._transport.end()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        """Return what has come, at most `max_bytes`, waiting only while there is nothing; `b""` at the end."""
+        """Return up to `max_bytes` that have arrived, waiting only if there are none; `b""` at the end."""
         if max_bytes is not None:
             check_count("max_bytes", max_bytes, 1)
         with self._receiving:
@@ -102,7 +102,7 @@ class UpgradedStream(trio.abc.HalfCloseableStream):
             return await self._transport.receive(CHUNK if max_bytes is None else max_bytes)
 
     async def aclose(self) -> None:
-        """Close both directions. Harmless when repeated."""
+        """Close both directions. You can call it more than once."""
         if not self._is_closed:
             self._is_closed = True
             self._before_close()
