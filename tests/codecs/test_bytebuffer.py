@@ -26,7 +26,7 @@ class AgainstBytes(RuleBasedStateMachine):
     def put(self, data: bytes, kind: Callable[[bytes], Any], is_back: bool) -> None:
         put = self.buffer.put_back if is_back else self.buffer.feed
         if len(self.bytes) + len(data) > 20:
-            with pytest.raises(BufferError, match=f"limit 20 holds {len(self.bytes)} bytes, and {len(data)} more came"):
+            with pytest.raises(BufferError, match=f"{len(self.bytes)} bytes held and {len(data)} more exceed the"):
                 put(kind(data))
         else:
             put(kind(data))
@@ -57,7 +57,9 @@ class AgainstBytes(RuleBasedStateMachine):
     @precondition(lambda self: b"ab" in self.bytes)
     @rule(less=st.integers(1, 9))
     def take_until_what_is_too_far(self, less: int) -> None:
-        with pytest.raises(ValueError, match=f"no b'ab' within max_length, {self.bytes.find(b'ab') - less} bytes"):
+        with pytest.raises(
+            ValueError, match=f"there is no b'ab' within max_length, {self.bytes.find(b'ab') - less} bytes"
+        ):
             self.buffer.take_until(b"ab", max_length=self.bytes.find(b"ab") - less)
 
     @rule(count=st.integers(0, 10))
@@ -98,7 +100,7 @@ def test_an_unfinished_piece_is_too_long_as_soon_as_that_is_certain() -> None:
     buffer.feed(b"12345\r")
     assert buffer.take_until(b"\r\n", max_length=5) is None  # the \r may be half of the delimiter
     buffer.feed(b"6")
-    with pytest.raises(ValueError, match=r"^no b'\\r\\n' within max_length, 5 bytes$"):
+    with pytest.raises(ValueError, match=r"^there is no b'\\r\\n' within max_length, 5 bytes$"):
         buffer.take_until(b"\r\n", max_length=5)
     assert buffer.take_all() == b"12345\r6"
 
@@ -106,14 +108,14 @@ def test_an_unfinished_piece_is_too_long_as_soon_as_that_is_certain() -> None:
 @pytest.mark.parametrize(
     ("act", "error", "message"),
     [
-        (lambda: tf.ByteBuffer(0), ValueError, "limit must be 1 or more, got 0"),
+        (lambda: tf.ByteBuffer(0), ValueError, "limit must be at least 1, got 0"),
         (lambda: tf.ByteBuffer("1"), TypeError, "limit must be an int or math.inf, got '1'"),
-        (lambda: tf.ByteBuffer().feed("text"), TypeError, "a ByteBuffer wants bytes, not str"),
-        (lambda: tf.ByteBuffer().put_back(3), TypeError, "a ByteBuffer wants bytes, not int"),
-        (lambda: tf.ByteBuffer().take(-1), ValueError, "count must be 0 or more, got -1"),
+        (lambda: tf.ByteBuffer().feed("text"), TypeError, "ByteBuffer expects bytes, got str"),
+        (lambda: tf.ByteBuffer().put_back(3), TypeError, "ByteBuffer expects bytes, got int"),
+        (lambda: tf.ByteBuffer().take(-1), ValueError, "count must be at least 0, got -1"),
         (lambda: tf.ByteBuffer().peek(1.5), TypeError, "count must be an int, got 1.5"),
-        (lambda: tf.ByteBuffer().take_until(b""), ValueError, "at least one byte, not an empty one"),
-        (lambda: tf.ByteBuffer().take_until(";"), TypeError, "take_until wants a delimiter of bytes, not str"),
+        (lambda: tf.ByteBuffer().take_until(b""), ValueError, "the delimiter must not be empty"),
+        (lambda: tf.ByteBuffer().take_until(";"), TypeError, "take_until expects a delimiter of bytes, got str"),
     ],
 )
 def test_a_wrong_argument_is_told(act: Any, error: type[Exception], message: str) -> None:

@@ -172,7 +172,7 @@ async def test_R10_no_input_at_all_is_a_cut_one(name: str) -> None:
             await through(chunks, CODECS[name].unpack())
 
 
-NOT_BROTLI = "unbrotli: this is not brotli, is damaged, or goes on behind its end"
+NOT_BROTLI = "unbrotli: the input is not brotli, is damaged, or continues after its end"
 HELLO = b"hello, this is no compressed input"
 
 
@@ -180,13 +180,13 @@ HELLO = b"hello, this is no compressed input"
 @pytest.mark.parametrize(
     ("name", "whole", "message"),
     [
-        ("deflate", HELLO, "inflate: this is not zlib"),
-        ("deflate", PACKED["deflate"] + b"x", "inflate: garbage follows the zlib stream"),
+        ("deflate", HELLO, "inflate: the input is not zlib"),
+        ("deflate", PACKED["deflate"] + b"x", "inflate: garbage after the zlib stream"),
         ("deflate", PACKED["deflate"][:-4] + bytes(4), "inflate: the zlib stream is damaged: incorrect data check"),
         ("raw deflate", b"\xff" * 20, "inflate: the zlib stream is damaged: invalid block type"),
-        ("raw deflate", PACKED["raw deflate"] + b"x", "inflate: garbage follows the zlib stream"),
-        ("zstd", HELLO, "unzstd: this is not zstd"),
-        ("zstd", PACKED["zstd"] * 2 + HELLO, "unzstd: garbage follows zstd frame 2"),
+        ("raw deflate", PACKED["raw deflate"] + b"x", "inflate: garbage after the zlib stream"),
+        ("zstd", HELLO, "unzstd: the input is not zstd"),
+        ("zstd", PACKED["zstd"] * 2 + HELLO, "unzstd: garbage after zstd frame 2"),
         (
             "zstd",
             PACKED["zstd"] + PACKED["zstd"][:-4] + bytes(4),
@@ -272,7 +272,7 @@ async def test_R7_output_over_its_limit_is_refused_to_the_byte(name: str, over: 
 @pytest.mark.parametrize("name", ["deflate", "inflate", "zstd", "unzstd", "brotli", "unbrotli"])
 async def test_R11_a_chunk_that_is_no_bytes_is_told_with_its_stage(name: str) -> None:
     with pytest.raises(
-        TypeError, match=rf"^{name} wants bytes, not str; pipe through tf\.encode\(\) first\n"
+        TypeError, match=rf"^{name} expects bytes, got str; pipe through tf\.encode\(\) first\n"
     ) as caught:
         await through(["text"], getattr(tf, name)())
     assert caught.value.__notes__ == [f"in stage 2 of 3: {name}()"]
@@ -281,15 +281,15 @@ async def test_R11_a_chunk_that_is_no_bytes_is_told_with_its_stage(name: str) ->
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda: tf.deflate(level=10), ValueError, "level must be 9 or less, got 10"),
+        (lambda: tf.deflate(level=10), ValueError, "level must be at most 9, got 10"),
         (lambda: tf.deflate(raw=1), TypeError, "raw must be a bool, got 1"),
         (lambda: tf.inflate(raw="no"), TypeError, "raw must be a bool, got 'no'"),
-        (lambda: tf.inflate(max_output=0), ValueError, "max_output must be 1 or more, got 0"),
-        (lambda: tf.zstd(level=0), ValueError, "level must be 1 or more, got 0"),
-        (lambda: tf.zstd(level=23), ValueError, "level must be 22 or less, got 23"),
+        (lambda: tf.inflate(max_output=0), ValueError, "max_output must be at least 1, got 0"),
+        (lambda: tf.zstd(level=0), ValueError, "level must be at least 1, got 0"),
+        (lambda: tf.zstd(level=23), ValueError, "level must be at most 22, got 23"),
         (lambda: tf.unzstd(max_output=1.5), TypeError, "max_output must be an int or math.inf, got 1.5"),
-        (lambda: tf.brotli(level=12), ValueError, "level must be 11 or less, got 12"),
-        (lambda: tf.unbrotli(max_output=-1), ValueError, "max_output must be 1 or more, got -1"),
+        (lambda: tf.brotli(level=12), ValueError, "level must be at most 11, got 12"),
+        (lambda: tf.unbrotli(max_output=-1), ValueError, "max_output must be at least 1, got -1"),
     ],
 )
 def test_R1_a_wrong_argument_is_told_when_the_value_is_built(make: Any, error: type[Exception], message: str) -> None:

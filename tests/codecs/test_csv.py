@@ -139,8 +139,8 @@ def test_each_line_of_a_long_cell_is_looked_at_once() -> None:
     [
         ({"header": "a,b"}, TypeError, "header must be a bool or a sequence of column names"),
         ({"header": ["a", "a"]}, ValueError, "two columns are named 'a'"),
-        ({"dialect": "nonsense"}, ValueError, "no dialect is named 'nonsense'"),
-        ({"dialect": 5}, TypeError, "dialect must be the name of one"),
+        ({"dialect": "nonsense"}, ValueError, "there is no dialect 'nonsense'"),
+        ({"dialect": 5}, TypeError, "dialect must be the name of a dialect"),
         ({"delimiter": "ab"}, TypeError, '"delimiter" must be a 1-character string'),
         ({"encoding": "klingon"}, LookupError, "klingon"),
     ],
@@ -173,12 +173,12 @@ async def test_a_header_that_was_given_is_written_for_no_rows_too() -> None:
 @pytest.mark.parametrize(
     ("items", "error", "words"),
     [
-        ([{"a": 1}, {"b": 1}], ValueError, r"item 2 has the columns \['b'\], not \['a'\]"),
+        ([{"a": 1}, {"b": 1}], ValueError, r"item 2 has the columns \['b'\], expected \['a'\]"),
         ([{"a": 1}, {"a": 1, "b": 2}], ValueError, "item 2 has the columns"),
         ([{"a": 1}, (1, 2)], ValueError, "item 2 has 2 cells for 1 columns"),
-        ([(1, 2), {"a": 1}], ValueError, "item 2 is a mapping, and the first was a sequence"),
-        (["a,b"], TypeError, "not str"),
-        ([5], TypeError, "not int"),
+        ([(1, 2), {"a": 1}], ValueError, "item 2 is a mapping, but the first was a sequence"),
+        (["a,b"], TypeError, "got str"),
+        ([5], TypeError, "got int"),
     ],
 )
 async def test_an_item_that_does_not_fit_the_table_is_refused(

@@ -76,11 +76,11 @@ WRONG = [
     (b"[" * 100_000 + b"\n", f"line 1 is not JSON: it is nested too deeply: {b'[' * 20!r}..."),
     (
         b"\xef\xbb\xbf1\n2\n",
-        """line 1 is not JSON: it begins with a byte order mark (BOM): put tf.decode("utf-8-sig") before""",
+        """line 1 is not JSON: it begins with a byte order mark (BOM); pipe through tf.decode("utf-8-sig")""",
     ),
     (
         "[1]\n".encode("utf-16"),
-        """line 1 is not JSON: it begins with a byte order mark (BOM): put tf.decode("utf-16") before""",
+        """line 1 is not JSON: it begins with a byte order mark (BOM); pipe through tf.decode("utf-16")""",
     ),
     (b"1\n2" + b" " * 30 + b"x" + b" " * 30, "line 2 is not JSON: Extra data at column 32: ...'" + " " * 20 + "x"),
 ]
@@ -211,7 +211,7 @@ async def test_what_json_does_not_know_is_an_error_or_given_to_default() -> None
     [
         ({3}, TypeError, "Object of type set is not JSON serializable"),
         (math.nan, ValueError, "Out of range float values are not JSON compliant"),
-        (nested(100_000), ValueError, "it is nested too deeply to be JSON"),
+        (nested(100_000), ValueError, "the item is nested too deeply for JSON"),
     ],
 )
 @pytest.mark.parametrize("capacity", [1, 256])
@@ -238,24 +238,24 @@ async def test_what_default_raises_is_raised_with_its_cause() -> None:
 
 async def test_text_that_begins_with_a_byte_order_mark_is_told_how_to_be_read() -> None:
     marked = "[1]\n".encode("utf-8-sig")
-    with pytest.raises(ValueError, match=r'byte order mark \(BOM\): put tf.decode\("utf-8-sig"\)'):
+    with pytest.raises(ValueError, match=r'byte order mark \(BOM\); pipe through tf.decode\("utf-8-sig"\)'):
         await through([marked], tf.decode(), tf.parse_json_lines())
 
     assert await through([marked], tf.decode("utf-8-sig"), tf.parse_json_lines()) == [[1]]
 
 
 async def test_chunks_of_two_kinds_are_told() -> None:
-    with pytest.raises(TypeError, match="parse_json_lines wants chunks of bytes or str, not int"):
+    with pytest.raises(TypeError, match="parse_json_lines expects chunks of bytes or str, got int"):
         await through([1], tf.parse_json_lines())
-    with pytest.raises(TypeError, match="parse_json_lines wants chunks of bytes, as the first was, not str"):
+    with pytest.raises(TypeError, match="parse_json_lines expects chunks of bytes, as the first was, got str"):
         await through([b"1", "2"], tf.parse_json_lines())
 
 
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda: tf.json_lines(default=3), TypeError, "default wants a function, not 3"),
-        (lambda: tf.parse_json_lines(max_length=0), ValueError, "max_length must be 1 or more, got 0"),
+        (lambda: tf.json_lines(default=3), TypeError, "default expects a function, got 3"),
+        (lambda: tf.parse_json_lines(max_length=0), ValueError, "max_length must be at least 1, got 0"),
         (lambda: tf.parse_json_lines(strict="yes"), TypeError, "strict must be a bool, got 'yes'"),
     ],
 )

@@ -51,7 +51,7 @@ async def test_crlf_lines_have_no_other_end_in_them_in_any_chunking(
     if wrong:
         line = expected[wrong[0] - 1]
         alone = "a line feed alone" if "\n" in line else "a carriage return alone"
-        reason = f"is longer than max_length, {limit} " if len(line) > limit else f"has {alone} in it"
+        reason = f"is longer than max_length, {limit} " if len(line) > limit else f"contains {alone}"
         with pytest.raises(ValueError, match=f"^line {wrong[0]} {reason}"):
             await through(cut(text, places), transform)
     else:
@@ -85,7 +85,7 @@ async def test_R10_an_unfinished_last_line_is_an_error_where_strict(
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda: tf.lines(newlines="\r"), ValueError, "newlines must be 'common', 'universal' or 'crlf', not "),
+        (lambda: tf.lines(newlines="\r"), ValueError, "newlines must be 'common', 'universal' or 'crlf', got "),
         (lambda: tf.lines(strict=1), TypeError, "strict must be a bool, got 1"),
         (lambda: tf.split(b"-", strict="no"), TypeError, "strict must be a bool, got 'no'"),
     ],

@@ -91,7 +91,7 @@ async def test_PUSH_023_a_failed_channel_says_so_at_both_ends_by_its_cause() -> 
 
 def test_PUSH_032_a_capacity_below_one_is_refused_not_mended() -> None:
     for capacity in (0, -1):
-        with pytest.raises(ValueError, match="capacity must be 1 or more"):
+        with pytest.raises(ValueError, match="capacity must be at least 1"):
             tf.open_channel(capacity)
     with pytest.raises(TypeError):
         tf.open_channel(1.5)
@@ -227,7 +227,7 @@ async def test_FROM_010_items_come_of_what_can_be_iterated_and_text_or_bytes_are
 
 @pytest.mark.parametrize("given", [None, 3, object(), 2.5])
 def test_FROM_040_what_cannot_be_iterated_is_refused_when_the_value_is_built(given: Any) -> None:
-    with pytest.raises(TypeError, match="a stream begins with a Readable, an iterable"):
+    with pytest.raises(TypeError, match="a stream must begin with a Readable, an iterable"):
         tf.from_iterable(given)
 
 

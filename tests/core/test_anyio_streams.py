@@ -110,11 +110,11 @@ async def test_R11_a_duplex_that_breaks_in_both_directions_is_one_failure() -> N
 async def test_what_is_neither_is_refused_as_before() -> None:
     send, receive = anyio.create_memory_object_stream[Any](1)
     with send, receive:
-        with pytest.raises(TypeError, match=r"to_stream wants a trio\.abc\.SendStream, not MemoryObjectSendStream"):
+        with pytest.raises(TypeError, match=r"to_stream expects a trio\.abc\.SendStream, got MemoryObjectSendStream"):
             tf.to_stream(send)
-        with pytest.raises(TypeError, match=r"from_stream wants a trio\.abc\.Stream, not MemoryObjectSendStream"):
+        with pytest.raises(TypeError, match=r"from_stream expects a trio\.abc\.Stream, got MemoryObjectSendStream"):
             tf.Duplex.from_stream(send)  # type: ignore[arg-type]
         with pytest.raises(
-            TypeError, match=r"to_channel wants a trio\.abc\.SendChannel, not MemoryObjectReceiveStream"
+            TypeError, match=r"to_channel expects a trio\.abc\.SendChannel, got MemoryObjectReceiveStream"
         ):
             tf.to_channel(receive)  # type: ignore[arg-type]

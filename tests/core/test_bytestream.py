@@ -289,10 +289,10 @@ async def test_a_cancelled_receive_has_taken_nothing_and_a_cancelled_send_has_se
 
 async def test_other_items_than_bytes_are_refused_in_both_directions() -> None:
     left, right = bytes_over_channels()
-    with pytest.raises(TypeError, match="send_all wants bytes, a bytearray or a memoryview, not 'text'"):
+    with pytest.raises(TypeError, match="send_all expects bytes, a bytearray or a memoryview, got 'text'"):
         await left.send_all("text")  # type: ignore[arg-type]
     await left._send.send("text")  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="a byte stream carries bytes, not 'text'"):
+    with pytest.raises(TypeError, match="a byte stream expects bytes, got 'text'"):
         await right.receive_some()
 
 
@@ -318,7 +318,7 @@ async def test_opening_gives_both_ends_of_what_a_duplex_is_made_of() -> None:
 
 
 def test_R1_a_wrong_capacity_is_told_when_open_is_called() -> None:
-    with pytest.raises(ValueError, match="capacity must be 1 or more, got 0"):
+    with pytest.raises(ValueError, match="capacity must be at least 1, got 0"):
         tf.connect_tcp("127.0.0.1", 1).open(capacity=0)
 
 
@@ -374,7 +374,7 @@ async def test_R16_leaving_does_not_wait_for_ever_for_a_peer_that_reads_no_more(
         await trio.sleep_forever()
 
     started = trio.current_time()
-    with pytest.raises(trio.TooSlowError, match="not taken within 10 seconds"):
+    with pytest.raises(trio.TooSlowError, match="did not read everything within 10 seconds"):
         async with tf.Duplex(tf.from_iterable([b""]), stuck()).open() as stream:
             await stream.send_all(b"x")
 

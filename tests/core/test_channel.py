@@ -47,7 +47,7 @@ async def test_receive_many_takes_what_is_there_up_to_its_limit() -> None:
 
     assert await receive.receive_many(2) == [0, 1]
     assert await receive.receive_many(100) == [2, 3, 4]
-    with pytest.raises(ValueError, match="limit must be 1 or more, got 0"):
+    with pytest.raises(ValueError, match="limit must be at least 1, got 0"):
         await receive.receive_many(0)
 
 
@@ -255,7 +255,7 @@ async def test_when_the_last_receiver_closes_all_who_wait_are_told_and_what_is_h
     told = []
 
     async def wait(item: int) -> None:
-        with pytest.raises(trio.BrokenResourceError, match="the last reader of this channel has gone"):
+        with pytest.raises(trio.BrokenResourceError, match="the last reader of this channel has closed"):
             await send.send(item)
         told.append(item)
 
@@ -719,7 +719,7 @@ async def test_a_sender_may_wait_until_all_was_taken(item: Any) -> None:
 
 
 async def told_that_the_reader_has_gone(call: Callable[[], Awaitable[object]]) -> None:
-    with pytest.raises(trio.BrokenResourceError, match="the last reader of this channel has gone"):
+    with pytest.raises(trio.BrokenResourceError, match="the last reader of this channel has closed"):
         await call()
 
 

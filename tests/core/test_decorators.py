@@ -105,13 +105,17 @@ async def no_parameters() -> None:
 @pytest.mark.parametrize(
     ("decorate", "function", "message"),
     [
-        (tf.readable, plain, "readable wants an async function or an async generator function, not plain"),
-        (tf.transform, plain, "transform wants an async function or an async generator function, not plain"),
-        (tf.writable, plain, "writable wants an async function or an async generator function, not plain"),
-        (tf.readable, 3, "readable wants an async function or an async generator function, not 3"),
-        (tf.writable, yields, "writable wants an async function that returns a result, but yields yields"),
-        (tf.readable, no_parameters, "wants a function of 1 channels and more, but no_parameters takes 0"),
-        (tf.transform, no_parameters, "transform: no_parameters has no yield: yield what comes out, or take two"),
+        (tf.readable, plain, "readable expects an async function or an async generator function, got plain"),
+        (tf.transform, plain, "transform expects an async function or an async generator function, got plain"),
+        (tf.writable, plain, "writable expects an async function or an async generator function, got plain"),
+        (tf.readable, 3, "readable expects an async function or an async generator function, got 3"),
+        (tf.writable, yields, "writable expects an async function that returns a result, but yields yields"),
+        (
+            tf.readable,
+            no_parameters,
+            "expects a function with at least 1 channel parameters, but no_parameters takes 0",
+        ),
+        (tf.transform, no_parameters, "transform: no_parameters has no yield; yield its output, or take two"),
     ],
 )
 def test_R1_what_is_no_stage_is_refused_when_it_is_decorated(decorate: Any, function: Any, message: str) -> None:

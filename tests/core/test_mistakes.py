@@ -37,7 +37,7 @@ def test_under_asyncio_one_is_told_to_use_trio(run: Callable[[], Any]) -> None:
     # In a thread of its own: the browser's driver may have left a loop in this one.
     with (
         ThreadPoolExecutor(1) as thread,
-        pytest.raises(RuntimeError, match=r"trioflow runs on Trio: start your program with trio\.run\(main\)"),
+        pytest.raises(RuntimeError, match=r"trioflow runs on Trio; start your program with trio\.run\(main\)"),
     ):
         thread.submit(lambda: asyncio.run(main())).result()
 
@@ -85,7 +85,7 @@ async def test_a_channel_is_no_iterable_to_other_libraries() -> None:
 def test_pipe_into_a_function_names_map(function: Any) -> None:
     name = function.__name__
 
-    with pytest.raises(TypeError, match=f"not the function {name}: use tf.map\\({name}\\), or tf.for_each"):
+    with pytest.raises(TypeError, match=f"got the function {name}; use tf.map\\({name}\\), or tf.for_each"):
         tf.from_iterable([1]).pipe(function)
 
 
@@ -94,7 +94,7 @@ def test_pipe_into_a_factory_says_to_call_it() -> None:
     async def numbered(items: AsyncIterable[Any]) -> AsyncIterator[Any]:
         yield items
 
-    with pytest.raises(TypeError, match="not the function numbered: call it"):
+    with pytest.raises(TypeError, match="got the function numbered; call it first"):
         tf.from_iterable([1]).pipe(numbered)  # type: ignore[call-overload]
 
 
@@ -106,7 +106,7 @@ def test_a_transform_without_yield_says_so() -> None:
         pass
 
     for function in (forgot, forgot_too):
-        with pytest.raises(TypeError, match=f"transform: {function.__name__} has no yield: yield what comes out, or"):
+        with pytest.raises(TypeError, match=f"transform: {function.__name__} has no yield; yield its output, or"):
             tf.transform(function)  # type: ignore[call-overload]
 
 
@@ -117,7 +117,7 @@ async def test_a_plain_function_cannot_be_a_handler(serve: Callable[[Any], Any],
     def handler(*args: object) -> None:
         pass
 
-    with pytest.raises(TypeError, match=f"{name} wants an async function, not handler: define it with `async def`"):
+    with pytest.raises(TypeError, match=f"{name} expects an async function, got handler; define it with `async def`"):
         await serve(handler)
 
 
@@ -148,14 +148,14 @@ def test_redis_without_its_extra_says_what_to_install() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: tf.batch(-1), "batch: size must be 1 or more, got -1"),
+        (lambda: tf.batch(-1), "batch: size must be at least 1, got -1"),
         (lambda: tf.take("3"), "take: n must be an int, got '3'"),  # type: ignore[arg-type]
-        (lambda: tf.gunzip(max_output=0), "gunzip: max_output must be 1 or more, got 0"),
+        (lambda: tf.gunzip(max_output=0), "gunzip: max_output must be at least 1, got 0"),
         (lambda: tf.lines(strict=1), "lines: strict must be a bool, got 1"),  # type: ignore[arg-type]
         (lambda: tf.timeout(0), "timeout: seconds must be above 0, got 0"),
-        (lambda: tf.empty().open(capacity=0), "open: capacity must be 1 or more, got 0"),
-        (lambda: http.Limits(body_size=0), "Limits: body_size must be 1 or more, got 0"),
-        (lambda: tf.ByteBuffer(limit=0), "ByteBuffer: limit must be 1 or more, got 0"),
+        (lambda: tf.empty().open(capacity=0), "open: capacity must be at least 1, got 0"),
+        (lambda: http.Limits(body_size=0), "Limits: body_size must be at least 1, got 0"),
+        (lambda: tf.ByteBuffer(limit=0), "ByteBuffer: limit must be at least 1, got 0"),
     ],
 )
 def test_a_wrong_argument_is_named_with_the_function_that_was_called(make: Callable[[], Any], message: str) -> None:
@@ -168,8 +168,8 @@ def test_a_wrong_argument_is_named_with_the_function_that_was_called(make: Calla
 @pytest.mark.parametrize(
     ("stage", "message"),
     [
-        (tf.gzip(), "gzip wants bytes, not str; pipe through tf.encode\\(\\) first"),
-        (tf.split(b"-"), "split wants chunks of bytes, .* not str; pipe through tf.encode\\(\\) first"),
+        (tf.gzip(), "gzip expects bytes, got str; pipe through tf.encode\\(\\) first"),
+        (tf.split(b"-"), "split expects chunks of bytes, .* got str; pipe through tf.encode\\(\\) first"),
     ],
 )
 async def test_text_where_bytes_are_wanted_names_encode(stage: Any, message: str) -> None:

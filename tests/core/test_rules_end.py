@@ -146,7 +146,7 @@ async def test_R9_a_sender_that_ignores_the_hang_up_may_finish() -> None:
     async def stubborn(output: tf.SendChannel[int]) -> None:
         await output.send(1)
         with trio.CancelScope(shield=True):
-            with pytest.raises(trio.BrokenResourceError, match="the last reader of this channel has gone"):  # noqa: PT012
+            with pytest.raises(trio.BrokenResourceError, match="the last reader of this channel has closed"):  # noqa: PT012
                 for n in range(1000):
                     await output.send(n)
             finished.append(1)

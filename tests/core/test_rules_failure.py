@@ -392,7 +392,7 @@ async def test_R15_a_users_own_broken_channel_surfaces_though_it_is_one_of_ours(
         async for item in source:
             await send.send(item)
 
-    with pytest.raises(trio.BrokenResourceError, match="the last reader of this channel has gone") as caught:
+    with pytest.raises(trio.BrokenResourceError, match="the last reader of this channel has closed") as caught:
         await tf.from_iterable([1]).pipe(tf.Transform(forwards)).pipe(tf.collect())
 
     assert caught.value.__notes__ == ["in stage 2 of 3: forwards()"]

@@ -78,47 +78,47 @@ async def test_R1_an_iterable_is_not_touched_before_await() -> None:
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda: tf.take(-1), ValueError, "n must be 0 or more, got -1"),
+        (lambda: tf.take(-1), ValueError, "n must be at least 0, got -1"),
         (lambda: tf.take(1.5), TypeError, "n must be an int, got 1.5"),
         (lambda: tf.take(True), TypeError, "n must be an int, got True"),
-        (lambda: tf.drop(-2), ValueError, "n must be 0 or more, got -2"),
-        (lambda: tf.batch(0), ValueError, "size must be 1 or more, got 0"),
+        (lambda: tf.drop(-2), ValueError, "n must be at least 0, got -2"),
+        (lambda: tf.batch(0), ValueError, "size must be at least 1, got 0"),
         (lambda: tf.batch("x"), TypeError, "size must be an int, got 'x'"),
         (lambda: tf.batch(2, within=0), ValueError, "within must be above 0, got 0"),
         (lambda: tf.batch(2, within="x"), TypeError, "within must be a number, got 'x'"),
-        (lambda: tf.map(3), TypeError, "map wants a function, not 3"),
-        (lambda: tf.filter(None), TypeError, "filter wants a function, not None"),
-        (lambda: tf.scan([], 0), TypeError, r"scan wants a function, not \[\]"),
-        (lambda: tf.join(3), TypeError, "join wants a str or bytes to put between chunks, not int 3"),
-        (lambda: tf.from_iterable(3), TypeError, "not int 3"),
-        (lambda: tf.to_channel("x"), TypeError, "to_channel wants a trio.abc.SendChannel, not str 'x'"),
-        (lambda: tf.to_stream(3), TypeError, "to_stream wants a trio.abc.SendStream, not int 3"),
-        (lambda: tf.Readable(3), TypeError, "Readable wants an async function over channels, not 3"),
-        (lambda: tf.Duplex(tf.collect(), tf.collect()), TypeError, "Duplex wants a Readable first, not Writable"),
-        (lambda: tf.Duplex(tf.from_iterable([]), 3), TypeError, "Duplex wants a Writable second, not int 3"),
-        (lambda: tf.Duplex.from_stream(3), TypeError, "wants a trio.abc.Stream, not int 3"),
-        (lambda: tf.from_iterable([]).open(capacity=0), ValueError, "capacity must be 1 or more, got 0"),
+        (lambda: tf.map(3), TypeError, "map expects a function, got 3"),
+        (lambda: tf.filter(None), TypeError, "filter expects a function, got None"),
+        (lambda: tf.scan([], 0), TypeError, r"scan expects a function, got \[\]"),
+        (lambda: tf.join(3), TypeError, "join expects a str or bytes to put between chunks, got int 3"),
+        (lambda: tf.from_iterable(3), TypeError, "got int 3"),
+        (lambda: tf.to_channel("x"), TypeError, "to_channel expects a trio.abc.SendChannel, got str 'x'"),
+        (lambda: tf.to_stream(3), TypeError, "to_stream expects a trio.abc.SendStream, got int 3"),
+        (lambda: tf.Readable(3), TypeError, "Readable expects an async function over channels, got 3"),
+        (lambda: tf.Duplex(tf.collect(), tf.collect()), TypeError, "Duplex expects a Readable first, got Writable"),
+        (lambda: tf.Duplex(tf.from_iterable([]), 3), TypeError, "Duplex expects a Writable second, got int 3"),
+        (lambda: tf.Duplex.from_stream(3), TypeError, "expects a trio.abc.Stream, got int 3"),
+        (lambda: tf.from_iterable([]).open(capacity=0), ValueError, "capacity must be at least 1, got 0"),
         (lambda: tf.collect().open(capacity=0.5), TypeError, "capacity must be an int or math.inf, got 0.5"),
-        (lambda: tf.pipeline([], tf.collect(), capacity=-1), ValueError, "capacity must be 1 or more, got -1"),
-        (lambda: tf.from_iterable([]).pipe(3), TypeError, "pipe wants a Transform, a Duplex or a Writable, not int 3"),
-        (lambda: tf.from_iterable([]).pipe(tf.collect), TypeError, "not the function collect: call it"),
-        (lambda: tf.map(str).pipe([]), TypeError, "pipe wants a Transform, a Duplex or a Writable, not list"),
-        (lambda: tf.pipeline([]), TypeError, "pipeline wants a source and a sink at least, not 1 stages"),
-        (lambda: tf.pipeline([], tf.map(str)), TypeError, "nobody reads it"),
-        (lambda: tf.pipeline(3, tf.collect()), TypeError, "a stream begins with a Readable, .* not int 3"),
+        (lambda: tf.pipeline([], tf.collect(), capacity=-1), ValueError, "capacity must be at least 1, got -1"),
+        (lambda: tf.from_iterable([]).pipe(3), TypeError, "pipe expects a Transform, a Duplex or a Writable, got int 3"),
+        (lambda: tf.from_iterable([]).pipe(tf.collect), TypeError, "got the function collect; call it first"),
+        (lambda: tf.map(str).pipe([]), TypeError, "pipe expects a Transform, a Duplex or a Writable, got list"),
+        (lambda: tf.pipeline([]), TypeError, "pipeline expects at least a source and a sink, got 1 stages"),
+        (lambda: tf.pipeline([], tf.map(str)), TypeError, "nothing would read what it sends"),
+        (lambda: tf.pipeline(3, tf.collect()), TypeError, "a stream must begin with a Readable, .* got int 3"),
         (
             lambda: tf.pipeline("access.log", tf.collect()),
             TypeError,
-            r"pipeline wants a source first, not str 'access.log': write read_file\(...\) .*, or \[...\] around it",
+            r"pipeline expects a source first, got str 'access.log'; write read_file\(...\) .*, or \[...\] around it",
         ),
-        (lambda: tf.pipeline(b"a", tf.collect()), TypeError, "not bytes b'a': write read_file"),
-        (lambda: tf.pipeline(bytearray(b"a"), tf.collect()), TypeError, "not bytearray b'a': write"),
-        (lambda: tf.pipeline(Path("a"), tf.collect()), TypeError, "not PosixPath PosixPath\\('a'\\): write"),
-        (lambda: tf.pipeline([], 3), TypeError, "a pipeline ends in a Writable, .* not int 3"),
-        (lambda: tf.pipeline([], tf.collect(), tf.collect()), TypeError, "the middle of a pipeline wants"),
-        (lambda: tf.open_channel(0), ValueError, "capacity must be 1 or more, got 0"),
+        (lambda: tf.pipeline(b"a", tf.collect()), TypeError, "got bytes b'a'; write read_file"),
+        (lambda: tf.pipeline(bytearray(b"a"), tf.collect()), TypeError, "got bytearray b'a'; write"),
+        (lambda: tf.pipeline(Path("a"), tf.collect()), TypeError, "got PosixPath PosixPath\\('a'\\); write"),
+        (lambda: tf.pipeline([], 3), TypeError, "a pipeline must end in a Writable, .* got int 3"),
+        (lambda: tf.pipeline([], tf.collect(), tf.collect()), TypeError, "the middle of a pipeline expects"),
+        (lambda: tf.open_channel(0), ValueError, "capacity must be at least 1, got 0"),
         (lambda: tf.open_channel("x"), TypeError, "capacity must be an int or math.inf, got 'x'"),
-        (lambda: tf.open_channel(overflow="spill"), ValueError, "overflow must be 'wait', .* not 'spill'"),
+        (lambda: tf.open_channel(overflow="spill"), ValueError, "overflow must be 'wait', .* got 'spill'"),
     ],
 )  # fmt: skip
 def test_R1_a_wrong_argument_is_told_when_the_value_is_made(
@@ -214,7 +214,7 @@ async def test_R4_a_generator_runs_once_and_a_second_run_says_so() -> None:
     readable = tf.from_iterable(n for n in range(3))
 
     assert await readable.pipe(tf.collect()) == [0, 1, 2]
-    with pytest.raises(trio.ClosedResourceError, match="generator can run once only, and has run"):
+    with pytest.raises(trio.ClosedResourceError, match="generator can only run once, and has already run"):
         await readable.pipe(tf.collect())
 
 
@@ -230,7 +230,7 @@ async def test_R4_live_channels_and_streams_run_once() -> None:
     assert await source.pipe(tf.collect()) == [1]
     assert await duplex.pipe(tf.collect()) == []
     for again in (tf.from_iterable([1]).pipe(sink), source.pipe(tf.collect()), duplex.pipe(tf.collect())):
-        with pytest.raises(trio.ClosedResourceError, match="can run once only, and has run"):
+        with pytest.raises(trio.ClosedResourceError, match="can only run once, and has already run"):
             await again
     await duplex.aclose()
 

@@ -384,7 +384,7 @@ async def test_a_two_way_stream_is_ended_in_its_own_direction() -> None:
 async def test_what_is_no_bytes_is_refused_by_a_byte_stream_and_named() -> None:
     near, _ = memory_stream_one_way_pair()
 
-    with pytest.raises(TypeError, match="a byte stream carries bytes, not 'text'") as caught:
+    with pytest.raises(TypeError, match="a byte stream expects bytes, got 'text'") as caught:
         await tf.pipeline(["text"], near)
 
     assert caught.value.__notes__[0].startswith("in stage 2 of 2: to_stream(")
@@ -437,12 +437,12 @@ def test_a_generator_where_a_channel_function_is_wanted_is_told_to_be_decorated(
     async def ticks() -> AsyncIterator[int]:
         yield 1
 
-    with pytest.raises(TypeError, match=r"Readable wants an async function over channels, but ticks yields"):
+    with pytest.raises(TypeError, match=r"Readable expects an async function over channels, but ticks yields"):
         tf.Readable(ticks)  # type: ignore[arg-type]
 
 
 def test_nothing_in_the_middle_of_a_pipeline_is_refused() -> None:
-    with pytest.raises(TypeError, match="wants a Transform or a Duplex, not NoneType None"):
+    with pytest.raises(TypeError, match="expects a Transform or a Duplex, got NoneType None"):
         tf.pipeline([1], None, tf.collect())  # type: ignore[arg-type]
 
 

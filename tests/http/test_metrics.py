@@ -162,7 +162,7 @@ def plain() -> None: ...
         ({"counters": 1}, "metrics: counters must be Counters, got 1"),
         ({"inspector": 1}, r"metrics: inspector must be what tf\.inspect\(\) yields, got 1"),
         ({"every": 0}, "metrics: every must be above 0, got 0"),
-        ({"redis_streams": {"jobs": plain}}, "metrics: the stream 'jobs' wants an async function, not plain"),
+        ({"redis_streams": {"jobs": plain}}, "metrics: the stream 'jobs' expects an async function, got plain"),
     ],
 )
 def test_a_wrong_argument_is_refused(options: dict[str, Any], message: str) -> None:

@@ -572,7 +572,7 @@ async def test_a_body_may_come_at_any_pace_where_there_is_no_limit(autojump_cloc
 async def test_R4_a_body_runs_once() -> None:
     async def handler(request: Request, response: Response) -> None:
         await request.body.pipe(tf.drain())
-        with pytest.raises(trio.ClosedResourceError, match="the body of this POST request can run once only"):
+        with pytest.raises(trio.ClosedResourceError, match="the body of this POST request can only run once"):
             await request.body.pipe(tf.drain())
         await response.send(b"ok")
 

@@ -139,7 +139,7 @@ async def test_a_socket_that_does_not_listen_is_refused() -> None:
         ({"limits": None}, "limits must be Limits, got None"),
         ({"proxies": ["10.0.0.1"]}, "proxies must be Proxies, got"),
         ({"counters": 5}, "counters must be Counters, got 5"),
-        ({"log": "x"}, "log wants a function, not 'x'"),
+        ({"log": "x"}, "log expects a function, got 'x'"),
     ],
 )
 async def test_what_serve_cannot_use_is_told(options: dict[str, Any], complaint: str) -> None:

@@ -235,7 +235,7 @@ def test_run_prints_where_it_serves_and_returns_at_a_signal(capsys: pytest.Captu
 
 
 def test_run_raises_what_serve_does() -> None:
-    with pytest.raises(ValueError, match=r"^run: port must be 65535 or less, got 65536"):
+    with pytest.raises(ValueError, match=r"^run: port must be at most 65535, got 65536"):
         http.run(feed, port=65536)
     unknown: Any = {"novelty": 1}
     with pytest.raises(TypeError, match="novelty"):

@@ -152,7 +152,7 @@ def test_a_traced_handler_travels_to_worker_processes() -> None:
 def test_a_plain_function_is_refused_and_without_its_library_the_extra_is_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    with pytest.raises(TypeError, match="traced wants an async function, not print"):
+    with pytest.raises(TypeError, match="traced expects an async function, got print"):
         http.traced(print)  # type: ignore[arg-type]
     monkeypatch.setitem(sys.modules, "opentelemetry.trace", None)
     with pytest.raises(ImportError, match=r"http\.traced needs opentelemetry.trace: pip install 'trioflow\[otel\]'"):

@@ -737,7 +737,7 @@ async def within(request: http.Request, response: http.Response) -> None:
         (within, {"ssl_context": ssl.create_default_context()}, "must be a function that makes an SSLContext"),
         (within, {"ssl_context": lambda: None}, "an ssl_context that can be sent to another process"),
         (within, {"counters": http.Counters()}, "counters count in one process"),
-        (within, {"workers": 0}, "workers must be 1 or more, got 0"),
+        (within, {"workers": 0}, "workers must be at least 1, got 0"),
         (within, {"worker_timeout": 0}, "worker_timeout must be above 0, got 0"),
         (within, {"worker_timeout": "30"}, "worker_timeout must be a number, got '30'"),
         (within, {"workers": True}, "workers must be an int, got True"),

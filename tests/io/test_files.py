@@ -433,13 +433,13 @@ def test_R1_a_path_is_checked_when_the_value_is_built(
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"start": -1}, ValueError, "start must be 0 or more, got -1"),
+        ({"start": -1}, ValueError, "start must be at least 0, got -1"),
         ({"start": "1"}, TypeError, "start must be an int, got '1'"),
         ({"start": None}, TypeError, "start must be an int, got None"),
-        ({"stop": -1}, ValueError, "stop must be 0 or more, got -1"),
+        ({"stop": -1}, ValueError, "stop must be at least 0, got -1"),
         ({"stop": 1.5}, TypeError, "stop must be an int, got 1.5"),
         ({"start": 3, "stop": 2}, ValueError, "stop must be at least start, which is 3, got 2"),
-        ({"chunk_size": 0}, ValueError, "chunk_size must be 1 or more, got 0"),
+        ({"chunk_size": 0}, ValueError, "chunk_size must be at least 1, got 0"),
         ({"chunk_size": math.inf}, TypeError, "chunk_size must be an int, got inf"),
     ],
 )

@@ -134,7 +134,7 @@ async def test_R4_its_directions_share_one_process_and_run_once() -> None:
     async with tf.process(["tr", "a-z", "A-Z"]) as upper:
         assert await tf.pipeline([b"abc"], upper.writable) == 3
         assert await upper.readable.pipe(tf.join()) == b"ABC"
-        with pytest.raises(trio.ClosedResourceError, match=r"the readable of process\(.*\) can run once only"):
+        with pytest.raises(trio.ClosedResourceError, match=r"the readable of process\(.*\) can only run once"):
             await upper.readable.pipe(tf.join())
 
     echoing = tf.process(["cat"])

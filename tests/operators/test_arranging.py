@@ -45,7 +45,7 @@ async def test_no_capacity_changes_a_result(items: list[int], every: int, capaci
     ("make", "error", "message"),
     [
         (lambda: tf.enumerate("1"), TypeError, "start must be an int, got '1'"),
-        (lambda: tf.intersperse(0, every=0), ValueError, "every must be 1 or more, got 0"),
+        (lambda: tf.intersperse(0, every=0), ValueError, "every must be at least 1, got 0"),
     ],
 )
 def test_R1_a_wrong_argument_is_told_when_the_value_is_built(make: Any, error: type[Exception], message: str) -> None:

@@ -100,11 +100,11 @@ async def test_R5_a_buffer_weighs_bytes() -> None:
 @pytest.mark.parametrize(
     ("make", "complaint"),
     [
-        (lambda: tf.buffer(0), "capacity must be 1 or more, got 0"),
+        (lambda: tf.buffer(0), "capacity must be at least 1, got 0"),
         (lambda: tf.buffer("1"), "capacity must be an int or math.inf, got '1'"),
         (lambda: tf.buffer(1, overflow="spill"), "overflow must be 'wait', 'drop_oldest', 'drop_newest' or 'fail'"),
         (lambda: tf.buffer(True), "capacity must be an int or math.inf, got True"),
-        (lambda: tf.queue(-1), "capacity must be 1 or more, got -1"),
+        (lambda: tf.queue(-1), "capacity must be at least 1, got -1"),
         (lambda: tf.queue(1, overflow="wait"), "overflow must be 'drop_newest' or 'drop_oldest', got 'wait'"),
     ],
 )
@@ -142,7 +142,7 @@ async def test_R4_a_queue_runs_once() -> None:
     queue = filled([1])
     assert await queue.pipe(tf.collect()) == [1]
 
-    with pytest.raises(trio.ClosedResourceError, match="this queue can run once only, and has run"):
+    with pytest.raises(trio.ClosedResourceError, match="this queue can only run once, and has already run"):
         await queue.pipe(tf.collect())
 
 

@@ -318,7 +318,7 @@ async def test_a_source_that_runs_once_raises_what_it_failed_by(autojump_clock: 
     with pytest.raises(Boom) as caught:
         await tf.retry(tf.from_iterable(live())).pipe(tf.collect())
 
-    assert "it could not be run again: async_generator can run once only, and has run" in caught.value.__notes__
+    assert "it could not be run again: async_generator can only run once, and has already run" in caught.value.__notes__
 
 
 @pytest.mark.parametrize("supervise", [tf.retry, lambda source: source.pipe(tf.recover(lambda failure: []))])
@@ -370,23 +370,23 @@ async def test_a_failure_behind_is_none_of_theirs() -> None:
 @pytest.mark.parametrize(
     ("make", "complaint"),
     [
-        (lambda: tf.retry([1]), r"retry wants a Readable, or a function that returns one, not list \[1\]"),
+        (lambda: tf.retry([1]), r"retry expects a Readable, or a function that returns one, got list \[1\]"),
         (lambda: tf.retry(tf.empty(), repeats=1), "repeats must be a bool, got 1"),
         (lambda: tf.retry(lambda delivered: tf.empty(), repeats=True), "repeats is for a Readable; a function decides"),
-        (lambda: tf.retry(tf.empty(), attempts=0), "attempts must be 1 or more, got 0"),
+        (lambda: tf.retry(tf.empty(), attempts=0), "attempts must be at least 1, got 0"),
         (lambda: tf.retry(tf.empty(), within=0), "within must be above 0, got 0"),
         (lambda: tf.retry(tf.empty(), initial="1"), "initial must be a number, got '1'"),
         (lambda: tf.retry(tf.empty(), maximum=-1), "maximum must be above 0, got -1"),
-        (lambda: tf.retry(tf.empty(), jitter=2), "jitter must be from 0 to 1, not 2"),
-        (lambda: tf.retry(tf.empty(), jitter="some"), "jitter must be a number, not 'some'"),
-        (lambda: tf.retry(tf.empty(), on=BaseException), "retry wants a kind of Exception as `on`"),
-        (lambda: tf.retry(tf.empty(), on=(OSError, "x")), "retry wants a kind of Exception as `on`"),
-        (lambda: tf.retry(tf.empty(), tell=3), "tell wants a function, not 3"),
-        (lambda: tf.retry(tf.empty(), tell=trio.sleep), "tell wants a plain function"),
-        (lambda: tf.recover([1]), r"recover wants a function, not \[1\]"),
-        (lambda: tf.recover(print, on=trio.Cancelled), "recover wants a kind of Exception as `on`"),
+        (lambda: tf.retry(tf.empty(), jitter=2), "jitter must be between 0 and 1, got 2"),
+        (lambda: tf.retry(tf.empty(), jitter="some"), "jitter must be a number, got 'some'"),
+        (lambda: tf.retry(tf.empty(), on=BaseException), "retry: on must be an Exception class"),
+        (lambda: tf.retry(tf.empty(), on=(OSError, "x")), "retry: on must be an Exception class"),
+        (lambda: tf.retry(tf.empty(), tell=3), "tell expects a function, got 3"),
+        (lambda: tf.retry(tf.empty(), tell=trio.sleep), "tell expects a plain function"),
+        (lambda: tf.recover([1]), r"recover expects a function, got \[1\]"),
+        (lambda: tf.recover(print, on=trio.Cancelled), "recover: on must be an Exception class"),
         (lambda: tf.recover(print, repeats=1), "repeats must be a bool, got 1"),
-        (lambda: tf.recover(print, on=()), "recover wants a kind of Exception as `on`"),
+        (lambda: tf.recover(print, on=()), "recover: on must be an Exception class"),
     ],
 )
 def test_R1_wrong_arguments_are_refused_when_the_value_is_built(make: Callable[[], object], complaint: str) -> None:
@@ -398,9 +398,9 @@ async def test_retry_says_what_its_function_must_make() -> None:
     async def later(delivered: tf.Delivered) -> tf.Readable[int]:
         raise AssertionError
 
-    with pytest.raises(TypeError, match="the function given to retry must return a Readable, not list"):
+    with pytest.raises(TypeError, match="the function given to retry must return a Readable, got list"):
         await tf.retry(lambda delivered: [delivered]).pipe(tf.drain())  # type: ignore[arg-type, return-value]
-    with pytest.raises(TypeError, match="retry was given a plain function that returns a coroutine"):
+    with pytest.raises(TypeError, match="retry: the function returned a coroutine"):
         await tf.retry(later).pipe(tf.drain())  # type: ignore[arg-type]
 
 
@@ -578,6 +578,6 @@ async def test_a_failure_of_the_block_that_reads_ends_all(autojump_clock: MockCl
 async def test_recover_says_what_its_function_must_give() -> None:
     with pytest.raises(
         TypeError,
-        match=r"the function given to recover must return a Readable or an iterable, \(\) for nothing more, not NoneType None",
+        match=r"the function given to recover must return a Readable or an iterable, \(\) for nothing more, got NoneType None",
     ):
         await tf.failed(Boom).pipe(tf.recover(lambda failure: None)).pipe(tf.drain())  # type: ignore[arg-type, return-value]

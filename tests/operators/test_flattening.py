@@ -179,14 +179,14 @@ async def test_R18_nothing_is_taken_for_the_end(operator: Any) -> None:
 @pytest.mark.parametrize(
     ("make", "complaint"),
     [
-        (lambda: tf.flat_map_merge(3), "flat_map_merge wants a function, not 3"),
+        (lambda: tf.flat_map_merge(3), "flat_map_merge expects a function, got 3"),
         (
             lambda: tf.flat_map_merge(passes),
-            "a plain function, not the coroutine function passes",
+            "a plain function, got the coroutine function passes",
         ),
-        (lambda: tf.flat_map_merge(thrice, concurrency=0), "concurrency must be 1 or more, got 0"),
-        (lambda: tf.switch_map(None), "switch_map wants a function, not None"),
-        (lambda: tf.switch_map(passes), "a plain function, not the coroutine function passes"),
+        (lambda: tf.flat_map_merge(thrice, concurrency=0), "concurrency must be at least 1, got 0"),
+        (lambda: tf.switch_map(None), "switch_map expects a function, got None"),
+        (lambda: tf.switch_map(passes), "a plain function, got the coroutine function passes"),
     ],
 )
 def test_R1_wrong_arguments_are_told_when_the_value_is_made(make: Callable[[], Any], complaint: str) -> None:
@@ -198,8 +198,8 @@ def test_R1_wrong_arguments_are_told_when_the_value_is_made(make: Callable[[], A
 @pytest.mark.parametrize(
     ("fn", "complaint"),
     [
-        (lambda n: n, "a stream begins with a Readable, an iterable, a channel or a byte stream, not int 1"),
-        (lambda n: passes(n), "was given a plain function that returns a coroutine"),
+        (lambda n: n, "a stream must begin with a Readable, an iterable, a channel or a byte stream, got int 1"),
+        (lambda n: passes(n), ": the function returned a coroutine"),
     ],
 )
 async def test_what_no_items_can_be_read_from_is_told(operator: Any, fn: Any, complaint: str) -> None:

@@ -100,12 +100,12 @@ async def test_pairs_are_those_of_itertools_for_any_items() -> None:
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda: tf.batch(0), ValueError, "size must be 1 or more, got 0"),
+        (lambda: tf.batch(0), ValueError, "size must be at least 1, got 0"),
         (lambda: tf.batch("2"), TypeError, "size must be an int, got '2'"),
         (lambda: tf.batch(2, within=0), ValueError, "within must be above 0, got 0"),
         (lambda: tf.batch(2, within="soon"), TypeError, "within must be a number, got 'soon'"),
-        (lambda: tf.window(0), ValueError, "size must be 1 or more, got 0"),
-        (lambda: tf.window(1, step=0), ValueError, "step must be 1 or more, got 0"),
+        (lambda: tf.window(0), ValueError, "size must be at least 1, got 0"),
+        (lambda: tf.window(1, step=0), ValueError, "step must be at least 1, got 0"),
     ],
 )
 def test_R1_a_wrong_argument_is_told_when_the_value_is_built(make: Any, error: type[Exception], message: str) -> None:

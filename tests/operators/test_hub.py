@@ -198,8 +198,8 @@ async def test_R13_leaving_the_block_is_no_end_for_subscribers(autojump_clock: M
 @pytest.mark.parametrize(
     ("make", "error", "words"),
     [
-        (lambda: tf.hub([1]), TypeError, "hub wants Readables"),  # type: ignore[arg-type]
-        (lambda: tf.hub(tf.empty(), start_after=-1), ValueError, "start_after must be 0 or more"),
+        (lambda: tf.hub([1]), TypeError, "hub expects Readables"),  # type: ignore[arg-type]
+        (lambda: tf.hub(tf.empty(), start_after=-1), ValueError, "start_after must be at least 0"),
     ],
 )
 def test_R1_wrong_arguments_are_refused_at_once(make: Any, error: type[Exception], words: str) -> None:
@@ -209,7 +209,7 @@ def test_R1_wrong_arguments_are_refused_at_once(make: Any, error: type[Exception
 
 async def test_R1_a_subscription_checks_its_arguments_at_once() -> None:
     async with tf.hub(tf.empty()) as nothing:
-        with pytest.raises(ValueError, match="capacity must be 1 or more"):
+        with pytest.raises(ValueError, match="capacity must be at least 1"):
             nothing.subscribe(capacity=0)
         with pytest.raises(ValueError, match="overflow must be"):
             nothing.subscribe(overflow="explode")  # type: ignore[arg-type]

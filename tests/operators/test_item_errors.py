@@ -121,7 +121,7 @@ async def test_what_is_no_exception_stops_the_flow(interrupt: type[BaseException
 
 async def test_the_mistake_of_a_coroutine_in_a_lambda_is_not_taken_for_a_failed_item() -> None:
     for operator in (tf.map, tf.filter, tf.flat_map, tf.tap):
-        with pytest.raises(TypeError, match="was given a plain function that returns a coroutine"):
+        with pytest.raises(TypeError, match=": the function returned a coroutine"):
             await (
                 tf.from_iterable([1])
                 .pipe(tf.on_item_error(operator(lambda n: half_later(n)), "drop"))
@@ -237,15 +237,18 @@ async def test_what_is_caught_can_be_sent_to_another_process_and_back() -> None:
 @pytest.mark.parametrize(
     ("make", "complaint"),
     [
-        (lambda: tf.on_item_error(half, "drop"), "on_item_error wants a Transform, not the function half: call it"),
+        (
+            lambda: tf.on_item_error(half, "drop"),
+            "on_item_error expects a Transform, got the function half; call it first",
+        ),
         (
             lambda: tf.on_item_error(tf.batch(2), "drop"),
             r"for each item, such as .*, got <Transform batch\(2\)",
         ),
         (lambda: tf.on_item_error(tf.map(half).pipe(tf.map(half)), "drop"), r"got <Transform map\(half\) \| map\(half"),
         (lambda: tf.on_item_error(tf.map(half), "ignore"), "action must be 'stop', 'drop' or a Writable, got 'ignore'"),
-        (lambda: tf.on_item_error(tf.map(half), print), "on_item_error wants 'stop', 'drop' or a Writable, not the"),
-        (lambda: tf.on_item_error(tf.map(half), "drop", on=BaseException), "wants a kind of Exception as `on`"),
+        (lambda: tf.on_item_error(tf.map(half), print), "on_item_error expects 'stop', 'drop' or a Writable, got the"),
+        (lambda: tf.on_item_error(tf.map(half), "drop", on=BaseException), "on must be an Exception class"),
     ],
 )
 def test_R1_wrong_arguments_are_refused_when_the_value_is_built(make: Callable[[], object], complaint: str) -> None:

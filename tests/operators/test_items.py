@@ -91,7 +91,7 @@ async def test_a_chain_gives_what_plain_python_gives(
 async def test_a_plain_function_that_returns_a_coroutine_is_told_to_give_the_coroutine_function(
     make: Callable[[], tf.Transform[Any, Any]], name: str
 ) -> None:
-    message = f"{name} was given a plain function that returns a coroutine: give it the coroutine function"
+    message = f"{name}: the function returned a coroutine; pass the async function itself"
     for chain in (make(), tf.batch(3).pipe(tf.flat_map(list)).pipe(make())):  # also behind what gives several at once
         with pytest.raises(TypeError, match=message) as caught:
             await tf.from_iterable(range(3)).pipe(chain).pipe(tf.drain())

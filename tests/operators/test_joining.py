@@ -161,9 +161,9 @@ async def test_R4_a_join_runs_again_and_side_by_side(join: Join) -> None:
 
 @pytest.mark.parametrize("join", JOINS)
 async def test_R1_what_is_no_readable_is_told_when_the_value_is_made(join: Join) -> None:
-    with pytest.raises(TypeError, match=rf"{join.__name__} wants Readables, not list \[1\]"):
+    with pytest.raises(TypeError, match=rf"{join.__name__} expects Readables, got list \[1\]"):
         join(tf.from_iterable([1]), [1])
-    with pytest.raises(TypeError, match="wants Readables, not the function empty: call it"):
+    with pytest.raises(TypeError, match="expects Readables, got the function empty; call it first"):
         join(tf.empty)
 
 
@@ -357,7 +357,7 @@ def test_R1_merge_sorted_wants_readables_and_a_plain_key() -> None:
     async def key(n: int) -> int:
         return n
 
-    with pytest.raises(TypeError, match="merge_sorted wants Readables"):
+    with pytest.raises(TypeError, match="merge_sorted expects Readables"):
         tf.merge_sorted([1, 2])  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="key wants a plain function"):
+    with pytest.raises(TypeError, match="key expects a plain function"):
         tf.merge_sorted(tf.empty(), key=key)

@@ -140,7 +140,7 @@ async def test_R4_a_group_runs_once() -> None:
     (pair,) = await tf.pipeline([1], tf.group_by(parity), tf.collect())
 
     assert await pair[1].pipe(tf.collect()) == [1]
-    with pytest.raises(trio.ClosedResourceError, match="can run once only"):
+    with pytest.raises(trio.ClosedResourceError, match="can only run once"):
         await pair[1].pipe(tf.collect())
 
 
@@ -188,9 +188,9 @@ async def test_a_key_that_is_not_hashable_is_told() -> None:
 @pytest.mark.parametrize(
     ("make", "complaint"),
     [
-        (lambda: tf.group_by(3), "group_by wants a function, not 3"),
-        (lambda: tf.group_by(passes), "group_by wants a plain function, not the coroutine function passes"),
-        (lambda: tf.group_by(parity, groups=0), "groups must be 1 or more, got 0"),
+        (lambda: tf.group_by(3), "group_by expects a function, got 3"),
+        (lambda: tf.group_by(passes), "group_by expects a plain function, got the coroutine function passes"),
+        (lambda: tf.group_by(parity, groups=0), "groups must be at least 1, got 0"),
         (lambda: tf.group_by(parity, idle=0), "idle must be above 0, got 0"),
         (lambda: tf.group_by(parity, capacity=0.5), "capacity must be an int or math.inf, got 0.5"),
     ],

@@ -270,15 +270,15 @@ async def test_R17_a_function_that_never_waits_lets_others_run() -> None:
 @pytest.mark.parametrize(
     ("make", "complaint"),
     [
-        (lambda: tf.map_async(3), "map_async wants a function, not 3"),
+        (lambda: tf.map_async(3), "map_async expects a function, got 3"),
         (lambda: tf.map_async(double, concurrency=2.5), "concurrency must be an int, got 2.5"),
-        (lambda: tf.map_async(double, concurrency=0), "concurrency must be 1 or more, got 0"),
-        (lambda: tf.map_in_threads(None), "map_in_threads wants a function, not None"),
+        (lambda: tf.map_async(double, concurrency=0), "concurrency must be at least 1, got 0"),
+        (lambda: tf.map_in_threads(None), "map_in_threads expects a function, got None"),
         (
             lambda: tf.map_in_threads(double),
-            "map_in_threads wants a plain function, not the coroutine function double: use map_async",
+            "map_in_threads expects a plain function, got the coroutine function double; use map_async",
         ),
-        (lambda: tf.map_in_threads(len, workers=0), "workers must be 1 or more, got 0"),
+        (lambda: tf.map_in_threads(len, workers=0), "workers must be at least 1, got 0"),
         (lambda: tf.map_in_threads(len, workers="4"), "workers must be an int, got '4'"),
     ],
 )

@@ -402,10 +402,10 @@ async def test_a_function_that_cannot_be_found_there_is_told(monkeypatch: pytest
 @pytest.mark.parametrize(
     ("make", "complaint"),
     [
-        (lambda: tf.map_in_processes(3), "map_in_processes wants a function, not 3"),
+        (lambda: tf.map_in_processes(3), "map_in_processes expects a function, got 3"),
         (
             lambda: tf.map_in_processes(called.later),
-            "wants a plain function, not the coroutine function later: use map_async",
+            "expects a plain function, got the coroutine function later; use map_async",
         ),
         (
             lambda: tf.map_in_processes(lambda n: n),
@@ -413,9 +413,9 @@ async def test_a_function_that_cannot_be_found_there_is_told(monkeypatch: pytest
             "but <lambda> cannot",
         ),
         (lambda: tf.map_in_processes(partial(called.same, threading.Lock())), "but partial cannot: cannot pickle"),
-        (lambda: tf.map_in_processes(len, workers=0), "workers must be 1 or more, got 0"),
+        (lambda: tf.map_in_processes(len, workers=0), "workers must be at least 1, got 0"),
         (lambda: tf.map_in_processes(len, workers=2.0), "workers must be an int, got 2.0"),
-        (lambda: tf.map_in_processes(len, retries=-1), "retries must be 0 or more, got -1"),
+        (lambda: tf.map_in_processes(len, retries=-1), "retries must be at least 0, got -1"),
     ],
 )
 def test_R1_wrong_arguments_are_told_when_the_value_is_made(make: Callable[[], Any], complaint: str) -> None:

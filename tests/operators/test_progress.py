@@ -89,7 +89,7 @@ async def test_it_writes_to_standard_error_if_not_told_where(capsys: pytest.Capt
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [({"total": -1}, "total must be 0 or more, got -1"), ({"every": 0}, "every must be above 0, got 0")],
+    [({"total": -1}, "total must be at least 0, got -1"), ({"every": 0}, "every must be above 0, got 0")],
 )
 def test_bad_arguments_are_told_at_once(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):

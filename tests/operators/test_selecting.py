@@ -136,15 +136,15 @@ async def test_no_capacity_changes_a_result(items: list[int], limit: int, capaci
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda: tf.take(-1), ValueError, "n must be 0 or more, got -1"),
+        (lambda: tf.take(-1), ValueError, "n must be at least 0, got -1"),
         (lambda: tf.take_until(3), TypeError, "take_until expects an event with a `wait` method, got 3"),
-        (lambda: tf.take_while(3), TypeError, "take_while wants a function, not 3"),
+        (lambda: tf.take_while(3), TypeError, "take_while expects a function, got 3"),
         (lambda: tf.take_while(abs, inclusive=2), TypeError, "inclusive must be a bool, got 2"),
-        (lambda: tf.drop_while(3), TypeError, "drop_while wants a function, not 3"),
-        (lambda: tf.distinct(3), TypeError, "distinct wants a function, not 3"),
-        (lambda: tf.distinct(remember=0), ValueError, "remember must be 1 or more, got 0"),
+        (lambda: tf.drop_while(3), TypeError, "drop_while expects a function, got 3"),
+        (lambda: tf.distinct(3), TypeError, "distinct expects a function, got 3"),
+        (lambda: tf.distinct(remember=0), ValueError, "remember must be at least 1, got 0"),
         (lambda: tf.distinct(remember="all"), TypeError, "remember must be an int or math.inf, got 'all'"),
-        (lambda: tf.changes("x"), TypeError, "changes wants a function, not 'x'"),
+        (lambda: tf.changes("x"), TypeError, "changes expects a function, got 'x'"),
     ],
 )
 def test_R1_a_wrong_argument_is_told_when_the_value_is_built(make: Any, error: type[Exception], message: str) -> None:
@@ -155,7 +155,7 @@ def test_R1_a_wrong_argument_is_told_when_the_value_is_built(make: Any, error: t
 @pytest.mark.parametrize("make", [tf.take_while, tf.drop_while, tf.distinct, tf.changes])
 async def test_a_plain_function_that_returns_a_coroutine_is_told(make: Any) -> None:
     chain = make(lambda n: is_small(n))
-    with pytest.raises(TypeError, match="returns a coroutine: give it the coroutine function"):
+    with pytest.raises(TypeError, match="returned a coroutine; pass the async function itself"):
         await tf.pipeline([1, 2, 3], chain, tf.collect())
 
 

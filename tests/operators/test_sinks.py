@@ -46,7 +46,7 @@ async def test_for_each_calls_in_order() -> None:
 async def test_a_plain_function_that_returns_a_coroutine_is_told_to_give_the_coroutine_function(
     sink: Callable[[], tf.Writable[Any, Any]], name: str
 ) -> None:
-    message = f"{name} was given a plain function that returns a coroutine: give it the coroutine function"
+    message = f"{name}: the function returned a coroutine; pass the async function itself"
     with pytest.raises(TypeError, match=message):
         await tf.from_iterable([1]).pipe(sink())
 

@@ -43,7 +43,7 @@ async def test_unfold_says_what_it_wanted(wrong: Any) -> None:
 
 
 async def test_unfold_refuses_a_plain_function_that_returns_a_coroutine() -> None:
-    with pytest.raises(TypeError, match="unfold was given a plain function that returns a coroutine"):
+    with pytest.raises(TypeError, match="unfold: the function returned a coroutine"):
         await tf.unfold(lambda n: halves_later(n), 1).pipe(tf.collect())
 
 
@@ -79,11 +79,11 @@ async def test_R4_failed_given_a_class_raises_a_new_error_in_each_run() -> None:
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda: tf.repeat(1, -1), ValueError, "times must be 0 or more, got -1"),
+        (lambda: tf.repeat(1, -1), ValueError, "times must be at least 0, got -1"),
         (lambda: tf.repeat(1, 1.5), TypeError, "times must be an int or math.inf, got 1.5"),
-        (lambda: tf.unfold(3, 0), TypeError, "unfold wants a function, not 3"),
-        (lambda: tf.failed("no"), TypeError, "failed wants an exception, not str 'no'"),
-        (lambda: tf.failed(int), TypeError, "failed wants an exception, not the function int"),
+        (lambda: tf.unfold(3, 0), TypeError, "unfold expects a function, got 3"),
+        (lambda: tf.failed("no"), TypeError, "failed expects an exception, got str 'no'"),
+        (lambda: tf.failed(int), TypeError, "failed expects an exception, got the function int"),
     ],
 )
 def test_R1_a_wrong_argument_is_told_when_the_value_is_built(make: Any, error: type[Exception], message: str) -> None:

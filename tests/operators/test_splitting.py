@@ -116,7 +116,7 @@ async def test_R1_nothing_starts_before_the_block_is_entered(split: Split) -> No
 async def test_R4_a_branch_runs_once(split: Split) -> None:
     async with split(tf.empty(), 1) as (branch,):
         assert await branch.pipe(tf.collect()) == []
-        with pytest.raises(trio.ClosedResourceError, match="a branch can run once only, and has run"):
+        with pytest.raises(trio.ClosedResourceError, match="a branch can only run once, and has already run"):
             await branch.pipe(tf.collect())
 
 
@@ -390,16 +390,16 @@ async def test_R6_a_branch_may_fail_all_when_it_is_full() -> None:
 @pytest.mark.parametrize(
     ("make", "complaint"),
     [
-        (lambda: tf.broadcast([1], 2), r"broadcast wants Readables, not list \[1\]"),
-        (lambda: tf.broadcast(tf.empty(), 0), "count must be 1 or more, got 0"),
+        (lambda: tf.broadcast([1], 2), r"broadcast expects Readables, got list \[1\]"),
+        (lambda: tf.broadcast(tf.empty(), 0), "count must be at least 1, got 0"),
         (lambda: tf.broadcast(tf.empty(), 2.0), "count must be an int, got 2.0"),
-        (lambda: tf.broadcast(tf.empty(), 2, capacity=0), "capacity must be 1 or more, got 0"),
+        (lambda: tf.broadcast(tf.empty(), 2, capacity=0), "capacity must be at least 1, got 0"),
         (lambda: tf.broadcast(tf.empty(), 2, overflow="spill"), "overflow must be 'wait', 'drop_oldest'"),
         (lambda: tf.broadcast(tf.empty(), 2, overflow=["wait"]), "or one for each of 2 branches, got"),
-        (lambda: tf.partition(tf.empty(), 3, 2), "partition wants a function, not 3"),
-        (lambda: tf.partition(tf.empty(), passes, 2), "partition wants a plain function, not the coroutine function"),
-        (lambda: tf.partition(tf.empty(), id, -1), "count must be 1 or more, got -1"),
-        (lambda: tf.balance(tf.empty, 2), "balance wants Readables, not the function empty: call it"),
+        (lambda: tf.partition(tf.empty(), 3, 2), "partition expects a function, got 3"),
+        (lambda: tf.partition(tf.empty(), passes, 2), "partition expects a plain function, got the coroutine function"),
+        (lambda: tf.partition(tf.empty(), id, -1), "count must be at least 1, got -1"),
+        (lambda: tf.balance(tf.empty, 2), "balance expects Readables, got the function empty; call it first"),
         (lambda: tf.balance(tf.empty(), 2, capacity="2"), "capacity must be an int or math.inf, got '2'"),
     ],
 )

@@ -148,7 +148,7 @@ async def test_a_throttle_says_what_is_wrong_with_a_cost() -> None:
     wrong: list[tuple[Any, str]] = [
         (lambda n: -1, "cost must return 0 or more, got -1"),
         (lambda n: "1", "cost must return a number, got '1'"),
-        (later, "cost was given a plain function that returns a coroutine"),
+        (later, "cost: the function returned a coroutine"),
     ]
     for cost, complaint in wrong:
         with pytest.raises((TypeError, ValueError), match=complaint) as caught:
@@ -272,7 +272,7 @@ async def test_keep_alive_gives_an_item_as_it_is_and_refuses_a_coroutine(autojum
     kept = await quiet.readable.pipe(tf.keep_alive(5, b": \n\n")).pipe(tf.take(2)).pipe(tf.collect())
     assert kept == [b": \n\n"] * 2
     assert trio.current_time() == pytest.approx(10)
-    with pytest.raises(TypeError, match="keep_alive was given a plain function that returns a coroutine"):
+    with pytest.raises(TypeError, match="keep_alive: the function returned a coroutine"):
         await quiet.readable.pipe(tf.keep_alive(5, later)).pipe(tf.drain())
 
 
@@ -297,12 +297,12 @@ async def test_keep_alive_does_not_pile_up_before_a_reader_who_is_slow(autojump_
         (lambda: tf.throttle(1, per=0), "per must be above 0, got 0"),
         (lambda: tf.throttle(1, per=math.inf), "per must be finite and rate not too small, got rate=1, per=inf"),
         (lambda: tf.throttle(1, burst=0), "burst must be above 0, got 0"),
-        (lambda: tf.throttle(1, cost=3), "cost wants a function, not 3"),
-        (lambda: tf.throttle(1, cost=trio.sleep), "cost wants a plain function"),
+        (lambda: tf.throttle(1, cost=3), "cost expects a function, got 3"),
+        (lambda: tf.throttle(1, cost=trio.sleep), "cost expects a plain function"),
         (lambda: tf.debounce(math.nan), "seconds must be above 0, got nan"),
         (lambda: tf.sample(True), "seconds must be a number, got True"),
         (lambda: tf.delay(-1), "seconds must be above 0, got -1"),
-        (lambda: tf.delay(1, capacity=0), "capacity must be 1 or more, got 0"),
+        (lambda: tf.delay(1, capacity=0), "capacity must be at least 1, got 0"),
         (lambda: tf.timeout(None), "seconds must be a number, got None"),
         (lambda: tf.keep_alive(0, 1), "seconds must be above 0, got 0"),
         (lambda: tf.keep_alive(1, trio.sleep), "keep_alive: item must be an item or a plain function"),

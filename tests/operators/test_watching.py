@@ -238,7 +238,7 @@ def test_bad_arguments_are_told_at_once() -> None:
     wrong: Any = 3
     with pytest.raises(TypeError, match="monitor: name must be a str, got 3"):
         tf.monitor(wrong)
-    with pytest.raises(TypeError, match=r"monitor wants what monitor\(\) gives, not 3"):
+    with pytest.raises(TypeError, match=r"monitor must be what monitor\(\) or Inspector\(\) returns, got 3"):
         tf.pipeline([1], tf.count(), monitor=wrong)
 
 

@@ -115,7 +115,7 @@ async def test_what_comes_while_the_reader_is_slow_is_in_the_window_in_which_it_
         ((math.inf,), {}, ValueError, "every must be finite"),
         ((1,), {"slide": 0}, ValueError, "slide must be above 0"),
         ((1,), {"empty": 1}, TypeError, "empty must be a bool"),
-        ((1,), {"most": 0}, ValueError, "most must be 1 or more"),
+        ((1,), {"most": 0}, ValueError, "most must be at least 1"),
     ],
 )
 def test_R1_wrong_arguments_are_refused_when_the_stage_is_made(

@@ -197,7 +197,7 @@ async def test_R1_ids_that_are_no_list_of_str_are_refused(ids: Any) -> None:
     for function in (redis.requeue_dead_letters, redis.drop_dead_letters):
         with pytest.raises(TypeError, match="ids must be an iterable of str"):
             await function("redis://localhost", "jobs", ids)
-    with pytest.raises(ValueError, match="keep must be 0 or more, got -1"):
+    with pytest.raises(ValueError, match="keep must be at least 0, got -1"):
         await redis.trim_dead_letters("redis://localhost", "jobs", -1)
 
 

@@ -433,7 +433,7 @@ def test_a_duplex_or_what_is_no_stream_is_refused() -> None:
 
     with pytest.raises(TypeError, match="cannot be followed through"):
         jobs.pipe(tf.connect_tcp("localhost", 1))
-    with pytest.raises(TypeError, match="pipe wants a Transform"):
+    with pytest.raises(TypeError, match="pipe expects a Transform"):
         jobs.pipe(7)
 
 
@@ -601,14 +601,14 @@ async def test_R16_a_run_that_is_cancelled_gives_back_what_it_has_not_stored(url
         ({"name": b"jobs"}, "name must be a str"),
         ({"name": "a{b}"}, "name must be a word"),
         ({"group": "two words"}, "group must be a word"),
-        ({"prefetch": 0}, "prefetch must be 1 or more"),
+        ({"prefetch": 0}, "prefetch must be at least 1"),
         ({"lease": 0}, "lease must be above 0"),
         ({"lease": float("inf")}, "lease must be finite"),
         ({"tries": 0.5}, "tries must be an int"),
-        ({"dead_letters": 0}, "dead_letters must be 1 or more"),
+        ({"dead_letters": 0}, "dead_letters must be at least 1"),
         ({"patience": -1}, "patience must be above 0"),
         ({"receiver": 7}, "receiver must be a str"),
-        ({"decode": "json"}, "decode wants a function"),
+        ({"decode": "json"}, "decode expects a function"),
     ],
     ids=str,
 )
@@ -624,11 +624,11 @@ def test_R1_arguments_of_receivers_are_checked_when_they_are_given(changed: dict
 @pytest.mark.parametrize(
     ("changed", "complaint"),
     [
-        ({"capacity": 0}, "capacity must be 1 or more"),
+        ({"capacity": 0}, "capacity must be at least 1"),
         ({"producer": ""}, "producer must be a word"),
-        ({"encode": None}, "encode wants a function"),
+        ({"encode": None}, "encode expects a function"),
         ({"patience": "long"}, "patience must be a number"),
-        ({"wait_replicas": -1}, "wait_replicas must be 0 or more, got -1"),
+        ({"wait_replicas": -1}, "wait_replicas must be at least 0, got -1"),
         ({"wait_replicas": 1.0}, "wait_replicas must be an int, got 1.0"),
     ],
     ids=str,

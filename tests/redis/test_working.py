@@ -47,11 +47,11 @@ async def generator(delivery: redis.Delivery[Any]) -> AsyncIterator[None]:
 @pytest.mark.parametrize(
     ("handler", "options", "complaint"),
     [
-        (5, {}, "work wants a function, not 5"),
+        (5, {}, "work expects a function, got 5"),
         (without_arguments, {}, r"one argument, the delivery, got without_arguments\(\)"),
         (generator, {}, "work expects a function, got the generator generator; remove its `yield`"),
-        (handle, {"concurrency": 0}, "run: concurrency must be 1 or more, got 0"),
-        (handle, {"concurrency": 4, "prefetch": 3}, "run: prefetch must be 4 or more, got 3"),
+        (handle, {"concurrency": 0}, "run: concurrency must be at least 1, got 0"),
+        (handle, {"concurrency": 4, "prefetch": 3}, "run: prefetch must be at least 4, got 3"),
         (handle, {"grace": -1}, "run: grace must be above 0, got -1"),
         (handle, {"grace": True}, "run: grace must be a number, got True"),
         (handle, {"lease": math.inf}, "lease must be finite"),

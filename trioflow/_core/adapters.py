@@ -51,7 +51,7 @@ class Once(Generic[R]):
 
     def __call__(self, *ends: Any) -> R:
         if self._is_used:
-            raise trio.ClosedResourceError(f"{self._what} can run once only, and has run")
+            raise trio.ClosedResourceError(f"{self._what} can only run once, and has already run")
         self._is_used = True
         return self._run(*ends)
 
@@ -285,4 +285,4 @@ def _in_bytes(chunk: Any) -> Any:
         return chunk.cast("B")
     if isinstance(chunk, (bytes, bytearray)):
         return chunk
-    raise TypeError(f"a byte stream carries bytes, not {shown(chunk)}")
+    raise TypeError(f"a byte stream expects bytes, got {shown(chunk)}")

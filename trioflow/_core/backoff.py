@@ -14,9 +14,9 @@ class Backoff:
         check_positive("initial", initial)
         check_positive("maximum", maximum)
         if isinstance(jitter, bool) or not isinstance(jitter, (int, float)):
-            raise TypeError(f"jitter must be a number, not {jitter!r}")
+            raise TypeError(f"jitter must be a number, got {jitter!r}")
         if not 0 <= jitter <= 1:
-            raise ValueError(f"jitter must be from 0 to 1, not {jitter}")
+            raise ValueError(f"jitter must be between 0 and 1, got {jitter}")
         self._initial, self._maximum, self._jitter = initial, maximum, jitter
         self._longest = initial  # the next pause without jitter, before `maximum` cuts it
 

@@ -34,7 +34,7 @@ class _Block(AbstractAsyncContextManager[T], Generic[T]):
                 raise
             shorten_traceback(raised.with_traceback(traceback))
             return False
-        raise RuntimeError("an async context manager's generator yields once")
+        raise RuntimeError("the generator of an async context manager must yield once")
 
 
 def block(function: Callable[P, AsyncGenerator[T, None]]) -> Callable[P, AbstractAsyncContextManager[T]]:

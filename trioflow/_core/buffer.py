@@ -65,7 +65,7 @@ def check_capacity(capacity: float) -> float:
 def check_overflow(overflow: Overflow) -> Overflow:
     """Return `overflow` if it is one of the policies."""
     if overflow not in ("wait", "drop_oldest", "drop_newest", "fail"):
-        raise ValueError(f"overflow must be 'wait', 'drop_oldest', 'drop_newest' or 'fail', not {overflow!r}")
+        raise ValueError(f"overflow must be 'wait', 'drop_oldest', 'drop_newest' or 'fail', got {overflow!r}")
     return overflow
 
 

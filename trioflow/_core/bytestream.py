@@ -60,7 +60,7 @@ class ByteStream(trio.abc.HalfCloseableStream):
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Send `data`, waiting while the channel is full. Cancelled, it has sent nothing."""
         if not isinstance(data, (bytes, bytearray, memoryview)):
-            raise TypeError(f"send_all wants bytes, a bytearray or a memoryview, not {shown(data)}")
+            raise TypeError(f"send_all expects bytes, a bytearray or a memoryview, got {shown(data)}")
         with self._sending:
             await checkpoint()
             if len(data):
@@ -123,7 +123,7 @@ def _as_bytes(chunk: object) -> bytes | memoryview:
         return chunk
     if isinstance(chunk, (bytearray, memoryview)):
         return memoryview(chunk).cast("B")
-    raise TypeError(f"a byte stream carries bytes, not {shown(chunk)}")
+    raise TypeError(f"a byte stream expects bytes, got {shown(chunk)}")
 
 
 @block
@@ -141,4 +141,4 @@ async def open_stream(
             finally:
                 scope.deadline = trio.current_time() + LINGER
     if scope.cancelled_caught:
-        raise trio.TooSlowError(f"what was sent was not taken within {LINGER:g} seconds of closing")
+        raise trio.TooSlowError(f"the other side did not read everything within {LINGER:g} seconds of closing")

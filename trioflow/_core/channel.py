@@ -195,7 +195,7 @@ class SendChannel(_End, trio.abc.SendChannel[SendT]):
             raise trio.ClosedResourceError("this send channel is closed")
         self._buffer.check()
         if not self._buffer.receivers:
-            raise HangUp(self._buffer, "the last reader of this channel has gone")
+            raise HangUp(self._buffer, "the last reader of this channel has closed")
 
     def __del__(self) -> None:
         if not self._closed and sys.flags.dev_mode:
@@ -318,7 +318,7 @@ class ReceiveChannel(_End, trio.abc.ReceiveChannel[ReceiveT]):
         Never an empty list: at the end it raises as `receive` does. Cancelled, it has taken nothing.
         """
         if limit is not None and limit < 1:
-            raise ValueError(f"receive_many: limit must be 1 or more, got {limit}")
+            raise ValueError(f"receive_many: limit must be at least 1, got {limit}")
         return await self._receive_batch(limit or math.inf)
 
     async def _receive_for(self, output: SendChannel[Any] | None, most: float = math.inf) -> list[ReceiveT]:

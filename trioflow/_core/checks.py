@@ -1,4 +1,4 @@
-"""Checks of arguments, made when a value is built (R1): each says what was wanted and what came."""
+"""Argument checks, run when a value is built and not when it runs (R1). Each error says what was expected and what came."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ BYTES_LIKE: Final = (bytes, bytearray, memoryview)
 
 
 def _of_call(message: str) -> str:
-    """Begin `message` with the name of the function that was called from outside the package."""
+    """Put the name of the function that the user called before `message`."""
     name = ""
     frame = inspect.currentframe()
     while frame is not None and frame.f_globals.get("__name__", "").startswith("trioflow."):
@@ -30,9 +30,9 @@ def check_count(name: str, value: object, least: int, most: float = math.inf) ->
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(_of_call(f"{name} must be an int, got {value!r}"))
     if value < least:
-        raise ValueError(_of_call(f"{name} must be {least} or more, got {value}"))
+        raise ValueError(_of_call(f"{name} must be at least {least}, got {value}"))
     if value > most:
-        raise ValueError(_of_call(f"{name} must be {most} or less, got {value}"))
+        raise ValueError(_of_call(f"{name} must be at most {most}, got {value}"))
     return value
 
 
@@ -62,59 +62,62 @@ def check_positive(name: str, value: object) -> float:
 def check_function(name: str, function: Any) -> Any:
     """Return `function` if it can be called."""
     if not callable(function):
-        raise TypeError(f"{name} wants a function, not {function!r}")
+        raise TypeError(f"{name} expects a function, got {function!r}")
     return function
 
 
 def check_async(name: str, function: Any) -> Any:
-    """Return `function` if calling it gives a coroutine, or may: a lambda can return one."""
+    """Return `function` if it is async. A lambda passes too, as it may return a coroutine."""
     if not is_async(check_function(name, function)) and name_of(function) != "<lambda>":
-        raise TypeError(f"{name} wants an async function, not {name_of(function)}: define it with `async def`")
+        raise TypeError(f"{name} expects an async function, got {name_of(function)}; define it with `async def`")
     return function
 
 
 def check_plain(name: str, function: Any, hint: str = "") -> Any:
-    """Return `function` if it can be called and is not a coroutine function; `hint` says what takes one."""
+    """Return `function` if it is callable and not async. `hint` says which function takes an async one."""
     if is_async(check_function(name, function)):
-        raise TypeError(f"{name} wants a plain function, not the coroutine function {name_of(function)}{hint}")
+        raise TypeError(f"{name} expects a plain function, got the coroutine function {name_of(function)}{hint}")
     return function
 
 
 def check_exceptions(name: str, on: Any) -> tuple[type[Exception], ...]:
-    """Give as a tuple the kinds of exception that `name` is to deal with; a `Cancelled` and the like are none of them."""
+    """Return `on` as a tuple of Exception classes. `Cancelled` and the like are refused: they are BaseExceptions."""
     kinds: tuple[Any, ...] = on if isinstance(on, tuple) else (on,)
     if not kinds or not all(isinstance(kind, type) and issubclass(kind, Exception) for kind in kinds):
-        raise TypeError(f"{name} wants a kind of Exception as `on`, or a tuple of them, not {on!r}")
+        raise TypeError(f"{name}: on must be an Exception class or a tuple of them, got {on!r}")
     return kinds
 
 
 def is_async(function: Any) -> bool:
-    """Tell whether calling `function` gives a coroutine: also of partials, and of objects with an async `__call__`."""
+    """Return whether calling `function` returns a coroutine. Knows partials, and objects with an async `__call__`."""
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004
 
 
 def refuse_coroutine(name: str, given: object, *, others: Iterable[Any] = ()) -> None:
-    """Raise if a plain function gave a coroutine, as a lambda around a coroutine function does, and so did the `others`."""
+    """Raise if a plain function returned the coroutine `given`, as a lambda around an async function does.
+
+    `others` are what it returned for the other items; they are closed as well.
+    """
     if inspect.iscoroutine(given):
         for coroutine in (given, *others):
-            coroutine.close()  # or Python would warn that it was never awaited
-        raise TypeError(f"{name} was given a plain function that returns a coroutine: give it the coroutine function")
+            coroutine.close()  # or Python warns that it was never awaited
+        raise TypeError(f"{name}: the function returned a coroutine; pass the async function itself")
 
 
 def check_kinds(wish: str, items: Iterable[Any], kinds: type | tuple[type, ...] = BYTES_LIKE, hint: str = "") -> None:
-    """Raise if one of `items` is not of these kinds. Its value may be large: its type alone is told."""
+    """Raise if one of `items` is not of these kinds. The error names its type alone, as the value may be large."""
     for kind in set(map(type, items)):
         if not issubclass(kind, kinds):
             if not hint and issubclass(kind, (str, *BYTES_LIKE)):
                 hint = f"; pipe through {'tf.encode()' if kind is str else 'tf.lines() or tf.decode()'} first"
-            raise TypeError(f"{wish}, not {kind.__name__}{hint}")
+            raise TypeError(f"{wish}, got {kind.__name__}{hint}")
 
 
 def check_codec(name: str, encoding: object, errors: object = "strict") -> None:
-    """Raise if there is no such encoding of text, or no such error handler."""
+    """Raise if Python has no such text encoding or error handler."""
     if not isinstance(encoding, str):
-        raise TypeError(f"{name} wants the name of an encoding, not {type(encoding).__name__} {encoding!r}")
+        raise TypeError(f"{name} expects the name of an encoding, got {type(encoding).__name__} {encoding!r}")
     if not isinstance(errors, str):
-        raise TypeError(f"errors must be the name of an error handler, not {type(errors).__name__} {errors!r}")
-    "".encode(encoding)  # raises LookupError where there is no such encoding, or it is not one of text
+        raise TypeError(f"{name}: errors must be the name of an error handler, got {type(errors).__name__} {errors!r}")
+    "".encode(encoding)  # raises LookupError if there is no such encoding, or if it does not encode text
     codecs.lookup_error(errors)

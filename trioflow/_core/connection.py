@@ -150,7 +150,9 @@ class Connection:
         """
         for direction in directions:
             if direction in self._begun:
-                raise trio.ClosedResourceError(f"the {direction} of {self._name()} can run once only, and has run")
+                raise trio.ClosedResourceError(
+                    f"the {direction} of {self._name()} can only run once, and has already run"
+                )
         self._begun.update(directions)
         try:
             stream = await self._open()
@@ -205,15 +207,19 @@ class Connection:
         if self._stream is not None:
             await cut(self._stream, reset=False)  # it may have been closed while it was being opened
         if self._failure is not None:
-            raise trio.BrokenResourceError(f"{self._name()} was cut off by its other direction") from self._failure
+            raise trio.BrokenResourceError(
+                f"{self._name()} was cut off after its other direction failed"
+            ) from self._failure
         if self._has_enough:
-            raise Enough(f"{self._name()} was ended: its reader had enough")
+            raise Enough(f"{self._name()} was closed because its reader needed no more")
         raise trio.ClosedResourceError(f"{self._name()} is closed")
 
     async def _cut(self, failure: BaseException | None) -> None:
         """Close the stream at once, and keep the failure for the other direction."""
         if not (self._closed or self._has_enough):
-            self._failure = failure or trio.BrokenResourceError(f"{self._name()} was cut off: its writer was cancelled")
+            self._failure = failure or trio.BrokenResourceError(
+                f"{self._name()} was cut off because its writer was cancelled"
+            )
         self._closed = True
         try:
             if self._stream is not None:

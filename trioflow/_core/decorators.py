@@ -105,7 +105,7 @@ def writable(
         3
     """
     if inspect.isasyncgenfunction(function):
-        raise TypeError(f"writable wants an async function that returns a result, but {function.__name__} yields")
+        raise TypeError(f"writable expects an async function that returns a result, but {function.__name__} yields")
     return _factory(function, 1, Writable[Any, Any]._of, "writable")
 
 
@@ -115,7 +115,7 @@ def _factory(
     name = getattr(function, "__name__", repr(function))
     is_generator = inspect.isasyncgenfunction(function)
     if not is_generator and not inspect.iscoroutinefunction(function):
-        raise TypeError(f"{kind} wants an async function or an async generator function, not {name}")
+        raise TypeError(f"{kind} expects an async function or an async generator function, got {name}")
     given = channels - 1 if is_generator else channels
     signature = inspect.signature(function)
     parameters = list(signature.parameters.values())
@@ -124,9 +124,11 @@ def _factory(
         and not is_generator
         and (len(parameters) < 2 or parameters[1].default is not inspect.Parameter.empty)
     ):
-        raise TypeError(f"{kind}: {name} has no yield: yield what comes out, or take two channels, (source, output)")
+        raise TypeError(f"{kind}: {name} has no yield; yield its output, or take two channels, (source, output)")
     if len(parameters) < given:
-        raise TypeError(f"{kind} wants a function of {given} channels and more, but {name} takes {len(parameters)}")
+        raise TypeError(
+            f"{kind} expects a function with at least {given} channel parameters, but {name} takes {len(parameters)}"
+        )
 
     needs_nothing = all(
         parameter.default is not parameter.empty or parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)

@@ -35,7 +35,7 @@ def check_trio() -> None:
     """Raise unless Trio runs the calling task."""
     if not trio.lowlevel.in_trio_run():
         raise RuntimeError(
-            "trioflow runs on Trio: start your program with trio.run(main), not with asyncio.run(main())"
+            "trioflow runs on Trio; start your program with trio.run(main), not with asyncio.run(main())"
         )
 
 

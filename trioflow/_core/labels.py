@@ -1,4 +1,4 @@
-"""What people read: the names of stages in notes, reprs and errors, and numbers of bytes."""
+"""Text for people: the names of stages in notes, reprs and errors, and sizes in bytes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class _Brief(reprlib.Repr):
         self.maxstring = self.maxother = 40
 
     def repr_bytes(self, x: bytes, level: int) -> str:
-        shown = repr(bytes(x[: self.maxstring]))  # not all of it: a hundred megabytes take a second
+        shown = repr(bytes(x[: self.maxstring]))  # the repr of a hundred megabytes takes a second
         return shown if len(x) <= self.maxstring else f"{shown}..."
 
     repr_bytearray = repr_bytes
@@ -29,14 +29,14 @@ _ARGUMENTS: Final = re.compile(r"\(.*\)", re.DOTALL)
 
 
 def shown(arg: object) -> str:
-    """Return the repr of `arg` cut to about 40 characters, without making all of a large one."""
+    """Return the repr of `arg` cut to about 40 characters, without building the whole repr of a large value."""
     if type(arg) is str and len(arg) < 40 and len(text := repr(arg)) <= 40:
-        return text  # as it would be anyway: a run is named when it is made, and reprlib takes 3 µs for a file's name
+        return text  # the same text, sooner: every run is named when it is made, and reprlib takes 3 µs for a file name
     return _brief.repr(arg)
 
 
 def label(name: str, *args: object, **kwargs: object) -> Callable[[], str]:
-    """Make what names a stage in notes and reprs: the call as it was written, cut short, rendered when asked for."""
+    """Return a function that names a stage in notes and reprs: the call as it was written, shortened, rendered on demand."""
     return partial(_render, name, args, kwargs)
 
 
@@ -47,7 +47,7 @@ def _render(name: str, args: tuple[object, ...], kwargs: Mapping[str, object]) -
 
 
 def name_without_values(label: Callable[[], str]) -> str:
-    """Return what a label names its stage, without the values it was given, as they may be items: `map(parse)`, `batch`."""
+    """Return a stage's name without the values of its arguments, which may be the user's data: `map(parse)`, `batch`."""
     if not isinstance(label, partial):
         return _ARGUMENTS.sub("", label())
     name, args, kwargs = label.args
@@ -56,7 +56,7 @@ def name_without_values(label: Callable[[], str]) -> str:
 
 
 class ChainName(str):
-    """The name of a chain of stages, rendered when asked for: rendering it at once would cost 1.4 µs a stage."""
+    """The name of a chain of stages, rendered on demand: to render it at once would cost 1.4 µs a stage."""
 
     __slots__ = ("_labels",)
 
@@ -74,20 +74,20 @@ class ChainName(str):
 
 
 def name_of(function: object) -> str:
-    """Return a function's name, or that of what stands in for one."""
+    """Return the name of a function, or the type of a callable object."""
     return getattr(function, "__name__", type(function).__name__)
 
 
 def wanted(what: str, given: object) -> TypeError:
-    """Make the error for a wrong stage: what was wanted and what came."""
-    came = f"the function {name_of(given)}: call it" if callable(given) else f"{type(given).__name__} {given!r}"
-    return TypeError(f"{what}, not {came}")
+    """Return the error for a wrong argument: `what` was expected, and what came."""
+    came = f"the function {name_of(given)}; call it first" if callable(given) else f"{type(given).__name__} {given!r}"
+    return TypeError(f"{what}, got {came}")
 
 
 def refused(message: str) -> Any:
-    """Make a special method that raises `TypeError`, for what Python would refuse without saying what to do.
+    """Return a special method that raises a `TypeError` which says what to do, where Python's own error would not.
 
-    Define it where type checkers do not look: they refuse the use by themselves.
+    Define it where type checkers do not look, so that they still refuse its use.
     """
 
     def refuse(self: object, *args: object) -> NoReturn:
@@ -97,7 +97,7 @@ def refused(message: str) -> Any:
 
 
 def shown_bytes(count: float) -> str:
-    """Return a number of bytes in about three digits: 3.2 MiB."""
+    """Return a number of bytes in about three digits, such as 3.2 MiB."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if count < 1024:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"

@@ -56,7 +56,7 @@ def as_readable(head: object) -> Readable[Any]:
     if isinstance(head, Iterable):
         factory = iterator_factory(head)
         return Readable._of(Stage(name, factory=factory, release=getattr(factory, "release", None)))
-    raise wanted("a stream begins with a Readable, an iterable, a channel or a byte stream", head)
+    raise wanted("a stream must begin with a Readable, an iterable, a channel or a byte stream", head)
 
 
 def as_writable(tail: object) -> Writable[Any, Any]:
@@ -74,7 +74,7 @@ def as_writable(tail: object) -> Writable[Any, Any]:
         return Writable._of(Stage(label("to_stream", tail), function=stream_sink(end)))
     if isinstance(end, trio.abc.SendChannel):
         return Writable._of(Stage(label("to_channel", tail), function=channel_sink(end)))
-    raise wanted("a pipeline ends in a Writable, a channel or a byte stream", tail)
+    raise wanted("a pipeline must end in a Writable, a channel or a byte stream", tail)
 
 
 # fmt: off
@@ -149,18 +149,21 @@ def pipeline(*stages: object, capacity: float = DEFAULT_CAPACITY, monitor: Watch
         [1, 4, 9]
     """
     if len(stages) < 2:
-        raise TypeError(f"pipeline wants a source and a sink at least, not {len(stages)} stages")
+        raise TypeError(f"pipeline expects at least a source and a sink, got {len(stages)} stages")
     first, *middle, last = stages
     if isinstance(first, (str, os.PathLike, *BYTES_LIKE)):
         raise TypeError(
-            f"pipeline wants a source first, not {type(first).__name__} {shown(first)}: "
+            f"pipeline expects a source first, got {type(first).__name__} {shown(first)}; "
             f"write read_file(...) for a file of that name, or [...] around it for one item"
         )
     check_capacity(capacity)
     if isinstance(last, Transform):
-        raise TypeError(f"a pipeline ends in a Writable, a channel or a byte stream, not in {last!r}: nobody reads it")
+        raise TypeError(
+            f"a pipeline must end in a Writable, a channel or a byte stream, got {last!r}; "
+            f"nothing would read what it sends"
+        )
     sink = as_writable(last)
-    source = join(as_readable(first), tuple(middle), "the middle of a pipeline wants a Transform or a Duplex")
+    source = join(as_readable(first), tuple(middle), "the middle of a pipeline expects a Transform or a Duplex")
     if monitor is not None and not callable(getattr(monitor, "watch", None)):
-        raise TypeError(f"monitor wants what monitor() gives, not {monitor!r}")
+        raise TypeError(f"monitor must be what monitor() or Inspector() returns, got {monitor!r}")
     return run_all(source, sink, capacity, None if monitor is None else monitor.watch)

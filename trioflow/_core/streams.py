@@ -38,9 +38,11 @@ Result = TypeVar("Result", covariant=True)
 
 def _only_stage(run: Callable[..., Awaitable[Any]], kind: str) -> tuple[Stage, ...]:
     if not callable(run):
-        raise TypeError(f"{kind} wants an async function over channels, not {run!r}")
+        raise TypeError(f"{kind} expects an async function over channels, got {run!r}")
     if inspect.isasyncgenfunction(run):
-        raise TypeError(f"{kind} wants an async function over channels, but {name_of(run)} yields: decorate it")
+        raise TypeError(
+            f"{kind} expects an async function over channels, but {name_of(run)} yields; decorate it instead"
+        )
     return (Stage(label(name_of(run)), function=run),)
 
 
@@ -127,7 +129,7 @@ class Readable(_Stream, Generic[T]):
         """
         if isinstance(stage, Writable):
             return run_all(self, stage, DEFAULT_CAPACITY)
-        return join(self, (stage,), "pipe wants a Transform, a Duplex or a Writable")
+        return join(self, (stage,), "pipe expects a Transform, a Duplex or a Writable")
 
     def open(self, *, capacity: float = DEFAULT_CAPACITY) -> AbstractAsyncContextManager[ReceiveChannel[T]]:
         """Run this beside an `async with` block that receives its items.
@@ -197,7 +199,7 @@ class Transform(_Stream, Generic[In, Out]):
         """
         if isinstance(stage, Writable):
             return Writable._joined(self, stage)
-        return Transform._joined(self, _middle(stage, "pipe wants a Transform, a Duplex or a Writable"))
+        return Transform._joined(self, _middle(stage, "pipe expects a Transform, a Duplex or a Writable"))
 
 
 class Duplex(trio.abc.AsyncResource, Generic[Out, In]):
@@ -211,9 +213,9 @@ class Duplex(trio.abc.AsyncResource, Generic[Out, In]):
 
     def __init__(self, readable: Readable[Out], writable: Writable[In, object]) -> None:
         if not isinstance(readable, Readable):
-            raise wanted("Duplex wants a Readable first", readable)
+            raise wanted("Duplex expects a Readable first", readable)
         if not isinstance(writable, Writable):
-            raise wanted("Duplex wants a Writable second", writable)
+            raise wanted("Duplex expects a Writable second", writable)
         self.readable = readable
         self.writable = writable
         self._aclose: Callable[[], Awaitable[None]] | None = None
@@ -264,7 +266,7 @@ class Duplex(trio.abc.AsyncResource, Generic[Out, In]):
         """
         given = as_trio(stream)
         if not isinstance(given, trio.abc.Stream):
-            raise wanted("Duplex.from_stream wants a trio.abc.Stream", stream)
+            raise wanted("Duplex.from_stream expects a trio.abc.Stream", stream)
         connection = Connection(given, lambda: f"this {type(stream).__name__}", is_lent=True)
         self = Duplex._over(label("from_stream", stream), connection, lambda: connection)
         if not isinstance(given, trio.abc.HalfCloseableStream):
@@ -353,7 +355,7 @@ def _middle(stage: object, what: str) -> Transform[Any, Any]:
         return Transform._of(stage._as_stage())
     if callable(stage) and not hasattr(stage, "__signature__") and not _is_ours(stage):
         name = name_of(stage)
-        raise TypeError(f"{what}, not the function {name}: use tf.map({name}), or tf.for_each({name}) at the end")
+        raise TypeError(f"{what}, got the function {name}; use tf.map({name}), or tf.for_each({name}) at the end")
     raise wanted(what, stage)
 
 

@@ -91,15 +91,15 @@ class ByteBuffer:
             ValueError: it is empty; or what stands before it is longer than `max_length`, which stays where it is.
         """
         if not isinstance(delimiter, bytes):
-            raise TypeError(f"take_until wants a delimiter of bytes, not {type(delimiter).__name__}")
+            raise TypeError(f"take_until expects a delimiter of bytes, got {type(delimiter).__name__}")
         if not delimiter:
-            raise ValueError("take_until wants a delimiter of at least one byte, not an empty one")
+            raise ValueError("take_until: the delimiter must not be empty")
         overlap = len(delimiter) - 1  # the most of it that may have come without the rest
         since = max(self._looked - overlap, 0) if delimiter == self._wanted else 0
         place = self._data.find(delimiter, self._start + since)
         length = len(self) - overlap if place < 0 else place - self._start
         if length > max_length:
-            raise ValueError(f"no {delimiter!r} within max_length, {max_length} bytes")
+            raise ValueError(f"there is no {delimiter!r} within max_length, {max_length} bytes")
         if place < 0:
             self._wanted, self._looked = delimiter, len(self)
             return None
@@ -115,10 +115,10 @@ class ByteBuffer:
 
     def _admit(self, chunk: object) -> int:
         if not isinstance(chunk, (bytes, bytearray, memoryview)):
-            raise TypeError(f"a ByteBuffer wants bytes, not {type(chunk).__name__}")
+            raise TypeError(f"ByteBuffer expects bytes, got {type(chunk).__name__}")
         count = chunk.nbytes if isinstance(chunk, memoryview) else len(chunk)
         if len(self) + count > self._limit:
-            raise BufferError(f"a ByteBuffer of limit {self._limit} holds {len(self)} bytes, and {count} more came")
+            raise BufferError(f"ByteBuffer: {len(self)} bytes held and {count} more exceed the limit of {self._limit}")
         return count
 
     def _skip(self, count: int) -> None:

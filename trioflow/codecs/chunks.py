@@ -45,7 +45,7 @@ class _Rechunk(Operator[Any, bytes]):
         self._held = bytearray()  # less than `size`
 
     def feed(self, items: list[Any]) -> Iterator[bytes]:
-        check_kinds("rechunk wants bytes", items)
+        check_kinds("rechunk expects bytes", items)
         if len(items) > 1 and len(items[0]) < SMALL:
             items = [b"".join(items)]  # small chunks one by one would cost 1.4 µs each
         return (chunk for item in items for chunk in self._cut(item))
@@ -99,10 +99,10 @@ class _LimitBytes(Operator[Any, Any]):
         self._count = 0
 
     def feed(self, items: list[Any]) -> list[Any]:
-        check_kinds("limit_bytes wants bytes", items)
+        check_kinds("limit_bytes expects bytes", items)
         self._count += sum(item.nbytes if isinstance(item, memoryview) else len(item) for item in items)
         if self._count > self._limit:
-            raise ValueError(f"limit_bytes: more than {self._limit} bytes came")
+            raise ValueError(f"limit_bytes: the input is longer than {self._limit} bytes")
         return items
 
 
@@ -133,7 +133,7 @@ class Digest(Transform[bytes, bytes]):
 
     def _ended(self) -> Any:
         if self._hash is None:
-            raise RuntimeError("a digest is known when a run has ended: none has yet")
+            raise RuntimeError("digest: no run has ended yet; read the hash after a run")
         return self._hash
 
 
@@ -164,9 +164,9 @@ def digest(algorithm: str = "sha256") -> Digest:
         'ba7816bf8f01cfea'
     """
     if not isinstance(algorithm, str):
-        raise wanted("digest wants the name of an algorithm", algorithm)
+        raise wanted("digest expects the name of an algorithm", algorithm)
     if not hashlib.new(algorithm).digest_size:
-        raise ValueError(f"digest wants an algorithm with a hash of fixed length, not {algorithm!r}")
+        raise ValueError(f"digest expects an algorithm with a hash of fixed length, got {algorithm!r}")
     return Digest(algorithm)
 
 
@@ -176,7 +176,7 @@ class _Digest(Operator[Any, Any]):
         self._keep = keep
 
     def feed(self, items: list[Any]) -> list[Any]:
-        check_kinds("digest wants bytes", items)
+        check_kinds("digest expects bytes", items)
         for item in items:
             self._hash.update(item)
         return items

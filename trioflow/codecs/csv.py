@@ -129,13 +129,13 @@ def _check_columns(name: str, columns: Sequence[str]) -> None:
 def _dialect(name: str, dialect: object, options: CsvFormat) -> csv.Dialect:
     """Return the dialect with its options, as `csv` understands them."""
     if not isinstance(dialect, str):
-        raise wanted(f"{name}: dialect must be the name of one", dialect)
+        raise wanted(f"{name}: dialect must be the name of a dialect", dialect)
     if "quotechar" in options and options["quotechar"] is None:
         options = {"quoting": csv.QUOTE_NONE, **options}
     try:
         return cast("csv.Dialect", csv.reader((), dialect, **cast("Any", options)).dialect)
     except csv.Error:
-        raise ValueError(f"{name}: no dialect is named {dialect!r}; csv.list_dialects() names them") from None
+        raise ValueError(f"{name}: there is no dialect {dialect!r}; csv.list_dialects() lists them") from None
     except TypeError as exc:
         raise TypeError(f"{name}: {exc}") from None
 
@@ -323,12 +323,12 @@ class _CsvRows(Operator[Any, bytes]):
         columns = self._columns
         if isinstance(item, Mapping):
             if columns is None:
-                raise ValueError(f"csv_rows: item {self._row} is a mapping, and the first was a sequence")
+                raise ValueError(f"csv_rows: item {self._row} is a mapping, but the first was a sequence")
             if len(item) != len(columns) or any(column not in item for column in columns):
-                raise ValueError(f"csv_rows: item {self._row} has the columns {[*item]}, not {columns}")
+                raise ValueError(f"csv_rows: item {self._row} has the columns {[*item]}, expected {columns}")
             return [item[column] for column in columns]
         if isinstance(item, (str, bytes, bytearray)) or not isinstance(item, Sequence):
-            raise TypeError(f"csv_rows: wants a mapping or a sequence of cells, not {type(item).__name__}")
+            raise TypeError(f"csv_rows expects mappings or sequences of cells, got {type(item).__name__}")
         if columns is not None and len(item) != len(columns):
             raise ValueError(f"csv_rows: item {self._row} has {len(item)} cells for {len(columns)} columns")
         return item

@@ -57,7 +57,7 @@ class _LengthPrefixed(Operator[Any, bytes]):
         self._count = 0
 
     def feed(self, items: list[Any]) -> list[bytes]:
-        check_kinds("length_prefixed wants bytes", items)
+        check_kinds("length_prefixed expects bytes", items)
         return [self._frame(item) for item in items]
 
     def _frame(self, item: Any) -> bytes:
@@ -111,7 +111,7 @@ class _ParseLengthPrefixed(Operator[Any, bytes]):
         self._wanted = width  # how many bytes the next frame needs, as far as is known
 
     def feed(self, items: list[Any]) -> Iterator[bytes]:
-        check_kinds("parse_length_prefixed wants bytes", items)
+        check_kinds("parse_length_prefixed expects bytes", items)
         for item in items:
             self._buffer.feed(item)
             if len(self._buffer) >= self._wanted:
@@ -138,7 +138,7 @@ class _ParseLengthPrefixed(Operator[Any, bytes]):
         came = len(self._buffer) - self._width
         if came >= 0:
             size = self._wanted - self._width
-            raise EOFError(f"the input ends inside frame {self._count + 1}: {came} of {size} bytes came")
+            raise EOFError(f"the input ends inside frame {self._count + 1}, after {came} of {size} bytes")
         if self._buffer:
             raise EOFError(f"the input ends inside the length of frame {self._count + 1}")
         return ()
@@ -162,9 +162,9 @@ def delimited(delimiter: bytes) -> Transform[bytes, bytes]:
         b'one\x00\x00'
     """
     if not isinstance(delimiter, bytes):
-        raise wanted("delimited wants a delimiter of bytes", delimiter)
+        raise wanted("delimited expects a delimiter of bytes", delimiter)
     if not delimiter:
-        raise ValueError("delimited wants a delimiter of at least one byte, not an empty one")
+        raise ValueError("delimited: the delimiter must not be empty")
     return fused(lambda: _Delimited(delimiter), "delimited", delimiter)
 
 
@@ -174,25 +174,25 @@ class _Delimited(Operator[Any, bytes]):
         self._count = 0
 
     def feed(self, items: list[Any]) -> list[bytes]:
-        check_kinds("delimited wants bytes", items)
+        check_kinds("delimited expects bytes", items)
         return [self._frame(item) for item in items]
 
     def _frame(self, item: Any) -> bytes:
         self._count += 1
         frame = b"".join((item, self._delimiter))
         if frame.find(self._delimiter) < len(frame) - len(self._delimiter):
-            raise ValueError(f"item {self._count} has the delimiter {self._delimiter!r} in it")
+            raise ValueError(f"item {self._count} contains the delimiter {self._delimiter!r}")
         return frame
 
 
 def _checked(width: int, byteorder: Byteorder, max_length: float) -> tuple[int, dict[str, object]]:
     check_count("width", width, 1, 8)
     if byteorder not in ("big", "little"):
-        raise ValueError(f"byteorder must be 'big' or 'little', not {byteorder!r}")
+        raise ValueError(f"byteorder must be 'big' or 'little', got {byteorder!r}")
     longest = int(min(check_limit("max_length", max_length), 256**width - 1))
     options = {"width": (width, 4), "byteorder": (byteorder, "big"), "max_length": (max_length, LONGEST)}
     return longest, differing(**options)
 
 
 def _too_long(number: int, size: int, longest: int) -> ValueError:
-    return ValueError(f"frame {number} is of {size} bytes, longer than max_length, {longest}")
+    return ValueError(f"frame {number} has {size} bytes, more than max_length, {longest}")

@@ -137,7 +137,7 @@ def _packing(
         deflater = Deflater(level, made.checksum, library)
         head = zlib.compressobj(level, zlib.DEFLATED, made.window).flush()[: made.head]
         async for chunks in source.batches():
-            check_kinds(f"{name} wants bytes", chunks)
+            check_kinds(f"{name} expects bytes", chunks)
             packed = await deflater.feed(chunks)
             if given.get("flush") and (rest := await deflater.flush()):
                 packed.append(rest)
@@ -252,7 +252,9 @@ class _Gunzip(_Zlib):
         return BadGzipFile(f"gunzip: gzip member {self.members} is damaged: {reason}")
 
     def _not_gzip(self, members: int) -> BadGzipFile:
-        return BadGzipFile(f"gunzip: garbage follows gzip member {members}" if members else "gunzip: this is not gzip")
+        return BadGzipFile(
+            f"gunzip: garbage after gzip member {members}" if members else "gunzip: the input is not gzip"
+        )
 
 
 def inflate(*, raw: bool = False, dictionary: bytes = b"", max_output: float = math.inf) -> Transform[bytes, bytes]:
@@ -283,7 +285,7 @@ def inflate(*, raw: bool = False, dictionary: bytes = b"", max_output: float = m
     """
     window = _format(raw).window
     limit = check_limit("max_output", max_output)
-    check_kinds("dictionary must be bytes", [dictionary])
+    check_kinds("inflate: dictionary must be bytes", [dictionary])
     given = differing(raw=(raw, False), dictionary=(dictionary, b""), max_output=(max_output, math.inf))
     return fused(lambda: _Inflate(limit, window, bytes(dictionary)), "inflate", **given)
 
@@ -298,7 +300,7 @@ class _Inflate(_Zlib):
 
     def begin(self, data: Any) -> Any:
         if self.members:
-            raise zlib.error("inflate: garbage follows the zlib stream")
+            raise zlib.error("inflate: garbage after the zlib stream")
         options = {"zdict": self._dictionary} if self._dictionary else {}
         self._inflater = zlib.decompressobj(self._window, **options)
         return data
@@ -306,9 +308,9 @@ class _Inflate(_Zlib):
     def _wrong(self, complaint: str) -> Exception:
         reason = complaint.rpartition(": ")[2]
         if reason == "incorrect header check":
-            return zlib.error("inflate: this is not zlib")
+            return zlib.error("inflate: the input is not zlib")
         if complaint.startswith("Error 2 "):  # Z_NEED_DICT
-            return zlib.error("inflate: the zlib stream was made with a preset dictionary: pass it as dictionary=")
+            return zlib.error("inflate: the zlib stream needs a preset dictionary; pass it as dictionary=")
         if "setting zdict" in complaint:
-            return zlib.error("inflate: the zlib stream was made with another dictionary than the one given")
+            return zlib.error("inflate: the zlib stream was made with a different dictionary")
         return zlib.error(f"inflate: the zlib stream is damaged: {reason}")

@@ -95,7 +95,7 @@ class _JsonLines(Operator[object, bytes]):
                 # Half a character, which `str` may have and UTF-8 does not, becomes \udXXX, which is its JSON too.
                 lines.append((self._encode(item) + "\n").encode("utf-8", "backslashreplace"))
         except Exception as exc:
-            failure = ValueError("it is nested too deeply to be JSON") if isinstance(exc, RecursionError) else exc
+            failure = ValueError("the item is nested too deeply for JSON") if isinstance(exc, RecursionError) else exc
             note(failure, f"json_lines: item {self._written + len(lines) + 1} was {shown(items[len(lines)])}")
             if failure is exc:
                 raise
@@ -169,7 +169,7 @@ class _ParseJsonLines(Operator[Any, Any]):
 
     def feed(self, items: list[Any]) -> Iterable[Any]:
         if self._pieces is None:
-            check_kinds("parse_json_lines wants chunks of bytes or str", items[:1], (*BYTES_LIKE, str))
+            check_kinds("parse_json_lines expects chunks of bytes or str", items[:1], (*BYTES_LIKE, str))
             self._kind = str if isinstance(items[0], str) else bytes
             end: Any = "\n" if self._kind is str else b"\n"
             self._pieces = Pieces(end, self._limit, "line", strict=self._strict)
@@ -223,7 +223,7 @@ class _ParseJsonLines(Operator[Any, Any]):
 
     def _wrong(self, reason: str, line: Any, place: int) -> ValueError:
         if self._line == 1 and (encoding := _marked_encoding(line)):
-            reason = f'it begins with a byte order mark (BOM): put tf.decode("{encoding}") before this'
+            reason = f'it begins with a byte order mark (BOM); pipe through tf.decode("{encoding}") first'
         start, stop = max(place - AROUND, 0), place + AROUND
         before, behind = "..." if start else "", "..." if stop < len(line) else ""
         return ValueError(f"line {self._line} is not JSON: {reason}: {before}{line[start:stop]!r}{behind}")

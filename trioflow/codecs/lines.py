@@ -62,7 +62,7 @@ def lines(
     check_incremental("lines", encoding)
     check_flags(keep_ends=keep_ends, strict=strict)
     if newlines not in ("common", "universal", "crlf"):
-        raise ValueError(f"newlines must be 'common', 'universal' or 'crlf', not {newlines!r}")
+        raise ValueError(f"lines: newlines must be 'common', 'universal' or 'crlf', got {newlines!r}")
     limit = check_limit("max_length", max_length)
     given = differing(
         encoding=(encoding, "utf-8"),
@@ -91,7 +91,7 @@ class LineCutter(Operator[Any, str]):
     def feed(self, items: list[Any]) -> Iterable[str]:
         """Return the lines that end in `items`."""
         if self._kind is None:
-            check_kinds(f"{self._name} wants chunks of bytes or str", items[:1], (*BYTES_LIKE, str))
+            check_kinds(f"{self._name} expects chunks of bytes or str", items[:1], (*BYTES_LIKE, str))
             self._kind = str if isinstance(items[0], str) else bytes
         return cut_portions(self._pieces, self._cut, self._name, "as the first was", items, self._kind)
 
@@ -166,9 +166,9 @@ def split(delimiter: AnyStr, *, max_length: float = LONGEST, strict: bool = Fals
         [b'a', b'bc']
     """
     if not isinstance(delimiter, (bytes, str)):
-        raise wanted("split wants a delimiter of bytes or str", delimiter)
+        raise wanted("split expects a delimiter of bytes or str", delimiter)
     if not delimiter:
-        raise ValueError("split wants a delimiter of at least one byte or character, not an empty one")
+        raise ValueError("split: the delimiter must not be empty")
     check_flags(strict=strict)
     limit = check_limit("max_length", max_length)
     given = differing(max_length=(max_length, LONGEST), strict=(strict, False))

@@ -126,7 +126,7 @@ class Pieces(Generic[AnyStr]):
     def _has_refused(self, number: int, piece: AnyStr) -> ValueError | None:
         for part, name in self._refused.items():
             if part in piece:
-                return ValueError(f"{self._what} {number} has {name} in it")
+                return ValueError(f"{self._what} {number} contains {name}")
         return None
 
     def _too_long(self, number: int) -> ValueError:
@@ -148,7 +148,7 @@ def cut_portions(
     `cut` gives what `pieces.cut` does. Where a piece is wrong, those before it are given first: so
     that the first error is the same wherever chunks are cut.
     """
-    check_kinds(f"{name} wants chunks of {kind.__name__}, {why}", items, str if kind is str else BYTES_LIKE)
+    check_kinds(f"{name} expects chunks of {kind.__name__}, {why}", items, str if kind is str else BYTES_LIKE)
 
     def checked(part: Any) -> Iterable[Any]:
         found = cut(part)

@@ -46,7 +46,7 @@ class Buffered(trio.abc.ReceiveChannel[bytes]):
         """
         await trio.lowlevel.checkpoint_if_cancelled()
         while (taken := self._buffer.take(count)) is None:
-            await self._more(lambda: f"the input ends {count - len(self._buffer)} bytes before {count} were there")
+            await self._more(lambda: f"the input ends after {len(self._buffer)} of {count} bytes")
         return taken
 
     async def receive_until(self, delimiter: bytes, *, max_length: float = LONGEST) -> bytes:
@@ -135,5 +135,5 @@ def buffered(receive: trio.abc.ReceiveChannel[bytes] | trio.abc.ReceiveStream) -
     if isinstance(receive, trio.abc.ReceiveStream):
         return Buffered(_Chunks(receive))
     if not isinstance(receive, trio.abc.ReceiveChannel):
-        raise wanted("buffered wants an opened readable or a byte stream", receive)
+        raise wanted("buffered expects an opened readable or a byte stream", receive)
     return Buffered(receive)

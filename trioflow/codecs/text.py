@@ -112,7 +112,7 @@ class _Decode(Operator[Any, str]):
         self._decoder = Decoder(encoding, errors)
 
     def feed(self, items: list[Any]) -> list[str]:
-        check_kinds("decode wants bytes", items, hint="; text needs no decoding")
+        check_kinds("decode expects bytes", items, hint="; text needs no decoding")
         return [text for chunk in items if (text := self._decoder.decode(chunk))]
 
     def flush(self) -> list[str]:
@@ -145,7 +145,7 @@ def encode(encoding: str = "utf-8", *, end: str = "", errors: str = "strict") ->
     """
     check_codec("encode", encoding, errors)
     if not isinstance(end, str):
-        raise wanted("end must be a str", end)
+        raise wanted("encode: end must be a str", end)
     given = differing(encoding=(encoding, "utf-8"), end=(end, ""), errors=(errors, "strict"))
     return fused(lambda: _Encode(encoding, end, errors), "encode", **given)
 
@@ -158,7 +158,7 @@ class _Encode(Operator[Any, bytes]):
         self._end = end
 
     def feed(self, items: list[Any]) -> list[bytes]:
-        check_kinds("encode wants str", items, str)
+        check_kinds("encode expects str", items, str)
         end = self._end
         if self._plain is not None:
             # 0.10 µs an item; through an incremental encoder it would be 0.16.

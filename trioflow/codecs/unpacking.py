@@ -53,7 +53,7 @@ class Unpacker(Operator[Any, bytes], ABC):
         """Unpack one piece of the member that has begun."""
 
     def feed(self, items: list[Any]) -> Iterator[bytes]:
-        check_kinds(f"{self.name} wants bytes", items)
+        check_kinds(f"{self.name} expects bytes", items)
         return (piece for item in items for portion in _portions(item) for piece in self._unpack(portion))
 
     def flush(self) -> tuple[()]:

@@ -173,7 +173,7 @@ def _packing(name: str, start: Callable[[], _Packer], given: dict[str, object]) 
         packer = start()
         held = bytearray()  # less than a block
         async for chunks in source.batches():
-            check_kinds(f"{name} wants bytes", chunks)
+            check_kinds(f"{name} expects bytes", chunks)
             for chunk in chunks:
                 # A bytearray is copied: a view would forbid its owner to change its size.
                 view = memoryview(bytes(chunk) if isinstance(chunk, bytearray) else chunk).cast("B")
@@ -213,7 +213,7 @@ class _Unzstd(Unpacker):
             if reason != "Unknown frame descriptor":
                 raise error(f"unzstd: zstd frame {self.members} is damaged: {reason}") from exc
             before = self.members - 1
-            told = f"garbage follows zstd frame {before}" if before else "this is not zstd"
+            told = f"garbage after zstd frame {before}" if before else "the input is not zstd"
             raise error(f"unzstd: {told}") from exc
         # What it has not read it keeps, and gives back behind the end.
         return Step(piece, frame.unused_data, has_ended=frame.eof, has_more=not frame.eof and not frame.needs_input)
@@ -246,7 +246,7 @@ class _Unbrotli(Unpacker):
 
     def _wrong(self) -> Exception:
         # brotli does not tell which it is, where all comes in one chunk.
-        return self._error("unbrotli: this is not brotli, is damaged, or goes on behind its end")
+        return self._error("unbrotli: the input is not brotli, is damaged, or continues after its end")
 
 
 def zstd_error() -> type[Exception]:

@@ -118,7 +118,7 @@ def retry(
         [1, 2]
     """
     if not isinstance(readable, Readable) and not callable(readable):
-        raise wanted("retry wants a Readable, or a function that returns one", readable)
+        raise wanted("retry expects a Readable, or a function that returns one", readable)
     check_flags(repeats=repeats)
     if repeats and not isinstance(readable, Readable):
         raise TypeError("retry: repeats is for a Readable; a function decides itself where each attempt starts")

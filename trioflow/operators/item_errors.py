@@ -65,7 +65,7 @@ def on_item_error(
         ['two']
     """
     if not isinstance(transform, Transform):
-        raise wanted("on_item_error wants a Transform", transform)
+        raise wanted("on_item_error expects a Transform", transform)
     rewrapped = transform._stages[0].rewrapped if len(transform._stages) == 1 else None
     if rewrapped is None:
         raise TypeError(
@@ -81,7 +81,7 @@ def on_item_error(
     elif isinstance(action, str):
         raise ValueError(f"on_item_error: action must be 'stop', 'drop' or a Writable, got {action!r}")
     else:
-        raise wanted("on_item_error wants 'stop', 'drop' or a Writable", action)
+        raise wanted("on_item_error expects 'stop', 'drop' or a Writable", action)
     if action == "stop":
         return transform
     return Transform._of(rewrapped(lambda fn: _catching(fn, kinds))._replace(label=name), removing)

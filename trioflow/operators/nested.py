@@ -57,4 +57,4 @@ def check_readables(name: str, readables: tuple[Any, ...]) -> None:
     """Raise if one of `readables` is not a Readable."""
     for readable in readables:
         if not isinstance(readable, Readable):
-            raise wanted(f"{name} wants Readables", readable)
+            raise wanted(f"{name} expects Readables", readable)

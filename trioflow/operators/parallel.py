@@ -94,7 +94,7 @@ def map_in_threads(fn: Callable[[T], U], *, workers: int = 4, ordered: bool = Tr
         >>> run(from_iterable(["a", "b"]).pipe(map_in_threads(str.upper)).pipe(collect()))
         ['A', 'B']
     """
-    check_plain("map_in_threads", fn, ": use map_async")
+    check_plain("map_in_threads", fn, "; use map_async")
     check_count("workers", workers, 1)
 
     async def run(source: ReceiveChannel[Any], output: SendChannel[Any]) -> None:

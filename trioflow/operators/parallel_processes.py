@@ -77,7 +77,7 @@ def map_in_processes(
         ... )
         ['A', 'B']
     """
-    check_plain("map_in_processes", fn, ": use map_async")
+    check_plain("map_in_processes", fn, "; use map_async")
     count = len(os.sched_getaffinity(0)) if workers is None else check_count("workers", workers, 1)
     check_count("retries", retries, 0)
     target = partial(pickled, "map_in_processes expects a function", fn)

@@ -77,7 +77,7 @@ def join(separator: AnyStr | None = None) -> Writable[AnyStr, AnyStr]:
         b'ab'
     """
     if separator is not None and not isinstance(separator, (str, bytes)):
-        raise wanted("join wants a str or bytes to put between chunks", separator)
+        raise wanted("join expects a str or bytes to put between chunks", separator)
     return ending(lambda: _Join(separator), "join", *([] if separator is None else [separator]))
 
 

@@ -93,7 +93,7 @@ def to_channel(send: trio.abc.SendChannel[T] | Sends[T]) -> Writable[T, int]:
         trio.BrokenResourceError: the channel has no reader left.
     """
     if not isinstance(as_trio(send), trio.abc.SendChannel):
-        raise wanted("to_channel wants a trio.abc.SendChannel", send)
+        raise wanted("to_channel expects a trio.abc.SendChannel", send)
     return as_writable(send)
 
 
@@ -114,5 +114,5 @@ def to_stream(stream: trio.abc.SendStream | Sends[bytes]) -> Writable[bytes, int
         trio.BrokenResourceError: the other side has closed the stream.
     """
     if not isinstance(as_trio(stream), trio.abc.SendStream):
-        raise wanted("to_stream wants a trio.abc.SendStream", stream)
+        raise wanted("to_stream expects a trio.abc.SendStream", stream)
     return as_writable(stream)

@@ -157,7 +157,7 @@ def failed(error: Exception | type[Exception]) -> Readable[Any]:
     """
     is_exception = issubclass(error, Exception) if isinstance(error, type) else isinstance(error, Exception)
     if not is_exception:
-        raise wanted("failed wants an exception", error)
+        raise wanted("failed expects an exception", error)
 
     async def run(output: SendChannel[Any]) -> NoReturn:
         await trio.lowlevel.checkpoint()

@@ -50,9 +50,9 @@ async def test_early_hints_come_before_the_response() -> None:
 @pytest.mark.parametrize(
     ("status", "headers", "complaint"),
     [
-        (100, {}, "status must be 102 or more, got 100"),
-        (101, {}, "status must be 102 or more, got 101"),
-        (200, {}, "status must be 199 or less, got 200"),
+        (100, {}, "status must be at least 102, got 100"),
+        (101, {}, "status must be at least 102, got 101"),
+        (200, {}, "status must be at most 199, got 200"),
         ("103", {}, "status must be an int, got '103'"),
         (103, {"a": "b\r\nc: d"}, "must be Latin-1 without line ends"),
     ],
@@ -341,7 +341,7 @@ async def test_what_came_along_is_given_first_and_as_asked_for() -> None:
         assert [await stream.receive_some(2) for _ in range(3)] == [b"ab", b"c", b"de"]
         await stream.wait_send_all_might_not_block()
         await stream.send_all(b"")
-        with pytest.raises(ValueError, match="max_bytes must be 1 or more, got 0"):
+        with pytest.raises(ValueError, match="max_bytes must be at least 1, got 0"):
             await stream.receive_some(0)
         await stream.aclose()
         await stream.aclose()
