@@ -73,7 +73,7 @@ WRONG = [
     (b"1 2\n", "line 1 is not JSON: Extra data at column 3: '1 2'"),
     (b"1\n[NaN]\n", "line 2 is not JSON: NaN is not JSON: b'[NaN]'"),
     (b'1\n"a\xff"\n', "line 2 is not JSON: invalid start byte at byte 3: b'\"a\\xff\"'"),
-    (b"[" * 100_000 + b"\n", f"line 1 is not JSON: it is nested too deeply: {b'[' * 20!r}..."),
+    (b"[" * 100_000 + b"\n", f"line 1 is not JSON: nested too deeply: {b'[' * 20!r}..."),
     (
         b"\xef\xbb\xbf1\n2\n",
         """line 1 is not JSON: it begins with a byte order mark (BOM); pipe through tf.decode("utf-8-sig")""",

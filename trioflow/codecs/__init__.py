@@ -1,1 +1,1 @@
-"""Bytes and text: codecs, framing and compression. Nothing here does I/O."""
+"""Codecs for bytes and text, framing, and compression. Nothing here does I/O."""

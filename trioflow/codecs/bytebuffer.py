@@ -1,8 +1,8 @@
-"""Bytes fed at one end and taken at the other, without I/O: the heart of every framing.
+"""A queue of bytes without I/O: feed chunks at one end, take exact amounts at the other. Framing is built on it.
 
-Rule 1: work is linear in what is fed and put back, however it was cut: a delimiter is looked for in what is new only.
-Rule 2: it holds at most `limit` bytes, and where bytes are put back as many unused ones.
-Rule 3: nothing is taken by a call that gives `None`: feed more and ask again.
+Rule 1: work is linear in what is fed and put back, however it was cut: only new bytes are searched for a delimiter.
+Rule 2: it holds at most `limit` bytes; once bytes were put back, it may have as many spare bytes allocated.
+Rule 3: a call that returns `None` has taken nothing: feed more and ask again.
 """
 
 from __future__ import annotations
@@ -12,11 +12,13 @@ from typing import Final
 
 from trioflow._core.checks import check_count, check_limit
 
-SLACK: Final = 65536  # bytes taken that may stand before what is held, to be put back at no cost
+SLACK: Final = (
+    65536  # taken bytes that may stay in memory before the held ones, so that putting them back costs nothing
+)
 
 
 class ByteBuffer:
-    r"""A queue of bytes: feed chunks at one end; take exactly, take until, peek and put back at the other.
+    r"""A queue of bytes: feed chunks at one end, and take, peek at or put back bytes at the other.
 
     Args:
         limit: The most bytes to hold; `math.inf` for no limit.
@@ -39,28 +41,28 @@ class ByteBuffer:
     def __init__(self, limit: float = math.inf) -> None:
         self._limit = check_limit("limit", limit)
         self._data = bytearray()
-        self._start = 0  # of what is held: what stands before it was taken
-        self._wanted = b""  # the delimiter that was looked for last, in vain,
-        self._looked = 0  # in so many bytes of what is held
+        self._start = 0  # where the held bytes begin; those before were taken
+        self._wanted = b""  # the delimiter that the last search did not find
+        self._looked = 0  # how many of the held bytes it searched
 
     def __len__(self) -> int:
         return len(self._data) - self._start
 
     def feed(self, chunk: bytes | bytearray | memoryview) -> None:
-        """Put a chunk behind what is held.
+        """Append a chunk.
 
         Raises:
             TypeError: `chunk` is not bytes-like.
-            BufferError: it would hold more than its limit; nothing of `chunk` is held then.
+            BufferError: the buffer would exceed its limit; then nothing of `chunk` is kept.
         """
         self._admit(chunk)
         self._data += chunk
 
     def put_back(self, data: bytes | bytearray | memoryview) -> None:
-        """Put bytes before what is held: they are taken next. Raises as `feed` does."""
+        """Put bytes back in front, to be taken next. Raises as `feed` does."""
         count = self._admit(data)
         if count > self._start:
-            # Room for as much again: putting back byte by byte would else move all that is held each time.
+            # Make room for as much again. Otherwise putting back byte by byte would move all held bytes each time.
             room = count + len(self)
             self._data[: self._start] = bytes(room)
             self._start = room
@@ -69,7 +71,7 @@ class ByteBuffer:
         self._wanted = b""
 
     def take(self, count: int) -> bytes | None:
-        """Take exactly `count` bytes, or `None` while fewer are held."""
+        """Take exactly `count` bytes, or return `None` if fewer are held."""
         if check_count("count", count, 0) > len(self):
             return None
         with memoryview(self._data) as view:
@@ -78,23 +80,23 @@ class ByteBuffer:
         return taken
 
     def take_all(self) -> bytes:
-        """Take all that is held."""
+        """Take all held bytes."""
         taken = self.peek()
         self._skip(len(taken))
         return taken
 
     def take_until(self, delimiter: bytes, *, max_length: float = math.inf) -> bytes | None:
-        """Take what stands before `delimiter`, and drop the delimiter; `None` while that has not come.
+        """Take the bytes before `delimiter`, and drop the delimiter. Return `None` if it has not arrived yet.
 
         Raises:
             TypeError: `delimiter` is not `bytes`.
-            ValueError: it is empty; or what stands before it is longer than `max_length`, which stays where it is.
+            ValueError: `delimiter` is empty; or there are more than `max_length` bytes before it, and then none is taken.
         """
         if not isinstance(delimiter, bytes):
             raise TypeError(f"take_until expects a delimiter of bytes, got {type(delimiter).__name__}")
         if not delimiter:
             raise ValueError("take_until: the delimiter must not be empty")
-        overlap = len(delimiter) - 1  # the most of it that may have come without the rest
+        overlap = len(delimiter) - 1  # at most this much of the delimiter can be here without the rest
         since = max(self._looked - overlap, 0) if delimiter == self._wanted else 0
         place = self._data.find(delimiter, self._start + since)
         length = len(self) - overlap if place < 0 else place - self._start
@@ -108,7 +110,7 @@ class ByteBuffer:
         return taken
 
     def peek(self, count: float = math.inf) -> bytes:
-        """Give the first `count` bytes of what is held, fewer where there are no more, and take none."""
+        """Return the first `count` held bytes, or fewer if there are no more, without taking them."""
         end = len(self._data) if count == math.inf else self._start + check_count("count", count, 0)
         with memoryview(self._data) as view:
             return bytes(view[self._start : end])
@@ -125,6 +127,6 @@ class ByteBuffer:
         self._start += count
         self._wanted = b""
         if self._start > min(SLACK, len(self)):
-            # bytearray gives away its front at no cost but for a copy, of less than was given away, now and then.
+            # A bytearray drops its front for free, except that now and then it copies the rest, which is shorter.
             del self._data[: self._start]
             self._start = 0

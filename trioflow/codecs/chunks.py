@@ -1,6 +1,6 @@
-"""Chunks of bytes, cut anew, counted, hashed; the bytes stay the same.
+"""Operators that cut chunks of bytes to size, count them or hash them. The bytes stay the same.
 
-Rule 1: how the input is cut into chunks changes nothing but the chunks that `limit_bytes` and `digest` pass on.
+Rule 1: how the input is cut into chunks never changes a result; `limit_bytes` and `digest` pass chunks on unchanged.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from trioflow._core.fused import Operator
 from trioflow._core.makers import fused
 from trioflow._core.streams import Transform, label, wanted
 
-SMALL: Final = 4096  # bytes in a chunk that is better joined with others before it is cut
+SMALL: Final = 4096  # bytes; it is faster to join smaller chunks before they are cut
 
 
 def rechunk(size: int) -> Transform[bytes, bytes]:
     """Cut bytes into chunks of exactly `size`; the last one may be shorter.
 
-    Emits when: `size` bytes have come since the last chunk.
-    Waits when: its reader does; a large chunk is cut as the reader has room.
-    Ends when: the source ends, behind the rest unless that is empty.
+    Emits when: `size` bytes have arrived since the last chunk.
+    Waits when: downstream is not ready; a large chunk is cut as downstream has room.
+    Ends when: the source ends, after the rest if there is any.
     On cancel: the unfinished chunk is lost.
-    Holds: the unfinished chunk, twice for a moment when it is complete, and one batch.
+    Holds: the unfinished chunk (two copies of it for a moment when it is complete), and one batch.
 
     Raises:
         TypeError: `size` is not an int; a chunk is not bytes-like.
@@ -47,14 +47,14 @@ class _Rechunk(Operator[Any, bytes]):
     def feed(self, items: list[Any]) -> Iterator[bytes]:
         check_kinds("rechunk expects bytes", items)
         if len(items) > 1 and len(items[0]) < SMALL:
-            items = [b"".join(items)]  # small chunks one by one would cost 1.4 µs each
+            items = [b"".join(items)]  # one by one, small chunks would cost 1.4 µs each
         return (chunk for item in items for chunk in self._cut(item))
 
     def _cut(self, item: Any) -> Iterator[bytes]:
         if type(item) is bytes and len(item) == self._size and not self._held:
             yield item
             return
-        # A bytearray is copied: a view would forbid its owner to change its size.
+        # A bytearray is copied: while a view of it exists, its owner cannot resize it.
         view = memoryview(bytes(item) if isinstance(item, bytearray) else item).cast("B")
         at = min(self._size - len(self._held), len(view)) if self._held else 0
         self._held += view[:at]
@@ -71,19 +71,19 @@ class _Rechunk(Operator[Any, bytes]):
 
 
 def limit_bytes(limit: int) -> Transform[bytes, bytes]:
-    """Give each chunk as it is, and fail when more than `limit` bytes have come.
+    """Pass each chunk on unchanged, and fail once the input exceeds `limit` bytes.
 
-    A guard before what would take everything, such as `join`. For the first bytes of a file see `read_file`.
+    Use it before a stage that holds everything, such as `join`. To read only the first bytes of a file, see `read_file`.
 
-    Emits when: a chunk comes.
-    Waits when: its reader does.
+    Emits when: a chunk arrives.
+    Waits when: downstream is not ready.
     Ends when: the source ends.
-    On cancel: nothing of its own is lost.
+    On cancel: no state is lost.
     Holds: one batch.
 
     Raises:
         TypeError: `limit` is not an int; a chunk is not bytes-like.
-        ValueError: `limit` is below 0; more bytes come.
+        ValueError: `limit` is below 0; the input is longer.
 
     Example:
         >>> run(from_iterable([b"abc", b"de"]).pipe(limit_bytes(5)).pipe(join()))
@@ -107,7 +107,7 @@ class _LimitBytes(Operator[Any, Any]):
 
 
 class Digest(Transform[bytes, bytes]):
-    """What `digest` gives: a transform that knows the hash of the bytes of its last run to the end."""
+    """What `digest` returns: a transform that keeps the hash of the bytes of its last complete run."""
 
     __slots__ = ("_hash",)
 
@@ -120,15 +120,15 @@ class Digest(Transform[bytes, bytes]):
         self._hash = given
 
     def digest(self) -> bytes:
-        """Give the hash as bytes.
+        """Return the hash as bytes.
 
         Raises:
-            RuntimeError: no run has come to its end.
+            RuntimeError: no run has ended yet.
         """
         return bytes(self._ended().digest())
 
     def hexdigest(self) -> str:
-        """Give the hash as hexadecimal digits. Raises as `digest` does."""
+        """Return the hash as hexadecimal digits. Raises as `digest` does."""
         return str(self._ended().hexdigest())
 
     def _ended(self) -> Any:
@@ -138,23 +138,23 @@ class Digest(Transform[bytes, bytes]):
 
 
 def digest(algorithm: str = "sha256") -> Digest:
-    """Give each chunk as it is, and hash all of them: `hexdigest()` or `digest()` of this value tell the hash after a run.
+    """Pass each chunk on unchanged, and hash them all. After the run, call `hexdigest()` or `digest()` on this value.
 
-    Each run hashes anew, and the last one that came to its end is told; one that failed, was cancelled or was left
-    before its end changes nothing.
+    Each run starts a new hash, and you get that of the last complete run. A run that failed, was cancelled or was left
+    early changes nothing.
 
-    Emits when: a chunk comes.
-    Waits when: its reader does.
+    Emits when: a chunk arrives.
+    Waits when: downstream is not ready.
     Ends when: the source ends.
     On cancel: the hash so far is lost.
     Holds: one batch.
 
     Args:
-        algorithm: As for `hashlib.new`, of those with a hash of fixed length.
+        algorithm: As for `hashlib.new`; its hash must have a fixed length.
 
     Raises:
         TypeError: `algorithm` is not a `str`; a chunk is not bytes-like.
-        ValueError: there is no such algorithm, or its hash has no fixed length.
+        ValueError: there is no such algorithm, or its hash does not have a fixed length.
 
     Example:
         >>> sha = digest()

@@ -1,8 +1,8 @@
-r"""CSV, both ways, on the standard library's `csv`.
+r"""Parse and write CSV, with the standard library's `csv`.
 
-Rule 1: how the input is cut into chunks changes nothing: neither a cell, nor an error. A quoted cell may hold line ends.
-Rule 2: work is linear in the input: a line is searched for its last quoted cell once, and only if it has a quote in it.
-Rule 3: a row has one cell for each column, or it is an error that names the row (R10).
+Rule 1: how the input is cut into chunks changes no cell and no error. A quoted cell may contain line ends.
+Rule 2: work is linear in the input: each line is checked for an open quote once, and only if it contains a quote.
+Rule 3: each row has one cell for each column; otherwise the error names the row (R10).
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ _Header = bool | Sequence[str]
 
 _Matches = Callable[[str], object]
 
-AT_ONCE: Final = 4096  # lines read into rows at once
+AT_ONCE: Final = 4096  # lines that are parsed at once
 
 
 class CsvFormat(TypedDict, total=False):
-    """The formatting parameters of the standard library's `csv`, each overriding the dialect's."""
+    """The formatting parameters of the standard library's `csv`. Each overrides that of the dialect."""
 
     delimiter: str
     quotechar: str | None
@@ -67,32 +67,32 @@ def parse_csv(
     max_length: float = LONGEST,
     **options: Unpack[CsvFormat],
 ) -> Transform[bytes | str, Any]:
-    r"""Parse chunks of bytes or of text as CSV: a `dict` for each row, keyed by column. Blank lines are skipped.
+    r"""Parse chunks of bytes or text as CSV: emit a `dict` for each row, keyed by column. Blank lines are skipped.
 
     Emits when: a row has ended.
-    Waits when: its reader does.
-    Ends when: the source ends, after a last row that may lack its line end.
+    Waits when: downstream is not ready.
+    Ends when: the source ends, after the last row, which may lack its line end.
     On cancel: the unfinished row is lost.
-    Holds: one batch of chunks, the rows of at most 256 KiB of it, and the unfinished row, of `max_length` at most.
+    Holds: one batch of chunks, the rows of up to 256 KiB of it, and the unfinished row, up to `max_length`.
 
     Args:
-        header: `True`: the first row names the columns. A sequence: its names are used, and every row is data.
+        header: `True`: the first row names the columns. A sequence: these are the columns, and every row is data.
             `False`: rows are lists, and every row is data.
         dialect: One of `csv.list_dialects()`: `"excel"`, `"excel-tab"`, `"unix"`, or one that you registered.
-        encoding: What chunks of bytes are decoded with; chunks of `str` need none. The default skips the byte order
+        encoding: The encoding of chunks of bytes; chunks of `str` need none. The default skips the byte order
             mark that spreadsheets write.
-        max_length: The longest row, in characters; `math.inf` for no limit. `csv.field_size_limit()`, which holds for
-            the whole process, bounds each cell as well: 131,072 characters unless you raise it.
+        max_length: The longest row, in characters; `math.inf` for no limit. Each cell is also limited by
+            `csv.field_size_limit()`, which applies to the whole process: 131,072 characters unless you raise it.
         options: Any of the standard library's formatting parameters: `delimiter`, `quotechar`, `escapechar`, ...
 
     Raises:
-        TypeError: an argument is of a wrong type; a chunk is neither bytes-like nor a `str`, or not of the first
-            one's kind.
-        LookupError: there is no such encoding of text.
+        TypeError: an argument has the wrong type; a chunk is neither bytes-like nor a `str`, or differs in kind
+            from the first.
+        LookupError: there is no such text encoding.
         ValueError: there is no such dialect, or `max_length` is below 1; while running: a row is too long, has too
-            many or too few cells, or is not CSV; two columns have one name.
-        UnicodeDecodeError: the bytes are wrong, or end inside a character (R10).
-        EOFError: the input ends inside a quoted cell (R10).
+            many or too few cells, or is not CSV; two columns have the same name.
+        UnicodeDecodeError: the bytes are wrong, or end inside a character.
+        EOFError: the input ends inside a quoted cell.
 
     Example:
         >>> rows = from_iterable([b'place,note\nattic,"war', b'm,\ndusty"\n']).pipe(parse_csv())
@@ -127,7 +127,7 @@ def _check_columns(name: str, columns: Sequence[str]) -> None:
 
 
 def _dialect(name: str, dialect: object, options: CsvFormat) -> csv.Dialect:
-    """Return the dialect with its options, as `csv` understands them."""
+    """Return the dialect as `csv` resolves it, with `options` applied."""
     if not isinstance(dialect, str):
         raise wanted(f"{name}: dialect must be the name of a dialect", dialect)
     if "quotechar" in options and options["quotechar"] is None:
@@ -141,12 +141,12 @@ def _dialect(name: str, dialect: object, options: CsvFormat) -> csv.Dialect:
 
 
 class _RowEnds:
-    """Finds the lines that end a row. In doubt it says no: `csv` itself divides what it is given into rows."""
+    """Finds the lines that end a row. In doubt it answers no, which is safe: `csv` itself splits what it gets into rows."""
 
     def __init__(self, form: csv.Dialect) -> None:
         quote = form.quotechar if form.quoting != csv.QUOTE_NONE else None
         delimiter, escape = re.escape(form.delimiter), re.escape(form.escapechar or "")
-        # An escaped line end is part of a cell that goes on.
+        # After an escaped line end the cell continues.
         escaped = rf"|{escape}(?:[^\n]|\Z)" if escape else ""
         rest = field = closed = rf"(?:[^{delimiter}{escape}]{escaped})*+"
         if quote:
@@ -159,7 +159,7 @@ class _RowEnds:
 
         def state(first: str) -> tuple[_Matches, _Matches]:
             row = first + more
-            cut = rf"{row}{escape}\n" if escape else r"(?!)"  # after an escaped line end the cell goes on
+            cut = rf"{row}{escape}\n" if escape else r"(?!)"  # a row whose last cell continues on the next line
             return re.compile(row, re.DOTALL).fullmatch, re.compile(cut, re.DOTALL).fullmatch
 
         self._at_start, self._in_quotes, self._in_cell = state(field), state(closed), state(rest)
@@ -173,11 +173,11 @@ class _RowEnds:
         return self._state is self._in_quotes
 
     def complete(self, lines: list[str]) -> int:
-        """Return how many of `lines` are whole rows, after what came before."""
+        """Return how many of `lines` complete a row, given the lines before."""
         count = 0
         plain, at_start, state = self._plain, self._at_start, self._state
         for place, line in enumerate(lines, 1):
-            # The first look takes 0.1 µs, the patterns that know cells take 1.
+            # The simple pattern takes 0.1 µs; those that understand cells take 1.
             if (state is at_start and plain(line)) or state[0](line):
                 count, state = place, at_start
             else:
@@ -193,7 +193,7 @@ class _ParseCsv(Operator[Any, Any]):
         self._ends = _RowEnds(form)
         self._limit = limit
         self._held: list[str] = []  # the lines of the unfinished row
-        self._length = 0  # of what is held, in characters
+        self._length = 0  # of the held lines, in characters
         self._row = 0
         self._as_dict = header is not False
         self._columns = None if isinstance(header, bool) else [*header]
@@ -215,7 +215,7 @@ class _ParseCsv(Operator[Any, Any]):
             try:
                 fresh.extend(islice(unread, AT_ONCE))
             except (ValueError, EOFError) as exc:
-                failure = exc  # raised after the rows before it
+                failure = exc  # raised once the rows before it are out
             if not fresh and failure is None:
                 return
             count = self._ends.complete(fresh)
@@ -255,25 +255,25 @@ def csv_rows(
 ) -> Transform[Mapping[str, object] | Sequence[object], bytes]:
     r"""Write each item, a mapping or a sequence of cells, as a row of CSV.
 
-    Emits when: an item comes: one chunk for each row; the header comes before the first.
-    Waits when: its reader does.
+    Emits when: an item arrives: one chunk each, and the header before the first.
+    Waits when: downstream is not ready.
     Ends when: the source ends.
-    On cancel: nothing of its own is lost.
+    On cancel: no state is lost.
     Holds: one batch, and its rows.
 
     Args:
-        header: `True`: the first mapping's keys name the columns, and are written first; sequences get no header. A
-            sequence: these columns, in this order, are written first, also where no item comes. `False`: the first
-            mapping's keys order the columns, and no header is written.
-        dialect: One of `csv.list_dialects()`. The default, `"excel"`, ends lines with `\r\n`, as RFC 4180 has it.
-        encoding: How text becomes bytes; `"utf-8-sig"` writes the byte order mark that spreadsheets look for.
+        header: `True`: the keys of the first mapping name the columns, and are written first; sequences get no header.
+            A sequence: these columns, in this order, are written first, even if there are no items. `False`: the keys
+            of the first mapping set the order of the columns, and no header is written.
+        dialect: One of `csv.list_dialects()`. The default, `"excel"`, ends lines with `\r\n` as RFC 4180 asks.
+        encoding: The encoding to write; `"utf-8-sig"` writes the byte order mark that spreadsheets look for.
         options: Any of the standard library's formatting parameters: `delimiter`, `quoting`, `lineterminator`, ...
 
     Raises:
-        TypeError: an argument is of a wrong type; an item is neither a mapping nor a sequence.
-        LookupError: there is no such encoding of text.
-        ValueError: there is no such dialect; an item lacks a column, or has one too many; a cell cannot be written.
-        UnicodeEncodeError: a cell has a character that `encoding` lacks.
+        TypeError: an argument has the wrong type; an item is neither a mapping nor a sequence.
+        LookupError: there is no such text encoding.
+        ValueError: there is no such dialect; an item lacks a column or has an extra one; a cell cannot be written.
+        UnicodeEncodeError: a cell contains a character that `encoding` does not have.
 
     Example:
         >>> rows = from_iterable([{"place": "attic", "note": "warm, dusty"}])
@@ -288,7 +288,7 @@ def csv_rows(
 
 
 class _Echo:
-    """A file for `csv.writer` that returns what is written: `writerow` returns it in turn."""
+    """A file for `csv.writer` whose `write` returns the text, so that `writerow` returns it too."""
 
     def write(self, text: str) -> str:
         return text

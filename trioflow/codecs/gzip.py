@@ -1,8 +1,7 @@
-"""gzip and deflate, both ways, on zlib; gzip and what is written on isal, where it is installed.
+"""Compress and decompress gzip and deflate, with zlib. With isal installed, it does all but reading deflate.
 
-Rule 1: how the input is cut into chunks changes nothing.
-Rule 2: an input that ends early is an `EOFError` (R10), one that is wrong a `gzip.BadGzipFile` or a `zlib.error`, never a
-    shrug.
+Rule 1: how the input is cut into chunks changes no result and no error.
+Rule 2: an input that ends early raises `EOFError` (R10), a damaged one `gzip.BadGzipFile` or `zlib.error`.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ LEVEL: Final = 6
 
 
 class _Format(NamedTuple):
-    """What stands around a deflated stream: how zlib is told of it, the bytes before, and what makes those behind."""
+    """What wraps a deflated stream: zlib's `wbits` for it, the size of the header, and how to make the trailer."""
 
     window: int
     head: int
@@ -56,28 +55,29 @@ _RAW: Final = _Format(-zlib.MAX_WBITS, 0, _no_checksum, _no_end)
 
 
 def gzip(*, level: int = LEVEL, flush: bool = False, library: Library = "fastest") -> Transform[bytes, bytes]:
-    """Compress into one gzip member. The same input gives the same output: no time stands in its header.
+    """Compress into one gzip member. The same input gives the same output, as the header contains no time.
 
-    Blocks of 128 KiB are compressed in threads, as many at once as there are processors; the loop is not held.
+    Blocks of 128 KiB are compressed in threads, as many at once as there are processors, so Trio's loop is not blocked.
 
-    With `trioflow[isal]` the levels 1 to 6 are isal's: nine times as fast at level 6, for an output that is 9 percent
-    larger (a log). Its bytes are others than zlib's, and may differ from machine to machine; whatever reads gzip reads them.
+    With `trioflow[isal]` installed, isal does levels 1 to 6: nine times as fast at level 6, for output that is 9 percent
+    larger (measured on a log). Its bytes differ from zlib's, and may differ between machines; every gzip reader reads them.
 
-    Emits when: a block has come as a whole; a small chunk does not come out at once.
-    Waits when: its reader does.
-    Ends when: the source ends, behind the rest and the checksum; no input gives an empty member.
-    On cancel: the blocks at hand are waited for, some milliseconds, and lost; what came out is a cut member.
-    Holds: an unfinished block, one batch and what comes of it, and 256 KiB for zlib for each processor.
+    Emits when: a block of input is complete; a small chunk is not emitted at once.
+    Waits when: downstream is not ready.
+    Ends when: the source ends, after the rest and the checksum; without input it emits an empty member.
+    On cancel: waits some milliseconds for the blocks being compressed, and drops them; the output is a truncated member.
+    Holds: an unfinished block, one batch and its output, and 256 KiB for zlib for each processor.
 
     Args:
         level: From 1, the fastest, to 9, the smallest; 0 stores without compressing.
-        flush: Emit what has come at once, for a live stream: a reader can unpack it up to there. What comes together is
-            compressed together; single small chunks cost 5 bytes more each, and compress less.
+        flush: Emit all that has arrived at once, for a live stream, so that a reader can decompress it up to there.
+            Chunks that arrive together are compressed together; small chunks on their own cost 5 bytes more each, and
+            compress less.
         library: `"zlib"` compresses with Python's own zlib even if isal is installed, for bytes that must not change.
 
     Raises:
-        TypeError: `level` is not an int, or `flush` not a bool; a chunk is not bytes-like.
-        ValueError: `level` is not 0 to 9, or `library` neither `"fastest"` nor `"zlib"`.
+        TypeError: `level` is not an int, or `flush` is not a bool; a chunk is not bytes-like.
+        ValueError: `level` is not from 0 to 9, or `library` is neither `"fastest"` nor `"zlib"`.
 
     Example:
         >>> packed = run(from_iterable([b"a", b"b"]).pipe(gzip()).pipe(join()))
@@ -91,25 +91,25 @@ def gzip(*, level: int = LEVEL, flush: bool = False, library: Library = "fastest
 
 
 def deflate(*, level: int = LEVEL, raw: bool = False, library: Library = "fastest") -> Transform[bytes, bytes]:
-    """Compress into one zlib stream: what HTTP calls deflate, gzip with a smaller header and trailer.
+    """Compress into one zlib stream, which HTTP calls deflate: gzip with a smaller header and trailer.
 
-    Blocks of 128 KiB are compressed in threads, as many at once as there are processors; the loop is not held.
-    `trioflow[isal]` makes it faster, and the output larger, as it does for `gzip`.
+    Blocks of 128 KiB are compressed in threads, as many at once as there are processors, so Trio's loop is not blocked.
+    `trioflow[isal]` makes it faster, and the output larger, as for `gzip`.
 
-    Emits when: a block has come as a whole; a small chunk does not come out at once.
-    Waits when: its reader does.
-    Ends when: the source ends, behind the rest and the checksum; no input gives an empty stream.
-    On cancel: the blocks at hand are waited for, some milliseconds, and lost; what came out is a cut stream.
-    Holds: an unfinished block, one batch and what comes of it, and 256 KiB for zlib for each processor.
+    Emits when: a block of input is complete; a small chunk is not emitted at once.
+    Waits when: downstream is not ready.
+    Ends when: the source ends, after the rest and the checksum; without input it emits an empty stream.
+    On cancel: waits some milliseconds for the blocks being compressed, and drops them; the output is a truncated stream.
+    Holds: an unfinished block, one batch and its output, and 256 KiB for zlib for each processor.
 
     Args:
         level: From 1, the fastest, to 9, the smallest; 0 stores without compressing.
-        raw: Leave out header and checksum.
+        raw: Leave out the header and the checksum.
         library: `"zlib"` compresses with Python's own zlib even if isal is installed, for bytes that must not change.
 
     Raises:
-        TypeError: `level` is not an int, or `raw` not a bool; a chunk is not bytes-like.
-        ValueError: `level` is not 0 to 9, or `library` neither `"fastest"` nor `"zlib"`.
+        TypeError: `level` is not an int, or `raw` is not a bool; a chunk is not bytes-like.
+        ValueError: `level` is not from 0 to 9, or `library` is neither `"fastest"` nor `"zlib"`.
 
     Example:
         >>> packed = run(from_iterable([b"a", b"b"]).pipe(deflate()).pipe(join()))
@@ -151,25 +151,25 @@ def _packing(
 
 
 def gunzip(*, max_output: float = math.inf) -> Transform[bytes, bytes]:
-    """Decompress gzip, one member or several after each other; zeros after a member are skipped, as `gzip` does.
+    """Decompress gzip: one member, or several one after another. Zeros after a member are skipped, as `gzip` does.
 
-    With `trioflow[isal]` it is done by isal, three times as fast.
+    With `trioflow[isal]` installed, isal does it, three times as fast.
 
-    Emits when: zlib has inflated something: pieces of at most 256 KiB, made as the reader has room for them.
-    Waits when: its reader does, be it in the middle of a chunk.
+    Emits when: zlib has output: pieces of at most 256 KiB, made as downstream has room for them.
+    Waits when: downstream is not ready, even in the middle of a chunk.
     Ends when: the source ends.
-    On cancel: what was not read is lost.
-    Holds: 64 KiB for zlib, one batch of chunks, and the pieces that go out together, 1 MiB at most.
+    On cancel: unread output is lost.
+    Holds: 64 KiB for zlib, one batch of chunks, and the pieces that are emitted together, 1 MiB at most.
 
     Args:
-        max_output: The most bytes to give in all; `math.inf` for no limit. For input from strangers set one: gzip
-            makes up to 1,000 bytes of one.
+        max_output: The most bytes to emit in all; `math.inf` for no limit. Set a limit for untrusted input: one
+            byte of gzip can expand to 1,000.
 
     Raises:
         TypeError: `max_output` is neither an int nor `math.inf`; a chunk is not bytes-like.
         ValueError: `max_output` is below 1; the output is longer.
-        EOFError: the input ends inside a member, or is empty (R10).
-        gzip.BadGzipFile: the input is not gzip, is damaged, or goes on behind its last member.
+        EOFError: the input ends inside a member, or is empty.
+        gzip.BadGzipFile: the input is not gzip, is damaged, or continues after its last member.
 
     Example:
         >>> import gzip as python_gzip
@@ -182,7 +182,7 @@ def gunzip(*, max_output: float = math.inf) -> Transform[bytes, bytes]:
 
 
 class _Zlib(Unpacker):
-    """What both readers of zlib's formats do; `_inflater` is that of the member that has begun."""
+    """What `gunzip` and `inflate` share. `_inflater` belongs to the current member."""
 
     _inflater: Any
     _error: type[Exception] = zlib.error
@@ -195,15 +195,15 @@ class _Zlib(Unpacker):
             raise self._wrong(str(exc)) from exc
         if inflater.eof:
             return Step(piece, inflater.unused_data, has_ended=True, has_more=False)
-        # A whole piece: zlib may hold more, of what it has read.
+        # After a full piece zlib may hold more output of what it has read.
         return Step(piece, inflater.unconsumed_tail, has_ended=False, has_more=len(piece) == PIECE)
 
     @abstractmethod
     def _wrong(self, complaint: str) -> Exception:
-        """Make the error for what zlib complains of: "Error -3 while ...: incorrect header check"."""
+        """Return our error for zlib's message, such as "Error -3 while ...: incorrect header check"."""
 
 
-# What zlib calls the errors of isal, by their numbers: "Error -6 Incorrect checksum found".
+# zlib's texts for the errors of isal, by their numbers: "Error -6 Incorrect checksum found".
 _ISAL_ERRORS: Final = {
     "-1": "invalid block type",
     "-2": "invalid literal/length code",
@@ -220,7 +220,7 @@ class _Gunzip(_Zlib):
         super().__init__(limit)
         self._library = isal() or zlib
         self._error = self._library.error
-        self._head = b""  # of the member, up to its flags
+        self._head = b""  # the first bytes of the member, up to its flags
 
     def begin(self, data: Any) -> Any:
         if self.members and data[:1] == b"\0":
@@ -234,7 +234,7 @@ class _Gunzip(_Zlib):
         return data
 
     def step(self, data: Any) -> Step:
-        if len(self._head) < 4:  # isal looks at a header when it has all of it, and not at the reserved flags
+        if len(self._head) < 4:  # isal checks a header only when it is complete, and ignores the reserved flags
             self._head += bytes(data[: 4 - len(self._head)])
             if self._head[1:2] not in (b"", b"\x8b"):
                 raise self._not_gzip(self.members - 1)
@@ -258,25 +258,25 @@ class _Gunzip(_Zlib):
 
 
 def inflate(*, raw: bool = False, dictionary: bytes = b"", max_output: float = math.inf) -> Transform[bytes, bytes]:
-    """Decompress one zlib stream, as `deflate` makes it.
+    """Decompress one zlib stream, such as `deflate` writes.
 
-    Emits when: zlib has inflated something: pieces of at most 256 KiB, made as the reader has room for them.
-    Waits when: its reader does, be it in the middle of a chunk.
+    Emits when: zlib has output: pieces of at most 256 KiB, made as downstream has room for them.
+    Waits when: downstream is not ready, even in the middle of a chunk.
     Ends when: the source ends.
-    On cancel: what was not read is lost.
-    Holds: 64 KiB for zlib, one batch of chunks, and the pieces that go out together, 1 MiB at most.
+    On cancel: unread output is lost.
+    Holds: 64 KiB for zlib, one batch of chunks, and the pieces that are emitted together, 1 MiB at most.
 
     Args:
-        raw: The stream has no header and no checksum.
+        raw: Whether the stream has no header and no checksum.
         dictionary: The preset dictionary that the stream was made with, if any (RFC 1950 2.2).
-        max_output: The most bytes to give in all; `math.inf` for no limit. For input from strangers set one.
+        max_output: The most bytes to emit in all; `math.inf` for no limit. Set a limit for untrusted input.
 
     Raises:
-        TypeError: `raw` is not a bool, `dictionary` not bytes-like, or `max_output` neither an int nor `math.inf`; a chunk
-            is not bytes-like.
+        TypeError: `raw` is not a bool, `dictionary` is not bytes-like, or `max_output` is neither an int nor `math.inf`; a
+            chunk is not bytes-like.
         ValueError: `max_output` is below 1; the output is longer.
-        EOFError: the input ends inside the stream, or is empty (R10).
-        zlib.error: the input is no such stream, is damaged, goes on after its end, or wants another `dictionary`.
+        EOFError: the input ends inside the stream, or is empty.
+        zlib.error: the input is not zlib, is damaged, continues after its end, or needs another `dictionary`.
 
     Example:
         >>> import zlib

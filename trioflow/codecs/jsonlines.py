@@ -1,10 +1,10 @@
-r"""JSON lines, both ways: one value a line, as logs, exports and event feeds have them.
+r"""Parse and write JSON lines, one value on each line, as used by logs, exports and event feeds.
 
-Rule 1: what is written is JSON in UTF-8, one `\n` after each value and none in it; NaN and infinity are not JSON.
-Rule 2: a line that is not JSON is told with its number and what stands around the place (R10).
-Rule 3: how the input is cut into chunks changes nothing: neither a value, nor an error.
-Rule 4: with msgspec and without it the same values and the same errors come out. It gets what both treat alike, in
-    batches. Where one line or item of a batch is anything else, the standard library does that batch, and decides.
+Rule 1: the output is JSON in UTF-8, with one `\n` after each value and none in it; NaN and infinity are errors.
+Rule 2: the error for a line that is not JSON has the line's number and the text around the mistake (R10).
+Rule 3: how the input is cut into chunks changes no value and no error.
+Rule 4: values and errors are the same with and without msgspec. It gets batches of what both libraries treat alike. If
+    one line or item of a batch is anything else, the standard library does the whole batch.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from trioflow.codecs.pieces import Pieces, cut_portions
 
 LONGEST: Final = 65536 * 16
 AROUND: Final = 20  # characters shown before and after the place where a line goes wrong
-PORTION: Final = 1 << 14  # bytes or characters parsed at once: of 128 KiB a line takes 0.3 µs more, for want of cache
+PORTION: Final = 1 << 14  # bytes or characters parsed at once; 128 KiB exceed the cache, and add 0.3 µs a line
 
 _ATOMS: Final = frozenset((str, int, bool, type(None)))
 
 
 @cache
 def _library() -> Any:
-    """Return msgspec's module for JSON; None where it is not installed."""
-    # Of the libraries that are faster than `json`, msgspec 0.22 reads what `json` reads: a line of 200 bytes in 0.9 µs,
-    # where `json` takes 3.4. orjson 3.13 takes 1.0, but makes a float of an int of over 64 bits. It writes such an item in
-    # 2.0 µs, msgspec in 0.3, or in 1.0 with `_is_plain`; `json` takes 2.8.
+    """Return msgspec's JSON module, or None if it is not installed."""
+    # Of the libraries that are faster than `json`, msgspec 0.22 reads the same values: a line of 200 bytes in 0.9 µs,
+    # `json` takes 3.4. orjson 3.13 takes 1.0, but turns ints of over 64 bits into floats. To write such an item, orjson
+    # takes 2.0 µs, msgspec 0.3, or 1.0 with `_is_plain`, and `json` 2.8.
     try:
         return importlib.import_module("msgspec.json")
     except ImportError:
@@ -47,21 +47,21 @@ def _library() -> Any:
 def json_lines(*, default: Callable[[Any], Any] | None = None) -> Transform[object, bytes]:
     r"""Write each item as a line of JSON, in UTF-8.
 
-    Emits when: an item comes: one chunk for each, with `\n` at its end.
-    Waits when: its reader does.
+    Emits when: an item arrives: one chunk each, which ends with `\n`.
+    Waits when: downstream is not ready.
     Ends when: the source ends.
-    On cancel: nothing of its own is lost.
+    On cancel: no state is lost.
     Holds: one batch, and its JSON.
 
-    With `trioflow[msgspec]` items of JSON's own types are written several times as fast, and floats with an exponent in a
-    shorter form: `1e16` where the standard library writes `1e+16`.
+    With `trioflow[msgspec]` installed, items made of JSON's own types are written several times as fast, and floats with
+    an exponent are shorter: `1e16`, and not `1e+16` as in the standard library.
 
     Args:
-        default: Called with what JSON does not know, such as a date, to give something that it does.
+        default: Called with each value that JSON cannot express, such as a date; returns one that it can.
 
     Raises:
-        TypeError: `default` cannot be called; an item is nothing that JSON knows.
-        ValueError: an item has NaN, an infinity or itself in it, or is nested too deeply. A note has the item's number.
+        TypeError: `default` is not callable; JSON cannot express an item.
+        ValueError: an item contains NaN, an infinity or itself, or is nested too deeply. A note gives the item's number.
 
     Example:
         >>> run(from_iterable([{"é": [1, None]}, "a\nb"]).pipe(json_lines()).pipe(join()))
@@ -88,11 +88,11 @@ class _JsonLines(Operator[object, bytes]):
                     lines = [line + b"\n" for line in map(self._encode_fast, items)]
                     self._written += len(lines)
                     return lines
-            except (RecursionError, UnicodeEncodeError):  # half a character
+            except (RecursionError, UnicodeEncodeError):  # the latter for half of a surrogate pair
                 lines = []
         try:
             for item in items:
-                # Half a character, which `str` may have and UTF-8 does not, becomes \udXXX, which is its JSON too.
+                # Half of a surrogate pair, which `str` may contain and UTF-8 not, becomes \udXXX, as JSON writes it.
                 lines.append((self._encode(item) + "\n").encode("utf-8", "backslashreplace"))
         except Exception as exc:
             failure = ValueError("the item is nested too deeply for JSON") if isinstance(exc, RecursionError) else exc
@@ -105,11 +105,11 @@ class _JsonLines(Operator[object, bytes]):
 
 
 def _is_plain(value: Any) -> bool:
-    """Tell whether this is, all the way down, of exactly the types that JSON has: msgspec writes dates and more, too."""
+    """Return whether `value` consists of exactly JSON's types, at every level: msgspec also writes dates and more."""
     kind = type(value)
     if kind is dict:
         for key, inner in value.items():
-            # 0.7 µs for ten fields, as `type` is asked here; a call for each of them would take twice that.
+            # `type` is looked at here and not in a call for each field: 0.7 µs for ten fields, half as much.
             if type(key) is not str or (type(inner) not in _ATOMS and not _is_plain(inner)):
                 return False
         return True
@@ -119,26 +119,27 @@ def _is_plain(value: Any) -> bool:
 
 
 def parse_json_lines(*, max_length: float = LONGEST, strict: bool = False) -> Transform[bytes | str, Any]:
-    r"""Read chunks of bytes or of text as lines of JSON, and give their values. Blank lines are skipped.
+    r"""Parse chunks of bytes or text as lines of JSON, and emit their values. Blank lines are skipped.
 
-    With `trioflow[msgspec]` it reads three times as fast; values and errors are the same.
+    With `trioflow[msgspec]` installed it reads three times as fast; values and errors are the same.
 
     Emits when: a line has ended.
-    Waits when: its reader does.
-    Ends when: the source ends, behind an unfinished last line: that is a line like any other, unless `strict`.
+    Waits when: downstream is not ready.
+    Ends when: the source ends, after a last line without an end, if there is one (an error if `strict`).
     On cancel: the unfinished line is lost.
-    Holds: one batch of chunks, the values of at most 16 KiB of it, and the unfinished line, of `max_length` at most.
+    Holds: one batch of chunks, the values of up to 16 KiB of it, and the unfinished line, up to `max_length`.
 
     Args:
-        max_length: The longest line, in bytes or in characters as they come; `math.inf` for no limit.
-        strict: Whether a last line without its `\n` is an error: half a number is a number too (R10).
+        max_length: The longest line, in bytes or characters like the chunks; `math.inf` for no limit.
+        strict: Whether a last line without its `\n` is an error. The start of a number is a number too, so without
+            `strict` a truncated input may pass for complete.
 
     Raises:
-        TypeError: an argument is of a wrong type; a chunk is neither bytes-like nor a `str`, or not of the first
-            one's kind.
-        ValueError: `max_length` is below 1; a line is longer, is nested too deeply, or is not JSON in UTF-8. The message
-            has its number and what stands around the place, and names the encoding of a byte order mark.
-        EOFError: it is `strict`, and the last line has no end.
+        TypeError: an argument has the wrong type; a chunk is neither bytes-like nor a `str`, or differs in kind
+            from the first.
+        ValueError: `max_length` is below 1; a line is too long, is nested too deeply, or is not JSON in UTF-8. The message
+            has the line's number and the text around the mistake. After a byte order mark it names the encoding to use.
+        EOFError: with `strict`, the last line has no end.
 
     Example:
         >>> run(
@@ -184,10 +185,10 @@ class _ParseJsonLines(Operator[Any, Any]):
         return self._values(self._pieces.cut(portion))
 
     def _values(self, lines: list[Any]) -> Iterable[Any]:
-        """Parse all `lines` at once, if each of them is a value; line by line where one is blank or wrong."""
+        """Parse all `lines` at once; if one of them is blank or wrong, parse them one by one."""
         try:
             values = self._at_once(lines)
-        except Exception:  # noqa: BLE001 - that of the line itself is raised in its turn, after the values before it
+        except Exception:  # noqa: BLE001 - the wrong line raises its own error below, after the values before it
             return self._one_by_one(lines)
         self._line += len(lines)
         return values
@@ -198,7 +199,7 @@ class _ParseJsonLines(Operator[Any, Any]):
         texts = lines if self._kind is str else [str(line, "utf-8") for line in lines]
         if texts and texts[0][-1:] == "\r":
             texts = [text.rstrip("\r") for text in texts]
-        # 2.6 µs a line of 200 bytes; `decode`, which also looks for white space around the value, takes 3.3.
+        # 2.6 µs for a line of 200 bytes; `decode`, which also skips white space around the value, takes 3.3.
         found = [*map(self._decode_start, texts)]
         if [end for _, end in found] != [*map(len, texts)]:
             raise ValueError("there is something after a value")
@@ -216,8 +217,8 @@ class _ParseJsonLines(Operator[Any, Any]):
             except UnicodeDecodeError as exc:
                 raise self._wrong(f"{exc.reason} at byte {exc.start + 1}", line, exc.start) from None
             except RecursionError:
-                raise self._wrong("it is nested too deeply", line, 0) from None
-            except ValueError as exc:  # a number that Python does not read, such as one of 5,000 digits
+                raise self._wrong("nested too deeply", line, 0) from None
+            except ValueError as exc:  # a number that Python refuses, such as one with 5,000 digits
                 raise self._wrong(str(exc), line, 0) from None
             yield value
 
@@ -230,7 +231,7 @@ class _ParseJsonLines(Operator[Any, Any]):
 
 
 def _marked_encoding(line: Any) -> str:
-    """Return the encoding that takes away the byte order mark which `line` begins with, if it does."""
+    """Return the encoding to decode with if `line` begins with a byte order mark, or an empty string."""
     if isinstance(line, str):
         return "utf-8-sig" if line.startswith("\ufeff") else ""
     return "utf-16" if bytes(line[:2]) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else ""

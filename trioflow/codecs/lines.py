@@ -1,8 +1,8 @@
-"""Text or bytes, cut into lines and pieces.
+"""Split text or bytes into lines and pieces.
 
-Rule 1: how the input is cut into chunks changes nothing: neither a character, nor a line, nor an error.
-Rule 2: an unfinished last line is an ordinary one, unless `strict`; an unfinished character is an error (R10).
-Rule 3: what is held of an unfinished line or piece stays within `max_length`.
+Rule 1: how the input is cut into chunks changes no character, no line and no error.
+Rule 2: a last line without its end counts as a line, unless `strict`; an unfinished character is an error (R10).
+Rule 3: an unfinished line or piece never takes more than `max_length`.
 """
 
 from __future__ import annotations
@@ -30,30 +30,30 @@ def lines(
     newlines: Newlines = "common",
     strict: bool = False,
 ) -> Transform[bytes | str, str]:
-    r"""Cut chunks of bytes or of text into lines, each a `str`. A line ends with `\n` or `\r\n`, and with nothing else.
+    r"""Split chunks of bytes or text into lines of `str`. By default a line ends with `\n` or `\r\n`, and nothing else.
 
     Emits when: a line has ended.
-    Waits when: its reader does.
-    Ends when: the source ends, behind an unfinished last line: that is a line like any other, unless `strict`.
+    Waits when: downstream is not ready.
+    Ends when: the source ends, after a last line without an end, if there is one (an error if `strict`).
     On cancel: the unfinished line is lost.
-    Holds: one batch of chunks, the lines of at most 256 KiB of it, and the unfinished line, of `max_length` at most.
+    Holds: one batch of chunks, the lines of up to 256 KiB of it, and the unfinished line, up to `max_length`.
 
     Args:
-        encoding: What chunks of bytes are decoded with; chunks of `str` need none.
+        encoding: The encoding of chunks of bytes; chunks of `str` need none.
         keep_ends: Whether a line keeps its `\n` or `\r\n`; with `"universal"` every end is kept as `\n`.
         max_length: The longest line, in characters, without its end; `math.inf` for no limit.
-        newlines: What ends a line. `"common"`: `\n` or `\r\n`. `"universal"`: also `\r` alone, as `open` has it.
-            `"crlf"`: `\r\n`, and a `\r` or `\n` alone is an error, as protocols want it.
-        strict: Whether a last line without its end is an error (R10).
+        newlines: What ends a line. `"common"`: `\n` or `\r\n`. `"universal"`: also a single `\r`, as with `open`.
+            `"crlf"`: only `\r\n`, and a single `\r` or `\n` is an error, as protocols ask.
+        strict: Whether a last line without its end is an error.
 
     Raises:
-        TypeError: an argument is of a wrong type; a chunk is neither bytes-like nor a `str`, or not of the first
-            one's kind.
-        LookupError: there is no such encoding of text.
-        ValueError: `max_length` is below 1, or `newlines` none of the three; a line is longer, or has a `\r` or `\n` in
-            it where only `\r\n` ends one.
-        UnicodeDecodeError: the bytes are wrong, or end inside a character (R10).
-        EOFError: it is `strict`, and the last line has no end.
+        TypeError: an argument has the wrong type; a chunk is neither bytes-like nor a `str`, or differs in kind
+            from the first.
+        LookupError: there is no such text encoding.
+        ValueError: `max_length` is below 1, or `newlines` is unknown; a line is too long, or with `"crlf"` contains a
+            single `\r` or `\n`.
+        UnicodeDecodeError: the bytes are wrong, or end inside a character.
+        EOFError: with `strict`, the last line has no end.
 
     Example:
         >>> run(from_iterable([b"a\r", b"\nb\n\nc"]).pipe(lines()).pipe(collect()))
@@ -76,7 +76,7 @@ def lines(
 
 
 class LineCutter(Operator[Any, str]):
-    """Chunks of bytes or text, cut into lines. `name` is what its errors call it."""
+    """Splits chunks of bytes or text into lines. Its errors begin with `name`."""
 
     def __init__(self, encoding: str, limit: float, *, keep_ends: bool, strict: bool, name: str = "lines") -> None:
         self._name = name
@@ -96,8 +96,8 @@ class LineCutter(Operator[Any, str]):
         return cut_portions(self._pieces, self._cut, self._name, "as the first was", items, self._kind)
 
     def _cut(self, portion: Any) -> list[str]:
-        # One decoding and one `split` a portion: 0.07 µs a line of 97 bytes, as `for line in open(...)` takes; to
-        # decode each line by itself takes 0.09, to look for each line's end 0.25.
+        # One decoding and one `split` for each portion take 0.07 µs a line of 97 bytes, as `for line in open(...)`
+        # does. To decode each line on its own takes 0.09, to search for each line's end 0.25.
         return self._lines_of(portion if self._kind is str else self._decoder.decode(portion))
 
     def _lines_of(self, text: str) -> list[str]:
@@ -105,7 +105,7 @@ class LineCutter(Operator[Any, str]):
         if self._keep_ends:
             return [line + "\n" for line in found]
         if found and ("\r" in text or found[0][-1:] == "\r"):
-            # 0.07 µs a line more; replacing each `\r\n` of the portion before it is cut costs twice that.
+            # This adds 0.07 µs a line; to replace each `\r\n` of the portion before splitting costs twice that.
             return [line[:-1] if line[-1:] == "\r" else line for line in found]
         return found
 
@@ -116,7 +116,7 @@ class LineCutter(Operator[Any, str]):
 
 
 class _UniversalLines(LineCutter):
-    _after_cr = False  # whether the last character was a `\r`: a `\n` then belongs to it
+    _after_cr = False  # whether the last character was a `\r`; then a `\n` that follows belongs to it
 
     def _cutter(self, limit: float, *, strict: bool) -> Pieces[str]:
         return Pieces("\n", limit, "line", strict=strict)
@@ -143,23 +143,23 @@ class _CrlfLines(LineCutter):
 
 
 def split(delimiter: AnyStr, *, max_length: float = LONGEST, strict: bool = False) -> Transform[AnyStr, AnyStr]:
-    r"""Cut chunks at each `delimiter`, which is dropped: bytes where it is bytes, text where it is a `str`.
+    r"""Split chunks at each `delimiter`, which is dropped. It and the chunks are either all bytes or all `str`.
 
-    Emits when: the delimiter behind a piece has come.
-    Waits when: its reader does.
-    Ends when: the source ends, behind an unfinished last piece unless that is empty, as `lines` does.
+    Emits when: the delimiter after a piece has arrived.
+    Waits when: downstream is not ready.
+    Ends when: the source ends, after a last piece without a delimiter, if there is one (an error if `strict`).
     On cancel: the unfinished piece is lost.
-    Holds: one batch of chunks, the pieces of at most 256 KiB of it, and the unfinished piece, of `max_length` at most.
+    Holds: one batch of chunks, the pieces of up to 256 KiB of it, and the unfinished piece, up to `max_length`.
 
     Args:
         delimiter: What ends a piece; at least one byte or character.
-        max_length: The longest piece, in bytes or in characters, without its delimiter; `math.inf` for no limit.
-        strict: Whether a last piece without its delimiter is an error (R10).
+        max_length: The longest piece, in bytes or characters, without its delimiter; `math.inf` for no limit.
+        strict: Whether a last piece without its delimiter is an error.
 
     Raises:
         TypeError: `delimiter` is neither `bytes` nor `str`; a chunk is not of its kind.
-        ValueError: `delimiter` is empty, or `max_length` below 1; a piece is longer.
-        EOFError: it is `strict`, and the last piece has no delimiter.
+        ValueError: `delimiter` is empty, or `max_length` is below 1; a piece is too long.
+        EOFError: with `strict`, the last piece has no delimiter.
 
     Example:
         >>> run(from_iterable([b"a\0b", b"c\0"]).pipe(split(b"\0")).pipe(collect()))

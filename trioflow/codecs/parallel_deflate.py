@@ -1,9 +1,9 @@
-"""Deflate in blocks, several at once: one stream, which any zlib reads, made in as many threads as there are processors.
+"""Deflate in parallel: one stream, which any zlib reads, is compressed in as many threads as there are processors.
 
-Rule 1: a block takes the end of the one before it for its dictionary, and ends with a whole byte. That makes logs 0.07 %
-    larger than zlib does alone, and the same bytes however many threads there are and however the input was cut.
-Rule 2: the loop is held for 0.5 ms at most: zlib takes 4 ms for a block, in a thread; less than `SMALL` is not worth one.
-Rule 3: a thread is waited for, also when cancelled: at most `_ROUND` blocks.
+Rule 1: each block uses the end of the one before it as its dictionary, and ends on a whole byte. So the output does not
+    depend on the number of threads or on how the input was cut. For logs it is 0.07 % larger than zlib's own.
+Rule 2: Trio's loop is blocked for at most 0.5 ms: a block takes zlib 4 ms, in a thread. Less than `SMALL` needs none.
+Rule 3: threads are always waited for, even when cancelled, for at most `_ROUND` blocks.
 """
 
 from __future__ import annotations
@@ -19,23 +19,24 @@ import trio
 
 Library = Literal["fastest", "zlib"]
 
-BLOCK: Final = 1 << 17  # bytes; with 64 KiB the output is 0.15 % larger, with 256 KiB no faster
+BLOCK: Final = 1 << 17  # bytes; with 64 KiB the output is 0.15 % larger, and 256 KiB is no faster
 SMALL: Final = 1 << 14  # bytes
-_WINDOW: Final = 1 << 15  # bytes back that a match may lie
-_ROUND: Final = 4  # blocks for each thread between two looks for a cancellation
+_WINDOW: Final = 1 << 15  # bytes; how far back deflate finds matches
+_ROUND: Final = 4  # blocks for each thread between two checks for cancellation
 
 _limiter: Final = trio.lowlevel.RunVar[trio.CapacityLimiter]("processors that deflate")
 
 
-# isal's levels by zlib's. A log of 50 MB: zlib packs it to 34.0 % at 168 MB/s on level 1, to 28.9 % at 33 on level 6; isal to
-# 32.3 % at 520 on its level 1, to 31.6 % at 300 on its 3. Smaller than that is zlib's to make.
+# isal's level for each of zlib's. Measured on a log of 50 MB: zlib compresses it to 34.0 % at 168 MB/s on level 1, and to
+# 28.9 % at 33 MB/s on level 6; isal to 32.3 % at 520 MB/s on its level 1, and to 31.6 % at 300 MB/s on its level 3. For
+# anything smaller, zlib does it.
 _ISAL_LEVELS: Final = {1: 1, 2: 1, 3: 1, 4: 3, 5: 3, 6: 3}
 
 
 @cache
 def isal() -> Any:
-    """Return isal's stand-in for `zlib`; None where it is not installed."""
-    # isal 1.9 unpacks a log 3 times as fast as zlib 1.2.13, zlib-ng 1.1 twice. Both are kept by the same people.
+    """Return isal's replacement for `zlib`, or None if it is not installed."""
+    # isal 1.9 decompresses a log 3 times as fast as zlib 1.2.13, zlib-ng 1.1 twice as fast. Both have the same maintainers.
     try:
         return importlib.import_module("isal.isal_zlib")
     except ImportError:
@@ -43,7 +44,7 @@ def isal() -> Any:
 
 
 def processors() -> trio.CapacityLimiter:
-    """Give the threads there may be; others wait for them, and not for those that read files."""
+    """Return the limiter for compressing threads: one for each processor. It is not shared with threads that read files."""
     try:
         return _limiter.get()
     except LookupError:
@@ -54,16 +55,16 @@ def processors() -> trio.CapacityLimiter:
 
 
 class Deflater:
-    """One stream: bytes in, blocks out, and in the end the rest.
+    """Compresses one stream: `feed` returns finished blocks, `finish` the rest.
 
     Args:
-        level: As zlib has it.
-        checksum: `zlib.crc32`, `zlib.adler32` or the like: gives the checksum of data behind others with that checksum.
-        library: `"zlib"`, or `"fastest"` for isal where it is installed and has such a level.
+        level: zlib's level.
+        checksum: `zlib.crc32`, `zlib.adler32` or the like: takes data and the checksum of what came before it.
+        library: `"zlib"`, or `"fastest"` for isal if it is installed and has such a level.
 
     Attributes:
-        checksum: That of what has been deflated.
-        size: How many bytes that is.
+        checksum: The checksum of the input that was compressed so far.
+        size: The size of that input in bytes.
     """
 
     def __init__(self, level: int, checksum: Callable[[bytes, int], int], library: Library) -> None:
@@ -73,10 +74,10 @@ class Deflater:
         self._level = level
         self._fast = isal() if library == "fastest" and level in _ISAL_LEVELS else None
         self._held = bytearray()
-        self._before = b""  # the end of the last block
+        self._before = b""  # the end of the last block, the dictionary of the next
 
     async def feed(self, chunks: Iterable[Any]) -> list[bytes]:
-        """Deflate the blocks that `chunks` make whole."""
+        """Compress the blocks that `chunks` complete."""
         held = self._held
         held += b"".join(chunks)
         whole = len(held) - len(held) % BLOCK
@@ -116,11 +117,11 @@ class Deflater:
         return packed
 
     async def flush(self) -> bytes:
-        """Deflate what is held, so that all that has come can be read."""
+        """Compress what is held, so that a reader can decompress all input so far."""
         return await self._rest(zlib.Z_SYNC_FLUSH) if self._held else b""
 
     async def finish(self) -> bytes:
-        """Deflate the rest, and end the stream."""
+        """Compress the rest, and end the stream."""
         return await self._rest(zlib.Z_FINISH)
 
     async def _rest(self, how: int) -> bytes:
@@ -135,7 +136,7 @@ class Deflater:
         return deflate() if len(rest) < SMALL else await trio.to_thread.run_sync(deflate, limiter=processors())
 
     def _deflate(self, block: bytes, before: bytes, how: int) -> bytes:
-        # isal makes 73 bytes of 95 of text, zlib 40: what is small is zlib's.
+        # zlib compresses small blocks, as it does so better: 95 bytes of text to 40, isal to 73.
         compressobj, level = zlib.compressobj, self._level
         if self._fast is not None and len(block) >= SMALL:
             compressobj, level = self._fast.compressobj, _ISAL_LEVELS[level]

@@ -1,8 +1,8 @@
-"""Text or bytes that come in parts, cut at a delimiter, without I/O.
+"""Split text or bytes that arrive in parts at a delimiter, without I/O.
 
-Rule 1: where the parts were cut changes nothing, be it inside the delimiter.
-Rule 2: work is linear in the input, however many parts a piece spans: only what is new is looked through.
-Rule 3: what is held of an unfinished piece stays within the limit, but for one part.
+Rule 1: how the input was cut into parts changes nothing, even inside a delimiter.
+Rule 2: work is linear in the input, however many parts a piece spans: only new parts are searched.
+Rule 3: an unfinished piece takes at most the limit and one part.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ PORTION: Final = 65536 * 4  # bytes or characters cut at once; from 64 KiB to 1 
 
 
 class Pieces(Generic[AnyStr]):
-    """Text or bytes cut at a delimiter, each piece given when its delimiter has come.
+    """Splits text or bytes at a delimiter. Each piece is returned when its delimiter has arrived.
 
     Args:
         delimiter: What ends a piece.
         limit: The longest piece, without its delimiter.
-        what: What to call a piece.
-        optional: What may stand before a delimiter and does not count for `limit` then.
-        refused: Characters that no piece may have in it, and what to call them.
+        what: What errors call a piece.
+        optional: What may come before a delimiter without counting towards `limit`.
+        refused: Characters that no piece may contain, and what errors call them.
         strict: Whether an unfinished piece at the end is an error.
     """
 
@@ -47,26 +47,26 @@ class Pieces(Generic[AnyStr]):
         self._optional: AnyStr = optional or delimiter[:0]
         self._refused: Mapping[AnyStr, str] = refused or {}
         self._strict = strict
-        self._overlap = len(delimiter) - 1  # the most of a delimiter that may have come without the rest
+        self._overlap = len(delimiter) - 1  # at most this much of a delimiter can be here without the rest
         self._held: AnyStr = delimiter[:0]  # the end of the unfinished piece, where a delimiter may begin
         self._count = 0
-        self.failure: ValueError | None = None  # what is wrong with the piece behind the last ones that `cut` gave
+        self.failure: ValueError | None = None  # what is wrong with the piece after those that `cut` has returned
         self._start_piece()
 
     def _start_piece(self) -> None:
-        # A list of parts would cost 59 bytes for each chunk of two characters; these grow as an array does.
+        # A list of parts would cost 59 bytes for each chunk of two characters; these buffers grow like arrays.
         self._parts: Any = io.StringIO() if self._is_text else io.BytesIO()
         self._length = 0
 
     def cut(self, text: AnyStr) -> list[AnyStr]:
-        """Give the pieces that end in `text`, and keep the unfinished one; where one is wrong, give those before it.
+        """Return the pieces that end in `text`, and keep the unfinished one.
 
-        Then `failure` says what is wrong, and nothing more may be cut.
+        If a piece is wrong, return those before it; then `failure` says what is wrong, and `cut` must not be called again.
         """
         if self._held:
             text = self._held + text
         may_be_wrong = self._length + len(text) > self._limit or self._refused
-        split: Any = text.split  # type checkers tell its kinds apart no further
+        split: Any = text.split  # type checkers cannot tell `str` from `bytes` here
         pieces: list[AnyStr] = split(self._delimiter)
         tail = pieces.pop()
         if pieces and self._length:
@@ -88,11 +88,11 @@ class Pieces(Generic[AnyStr]):
         return pieces
 
     def rest(self) -> list[AnyStr]:
-        """Give the unfinished piece, if there is one.
+        """Return the unfinished piece, if there is one.
 
         Raises:
             ValueError: it is wrong, or one before it was.
-            EOFError: it is `strict`, and there is one.
+            EOFError: with `strict`, there is one.
         """
         piece = self._parts.getvalue() + self._held
         if not piece and self.failure is None:
@@ -108,9 +108,9 @@ class Pieces(Generic[AnyStr]):
         return [piece]
 
     def _first_failure(self, pieces: list[AnyStr]) -> tuple[int, ValueError] | None:
-        """Find the first wrong piece: its place among `pieces`, behind them for the unfinished one, and what is wrong."""
-        joined: Any = self._delimiter[:0].join  # type checkers tell its kinds apart no further
-        # In all at once, which takes a tenth of the time; what is refused is one character.
+        """Return the index in `pieces` of the first wrong one (past the end for the unfinished one), and its error."""
+        joined: Any = self._delimiter[:0].join  # type checkers cannot tell `str` from `bytes` here
+        # All pieces are searched at once, in a tenth of the time. This works as refused parts are single characters.
         has_refused = self._refused and any(part in joined(pieces) for part in self._refused)
         if has_refused or (pieces and max(map(len, pieces)) > self._limit):
             for place, piece in enumerate(pieces):
@@ -143,10 +143,10 @@ def cut_portions(
     kind: type[Any],
     portion: int = PORTION,
 ) -> Iterable[Any]:
-    """Cut chunks: all joined where they are small, or else portion by portion, as pieces are asked for.
+    """Split chunks: small ones joined, large ones portion by portion, as pieces are asked for.
 
-    `cut` gives what `pieces.cut` does. Where a piece is wrong, those before it are given first: so
-    that the first error is the same wherever chunks are cut.
+    `cut` returns what `pieces.cut` does. If a piece is wrong, those before it are emitted first, so that the first error
+    is the same however the input was cut.
     """
     check_kinds(f"{name} expects chunks of {kind.__name__}, {why}", items, str if kind is str else BYTES_LIKE)
 
@@ -156,7 +156,7 @@ def cut_portions(
 
     empty = kind()
     if sum(map(len, items)) <= portion:
-        return checked(empty.join(items))  # of one chunk that is the chunk itself
+        return checked(empty.join(items))  # no copy if there is only one chunk
     return chain.from_iterable(map(checked, _portions(items, empty, portion)))
 
 

@@ -1,7 +1,7 @@
-"""Bytes read by hand from an opened readable or a byte stream: so many, until a delimiter, looked at, put back.
+"""Read bytes by hand from an opened readable or a byte stream: an exact number, up to a delimiter, peek, or put back.
 
 Rule 1: a cancelled call has taken nothing.
-Rule 2: an end between two calls is an end, one inside a call is an `EOFError` (R10).
+Rule 2: an end between two calls is the end of the channel; an end inside a call is an `EOFError` (R10).
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ LONGEST: Final = 65536
 
 
 class Buffered(trio.abc.ReceiveChannel[bytes]):
-    """What `buffered` gives: a channel of chunks that can also be read exactly. One task at a time reads."""
+    """What `buffered` returns: a channel of chunks that you can also read in exact amounts, from one task at a time."""
 
     def __init__(self, source: trio.abc.ReceiveChannel[bytes]) -> None:
         self._source = source
         self._buffer = ByteBuffer()
 
     async def receive(self) -> bytes:
-        """Take what is there, or else the next chunk as it comes.
+        """Return the bytes that are held, or else the next chunk.
 
         Raises:
-            trio.EndOfChannel: all was taken.
+            trio.EndOfChannel: the input has ended.
         """
         if not self._buffer:
             return await self._source.receive()
@@ -37,12 +37,12 @@ class Buffered(trio.abc.ReceiveChannel[bytes]):
         return self._buffer.take_all()
 
     async def receive_exactly(self, count: int) -> bytes:
-        """Take `count` bytes, waiting until they have come. It holds them, and at most one chunk more.
+        """Return exactly `count` bytes, waiting until they have arrived. Holds them, and at most one chunk more.
 
         Raises:
-            TypeError, ValueError: `count` is not an int of 0 or more.
-            trio.EndOfChannel: there is nothing more, and `count` is not 0.
-            EOFError: there are some bytes, but fewer than `count`; they can still be received.
+            TypeError, ValueError: `count` is not an int of at least 0.
+            trio.EndOfChannel: the input has ended, and `count` is not 0.
+            EOFError: the input ends after fewer than `count` bytes; they can still be received.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
         while (taken := self._buffer.take(count)) is None:
@@ -50,13 +50,13 @@ class Buffered(trio.abc.ReceiveChannel[bytes]):
         return taken
 
     async def receive_until(self, delimiter: bytes, *, max_length: float = LONGEST) -> bytes:
-        """Take what stands before `delimiter`, and drop the delimiter. It holds `max_length` and one chunk.
+        """Return the bytes before `delimiter`, and drop the delimiter. Holds `max_length` bytes and one chunk.
 
         Raises:
-            TypeError: `delimiter` is not `bytes`, or `max_length` neither an int nor `math.inf`.
-            ValueError: `delimiter` is empty, `max_length` below 1, or there is no delimiter within `max_length`.
-            trio.EndOfChannel: there is nothing more.
-            EOFError: there are some bytes, but no delimiter behind them; they can still be received.
+            TypeError: `delimiter` is not `bytes`, or `max_length` is neither an int nor `math.inf`.
+            ValueError: `delimiter` is empty, `max_length` is below 1, or there is no delimiter within `max_length`.
+            trio.EndOfChannel: the input has ended.
+            EOFError: the input ends without the delimiter; the bytes before its end can still be received.
         """
         check_limit("max_length", max_length)
         await trio.lowlevel.checkpoint_if_cancelled()
@@ -65,7 +65,7 @@ class Buffered(trio.abc.ReceiveChannel[bytes]):
         return taken
 
     async def peek(self, count: int = 1) -> bytes:
-        """Give the next `count` bytes, fewer where the input ends, and take none: `b""` tells the end."""
+        """Return the next `count` bytes without taking them, or fewer if the input ends: `b""` at the end."""
         check_count("count", count, 0)
         await trio.lowlevel.checkpoint_if_cancelled()
         while len(self._buffer) < count:
@@ -76,7 +76,7 @@ class Buffered(trio.abc.ReceiveChannel[bytes]):
         return self._buffer.peek(count)
 
     def unread(self, data: bytes | bytearray | memoryview) -> None:
-        """Put bytes before what is left: they are received next, be it after the end."""
+        """Put bytes back in front: they are received next, even after the end."""
         self._buffer.put_back(data)
 
     async def _more(self, complaint: Callable[[], str] | None) -> None:
@@ -89,13 +89,13 @@ class Buffered(trio.abc.ReceiveChannel[bytes]):
         self._buffer.feed(chunk)
 
     async def aclose(self) -> None:
-        """Close the channel underneath; what was not received is lost."""
+        """Close the underlying channel; bytes that were not received are lost."""
         self._buffer = ByteBuffer()
         await self._source.aclose()
 
 
 class _Chunks(trio.abc.ReceiveChannel[bytes]):
-    """A byte stream as a channel of the chunks that it gives."""
+    """A byte stream as a channel of its chunks."""
 
     def __init__(self, stream: trio.abc.ReceiveStream) -> None:
         self._stream = stream
@@ -111,11 +111,10 @@ class _Chunks(trio.abc.ReceiveChannel[bytes]):
 
 
 def buffered(receive: trio.abc.ReceiveChannel[bytes] | trio.abc.ReceiveStream) -> Buffered:
-    """Read an opened readable of bytes by hand: `receive_exactly`, `receive_until`, `peek` and `unread`.
+    """Return a reader for an opened readable of bytes, with `receive_exactly`, `receive_until`, `peek` and `unread`.
 
-    A byte stream will do too, such as the `open` of a `Duplex` gives. What comes of it is itself a channel: what is left
-    can be iterated, or piped on by `from_iterable`. Closing it closes `receive`; where that belongs to an `async with`
-    block there is no need to.
+    `receive` may also be a byte stream, such as `Duplex.open` yields. The reader is itself a channel: you can iterate over
+    the rest, or pipe it on with `from_iterable`. Closing it closes `receive`; inside `async with` you need not close it.
 
     Holds: what one call asks for, and one chunk.
 

@@ -1,6 +1,6 @@
-"""Bytes to text and back.
+"""Decode bytes into text, and encode text into bytes.
 
-Rule 1: how the input is cut into chunks changes nothing: neither a character, nor an error.
+Rule 1: how the input is cut into chunks changes no character and no error.
 Rule 2: an unfinished character at the end is an error (R10).
 """
 
@@ -16,33 +16,33 @@ from trioflow._core.fused import Operator
 from trioflow._core.makers import differing, fused
 from trioflow._core.streams import Transform, wanted
 
-# What these make of a chunk depends on what follows it, and Python's decoders do not wait for that.
+# How these decode a chunk depends on what follows it, and Python's decoders do not wait for that.
 _NOT_INCREMENTAL: Final = frozenset(("idna", "punycode", "unicode_escape"))
 _MARKS: Final = {
     "utf-16": (2, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE),
     "utf-32": (4, codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE),
 }
-_STATELESS: Final = frozenset(("utf-8", "ascii", "iso8859-1"))  # each item is encoded by itself
+_STATELESS: Final = frozenset(("utf-8", "ascii", "iso8859-1"))  # each item can be encoded on its own
 
 
 def decode(encoding: str = "utf-8", *, errors: str = "strict") -> Transform[bytes, str]:
-    r"""Decode chunks of bytes into text. Where chunks are cut does not matter.
+    r"""Decode chunks of bytes into text. A character may be split between chunks.
 
-    Emits when: a chunk completes a character; what it completes is one `str`, never an empty one.
-    Waits when: its reader does.
+    Emits when: a chunk completes a character: one `str` for all that the chunk completes, never an empty one.
+    Waits when: downstream is not ready.
     Ends when: the source ends.
     On cancel: an unfinished character is lost.
     Holds: one batch, and an unfinished character.
 
     Args:
-        encoding: As for `bytes.decode`; `"utf-8-sig"` and `"utf-16"` take a byte order mark away.
-        errors: As for `bytes.decode`: `"replace"` puts U+FFFD where the bytes are wrong.
+        encoding: As for `bytes.decode`; `"utf-8-sig"` and `"utf-16"` remove a byte order mark.
+        errors: As for `bytes.decode`: `"replace"` puts U+FFFD in place of wrong bytes.
 
     Raises:
         TypeError: `encoding` or `errors` is not a `str`; a chunk is not bytes-like.
-        LookupError: there is no such encoding of text, or no such error handler; or the encoding, such as `idna`, cannot
-            be decoded chunk by chunk.
-        UnicodeDecodeError: the bytes are wrong, or end inside a character (R10).
+        LookupError: there is no such text encoding or error handler; or the encoding cannot be decoded chunk by chunk,
+            such as `idna`.
+        UnicodeDecodeError: the bytes are wrong, or end inside a character.
 
     Example:
         >>> run(from_iterable([b"caf\xc3", b"\xa9"]).pipe(decode()).pipe(collect()))
@@ -63,15 +63,15 @@ def check_incremental(name: str, encoding: object, errors: object = "strict") ->
 
 
 class Decoder:
-    """Decodes chunks into what `bytes.decode` makes of the whole, with the same errors."""
+    """Decodes chunks into the text that `bytes.decode` returns for them joined, with the same errors."""
 
     def __init__(self, encoding: str, errors: str = "strict") -> None:
         self._encoding = encoding
         self._errors = errors
-        self._start = bytearray()  # what came before it is known which end comes first
+        self._start = bytearray()  # the first bytes, until they tell the byte order
         name = codecs.lookup(encoding).name
         if name in _MARKS:
-            # Python's own wants a mark at the beginning, where `bytes.decode` takes the machine's order without one.
+            # Python's incremental decoder needs a byte order mark; `bytes.decode` falls back to the machine's order.
             self._size, little, big = _MARKS[name]
             self._orders = {little: f"{name}-le", big: f"{name}-be"}
             self.decode: Callable[[bytes], str] = self._decode_start
@@ -96,14 +96,14 @@ class Decoder:
         return self.decode(start[self._size if order else 0 :])
 
     def finish(self) -> str:
-        """Return the rest.
+        """Return the rest of the text.
 
         Raises:
             UnicodeDecodeError: the bytes end inside a character.
         """
         text = self._choose() if self.decode == self._decode_start else ""
         text += self._decoder.decode(b"", True)
-        # That of utf-8-sig drops an unfinished mark without a word.
+        # The decoder of utf-8-sig silently drops an unfinished byte order mark, so it is decoded here.
         return text + bytes(self._decoder.getstate()[0]).decode(self._encoding, self._errors)
 
 
@@ -121,23 +121,23 @@ class _Decode(Operator[Any, str]):
 
 
 def encode(encoding: str = "utf-8", *, end: str = "", errors: str = "strict") -> Transform[str, bytes]:
-    r"""Encode each `str` into bytes, with `end` behind it.
+    r"""Encode each `str` into bytes, with `end` after it.
 
-    Emits when: an item comes: one chunk for each, an empty one for an empty `str`.
-    Waits when: its reader does.
-    Ends when: the source ends; behind the last item comes what the encoding ends with, if anything.
-    On cancel: nothing of its own is lost.
+    Emits when: an item arrives: one chunk each, an empty one for an empty `str`.
+    Waits when: downstream is not ready.
+    Ends when: the source ends, after the closing bytes of the encoding, if it has any.
+    On cancel: no state is lost.
     Holds: one batch.
 
     Args:
-        encoding: As for `str.encode`; `"utf-16"` and `"utf-8-sig"` begin with one byte order mark, not one an item.
-        end: What to put behind each item, such as `"\n"`.
+        encoding: As for `str.encode`; `"utf-16"` and `"utf-8-sig"` write one byte order mark, before the first item.
+        end: Text to append to each item, such as `"\n"`.
         errors: As for `str.encode`.
 
     Raises:
         TypeError: an argument is not a `str`; an item is not a `str`.
-        LookupError: there is no such encoding of text, or no such error handler.
-        UnicodeEncodeError: the encoding lacks a character.
+        LookupError: there is no such text encoding or error handler.
+        UnicodeEncodeError: an item contains a character that the encoding does not have.
 
     Example:
         >>> run(from_iterable(["a", "é"]).pipe(encode(end="\n")).pipe(collect()))
@@ -161,7 +161,7 @@ class _Encode(Operator[Any, bytes]):
         check_kinds("encode expects str", items, str)
         end = self._end
         if self._plain is not None:
-            # 0.10 µs an item; through an incremental encoder it would be 0.16.
+            # 0.10 µs an item; an incremental encoder takes 0.16.
             encoding, errors = self._plain
             return [(item + end).encode(encoding, errors) for item in items]
         return [self._encode(item + end) for item in items]

@@ -1,8 +1,8 @@
-"""What all decompression has in common, whichever library does it.
+"""What all decompressors share, whatever the library.
 
-Rule 1: how the input is cut into chunks changes nothing.
-Rule 2: what a small input unpacks to is given piece by piece, and made when it is asked for: a bomb fills no memory.
-Rule 3: an input that ends early is an `EOFError` (R10).
+Rule 1: how the input is cut into chunks changes no result and no error.
+Rule 2: output is made piece by piece, as it is asked for, so that a decompression bomb does not fill the memory.
+Rule 3: an input that ends early raises `EOFError` (R10).
 """
 
 from __future__ import annotations
@@ -14,29 +14,29 @@ from typing import Any, Final, NamedTuple
 from trioflow._core.checks import check_kinds
 from trioflow._core.fused import Operator
 
-# The most bytes that are made at once: with 64 KiB a log takes 15 % more time to be unpacked into a file.
+# The most output at once. With 64 KiB it takes 15 % longer to decompress a log into a file.
 PIECE: Final = 1 << 18
-# zlib copies what it has not read yet each time it has made a piece, so that a chunk of 1 MiB which inflates to 1 GiB takes
-# half as long again when zlib is given it whole; for logs there is no difference.
+# After each piece, zlib copies the input that it has not read yet. So a chunk of 1 MiB that inflates to 1 GiB takes half as
+# long again if zlib gets it whole. For logs it makes no difference.
 PORTION: Final = 1 << 16
 
 
 class Step(NamedTuple):
-    """What one call of a library gave."""
+    """The result of one call to a library."""
 
-    piece: bytes  # of `PIECE` bytes at most
-    rest: Any  # what it has not read
-    has_ended: bool  # the member, with this piece
-    has_more: bool  # to give, without more input
+    piece: bytes  # at most `PIECE` bytes of output
+    rest: Any  # the input that was not read
+    has_ended: bool  # whether the member ends with this piece
+    has_more: bool  # whether there is more output without more input
 
 
 class Unpacker(Operator[Any, bytes], ABC):
-    """Compressed bytes in, pieces out: one member, frame or stream, or several behind each other."""
+    """Decompresses one member, frame or stream, or several one after another, into pieces."""
 
     name: str  # of the operator
     what: str  # what the input consists of, such as "gzip member"
-    header: str  # what even an empty output begins with
-    is_one = False  # whether there cannot be several
+    header: str  # what even the smallest input has, such as "gzip header"
+    is_one = False  # whether the input is a single member
 
     def __init__(self, limit: float) -> None:
         self._limit = limit
@@ -46,11 +46,11 @@ class Unpacker(Operator[Any, bytes], ABC):
 
     @abstractmethod
     def begin(self, data: Any) -> Any:
-        """Begin a member with the first bytes of `data`, and give its data; nothing where that is but padding."""
+        """Begin a member with the first bytes of `data`. Return its data, or nothing if it is only padding."""
 
     @abstractmethod
     def step(self, data: Any) -> Step:
-        """Unpack one piece of the member that has begun."""
+        """Decompress one piece of the current member."""
 
     def feed(self, items: list[Any]) -> Iterator[bytes]:
         check_kinds(f"{self.name} expects bytes", items)
@@ -81,6 +81,6 @@ class Unpacker(Operator[Any, bytes], ABC):
 
 
 def _portions(item: Any) -> Iterator[Any]:
-    # A bytearray is copied: a view would forbid its owner to change its size.
+    # A bytearray is copied: while a view of it exists, its owner cannot resize it.
     view = memoryview(bytes(item) if isinstance(item, bytearray) else item).cast("B")
     return (view[start : start + PORTION] for start in range(0, len(view), PORTION))

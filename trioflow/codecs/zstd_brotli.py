@@ -1,7 +1,7 @@
-"""zstd and brotli, both ways, on libraries that are extras: each is imported when one of its stages is made.
+"""Compress and decompress zstd and brotli. Their libraries are extras, imported when one of these stages is made.
 
-Rule 1: how the input is cut into chunks changes nothing.
-Rule 2: an input that ends early is an `EOFError` (R10), one that is wrong an error of the library's own.
+Rule 1: how the input is cut into chunks changes no result and no error.
+Rule 2: an input that ends early raises `EOFError` (R10), a damaged one the library's own error.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from trioflow.codecs.unpacking import PIECE, Step, Unpacker
 
 ZSTD_LEVEL: Final = 3
 BROTLI_LEVEL: Final = 5
-_STOP: Final = 1 << 14  # bytes of brotli's, which makes 32 KiB or more at once
-BLOCK: Final = 1 << 18  # bytes; the way to a thread takes 0.1 ms, zstd takes 0.6 ms for them at level 3
+_STOP: Final = 1 << 14  # bytes after which brotli stops; it makes 32 KiB or more at once
+BLOCK: Final = 1 << 18  # bytes; a trip to a thread takes 0.1 ms, and zstd at level 3 takes 0.6 ms for a block
 
 
 def zstd(*, level: int = ZSTD_LEVEL) -> Transform[bytes, bytes]:
-    """Compress into one zstd frame: smaller than `gzip` makes it, in a quarter of the time. Needs `trioflow[zstd]`.
+    """Compress into one zstd frame: smaller than with `gzip`, in a quarter of the time. Needs `trioflow[zstd]`.
 
-    Blocks of 256 KiB are compressed in a thread; the loop is not held.
+    Blocks of 256 KiB are compressed in a thread, so Trio's loop is not blocked.
 
-    Emits when: zstd has gathered enough, some hundred KiB of input; a small chunk does not come out at once.
-    Waits when: its reader does.
-    Ends when: the source ends, behind the rest and the checksum; no input gives an empty frame.
-    On cancel: the block at hand is waited for, 1 ms at level 3 and half a second at 19, and lost with what was gathered;
-        what came out is a cut frame.
-    Holds: what zstd needs for the level, 2 MiB at 1, 5 MiB at 3, 90 MiB at 19, 710 MiB at 22; two blocks and one batch.
+    Emits when: zstd has gathered enough input, some hundred KiB; a small chunk is not emitted at once.
+    Waits when: downstream is not ready.
+    Ends when: the source ends, after the rest and the checksum; without input it emits an empty frame.
+    On cancel: waits for the block being compressed (1 ms at level 3, half a second at 19), and drops it and all gathered
+        input; the output is a truncated frame.
+    Holds: what zstd needs for the level (2 MiB at 1, 5 MiB at 3, 90 MiB at 19, 710 MiB at 22), two blocks and one batch.
 
     Args:
         level: From 1, the fastest, to 22, the smallest.
@@ -45,7 +45,7 @@ def zstd(*, level: int = ZSTD_LEVEL) -> Transform[bytes, bytes]:
     Raises:
         ImportError: zstd is not installed.
         TypeError: `level` is not an int; a chunk is not bytes-like.
-        ValueError: `level` is not 1 to 22.
+        ValueError: `level` is not from 1 to 22.
 
     Example:
         >>> packed = run(from_iterable([b"a", b"b"]).pipe(zstd()).pipe(join()))
@@ -65,25 +65,25 @@ def zstd(*, level: int = ZSTD_LEVEL) -> Transform[bytes, bytes]:
 
 
 def unzstd(*, max_output: float = math.inf) -> Transform[bytes, bytes]:
-    """Decompress zstd, one frame or several behind each other. Needs `trioflow[zstd]`.
+    """Decompress zstd: one frame, or several one after another. Needs `trioflow[zstd]`.
 
-    Emits when: zstd has unpacked something: pieces of at most 256 KiB, made as the reader has room for them.
-    Waits when: its reader does, be it in the middle of a chunk.
+    Emits when: zstd has output: pieces of at most 256 KiB, made as downstream has room for them.
+    Waits when: downstream is not ready, even in the middle of a chunk.
     Ends when: the source ends.
-    On cancel: what was not read is lost.
-    Holds: the window that the frame asks for, 128 MiB at most, where levels to 19 ask for 8 MiB at most; one batch of
-        chunks, and the pieces that go out together, 1 MiB at most.
+    On cancel: unread output is lost.
+    Holds: the window that the frame asks for (at most 128 MiB; levels up to 19 ask for at most 8 MiB), one batch of
+        chunks, and the pieces that are emitted together, 1 MiB at most.
 
     Args:
-        max_output: The most bytes to give in all; `math.inf` for no limit. For input from strangers set one.
+        max_output: The most bytes to emit in all; `math.inf` for no limit. Set a limit for untrusted input.
 
     Raises:
         ImportError: zstd is not installed.
         TypeError: `max_output` is neither an int nor `math.inf`; a chunk is not bytes-like.
         ValueError: `max_output` is below 1; the output is longer.
-        EOFError: the input ends inside a frame, or is empty (R10).
-        compression.zstd.ZstdError: the input is not zstd, is damaged, or goes on behind its last frame. Before Python
-            3.14 it is that of `backports.zstd`.
+        EOFError: the input ends inside a frame, or is empty.
+        compression.zstd.ZstdError: the input is not zstd, is damaged, or continues after its last frame. Before Python
+            3.14 it is `backports.zstd.ZstdError`.
 
     Example:
         >>> packed = run(from_iterable(b"a" * 1000).pipe(zstd()).pipe(join()))
@@ -96,24 +96,24 @@ def unzstd(*, max_output: float = math.inf) -> Transform[bytes, bytes]:
 
 
 def brotli(*, level: int = BROTLI_LEVEL) -> Transform[bytes, bytes]:
-    """Compress into one brotli stream, as browsers read it. Needs `trioflow[brotli]`.
+    """Compress into one brotli stream, which browsers can read. Needs `trioflow[brotli]`.
 
-    Blocks of 256 KiB are compressed in a thread; the loop is not held.
+    Blocks of 256 KiB are compressed in a thread, so Trio's loop is not blocked.
 
-    Emits when: brotli has gathered enough, some hundred KiB of input; a small chunk does not come out at once.
-    Waits when: its reader does.
-    Ends when: the source ends, behind the rest; no input gives an empty stream.
-    On cancel: the block at hand is waited for, 3 ms at level 5 and half a second at 11, and lost with what was gathered;
-        what came out is a cut stream.
-    Holds: what brotli needs for the level, 2 MiB at 0, 20 MiB at 5, 40 MiB at 11; two blocks and one batch.
+    Emits when: brotli has gathered enough input, some hundred KiB; a small chunk is not emitted at once.
+    Waits when: downstream is not ready.
+    Ends when: the source ends, after the rest; without input it emits an empty stream.
+    On cancel: waits for the block being compressed (3 ms at level 5, half a second at 11), and drops it and all gathered
+        input; the output is a truncated stream.
+    Holds: what brotli needs for the level (2 MiB at 0, 20 MiB at 5, 40 MiB at 11), two blocks and one batch.
 
     Args:
-        level: From 0, the fastest, to 11, the smallest, which takes 200 times as long as 5.
+        level: From 0, the fastest, to 11, the smallest, which takes 200 times as long as level 5.
 
     Raises:
         ImportError: brotli is not installed.
         TypeError: `level` is not an int; a chunk is not bytes-like.
-        ValueError: `level` is not 0 to 11.
+        ValueError: `level` is not from 0 to 11.
 
     Example:
         >>> packed = run(from_iterable([b"a", b"b"]).pipe(brotli()).pipe(join()))
@@ -133,23 +133,23 @@ def brotli(*, level: int = BROTLI_LEVEL) -> Transform[bytes, bytes]:
 def unbrotli(*, max_output: float = math.inf) -> Transform[bytes, bytes]:
     """Decompress one brotli stream. Needs `trioflow[brotli]`.
 
-    Emits when: brotli has unpacked something: pieces of at most 256 KiB, made as the reader has room for them.
-    Waits when: its reader does, be it in the middle of a chunk.
+    Emits when: brotli has output: pieces of at most 256 KiB, made as downstream has room for them.
+    Waits when: downstream is not ready, even in the middle of a chunk.
     Ends when: the source ends.
-    On cancel: what was not read is lost.
-    Holds: the window that the stream asks for, 16 MiB at most; one batch of chunks, and the pieces that go out
+    On cancel: unread output is lost.
+    Holds: the window that the stream asks for, 16 MiB at most, one batch of chunks, and the pieces that are emitted
         together, 1 MiB at most.
 
     Args:
-        max_output: The most bytes to give in all; `math.inf` for no limit. For input from strangers set one: brotli
-            makes up to 600,000 bytes of one.
+        max_output: The most bytes to emit in all; `math.inf` for no limit. Set a limit for untrusted input: one
+            byte of brotli can expand to 600,000.
 
     Raises:
         ImportError: brotli is not installed.
         TypeError: `max_output` is neither an int nor `math.inf`; a chunk is not bytes-like.
         ValueError: `max_output` is below 1; the output is longer.
-        EOFError: the input ends inside the stream, or is empty (R10).
-        brotli.error: the input is not brotli, is damaged, or goes on behind its end.
+        EOFError: the input ends inside the stream, or is empty.
+        brotli.error: the input is not brotli, is damaged, or continues after its end.
 
     Example:
         >>> packed = run(from_iterable(b"a" * 1000).pipe(brotli()).pipe(join()))
@@ -162,7 +162,7 @@ def unbrotli(*, max_output: float = math.inf) -> Transform[bytes, bytes]:
 
 
 class _Packer(NamedTuple):
-    """A compressor of one of the libraries: neither holds Python's lock while it works."""
+    """A compressor of one of the libraries. Both release the GIL while they work."""
 
     pack: Callable[[Any], bytes]
     finish: Callable[[], bytes]
@@ -171,11 +171,11 @@ class _Packer(NamedTuple):
 def _packing(name: str, start: Callable[[], _Packer], given: dict[str, object]) -> Transform[bytes, bytes]:
     async def run(source: ReceiveChannel[Any], output: SendChannel[bytes]) -> None:
         packer = start()
-        held = bytearray()  # less than a block
+        held = bytearray()  # the start of the next block
         async for chunks in source.batches():
             check_kinds(f"{name} expects bytes", chunks)
             for chunk in chunks:
-                # A bytearray is copied: a view would forbid its owner to change its size.
+                # A bytearray is copied: while a view of it exists, its owner cannot resize it.
                 view = memoryview(bytes(chunk) if isinstance(chunk, bytearray) else chunk).cast("B")
                 for at in range(0, len(view), BLOCK):
                     held += view[at : at + BLOCK]
@@ -215,7 +215,7 @@ class _Unzstd(Unpacker):
             before = self.members - 1
             told = f"garbage after zstd frame {before}" if before else "the input is not zstd"
             raise error(f"unzstd: {told}") from exc
-        # What it has not read it keeps, and gives back behind the end.
+        # It keeps the input that it has not read, and returns what follows the end of the frame.
         return Step(piece, frame.unused_data, has_ended=frame.eof, has_more=not frame.eof and not frame.needs_input)
 
 
@@ -234,9 +234,9 @@ class _Unbrotli(Unpacker):
 
     def step(self, data: Any) -> Step:
         stream = self._stream
-        is_full = not stream.can_accept_more_data()  # it keeps what it has not read, and wants no more until it has
+        is_full = not stream.can_accept_more_data()  # it keeps input that it has not read, and takes no more meanwhile
         try:
-            # It makes a piece of blocks, the first of 32 KiB, and stops behind the one that reaches the limit.
+            # A piece consists of blocks, the first of 32 KiB. brotli stops after the block that reaches the limit.
             piece: bytes = stream.process(b"" if is_full else data, output_buffer_limit=_STOP)
         except self._error as exc:
             raise self._wrong() from exc
@@ -245,18 +245,18 @@ class _Unbrotli(Unpacker):
         return Step(piece, data if is_full else b"", has_ended, has_more)
 
     def _wrong(self) -> Exception:
-        # brotli does not tell which it is, where all comes in one chunk.
+        # If all arrives in one chunk, brotli does not say which of these it is.
         return self._error("unbrotli: the input is not brotli, is damaged, or continues after its end")
 
 
 def zstd_error() -> type[Exception]:
-    """Give the class of what `unzstd` raises for an input that is wrong."""
+    """Return the class of error that `unzstd` raises for wrong input."""
     error: type[Exception] = _zstd_library("unzstd").ZstdError
     return error
 
 
 def brotli_error() -> type[Exception]:
-    """Give the class of what `unbrotli` raises for an input that is wrong."""
+    """Return the class of error that `unbrotli` raises for wrong input."""
     error: type[Exception] = import_extra("unbrotli", "brotli", "brotli").error
     return error
 
