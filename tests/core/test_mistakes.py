@@ -133,7 +133,9 @@ async def test_a_port_in_use_is_named_with_its_host() -> None:
             partial(tf.serve_tcp, handle, port, host="127.0.0.1"),
             partial(http.serve, respond, port=port),
         ):
-            with pytest.raises(OSError, match=rf"Address already in use: '127.0.0.1, port {port}'\nstop the program that listens there"):
+            with pytest.raises(
+                OSError, match=rf"Address already in use: '127.0.0.1, port {port}'\nstop the program that listens there"
+            ):
                 await serve()
 
 

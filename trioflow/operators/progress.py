@@ -25,7 +25,7 @@ def progress(
 ) -> Transform[T, T]:
     r"""Show the progress of a run in bytes, if the first item is bytes-like, or in items.
 
-    On a terminal it draws a bar with rich (`pip install trioflow[progress]`). Elsewhere, or without rich, it prints a
+    On a terminal it draws a bar with rich, which the extra `progress` brings. Elsewhere, or without rich, it prints a
     plain line every few seconds and one at the end.
 
     Emits when: an item arrives.
