@@ -26,9 +26,7 @@ def hasty_words() -> tf.Transform[str, str]:
 
 
 async def main() -> None:
-    await check_transform(
-        words, ["a bee"], ["a", "bee"], is_stream=True
-    )  # it follows all rules, so this prints nothing
+    await check_transform(words, ["a bee"], ["a", "bee"], is_stream=True)  # follows all rules: prints nothing
     try:
         await check_transform(hasty_words, ["a bee"], ["a", "bee"], is_stream=True)
     except AssertionError as exc:
