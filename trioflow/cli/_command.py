@@ -4,8 +4,8 @@ Rule 1: an error is one line on stderr, with exit code 2 for a mistake in what w
     system.
 Rule 2: Ctrl-C and SIGTERM end the command with exit code 0 and no traceback, from the start; a second one ends it at
     once.
-Rule 3: modules that only serving needs are imported late: `--help` and a typing error take no longer than `import
-    trioflow`.
+Rule 3: modules that only serving needs are imported late: `--help` and a typing error take no longer than
+    `import trioflow`.
 """
 
 from __future__ import annotations
@@ -205,7 +205,12 @@ def _add_work(parser: argparse.ArgumentParser) -> None:
             "SECONDS",
             "how long to wait for calls in progress when stopping (default: 20)",
         ),
-        ("--lease", _number, "SECONDS", "silence after which other workers take over its entries (default: 30)"),
+        (
+            "--lease",
+            _number,
+            "SECONDS",
+            "silence after which other workers take over the entries of this one (default: 30)",
+        ),
         ("--tries", _number, "N", "tries of an entry before it becomes a dead letter (default: 5)"),
         ("--retry-delay", _number, "SECONDS", "wait before the first retry of an entry (default: 0)"),
         (
@@ -279,7 +284,9 @@ def _server_options() -> _Parser:
     )
     place = parser.add_mutually_exclusive_group()
     place.add_argument("--unix", metavar="PATH", help="listen on this Unix socket instead of a port")
-    place.add_argument("--fd", type=int, metavar="N", help="listen on this inherited file descriptor, such as 3")
+    place.add_argument(
+        "--fd", type=int, metavar="N", help="accept connections on this inherited, listening file descriptor, such as 3"
+    )
     parser.add_argument("--tls-cert", metavar="FILE", help="use TLS with this certificate chain (PEM)")
     parser.add_argument("--tls-key", metavar="FILE", help="the certificate's private key, if it is not in that file")
     parser.add_argument(
@@ -361,7 +368,7 @@ def _add_file_options(serve: argparse.ArgumentParser) -> None:
         "--precompressed",
         default="br,zstd,gzip",
         metavar="CODINGS",
-        help="send a file's compressed variants if they exist, best first; '' for none (default: %(default)s)",
+        help="compressed variants to send if they exist beside a file, best first; '' for none (default: %(default)s)",
     )
     flag("--compress", help="compress text with gzip while sending")
     serve.add_argument(

@@ -52,7 +52,7 @@ def read_file(
 
     Emits when: a chunk has been read, from the page cache at once or from the disk in a thread.
     Waits when: its reader does; with `follow`, also until the file grows.
-    Ends when: it reaches the end of the file, or `stop`; with `follow`, never.
+    Ends when: it reaches the end of the file, even one that has grown since the start, or `stop`; with `follow`, never.
     On cancel: waits for a read from the disk that has begun, then closes the file.
     Holds: one chunk of at most 512 KiB, or of `chunk_size`, and a buffer of 128 KiB.
 

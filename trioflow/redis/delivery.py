@@ -47,7 +47,7 @@ class Outcome(NamedTuple):
 
 
 class Delivery(Generic[T]):
-    """An entry in hand. `async with delivery:` acknowledges it if the block succeeds, and gives it back otherwise.
+    """A delivered entry. `async with delivery:` acknowledges it if the block succeeds, and gives it back otherwise.
 
     Attributes:
         id: The server's name for the entry; the same each time it is delivered.

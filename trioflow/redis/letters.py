@@ -44,7 +44,7 @@ return count
 
 
 class DeadLetter(NamedTuple):
-    """An entry that was tried as often as allowed, without success.
+    """An entry that failed on all of its tries.
 
     Attributes:
         raw: The item, still encoded.

@@ -381,7 +381,7 @@ def open_receiver(
         OSError: on entering the block, there is no server at `url`, or it refuses the connection.
         StreamLost: the server has lost entries of the stream.
         trio.BusyResourceError: a live receiver has this name.
-        trio.BrokenResourceError: the server refuses a call, begins to evict, or was away for longer than `patience`.
+        trio.BrokenResourceError: the server refuses a call, evicts entries, or stays unreachable beyond `patience`.
     """
     options = ReceiverOptions(
         *(url, name, patience, ssl_context),

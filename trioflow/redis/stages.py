@@ -62,9 +62,9 @@ def readable(
 
     An entry is acknowledged when everything made of it is stored by the `writable` at the end, or has passed an
     `acknowledge()`. If this process dies before that, the entry is delivered again. Entries can be followed through
-    `map`, `filter`, `flat_map`, `tap`, `map_async`, `map_in_threads`, `map_in_processes`, `batch(size,
-    within=seconds)`, `buffer`, `throttle`, `delay` and `timeout`; if a function returns nothing for an item, its entry
-    is acknowledged. Other transforms and other sinks are refused, unless they come after `acknowledge()`.
+    `map`, `filter`, `flat_map`, `tap`, `map_async`, `map_in_threads`, `map_in_processes`,
+    `batch(size, within=seconds)`, `buffer`, `throttle`, `delay` and `timeout`; if a function returns nothing for an
+    item, its entry is acknowledged. Other transforms and sinks are refused, unless they come after `acknowledge()`.
 
     Emits when: an entry arrives.
     Waits when: `prefetch` entries are in the chain, unacknowledged.
