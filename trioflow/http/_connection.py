@@ -72,7 +72,7 @@ class Connection:
         self._unsent = math.inf  # bytes the client had not taken when its idle time was up
 
     def retire(self) -> None:
-        """Make the next response the last one on this connection."""
+        """Make the current response, or else the next one, the last on this connection."""
         self._wire.stopping = True
 
     def stop(self) -> None:
@@ -91,7 +91,7 @@ class Connection:
         return math.inf if self._at_rest_in is None else self._at_rest_in.since(self)
 
     def leave(self) -> bool:
-        """End without a response, unless something is owed to the client or has just arrived; return whether it ends."""
+        """End without a response if nothing is owed to the client and it has sent nothing new; return whether it ends."""
         if self._at_rest_in is None or unread(self._wire.transport.sock):
             return False
         self._stir()
@@ -313,7 +313,9 @@ class Connection:
             status = status_of(failure)
             if status < 500:
                 self._service.counters.refusals += 1
-                if isinstance(failure.__cause__, UnicodeDecodeError):  # the site's page is usually wrong, not the user
+                if isinstance(
+                    failure.__cause__, UnicodeDecodeError
+                ):  # usually the fault of the site's page: tell its author
                     _log.warning("%s %.200r was refused: %s", exchange.request.method, exchange.request.target, failure)
             elif not (self._is_lost and is_among(failure, (trio.BrokenResourceError,))):
                 self._service.counters.failures += 1

@@ -33,7 +33,7 @@ def decoded(request: Request, *, max_size: float = MOST) -> Readable[bytes]:
     Holds: 64 KiB, in addition to what `request.body` and the decompressing transform hold.
 
     Args:
-        request: The request whose body to read. A body can be read once.
+        request: The request to read. Its body can be read only once.
         max_size: The most bytes to return, because one byte of gzip can expand to 1,000; `math.inf` for no limit.
 
     Raises:

@@ -44,20 +44,19 @@ def inspector(of: Inspector, *, most: int = 100, every: float = 0.5) -> Handler:
 
     The page shows counts and the names of stages and functions, never a stage's arguments or items. It also shows the
     message and notes of each failure, which may quote them. Anyone who can open the page sees all this, so serve it only
-    to the people who run the program, on a loopback address or behind a login.
+    to the people who run the program, on a loopback address or after a login:
+
+        async with tf.inspect() as inspector:
+            await http.serve(http.inspector(inspector), host="127.0.0.1", port=0)
 
     Args:
         of: The inspector that `tf.inspect` yields.
-        most: The number of running runs to show, the oldest first.
+        most: How many runs in progress to show, the oldest first.
         every: Seconds between two events.
 
     Raises:
         TypeError: `of` is not an `Inspector`, `most` is not an int, or `every` is not a number.
         ValueError: `most` is below 1, or `every` is not above 0.
-
-    Example:
-        async with tf.inspect() as inspector:
-            await http.serve(http.inspector(inspector), host="127.0.0.1", port=0)
     """
     if not isinstance(of, Inspector):
         raise TypeError(f"inspector: `of` must be an Inspector, which tf.inspect() yields, got {of!r}")

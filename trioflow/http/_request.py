@@ -90,7 +90,7 @@ class Request:
 
     @property
     def stopping(self) -> Stopping:
-        """Set once the server begins to stop. An endless feed should end then.
+        """An event that is set once the server begins to stop. An endless feed should end then.
 
         To end one cleanly, use `feed.pipe(tf.take_until(request.stopping)).pipe(response)`. A handler has `Limits.grace`
         seconds from then on, or less if its response has no known end and sends nothing.

@@ -16,7 +16,7 @@ _LABEL: Final = label("response")
 
 
 class Response(Writable[bytes, int]):
-    """The response that a handler sends, once: pipe into it, `send` a whole body, or `open` it to write in pieces.
+    """The response that a handler sends. Pipe into it, `send` a whole body, or `open` it to write in pieces, but only once.
 
     A source of known length sets Content-Length; any other source is sent in chunks. Responses to HEAD and with status
     204, 205 or 304 have no body: at most the first chunk of the source is read, so that a source that fails at once

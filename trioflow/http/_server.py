@@ -36,7 +36,7 @@ from trioflow.io.worker_process import pickled
 
 _EXHAUSTED: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS))
 _BACK_OFF: Final = 0.1  # seconds
-_AT_ONCE: Final = 64  # connections accepted between two yields
+_AT_ONCE: Final = 64  # connections accepted between two checkpoints
 _DEFAULTS: Final = Limits()
 QUIET: Final = 1.0  # seconds without a byte after which an endless response no longer delays the stop
 LAST_REQUEST: Final = 1.0  # seconds in which an idle connection may send one more request if another process takes over
@@ -120,7 +120,7 @@ async def serve(
             numbers = [sock.fileno() for sock in places.sockets]
             table, tally = open_table(workers)
             with table:
-                target = pickled("serve wants a handler", partial(_work, config, numbers, tally))
+                target = pickled("serve with workers needs a handler", partial(_work, config, numbers, tally))
                 inherited = [*numbers, table.fileno()]
                 supervisor = Supervisor(target, inherited, workers, limits.grace, worker_timeout)
                 await supervisor.run(partial(task_status.started, places.urls(config.scheme)), places.close)

@@ -58,9 +58,9 @@ class Config:
             )
         if self.counters is not None:
             raise ValueError("counters count in one process: leave out counters or workers")
-        pickled("serve wants, with workers, a handler", self.handler)
-        pickled("serve wants, with workers, a log", self.log)
-        pickled("serve wants, with workers, an ssl_context", self.ssl_context)
+        pickled("serve with workers needs a handler", self.handler)
+        pickled("serve with workers needs a log", self.log)
+        pickled("serve with workers needs an ssl_context", self.ssl_context)
 
     @property
     def scheme(self) -> str:

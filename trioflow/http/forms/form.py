@@ -103,7 +103,7 @@ def form(
         form.
 
     Args:
-        request: The request whose body to read. A body can be read once.
+        request: The request to read. Its body can be read only once.
         count: The largest number of parts.
         header_size: The largest size of one part's header fields, in bytes.
         field_size: The largest size of all fields together, without files, in bytes. Fields are held in memory.
