@@ -160,7 +160,7 @@ async def test_the_failure_of_a_source_that_may_not_begin_anew_names_the_ways_ou
     failure = Boom()
     flows = {
         "retry: not run again": tf.retry(Source([b"ab", b"c"], then=failure).readable),
-        "recover: no other Readable took over": Source([b"ab", b"c"], then=failure).readable.pipe(
+        "recover: the other Readable did not take over": Source([b"ab", b"c"], then=failure).readable.pipe(
             tf.recover(lambda failure: tf.empty())
         ),
     }
@@ -170,7 +170,7 @@ async def test_the_failure_of_a_source_that_may_not_begin_anew_names_the_ways_ou
 
         assert caught.value is failure
         [note] = [note for note in failure.__notes__ if note.startswith(what)]
-        assert "since 2 items (3 bytes) had been passed on" in note
+        assert "because 2 items (3 bytes) had been passed on" in note
         assert "retry(lambda delivered: ...)" in note
         assert "repeats=True" in note
     assert trio.current_time() == 0
@@ -228,7 +228,7 @@ async def test_the_last_attempt_raises_its_failure_as_it_is(autojump_clock: Mock
     assert asked == [0, 1, 1]
     assert caught.value.__notes__ == [
         "in stage 1 of 1: run()",
-        "at attempt 3, after 3 items had been passed on",
+        "retry: gave up after attempt 3; 3 items had been passed on",
         "in stage 1 of 2: retry(begin)",
     ]
 

@@ -143,8 +143,8 @@ def retry(
             if isinstance(readable, Readable) and delivered.items and not repeats:
                 note(
                     failure,
-                    f"retry: not run again, {_told(delivered)}: to resume after them, use retry(lambda delivered: ...); "
-                    "to let them come twice, repeats=True",
+                    f"retry: not run again, because {_shown(delivered)} had been passed on; to resume after them, use "
+                    "retry(lambda delivered: ...); if repeated items do no harm, pass repeats=True",
                 )
                 raise failure
             if delivered.items > begun_at.items:
@@ -164,9 +164,9 @@ def _delivered_to(output: SendChannel[Any]) -> Delivered:
     return Delivered(now.items, now.bytes)
 
 
-def _told(delivered: Delivered) -> str:
+def _shown(delivered: Delivered) -> str:
     items = "1 item" if delivered.items == 1 else f"{delivered.items} items"
-    return f"since {items} ({delivered.bytes} bytes) had been passed on"
+    return f"{items} ({delivered.bytes} bytes)"
 
 
 class _Failures:
@@ -188,10 +188,10 @@ class _Failures:
         if self._first is None:
             self._first = failure
         elif isinstance(failure, trio.ClosedResourceError):
-            note(self._first, f"it could not be run again: {failure}")
+            note(self._first, f"retry: the source could not be run again: {failure}")
             raise self._first  # more useful than the error that says that the source can run only once
         if self._counting() >= self._attempts:
-            note(failure, f"at attempt {self.count}, after {delivered.items} items had been passed on")
+            note(failure, f"retry: gave up after attempt {self.count}; {delivered.items} items had been passed on")
             raise failure
 
     def _counting(self) -> int:
@@ -281,8 +281,8 @@ def recover(
                 await release(given._stages, exc)
                 note(
                     exc,
-                    f"recover: no other Readable took over, {_told(delivered)}: to continue after them, use "
-                    "retry(lambda delivered: ...); to let them come twice, recover(..., repeats=True)",
+                    f"recover: the other Readable did not take over, because {_shown(delivered)} had been passed on; to "
+                    "continue after them, use retry(lambda delivered: ...); if repeated items do no harm, pass repeats=True",
                 )
                 raise
         last = await attempt(_given(given)._stages, output.statistics().capacity, partial(forward, output=output))

@@ -181,32 +181,32 @@ def flat_map(
         >>> run(from_iterable(["a b", "c"]).pipe(flat_map(str.split)).pipe(collect()))
         ['a', 'b', 'c']
     """
-    give: Callable[[T], Any] = fn
+    call: Callable[[T], Any] = fn
     if inspect.isasyncgenfunction(check_function("flat_map", fn)):
 
         async def run_generators(source: ReceiveChannel[Any], output: SendChannel[Any]) -> None:
             async for item in source:
-                items = give(item)
+                items = call(item)
                 try:
                     async for one in items:
                         await output.send(one)
                 finally:
                     await items.aclose()
 
-        return per_item(task(run_generators, "flat_map", fn), flat_map, give, _listed)
+        return per_item(task(run_generators, "flat_map", fn), flat_map, call, _listed)
     if not is_async(fn):
-        return per_item(fused(lambda: _FlatMap(give), "flat_map", fn), flat_map, give, _listed)
+        return per_item(fused(lambda: _FlatMap(call), "flat_map", fn), flat_map, call, _listed)
 
     async def run(source: ReceiveChannel[Any], output: SendChannel[Any]) -> None:
         async for item in source:
-            items = iter(await give(item))
+            items = iter(await call(item))
             try:
                 for one in items:
                     await output.send(one)
             finally:
                 close_iterator(items)
 
-    return per_item(task(run, "flat_map", fn), flat_map, give, _listed)
+    return per_item(task(run, "flat_map", fn), flat_map, call, _listed)
 
 
 def _listed(_: object, items: Iterable[Any]) -> list[Any]:

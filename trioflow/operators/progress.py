@@ -47,10 +47,10 @@ def progress(
 
     Example:
         >>> import io
-        >>> told = io.StringIO()
-        >>> run(pipeline(range(4), progress(4, name="numbers", file=told), count()))
+        >>> output = io.StringIO()
+        >>> run(pipeline(range(4), progress(4, name="numbers", file=output), count()))
         4
-        >>> told.getvalue()
+        >>> output.getvalue()
         'numbers: 4 of 4 items, 100 %\n'
     """
     if total is not None:

@@ -112,11 +112,11 @@ class Tracing:
         names = [name_without_values(label) for task in tasks for label in task.labels]
         span = Span(self._provider, " | ".join(names), {"trioflow.run.stages": names})
         if span.is_kept:
-            span.at_end = partial(_told, WatchedRun(tasks), names)
+            span.at_end = partial(_at_end, WatchedRun(tasks), names)
         return span
 
 
-def _told(
+def _at_end(
     run: WatchedRun, names: Sequence[str], raised: BaseException | None
 ) -> tuple[Attributes, BaseException | None]:
     """Return a run's attributes at its end, and the exception that it failed with."""
