@@ -184,7 +184,9 @@ class Check:
                 raise failure
 
         async with self.case("a block that fails") as value:
-            await self._raises("a block that fails", failure, fail(value), is_noted=False)  # a block is no stage
+            await self._raises(
+                "a block that fails", failure, fail(value), is_noted=False
+            )  # a block is not a stage, so no note names it
 
     async def reader_leaves(self, items: Sequence[Any] | None, *, enough: int = 0) -> None:
         def feed() -> Any:

@@ -233,7 +233,7 @@ class _DropWhile(Operator[Any, Any]):
 
 
 def distinct(key: Callable[[T], Any] | OfAny | None = None, *, remember: float = REMEMBERED) -> Transform[T, T]:
-    """Drop items that have been seen before; with `key`, items whose `key(item)` has.
+    """Drop items that have been seen before; with `key`, items whose `key(item)` has been seen before.
 
     Memory is bounded: after `remember` different items or keys, the least recently seen one is evicted. If it arrives
     again, it counts as new.
@@ -261,7 +261,7 @@ def distinct(key: Callable[[T], Any] | OfAny | None = None, *, remember: float =
 
 
 def changes(key: Callable[[T], Any] | OfAny | None = None) -> Transform[T, T]:
-    """Drop each item that equals the one right before it; with `key`, each whose `key(item)` does.
+    """Drop each item that equals the one right before it; with `key`, each item whose `key(item)` equals the last one.
 
     Emits when: the first item arrives, then whenever an item differs from the one before it.
     Waits when: downstream is not ready.

@@ -27,7 +27,7 @@ MOST: Final = 65536  # items in one window
 def window_time(
     every: float, *, slide: float | None = None, empty: bool = False, most: int = MOST
 ) -> Transform[T, list[T]]:
-    """Gather the items of each `every` seconds into a list; with `slide`, of overlapping windows.
+    """Gather items into lists by time, one list for each window of `every` seconds; with `slide`, windows may overlap.
 
     Emits when: a window ends. The first ends `every` seconds after the run starts, then one ends every `slide` seconds.
         Windows without items are skipped, unless `empty`.
