@@ -541,7 +541,7 @@ def test_a_sender_lost_unclosed_warns_in_development_mode() -> None:
     done = subprocess.run([sys.executable, "-X", "dev", "-c", program], capture_output=True, text=True, check=True)
 
     assert "ResourceWarning: " in done.stderr
-    assert "was never closed, its readers never see the end" in done.stderr
+    assert "was never closed, so its readers never see the end" in done.stderr
 
 
 def test_a_channel_that_is_let_go_is_freed_at_once() -> None:

@@ -482,7 +482,7 @@ def test_F27_a_forgotten_clone_warns_in_development_mode() -> None:
 
     done = subprocess.run([sys.executable, "-X", "dev", "-c", program], capture_output=True, text=True, check=True)
 
-    assert done.stderr.count("was never closed, its readers never see the end") == 1
+    assert done.stderr.count("was never closed, so its readers never see the end") == 1
 
 
 async def test_F28_what_a_reader_left_behind_is_counted_and_its_sender_is_told() -> None:

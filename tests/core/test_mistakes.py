@@ -17,7 +17,7 @@ import trio
 import trioflow as tf
 from trioflow import http
 
-OPEN_IT = "Readable cannot be iterated or entered: open it, `async with readable.open\\(\\) as items`"
+OPEN_IT = "Readable cannot be iterated or entered; open it with `async with readable.open\\(\\) as items`"
 
 
 @pytest.mark.parametrize(

@@ -1,1 +1,1 @@
-"""What a stream is and how one run of it goes. Nothing here knows an operator, a file or a socket."""
+"""What a stream is, and how it runs. Nothing here knows operators, files or sockets."""

@@ -1,12 +1,12 @@
-"""Backpressure is decided here: `Buffer.fits` says whether an item may be put, and a sender waits in line while it may not.
+"""Backpressure is decided here: `Buffer.fits` says whether an item may be put, and if it may not, its sender waits in line.
 
-A buffer is what the two ends of a channel share: the items, their weight, the tasks that wait, and whom to call back.
+A buffer is what the two ends of a channel share: the items, their weight, the waiting tasks, and the callbacks.
 
-Rule 1: what is held weighs at most `capacity`; a heavier item is admitted only to an empty buffer, to avoid deadlock (R5).
-Rule 2: a woken task looks again instead of being handed an item, so that cancelling it loses nothing. Only `wait_in`
-    awaits.
+Rule 1: held items weigh at most `capacity`. A heavier item is admitted only to an empty buffer, to avoid deadlock (R5).
+Rule 2: a woken task checks again and takes an item itself; it is never handed one, so cancelling it loses nothing. Only
+    `wait_in` awaits.
 Rule 3: each end is served first come, first served.
-Rule 4: a failure drops what is held and overtakes it (R12), unless it is to come after the items.
+Rule 4: a failure discards the held items and so overtakes them (R12), unless it was told to arrive after them.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ def size_of(item: object) -> int:
 
 
 def weight_of(item: object) -> int:
-    """Return an item's weight: 1, or 1 for every started 4 KiB of a bytes-like one (R5)."""
+    """Return an item's weight: 1, or for a bytes-like one 1 for each started 4 KiB (R5)."""
     if type(item) not in _BYTES_TYPES and not isinstance(item, (bytes, bytearray)):
         return 1
     return (size_of(item) + PAGE - 1) // PAGE or 1
 
 
 def light_size(items: Sequence[object]) -> int | None:
-    """Return how many bytes `items` have together if each surely weighs 1, else None: 30 ns an item, not 200 to weigh each."""
+    """Return the total bytes of `items` if each surely weighs 1, else None. It takes 30 ns an item, to weigh each 200."""
     kinds = set(map(type, items))
     bytes_like = [kind for kind in kinds if issubclass(kind, (bytes, bytearray, memoryview))]
     if not bytes_like:
@@ -70,10 +70,11 @@ def check_overflow(overflow: Overflow) -> Overflow:
 
 
 class ChannelStatistics(NamedTuple):
-    """What a channel holds and has seen, at one moment.
+    """A snapshot of what a channel holds and has passed on.
 
-    `used`, `peak` and `capacity` are weights (R5); `items` and `bytes` count all that was ever sent;
-    `dropped` counts items that an overflow policy gave up, `discarded` those left when the last reader went.
+    `used`, `peak` and `capacity` are weights: an item weighs 1, a bytes-like one 1 for each started 4 KiB. `items` and
+    `bytes` count everything that was ever sent. `dropped` counts items dropped by the overflow policy, `discarded` those
+    left in the channel when its last reader closed.
     """
 
     capacity: float
@@ -90,7 +91,7 @@ class ChannelStatistics(NamedTuple):
 
 
 class Waiter:
-    """A task that waits in a line for so much room."""
+    """A task that waits in line, and the room it needs."""
 
     __slots__ = ("is_asleep", "need", "since", "task")
 
@@ -98,7 +99,7 @@ class Waiter:
         self.need = need
         self.task = current_task()
         self.is_asleep = False
-        self.since = 0.0  # when it began, where a monitor watches
+        self.since = 0.0  # when it began to wait, if a monitor watches
 
     def abort(self, _: object) -> Abort:
         self.is_asleep = False
@@ -111,7 +112,7 @@ class Waiter:
 
 
 class Buffer(Generic[T]):
-    """What the two ends of a channel share. The engine holds it; users see the ends."""
+    """What the two ends of a channel share. Users see only the ends."""
 
     __slots__ = (
         "_discarded_bytes", "bytes", "capacity", "clock", "count", "discarded", "dropped", "ended_at", "excess", "expected",
@@ -124,7 +125,7 @@ class Buffer(Generic[T]):
         self.overflow: Overflow = overflow
         self.stride = int(min(capacity, DEFAULT_CAPACITY))
         self.excess = self.peak = self.count = self.bytes = self.dropped = self.discarded = 0
-        self.senders = self.receivers = 0  # open handles
+        self.senders = self.receivers = 0  # open ends
         self.sending: deque[Waiter] = deque()  # tasks that wait to send, and to receive
         self.receiving: deque[Waiter] = deque()
         self.failure: BaseException | None = None
@@ -135,19 +136,18 @@ class Buffer(Generic[T]):
         self.clock: Callable[[], float] | None = None  # set by a monitor: then waiting is timed
         self.ended_at: float | None = None
         self.sending_waited = self.receiving_waited = 0.0  # seconds
-        self.expected: int | None = None  # how many bytes will come in all, where that is known
-        self.items: deque[T] = (
-            deque()
-        )  # `excess` is what they weigh beyond 1 each: while it is 0, any may just be popped
+        self.expected: int | None = None  # how many bytes will be sent in all, if known
+        # `excess` is what the items weigh beyond 1 each. While it is 0, items can be popped without weighing them.
+        self.items: deque[T] = deque()
 
     @property
     def used(self) -> int:
-        """The weight of what is held."""
+        """The weight of the held items."""
         return len(self.items) + self.excess
 
     @property
     def ended(self) -> bool:
-        """Whether all senders have closed; what is held may still be received."""
+        """Whether all senders have closed; held items can still be received."""
         return not self.senders
 
     @property
@@ -160,7 +160,7 @@ class Buffer(Generic[T]):
         return self.count - len(self.items) - self.discarded, self.bytes - held - self._discarded_bytes
 
     def room(self) -> float:
-        """Return the weight that can be put now; 0 where a sender must wait."""
+        """Return the weight that can be put now; 0 if other senders already wait."""
         return 0 if self.sending else max(self.capacity - len(self.items) - self.excess, 0)
 
     def fits(self, weight: int) -> bool:
@@ -173,14 +173,14 @@ class Buffer(Generic[T]):
             raise self.failure
 
     def put(self, item: T, weight: int) -> None:
-        """Append `item`; the caller has seen that it fits."""
+        """Append `item`. The caller has checked that it fits."""
         self.items.append(item)
         self.count += 1
         self.bytes += size_of(item)
         self._added(weight - 1)
 
     def put_light(self, items: Sequence[T], size: int) -> None:
-        """Append `items` of `size` bytes together, which weigh 1 each; the caller has seen that they fit."""
+        """Append `items`, which weigh 1 each and have `size` bytes together. The caller has checked that they fit."""
         self.items.extend(items)
         self.count += len(items)
         self.bytes += size
@@ -195,9 +195,9 @@ class Buffer(Generic[T]):
             self.receiving[0].wake()
 
     def pop(self) -> T:
-        """Take the first item; the caller wakes a sender."""
+        """Take the first item. The caller then wakes a sender."""
         item = self.items.popleft()
-        if self.excess:  # a bytearray may change its size while it is held: an empty channel always weighs nothing
+        if self.excess:  # reset when empty, as a held bytearray may change its size and throw the sum off
             self.excess = self.excess - weight_of(item) + 1 if self.items else 0
         return item
 
@@ -224,7 +224,7 @@ class Buffer(Generic[T]):
         return items
 
     def wake_next(self) -> None:
-        """Wake the tasks that can go on now, after an item was taken or a task left its line."""
+        """Wake the tasks that can continue, after an item was taken or a task has left its line."""
         self.wake_sender()
         if self.receiving and (self.items or self.ended):
             self.receiving[0].wake()
@@ -234,7 +234,7 @@ class Buffer(Generic[T]):
             self.sending[0].wake()
 
     def make_room(self, weight: int) -> bool:
-        """Apply the overflow policy to an item that does not fit: is it to be put?"""
+        """Apply the overflow policy to an item that does not fit. Return whether to put it."""
         if self.overflow == "fail":
             raise BufferError(f"the channel is full: it holds {self.used} of {self.capacity}")
         if self.overflow == "drop_oldest":
@@ -246,9 +246,9 @@ class Buffer(Generic[T]):
         return False
 
     def abort(self, failure: BaseException, *, after_items: bool = False) -> None:
-        """Drop what is held and raise `failure` from every call from now on, at both ends (R12).
+        """Discard the held items, and raise `failure` from every later call at both ends (R12).
 
-        With `after_items` what is held may be received first.
+        With `after_items`, the held items can be received first.
         """
         if self.failure is None:
             self.failure = failure
@@ -283,9 +283,9 @@ class Buffer(Generic[T]):
     async def wait_in(
         self, line: deque[Waiter], need: int, attempt: Callable[[bool], bool], on_woken: Callable[[], None]
     ) -> None:
-        """Wait in `line` until `attempt` succeeds: it is tried when this task is woken, and told whether it is first.
+        """Wait in `line` until `attempt` succeeds. It runs each time this task is woken, and gets whether it is first in line.
 
-        A task that is not the first is woken too, when a clone is closed (Rule 3).
+        Tasks further back are woken too, for example when a clone is closed; they must let the first one go ahead (Rule 3).
         """
         waiter = Waiter(need)
         line.append(waiter)
@@ -295,7 +295,9 @@ class Buffer(Generic[T]):
             while True:
                 waiter.is_asleep = True
                 await wait_task_rescheduled(waiter.abort)
-                await checkpoint_if_cancelled()  # a failure that came meanwhile overtakes what woke us (R12)
+                await (
+                    checkpoint_if_cancelled()
+                )  # a failure since then has cancelled us, and overtakes what woke us (R12)
                 on_woken()
                 if attempt(line[0] is waiter):
                     return
@@ -312,13 +314,13 @@ class Buffer(Generic[T]):
             self.receiving_waited += seconds
 
     def watch(self, clock: Callable[[], float]) -> None:
-        """Time from now on how long is waited at either end."""
+        """Measure from now on how long tasks wait at each end."""
         self.clock = clock
         for waiter in (*self.sending, *self.receiving):
             waiter.since = clock()
 
     def waits(self, now: float) -> tuple[float, float]:
-        """Return the seconds that were waited to send and to receive, with the waits that still go on."""
+        """Return the seconds that tasks have waited to send and to receive, including those that still wait."""
         return (
             self.sending_waited + sum(now - waiter.since for waiter in self.sending),
             self.receiving_waited + sum(now - waiter.since for waiter in self.receiving),

@@ -1,10 +1,10 @@
-"""The two ends of a bounded channel: batches inside, items outside.
+"""The two ends of a bounded channel: users see single items, stages move them in batches.
 
-Rule 1: a cancelled `send` has not sent and a cancelled `receive` has not taken: nothing is awaited between
-    the decision and the deed.
-Rule 2: every call delivers cancellation; a task yields at least once every `capacity` items (R17).
-Rule 3: a call queues after those that wait at its end already.
-Rule 4: the end comes after the items (R8), a failure overtakes them (R12).
+Rule 1: a cancelled `send` has not sent, and a cancelled `receive` has not taken: between deciding and doing it, nothing
+    is awaited.
+Rule 2: every call is a cancellation point, and a task lets others run at least once every `capacity` items (R17).
+Rule 3: calls at one end are served in order: a new one waits until those before it are done.
+Rule 4: the end of the channel arrives after the items (R8); a failure overtakes them (R12).
 """
 
 from __future__ import annotations
@@ -36,27 +36,29 @@ ReceiveT = TypeVar("ReceiveT", covariant=True)
 
 
 class _End:
-    """What both kinds of end have in common: a buffer, being open, a place in line, and the duty to yield (R17)."""
+    """What both kinds of end share: the buffer, whether it is open, and when to let other tasks run (R17)."""
 
     __slots__ = ("_buffer", "_closed", "_moved", "_partner")
 
-    _note_closed: ClassVar[Callable[[Buffer[Any]], None]]  # of the last end, perhaps
+    _note_closed: ClassVar[Callable[[Buffer[Any]], None]]  # tells the buffer, which knows if it was the last end
 
     def __init__(self, buffer: Buffer[Any]) -> None:
         self._buffer = buffer
         self._closed = False
         self._moved = 0  # items since this end last let other tasks run
-        self._partner: _End | None = None  # the other end of its stage: when one has let others run, both have
+        self._partner: _End | None = (
+            None  # the other end of the same stage: when one lets others run, it counts for both
+        )
 
     def statistics(self) -> ChannelStatistics:
-        """Return `ChannelStatistics`: weights, counts, open ends and waiting tasks, all at this moment."""
+        """Return `ChannelStatistics`: the current weights, counts, open ends and waiting tasks."""
         return self._buffer.statistics()
 
     def close(self) -> None:
         """Close this end. Harmless when repeated.
 
-        When the last sending end closes, readers get what is held, then the end. When the last receiving end closes,
-        what is held is discarded and senders get `trio.BrokenResourceError`.
+        When the last sending end closes, readers still get the items in the channel, and then its end. When the last
+        receiving end closes, the items are discarded and senders get `trio.BrokenResourceError`.
         """
         if not self._closed:
             self._closed = True
@@ -80,7 +82,7 @@ class _End:
         return exc.channel is self._buffer  # and not another one (R15)
 
     def _checkpoint(self, items: int = 1) -> Any:
-        # Not a coroutine itself: that would cost 0.15 µs a call.
+        # Returns a coroutine instead of being one, which saves 0.15 µs a call.
         self._moved += items
         if self._moved >= self._buffer.stride:
             self._has_yielded()
@@ -93,7 +95,7 @@ class _End:
             self._partner._moved = 0
 
     def _pair(self, other: _End) -> None:
-        """Be an end of the same task as `other`: it yields for both. That saves every second yield of a stage."""
+        """Note that `other` is an end of the same task: a yield at one counts for both, so a stage yields half as often."""
         self._partner, other._partner = other, self
 
 
@@ -108,7 +110,7 @@ class SendChannel(_End, trio.abc.SendChannel[SendT]):
         buffer.senders += 1
 
     async def send(self, value: SendT) -> None:
-        """Put one item in, waiting while the channel is full (R6). Cancelled, it has not sent.
+        """Send one item, waiting while the channel is full. If it is cancelled, the item was not sent.
 
         Raises:
             trio.BrokenResourceError: the last receiver has closed.
@@ -120,7 +122,7 @@ class SendChannel(_End, trio.abc.SendChannel[SendT]):
             await self._wait_in_line(weight_of(value), lambda is_next: self._try_send(value, is_next))
 
     def send_nowait(self, value: SendT) -> None:
-        """Put one item in if there is room now; raises as `send` does, and `trio.WouldBlock` where it would wait."""
+        """Send one item without waiting. Raises as `send` does, and `trio.WouldBlock` if there is no room."""
         if not self._try_send(value):
             raise trio.WouldBlock
 
@@ -137,9 +139,9 @@ class SendChannel(_End, trio.abc.SendChannel[SendT]):
         return True
 
     async def send_many(self, values: Iterable[SendT]) -> None:
-        """Put all of `values` in, in order, as room allows. Cancelled or failing, it has sent the first few or none.
+        """Send all of `values` in order, waiting for room as needed. If it is cancelled or fails, some may have been sent.
 
-        Does what `send` does for each, at a tenth of the cost: items cross in batches. Raises as `send` does.
+        It does the same as a `send` for each, at a tenth of the cost, as items cross in batches. Raises as `send` does.
         """
         items = values if isinstance(values, list) else list(values)
         size = light_size(items)
@@ -150,7 +152,7 @@ class SendChannel(_End, trio.abc.SendChannel[SendT]):
                 await self.send(item)
 
     async def _send_light(self, items: Sequence[SendT], size: int) -> None:
-        """Put all of `items` in as `send_many` does, where they are known to weigh 1 each, and `size` bytes together."""
+        """Send all of `items` as `send_many` does, given that each weighs 1 and that they have `size` bytes together."""
         buffer = self._buffer
         start = 0
 
@@ -173,7 +175,7 @@ class SendChannel(_End, trio.abc.SendChannel[SendT]):
             await self._wait_in_line(1, put)
 
     def send_many_nowait(self, values: Iterable[SendT]) -> None:
-        """Put all of `values` in if there is room for all now; raises as `send_nowait` does, and then has put none."""
+        """Send all of `values` without waiting, or none. Raises as `send_nowait` does if there is no room for all."""
         items = values if isinstance(values, list) else list(values)
         self._check()
         buffer = self._buffer
@@ -199,34 +201,34 @@ class SendChannel(_End, trio.abc.SendChannel[SendT]):
 
     def __del__(self) -> None:
         if not self._closed and sys.flags.dev_mode:
-            lost = f"{self!r} was never closed, its readers never see the end"
+            lost = f"{self!r} was never closed, so its readers never see the end"
             warnings.warn(lost, ResourceWarning, stacklevel=2, source=self)
 
     def room(self) -> float:
-        """Return the weight that could be sent now without waiting."""
+        """Return the weight that can be sent now without waiting."""
         return self._buffer.room()
 
     async def wait_for_room(self) -> None:
-        """Wait until an item that weighs 1 could be sent, unless another sender is quicker; raises as `send` does."""
+        """Wait until an item of weight 1 can be sent; another sender may still be quicker. Raises as `send` does."""
         await self._wait_until(lambda is_next: is_next and self._buffer.fits(1), 1)
 
     async def _room_for_batch(self) -> float:
         """Wait until half of a full channel is free, and return the weight that can be sent.
 
-        The reader misses nothing: until then it has other items to take. What it gets next comes as one large batch.
+        The reader does not wait meanwhile, as it has the other half to take. What follows reaches it as one large batch.
         """
         half = max(self._buffer.stride // 2, 1)
         await self._wait_until(lambda is_next: is_next and self._buffer.fits(half), half)
         return min(max(self._buffer.room(), 1), DEFAULT_CAPACITY)
 
     async def _send_batch(self, values: list[SendT]) -> None:
-        """Send as `send_many` does what a stage has in hand, but from a full channel on when half of it is free."""
+        """Send a batch as `send_many` does; if the channel is full, wait until half of it is free."""
         if self._buffer.overflow == "wait" and not self._buffer.room():
             await self._room_for_batch()
         await self.send_many(values)
 
     async def _wait_empty(self) -> None:
-        """Wait until readers have taken all that was sent: what comes next, or another reader, may suit them better."""
+        """Wait until readers have taken everything that was sent, so that the next item is chosen when one is needed."""
         await self._wait_until(lambda _: self._buffer.empty, int(min(self._buffer.capacity, sys.maxsize)))
 
     async def _wait_until(self, is_so: Callable[[bool], bool], need: int) -> None:
@@ -240,22 +242,22 @@ class SendChannel(_End, trio.abc.SendChannel[SendT]):
             await self._wait_in_line(need, attempt)
 
     def clone(self) -> SendChannel[SendT]:
-        """Make another sending end of the same channel: readers see the end when the last one closes (R19)."""
+        """Return another sending end of the same channel. Readers see the end when the last one closes."""
         if self._closed:
             raise trio.ClosedResourceError("this send channel is closed")
         return SendChannel(self._buffer)
 
     def abort(self, cause: BaseException | None = None) -> None:
-        """Drop what is held; every call at either end now raises `trio.BrokenResourceError`, caused by `cause`.
+        """Discard the items in the channel, and make every call at both ends raise `trio.BrokenResourceError` from `cause`.
 
-        For a sender that has failed: what its readers got is not all, and they must not take it for that (R13).
+        Use it when the sender has failed, so that readers do not take partial data for complete.
         """
         failure = HangUp(self._buffer, "the sender has failed")
         failure.__cause__ = cause
         self._buffer.abort(failure)
 
     def _abort_with(self, failure: BaseException | None, reason: str) -> None:
-        self._buffer.abort(failure or HangUp(self._buffer, reason))  # as `abort`, but by the very `failure`
+        self._buffer.abort(failure or HangUp(self._buffer, reason))  # as `abort`, but readers get `failure` itself
 
     @property
     def _is_empty(self) -> bool:
@@ -268,7 +270,7 @@ class SendChannel(_End, trio.abc.SendChannel[SendT]):
 
     @property
     def _is_untouched(self) -> bool:
-        """Whether nobody has received anything so far."""
+        """Whether nothing has been received so far."""
         return self._buffer.count == len(self._buffer.items)
 
     def _on_hang_up(self, function: Callable[[], None]) -> None:
@@ -278,7 +280,7 @@ class SendChannel(_End, trio.abc.SendChannel[SendT]):
         self._buffer.on_wanted = function  # called whenever a reader begins to wait for the next item
 
     def _expect(self, size: int) -> None:
-        self._buffer.expected = size  # how many bytes will come in all
+        self._buffer.expected = size  # how many bytes will be sent in all
 
 
 class ReceiveChannel(_End, trio.abc.ReceiveChannel[ReceiveT]):
@@ -292,13 +294,13 @@ class ReceiveChannel(_End, trio.abc.ReceiveChannel[ReceiveT]):
         buffer.receivers += 1
 
     async def receive(self) -> ReceiveT:
-        """Take the next item, waiting for it if need be. Cancelled, it has not taken.
+        """Return the next item, waiting for it if there is none. If it is cancelled, no item was taken.
 
         Raises:
             trio.EndOfChannel: all senders have closed and everything was received.
             trio.ClosedResourceError: this end was closed, before or meanwhile.
         """
-        if self._buffer.items or not self._is_live():  # else waiting is a checkpoint, and one is enough
+        if self._buffer.items or not self._is_live():  # otherwise it waits below, which is a checkpoint already
             await self._checkpoint()
         if not self._ready():
             await self._wait()
@@ -306,23 +308,23 @@ class ReceiveChannel(_End, trio.abc.ReceiveChannel[ReceiveT]):
         return item
 
     def receive_nowait(self) -> ReceiveT:
-        """Take the next item if there is one now; raises as `receive` does, and `trio.WouldBlock` where it would wait."""
+        """Return the next item without waiting. Raises as `receive` does, and `trio.WouldBlock` if there is none."""
         if not self._ready():
             raise trio.WouldBlock
         item: ReceiveT = self._buffer.take()
         return item
 
     async def receive_many(self, limit: int | None = None) -> list[ReceiveT]:
-        """Take all that is there, at most `limit` items; wait only while there is nothing.
+        """Return all items that are there, at most `limit`, waiting only if there are none.
 
-        Never an empty list: at the end it raises as `receive` does. Cancelled, it has taken nothing.
+        The list is never empty: at the end it raises as `receive` does. If it is cancelled, no item was taken.
         """
         if limit is not None and limit < 1:
             raise ValueError(f"receive_many: limit must be at least 1, got {limit}")
         return await self._receive_batch(limit or math.inf)
 
     async def _receive_for(self, output: SendChannel[Any] | None, most: float = math.inf) -> list[ReceiveT]:
-        """Take at most `most` items, no more than `output` has room for, but one: only that one has to wait there (R5)."""
+        """Take at most `most` items, and no more than `output` has room for, but at least one, which may wait there (R5)."""
         if output is None or output._buffer.overflow != "wait":
             return await self._receive_batch(most)
         return await self._receive_batch(most, max(output.room(), 1))
@@ -331,7 +333,7 @@ class ReceiveChannel(_End, trio.abc.ReceiveChannel[ReceiveT]):
         return Batches(partial(self._receive_for, output), self._buffer)
 
     async def _receive_batch(self, most: float, room: float = math.inf) -> list[ReceiveT]:
-        if self._buffer.items or not self._is_live():  # else waiting is a checkpoint, and one is enough
+        if self._buffer.items or not self._is_live():  # otherwise it waits below, which is a checkpoint already
             await self._checkpoint(0)
         if not self._ready():
             await self._wait()
@@ -340,7 +342,7 @@ class ReceiveChannel(_End, trio.abc.ReceiveChannel[ReceiveT]):
         return items
 
     def receive_many_nowait(self) -> list[ReceiveT]:
-        """Take all that is there now; raises as `receive_many` does, and `trio.WouldBlock` where it would wait."""
+        """Return all items that are there without waiting. Raises as `receive_many` does, and `trio.WouldBlock` if none are."""
         if not self._ready():
             raise trio.WouldBlock
         return self._buffer.take_many()
@@ -354,7 +356,7 @@ class ReceiveChannel(_End, trio.abc.ReceiveChannel[ReceiveT]):
         return self._buffer.expected
 
     def batches(self) -> Batches[ReceiveT]:
-        """Iterate over lists of all that is ready, as `receive_many` gives them."""
+        """Return an async iterator over lists of all items that are ready, as `receive_many` returns them."""
         return Batches(self.receive_many, self._buffer)
 
     async def _wait(self) -> None:
@@ -369,7 +371,7 @@ class ReceiveChannel(_End, trio.abc.ReceiveChannel[ReceiveT]):
             end_of_loop(self._buffer, exc)
 
     def _is_live(self) -> bool:
-        """Return whether items may still come."""
+        """Return whether items may still arrive."""
         return not self._closed and self._buffer.senders > 0 and self._buffer.failure is None
 
     def _ready(self, is_next: bool = False) -> bool:  # noqa: FBT001, FBT002 - called by `Buffer.wait_in`
@@ -384,7 +386,7 @@ class ReceiveChannel(_End, trio.abc.ReceiveChannel[ReceiveT]):
         return is_next or not buffer.receiving
 
     def clone(self) -> ReceiveChannel[ReceiveT]:
-        """Make another receiving end of the same channel: each item goes to one of them (R19)."""
+        """Return another receiving end of the same channel. Each item goes to one of them."""
         if self._closed:
             raise trio.ClosedResourceError("this receive channel is closed")
         return ReceiveChannel(self._buffer)

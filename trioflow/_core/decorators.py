@@ -1,8 +1,8 @@
-"""The decorators: an async function becomes a factory of streams.
+"""The decorators that turn an async function into a function that returns streams.
 
-Rule 1: the channel form is the definition; the generator form is sugar for it.
+Rule 1: the form with channels is the basic one; a generator is run by a stage of that form.
 Rule 2: a generator runs in its stage's own task, and is closed there (F25).
-Rule 3: arguments are bound when the factory is called, so that a wrong one is told there (R1).
+Rule 3: arguments are bound when you call the decorated function, so a wrong one raises there, and not in the run (R1).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def readable(function: Callable[Concatenate[SendChannel[T], P], Awaitable[None]]
 def readable(
     function: Callable[P, AsyncIterator[T]] | Callable[Concatenate[SendChannel[T], P], Awaitable[None]],
 ) -> Callable[P, Readable[T]]:
-    """Make a factory of `Readable`s of an async generator, or of an async function that sends to a channel.
+    """Turn an async generator, or an async function that sends to a channel, into a function that returns a `Readable`.
 
     Raises:
         TypeError: `function` is neither.
@@ -64,10 +64,10 @@ def transform(
     | Callable[Concatenate[ReceiveChannel[T], P], AsyncIterator[U]]
     | Callable[Concatenate[ReceiveChannel[T], SendChannel[U], P], Awaitable[None]],
 ) -> Callable[P, Transform[T, U]]:
-    """Make a factory of `Transform`s of an async generator over items, or of an async function between two channels.
+    """Turn an async generator over items, or an async function over two channels, into a function that returns a `Transform`.
 
-    The code after the loop is the flush: it runs once, at the end, and not after a failure (R8, R12). Where a nursery
-    or a cancel scope is to be open while items are given, write the two-channel form.
+    Code after the loop runs once, when the items have ended, and not after a failure. Do not `yield` inside a nursery or
+    a cancel scope: write the form with two channels, `(source, output)`, instead.
 
     Raises:
         TypeError: `function` is neither.
@@ -92,7 +92,7 @@ def writable(
     function: Callable[Concatenate[AsyncIterable[T], P], Awaitable[R]]
     | Callable[Concatenate[ReceiveChannel[T], P], Awaitable[R]],
 ) -> Callable[P, Writable[T, R]]:
-    """Make a factory of `Writable`s of an async function over items, which returns the result.
+    """Turn an async function that loops over items and returns a value into a function that returns a `Writable`.
 
     Raises:
         TypeError: `function` is not an async function.
@@ -136,7 +136,7 @@ def _factory(
     )
 
     def factory(*args: Any, **kwargs: Any) -> Any:
-        if args or kwargs or not needs_nothing:  # else it takes 0.4 µs, not 2.5
+        if args or kwargs or not needs_nothing:  # a call without arguments takes 0.4 µs, to bind them 2.5
             signature.bind(*(None,) * given, *args, **kwargs)
         stage = functools.partial(generate, function, args, kwargs) if is_generator else bind(args, kwargs)
         return make(Stage(label(name, *args, **kwargs), function=stage))

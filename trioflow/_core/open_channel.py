@@ -1,4 +1,4 @@
-"""`open_channel`: a pair of ends by itself, as functions outside of a run send into and receive from."""
+"""`open_channel`: a channel on its own, for code outside a run that sends and receives items."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 class _Subscriptable:
-    """A function that may be told the type of its items, for type checkers: `open_channel[str](16)`."""
+    """A function that accepts a type in brackets, for type checkers: `open_channel[str](16)`."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self._function = function
@@ -26,7 +26,7 @@ class _Subscriptable:
         return self
 
     def __get__(self, *_: object) -> Self:
-        return self  # `help` takes it for a function by this
+        return self  # because of this method `help` shows it as a function
 
 
 if TYPE_CHECKING:
@@ -43,17 +43,17 @@ else:
     def open_channel(
         capacity: float = DEFAULT_CAPACITY, *, overflow: Overflow = "wait"
     ) -> tuple[SendChannel[T], ReceiveChannel[T]]:
-        """Open a bounded channel and return its two ends in the order in which data flows: `(send, receive)`.
+        """Open a bounded channel, and return its two ends in the order in which data flows: `(send, receive)`.
 
-        Holds: items that weigh at most `capacity` together; an item weighs 1, a bytes-like one 1 for every started 4 KiB (R5).
+        Holds: items with a total weight of at most `capacity`. An item weighs 1; a bytes-like one 1 for each started 4 KiB.
 
         Args:
-            capacity: The weight to hold at most, 1 or more; `math.inf` for no limit.
-            overflow: What `send` does when there is no room: `"wait"`; `"drop_oldest"` or `"drop_newest"`, counted in
-                `statistics().dropped`; `"fail"`, which raises `BufferError` (R6).
+            capacity: The most weight to hold, at least 1; `math.inf` for no limit.
+            overflow: What `send` does when there is no room: `"wait"`; `"drop_oldest"` or `"drop_newest"`, which count in
+                `statistics().dropped`; or `"fail"`, which raises `BufferError`.
 
         Raises:
-            TypeError, ValueError: `capacity` is not an int of 1 or more or `math.inf`, or `overflow` is not one of the four.
+            TypeError, ValueError: `capacity` is neither an int of at least 1 nor `math.inf`, or `overflow` is unknown.
 
         Example:
             >>> send, receive = open_channel[str](capacity=2)

@@ -1,4 +1,4 @@
-"""`pipeline`: a list of stages, run as one, with foreign things at its ends."""
+"""`pipeline`: run a list of stages. Its ends may also be iterables, channels and streams that are not ours."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from trioflow._core.typevars import A, B, C, D, E, F, G, H, I, R
 
 Head: TypeAlias = "Readable[A] | Duplex[A, Any] | AsyncIterable[A] | Iterable[A]"
 Middle: TypeAlias = "Transform[A, B] | Duplex[B, A]"
-# A function cannot be a stage. But mypy looks at an argument last, when it knows what A is, where it might be one:
-# without that, `collect()` would give it a `list[Never]`.
+# A function is not a stage. But as the parameter might be one, mypy checks the argument last, when it knows A. Otherwise
+# `collect()` would return a `list[Never]`.
 Later: TypeAlias = "Callable[[A], NoReturn]"
 Tail: TypeAlias = "Writable[A, R] | Later[A] | trio.abc.SendChannel[A] | Duplex[Any, A] | trio.abc.SendStream"
 Run: TypeAlias = "Coroutine[Any, Any, R]"
 
 
 class Watcher(Protocol):
-    """Who is told of a run's tasks when it begins, such as a `Monitor` or an `Inspector`."""
+    """Anything that gets a run's tasks when the run begins, such as a `Monitor` or an `Inspector`."""
 
     def watch(self, tasks: Sequence[Watched]) -> AbstractContextManager[object]: ...
 
@@ -40,10 +40,10 @@ class _How(TypedDict, total=False):
 
 
 def as_readable(head: object) -> Readable[Any]:
-    """Make a `Readable` of whatever items can be read from.
+    """Return a `Readable` over anything that items can be read from.
 
     Raises:
-        TypeError: it is none of these.
+        TypeError: no items can be read from it.
     """
     if isinstance(head, Readable):
         return head
@@ -60,10 +60,10 @@ def as_readable(head: object) -> Readable[Any]:
 
 
 def as_writable(tail: object) -> Writable[Any, Any]:
-    """Make a `Writable` of whatever items can be written to.
+    """Return a `Writable` over anything that items can be written to.
 
     Raises:
-        TypeError: it is none of these.
+        TypeError: no items can be written to it.
     """
     if isinstance(tail, Writable):
         return tail
@@ -115,31 +115,31 @@ def pipeline(
 ) -> Run[R]: ...
 # fmt: on
 def pipeline(*stages: object, capacity: float = DEFAULT_CAPACITY, monitor: Watcher | None = None) -> Run[Any]:
-    """Run stages from first to last, and give the last one's value (R3). Await what it returns.
+    """Run `stages` from first to last, and return the value of the last one. Await the call to run it.
 
-    The first may also be an iterable, an async iterable, a channel or a byte stream to receive from, the last a
-    channel or a byte stream to send to: then the value is the number of items or bytes. A run closes the live one-way
-    ends it was given; a two-way stream is ended in its own direction only. The streams of anyio are taken too.
+    The first stage may also be an iterable, an async iterable, or a channel or byte stream to receive from. The last may
+    be a channel or byte stream to send to; then the value is the number of items or bytes. The run closes one-way channels
+    and streams that you pass in. Of a two-way stream it ends only the direction that it used. anyio's streams work too.
 
-    Type checkers know up to ten stages. For more, compose some of them with `.pipe` first; stages in a list whose types
-    are not known are given as `pipeline(*stages)`, all of them.
+    Type checkers support up to ten stages. For more, combine some of them with `.pipe` first. To pass a list of stages
+    whose types are not known, write `pipeline(*stages)` with all of them.
 
-    mypy looks at a stage before it knows what comes from the one before. So to mypy a lambda's argument is `Any`, and so
-    is what `take(2)` and the like let through: `collect()` after them gives a `list[Any]`. A lambda that returns its
-    argument, such as `flat_map(lambda items: items)`, may be refused. Pipe such stages to the source, and mypy is exact:
+    mypy checks a stage before it knows what the stage before it emits. So in a lambda the argument is `Any`, and after
+    `take(2)` and the like `collect()` returns a `list[Any]`. It may refuse a lambda that returns its argument, such as
+    `flat_map(lambda items: items)`. Pipe such stages to the source to get exact types from mypy:
     `pipeline(source.pipe(take(2)), collect())`. Pyright is exact either way.
 
-    Holds: `capacity` between every two stages (R5).
+    Holds: `capacity` between every two stages.
 
     Args:
         stages: A `Readable`, any number of `Transform`s and `Duplex`es, a `Writable`.
-        capacity: The weight each channel may hold.
-        monitor: What `monitor()` or `Inspector()` returns: it shows what each stage has done and what it waits for. A file
-            that would be copied inside the kernel is then read in chunks.
+        capacity: The weight that each channel may hold.
+        monitor: What `monitor()` or `Inspector()` returns. It shows what each stage has done and what it waits for. With
+            a monitor, a file that would be copied inside the kernel is read in chunks instead.
 
     Raises:
-        TypeError: a stage is not what its place wants, or there are fewer than two; the first is a `str`, bytes or a path,
-            which may be meant as a file's name or as an item.
+        TypeError: a stage is of the wrong kind for its place, or there are fewer than two; or the first is a `str`, bytes
+            or a path, which might mean a file's name or an item.
         ValueError: `capacity` is below 1.
 
     Example:

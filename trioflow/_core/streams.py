@@ -1,7 +1,7 @@
-"""The four streams: values that say what to run. Nothing runs, opens or starts before `await` or `async with` (R1).
+"""The four kinds of stream: values that describe what to run. Nothing opens or runs before `await` or `async with` (R1).
 
-Rule 1: a stream is a tuple of stages; `pipe` joins tuples, a run makes everything else anew (R4).
-Rule 2: arguments are checked here, when the value is made; what came is named in the error.
+Rule 1: a stream is a tuple of stages. `pipe` joins tuples, and each run makes everything else anew (R4).
+Rule 2: arguments are checked here, when the value is made, and the error says what was passed.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ def _only_stage(run: Callable[..., Awaitable[Any]], kind: str) -> tuple[Stage, .
 
 
 class _Stream:
-    """A tuple of stages. `pipe` notes which two it joins; their tuple is made when it is first asked for.
+    """A tuple of stages. `pipe` only notes the two streams it joins; their tuple is made when it is first needed.
 
-    So a `pipe` in a loop takes linear time.
+    So calling `pipe` in a loop takes linear time.
     """
 
     __slots__ = ("_first", "_halves", "_stages")
@@ -73,7 +73,7 @@ class _Stream:
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any:
-            """Make what is not there yet."""
+            """Make `_stages`, or `_first`, when it is first needed."""
             if name == "_first":
                 return self._stages[0]
             if name != "_stages":
@@ -94,10 +94,10 @@ class _Stream:
 
 
 class Readable(_Stream, Generic[T]):
-    """A source and the transforms on it so far: where items come from. Nothing runs yet.
+    """A source, with any transforms piped to it: where items come from. It does not run until you use it.
 
-    Pipe it into a `Transform` and it is a longer `Readable`; pipe it into a `Writable` and `await` that, and it runs;
-    or open it and receive item by item.
+    Pipe it into a `Transform` to get a longer `Readable`, pipe it into a `Writable` and `await` the result to run it, or
+    `open` it to receive its items yourself.
 
     Args:
         run: An async function that sends items to the channel it is given, and returns at the end.
@@ -107,7 +107,8 @@ class Readable(_Stream, Generic[T]):
 
     if not TYPE_CHECKING:
         __aiter__ = __iter__ = __aenter__ = __aexit__ = refused(
-            "cannot be iterated or entered: open it, `async with readable.open() as items`, and use `async for` on `items`"
+            "cannot be iterated or entered; open it with `async with readable.open() as items`, and loop with "
+            "`async for item in items`"
         )
 
     def __init__(self, run: Callable[[SendChannel[T]], Awaitable[object]]) -> None:
@@ -120,12 +121,12 @@ class Readable(_Stream, Generic[T]):
     @overload
     def pipe(self, stage: Duplex[U, T]) -> Readable[U]: ...
     def pipe(self, stage: Transform[T, U] | Writable[T, R] | Duplex[U, T]) -> Readable[U] | Coroutine[Any, Any, R]:
-        """Go on into `stage`: with a `Transform` or `Duplex` a longer `Readable`, with a `Writable` the whole run.
+        """Connect this to `stage`. Return a longer `Readable` for a `Transform` or `Duplex`, or a run for a `Writable`.
 
-        Given a `Writable` it returns a coroutine: `await` it, and it gives the sink's value (R3).
+        The run is a coroutine: `await` it to run the whole chain and get the value of its sink.
 
         Raises:
-            TypeError: `stage` is none of these.
+            TypeError: `stage` is not a `Transform`, a `Duplex` or a `Writable`.
         """
         if isinstance(stage, Writable):
             return run_all(self, stage, DEFAULT_CAPACITY)
@@ -134,23 +135,24 @@ class Readable(_Stream, Generic[T]):
     def open(self, *, capacity: float = DEFAULT_CAPACITY) -> AbstractAsyncContextManager[ReceiveChannel[T]]:
         """Run this beside an `async with` block that receives its items.
 
-        Leaving the block ends everything: what was not received is lost, and upstream is cancelled. A failure is
-        raised by the next `receive`, the same object, and by leaving the block if nobody received again.
+        Leaving the block ends everything: upstream is cancelled, and items that were not received are lost. If a stage
+        fails, the next `receive` raises its exception, the same object; if you do not receive again, leaving the block
+        raises it.
 
         Holds: `capacity` in each channel.
 
         Raises:
-            TypeError, ValueError: `capacity` is not an int of 1 or more, or `math.inf`.
+            TypeError, ValueError: `capacity` is neither an int of at least 1 nor `math.inf`.
         """
         return engine.open_readable(self._stages, check_capacity(capacity))
 
 
 class Writable(_Stream, Generic[In, Result]):
-    """A destination, and the transforms before it: where items go. Running it yields a result.
+    """A sink, with any transforms before it: where items go. Running it returns a value.
 
     Args:
-        run: An async function that receives items from the channel it is given until it ends, and returns the result.
-            When a run fails it is cancelled: it never sees an end that is not one (R12, R13).
+        run: An async function that receives items from the channel it is given until that ends, and returns the value.
+            If another stage fails it is cancelled, so partial data never passes for complete.
     """
 
     __slots__ = ()
@@ -161,23 +163,23 @@ class Writable(_Stream, Generic[In, Result]):
     def open(self, *, capacity: float = DEFAULT_CAPACITY) -> AbstractAsyncContextManager[SendChannel[In]]:
         """Run this beside an `async with` block that sends it items.
 
-        Leaving the block ends the items and waits until all has been written; leaving it by an exception cuts
-        them off: the sink is cancelled and never takes what came for the whole (R13).
+        Leaving the block ends the items and waits until all have been written. If an exception leaves the block, the sink
+        is cancelled, so partial data never passes for complete.
 
         Holds: `capacity` in each channel.
 
         Raises:
-            TypeError, ValueError: `capacity` is not an int of 1 or more, or `math.inf`.
+            TypeError, ValueError: `capacity` is neither an int of at least 1 nor `math.inf`.
         """
         return engine.open_writable(self._stages, check_capacity(capacity))
 
 
 class Transform(_Stream, Generic[In, Out]):
-    """Items in, items out: what happens on the way.
+    """A stage, or a chain of stages, that receives items and emits items.
 
     Args:
-        run: An async function between two channels: it receives from the first until it ends, and sends to the second.
-            The code after its loop is the flush.
+        run: An async function over two channels: it receives from the first until that ends, and sends to the second.
+            Code after its loop runs once, when the items have ended.
     """
 
     __slots__ = ()
@@ -192,10 +194,10 @@ class Transform(_Stream, Generic[In, Out]):
     @overload
     def pipe(self, stage: Duplex[U, Out]) -> Transform[In, U]: ...
     def pipe(self, stage: Transform[Out, U] | Writable[Out, R] | Duplex[U, Out]) -> Transform[In, U] | Writable[In, R]:
-        """Compose: with a `Transform` or `Duplex` a longer `Transform`, with a `Writable` a `Writable`.
+        """Connect this to `stage`. Return a longer `Transform` for a `Transform` or `Duplex`, a `Writable` for a `Writable`.
 
         Raises:
-            TypeError: `stage` is none of these.
+            TypeError: `stage` is not a `Transform`, a `Duplex` or a `Writable`.
         """
         if isinstance(stage, Writable):
             return Writable._joined(self, stage)
@@ -205,8 +207,8 @@ class Transform(_Stream, Generic[In, Out]):
 class Duplex(trio.abc.AsyncResource, Generic[Out, In]):
     """A `readable` and a `writable` that belong together, such as the two directions of a socket.
 
-    Piped into, it runs as a transform: what is written comes back as what is read. It ends when its `readable` does.
-    `async with duplex:` closes both directions at the end of the block, whatever has been run.
+    If you pipe into it, it works as a transform: it writes the items it gets, and emits what it reads. It ends when its
+    `readable` does. `async with duplex:` closes both directions at the end of the block, whether they have run or not.
     """
 
     __slots__ = ("_aclose", "_exchange", "_label", "_open", "_release", "readable", "writable")
@@ -228,9 +230,9 @@ class Duplex(trio.abc.AsyncResource, Generic[Out, In]):
     def _over(
         name: Callable[[], str], shared: Connection, fresh: Callable[[], Connection], *, can_end: bool = True
     ) -> Duplex[bytes, bytes]:
-        """Make one over a connection that its directions share, and a `fresh` one for each run as a whole.
+        """Return a duplex whose two directions share a connection. Each use as a whole opens a `fresh` one.
 
-        Where a stream has no `send_eof`, it is not `can_end`: open, it is two channels.
+        Without `can_end` the stream has no `send_eof`; then `open` runs the two directions apart, over two channels.
         """
 
         async def exchange(source: ReceiveChannel[bytes], output: SendChannel[bytes]) -> None:
@@ -256,10 +258,11 @@ class Duplex(trio.abc.AsyncResource, Generic[Out, In]):
 
     @staticmethod
     def from_stream(stream: trio.abc.Stream | Exchanges) -> Duplex[bytes, bytes]:
-        """Make one of a two-way byte stream of Trio or anyio. Each direction runs once (R4).
+        """Return a duplex over a two-way byte stream of Trio or anyio. Each direction can run once.
 
-        The end of what is written is sent with `send_eof` where the stream has one. The stream is closed when both
-        directions have ended, or by `aclose`; a failed or cancelled write closes it at once (R13).
+        At the end of what is written it calls `send_eof`, if the stream has one. The stream is closed when both
+        directions have ended, or by `aclose`. A failed or cancelled write closes it at once, so that the peer does not
+        take partial data for complete.
 
         Raises:
             TypeError: `stream` is neither a `trio.abc.Stream` nor an `anyio.abc.ByteStream`.
@@ -288,16 +291,16 @@ class Duplex(trio.abc.AsyncResource, Generic[Out, In]):
     def open(
         self: Duplex[bytes, bytes], *, capacity: float = DEFAULT_CAPACITY
     ) -> AbstractAsyncContextManager[trio.abc.HalfCloseableStream]:
-        """Give both directions of a duplex of bytes as one of Trio's byte streams, for an `async with` block.
+        """Open both directions of a duplex of bytes as one Trio byte stream, for an `async with` block.
 
-        `send_eof` ends what is written; leaving the block closes both directions, and cuts off where an exception
-        leaves it. An endpoint such as `connect_tcp` opens a fresh connection for each block.
+        `send_eof` ends what is written. Leaving the block closes both directions; if an exception leaves it, the
+        connection is cut off. An endpoint such as `connect_tcp` opens a new connection for each block.
 
-        Holds: nothing more where there is a stream underneath; else `capacity` in each channel.
+        Holds: `capacity` in each channel, or nothing if there is a stream underneath.
 
         Raises:
-            TypeError, ValueError: `capacity` is not an int of 1 or more, or `math.inf`.
-            trio.TooSlowError: at the end of the block what was sent is not taken within ten seconds.
+            TypeError, ValueError: `capacity` is neither an int of at least 1 nor `math.inf`.
+            trio.TooSlowError: ten seconds after the end of the block the other side has not read everything.
         """
         check_capacity(capacity)
         if self._open is not None:
@@ -305,11 +308,11 @@ class Duplex(trio.abc.AsyncResource, Generic[Out, In]):
         return open_stream(self.readable.open(capacity=capacity), self.writable.open(capacity=capacity))
 
     def _as_stage(self) -> Stage:
-        """Return the stage that this runs as in the middle of a chain."""
+        """Return this as a stage, for the middle of a chain."""
         return Stage(self._label, function=self._exchange, release=self._release)
 
     async def _exchange_apart(self, source: ReceiveChannel[In], output: SendChannel[Out]) -> None:
-        """Run both directions side by side, each a run of its own."""
+        """Run both directions concurrently, each as a run of its own."""
 
         async def take(send: SendChannel[In]) -> None:
             await forward(source, send)
@@ -319,7 +322,7 @@ class Duplex(trio.abc.AsyncResource, Generic[Out, In]):
 
         async def write() -> None:
             await Readable(take).pipe(self.writable)
-            source.close()  # a writable that has enough ends what is upstream (R9)
+            source.close()  # a writable that needs no more items stops everything upstream (R9)
 
         async def read() -> None:
             await self.readable.pipe(Writable(give))
@@ -330,7 +333,7 @@ class Duplex(trio.abc.AsyncResource, Generic[Out, In]):
             crew.cancel()
 
     async def aclose(self) -> None:
-        """Close both directions, even if one fails to. Harmless when repeated."""
+        """Close both directions, even if closing one of them fails. Harmless when repeated."""
         if self._aclose is not None:
             await self._aclose()
         else:
@@ -364,20 +367,20 @@ def _is_ours(function: object) -> bool:
 
 
 def join(head: Readable[Any], middle: tuple[object, ...], what: str) -> Readable[Any]:
-    """Pipe `head` through each of `middle`, which must be transforms."""
+    """Pipe `head` through each stage of `middle`, which must be transforms or duplexes."""
     first = head._first
     for each in middle:
         head = Readable._joined(head, _middle(each, what))
         head._first = first
     if first.follow is not None:
-        first.follow(head._stages, False)  # refuses at once what it cannot run
+        first.follow(head._stages, False)  # raises now if the source cannot run these stages
     return head
 
 
 def run_all(
     head: Readable[Any], tail: Writable[Any, R], capacity: float, watch: Watch | None = None
 ) -> Coroutine[Any, Any, R]:
-    """Make the coroutine that runs `head` into `tail`; it is named after the chain, for whoever forgets to await it."""
+    """Return the coroutine that runs `head` into `tail`, named after the chain: Python's warning "never awaited" names it."""
     stages = engine.followed(head._stages + tail._stages)
     run = cast("CoroutineType[Any, Any, R]", engine.run(stages, capacity, watch))
     run.__qualname__ = ChainName([stage.label for stage in stages])
