@@ -209,7 +209,7 @@ def _add_work(parser: argparse.ArgumentParser) -> None:
             "--lease",
             _number,
             "SECONDS",
-            "silence after which other workers take over the entries of this one (default: 30)",
+            "silence after which others take over this worker's entries (default: 30)",
         ),
         ("--tries", _number, "N", "tries of an entry before it becomes a dead letter (default: 5)"),
         ("--retry-delay", _number, "SECONDS", "wait before the first retry of an entry (default: 0)"),
@@ -285,7 +285,7 @@ def _server_options() -> _Parser:
     place = parser.add_mutually_exclusive_group()
     place.add_argument("--unix", metavar="PATH", help="listen on this Unix socket instead of a port")
     place.add_argument(
-        "--fd", type=int, metavar="N", help="accept connections on this inherited, listening file descriptor, such as 3"
+        "--fd", type=int, metavar="N", help="listen on this inherited socket, a file descriptor such as 3"
     )
     parser.add_argument("--tls-cert", metavar="FILE", help="use TLS with this certificate chain (PEM)")
     parser.add_argument("--tls-key", metavar="FILE", help="the certificate's private key, if it is not in that file")
