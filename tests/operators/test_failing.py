@@ -318,7 +318,8 @@ async def test_a_source_that_runs_once_raises_what_it_failed_by(autojump_clock: 
     with pytest.raises(Boom) as caught:
         await tf.retry(tf.from_iterable(live())).pipe(tf.collect())
 
-    assert "it could not be run again: async_generator can only run once, and has already run" in caught.value.__notes__
+    note = "retry: the source could not be run again: async_generator can only run once, and has already run"
+    assert note in caught.value.__notes__
 
 
 @pytest.mark.parametrize("supervise", [tf.retry, lambda source: source.pipe(tf.recover(lambda failure: []))])
