@@ -2,7 +2,7 @@
 
 Rule 1: an inspector keeps only numbers and text. It reads the counters that a run keeps anyway, and drops its references
     when the run ends.
-Rule 2: its text has the names of stages and functions, but never a value that a stage was given, which may be private.
+Rule 2: its text has the names of stages and functions, but never a value that a stage was given, which may be an item.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Operators that make many calls at once, in tasks or in threads, with a fixed number of workers, not a task an item."""
+"""Operators that make many calls at once, in tasks or in threads, with a fixed number of workers, not one task an item."""
 
 from __future__ import annotations
 
