@@ -676,7 +676,7 @@ async def test_at_the_defaults_slow_readers_at_one_address_keep_no_other_out(tmp
         async with running(words) as program:
             readers.extend([await trio.to_thread.run_sync(slow_reader, program.port) for _ in range(1200)])
             await program.until(
-                lambda: re.search(rb"refused a connection from 127.0.0.1, which has 50\d", program.said)
+                lambda: re.search(rb"refused a connection from 127.0.0.1, which already has 50\d", program.said)
             )
             for _ in range(20):
                 sock = trio.socket.socket()

@@ -313,9 +313,7 @@ class Connection:
             status = status_of(failure)
             if status < 500:
                 self._service.counters.refusals += 1
-                if isinstance(
-                    failure.__cause__, UnicodeDecodeError
-                ):  # usually the fault of the site's page: tell its author
+                if isinstance(failure.__cause__, UnicodeDecodeError):  # usually the page is wrong: tell its author
                     _log.warning("%s %.200r was refused: %s", exchange.request.method, exchange.request.target, failure)
             elif not (self._is_lost and is_among(failure, (trio.BrokenResourceError,))):
                 self._service.counters.failures += 1
