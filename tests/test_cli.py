@@ -161,10 +161,10 @@ async def test_serve_takes_what_http_files_does(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("option", "value", "said"),
     [
-        ("--prefix", "x", "prefix must begin with a slash, not 'x'"),
-        ("--index", "a/b", "index must be the name of a file, not 'a/b'"),
-        ("--precompressed", "br,rar", "precompressed wants br, zstd, gzip, not 'rar'"),
-        ("--cors", "example.org/", "cors wants '*' or origins such as 'https://example.org', without a path"),
+        ("--prefix", "x", "prefix must begin with a slash, got 'x'"),
+        ("--index", "a/b", "index must be a file name, got 'a/b'"),
+        ("--precompressed", "br,rar", "precompressed must be one or more of br, zstd, gzip, got 'rar'"),
+        ("--cors", "example.org/", "cors must be '*' or origins such as 'https://example.org', without a path"),
         ("--cache-control", "a\nb", "must be Latin-1 without line ends"),
     ],
 )

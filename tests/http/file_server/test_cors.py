@@ -80,7 +80,7 @@ async def test_a_browsers_question_before_is_answered(root: Path) -> None:
     "cors", ["", "example.org", f"{HERE}/", "https://a b", [HERE, "x"], "https://u@h", "https://é"]
 )
 def test_R1_what_is_no_origin_is_told_when_the_handler_is_made(root: Path, cors: Any) -> None:
-    with pytest.raises(ValueError, match="cors wants"):
+    with pytest.raises(ValueError, match="cors must be"):
         http.files(root, cors=cors)
-    with pytest.raises(TypeError, match="cors wants origins"):
+    with pytest.raises(TypeError, match="cors must be origins"):
         http.files(root, cors=[3])  # type: ignore[list-item]

@@ -423,10 +423,10 @@ def test_R1_a_wrong_argument_is_told_when_the_handler_is_made(root: Path) -> Non
         http.files(root / "nowhere")
     with pytest.raises(NotADirectoryError, match=r"a\.txt"):
         http.files(root / "a.txt")
-    with pytest.raises(ValueError, match="prefix must begin with a slash, not 'static'"):
+    with pytest.raises(ValueError, match="prefix must begin with a slash, got 'static'"):
         http.files(root, prefix="static")
     for index in ("", "..", "a/b", "a\0b"):
-        with pytest.raises(ValueError, match="index must be the name of a file"):
+        with pytest.raises(ValueError, match="index must be a file name"):
             http.files(root, index=index)
     with pytest.raises(TypeError):
         http.files(3)  # type: ignore[arg-type]

@@ -176,7 +176,7 @@ async def test_a_listing_is_filtered_by_a_part_of_the_name(root: Path, query: st
 async def test_what_is_asked_for_is_in_the_box_and_is_text_alone(root: Path) -> None:
     _, _, body = await get(root, "/?q=%22%3E%3Cb%3E%ff", listing=True)
 
-    assert b"No name contains this." in body
+    assert b"No name matches." in body
     assert [tag["value"] for name, tag in Page(body.decode()).tags if name == "input"] == ['"><b>\ufffd']
     assert b"<b>" not in body
 
@@ -245,7 +245,7 @@ async def test_where_it_is_is_told_with_links_up_to_the_root_and_no_further(root
 async def test_an_empty_directory_says_so(root: Path) -> None:
     _, _, body = await get(root, "/sub/deep/", listing=True)
 
-    assert b"Nothing is here." in body
+    assert b"This directory is empty." in body
 
 
 async def test_hidden_names_and_links_out_are_listed_where_they_are_served(root: Path) -> None:
@@ -262,7 +262,7 @@ async def test_a_large_directory_is_cut_and_says_so(root: Path, monkeypatch: pyt
     got = await get(root, "/sub/", listing=True)
 
     assert len(Page(got[2].decode()).names()) == 100
-    assert b"only 100 names are shown" in got[2]
+    assert b"Only 100 names are shown" in got[2]
 
 
 async def test_a_directory_that_may_not_be_read_is_forbidden(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -101,7 +101,7 @@ async def test_a_file_that_may_not_be_read_is_not_said_to_be_missing(
 @pytest.mark.parametrize("name", ["", "/404.html", "../404.html", "a//b", ".", "docs/"])
 def test_a_page_that_is_no_path_beneath_the_root_is_refused(site: Path, name: str) -> None:
     with pytest.raises(
-        ValueError, match=r"not_found must be the path of a file beneath the root, such as '404\.html', not "
+        ValueError, match=r"not_found must be the path of a file beneath the root, such as '404\.html', got "
     ):
         http.files(site, not_found=name)
 

@@ -1,10 +1,10 @@
-"""A short-lived cache of small files: one that is requested again and again is not opened each time.
+"""A short-lived cache of small files, so that a popular file is not opened for each request.
 
-Rule 1: what is kept is kept whole: a length, a tag and bytes that belong together.
+Rule 1: an entry is a whole file: its length, tag and bytes belong together.
 Rule 2: an entry expires after `LASTS` seconds, so a file that was replaced, changed or removed is noticed by then.
-Rule 3: a file that changed within the last `RESTS` seconds is not kept: it may still be changing, and a client that has
-    just written one and requests it gets what it wrote.
-Rule 4: no descriptor is kept, and at most `MOST` bytes; the oldest entry is evicted first.
+Rule 3: a file that changed within the last `RESTS` seconds is not cached. It may still be changing, and a client that
+    has just written a file must get what it wrote.
+Rule 4: the cache keeps at most `MOST` bytes and no descriptors; the oldest entry is evicted first.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ import time
 from typing import Final, Generic, Protocol, TypeAlias, TypeVar
 
 LASTS: Final = 0.1  # seconds: at 1,000 requests a second, one in 100 opens the file
-RESTS: Final = 2.0  # seconds: no file system's times are coarser
-LARGEST: Final = 1 << 16  # bytes of a file: to send a larger one costs far more than to open it
+RESTS: Final = 2.0  # seconds: the coarsest resolution of a file system's times
+LARGEST: Final = 1 << 16  # bytes: sending a larger file costs far more than opening it
 MOST: Final = 1 << 22  # bytes of all entries
-_HEADERS: Final = 2048  # bytes that an entry's headers count as
+_HEADERS: Final = 2048  # bytes that an entry's headers are assumed to take
 
 
-Key: TypeAlias = "tuple[str, tuple[str, ...]]"  # the path that is looked up, and which codings the client accepts
+Key: TypeAlias = "tuple[str, tuple[str, ...]]"  # the path, and which codings the client accepts
 
 
 class Sized(Protocol):
-    """What can be kept: something with content."""
+    """What can be cached: something with content."""
 
     @property
     def content(self) -> bytes | memoryview | None:
@@ -35,7 +35,7 @@ T = TypeVar("T", bound=Sized)
 
 
 class FileCache(Generic[T]):
-    """Files that are kept for a moment, by the path that was looked up."""
+    """Cached files, by the path of the request and the accepted codings."""
 
     __slots__ = ("_kept", "_weight")
 
@@ -44,7 +44,7 @@ class FileCache(Generic[T]):
         self._weight = 0
 
     def get(self, key: Key) -> T | None:
-        """Return what is kept, or None if there is nothing or it has expired."""
+        """Return the cached file, or None if there is none or it has expired."""
         known = self._kept.get(key)
         if known is None:
             return None
@@ -55,7 +55,7 @@ class FileCache(Generic[T]):
         return None
 
     def put(self, key: Key, kept: T) -> None:
-        """Keep this, and evict what is too much."""
+        """Cache a file, and evict the oldest ones if the cache is full."""
         if key in self._kept:
             self._evict(key)
         self._kept[key] = (time.monotonic() + LASTS, kept)
@@ -72,5 +72,5 @@ def _weight(key: Key, kept: Sized) -> int:
 
 
 def is_at_rest(changed_ns: int) -> bool:
-    """Return whether a file whose inode was last changed then has been left alone for a while."""
+    """Return whether a file, whose inode last changed at `changed_ns`, has not changed for `RESTS` seconds."""
     return time.time() - changed_ns / 1e9 > RESTS

@@ -1,9 +1,9 @@
 """Conditional and range requests, decided without I/O (RFC 9110, sections 13 and 14).
 
-Rule 1: nothing here opens, reads or awaits; facts come in as arguments.
-Rule 2: every answer is one of the outcomes below, which the caller carries out.
-Rule 3: the work is linear in the field's length, and a field over 8 KiB is not read.
-Rule 4: a field that breaks its grammar is ignored, except `If-Match`: what cannot be read does not match.
+Rule 1: nothing here opens, reads or awaits; everything it needs is passed in.
+Rule 2: every decision is one of the outcomes below, which the caller carries out.
+Rule 3: the work is linear in the field's length, and a field over 8 KiB is not parsed.
+Rule 4: a malformed field is ignored, except `If-Match`: a malformed one does not match, so the request fails with 412.
 """
 
 from __future__ import annotations
@@ -17,37 +17,37 @@ from typing import Final, Protocol, TypeAlias
 from trioflow.http.file_server.dates import parse_date
 from trioflow.http.file_server.ranges import Part, parts_of
 
-LONGEST: Final = 8192  # characters of one field, all its lines together
+LONGEST: Final = 8192  # characters of one field, with all its lines
 CONDITIONAL: Final = frozenset(
     ("if-match", "if-unmodified-since", "if-none-match", "if-modified-since", "range")
-)  # without one of these, the whole is sent
+)  # without one of these, the whole file is sent
 
 
 @dataclass(frozen=True, slots=True)
 class Whole:
-    """Send all of it: 200."""
+    """Send the whole file: 200."""
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """Send several ranges of it, in this order: 206 with a body in parts. A single one is a `Part`."""
+    """Send several ranges, in this order: 206 with a multipart body. A single range is a `Part`."""
 
     parts: tuple[Part, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class NotModified:
-    """The client has the current version: 304."""
+    """The client already has the current version: 304."""
 
 
 @dataclass(frozen=True, slots=True)
 class PreconditionFailed:
-    """A condition of the client does not hold: 412."""
+    """A condition of the request is false: 412."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unsatisfiable:
-    """None of the `total` bytes is in the range: 416."""
+    """The ranges contain none of the file's `total` bytes: 416."""
 
     total: int
 
@@ -57,10 +57,10 @@ WHOLE: Final[Outcome] = Whole()
 
 
 class Headers(Protocol):
-    """A request's headers, as far as they are read here."""
+    """The part of a request's headers that is used here."""
 
     def get_all(self, name: str, /) -> Sequence[str]:
-        """Return the value of each line of this name."""
+        """Return the value of each field of this name."""
         ...
 
 
@@ -68,12 +68,12 @@ def decide(method: str, headers: Headers, *, size: int, etag: str, modified: int
     """Decide how to respond to a request for a file that exists, in the order of RFC 9110, section 13.2.2.
 
     Args:
-        method: The request's method; only GET has ranges.
+        method: The request's method; ranges apply only to GET.
         headers: The request's headers.
-        size: The length of the whole, in bytes.
-        etag: Its entity tag, in quotes. With a weak one, `If-Match` and `If-Range` never match.
-        modified: When it was last changed, in seconds; the value that is sent as Last-Modified.
-        is_dated: Whether it has not changed since that second. If it may have, `If-Range` never matches by date.
+        size: The size of the file, in bytes.
+        etag: Its entity tag, in quotes. `If-Match` and `If-Range` never match a weak one.
+        modified: When it was last changed, in seconds, as sent in Last-Modified.
+        is_dated: Whether it has not changed since that second. If it may have, a date in `If-Range` never matches.
         now: The time of the request, in seconds.
     """
     reads = method in ("GET", "HEAD")
@@ -108,14 +108,14 @@ def _chosen(ranges: str, size: int) -> Outcome:
 
 
 def _field(headers: Headers, name: str) -> str | None:
-    """Return a field's lines as one; None if there are none, "" if it is too long to be read."""
+    """Return a field's lines joined; None if it is not set, "" if it is too long to be parsed."""
     lines = headers.get_all(name)
     if not lines:
         return None
     return ", ".join(lines) if sum(map(len, lines)) + 2 * len(lines) <= LONGEST else ""
 
 
-# Entity tags. A comma may stand in one, so a list is scanned, not split.
+# Entity tags. A tag may contain a comma, so a list of them is scanned, not split.
 
 _ETAG = r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"'
 _LISTED_ETAG = re.compile(rf"[ \t]*+({_ETAG})?+[ \t]*+(?:,|\Z)")
@@ -133,7 +133,7 @@ def _matches(field: str, etag: str, *, weakly: bool) -> bool:
 
 
 def _listed(field: str) -> Iterator[str | None]:
-    """Yield each entity tag of a list, "" for an empty member, None where the grammar is broken."""
+    """Yield each entity tag of a list: "" for an empty member; None at a syntax error, which ends it."""
     at = 0
     while at < len(field):
         member = _LISTED_ETAG.match(field, at)
@@ -145,11 +145,11 @@ def _listed(field: str) -> Iterator[str | None]:
 
 
 def _is_current(condition: str, etag: str, dated: int | None, now: int) -> bool:
-    """Return whether an `If-Range` names the current version: by a strong tag, or by a date that is strong."""
+    """Return whether `If-Range` names the current version, by a strong tag or a strong date."""
     if condition.startswith(('"', "W/")):
         return condition == etag and not etag.startswith("W/")
-    # A client may use a date only if its response was at least a second later (section 13.1.5), and so after all
-    # changes within that second. That there was none since then, `is_dated` says (section 8.8.2.2).
+    # A client may only use a date if its response came at least a second later (section 13.1.5), and so after all
+    # changes within that second. `is_dated` says that there was no later change (section 8.8.2.2).
     return dated is not None and parse_date(condition, now) == dated
 
 
@@ -158,27 +158,27 @@ def _date(headers: Headers, name: str, now: int) -> int | None:
     return None if field is None else parse_date(field, now)
 
 
-TICK: Final = 20_000_000  # nanoseconds: two changes within a kernel's tick, of up to 10 ms, have the same time
-COARSE: Final = 2_000_000_000  # the same for file systems that keep whole seconds
+TICK: Final = 20_000_000  # nanoseconds: two changes within one kernel tick, up to 10 ms, get the same time
+COARSE: Final = 2_000_000_000  # the same for file systems with times in whole seconds
 
 
 def etag_of(inode: int, changed_ns: int, modified_ns: int, size: int, variant: str, now_ns: int) -> str:
     """Return an entity tag that no other content of this file has had.
 
-    It is strong, unless the file has just changed: it could change again without a change of its times. Until that is
-    over each response has a weak tag of its own, which matches nothing.
+    It is strong, unless the file has just changed: it could then change again while its times stay the same. During
+    that time each response gets a different weak tag, which never matches.
 
     Args:
-        inode: The file's inode, which is another one after a file has been replaced.
-        changed_ns: When the inode was last changed (ctime). Unlike `modified_ns`, it cannot be set back, as `cp -p`,
-            `rsync -t` and archives do.
-        modified_ns: When the content was last changed (mtime), for file systems that do not keep the former.
-        size: The length, in bytes.
-        variant: What else its content depends on, such as the coding.
+        inode: The file's inode number, which is different after the file was replaced.
+        changed_ns: When the inode was last changed (ctime). It cannot be set back, unlike `modified_ns`, which `cp -p`,
+            `rsync -t` and archives set.
+        modified_ns: When the content was last changed (mtime), for file systems without a ctime.
+        size: The size in bytes.
+        variant: What else the content depends on, such as the coding.
         now_ns: The time now.
     """
     facts = f"{inode} {changed_ns} {modified_ns} {size}".encode("ascii")
-    # A digest: an inode number in a tag tells strangers about the disk, and scanners complain.
+    # A digest, because an inode number in a tag reveals something about the disk, and security scanners report it.
     tag = blake2b(facts, digest_size=12).hexdigest() + (f"-{variant}" if variant else "")
     if abs(now_ns - changed_ns) <= (TICK if changed_ns % 10**9 else COARSE):
         return f'W/"{tag}-{now_ns:x}"'

@@ -1,4 +1,4 @@
-"""HTTP's dates: the one form that is sent, and the three that a recipient must read (RFC 9110, 5.6.7). No I/O."""
+"""HTTP dates: the one format to send, and the three that a recipient must accept (RFC 9110, 5.6.7). No I/O."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _LAST_SECOND: Final = 253402300799  # of the year 9999
 
 
 def parse_date(text: str, now: int) -> int | None:
-    """Return a date in seconds; None if it is not one. `now` says which century a year of two digits is in."""
+    """Return a date in seconds; None if it is invalid. `now` decides the century of a two-digit year."""
     for form in _DATES:
         if found := form.match(text):
             break
@@ -44,8 +44,8 @@ def parse_date(text: str, now: int) -> int | None:
     return timegm(day.timetuple()) + second if second <= 60 else None  # 60 is a leap second
 
 
-@lru_cache(maxsize=512)  # 5 µs a date, and most requests are for few files
+@lru_cache(maxsize=512)  # 5 µs for each date, and most requests are for a few files
 def format_date(seconds: float) -> str:
-    """Return a date as HTTP writes it; one outside the years 1970 to 9999 becomes the nearest inside."""
+    """Return a date in HTTP's format; one outside the years 1970 to 9999 becomes the nearest one inside."""
     day = datetime.fromtimestamp(int(min(max(seconds, 0), _LAST_SECOND)), UTC)
     return f"{_DAYS[day.weekday()]}, {day.day:02} {_MONTHS[day.month - 1]} {day.year} {day:%H:%M:%S} GMT"

@@ -1,7 +1,8 @@
-"""Which codings a client accepts: `Accept-Encoding`, read without I/O (RFC 9110, 12.5.3).
+"""Which codings a client accepts: parses `Accept-Encoding` without I/O (RFC 9110, 12.5.3).
 
-Rule 1: a coding is accepted only if the client names it, or `*`, with a weight above 0 and not below `identity`.
-Rule 2: a member that breaks the grammar is ignored; a field over 8 KiB is not read.
+Rule 1: a coding is accepted only if the client names it, or `*`, with a weight above 0 and not below that of
+    `identity`.
+Rule 2: a malformed member is ignored; a field over 8 KiB is not parsed.
 """
 
 from __future__ import annotations
@@ -12,16 +13,16 @@ from typing import Final
 
 SUFFIXES: Final = {"br": ".br", "zstd": ".zst", "gzip": ".gz"}
 LONGEST: Final = 8192  # characters
-_SHORT: Final = 256  # characters of a field that is worth remembering
+_SHORT: Final = 256  # characters: longer fields are not cached
 
 _MEMBER: Final = re.compile(
     r"([!#$%&'*+\-.^_`|~0-9A-Za-z]+)(?:[ \t]*;[ \t]*[qQ]=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?))?\Z"
 )
-_ALIASES: Final = {"x-gzip": "gzip"}  # the same by section 8.4.1.3
+_ALIASES: Final = {"x-gzip": "gzip"}  # equivalent by section 8.4.1.3
 
 
 def accepted(field: str, known: tuple[str, ...]) -> tuple[str, ...]:
-    """Return those of the codings `known` that the client accepts, by its weights; ties stay in our order."""
+    """Return the codings in `known` that the client accepts, best first; equal weights keep the order of `known`."""
     if len(field) > LONGEST:
         return ()
     return (_known if len(field) <= _SHORT else _accepted)(field, known)
@@ -35,9 +36,9 @@ def _accepted(field: str, known: tuple[str, ...]) -> tuple[str, ...]:
             coding = found[1].lower()
             weights.setdefault(_ALIASES.get(coding, coding), float(found[2] or 1))
     others = weights.get("*", 0.0)
-    plain = weights.get("identity", 0.0)  # without a weight of its own it comes last
+    plain = weights.get("identity", 0.0)  # comes last unless the client gives it a weight
     wanted = {coding: weights.get(coding, others) for coding in known}
     return tuple(sorted((c for c in known if wanted[c] > 0 and wanted[c] >= plain), key=lambda c: -wanted[c]))
 
 
-_known: Final = lru_cache(maxsize=256)(_accepted)  # 5 µs a field, and few clients write one of their own
+_known: Final = lru_cache(maxsize=256)(_accepted)  # 5 µs for each field, and most clients send one of a few

@@ -1,10 +1,11 @@
-"""A directory's files over HTTP: open, look at what is open, decide, stream.
+"""Serves a directory's files over HTTP.
 
-Rule 1: a path is split into names, and each is looked up beneath the root; nothing leads out of it, not even a link.
-Rule 2: a file is opened once. Size, date and type are those of the open file, and its bytes come from there.
-Rule 3: what is not a regular file, or has a name that begins with a dot, is not found, unless an option allows it. Only
+Rule 1: a path is split into names, which are looked up beneath the root. Nothing leads out of it, not even a link,
+    unless an option allows it.
+Rule 2: a file is opened once. Its size, date, type and bytes are those of the open file.
+Rule 3: files that are not regular get 404. So do names that begin with a dot, unless an option allows them; only
     `.well-known` at the top is always served.
-Rule 4: the loop never waits for a disk: what the kernel cannot open from memory, a thread opens.
+Rule 4: the event loop never waits for the disk: what the kernel has not cached is opened in a thread.
 """
 
 from __future__ import annotations
@@ -53,8 +54,8 @@ from trioflow.io.page_cache import read_cached
 from trioflow.operators.sources import from_iterable
 
 _METHODS: Final = ("GET", "HEAD")
-_WELL_KNOWN: Final = ".well-known"  # certificates, security.txt, app links: public by definition (RFC 8615)
-_WORTH_COMPRESSING: Final = 1024  # bytes: less fits in one packet anyway
+_WELL_KNOWN: Final = ".well-known"  # certificates, security.txt, app links: always meant to be public (RFC 8615)
+_WORTH_COMPRESSING: Final = 1024  # bytes: a smaller file fits in one packet anyway
 
 
 def files(
@@ -73,62 +74,64 @@ def files(
     clean_urls: bool = False,
     spa: bool = False,
 ) -> Handler:
-    """Return a handler that serves a directory's files: serve it as it is, or call it from a handler of your own.
+    """Return a handler that serves a directory's files. Pass it to `serve`, or call it from a handler of your own.
 
-    It answers GET and HEAD, with ranges and all conditions on date and entity tag, by RFC 9110. A directory redirects
-    to its path with a slash at the end, where its `index` is served. Not found are names that begin with a dot, except
-    `.well-known` at the top; what is neither a file nor a directory; symbolic links that lead out of `root`; and
-    paths with an encoded slash. Headers that the response already has, such as Cache-Control, are kept.
+    It serves GET and HEAD, with ranges and conditional requests (RFC 9110). A directory is redirected to its path with
+    a slash at the end, where its `index` is served. Four things get 404: names that begin with a dot, except
+    `.well-known` at the top; anything that is neither a file nor a directory; symbolic links that lead out of `root`;
+    and paths with an encoded slash. Headers that the response already has, such as Cache-Control, are kept.
 
-    A file of up to 64 KiB that has not changed for two seconds is cached for a tenth of a second; a change is seen
-    after that. Everything else is looked up for each request.
+    A file of up to 64 KiB that has not changed for two seconds is cached for 0.1 seconds, so a change is visible after
+    that time. Everything else is looked up for each request.
 
-    Waits when: the client does; a thread waits for the disk.
-    On cancel: the file is closed, and the connection cut.
+    Waits when: the client does not read; a thread waits for the disk.
+    On cancel: the file is closed, and the connection reset.
     Holds: a cache of 4 MiB of small files, one descriptor for each response, and nothing of a file over 64 KiB.
 
     Args:
         root: The directory. If it is a symbolic link, it is resolved for each request.
-        prefix: The path at which the root is served, for example `"/static/"`; what is not below it is not found.
+        prefix: The path at which the directory is served, such as `"/static/"`; paths outside it get 404.
         index: The name of the file that is served for a directory.
-        listing: For a directory without an `index`, serve a list of what is in it, to sort by name, size and date and to
-            filter by name.
+        listing: For a directory without an `index`, serve a list of its contents, which can be sorted by name, size and
+            date and filtered by name.
         hidden: Also serve names that begin with a dot.
-        follow_symlinks: Also follow symbolic links out of `root`.
-        precompressed: Codings to look for beside a file, in order of preference: `a.css.br`, `a.css.zst` or `a.css.gz`
-            is sent for `a.css` to clients that accept it, if it is not older.
+        follow_symlinks: Also follow symbolic links that lead out of `root`.
+        precompressed: The codings of precompressed variants to look for, in order of preference. `a.css.br`,
+            `a.css.zst` or `a.css.gz` is sent for `a.css` to a client that accepts it, if it is not older than `a.css`.
         cache_control: The value of Cache-Control for every file.
-        compress: Compress texts of 1 KiB and more with gzip on the way, for clients that accept it, if there is no
-            precompressed variant. They have a weak entity tag then; a range is one of the file as it is.
+        compress: Compress text files of 1 KiB or more with gzip while sending, for clients that accept it, if there is
+            no precompressed variant. Their entity tag is then weak; a request for a range gets the file uncompressed.
         cors: The origins whose pages may read the files, such as `"https://example.org"`; `"*"` for all.
-        not_found: The path of a file beneath `root`, such as `"404.html"`, that is sent with status 404 for what is not
-            found; without it, or if there is no such file, a short page or line of the server's own.
-        clean_urls: For a path that leads to nothing, serve the file with `.html` after it: `/about` is `about.html`. A
-            directory `about` comes first.
-        spa: For a path that leads to nothing, serve the `index` of `root` to clients that ask for HTML, as browsers do
-            for a page: an application in it reads the address. What it loads is not found as before.
+        not_found: The path of a file beneath `root`, such as `"404.html"`, that is sent with status 404. If it is not
+            given or does not exist, a short page or line of the server's own is sent.
+        clean_urls: For a path that is not found, serve the file with `.html` appended: `/about` serves `about.html`. A
+            directory `about` takes precedence.
+        spa: For a path that is not found, serve the `index` of `root` to clients that ask for HTML, as browsers do for
+            a page, so that a single-page application can interpret the path. Its missing scripts and images still get
+            404.
 
     Raises:
         OSError: `root` is not a directory, or cannot be read.
+        TypeError: an origin in `cors` is not a `str`.
         ValueError: `prefix` does not begin with a slash, `index` is not a file name, `precompressed` has an unknown
-            coding, `cors` has an invalid origin, `not_found` is not the path of a file, or `cache_control` cannot stand in
-            a header.
+            coding, `cors` has an invalid origin, `not_found` is not the path of a file, or `cache_control` is not a
+            valid header value.
     """
     top = os.path.abspath(os.fspath(root))
     os.close(os.open(top, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
-    type_table()  # is read from disk now, and not in the event loop
+    type_table()  # read it from disk now, not later in the event loop
     if not prefix.startswith("/"):
-        raise ValueError(f"prefix must begin with a slash, not {prefix!r}")
+        raise ValueError(f"prefix must begin with a slash, got {prefix!r}")
     if index in ("", ".", "..") or "/" in index or "\0" in index:
-        raise ValueError(f"index must be the name of a file, not {index!r}")
+        raise ValueError(f"index must be a file name, got {index!r}")
     if not_found is not None and not {"", ".", ".."}.isdisjoint(not_found.split("/")):
         raise ValueError(
-            f"not_found must be the path of a file beneath the root, such as '404.html', not {not_found!r}"
+            f"not_found must be the path of a file beneath the root, such as '404.html', got {not_found!r}"
         )
     codings = (precompressed,) if isinstance(precompressed, str) else tuple(precompressed)
     for coding in codings:
         if coding not in SUFFIXES:
-            raise ValueError(f"precompressed wants {', '.join(SUFFIXES)}, not {coding!r}")
+            raise ValueError(f"precompressed must be one or more of {', '.join(SUFFIXES)}, got {coding!r}")
     options = _Options(
         root=top,
         prefix=prefix.rstrip("/") + "/",
@@ -149,7 +152,7 @@ def files(
 
 @dataclass(frozen=True, slots=True)
 class _Options:
-    """The arguments of `files`, checked."""
+    """The checked arguments of `files`."""
 
     root: str
     prefix: str
@@ -167,7 +170,7 @@ class _Options:
 
 
 class _Files:
-    """Serves what is beneath a root directory."""
+    """Serves the files beneath a root directory."""
 
     __slots__ = ("_cache", "_codings", "_common", "_index", "_options", "_root", "_varying")
 
@@ -186,7 +189,7 @@ class _Files:
         self._varying.fill(self._common)
 
     def __reduce__(self) -> tuple[type[_Files], tuple[_Options]]:
-        return _Files, (self._options,)  # a worker process has a cache of its own
+        return _Files, (self._options,)  # pickled for a worker process, which has its own cache
 
     async def serve(self, request: Request, response: Response) -> None:
         options = self._options
@@ -198,12 +201,13 @@ class _Files:
             response.headers["Allow"] = ", ".join(_METHODS)
             await refuse(request, response, 405)
             return
-        # What is compressed on the way has no ranges: a client that asks for some is sent the file as it is.
+        # A file that is compressed while it is sent has no ranges, so a request for one gets the file uncompressed.
         plain = options.compress and "range" in request.headers
         asked = () if plain else request.headers.all_of("accept-encoding")
         field = ",".join([one.value for one in asked]) if asked else ""
         key = (request._path, accepted(field, self._codings) if field else ())
-        # The cache first: to split a path takes a microsecond. But a file is not found at a path with an encoded slash.
+        # The cache comes first, because splitting a path takes a microsecond. But a path with an encoded slash must get
+        # 404.
         file = None if "%2f" in request.raw_path.lower() else self._cache.get(key)
         if file is not None:
             await respond(file, None, request, response)
@@ -215,22 +219,22 @@ class _Files:
             await self._refuse(404, key, request, response)
 
     def _split(self, request: Request) -> list[bytes] | None:
-        """Return the names that a path consists of, the last one empty for a directory; None if it is never found."""
-        # `_path` may hold bytes that are not UTF-8, as file names do; `path` would refuse them.
+        """Return the names in a path, the last one empty for a directory; None if the path must get 404."""
+        # `_path` may have bytes that are not UTF-8, as file names may; `path` would refuse them.
         path, prefix = request._path, self._options.prefix
         if not path.startswith(prefix) or "\0" in path or "%2f" in request.raw_path.lower():
             return None
         names = path[len(prefix) :].split("/")
         if "/." in path[len(prefix) - 1 :]:
             if not {".", ".."}.isdisjoint(names):
-                return None  # the path of a request has no dot segments, but one that a handler sets may have some
+                return None  # a request's path has no dot segments, but a handler may have set another path
             dotted = names[1:] if names[0] == _WELL_KNOWN else names
             if not self._options.hidden and any(name.startswith(".") for name in dotted):
                 return None
         return [name.encode("utf-8", "surrogateescape") for name in names]
 
     async def _serve(self, names: list[bytes], key: Key, request: Request, response: Response) -> None:
-        """Serve what these names lead to; if they end in a slash, the directory's index, or else its listing."""
+        """Serve what these names lead to; for a directory, its index or its listing."""
         is_directory, above = not names[-1], names[:-1]
         if is_directory:
             names = [*above, self._index]
@@ -257,14 +261,14 @@ class _Files:
             os.close(opened.fd)
 
     async def _find(self, names: list[bytes]) -> OpenFile | int:
-        """Open what these names lead to, or return the status to refuse it with."""
+        """Open what these names lead to, or return an error status."""
         try:
             return await self._root.open(names)
         except OSError as exc:
             return status_of(exc)
 
     async def _refuse(self, status: int, key: Key, request: Request, response: Response) -> None:
-        """Send an error page; for what is not found, the one that the options say."""
+        """Send an error page; for 404, the one from the options."""
         options = self._options
         if status == 404 and options.spa and accepts_html(request.headers) and key[0].startswith(options.prefix):
             page, is_app = [self._index], True
@@ -304,8 +308,8 @@ class _Files:
             return list(render(request._path, len(names), sort_entries(entries, query), query))
 
         try:
-            # One thread does it all: rows made in the loop took the GIL from a thread that reads another listing at each
-            # of its system calls, and four clients at once got two thirds as many pages of 1,000 names.
+            # One thread does everything. When the event loop made the rows, it took the GIL from a thread that read
+            # another listing at each of its system calls: four clients got two thirds as many pages of 1,000 names.
             pieces = await trio.to_thread.run_sync(make)
         except OSError as exc:
             await self._refuse(status_of(exc), key, request, response)
@@ -337,7 +341,7 @@ class _Files:
             size = source.status.st_size
             content = read_cached(source.fd, 0, size) if size <= LARGEST else None
             if content is not None:
-                content = bytes(content)  # which is sent with fewer steps than a view, again and again
+                content = bytes(content)  # sending `bytes` again and again takes fewer steps than a view
             if compresses := compresses and variant is None and "gzip" in codings:
                 coding = "gzip"
             file = describe(name, kind, source, content, coding, common, compresses=compresses)
@@ -350,7 +354,7 @@ class _Files:
 
 
 async def _type_of(name: str, opened: OpenFile) -> str:
-    """Return the value of Content-Type; a file whose name does not tell is looked into."""
+    """Return the value of Content-Type; if the name does not decide it, read the beginning of the file."""
     if may_be_text(name):
         stop = min(opened.status.st_size, BEGINNING)
         begin = read_cached(opened.fd, 0, stop)

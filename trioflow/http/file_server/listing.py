@@ -1,11 +1,11 @@
-"""A directory as a page: what is in it, sorted and filtered as the query says.
+"""The page that lists a directory, sorted and filtered by the query.
 
-Rule 1: what would not be found is not shown: hidden names, links that lead out, what is neither file nor directory.
-Rule 2: whatever bytes a name has, it is shown as text and linked as one path segment; what is not UTF-8 in it is shown as
-    U+FFFD.
-Rule 3: the page has no script and loads nothing, and its policy forbids both.
-Rule 4: what sorts and filters is a form. Links would lead crawlers, such as `wget -r`, through every order of every
-    directory.
+Rule 1: names that would get 404 are not listed: hidden names, links that lead out of the root, and anything that is
+    neither a file nor a directory.
+Rule 2: whatever bytes a name has, it is shown as text and linked as one path segment. Bytes that are not UTF-8 are
+    shown as U+FFFD.
+Rule 3: the page has no script and loads nothing, and its Content-Security-Policy forbids both.
+Rule 4: sorting and filtering use a form. With links, a crawler such as `wget -r` would fetch each directory in every order.
 """
 
 from __future__ import annotations
@@ -22,14 +22,16 @@ from html import escape
 from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qs, urlencode
 
-MOST: Final = 20_000  # entries, which take some 3 MiB
-_ROWS: Final = 128  # of a chunk: it takes 1 ms to make
+MOST: Final = 20_000  # entries: they take about 3 MiB
+_ROWS: Final = 128  # rows of a chunk, which takes 1 ms to make
 
 POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'self'"
 _UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
-_BREAKING: Final = frozenset(("Cc", "Cs", "Zl", "Zp"))  # what would end a line, or is not text
-_RESERVED: Final = re.compile(rb"[^A-Za-z0-9_.~-]")  # in a segment of a path (RFC 3986 2.3)
-_JOINERS: Final = "\u200c\u200d"  # of letters and emoji; what else is invisible would let a name pass for another
+_BREAKING: Final = frozenset(("Cc", "Cs", "Zl", "Zp"))  # would end a line, or is not text
+_RESERVED: Final = re.compile(rb"[^A-Za-z0-9_.~-]")  # must be escaped in a path segment (RFC 3986 2.3)
+_JOINERS: Final = (
+    "\u200c\u200d"  # join letters and emoji; other invisible characters could make one name look like another
+)
 
 
 class Entry(NamedTuple):
@@ -42,12 +44,12 @@ class Entry(NamedTuple):
 
 
 class View(NamedTuple):
-    """What a query wants to see.
+    """The order and the filter that a query asks for.
 
     Attributes:
         by: What to sort by: `"name"`, `"size"` or `"date"`.
-        is_reversed: Whether in reverse.
-        text: What a name must contain, in any case.
+        is_reversed: Whether to sort in reverse.
+        text: What a name must contain, case-insensitively.
     """
 
     by: str
@@ -56,7 +58,7 @@ class View(NamedTuple):
 
     @classmethod
     def of(cls, query: str) -> View:
-        """Read a query, such as `sort=-size&q=txt`; what is unknown in it is ignored."""
+        """Parse a query, such as `sort=-size&q=txt`; anything unknown is ignored."""
         asked = {name: values[-1] for name, values in parse_qs(query[:2000]).items()}
         by = asked.get("sort", "")
         is_reversed = by.startswith("-") or asked.get("order") == "desc"
@@ -69,7 +71,7 @@ class View(NamedTuple):
         return "-" * self.is_reversed + self.by
 
     def link(self, href: str, content: str) -> str:
-        """Return a link to another directory, which keeps the order; crawlers need not follow it in every order."""
+        """Return a link to another directory that keeps the order; crawlers are told not to follow it."""
         if self.order == "name":
             return f'<a href="{href}">{content}</a>'
         return f'<a href="{href}?{urlencode({"sort": self.order})}" rel="nofollow">{content}</a>'
@@ -78,13 +80,13 @@ class View(NamedTuple):
 def read_entries(
     fd: int, query: str, *, hidden: bool, target_of: Callable[[bytes], os.stat_result | None]
 ) -> list[Entry]:
-    """Return what is in an open directory, at most `MOST` entries and one more; for a thread.
+    """Return the entries of an open directory, at most `MOST` and one more; call it in a thread.
 
     Args:
-        fd: The directory.
-        query: The request's query, which says what the names must contain.
-        hidden: Also return names that begin with a dot.
-        target_of: Returns the status of what a link leads to; None if it must not be followed.
+        fd: The descriptor of the directory.
+        query: The request's query, which may filter the names.
+        hidden: Whether to return names that begin with a dot.
+        target_of: Returns the status of a link's target; None if it must not be followed.
     """
     entries: list[Entry] = []
     text = View.of(query).text.casefold()
@@ -107,7 +109,7 @@ def read_entries(
 
 
 _KEYS: Final[dict[str, Callable[[Entry], Any]]] = {
-    # Bytes: a sort holds the GIL to its end, 3 ms for 20,000 of them, 16 for as many pairs of a str and bytes.
+    # Bytes, because a sort holds the GIL until it ends: 3 ms for 20,000 of them, 16 ms for pairs of str and bytes.
     "name": lambda entry: entry.name.decode("utf-8", "replace").casefold().encode() + b"\0" + entry.name,
     "size": lambda entry: entry.size,
     "date": lambda entry: entry.modified,
@@ -115,7 +117,7 @@ _KEYS: Final[dict[str, Callable[[Entry], Any]]] = {
 
 
 def sort_entries(entries: Sequence[Entry], query: str) -> list[Entry]:
-    """Return at most `MOST` of `entries` and one more, in the order that a query wants, directories first."""
+    """Return at most `MOST` of `entries` and one more, directories first, in the order that the query asks for."""
     by, is_reversed, _ = View.of(query)
     found = sorted(entries[:MOST], key=_KEYS["name"])
     if by != "name":
@@ -132,9 +134,9 @@ def render(path: str, depth: int, entries: Sequence[Entry], query: str) -> Itera
     Args:
         path: The directory's path in the request, with a slash at its end.
         depth: How many of its last segments are below the root; those above are not linked.
-        entries: What is in it, in the order of the page; what comes after `MOST` of them is not shown.
-        query: The request's query: `sort` is `name`, `size` or `date`, or `-size` for the reverse; `q` is what names must
-            contain.
+        entries: The directory's entries, in the order of the page; at most `MOST` are shown.
+        query: The request's query. `sort` is `name`, `size` or `date`, or for example `-size` for the reverse; `q` is
+            what names must contain.
     """
     view = View.of(query)
     yield _head(path, depth, view)
@@ -145,14 +147,14 @@ def render(path: str, depth: int, entries: Sequence[Entry], query: str) -> Itera
             yield "".join(rows).encode()
             rows.clear()
     if not entries:
-        rows.append(f'<tr><td colspan="3">{"No name contains this." if view.text else "Nothing is here."}\n')
+        rows.append(f'<tr><td colspan="3">{"No name matches." if view.text else "This directory is empty."}\n')
     if len(entries) > MOST:
-        rows.append(f'<tr><td colspan="3">There is more: only {MOST:,} names are shown.\n')
+        rows.append(f'<tr><td colspan="3">Only {MOST:,} names are shown; this directory has more.\n')
     yield ("".join(rows) + "</table>\n</form>\n</main>\n").encode()
 
 
 def _shown(name: str | bytes) -> str:
-    """Return a name as text: what is not text becomes a replacement character, what is invisible its code."""
+    """Return a name as text: bytes that are not text become U+FFFD, invisible characters become their code."""
     text = name.decode("utf-8", "replace") if isinstance(name, bytes) else name
     if text.isascii() and text.isprintable():
         return text
@@ -167,7 +169,7 @@ def _visible(character: str) -> str:
 
 
 def _row(entry: Entry, view: View) -> str:
-    # With "./", or a name such as "javascript:" would be a scheme.
+    # "./" keeps a name such as "javascript:" from being read as a scheme.
     href, name = f"./{_quoted(entry.name)}", f"<bdi>{escape(_shown(entry.name))}</bdi>"
     link = view.link(f"{href}/", f"{name}/") if entry.is_directory else f'<a href="{href}">{name}</a>'
     size = "" if entry.is_directory else f'<span title="{entry.size:,} bytes">{_size(entry.size)}</span>'
@@ -183,15 +185,15 @@ def _size(size: float) -> str:
 
 
 def _quoted(name: bytes) -> str:
-    """Return a name as one segment of a path: what `urllib.parse.quote` returns, in half its time."""
+    """Return a name escaped as one path segment, like `urllib.parse.quote` but in half the time."""
     return _RESERVED.sub(lambda found: b"%%%02X" % found[0][0], name).decode("ascii")
 
 
-@lru_cache(maxsize=256)  # most of a directory was often written at once, by an unpacker or a checkout
+@lru_cache(maxsize=256)  # files often have the same time, if an archive or a checkout wrote them
 def _time(modified: int) -> str:
     try:
         moment = time.gmtime(modified)
-    except (OverflowError, ValueError, OSError):  # in a year beyond the calendar
+    except (OverflowError, ValueError, OSError):  # the year is out of range
         return ""
     text = time.strftime("%Y-%m-%dT%H:%M:%SZ", moment)
     day, _, hour = text.partition("T")
@@ -231,7 +233,7 @@ _HEAD: Final = """<!doctype html>
 <main>
 <h1>{crumbs}</h1>
 <form>
-<p role="search"><input type="search" name="q" value="{text}" maxlength="200" aria-label="Part of a name">
+<p role="search"><input type="search" name="q" value="{text}" maxlength="200" aria-label="Filter by name">
 <button name="sort" value="{order}">Filter</button>
 <table>
 <thead><tr>{columns}

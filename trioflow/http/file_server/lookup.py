@@ -1,11 +1,11 @@
-"""Files opened beneath a root: no name and no symbolic link leads out of it.
+"""Opens files beneath a root directory, which no name and no symbolic link can leave.
 
-Rule 1: names are looked up one by one from an open directory, never as one path; the kernel does it if it can
-    (openat2), else the walk below. Both follow links that stay inside.
-Rule 2: what is open is checked, and nothing is looked up twice, so that nothing can be swapped in between.
+Rule 1: names are resolved one by one from an open directory, never as one path: by the kernel if it can (openat2), else
+    by `_walk`. Both follow links that stay inside.
+Rule 2: checks are made on the open file, and nothing is looked up twice, so nothing can be swapped in between.
 Rule 3: opening never waits for another process: a FIFO or a device is opened without blocking, and the caller refuses
     it.
-Rule 4: `open_cached` may run in the event loop. `open_beneath` needs a thread: it may wait for a disk.
+Rule 4: `open_cached` may run in the event loop. `open_beneath` needs a thread, because it may wait for the disk.
 """
 
 from __future__ import annotations
@@ -27,33 +27,33 @@ _MOST_LINKS: Final = 40  # as many as Linux follows
 
 _DIRECTORY_CACHED: Final = how(_DIRECTORY)
 _ANYWHERE_CACHED: Final = how(_FLAGS)
-_BENEATH_CACHED: Final = how(_FLAGS, 0x08 | 0x02)  # beneath, and through no magic link of /proc
+_BENEATH_CACHED: Final = how(_FLAGS, 0x08 | 0x02)  # RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS
 
 
-# What the kernel is sure of without asking a disk, unlike EAGAIN. EXDEV is not among them: `openat2` refuses every
-# absolute link, and the walk follows one that leads inside.
+# Errors that are final, unlike EAGAIN, after which the disk must be asked. EXDEV is not one of them: `openat2` refuses
+# every absolute link, but `_walk` follows one that stays inside.
 _CERTAIN: Final = frozenset((errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.ENAMETOOLONG, errno.ENXIO))
 
 
 class OpenFile(NamedTuple):
-    """An open file, which its owner closes."""
+    """An open file; whoever opened it must close it."""
 
     fd: int
     status: os.stat_result
 
     @property
     def modified(self) -> int:
-        """The second of its last change, unless that is one of the first two of 1970, which reproducible builds set."""
+        """The second of its mtime; of its ctime if the mtime is 0 or 1, as reproducible builds set it."""
         modified = self.status.st_mtime_ns // 10**9
         return modified if modified not in (0, 1) else self.status.st_ctime_ns // 10**9
 
 
 class RootDirectory:
-    """A directory, and what is beneath it.
+    """A directory to open files beneath.
 
     Args:
-        path: The directory that nothing leads out of.
-        anywhere: Let links lead out of it.
+        path: The path of the directory.
+        anywhere: Whether symbolic links may lead out of it.
     """
 
     __slots__ = ("_anywhere", "_path")
@@ -63,35 +63,35 @@ class RootDirectory:
         self._anywhere = anywhere
 
     async def open(self, names: Sequence[bytes]) -> OpenFile:
-        """Open what these names lead to, from memory or in a thread; it raises what `open_now` raises."""
+        """Open what these names lead to, in a thread if the kernel has not cached it; raises as `open_now` does."""
         fd = open_cached(self._path, names, anywhere=self._anywhere)
         return _with_status(fd) if fd is not None else await trio.to_thread.run_sync(self.open_now, names)
 
     def open_now(self, names: Sequence[bytes]) -> OpenFile:
-        """Open what these names lead to; for a thread.
+        """Open what these names lead to; call it in a thread.
 
         Raises:
-            OSError: there is no such file, it may not be read, or a link to it leads out (EXDEV).
+            OSError: there is no such file, it may not be read, or a link leads out of the root (EXDEV).
         """
         return _with_status(open_beneath(self._path, names, anywhere=self._anywhere))
 
     async def open_variant(
         self, names: Sequence[bytes], codings: Iterable[str], plain: OpenFile
     ) -> tuple[OpenFile | None, str | None]:
-        """Open the first precompressed variant of a file that is there, and return it with its coding."""
+        """Open the first precompressed variant of `plain` that exists, and return it with its coding."""
         for coding in codings:
             try:
                 found = await self.open([*names[:-1], names[-1] + SUFFIXES[coding].encode()])
             except OSError:
                 continue
-            # By the second: archives and copies keep no more. One that is older was made of another version.
+            # An older variant belongs to another version. Whole seconds, because archives and copies keep no more.
             if stat.S_ISREG(found.status.st_mode) and int(found.status.st_mtime) >= int(plain.status.st_mtime):
                 return found, coding
             os.close(found.fd)
         return None, None
 
     def status(self, names: Sequence[bytes]) -> os.stat_result | None:
-        """Return the status of what these names lead to, None if they lead to nothing; for a thread."""
+        """Return the status of what these names lead to, or None if it cannot be opened; call it in a thread."""
         try:
             opened = self.open_now(names)
         except OSError:
@@ -109,18 +109,18 @@ def _with_status(fd: int) -> OpenFile:
 
 
 def open_cached(root: str, names: Sequence[bytes], *, anywhere: bool = False) -> int | None:
-    """Open a file within microseconds, if the kernel's memory holds what the names lead to.
+    """Open a file without waiting for the disk, if the kernel has cached the directories that lead to it.
 
     Args:
-        root: The directory that nothing leads out of.
-        names: What to look up, one name after the other.
-        anywhere: Let links lead out of the root.
+        root: The path of the root directory.
+        names: The names to look up, one below the other.
+        anywhere: Whether symbolic links may lead out of the root.
 
     Returns:
         A descriptor; None if only `open_beneath` can tell.
 
     Raises:
-        OSError: the kernel is sure that there is no such file, or that it may not be read.
+        OSError: there certainly is no such file, or it may not be read.
     """
     call = openat2()
     if call is None:
@@ -140,7 +140,7 @@ def open_cached(root: str, names: Sequence[bytes], *, anywhere: bool = False) ->
 
 
 def open_beneath(root: str, names: Sequence[bytes], *, anywhere: bool = False) -> int:
-    """Open a file as `open_cached` does, also if that takes a disk; for a thread.
+    """Open a file like `open_cached`, but wait for the disk if necessary; call it in a thread.
 
     Raises:
         OSError: there is no such file, it may not be read, or a link to it leads out of `root` (EXDEV).
@@ -156,11 +156,11 @@ def open_beneath(root: str, names: Sequence[bytes], *, anywhere: bool = False) -
 
 
 def _walk(root: str, stack: list[int], names: list[bytes]) -> int:
-    """Open the last name, going down from `stack[0]`. `names` are in reverse order, `stack` the directories so far."""
+    """Open the last name, going down from `stack[0]`. `names` is in reverse order; `stack` has the open directories."""
     links = 0
     while True:
         name = names.pop()
-        if name == b"..":  # of a link: the caller has refused it in a request
+        if name == b"..":  # from a link: the caller refuses it in a request
             if len(stack) == 1:
                 raise _leaves(name)
             os.close(stack.pop())
@@ -181,12 +181,12 @@ def _walk(root: str, stack: list[int], names: list[bytes]) -> int:
                     os.close(stack.pop())
             parts = target.split(b"/")
             if parts[-1] in (b"", b"."):
-                names.append(b".")  # it says that it leads to a directory
+                names.append(b".")  # the target must be a directory
             names += [part for part in reversed(parts) if part not in (b"", b".")]
 
 
 def _target(name: bytes, directory: int) -> bytes | None:
-    """Return where a symbolic link leads; None if it is not one."""
+    """Return the target of a symbolic link; None if it is not one."""
     try:
         return os.readlink(name, dir_fd=directory)
     except OSError:
@@ -194,7 +194,7 @@ def _target(name: bytes, directory: int) -> bytes | None:
 
 
 def _inside(root: str, target: bytes) -> bytes:
-    """Return an absolute link's target, relative to the root."""
+    """Return the absolute target of a link relative to the root; raise EXDEV if it is outside."""
     for top in (os.fsencode(root), os.path.realpath(os.fsencode(root))):
         inside = target == top or target.startswith(top.rstrip(b"/") + b"/")
         if inside:
@@ -203,4 +203,4 @@ def _inside(root: str, target: bytes) -> bytes:
 
 
 def _leaves(name: bytes) -> OSError:
-    return OSError(errno.EXDEV, "a link leads out of the root", os.fsdecode(name))
+    return OSError(errno.EXDEV, "the link leads out of the root directory", os.fsdecode(name))

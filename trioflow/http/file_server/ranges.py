@@ -1,9 +1,9 @@
-"""Byte ranges: what a `Range` field asks for, and how several parts are framed. No I/O (RFC 9110, section 14).
+"""Byte ranges: parses a `Range` field, and frames several parts. No I/O (RFC 9110, section 14).
 
-Rule 1: a field that breaks its grammar, or asks in another unit or for too many parts, is ignored; so is any range of an
-    empty file, as media players ask for `bytes=0-` whatever the size.
-Rule 2: parts never overlap: what is asked for twice is sent once, so that no response is much longer than the whole.
-Rule 3: the work is linear in the field's length; a number too long for any file is not read.
+Rule 1: a field that is malformed, in another unit, or asks for too many parts is ignored. So is any range of an empty
+    file, because media players ask for `bytes=0-` whatever the size.
+Rule 2: parts never overlap: bytes that are asked for twice are sent once, so no response is much longer than the file.
+Rule 3: the work is linear in the field's length; a number that is too long for any file is not parsed.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 MOST_PARTS: Final = 16
-_MOST_ASKED: Final = 64  # members of a field: no honest client asks for more
-_MOST_DIGITS: Final = 19  # a longer number is beyond any file, and int() of it takes quadratic time
+_MOST_ASKED: Final = 64  # ranges in one field: no real client asks for more
+_MOST_DIGITS: Final = 19  # a longer number exceeds any file, and int() of it takes quadratic time
 
 _RANGES: Final = re.compile(r"bytes=(.*)\Z", re.IGNORECASE)
 _RANGE: Final = re.compile(r"([0-9]*+)-([0-9]*+)\Z")
@@ -27,15 +27,15 @@ class Part(NamedTuple):
     stop: int
 
     def content_range(self, size: int) -> str:
-        """Return the value of Content-Range for this part of `size` bytes."""
+        """Return the value of Content-Range for this part of a file of `size` bytes."""
         return f"bytes {self.start}-{self.stop - 1}/{size}"
 
 
 def parts_of(field: str, size: int) -> list[Part] | None:
-    """Return the parts of `size` bytes that a `Range` field asks for, in its order; those that meet are joined.
+    """Return the parts of `size` bytes that a `Range` field asks for, in its order; adjacent parts are joined.
 
     Returns:
-        None if the field is to be ignored; an empty list if none of the bytes that it asks for exist.
+        None if the field must be ignored; an empty list if none of its bytes exist.
     """
     ranges = _RANGES.match(field)
     if ranges is None or not size:
@@ -50,11 +50,11 @@ def parts_of(field: str, size: int) -> list[Part] | None:
         if found is None or member == "-" or asked > _MOST_ASKED:
             return None
         first, last = found[1].lstrip("0"), found[2].lstrip("0")
-        if not found[1]:  # the last so many bytes
+        if not found[1]:  # a suffix: the last `last` bytes
             if last:
                 parts.append(Part(max(size - _number(last), 0), size))
         elif found[2] and (len(last), last) < (len(first), first):
-            return None  # backwards
+            return None  # it ends before it starts
         elif (start := _number(first)) < size:
             parts.append(Part(start, min(_number(last) + 1, size) if found[2] else size))
     if not asked:
@@ -68,7 +68,7 @@ def _number(digits: str) -> int:
 
 
 def _merged(parts: Sequence[Part]) -> list[Part]:
-    """Join parts that overlap or touch; each takes the place of the first that it is made of."""
+    """Join parts that overlap or touch; a joined part takes the place of the first of its members."""
     merged: list[tuple[int, Part]] = []
     for part, place in sorted((part, place) for place, part in enumerate(parts)):
         before = merged[-1] if merged else None
@@ -81,7 +81,7 @@ def _merged(parts: Sequence[Part]) -> list[Part]:
 
 
 class Framing(NamedTuple):
-    """The framing of the parts of one body: a head before each, a tail after the last, and the length of the whole."""
+    """The framing of a multipart body: a head before each part, a tail after the last, and the total length."""
 
     heads: list[bytes]
     tail: bytes
@@ -89,10 +89,13 @@ class Framing(NamedTuple):
 
 
 def framing(parts: Sequence[Part], *, size: int, kind: str, boundary: str) -> Framing:
-    """Frame parts of `size` bytes of this content type as multipart/byteranges (section 14.6).
+    """Return the framing for parts of a file of `size` bytes as multipart/byteranges (section 14.6).
 
     Args:
-        boundary: What no part contains: something long that nobody can guess.
+        parts: The parts to send, in order.
+        size: The size of the file.
+        kind: The content type of the file.
+        boundary: A string that no part contains: a long random one.
     """
     heads = [
         f"\r\n--{boundary}\r\nContent-Type: {kind}\r\nContent-Range: {part.content_range(size)}\r\n\r\n".encode(

@@ -1,10 +1,10 @@
-"""An open file as a response: all of it, parts of it, or that the client has it already.
+"""Responds with an open file: the whole file, parts of it, or 304 if the client already has it.
 
-Rule 1: everything is decided from what is open; a file that has become shorter since then ends in a failure, so that
-    the client can tell (R13), and one that has become longer is sent at the size it had.
-Rule 2: a tag belongs to the bytes that are sent: each variant of a file has its own (RFC 9110 8.8.3), and each content,
-    even if a file was replaced by one of the same size and date.
-Rule 3: a redirect names only a path, so that it never leads to another host.
+Rule 1: everything is decided from the open file. If it becomes shorter meanwhile, the response fails, so that the
+    client can tell that it is incomplete (R13); if it becomes longer, it is sent at its earlier size.
+Rule 2: a tag identifies the bytes that are sent: each variant of a file has its own (RFC 9110 8.8.3), and so does each
+    content, even if a file was replaced by one of the same size and date.
+Rule 3: a redirect has only a path, so that it never leads to another host.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ from trioflow.http.wire.headers import Headers
 from trioflow.http.wire.response_writer import accepts_html, error_page
 from trioflow.io.file_reader import OpenStretch, reader_of, send_all
 
-LEVEL: Final = 6  # of gzip on the way: 9 takes twice the time for 1 % less
-_PLAIN_IN_PATH: Final = "/~!$&'()*+,;=:@"  # what a path may hold as it is (RFC 3986 3.3), beside letters and digits
+LEVEL: Final = 6  # of gzip: level 9 takes twice as long for 1 % less
+_PLAIN_IN_PATH: Final = "/~!$&'()*+,;=:@"  # may be in a path unescaped (RFC 3986 3.3), besides letters and digits
 
-# Any other error is the server's fault: 500.
+# Any other error gets 500.
 _STATUS_OF: Final = {
     errno.EACCES: 403,
     errno.EPERM: 403,
@@ -70,7 +70,7 @@ Content: TypeAlias = bytes | memoryview | None
 
 
 class File(NamedTuple):
-    """What a response says of a file, and its bytes if they are in memory."""
+    """What a response says about a file, and its bytes if they are in memory."""
 
     name: str
     kind: str
@@ -87,16 +87,16 @@ class File(NamedTuple):
 def describe(
     name: str, kind: str, opened: OpenFile, content: Content, coding: str | None, common: Headers, *, compresses: bool
 ) -> File:
-    """Describe an open file of this type.
+    """Return the description of an open file.
 
     Args:
-        name: Its name.
+        name: The name of the file.
         kind: The value of Content-Type.
         opened: The file, or a precompressed variant of it.
         content: Its bytes, if they are in memory.
-        coding: What it is compressed with.
-        common: The header fields that all files have.
-        compresses: Whether it is only compressed while it is sent. It has no ranges then, since its length is unknown.
+        coding: The value of Content-Encoding; None if it is not compressed.
+        common: The header fields of all files.
+        compresses: Whether it is compressed while it is sent. Then it has no ranges, because its length is unknown.
     """
     status = opened.status
     size = status.st_size
@@ -104,7 +104,7 @@ def describe(
     modified = max(0, min(opened.modified, now_ns // 10**9))  # never later than Date (RFC 9110 8.8.2.1)
     etag = etag_of(status.st_ino, changed_ns, status.st_mtime_ns, size, coding or "", now_ns)
     if compresses:
-        etag = "W/" + etag.removeprefix("W/")  # weak: another version of zlib compresses to other bytes
+        etag = "W/" + etag.removeprefix("W/")  # weak: another version of zlib may compress it to different bytes
     validators = Headers([("ETag", etag), ("Last-Modified", format_date(modified))])
     if not compresses:
         validators["Accept-Ranges"] = "bytes"
@@ -122,7 +122,7 @@ def describe(
 
 
 async def respond(file: File, opened: OpenFile | None, request: Request, response: Response) -> None:
-    """Send what the request and its conditions want of a file, which is open unless its content is in memory."""
+    """Send a file as the request and its conditions ask. `opened` may be None if the content is in memory."""
     headers = response.headers
     outcome = WHOLE
     if request.headers.has_any(CONDITIONAL):
@@ -188,15 +188,15 @@ async def _send_parts(file: File, opened: OpenFile | None, parts: Sequence[Part]
             else:
                 assert opened is not None
                 await send_all(reader_of(opened.fd, opened.status, start, stop, None), output, None)
-                if (size := os.fstat(opened.fd).st_size) < stop:  # what is sent next would pass for its bytes
-                    raise EOFError(f"the file ended at byte {size}, and a part of it at {stop}")
+                if (size := os.fstat(opened.fd).st_size) < stop:  # the next head would be taken for its bytes
+                    raise EOFError(f"the file ended at byte {size}, before the end of a part at byte {stop}")
         await output.send(framed.tail)
 
     await Readable._of(Stage(label("parts", file.name), function=run)).pipe(response)
 
 
 def read_stretch(opened: OpenFile, start: int, stop: int, name: str) -> Readable[bytes]:
-    """Read a stretch of an open file in chunks."""
+    """Return a readable of a range of an open file, in chunks."""
 
     async def run(output: SendChannel[bytes]) -> None:
         await send_all(reader_of(opened.fd, opened.status, start, stop, None), output, None)
@@ -205,7 +205,7 @@ def read_stretch(opened: OpenFile, start: int, stop: int, name: str) -> Readable
 
 
 async def redirect(request: Request, response: Response) -> None:
-    """Redirect the client to the same path with a slash at its end."""
+    """Redirect the client to the same path with a slash at the end."""
     query = f"?{request.query}" if request.query else ""
     response.headers["Location"] = (
         quote(request._path.encode("utf-8", "surrogateescape"), safe=_PLAIN_IN_PATH) + "/" + query
@@ -214,7 +214,7 @@ async def redirect(request: Request, response: Response) -> None:
 
 
 async def refuse(request: Request, response: Response, status: int) -> None:
-    """Send the error page of this status."""
+    """Send the error page for a status."""
     headers, body = error_page(status, is_html=accepts_html(request.headers))
     response.status = status
     response.headers["Content-Type"] = headers["Content-Type"]
@@ -225,7 +225,7 @@ async def refuse(request: Request, response: Response, status: int) -> None:
 
 
 async def send_missing_page(opened: OpenFile, kind: str, response: Response) -> None:
-    """Send a file as the page of a 404: whole, whatever conditions the request has, and without what names a version."""
+    """Send a file as the page of a 404: always whole, and without a tag, a date or ranges."""
     response.status = 404
     response.headers["Content-Type"] = kind
     response.headers["X-Content-Type-Options"] = "nosniff"
@@ -233,14 +233,14 @@ async def send_missing_page(opened: OpenFile, kind: str, response: Response) -> 
 
 
 def status_of(exc: OSError) -> int:
-    """Return the status for what a lookup failed by, or raise it again if the client cannot do anything about it."""
+    """Return the status for an error of a lookup; raise the error again if the client could do nothing about it."""
     if exc.errno not in _STATUS_OF:
         raise exc
     return _STATUS_OF[exc.errno]
 
 
 def add_cors_fields(origins: frozenset[str], methods: Sequence[str], request: Request, response: Response) -> bool:
-    """Set the header fields of CORS, and return whether the request is a preflight, which has no other response."""
+    """Set the CORS header fields, and return whether the request is a preflight, which needs no more than these."""
     asked = request.headers
     for name, value in fields_for(origins, asked.get("origin")):
         response.headers.add(name, value)

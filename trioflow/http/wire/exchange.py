@@ -181,7 +181,7 @@ class Exchange:
         due.add(self)
 
     def expire(self) -> None:
-        """Assume that the client has gone if nothing was sent to it; allow more time if some of its request was read."""
+        """Assume that the client has gone if nothing was sent; allow more time if some of its request was read."""
         transport, writer = self._wire.transport, self.writer
         if self._over or writer.is_ended or self._written != (writer.is_begun, writer.sent) or unsent(transport.sock):
             return
