@@ -37,8 +37,8 @@ class Numbers(NamedTuple):
 
 _COUNTERS: Final = (
     ("connections", "trioflow_http_connections", "Connections accepted."),
-    ("received", "trioflow_http_received_bytes", "Bytes received, after TLS decryption."),
-    ("sent", "trioflow_http_sent_bytes", "Bytes sent, before TLS encryption."),
+    ("received", "trioflow_http_received_bytes", "Bytes received; with TLS, as encrypted."),
+    ("sent", "trioflow_http_sent_bytes", "Bytes sent; with TLS, as encrypted."),
     ("stalls", "trioflow_http_stalls", "Clients dropped because they sent or read nothing for too long."),
     ("refusals", "trioflow_http_refusals", "Requests answered with a client error, such as malformed ones."),
     ("failures", "trioflow_http_failures", "Requests whose handler failed."),

@@ -44,7 +44,7 @@ class FileCache(Generic[T]):
         self._weight = 0
 
     def get(self, key: Key) -> T | None:
-        """Return the cached file, or None if there is none or it has expired."""
+        """Return the cached file; None if it is not cached or has expired."""
         known = self._kept.get(key)
         if known is None:
             return None

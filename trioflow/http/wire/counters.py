@@ -10,8 +10,8 @@ class Counters:
         connections: Connections accepted.
         open: Connections open now.
         requests: Requests that reached the handler.
-        received: Bytes received; with TLS, the encrypted bytes.
-        sent: Bytes sent; with TLS, the encrypted bytes.
+        received: Bytes received; with TLS, as encrypted, including the handshake.
+        sent: Bytes sent; with TLS, as encrypted, including the handshake.
         stalls: Clients that were dropped because they sent or read too little for too long.
         refusals: Requests refused because of the client, such as malformed or too large ones.
         failures: Requests whose handler failed.
