@@ -107,8 +107,7 @@ def files(
         clean_urls: For a path that is not found, serve the file with `.html` appended: `/about` serves `about.html`. A
             directory `about` takes precedence.
         spa: For a path that is not found, serve the `index` of `root` to clients that ask for HTML, as browsers do for
-            a page, so that a single-page application can interpret the path. Its missing scripts and images still get
-            404.
+            a page, so that a single-page application can use the path. Missing scripts and images still get 404.
 
     Raises:
         OSError: `root` is not a directory, or cannot be read.
@@ -206,8 +205,7 @@ class _Files:
         asked = () if plain else request.headers.all_of("accept-encoding")
         field = ",".join([one.value for one in asked]) if asked else ""
         key = (request._path, accepted(field, self._codings) if field else ())
-        # The cache comes first, because splitting a path takes a microsecond. But a path with an encoded slash must get
-        # 404.
+        # The cache comes first, as splitting a path takes a microsecond. But a path with an encoded slash must get 404.
         file = None if "%2f" in request.raw_path.lower() else self._cache.get(key)
         if file is not None:
             await respond(file, None, request, response)

@@ -29,9 +29,7 @@ POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none';
 _UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 _BREAKING: Final = frozenset(("Cc", "Cs", "Zl", "Zp"))  # would end a line, or is not text
 _RESERVED: Final = re.compile(rb"[^A-Za-z0-9_.~-]")  # must be escaped in a path segment (RFC 3986 2.3)
-_JOINERS: Final = (
-    "\u200c\u200d"  # join letters and emoji; other invisible characters could make one name look like another
-)
+_JOINERS: Final = "\u200c\u200d"  # of letters and emoji; other invisible characters could disguise a name
 
 
 class Entry(NamedTuple):
