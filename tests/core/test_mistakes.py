@@ -72,7 +72,7 @@ async def test_a_channel_says_that_it_is_read_by_async_for() -> None:
     for sink in (doubled().pipe(tf.collect()), total()):
         with pytest.raises(TypeError, match="not iterable") as caught:
             await tf.from_iterable([1]).pipe(sink)
-        assert "a channel is read by `async for`, not by `for`" in caught.value.__notes__
+        assert "loop over a channel with `async for`, not `for`" in caught.value.__notes__
 
 
 async def test_a_channel_is_no_iterable_to_other_libraries() -> None:

@@ -1,10 +1,10 @@
-"""The engine: stages as tasks in one nursery, a bounded channel between every two.
+"""The engine runs stages as tasks in one nursery, with a bounded channel between every two.
 
-Rule 1: a run returns only when every task has ended (R2); its value is its sink's (R3).
-Rule 2: the reader or writer outside (`open`) is not a stage: nobody cancels it. It is told at its next call, and
-    if it makes none, when it leaves.
-Rule 3: a stage may enclose all before it: then those are a run of their own, inside its task, and it is told how that
-    ended. So a failure can be dealt with where it would end all.
+Rule 1: a run returns only when every task has ended (R2). Its value is that of its sink (R3).
+Rule 2: the reader or writer outside, in an `open` block, is not a stage, so a failure does not cancel it. Its next call
+    raises the failure; if it makes no further call, leaving the block does.
+Rule 3: a stage may enclose all stages before it. Then they are a run of their own inside its task, and the stage learns
+    how that run ended. So it can handle a failure that would otherwise end everything; `retry` and `recover` do.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def _run_of(
     tail: bool = False,
     whole: Sequence[Stage] | None = None,
 ) -> Run:
-    """Make a run of `stages`; as an attempt they are the first of the `whole`, which places are counted in."""
+    """Return a run of `stages`. In an attempt they are the first of the `whole` chain, and errors count places in that."""
     check_trio()
     if stages and stages[0].follow is not None:
         stages = followed(stages)
@@ -48,7 +48,7 @@ def _run_of(
 
 
 def followed(stages: Sequence[Stage]) -> Sequence[Stage]:
-    """Return the stages to run for a chain, which its source may have a say in."""
+    """Return the stages to run for a chain. Its source may replace them (see `Stage.follow`)."""
     follow = stages[0].follow
     if follow is None:
         return stages
@@ -56,16 +56,16 @@ def followed(stages: Sequence[Stage]) -> Sequence[Stage]:
 
 
 async def release(stages: Sequence[Stage], raised: BaseException | None = None) -> None:
-    """Close the live ends that those of `stages` which have not been run were given.
+    """Close the live ends (iterators, channels, streams) of those `stages` that have not run.
 
-    What fails then is raised, or noted on the failure in `raised`.
+    If closing fails, raise that, or note it on the failure in `raised` if there is one.
     """
     failures: list[BaseException] = []
     for stage in stages:
         try:
             if stage.release is not None:
                 await stage.release()
-        except Exception as exc:  # noqa: BLE001 - it is raised or noted below
+        except Exception as exc:  # noqa: BLE001 - raised or noted below
             failures.append(exc)
     if raised is not None and failure_in(raised) is not None and not isinstance(raised, HangUp):
         for failure in failures:
@@ -75,7 +75,10 @@ async def release(stages: Sequence[Stage], raised: BaseException | None = None) 
 
 
 def _tasks_of(stages: Sequence[Stage], capacity: float, whole: Sequence[Stage]) -> list[Task]:
-    """Group adjacent synchronous stages; every other stage is a task of its own, with all that it encloses."""
+    """Return the tasks for `stages`: adjacent synchronous stages share one, and each other stage has its own.
+
+    A stage that encloses those before it takes them into its task.
+    """
     tasks: list[Task] = []
     start = 0
     for i in reversed(range(len(stages))):
@@ -91,7 +94,7 @@ def _tasks_of(stages: Sequence[Stage], capacity: float, whole: Sequence[Stage]) 
 
 
 def _enclosing(stages: Sequence[Stage], index: int, capacity: float, whole: Sequence[Stage]) -> Stage:
-    """Return the stage at `index`, with all before it inside."""
+    """Return the stage at `index`, with all stages before it inside."""
     function = stages[index].function
     assert function is not None
 
@@ -104,7 +107,10 @@ def _enclosing(stages: Sequence[Stage], index: int, capacity: float, whole: Sequ
 
 
 async def run(stages: Sequence[Stage], capacity: float, watch: Watch | None = None) -> Any:
-    """Run stages from source to sink and return the sink's value; `watch` sees each of them, so none is passed over."""
+    """Run stages from source to sink, and return the sink's value.
+
+    With `watch` all of them run one by one, so that it sees each; without, a sink may take a source's content whole.
+    """
     try:
         offer = stages[0].offer if len(stages) == 2 and watch is None else None
         if offer is not None and (take := stages[1].takes.get(offer.kind)):
@@ -132,7 +138,7 @@ async def _finish(this: Run, watch: Watch | None) -> Any:
 
 
 def _seen(this: Run, watch: Watch | None = None) -> AbstractContextManager[object]:
-    """Return the block for a run that somebody sees."""
+    """Return the `with` block in which observers, and `watch` if given, see this run."""
     watches = observing.observers if watch is None else (*observing.observers, watch)
     return seen_by(watches, [task.watched() for task in this.tasks])
 
@@ -144,16 +150,15 @@ def _seen_whole(stages: Sequence[Stage], passed: Buffer[Any]) -> AbstractContext
 
 
 async def _run_whole(stages: Sequence[Stage], offer: Offer, take: Callable[[Any], Awaitable[Any]]) -> Any:
-    """Run a source and a sink as the sink alone, which takes what the source offers.
+    """Run a source and a sink without channels: the sink takes the source's content whole.
 
     Raises:
-        NotBegun: this source offers nothing.
+        NotBegun: this source has nothing to offer whole after all; run it as usual.
     """
     check_trio()
     opened: Any = None
-    passed = (
-        Buffer[Any](1, "wait") if observing.observers else None
-    )  # no items go through it: it only tells how many bytes
+    # No items go through this buffer: it only shows observers the number of bytes.
+    passed = Buffer[Any](1, "wait") if observing.observers else None
     with UNSEEN if passed is None else _seen_whole(stages, passed):
         try:
             async with offer.open() as opened:
@@ -173,7 +178,7 @@ async def _run_whole(stages: Sequence[Stage], offer: Offer, take: Callable[[Any]
 
 
 def _noted(exc: BaseException, stages: Sequence[Stage], at: int) -> BaseException | None:
-    """Note where the failure in `exc` was; return it where it is to be raised instead of `exc`."""
+    """Note on the failure in `exc` which stage it came from. Return it if it must be raised instead of `exc`."""
     failure = failure_in(exc)
     if failure is not None:
         note_stage(failure, stages, at)
@@ -184,9 +189,9 @@ def _noted(exc: BaseException, stages: Sequence[Stage], at: int) -> BaseExceptio
 async def open_readable(
     stages: Sequence[Stage], capacity: float, on_failure: Callable[[], None] | None = None
 ) -> AsyncGenerator[ReceiveChannel[Any], None]:
-    """Run stages that lack a sink beside the block; leaving it ends them.
+    """Run stages without a sink beside the block. Leaving the block ends them.
 
-    A block that may be asleep elsewhere, as it reads several at a time, has `on_failure` called at once.
+    `on_failure` is called as soon as a stage fails, for a block that reads several channels and may be waiting at another.
     """
     this = _run_of(stages, check_capacity(capacity), tail=True)
     this.on_failure = on_failure
@@ -205,10 +210,11 @@ async def attempt(
     whole: Sequence[Stage] | None = None,
     source: ReceiveChannel[Any] | None = None,
 ) -> BaseException | None:
-    """Run stages that lack a sink beside `take`, and give their failure, if any, instead of raising it.
+    """Run stages without a sink beside `take`, and return their failure, if any, instead of raising it.
 
-    It comes when all of them have ended, and behind what the last one had sent. What `take` raises is raised, and so is
-    what no stage has raised. `whole` is the chain that they are the first stages of, `source` what they read from.
+    It returns when all of them have ended; before a failure, `take` gets the items that the last stage had sent. Exceptions
+    of `take`, and any that no stage has raised, are raised. `whole` is the chain whose first stages these are, `source` the
+    channel that they read from.
     """
     if not stages:
         assert source is not None
@@ -232,7 +238,7 @@ async def attempt(
 
 @block
 async def open_writable(stages: Sequence[Stage], capacity: float) -> AsyncGenerator[SendChannel[Any], None]:
-    """Run stages that lack a source beside the block; leaving it ends their input, failing in it cuts them off (R13)."""
+    """Run stages without a source beside the block. Leaving it ends their input; an exception cancels them (R13)."""
     this = _run_of(stages, check_capacity(capacity), head=True)
     assert this.send is not None
     with _seen(this) if observing.observers else UNSEEN:

@@ -1,4 +1,4 @@
-"""Synchronous operators, applied batch by batch: neighbours share one task, so that a batch costs one hop for all of them.
+"""Synchronous operators, applied batch by batch. Neighbours share one task, so a batch costs one hop for all of them.
 
     source channel --receive_many--+                                               +--send_many--> output channel
                                    +--> batch --feed--> batch --feed--> batch -----+
@@ -8,16 +8,17 @@
                                                  v        |
                                                `pending`, a stack
 
-A batch is fed to one operator after another until one returns nothing, or the last has returned. An operator that may
-make much of little (`flat_map`, `gunzip`) returns a lazy iterable. One piece of it goes all the way to the end before the
-next is taken, and the newest is emptied first: so items keep their order, and between two operators there is never more
-than one batch. Only `_deliver` waits: in `send_many`, which is where a slow reader stops all of this, or at a checkpoint.
+A batch is fed to one operator after another, until one returns nothing or the last has returned. An operator whose output
+may be much larger than its input (`flat_map`, `gunzip`) returns a lazy iterable. Each piece of it goes all the way to the
+end before the next is taken, and the newest lazy result is emptied first. So items keep their order, and there is never
+more than one batch between two operators. Only `_deliver` waits: in `send_many`, where a slow reader stops all of this, or
+at a checkpoint.
 
-Rule 1: an operator is sans-I/O: `feed(items)` returns items, `flush()` returns the rest; each run makes a fresh one.
-Rule 2: a batch is as large as its reader has room for, 256 items at most, and smaller where an item takes long:
-    one batch should take less than `SLOW` seconds between two yields (R17). Where a fold takes it in the same task it may
-    have `LONE_BATCH` items, as no channel holds them.
-Rule 3: `at` is always the part at work, so that a failure can name its stage (R11).
+Rule 1: an operator does no I/O: `feed(items)` returns items, `flush()` returns the rest. Each run makes a new one.
+Rule 2: a batch is as large as its reader has room for, up to 256 items, and smaller if items take long, as one batch
+    should take less than `SLOW` seconds between two yields (R17). With a fold in the same task it may have `LONE_BATCH`
+    items, as no channel holds them.
+Rule 3: `at` is always the part that is working, so that a failure can name its stage (R11).
 """
 
 from __future__ import annotations
@@ -37,34 +38,34 @@ T = TypeVar("T")
 U = TypeVar("U")
 R = TypeVar("R")
 
-# Between an iterator and a fold, the scheduler's passes cost 0.15 of all with batches of 256, 0.04 with this. Beyond it
-# little is gained, and one batch whose items suddenly take long holds up other tasks for longer.
+# Between an iterator and a fold, switching tasks takes 15 % of the time with batches of 256, and 4 % with this. More gains
+# little, and if items suddenly take long, a larger batch holds up other tasks for longer.
 LONE_BATCH: Final = 1024
-SLOW: Final = 0.004  # seconds; ten milliseconds is what a heartbeat beside a busy run may notice
+SLOW: Final = 0.004  # seconds; a heartbeat beside a busy run may notice ten milliseconds
 
 
-# No abstract base classes: `isinstance` takes 30 ns of these, 250 ns of those, and each part of a run is looked at.
+# Not abstract base classes: `isinstance` takes 30 ns with these and 250 ns with ABCs, and every part of a run is checked.
 class Operator(Generic[T, U]):
-    """Items in, items out, without waiting. Subclasses override `feed` and, where something is held back, `flush`."""
+    """Items in, items out, without waiting. Subclasses override `feed`, and `flush` if they hold items back."""
 
-    done = False  # set where it has enough: it is fed no more, and not flushed
+    done = False  # set it when no more items are needed: it is then not fed again, and not flushed
 
     def feed(self, items: list[T]) -> Iterable[U]:
-        """Return what becomes of `items`: a list, or a lazy iterable where that may be much more than came in."""
+        """Return the output for `items`: a list, or a lazy iterable if it may be much larger than the input."""
         raise NotImplementedError
 
     def flush(self) -> Iterable[U]:
-        """Return what was held back. Called once, after the last item."""
+        """Return the items that were held back. Called once, after the last item."""
         return ()
 
 
 class Fold(Generic[T, R]):
     """Items in, one result out, without waiting."""
 
-    done = False  # set where it has enough
+    done = False  # set it when no more items are needed
 
     def feed(self, items: list[T]) -> None:
-        """Take `items` in."""
+        """Add `items` to the result."""
         raise NotImplementedError
 
     def result(self) -> R:
@@ -76,27 +77,27 @@ Part: TypeAlias = "Iterator[Any] | Operator[Any, Any] | Fold[Any, Any]"
 
 
 class Fused:
-    """Adjacent synchronous parts as one stage function: perhaps an iterator first, operators, perhaps a fold last."""
+    """Adjacent synchronous parts as one stage function: an optional iterator, operators, and an optional fold."""
 
     def __init__(self, factories: Sequence[Callable[[], Part]], capacity: float) -> None:
         self.at = 0
         self._factories = factories
         self._most = int(min(capacity, DEFAULT_CAPACITY))
-        self._size = 1  # how many items to take at once: doubled while that is quick
+        self._size = 1  # how many items to take at once; doubled while batches are quick
         self._has_weights = True  # whether items of the last batch may weigh more than 1
         self._iterator: Iterator[Any] | None = None
         self._operators: list[Operator[Any, Any]] = []
         self._pending: list[tuple[int, Iterator[Any]]] = []  # lazy results, each with the operator that returned it
         self._fold: Fold[Any, Any] | None = None
         self._source: ReceiveChannel[Any] | None = None
-        self._first_open = 0  # the first operator that still wants items: those before it have enough
-        self._offset = 0  # the place of the first operator among the parts
-        self._pulling = 0.0  # seconds that the iterator took for the batch in hand
-        self.is_watched = False  # whether to count what each part returns
-        self._counts: list[int] = []  # of the items that came in, then of those that each operator returned
+        self._first_open = 0  # the first operator to feed; those before it are no longer needed
+        self._offset = 0  # the index of the first operator among the parts
+        self._pulling = 0.0  # seconds that the iterator took for the current batch
+        self.is_watched = False  # whether to count the items that each part returns
+        self._counts: list[int] = []  # of the incoming items, then of those that each operator returned
 
     async def run(self, source: ReceiveChannel[Any] | None, output: SendChannel[Any] | None) -> Any:
-        """Run as a stage between two channels; without `source` or `output` there is an iterator or a fold instead."""
+        """Run as a stage between two channels. Without `source` there is an iterator, without `output` a fold."""
         self._source = source
         if output is None and self._most == DEFAULT_CAPACITY:
             self._most = LONE_BATCH
@@ -146,7 +147,7 @@ class Fused:
             self._counts = [0] * (len(self._operators) + 1)
 
     def item_count(self, part: int) -> int:
-        """Return how many items the part at that place has returned, or taken where it is the last; counted if watched."""
+        """Return how many items the part at that index has returned (a fold: taken). They are counted only if watched."""
         return self._counts[min(part + 1 - self._offset, len(self._operators))] if self._counts else 0
 
     @property
@@ -160,7 +161,7 @@ class Fused:
             self._source.close()
 
     def _close_all(self, raised: BaseException | None) -> None:
-        """Close what users' functions have made, the newest first. What fails then is raised, or noted on a failure."""
+        """Close users' iterators, the newest first. If closing fails, raise that, or note it on the failure in `raised`."""
         if not self._pending and not hasattr(self._iterator, "close"):
             return
         at = self.at
@@ -168,7 +169,7 @@ class Fused:
         for i, iterator in reversed([(-self._offset, self._iterator), *self._pending]):
             try:
                 close_iterator(iterator)
-            except BaseException as exc:  # noqa: BLE001 - it is raised or noted below
+            except BaseException as exc:  # noqa: BLE001 - raised or noted below
                 if failure is None:
                     failure, at = exc, i + self._offset
                 else:
@@ -178,19 +179,19 @@ class Fused:
             raise failure from None
 
     def _pull(self, iterator: Iterator[Any], output: SendChannel[Any] | None) -> list[Any]:
-        """Take a batch from the iterator: no more than the reader has room for, but at least one item (R5)."""
+        """Take a batch from the iterator: at most what the reader has room for, but at least one item (R5)."""
         self.at = 0
         room = self._most if output is None else max(1, int(min(output.room(), self._most)))
         if self._has_weights:
             items = _take_weighing(iterator, self._size, min(room, DEFAULT_CAPACITY))
         else:
             items = list(islice(iterator, min(self._size, room)))
-        # Without a channel, a look at every seventh item will do: a look at each is 0.07 of what three operators take.
+        # Without a channel it is enough to check every seventh item. To check each adds 7 % to the time of three operators.
         self._has_weights = light_size(items if output is not None else items[::7]) is None
         return items
 
     async def _flush(self, output: SendChannel[Any] | None) -> None:
-        """Flush the operators that still want items, each through those after it."""
+        """Flush the operators that are still needed, each through those after it."""
         i = self._first_open
         while i < len(self._operators) and not (self._fold is not None and self._fold.done):
             self.at = i + self._offset
@@ -199,7 +200,7 @@ class Fused:
             i = max(i + 1, self._first_open)
 
     async def _deliver(self, i: int, given: Iterable[Any], output: SendChannel[Any] | None) -> None:
-        """Deliver what operator `i` returned, and learn from the time a batch takes how large the next one may be."""
+        """Deliver what operator `i` returned, and adapt the size of the next batch to the time that each takes."""
         fold = self._fold
         batches = self._batches(i, given)
         while True:
@@ -217,7 +218,7 @@ class Fused:
             elif spent < SLOW / 4 and self._size < self._most:
                 self._size = min(self._size * 2, self._most)
             if self._has_enough:
-                self._end_upstream()  # at once (R9), not after a slow reader has taken the rest
+                self._end_upstream()  # now (R9), and not only when a slow reader has taken the rest
             if output is not None and items:
                 await output._send_batch(items)
             else:
@@ -226,9 +227,9 @@ class Fused:
                     return
 
     def _batches(self, i: int, given: Iterable[Any]) -> Iterator[list[Any]]:
-        """Yield what operator `i` returned (-1: the source) as it comes out of the last operator, batch by batch.
+        """Yield what the last operator makes of what operator `i` returned (-1: the source), batch by batch.
 
-        Where operators drop all of a batch it yields an empty one: other tasks must run all the same (R17).
+        If the operators drop a whole batch, yield an empty one, so that other tasks get to run (R17).
         """
         pending = self._pending
         while True:
@@ -256,10 +257,10 @@ class Fused:
             i, given = self._next_piece()
 
     def _next_piece(self) -> tuple[int, list[Any]]:
-        """Take the next piece of the newest lazy result; an empty one when that has ended."""
+        """Return the next piece of the newest lazy result, or an empty one if that has ended."""
         i, iterator = self._pending[-1]
         piece: list[Any] = []
-        if self._first_open <= i + 1:  # else an operator after this one has enough
+        if self._first_open <= i + 1:  # otherwise an operator after this one needs no more items
             self.at = i + self._offset
             piece = list(islice(iterator, 1))
             if piece and isinstance(piece[0], (bytes, bytearray, memoryview)):
@@ -280,14 +281,14 @@ class Fused:
 
 
 def close_iterator(iterator: Iterator[Any] | None) -> None:
-    """Close a generator, or what else can be closed, so that its `finally` blocks run now and not when it is collected."""
+    """Close a generator, or anything with `close`, so that its `finally` blocks run now and not when it is collected."""
     close: Callable[[], None] | None = getattr(iterator, "close", None)
     if close is not None:
         close()
 
 
 def _take_weighing(iterator: Iterator[Any], most: int, room: float) -> list[Any]:
-    """Take `most` items, or as many as weigh `room` together."""
+    """Return at most `most` items, and stop when they weigh `room` together."""
     items: list[Any] = []
     if room > 0:
         for item in islice(iterator, most):

@@ -1,4 +1,4 @@
-"""Async generators as stages: items one at a time inside, batches on both channels.
+"""Async generators as stages: the generator handles items one at a time, the channels on both sides move batches.
 
     source channel               the user's generator function                  output channel
           |                                                                           ^
@@ -11,14 +11,14 @@
                           Trio <-------------- trap ------------ _before_each_trap ---+ first,
                                                                                         and the source's sender is woken
 
-All of this is one task. As long as nothing in it has to wait, items are gathered. When something does, be it the source,
-a `trio.sleep` in the generator or a full output, its await yields a trap: an object that travels up the awaits to Trio's
-scheduler. `_before_each_trap` stands in that way, and sends what is gathered before it lets the trap pass. So a batch
-never waits for company: readers have it before this task sleeps. Three such stages in a row pass eight times as many
-items a second as with a `send` for each.
+All of this is one task. As long as nothing in it has to wait, items are gathered. When something has to wait (for the
+source, for a `trio.sleep` in the generator, for room in the output), its await yields a trap: an object that travels up the
+awaits to Trio's scheduler. `_before_each_trap` sits on that path, and sends the gathered items before it lets the trap pass.
+So gathered items are never held back while this task sleeps: readers get them first. Three such stages in a row pass eight
+times as many items a second as with a `send` for each.
 
-Rule 1: an item stays in the source's channel, and counts there, until the generator is given it (R5).
-Rule 2: no more is gathered than the reader has room for, and it is sent without waiting.
+Rule 1: an item stays in the source's channel, and counts towards its capacity, until the generator gets it (R5).
+Rule 2: no more is gathered than the reader has room for, so it can be sent without waiting.
 Rule 3: after a failure elsewhere nothing more is yielded, taken or sent (R12).
 """
 
@@ -39,12 +39,12 @@ from trioflow._core.channel import ReceiveChannel, SendChannel
 
 T = TypeVar("T")
 
-_BEGIN_LOOP: Final = opmap["GET_AITER"]  # what `async for` does first, in the frame that it stands in
+_BEGIN_LOOP: Final = opmap["GET_AITER"]  # the instruction with which `async for` calls `__aiter__`
 _BYTES_TYPES: Final = (bytes, bytearray, memoryview)
 
 
 class _StageReader(ReceiveChannel[T]):
-    """A stage's own reading end, which its own task iterates over at a third of the cost."""
+    """The reading end that a generator gets. Its own task can loop over it at a third of the usual cost."""
 
     __slots__ = ("_each", "_task")
 
@@ -58,38 +58,39 @@ class _StageReader(ReceiveChannel[T]):
         self._task = trio.lowlevel.current_task()
 
     def __aiter__(self) -> AsyncIterator[T]:  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride]
-        # A generator serves one task at a time, and only this one's traps are seen: others, as in a nursery, get the channel.
-        # So does who calls `aiter`: an `anext` that is cancelled would end a generator, and the next one take that for the
-        # end of the items (R8). In a loop nothing can come after it: the loop has ended, too.
+        # The fast path is a generator, for an `async for` in this task only. Other tasks, as in a nursery, get the channel:
+        # a generator serves one task at a time, and we see only the traps of ours. A call of `aiter` gets the channel too:
+        # a cancelled `anext` would end a generator, and the next `anext` would take that for the end of the items (R8). In
+        # a loop this cannot happen, as a cancellation ends the loop as well.
         frame = sys._getframe(1)
         is_loop = frame.f_code.co_code[frame.f_lasti] == _BEGIN_LOOP
         if not is_loop or trio.lowlevel.current_task() is not self._task:
             return self
-        if (
-            cast("types.AsyncGeneratorType[T, None]", self._each).ag_frame is None
-        ):  # a loop that was cancelled has ended it, and the next one goes on
-            self._each = self._iterate()
+        if cast("types.AsyncGeneratorType[T, None]", self._each).ag_frame is None:
+            self._each = self._iterate()  # an earlier loop was cancelled, which ended its generator; this one continues
         return self._each
 
     async def _iterate(self) -> AsyncGenerator[T, None]:
         buffer = self._buffer
         items = buffer.items
         while True:
-            # No more than this is done between two items: that halves what an item costs. A look at an attribute takes 3 %.
+            # Only this runs between two items, at half the cost for each. Every further attribute lookup would add 3 %.
             try:
                 while not buffer.excess:
                     yield items.popleft()
             except IndexError:
-                buffer.wake_sender()  # `before_trap` does not where the user has handed this loop to another task
+                buffer.wake_sender()  # `before_trap` does not do it if the user has passed this loop to another task
             try:
                 item = await self.receive()
             except trio.EndOfChannel:
                 return
-            items = buffer.items  # before the yield: `close` puts others there
+            items = buffer.items  # looked up before the yield, as `close` may replace it
             yield item
 
     def close(self) -> None:
-        if not self._closed and self._buffer.receivers > 1:  # what is held is for its clones, and not for its loop
+        if (
+            not self._closed and self._buffer.receivers > 1
+        ):  # its clones get the held items, and its loop gets none of them
             held = self._buffer.items
             self._buffer.items = held.copy()
             held.clear()
@@ -107,13 +108,13 @@ class _BatchWriter(Generic[T]):
         self._items = items
         self._output = output
         self._gathered: list[T] = []
-        self._most = 1.0  # how many to gather; less what bytes-like items among them weigh beyond 1 each
-        self._light: set[type] = set()  # the types seen that always weigh 1
-        self._is_light = True  # all that was gathered is of these types
+        self._most = 1.0  # how many items to gather, minus what gathered bytes-like items weigh beyond 1 each
+        self._light: set[type] = set()  # the types seen so far whose items always weigh 1
+        self._is_light = True  # whether all gathered items are of these types
 
     async def run(self) -> None:
         gathered, light, output = self._gathered, self._light, self._output
-        usual: type | None = None  # what the items are, mostly: quicker to compare than to look up
+        usual: type | None = None  # the type of most items: a comparison is quicker than a lookup in `light`
         try:
             async for item in self._items:
                 gathered.append(item)
@@ -124,23 +125,23 @@ class _BatchWriter(Generic[T]):
                     if not self._is_light:
                         await output.send_many(self._take_batch())
                         self._measure_room()
-                    elif room > len(gathered):  # the reader has taken items since that was measured
+                    elif room > len(gathered):  # the reader has taken items since we measured its room
                         self._most = min(room, DEFAULT_CAPACITY)
                     elif room:
                         await output._send_light(self._take_batch(), 0)
                         self._measure_room()
                     else:
-                        in_hand = self._take_batch()  # one item: it is sent with those that find room after it
+                        in_hand = self._take_batch()  # one item; it is sent together with the next ones that find room
                         self._most = await output._room_for_batch()
                         gathered += in_hand
         except Exception:
-            self.flush_nowait()  # where a failure is recovered from, what was yielded before it counts
+            self.flush_nowait()  # if `recover` handles this failure, the items yielded before it still count
             raise
         if gathered:
             await output.send_many(self._take_batch())
 
     def _weigh(self, item: T) -> type | None:
-        """Count what `item` weighs beyond 1; return its type if that always weighs 1."""
+        """Account for what `item` weighs beyond 1. Return its type if its items always weigh 1."""
         if isinstance(item, _BYTES_TYPES):
             self._most -= weight_of(item) - 1
             self._is_light = False
@@ -150,7 +151,7 @@ class _BatchWriter(Generic[T]):
         return type(item)
 
     def _measure_room(self) -> None:
-        """Measure how much may be gathered: what can be sent without waiting, or one item, with which to wait."""
+        """Measure how much to gather: as much as can be sent without waiting, or else one item, whose `send` then waits."""
         self._most = min(max(self._output.room(), 1), DEFAULT_CAPACITY)
         self._is_light = True
 
@@ -160,47 +161,47 @@ class _BatchWriter(Generic[T]):
         return batch
 
     def flush_nowait(self) -> None:
-        """Send what is gathered. There is room: no more was gathered than the reader could take."""
+        """Send what is gathered. There is room for it, as no more is gathered than the reader can take."""
         if self._gathered:
-            # A reader that has left, or a stage that has failed, has also cancelled this task: its trap will raise that.
+            # If the reader has left or a stage has failed, this task is cancelled as well; its trap will raise that.
             with contextlib.suppress(trio.BrokenResourceError):
                 self._output.send_many_nowait(self._take_batch())
                 self._measure_room()
 
 
-# This drives a coroutine by hand, between `work` and Trio. What must hold when you change it:
+# This drives a coroutine by hand, between `work` and Trio. If you change it, keep these points:
 #
-# - `work` yields a trap when it has arranged how this task is to be woken: by then it stands in some waiting line. Trio
-#   must get that very trap next. If anything else were awaited in between, Trio would see that one's trap first, and wake
-#   the task there for what it waits for here. So `before_trap` is a plain function: it may wake other tasks, never this
-#   one, and may not await.
-# - What Trio sends back belongs to that trap. It goes to `work` as it is: it is an outcome, and raises where it is
-#   unwrapped, in `work`. That is how a cancellation comes; nothing is to be done for it here.
-# - The first `send` starts `work`; there is no answer yet, so it sends None.
-# - What is thrown in here (by Trio for what is no trap, or a GeneratorExit when this is closed) is thrown into `work` at
-#   the place where it waits. Its `finally` blocks run there and may yield more traps, so the loop goes on.
+# - When `work` yields a trap, it has already arranged how this task will be woken: it is in some waiting line. Trio must
+#   get that very trap next. If anything else were awaited in between, Trio would see the other trap first, and wake the
+#   task there for what it waits for here. So `before_trap` is a plain function: it may wake other tasks, but never this
+#   one, and it cannot await.
+# - What Trio sends back is the answer to that trap. It is passed to `work` unchanged: it is an outcome, which raises where
+#   `work` unwraps it. Cancellations arrive this way too, so they need no code here.
+# - The first `send` starts `work`. There is no answer yet, so it sends None.
+# - An exception thrown in here (by Trio for something that is not a trap, or a GeneratorExit when this is closed) is thrown
+#   into `work` where it waits. Its `finally` blocks run there and may yield more traps, so the loop continues.
 @types.coroutine
 def _before_each_trap(work: Coroutine[Any, Any, None], before_trap: Callable[[], None]) -> Generator[Any, Any, None]:
-    """Await `work`, and call `before_trap` each time that it suspends, before Trio sees the trap."""
+    """Await `work`, and call `before_trap` each time it suspends, before Trio sees the trap."""
     answer: Any = None
     thrown: BaseException | None = None
     while True:
         try:
             trap = work.send(answer) if thrown is None else work.throw(thrown)
-        except StopIteration:  # it has returned; what else it raises is the caller's
+        except StopIteration:  # `work` has returned; its other exceptions propagate to the caller
             return
         before_trap()
         thrown = None
         try:
             answer = yield trap
-        except BaseException as exc:  # noqa: BLE001 - it is thrown into `work`
+        except BaseException as exc:  # noqa: BLE001 - thrown into `work`
             thrown = exc
 
 
 async def generate(
     function: Callable[..., AsyncGenerator[Any, None]], args: tuple[Any, ...], kwargs: dict[str, Any], *ends: Any
 ) -> None:
-    """Run an async generator function as a stage between the channels `ends`; a source has one, a transform two."""
+    """Run an async generator function as a stage between the channels `ends`: one for a source, two for a transform."""
     *sources, output = ends
     readers = [_StageReader(source) for source in sources]
     async with (

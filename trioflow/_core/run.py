@@ -1,8 +1,8 @@
-"""One run: its tasks, the channels between them, who is cancelled, who has failed.
+"""One run: its tasks, the channels between them, and which of them are cancelled or have failed.
 
-Rule 1: when the last reading end of a channel closes before its end, everything upstream of it is cancelled (R9).
-Rule 2: when a stage raises, every other one is cancelled and every channel emptied at once, before another task runs:
-    no item, end or flush follows a failure (R12).
+Rule 1: when the last reader of a channel closes it before its end, everything upstream is cancelled (R9).
+Rule 2: when a stage raises, all other stages are cancelled and all channels emptied before another task runs, so no item,
+    end or flush follows a failure (R12).
 """
 
 from __future__ import annotations
@@ -23,13 +23,14 @@ from trioflow._core.observing import Watched
 from trioflow._core.shortcuts import NOTHING, Offer, Takes
 
 StageFunction = Callable[..., Awaitable[Any]]
-# What Python says where a function for str is given bytes.
+# Python's message when a function that expects str gets bytes.
 _OF_STR: Final = re.compile("bytes-like object is required, not 'str'|'str' objects doesn't apply to a 'bytes'")
-# And where `for` is given a channel. No `__iter__` of ours says it: to other libraries a channel would be an iterable.
+# Python's message for `for` over a channel. An `__iter__` that explains this would make other libraries take it for an
+# iterable.
 _OF_CHANNEL: Final = re.compile("'(ReceiveChannel|_StageReader)' object is not iterable")
 
 
-# What makes another function of a stage's function for one item, plain or async as that is.
+# A wrapper around a stage's function for one item. A plain function stays plain, an async one async.
 Wrap: TypeAlias = Callable[[Callable[[Any], Any]], Callable[[Any], Any]]
 
 
@@ -38,17 +39,17 @@ class Stage(NamedTuple):
 
     Attributes:
         label: Renders its name, for notes and reprs.
-        encloses: Its function gets an `Attempt` at all stages before it, in place of the channel that they feed.
-        rewrapped: Where it calls a function for each item and holds nothing from one to the next: returns this stage
-            around what a `Wrap` makes of that function.
-        passes_on: It looks at no item, and hands each on once and in time, as it is or in a list.
-        drops: It drops what its reader is too slow for. All channels after it then have capacity 1, or what it kept
-            because it was fresh would grow old there (R6).
-        offer: What a source lets a sink take whole, in place of its items.
+        encloses: Its function gets an `Attempt` at all stages before it, instead of the channel from them.
+        rewrapped: Set if the stage calls a function for each item and keeps nothing between items. Returns the same stage
+            with that function wrapped by a `Wrap`.
+        passes_on: It ignores the items' values, and passes each on once and without delay, as it is or in a list.
+        drops: It drops items that downstream is too slow for. All channels after it then have capacity 1; in larger ones
+            its fresh items would grow old (R6).
+        offer: What a source lets a sink take whole, instead of its items.
         takes: What a sink can take whole, by kind.
-        follow: Of a source that has a say in what follows it: called with all stages of the chain, itself the first, and
-            whether the chain is complete. Returns the stages to run, or raises `TypeError`.
-        release: Closes the live ends that it was given, where it will not be run.
+        follow: Lets a source change the stages after it. Called with all stages of the chain, itself first, and whether
+            the chain is complete. Returns the stages to run, or raises `TypeError`.
+        release: Closes the stage's live ends if it will not run.
     """
 
     label: Callable[[], str]
@@ -65,7 +66,7 @@ class Stage(NamedTuple):
 
 
 class Task:
-    """One task of a run: one stage, or adjacent synchronous stages fused."""
+    """One task of a run: one stage, or several adjacent synchronous stages."""
 
     def __init__(self, first: int, stages: Sequence[Stage], capacity: float) -> None:
         self._first = first
@@ -74,18 +75,18 @@ class Task:
         factories = [stage.factory for stage in stages if stage.factory is not None]
         self._fused = Fused(factories, capacity) if factories else None
         self._function = stages[0].function
-        # None of the task that is its run's block, and is cancelled with it: one scope takes 4 µs.
+        # None for the task that runs in the run's own block, and is cancelled with it: a scope costs 4 µs.
         self.scope: trio.CancelScope | None = None
         self.source: ReceiveChannel[Any] | None = None
         self.output: SendChannel[Any] | None = None
 
     @property
     def at(self) -> int:
-        """The index of the stage at work."""
+        """The index of the stage that is working."""
         return self._first if self._fused is None else self._first + self._fused.at
 
     def watched(self) -> Watched:
-        """Return what a monitor sees of this task."""
+        """Return what monitors see of this task."""
         if self._fused is not None:
             self._fused.is_watched = True
         return Watched.between(self.source, self.output, self._labels, self._fused)
@@ -100,7 +101,7 @@ class Task:
 
 
 class Run(Crew):
-    """One run of a list of stages: its tasks, the buffers between them, and who has failed."""
+    """One run of a list of stages: its tasks, the buffers between them, and the failures."""
 
     members: ClassVar[str] = "stages"
 
@@ -114,7 +115,7 @@ class Run(Crew):
         tail: bool,
         is_attempt: bool,
     ) -> None:
-        """Join `tasks`, which do the first of `stages`; with `head` or `tail` there is a channel to the outside there."""
+        """Connect `tasks`, which run the first of `stages`. `head` and `tail` add a channel to the outside at that end."""
         super().__init__()
         self._stages = stages
         self._is_attempt = is_attempt
@@ -136,7 +137,7 @@ class Run(Crew):
             self.outside = self.buffers[-1]
 
     def _channel(self, capacity: float, upstream: int) -> tuple[SendChannel[Any], ReceiveChannel[Any]]:
-        """Make a channel after the first `upstream` tasks, which end when its last reader leaves."""
+        """Make a channel after the first `upstream` tasks, which are cancelled when its last reader leaves."""
         buffer: Buffer[Any] = Buffer(capacity, "wait")
         self.buffers.append(buffer)
         if upstream:
@@ -144,7 +145,7 @@ class Run(Crew):
         return SendChannel(buffer), ReceiveChannel(buffer)
 
     def begin(self, tasks: Sequence[Task]) -> None:
-        """Start these tasks beside the block."""
+        """Start these tasks in the nursery."""
         for task in tasks:
             self._nursery.start_soon(self.play, task)
 
@@ -156,7 +157,7 @@ class Run(Crew):
                 self.cancel()
 
     def _stop(self, failure: BaseException | None = None) -> None:
-        """End all at once: cancel every task and empty every channel; the block outside gets `failure` itself."""
+        """Cancel every task and empty every channel, at once. The block outside gets `failure` itself."""
         self._cancel(self.tasks)
         for buffer in self.buffers:
             if buffer is self.outside and failure is not None:
@@ -165,11 +166,11 @@ class Run(Crew):
                 buffer.abort(HangUp(self, "another stage of this run has failed"))
 
     async def play(self, task: Task) -> Any:
-        """Run one task; record a failure instead of raising it, so that a single one stays plain (R11)."""
+        """Run one task. Record a failure instead of raising it, so that a single one need not be in a group (R11)."""
         try:
             with task.scope or nullcontext():
                 return await task.run()
-        except BaseException as exc:  # noqa: BLE001 - nothing is swallowed: it is settled below
+        except BaseException as exc:  # noqa: BLE001 - recorded or raised below
             failure = self.failure_in(exc, None if task.output is None else task.output._buffer)
             if failure is not None:
                 note_stage(failure, self._stages, task.at)
@@ -179,7 +180,7 @@ class Run(Crew):
                 if self.on_failure is not None:
                     self.on_failure()
             elif cancelled := cancelled_in(exc):
-                self._stop()  # or what was cut off would pass for complete
+                self._stop()  # otherwise partial data would pass for complete
                 raise cancelled from None
         finally:
             if task.output is not None:
@@ -190,10 +191,10 @@ class Run(Crew):
                 task.source.close()
 
     def block_ended(self, raised: BaseException | None) -> None:
-        """End the stages as the reader or writer outside has ended: well, or by what it has raised."""
+        """End the stages because the block outside has ended, either normally or with the exception `raised`."""
         if self.receive is not None:
             if raised is not None:
-                self._stop()  # not a reader that has enough: partial data must not pass for complete (R13)
+                self._stop()  # an exception is not a reader that needs no more: partial data must not pass for complete (R13)
             elif not self.buffers[-1].ended:
                 self._cancel(self.tasks)
             self.receive.close()
@@ -203,38 +204,39 @@ class Run(Crew):
             self.send.close()
 
     def failure_in(self, exc: BaseException, output: Buffer[Any] | None = None) -> BaseException | None:
-        """Return the part of `exc` that is a new failure, if any; the task that raised it sends to `output`.
+        """Return the part of `exc` that is a new failure, if any. The task that raised it sends to `output`.
 
-        Its reader may hang up on it. That the sender it reads from has failed is no hang-up, unless that is outside.
+        If the reader of `output` has hung up, that is no failure; nor is it if the writer outside has aborted its channel.
+        If the channel that the task reads was aborted by another stage, that is a failure.
         """
         if any(exc is known for known in self.failures):
             return None
         return failure_in(exc, self, output, None if self.send is None else self.outside)
 
     def has_failed_by(self, exc: BaseException) -> bool:
-        """Return whether `exc` is what stages have failed by, and nothing else."""
+        """Return whether `exc` consists only of failures of stages."""
         if any(exc is known for known in self.failures):
             return True
         return isinstance(exc, BaseExceptionGroup) and all(map(self.has_failed_by, exc.exceptions))
 
     def unhandled(self, raised: BaseException | None) -> Sequence[BaseException]:
-        """Return the failures that are still to be raised: a block that got one has dealt with it, or raises it still."""
+        """Return the failures that must still be raised. One that the block outside got is left to it, unless it raised it."""
         seen = self.outside.failure if self.outside is not None and self.outside.failure_seen else None
         return [failure for failure in self.failures if failure is not seen or failure is raised]
 
     def ended(self) -> None:
         for buffer in self.buffers:
-            buffer.on_hang_up = None  # or what stages still hold, a file's chunks, would wait for the garbage collector
+            buffer.on_hang_up = None  # breaks a reference cycle, so that what stages hold is freed at once
 
 
 def note_stage(failure: BaseException, stages: Sequence[Stage], index: int) -> None:
     """Note on `failure` which of `stages` it came from (R11)."""
     place = f"in stage {index + 1} of {len(stages)}: {stages[index].label()}"
     if isinstance(failure.__context__, trio.Cancelled) and not failure.__suppress_context__:
-        object.__setattr__(failure, "__suppress_context__", True)  # its traceback takes twenty lines to say this:
+        object.__setattr__(failure, "__suppress_context__", True)  # the note replaces twenty lines of traceback
         place += ", while it was being cancelled"
     note(failure, place)
     if isinstance(failure, TypeError) and _OF_STR.search(str(failure)):
-        note(failure, "if its items are bytes, as those of read_file are, pipe through tf.lines() or tf.decode() first")
+        note(failure, "if the items are bytes, as from read_file, pipe through tf.lines() or tf.decode() first")
     if isinstance(failure, TypeError) and _OF_CHANNEL.search(str(failure)):
-        note(failure, "a channel is read by `async for`, not by `for`")
+        note(failure, "loop over a channel with `async for`, not `for`")
