@@ -103,6 +103,7 @@ def statuses(answers: bytes) -> set[int]:
     return {int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3}) ", answers)}  # a text may name the version too
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(conversations(), st.booleans(), st.data())
 def test_whatever_is_sent_is_answered_and_the_same_however_it_is_cut(

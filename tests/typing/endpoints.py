@@ -48,8 +48,11 @@ assert_type(tf.from_iterable([1]).pipe(tf.progress(9, silent=True)), tf.Readable
 async def inspected() -> None:
     async with tf.inspect(keep=10) as inspector:
         assert_type(await tf.pipeline(["a"], tf.collect(), monitor=inspector), list[str])
+        assert_type(inspector, tf.Inspector)
         assert_type(inspector.runs(), tuple[tf.RunSnapshot, ...])
         tf.inspect(10)  # type: ignore[call-arg]
+    with tf.trace() as tracing:
+        assert_type(tracing, tf.Tracing)
 
 
 # Decorators, without parameters

@@ -809,6 +809,7 @@ TARGETS = st.lists(st.sampled_from(["a", "b", "file", "..", ".", ""]), min_size=
     st.lists(NAMES, min_size=1, max_size=4),
     st.booleans(),
 )
+@pytest.mark.slow
 def test_nothing_beneath_a_root_leads_out_of_it(
     links: dict[tuple[str, str], str], names: list[str], absolute: bool
 ) -> None:
