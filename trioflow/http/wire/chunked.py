@@ -20,7 +20,7 @@ _EXTENSION: Final = rb";[ \t]*+%b(?:[ \t]*+=[ \t]*+(?:%b|%b))?+" % (TOKEN, TOKEN
 _SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,16})((?:%b)*+)\r\n" % _EXTENSION)
 _EXTENDED: Final = "its chunk extensions are too large"
 _LONGEST_SIZE: Final = 18  # bytes of a chunk-size line without extensions
-_LINES: Final = 64  # read in one step: tiny chunks then take 0.2 ms of it
+_LINES: Final = 64  # read in one step, which then takes 0.2 ms with tiny chunks
 _FREE: Final = 65536  # bytes of framing that every body may have
 
 

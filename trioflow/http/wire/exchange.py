@@ -236,7 +236,7 @@ class Exchange:
         return size
 
     async def _receive(self, body: Counted | Chunked) -> None:
-        """Wait for some of the body, and feed it what has arrived."""
+        """Wait for more bytes and feed them to `body`."""
         transport = self._wire.transport
         data = transport.receive_nowait(body.most)
         if data is None:
