@@ -1,9 +1,9 @@
-"""Foreign ends as stage functions: iterables, channels and byte streams that are not ours.
+"""Stage functions for foreign ends: iterables, channels and byte streams that are not ours.
 
-Rule 1: a live thing (an iterator, a channel, a stream) runs once; a second run raises `trio.ClosedResourceError` (R4).
-Rule 2: a run owns the live one-way end it was given, and closes it, even one that it never came to. Of a two-way
-    stream it ends its own direction only, with `send_eof` where there is one; the stream stays its owner's.
-Rule 3: an end that could be taken for a complete one is not sent after a failure (R13), as far as the other kind can tell.
+Rule 1: a live end (an iterator, a channel, a stream) can only run once; a second run raises `trio.ClosedResourceError` (R4).
+Rule 2: a run owns the one-way live ends that it was given, and closes them, even those it never used. Of a two-way stream
+    it ends only its own direction, with `send_eof` if the stream has it; the stream still belongs to its owner.
+Rule 3: after a failure the other side gets an error and no normal end, if its kind of stream can express that (R13).
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from trioflow._core.labels import shown
 T = TypeVar("T")
 R = TypeVar("R", covariant=True)
 
-GATHER: Final = 65536  # bytes; small chunks that are ready are sent as one
+GATHER: Final = 65536  # bytes; small chunks that are ready are joined up to this size
 MOST_PIECES: Final = 512  # below every system's limit for one vectored write
-RECEIVE: Final = 65536  # bytes to ask a stream for,
-RECEIVE_MUCH: Final = 262144  # and while it gives that many
+RECEIVE: Final = 65536  # bytes to ask a stream for
+RECEIVE_MUCH: Final = 262144  # the same, while it returns full chunks
 
 StageFunction = Callable[..., Awaitable[Any]]
 
 
 class Once(Generic[R]):
-    """What one run only may have: a stage function, or the start of an iterator. It says so when it is called again.
+    """A stage function, or the start of an iterator, that can be called only once; the second call raises.
 
     Args:
-        run: What to call.
-        what: What it is called in the error.
-        live: What to close where it will never be called.
+        run: The function to call.
+        what: Its name in the error.
+        live: What to close if it will never be called.
     """
 
     __slots__ = ("_is_used", "_live", "_run", "_what")
@@ -56,14 +56,14 @@ class Once(Generic[R]):
         return self._run(*ends)
 
     async def release(self) -> None:
-        """Close what is live, if no run has had it."""
+        """Close the live end, if no run has used it."""
         if not self._is_used:
             self._is_used = True
             await close_at_once(self._live)
 
 
 def iterator_factory(items: Iterable[Any]) -> Callable[[], Iterator[Any]]:
-    """Make the start of a synchronous chain of an iterable; `str` and bytes-like are one item."""
+    """Return a factory of iterators over `items`. A `str` or a bytes-like object counts as one item."""
     if isinstance(items, (str, bytes, bytearray, memoryview)):
         return lambda: iter((items,))
     if not isinstance(items, Iterator):
@@ -72,7 +72,7 @@ def iterator_factory(items: Iterable[Any]) -> Callable[[], Iterator[Any]]:
 
 
 def async_source(items: AsyncIterable[Any]) -> StageFunction:
-    """Make a source of an async iterable, a channel or a byte stream."""
+    """Return a source over an async iterable, a channel or a byte stream."""
     items = as_trio(items)
     if isinstance(items, trio.abc.ReceiveStream):
         return stream_source(items)
@@ -95,24 +95,24 @@ def async_source(items: AsyncIterable[Any]) -> StageFunction:
 
 
 async def forward(source: ReceiveChannel[T], output: SendChannel[T]) -> None:
-    """Send all that `source` gives to `output`, batch by batch, each as large as there is room for."""
+    """Send all items of `source` to `output`, in batches as large as there is room for."""
     async for items in source._batches_for(output):
         await output._send_batch(items)
 
 
 async def forward_singly(source: ReceiveChannel[T], output: SendChannel[T]) -> None:
-    """Send all that `source` gives to `output`, each item when the one before was taken: until then others may have it."""
+    """Send all items of `source` to `output` one by one, each when the last was taken, so that other readers can get it."""
     while True:
         await output._wait_empty()
         try:
             item = await source.receive()
         except trio.EndOfChannel:
             return
-        output.send_nowait(item)  # it fits; a checkpoint here might lose it
+        output.send_nowait(item)  # it fits, and a cancellation at a checkpoint here would lose it
 
 
 async def close(thing: object) -> None:
-    """Close whatever can be closed: by its `aclose`, as an async generator, a channel or a stream, or by its `close`."""
+    """Close anything that has `aclose` (an async generator, a channel, a stream) or `close`."""
     if (aclose := getattr(thing, "aclose", None)) is not None:
         await aclose()
     elif (close := getattr(thing, "close", None)) is not None:
@@ -120,14 +120,14 @@ async def close(thing: object) -> None:
 
 
 async def close_at_once(thing: object) -> None:
-    """Close without waiting, while an exception is in flight: a cancellation must not take its place (R17)."""
+    """Close without waiting while an exception is in flight, so that a cancellation cannot replace it (R17)."""
     with trio.CancelScope(shield=True) as scope:
         scope.cancel()
         await close(thing)
 
 
 def channel_sink(channel: trio.abc.SendChannel[Any]) -> StageFunction:
-    """Make a sink that sends each item to `channel`, closes it, and gives the number of items."""
+    """Return a sink that sends each item to `channel`, closes it, and returns the number of items."""
 
     async def run(source: ReceiveChannel[Any]) -> int:
         count = 0
@@ -152,7 +152,7 @@ def channel_sink(channel: trio.abc.SendChannel[Any]) -> StageFunction:
 
 
 def stream_source(stream: trio.abc.ReceiveStream) -> StageFunction:
-    """Make a source of a byte stream, which is closed at the end; a two-way one stays its owner's."""
+    """Return a source over a byte stream. It closes the stream at the end, unless it is a two-way one."""
 
     async def run(output: SendChannel[bytes]) -> None:
         one_way = not isinstance(stream, trio.abc.SendStream)
@@ -169,7 +169,7 @@ def stream_source(stream: trio.abc.ReceiveStream) -> StageFunction:
 
 
 def stream_sink(stream: trio.abc.SendStream) -> StageFunction:
-    """Make a sink that writes each chunk to `stream`, ends it, and gives the number of bytes."""
+    """Return a sink that writes each chunk to `stream`, ends it, and returns the number of bytes."""
 
     async def run(source: ReceiveChannel[bytes]) -> int:
         tally = Tally()
@@ -178,7 +178,7 @@ def stream_sink(stream: trio.abc.SendStream) -> StageFunction:
             if not isinstance(stream, trio.abc.ReceiveStream):
                 await stream.aclose()
         except BaseException:
-            await cut(stream)  # what was written is not all: the reader must not take it for that
+            await cut(stream)  # so that the reader does not take partial data for complete
             raise
         return tally.bytes
 
@@ -186,20 +186,20 @@ def stream_sink(stream: trio.abc.SendStream) -> StageFunction:
 
 
 class Enough(trio.BrokenResourceError):
-    """What a stream raises in its writer when the other side has read all it wants to, which is no failure."""
+    """Raised in the writer of a stream when the other side needs no more, which is not a failure."""
 
 
 async def receive_into(stream: trio.abc.ReceiveStream, output: SendChannel[bytes]) -> None:
-    """Send all that `stream` gives to `output`."""
+    """Send everything that `stream` receives to `output`."""
     size = RECEIVE
     while chunk := await stream.receive_some(size):
-        # Asking for more than 128 KiB costs 8 µs a call, for memory that is mapped anew; full chunks pay for it twice.
+        # To ask for more than 128 KiB costs 8 µs a call, as the memory is mapped anew. Full chunks save twice as much.
         size = RECEIVE_MUCH if len(chunk) >= RECEIVE else RECEIVE
-        await output.send(bytes(chunk))  # some streams give a bytearray
+        await output.send(bytes(chunk))  # some streams return a bytearray
 
 
 class Tally:
-    """How many bytes have been written."""
+    """Counts the bytes that were written."""
 
     __slots__ = ("bytes",)
 
@@ -208,7 +208,7 @@ class Tally:
 
 
 async def send_from(source: ReceiveChannel[bytes], stream: trio.abc.SendStream, tally: Tally) -> None:
-    """Write each chunk to `stream`, and end it with `send_eof` where it has one."""
+    """Write each chunk to `stream`, and end it with `send_eof` if it has that."""
     try:
         async for chunks in source.batches():
             for chunk in gathered(chunks):
@@ -238,15 +238,15 @@ async def cut(stream: trio.abc.AsyncResource, *, reset: bool = True) -> None:
 
 
 def reset_on_close(sock: socket.socket | trio.SocketStream) -> None:
-    """Have the close of `sock` reset its TCP connection."""
+    """Make closing `sock` reset its TCP connection."""
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     except OSError:
-        pass  # it is closed, or of a kind without it
+        pass  # it is closed, or is a kind of socket without this option
 
 
 def write_vectored(write: Callable[[list[Any]], int], pieces: deque[Any]) -> int:
-    """Call `write`, such as `os.writev`, with the first of `pieces`, take from them what it has written, and return that."""
+    """Call `write`, such as `os.writev`, with the first of `pieces`, drop what it has written, and return its length."""
     written = count = write(list(islice(pieces, MOST_PIECES)))
     while pieces and count >= len(pieces[0]):
         count -= len(pieces.popleft())
@@ -256,7 +256,7 @@ def write_vectored(write: Callable[[list[Any]], int], pieces: deque[Any]) -> int
 
 
 def gathered(chunks: Iterable[Any]) -> Iterator[bytes]:
-    """Join neighbouring small chunks into ones of at most `GATHER` bytes; a larger one passes as it is."""
+    """Join adjacent small chunks into chunks of at most `GATHER` bytes. Larger ones pass unchanged."""
     chunks = list(chunks)
     if set(map(type, chunks)) == {bytes} and sum(map(len, chunks)) <= GATHER:  # 0.05 µs a chunk instead of 0.3
         if joined := b"".join(chunks):

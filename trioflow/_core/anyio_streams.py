@@ -1,7 +1,7 @@
-"""anyio's streams as Trio's, without importing anyio: whoever has made one has imported it.
+"""anyio's streams as Trio's. anyio is never imported here: if you have one of its streams, it is imported already.
 
-Rule: a one-way stream raises what it raises; of a two-way one, what says that it is broken or closed is Trio's own, since
-    that is how its two directions tell one failure.
+Rule: exceptions of a one-way stream pass unchanged. For a two-way stream, anyio's errors for broken, closed and busy become
+    Trio's, as by these its two directions recognize that they share one failure.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ T = TypeVar("T", contravariant=True)
 
 
 class Sends(Protocol[T]):
-    """What items or chunks can be sent to, such as anyio's `ObjectSendStream` and `ByteSendStream`."""
+    """Anything that items or chunks can be sent to, such as anyio's `ObjectSendStream` and `ByteSendStream`."""
 
     async def send(self, item: T, /) -> None: ...
     async def aclose(self) -> None: ...
@@ -30,7 +30,7 @@ class Exchanges(Sends[bytes], Protocol):
 
 
 def as_trio(thing: Any) -> Any:
-    """Return `thing` as Trio's channel or stream where it is one of anyio's, else as it is."""
+    """Return a Trio channel or stream over `thing` if it is one of anyio's streams, or else `thing` itself."""
     abc: Any = sys.modules.get("anyio.abc")
     if abc is None:
         return thing
@@ -44,7 +44,7 @@ def as_trio(thing: Any) -> Any:
 
 
 class ObjectSendStream(trio.abc.SendChannel[Any]):
-    """anyio's `ObjectSendStream` as a channel."""
+    """anyio's `ObjectSendStream` as a Trio channel."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
@@ -57,7 +57,7 @@ class ObjectSendStream(trio.abc.SendChannel[Any]):
 
 
 class ByteSendStream(trio.abc.SendStream):
-    """anyio's `ByteSendStream` as one of Trio's."""
+    """anyio's `ByteSendStream` as a Trio stream."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
@@ -80,7 +80,7 @@ class ByteSendStream(trio.abc.SendStream):
 
 
 class ByteStream(ByteSendStream, trio.abc.HalfCloseableStream):
-    """anyio's `ByteStream` as one of Trio's."""
+    """anyio's `ByteStream` as a Trio stream."""
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         with _Translated():
@@ -101,7 +101,7 @@ class ByteStream(ByteSendStream, trio.abc.HalfCloseableStream):
 
 
 class _Translated:
-    """Raises Trio's exceptions for anyio's of the same name."""
+    """Turns anyio's exceptions into Trio's of the same name."""
 
     def __enter__(self) -> None:
         pass

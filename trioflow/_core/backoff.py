@@ -1,4 +1,4 @@
-"""Pauses between attempts: those of `retry`, and those of a client whose server is away."""
+"""Pauses between attempts, for `retry` and for clients whose server is down."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ class Backoff:
         if not 0 <= jitter <= 1:
             raise ValueError(f"jitter must be between 0 and 1, got {jitter}")
         self._initial, self._maximum, self._jitter = initial, maximum, jitter
-        self._longest = initial  # the next pause without jitter, before `maximum` cuts it
+        self._longest = initial  # the next pause, before `maximum` and jitter shorten it
 
     def reset(self) -> None:
-        """Begin with the initial pause again."""
+        """Start again with the initial pause."""
         self._longest = self._initial
 
     def pause(self) -> float:
-        """Return the seconds to wait before the next attempt, and double the pause after that."""
+        """Return the seconds to wait before the next attempt. The pause after that is twice as long."""
         longest = min(self._longest, self._maximum)
         self._longest = longest * 2.0
         return longest * (1 - self._jitter * random.random())

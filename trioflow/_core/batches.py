@@ -1,4 +1,4 @@
-"""Iteration over the items of a channel, batch by batch, and how a loop ends."""
+"""Iteration over a channel batch by batch, and how a loop over a channel ends."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 class Batches(AsyncIterator[list[T]]):
-    """What `ReceiveChannel.batches` returns; it holds nothing and needs no closing."""
+    """What `ReceiveChannel.batches` returns. It holds nothing, and need not be closed."""
 
     __slots__ = ("_buffer", "_receive")
 
@@ -29,10 +29,10 @@ class Batches(AsyncIterator[list[T]]):
 
 
 def end_of_loop(buffer: Buffer[Any], exc: Exception) -> NoReturn:
-    """End a loop, unless a stage has failed with what looks like the end (R11)."""
+    """End a loop, unless `exc` is the failure of a stage, which only looks like the end (R11)."""
     if exc is not buffer.failure:
         raise StopAsyncIteration from None
     if isinstance(exc, trio.EndOfChannel):
         raise exc
-    # As Python does, where a loop would take it for its end.
+    # As Python does it for generators, since the loop would take the exception for its end.
     raise RuntimeError("a stage raised StopAsyncIteration") from exc

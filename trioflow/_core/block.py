@@ -1,4 +1,4 @@
-"""`async with` blocks made of async generators, for exceptions of every kind."""
+"""`async with` blocks made of async generators, for any kind of exception."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class _Block(AbstractAsyncContextManager[T], Generic[T]):
         except StopAsyncIteration as exc:
             return exc is not raised
         except BaseException as exc:
-            # Python makes a RuntimeError of a StopAsyncIteration that leaves a generator.
+            # Python turns a StopAsyncIteration that leaves a generator into a RuntimeError.
             if raised is None or not (exc is raised or (isinstance(exc, RuntimeError) and exc.__cause__ is raised)):
                 shorten_traceback(exc)
                 raise
@@ -38,7 +38,7 @@ class _Block(AbstractAsyncContextManager[T], Generic[T]):
 
 
 def block(function: Callable[P, AsyncGenerator[T, None]]) -> Callable[P, AbstractAsyncContextManager[T]]:
-    """Do what `contextlib.asynccontextmanager` does, which assigns to an exception's attributes: a frozen one refuses (R11)."""
+    """Do what `contextlib.asynccontextmanager` does, without setting attributes of exceptions, which frozen ones refuse."""
 
     def make(*args: P.args, **kwargs: P.kwargs) -> AbstractAsyncContextManager[T]:
         return _Block(function(*args, **kwargs))

@@ -1,9 +1,10 @@
-"""A pair of byte channels as one of Trio's byte streams, for code that wants `receive_some` and `send_all`.
+"""A pair of byte channels as one Trio byte stream, for code that expects `receive_some` and `send_all`.
 
-Rule 1: what Trio asks of a stream holds here (R20): one task a direction, or `trio.BusyResourceError`; closed means
-    `trio.ClosedResourceError`, also in a call that waits; `b""` is never sent, so that it can only mean the end.
-Rule 2: a failure is raised as the channel raises it, the same object.
-Rule 3: leaving closes both directions, and waits for what was sent to be taken, for `LINGER` seconds at most (R16).
+Rule 1: it behaves as Trio asks of a stream (R20). A second task in one direction gets `trio.BusyResourceError`. After
+    closing, calls raise `trio.ClosedResourceError`, even those that already wait. `b""` is never sent, so receiving it
+    always means the end.
+Rule 2: a failure of the channel is raised as the same object.
+Rule 3: leaving the block closes both directions, and waits at most `LINGER` seconds for the other side to read (R16).
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ from trioflow._core.channel import ReceiveChannel, SendChannel
 from trioflow._core.checks import check_count
 from trioflow._core.labels import shown
 
-LINGER: Final = 10.0  # seconds; what is sent may be on its way to a peer that reads no more
+LINGER: Final = 10.0  # seconds; the peer may have stopped reading
 
 
 class BusyGuard:
-    """Admits one task at a time, such as to one direction of a stream; another gets `trio.BusyResourceError` (R20).
+    """Admits one task at a time, for example to one direction of a stream. Others get `trio.BusyResourceError` (R20).
 
     Args:
-        doing: What the task inside is doing, for the error.
+        doing: What the task inside is doing, for the error message.
     """
 
     __slots__ = ("_doing", "_is_busy")
@@ -46,7 +47,7 @@ class BusyGuard:
 
 
 class ByteStream(trio.abc.HalfCloseableStream):
-    """The byte stream that sends to one channel and receives from another."""
+    """A byte stream that sends to one channel and receives from another."""
 
     def __init__(self, send: SendChannel[bytes], receive: ReceiveChannel[bytes]) -> None:
         self._send = send
@@ -54,28 +55,28 @@ class ByteStream(trio.abc.HalfCloseableStream):
         self._sending = BusyGuard("sending to this byte stream")
         self._receiving = BusyGuard("receiving from this byte stream")
         self._closed = False
-        self._ended = False  # nothing more comes
-        self._rest: bytes | memoryview = b""  # what the last chunk held beyond what was asked for
+        self._ended = False  # whether the receiving channel has ended
+        self._rest: bytes | memoryview = b""  # the rest of the last chunk, beyond `max_bytes`
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """Send `data`, waiting while the channel is full. Cancelled, it has sent nothing."""
+        """Send `data`, waiting while the channel is full. If it is cancelled, nothing was sent."""
         if not isinstance(data, (bytes, bytearray, memoryview)):
             raise TypeError(f"send_all expects bytes, a bytearray or a memoryview, got {shown(data)}")
         with self._sending:
             await checkpoint()
             if len(data):
-                await self._send.send(bytes(data))  # free for bytes; other kinds may change once this has returned
+                await self._send.send(bytes(data))  # no copy for bytes; the caller may change other kinds later
             else:
                 self._send._check()
 
     async def wait_send_all_might_not_block(self) -> None:
-        """Wait until there is room for a chunk; the reader may be gone all the same."""
+        """Wait until there is room for a chunk. The reader may have gone even so."""
         with self._sending:
             await checkpoint()
             await self._send.wait_for_room()
 
     async def send_eof(self) -> None:
-        """End what is sent; receiving goes on. Harmless when repeated."""
+        """End the sending direction; you can still receive. Harmless when repeated."""
         with self._sending:
             if self._closed:
                 raise trio.ClosedResourceError("this byte stream is closed")
@@ -83,9 +84,9 @@ class ByteStream(trio.abc.HalfCloseableStream):
             await checkpoint()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        """Return what is there, at most `max_bytes`, waiting only while there is nothing; `b""` at the end.
+        """Return the bytes that are there, at most `max_bytes`, waiting only if there are none; `b""` at the end.
 
-        Cancelled, it has taken nothing.
+        If it is cancelled, nothing was taken.
         """
         if max_bytes is not None:
             check_count("max_bytes", max_bytes, 1)
@@ -101,12 +102,12 @@ class ByteStream(trio.abc.HalfCloseableStream):
             rest = self._rest
             if max_bytes is None or len(rest) <= max_bytes:
                 self._rest = b""
-                return bytes(rest)  # which costs nothing where it is bytes already
+                return bytes(rest)  # no copy if it is bytes already
             self._rest = memoryview(rest)[max_bytes:]
             return bytes(rest[:max_bytes])
 
     def close(self) -> None:
-        """Close both directions at once; what was sent is still to be taken. Harmless when repeated."""
+        """Close both directions at once. The other side can still read what was sent. Harmless when repeated."""
         self._closed = True
         self._rest = b""
         self._send.close()
@@ -131,7 +132,7 @@ async def open_stream(
     receiving: AbstractAsyncContextManager[ReceiveChannel[bytes]],
     sending: AbstractAsyncContextManager[SendChannel[bytes]],
 ) -> AsyncGenerator[trio.abc.HalfCloseableStream, None]:
-    """Open both channels and yield the stream over them, closed with them at the end of the block."""
+    """Open both channels and yield a stream over them. The end of the block closes all three."""
     with trio.CancelScope() as scope:
         async with receiving as receive, sending as send:
             stream = ByteStream(send, receive)

@@ -1,11 +1,11 @@
-"""One two-way byte stream, opened when first used, shared by its two directions.
+"""A two-way byte stream shared by its two directions, opened when it is first used.
 
-Rule 1: each direction runs once (R4); where opening failed it has not run, and may try again.
-Rule 2: it is closed when both directions have ended, or by `aclose`; a direction that nobody can run any more,
-    because its value is gone, counts as ended.
-Rule 3: what fails or is cut off in writing closes all at once, so that the peer can tell (R13); so does what fails in
-    reading. A reader that has enough ends its own direction only.
-Rule 4: closing waits for the peer `CLOSING` seconds at most (R16).
+Rule 1: each direction can run once (R4). If opening fails it has not run, and may be tried again.
+Rule 2: it is closed when both directions have ended, or by `aclose`. A direction that cannot run any longer, because its
+    Readable or Writable was dropped, counts as ended.
+Rule 3: a write that fails or is cancelled closes both directions at once, so that the peer can tell (R13), and so does a
+    read that fails. A reader that needs no more ends only its own direction.
+Rule 4: closing waits at most `CLOSING` seconds for the peer (R16).
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from trioflow._core.channel import ReceiveChannel, SendChannel
 from trioflow._core.crew import open_crew
 from trioflow._core.errors import HangUp, failure_in
 
-CLOSING: Final = 5.0  # seconds; a TLS peer may be slow to say goodbye
+CLOSING: Final = 5.0  # seconds; a TLS peer may be slow to send its close_notify
 READ: Final = "readable"
 WRITE: Final = "writable"
 
 
 class Connection:
-    """A two-way byte stream and who has used it.
+    """A two-way byte stream, and which of its directions have run.
 
     Args:
-        connect: Opens the stream, or is one that is open.
-        name: What it is called in errors.
-        is_lent: Others may use the stream too: a direction that is lost has not ended.
-        lives_by_output: It is over when its output is, as a process is: a reader that has enough ends it, and its end
-            is what a writer whose output nobody can read waits for.
-        beside: What to run beside any use of the stream.
+        connect: Opens the stream, or is an open one.
+        name: Returns its name for errors.
+        is_lent: Others may use the stream too, so a direction that was dropped has not ended.
+        lives_by_output: It ends with its output, as a process does. A reader that needs no more ends it; a writer whose
+            output cannot be read waits for its end.
+        beside: An async function to run beside any use of the stream.
     """
 
     def __init__(
@@ -56,14 +56,14 @@ class Connection:
         self._opening = trio.Lock()
         self._begun: set[str] = set()
         self._over: set[str] = set()
-        self._written = False  # all of it, with its end
+        self._written = False  # whether everything was written, and the end too
         self._closed = False
         self._cut_off = trio.Event()
         self._failure: BaseException | None = None  # of the direction that failed first
-        self._has_enough = False  # the reader, which has closed it for that
+        self._has_enough = False  # whether the reader has closed it because it needs no more
 
     async def read(self, output: SendChannel[bytes]) -> None:
-        """Send all that comes to `output`, as a source."""
+        """Send everything that arrives to `output`, as a source."""
         async with self._using(READ) as stream:
             if self._lives_by_output and self._is_lost(WRITE) and isinstance(stream, trio.abc.HalfCloseableStream):
                 await stream.send_eof()
@@ -85,22 +85,22 @@ class Connection:
                 else:
                     await self._run(stream, send, lambda: _drain(stream))
         except Enough:
-            pass  # whoever reads had enough before this began
+            pass  # the reader needed no more before this began
         return tally.bytes
 
     async def exchange(self, source: ReceiveChannel[bytes], output: SendChannel[bytes]) -> None:
-        """Do both at once, as a transform: it ends when what is read does."""
+        """Write `source` and read into `output` at the same time, as a transform. It ends when the reading does."""
 
         async def send() -> None:
             await self._send(source, stream, Tally())
-            source.close()  # a peer that has enough ends what is upstream (R9)
+            source.close()  # a peer that needs no more stops everything upstream (R9)
 
         async with self._using(READ, WRITE) as stream:
             await self._run(stream, lambda: receive_into(stream, output), send)
 
     @block
     async def open(self) -> AsyncGenerator[trio.abc.HalfCloseableStream, None]:
-        """Yield the stream itself, closed at the end of the block."""
+        """Yield the stream itself, and close it at the end of the block."""
         async with self._using(READ, WRITE) as stream:
             assert isinstance(stream, trio.abc.HalfCloseableStream)
             async with open_crew() as crew:
@@ -115,13 +115,13 @@ class Connection:
         if self._stream is None:
             await trio.lowlevel.checkpoint()
         elif WRITE in self._begun and WRITE not in self._over:
-            await cut(self._stream)  # what is being written is not all: the peer must not take it for that (R13)
+            await cut(self._stream)  # so that the peer does not take partial data for complete (R13)
         else:
             with trio.move_on_after(CLOSING):
                 await self._stream.aclose()
 
     async def skip(self, *directions: str) -> None:
-        """End those of `directions` that have not begun, where the stream is open: a run was given them and ended before."""
+        """End those of `directions` that have not begun, if the stream is open: a run got them, and ended without using them."""
         unused = {*directions} - self._begun
         if self._stream is not None and unused:
             self._begun |= unused
@@ -129,7 +129,7 @@ class Connection:
             await self._reader_had_enough()
 
     def mark_lost(self, direction: str) -> None:
-        """Note that nobody can begin this direction any more."""
+        """Note that this direction was dropped and can no longer begin."""
         if not self._is_lent and direction not in self._begun:
             self._over.add(direction)
 
@@ -138,15 +138,15 @@ class Connection:
 
     @block
     async def _using(self, *directions: str) -> AsyncGenerator[trio.abc.Stream, None]:
-        """Open the stream and run `directions` of it in the block.
+        """Open the stream, and run `directions` of it in the block.
 
-        How they end                        What follows
-        opening failed                      they may be tried again (Rule 1)
-        ended well                          the stream is closed if both directions have ended
-        broken, as the reader had enough    nothing: what is written has nowhere to go
-        broken by the other direction       that one's failure is raised, the same object
-        the reader had enough               its direction has ended; a process, or the last direction, ends all
-        failed or cancelled                 everything is cut off (Rule 3)
+        How they end                          What follows
+        opening failed                        they may be tried again (Rule 1)
+        ended normally                        the stream is closed if both directions have ended
+        broken, as the reader needs no more   nothing: there is no use for what is written
+        broken by the other direction         that one's failure is raised, the same object
+        the reader needs no more              its direction ends; for a process, or if it is the last one, the stream too
+        failed or cancelled                   both directions are cut off (Rule 3)
         """
         for direction in directions:
             if direction in self._begun:
@@ -176,15 +176,15 @@ class Connection:
             await self.aclose()
 
     async def _ended_by(self, exc: BaseException, directions: tuple[str, ...]) -> bool:
-        """Do what follows where `directions` were ended by `exc`; return whether that is to be raised."""
+        """React to `directions` ending with `exc`. Return whether to raise that."""
         self._over.update(directions)
         is_break = isinstance(exc, (trio.BrokenResourceError, trio.ClosedResourceError)) and not isinstance(exc, HangUp)
         failure = None if isinstance(exc, HangUp) else failure_in(exc)
         if is_break and self._has_enough:
             return False
         if is_break and self._failure is not None:
-            await self._cut_off.wait()  # the other direction raises it first,
-            raise self._failure  # the same object, so that a run counts it once
+            await self._cut_off.wait()  # the other direction raises it first
+            raise self._failure  # the same object, so that a run counts it as one failure
         if directions == (READ,) and failure is None:
             await self._reader_had_enough()
         else:
@@ -205,7 +205,7 @@ class Connection:
             assert self._stream is not None
             return self._stream
         if self._stream is not None:
-            await cut(self._stream, reset=False)  # it may have been closed while it was being opened
+            await cut(self._stream, reset=False)  # `aclose` may have been called while it was being opened
         if self._failure is not None:
             raise trio.BrokenResourceError(
                 f"{self._name()} was cut off after its other direction failed"
@@ -215,7 +215,7 @@ class Connection:
         raise trio.ClosedResourceError(f"{self._name()} is closed")
 
     async def _cut(self, failure: BaseException | None) -> None:
-        """Close the stream at once, and keep the failure for the other direction."""
+        """Close the stream at once, and keep `failure` for the other direction to raise."""
         if not (self._closed or self._has_enough):
             self._failure = failure or trio.BrokenResourceError(
                 f"{self._name()} was cut off because its writer was cancelled"
@@ -246,7 +246,7 @@ class Connection:
                 await main()
                 crew.cancel()
         except BaseExceptionGroup as group:
-            # Both directions of a broken stream fail: that is one failure.
+            # If a stream breaks, both its directions fail, but that is a single failure.
             if not all(isinstance(exc, trio.BrokenResourceError) for exc in group.exceptions):
                 raise
             broken = [exc for exc in group.exceptions if not isinstance(exc, HangUp)]
@@ -255,7 +255,7 @@ class Connection:
 
 
 class Direction:
-    """One direction as a stage function. When its last holder is gone, nobody can run it any more."""
+    """One direction as a stage function. When the last reference to it is dropped, the direction can no longer run."""
 
     __slots__ = ("_connection", "_name", "_run")
 
@@ -268,7 +268,7 @@ class Direction:
         return self._run(end)
 
     async def release(self) -> None:
-        """End this direction if it has not begun: the run that was given it has ended."""
+        """End this direction if it has not begun: the run that got it has ended without using it."""
         await self._connection.skip(self._name)
 
     def __del__(self) -> None:

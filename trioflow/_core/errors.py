@@ -1,8 +1,8 @@
-"""The exceptions of our own, and the one rule that tells a failure from a cancellation or a hang-up.
+"""Our own exceptions, and the rule that distinguishes a failure from a cancellation or a hang-up.
 
 Rule 1: a `Cancelled` belongs to Trio; nothing here keeps one.
-Rule 2: a hang-up is the very object that a channel of ours raised, told apart by the channel it carries (R15).
-Rule 3: one failure is raised as it is, the same object; two or more are raised as a group (R11).
+Rule 2: a hang-up is an exception object that our own channel has raised; it names the channel (R15).
+Rule 3: a single failure is raised as the same object, several are raised as a group (R11).
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from typing import Final, TypeAlias, TypeGuard
 
 import trio
 
-# The packages whose frames may stand between two of ours.
+# Frames of these packages are cut if they are between two of ours.
 _BETWEEN: Final = frozenset({"trioflow", "trio", "outcome", "contextlib"})
 
 Kinds: TypeAlias = type[Exception] | tuple[type[Exception], ...]
 
 
 class HangUp(trio.BrokenResourceError):
-    """What our channel raises in a sender whose last reader has gone, and at both ends when it was aborted.
+    """Raised by our channels: in a sender after the last reader has closed, and at both ends after an abort.
 
-    To user code it is a plain `trio.BrokenResourceError`. The engine swallows it, and only it: `channel` says which
-    channel raised it, or which run when it was stopped, so that a user's own broken socket always surfaces.
+    To users it is a `trio.BrokenResourceError`. The engine ignores this exception and no other: `channel` is the channel
+    that raised it, or the run that was stopped, so a user's own broken socket is always reported.
     """
 
     def __init__(self, channel: object, reason: str) -> None:
@@ -32,7 +32,7 @@ class HangUp(trio.BrokenResourceError):
 
 
 def check_trio() -> None:
-    """Raise unless Trio runs the calling task."""
+    """Raise `RuntimeError` unless Trio runs the calling task."""
     if not trio.lowlevel.in_trio_run():
         raise RuntimeError(
             "trioflow runs on Trio; start your program with trio.run(main), not with asyncio.run(main())"
@@ -40,7 +40,7 @@ def check_trio() -> None:
 
 
 def failure_in(exc: BaseException, *channels: object) -> BaseException | None:
-    """Return what is a failure in `exc`: neither a `Cancelled` nor a hang-up of one of `channels`."""
+    """Return the part of `exc` that is a failure: neither a `Cancelled` nor a hang-up of one of `channels`."""
 
     def is_quiet(part: BaseException) -> bool:
         if isinstance(part, HangUp):
@@ -49,15 +49,15 @@ def failure_in(exc: BaseException, *channels: object) -> BaseException | None:
 
     if isinstance(exc, BaseExceptionGroup):
         quiet, failure = exc.split(is_quiet)
-        return exc if quiet is None else failure  # `split` makes a new group even where it leaves nothing out
+        return exc if quiet is None else failure  # `split` makes a new group even if it removes nothing
     return None if is_quiet(exc) else exc
 
 
 def shorten_traceback(exc: BaseException) -> None:
-    """Cut from a traceback all but the first and the last of our frames in a row: users look for theirs.
+    """Shorten a traceback so that users find their own frames: of our frames in a row, keep the first and the last.
 
-    So are those of what it was caused by, and of the members of a group. Frames of Trio go where they stand between two of
-    ours; those after the last of ours say what failed, and stay.
+    The tracebacks of causes, contexts and members of groups are shortened too. Trio's frames are cut if they are between two
+    of ours; those after our last one stay, as they say what failed.
     """
     seen: set[int] = set()
     exceptions: list[BaseException | None] = [exc]
@@ -83,42 +83,42 @@ def shorten_traceback(exc: BaseException) -> None:
 
 
 def cancelled_in(exc: BaseException) -> BaseException | None:
-    """Return the part of `exc` that is Trio's cancellation, to be raised on."""
+    """Return the part of `exc` that is Trio's cancellation, which the caller must raise again."""
     if isinstance(exc, BaseExceptionGroup):
         return exc.split(trio.Cancelled)[0]
     return exc if isinstance(exc, trio.Cancelled) else None
 
 
 def split_failure(exc: BaseException) -> tuple[BaseException | None, BaseException | None]:
-    """Return what is an `Exception` in `exc`, and what is not, such as a cancellation or Ctrl-C: that is to be raised on."""
+    """Return the `Exception` in `exc`, and the rest (a cancellation, Ctrl-C), which the caller must raise again."""
     if isinstance(exc, BaseExceptionGroup):
         return exc.split(Exception)
     return (exc, None) if isinstance(exc, Exception) else (None, exc)
 
 
 def sole(exc: BaseException) -> BaseException:
-    """Return the one exception that a group of one holds, however deep; any other is returned as it is."""
+    """Unwrap a group of one exception, however deeply nested, and return that exception. Return others unchanged."""
     while isinstance(exc, BaseExceptionGroup) and len(exc.exceptions) == 1:
         exc = exc.exceptions[0]
     return exc
 
 
 def is_among(failure: BaseException, kinds: tuple[type[Exception], ...]) -> TypeGuard[Exception]:
-    """Return whether `failure` is of one of `kinds`; of a group, whether all in it are."""
+    """Return whether `failure` is of one of `kinds`, or is a group whose members all are."""
     if isinstance(failure, BaseExceptionGroup) and not isinstance(failure, kinds):
         return all(is_among(part, kinds) for part in failure.exceptions)
     return isinstance(failure, kinds)
 
 
 def note(failure: BaseException, text: str) -> None:
-    """Note `text` on `failure`, once: an exception object may be raised by several runs (R11)."""
+    """Add the note `text` to `failure`, unless it has it: several runs may raise the same exception object (R11)."""
     notes = getattr(failure, "__notes__", [])
     if text not in notes:
-        object.__setattr__(failure, "__notes__", [*notes, text])  # a frozen dataclass takes no `add_note`
+        object.__setattr__(failure, "__notes__", [*notes, text])  # `add_note` fails for a frozen dataclass
 
 
 def combined(failures: Sequence[BaseException], of: str) -> BaseException:
-    """Make one exception of one or more failures of `of`: a single one stays itself, the same object (R11)."""
+    """Return one exception for one or more failures: a single one itself, several in a group named after `of` (R11)."""
     if len(failures) == 1:
         return failures[0]
     return BaseExceptionGroup(f"{len(failures)} {of} failed", failures)

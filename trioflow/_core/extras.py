@@ -1,4 +1,4 @@
-"""The libraries of extras, imported when something first needs one."""
+"""Libraries of extras, imported when one is first needed."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any
 
 
 def import_extra(name: str, module: str, extra: str) -> Any:
-    """Import `module` for `name`, or say which extra of trioflow brings it.
+    """Import and return `module`, which `name` needs.
 
     Raises:
-        ImportError: it is not installed.
+        ImportError: it is not installed. The message names the extra of trioflow to install.
     """
     try:
         return importlib.import_module(module)

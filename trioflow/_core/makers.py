@@ -1,4 +1,4 @@
-"""How operators are made: a stage named after the call that made it, of a synchronous part or of an async function."""
+"""Functions that make operators: stages, named after the call that made them, from a synchronous part or an async function."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from trioflow._core.streams import Readable, Transform, Writable, label
 
 
 def fused(factory: Callable[[], Part], name: str, *args: object, **given: object) -> Transform[Any, Any]:
-    """Make a transform of a factory of synchronous parts, which shares its task with its neighbours."""
+    """Return a transform made of a synchronous part, which shares its task with adjacent ones."""
     return Transform._of(Stage(label(name, *args, **given), factory=factory))
 
 
 def task(function: StageFunction, name: str, *args: object, **given: object) -> Transform[Any, Any]:
-    """Make a transform of an async function between two channels, a task of its own."""
+    """Return a transform made of an async function over two channels, which runs in a task of its own."""
     return Transform._of(Stage(label(name, *args, **given), function=function))
 
 
@@ -31,14 +31,13 @@ def per_item(
     fn: Callable[[Any], Any],
     emit: Callable[[Any, Any], Any] | None = None,
 ) -> Transform[Any, Any]:
-    """Let others wrap the function that `transform` calls for each item, and nothing else.
+    """Return `transform` in a form that lets `on_item_error` and the like wrap the function that it calls for each item.
 
     Args:
-        transform: One stage, which calls `fn` for each item by itself and holds nothing from one to the next.
-        remake: Makes it again of another function: of one that returns what is emitted for an item.
-        fn: Its function.
-        emit: Makes what is emitted for an item of the item and of what `fn` returned; `fn` returns that itself unless
-            given.
+        transform: A single stage, which calls `fn` for each item on its own and keeps nothing between items.
+        remake: Returns the transform for another function, one that returns what to emit for an item.
+        fn: The function of `transform`.
+        emit: Returns what to emit for an item, from the item and the result of `fn`. Without it, the result is emitted.
     """
     emitting = fn if emit is None else _emitting(fn, emit)
     [stage] = transform._stages
@@ -51,14 +50,14 @@ def per_item(
 
 
 def awaited(transform: Transform[Any, Any]) -> Transform[Any, Any]:
-    """Return the form of what `per_item` made that awaits its function: that of `remake`, under the same name."""
+    """Return the form of a `per_item` transform that awaits its function: what its `remake` returns, under the same name."""
     [stage] = transform._stages
     assert stage.rewrapped is not None
     return Transform._of(stage.rewrapped(lambda fn: fn)._replace(rewrapped=stage.rewrapped))
 
 
 def _emitting(fn: Callable[[Any], Any], emit: Callable[[Any, Any], Any]) -> Callable[[Any], Any]:
-    """Make of `fn` a function, plain or async as it is, that returns what is emitted for an item."""
+    """Return a function that returns what to emit for an item. It is plain or async, as `fn` is."""
 
     async def call_async(item: Any) -> Any:
         return emit(item, await fn(item))
@@ -69,27 +68,28 @@ def _emitting(fn: Callable[[Any], Any], emit: Callable[[Any, Any], Any]) -> Call
 
     def call(item: Any) -> Any:
         given = fn(item)
-        return given if inspect.iscoroutine(given) else emit(item, given)  # a coroutine is for `remake` to refuse
+        return given if inspect.iscoroutine(given) else emit(item, given)  # `remake` refuses coroutines
 
     return call_async if is_async(fn) else call_generator if inspect.isasyncgenfunction(fn) else call
 
 
 def passing_on(transform: Transform[Any, Any]) -> Transform[Any, Any]:
-    """Mark that `transform` looks at no item, and hands each on once and in time, as it is or in a list."""
+    """Return `transform`, marked as one that ignores items' values, and passes each on once, without delay, maybe in a list."""
     [stage] = transform._stages
     return Transform._of(stage._replace(passes_on=True))
 
 
 def dropping(transform: Transform[Any, Any]) -> Transform[Any, Any]:
-    """Mark that `transform` drops what its reader is too slow for."""
+    """Return `transform`, marked as one that drops items which downstream is too slow for."""
     [stage] = transform._stages
     return Transform._of(stage._replace(drops=True))
 
 
 def source(function: StageFunction, name: str, *args: object, **given: object) -> Readable[Any]:
-    """Make a source of an async function that sends to a channel, a task of its own.
+    """Return a source made of an async function that sends to a channel, which runs in a task of its own.
 
-    It runs the Readables in `args`, if any: it drops if one of them does, and closes the live ends of those it has not run.
+    If `args` contains Readables, it runs these. It counts as dropping items if one of them does, and closes the live ends
+    of those that it has not run.
     """
     stages = [stage for readable in args if isinstance(readable, Readable) for stage in readable._stages]
     this = Stage(label(name, *args, **given), function=function, drops=any(stage.drops for stage in stages))
@@ -108,15 +108,15 @@ def source(function: StageFunction, name: str, *args: object, **given: object) -
 
 
 def ending(factory: Callable[[], Part], name: str, *args: object, **given: object) -> Writable[Any, Any]:
-    """Make a sink of a factory of folds, which shares its task with the operators before it."""
+    """Return a sink made of a fold, which shares its task with the synchronous operators before it."""
     return Writable._of(Stage(label(name, *args, **given), factory=factory))
 
 
 def ending_task(function: StageFunction, name: str, *args: object, **given: object) -> Writable[Any, Any]:
-    """Make a sink of an async function over a channel, a task of its own."""
+    """Return a sink made of an async function over a channel, which runs in a task of its own."""
     return Writable._of(Stage(label(name, *args, **given), function=function))
 
 
 def differing(**options: tuple[object, object]) -> dict[str, object]:
-    """Give the options to name a stage after: each is a value and its default, and named where they differ."""
+    """Return those options that differ from their defaults, for a stage's name. Each is given as (value, default)."""
     return {name: value for name, (value, default) in options.items() if value != default}

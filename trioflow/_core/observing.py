@@ -1,7 +1,7 @@
-"""Who sees the runs of this program: each is called when a run begins, and leaves its block when the run has ended.
+"""Observers of a program's runs: each is called when a run begins, and its `with` block ends when the run does.
 
-Rule 1: nobody sees a run unless it is asked for; a run looks once whether `observers` is empty, and notes nothing then.
-Rule 2: what is seen are counts and times; an observer keeps no `Watched` after the run, as that holds items.
+Rule 1: runs are observed only on request. A run checks once whether there are `observers`, and without any records nothing.
+Rule 2: observers see counts and times. They must not keep a `Watched` after the run, as its buffers may hold items.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from trioflow._core.fused import Fused
 
 
 class Watched(NamedTuple):
-    """What is seen of one task of a run: its stages' names, and the channels before and after it."""
+    """What observers see of one task of a run: the names of its stages, and the channels before and after it."""
 
     labels: Sequence[Callable[[], str]]
     fused: Fused | None
@@ -36,28 +36,28 @@ class Watched(NamedTuple):
         labels: Sequence[Callable[[], str]],
         fused: Fused | None = None,
     ) -> Watched:
-        """Return what is seen of a task between these channels."""
+        """Return what observers see of a task between these channels."""
         buffers = [None if end is None else end._buffer for end in (source, output)]
         return cls(labels, fused, *buffers)
 
     def time_waits(self, clock: Callable[[], float]) -> None:
-        """Time from now on how long is waited at its ends of the channels."""
+        """Measure from now on how long its channels make tasks wait."""
         for buffer in (self.source, self.output):
             if buffer is not None:
                 buffer.watch(clock)
 
 
-# Called with a run's tasks where that begins; the block is left when it has ended, by what it raises.
+# Called with a run's tasks when the run begins. The block ends when the run does, with the exception that the run raises.
 Watch: TypeAlias = "Callable[[Sequence[Watched]], AbstractContextManager[object]]"
 
-observers: tuple[Watch, ...] = ()  # of every run that begins
+observers: tuple[Watch, ...] = ()  # they see every run that begins
 State: TypeAlias = Literal["running", "done", "failed", "cancelled"]
-_QUIET: Final = (trio.Cancelled, HangUp, GeneratorExit)  # what ends a run and is no failure
+_QUIET: Final = (trio.Cancelled, HangUp, GeneratorExit)  # exceptions that end a run without being a failure
 UNSEEN: Final = nullcontext()
 
 
 class Place(NamedTuple):
-    """Which run this is, of those that somebody sees, and inside which one it began; the `id` of a hidden one is 0."""
+    """The number of an observed run, and of the run inside which it began. A hidden run has the `id` 0."""
 
     id: int
     parent: int | None
@@ -69,11 +69,11 @@ _ids: Final = itertools.count(1)
 
 
 class NotBegun(Exception):
-    """Raised through the blocks of observers: there is no such run, forget it."""
+    """Raised through the observers' blocks when the run they were told of does not happen after all."""
 
 
 def seen_by(watches: Sequence[Watch], tasks: Sequence[Watched]) -> AbstractContextManager[object]:
-    """Return the block in which a run of these tasks goes, for all who watch it."""
+    """Return a `with` block for a run of these tasks, in which all `watches` see it."""
     outer = place.get()
     block = ExitStack()
     block.callback(place.set, outer)
@@ -85,14 +85,14 @@ def seen_by(watches: Sequence[Watch], tasks: Sequence[Watched]) -> AbstractConte
 
 
 def failure_of(raised: BaseException | None) -> BaseException | None:
-    """Return what a run has failed by, of what left its block: None if that only ended it."""
+    """Return the failure of a run whose block raised `raised`, or None if it was only cancelled or closed early."""
     if isinstance(raised, BaseExceptionGroup):
         return raised if raised.split(_QUIET)[1] else None
     return None if isinstance(raised, _QUIET) else raised
 
 
 def state_of(raised: BaseException | None) -> State:
-    """Return how a run has ended, by what left its block."""
+    """Return how a run has ended whose block raised `raised`."""
     if raised is None:
         return "done"
     return "cancelled" if failure_of(raised) is None else "failed"

@@ -1,6 +1,6 @@
-"""What a sink may take whole from a source, where no chunk need be seen: a stretch of a file, or a copy made by a thread.
+"""What a sink can take whole from a source, without chunks in between: a region of a file, or a copy made by a thread.
 
-Rule: a sink takes the kinds that it knows, and a source can always be read in chunks too.
+Rule: a sink takes only the kinds that it knows, and every source can also be read in chunks.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ NOTHING: Final[Takes] = {}
 
 
 class Offer(NamedTuple):
-    """What a source offers.
+    """What a source offers to a sink.
 
-    Where the next stage is a sink that takes this `kind`, a run opens it, hands it to the sink, and closes it when the
-    sink has returned. It may open as None, as a pipe does that has no fixed length: the source is then read in chunks.
+    If the next stage is a sink that takes this `kind`, a run opens the offer, passes it to the sink, and closes it when the
+    sink has returned. It may open as None, for example for a pipe, which has no fixed length; then the source is read in
+    chunks.
     """
 
     kind: type
@@ -26,11 +27,11 @@ class Offer(NamedTuple):
 
 
 class OpenRegion(Protocol):
-    """A stretch of an open file, with both ends known: `os.sendfile` and the like take it as it is."""
+    """A region of an open file with known bounds, ready for `os.sendfile` and the like."""
 
     @property
     def fd(self) -> int:
-        """The descriptor. It belongs to the region, which closes it; its file offset means nothing."""
+        """The descriptor. It belongs to the region, which closes it; ignore its file offset."""
         ...
 
     @property
@@ -40,23 +41,23 @@ class OpenRegion(Protocol):
 
     @property
     def stop(self) -> int:
-        """The offset after the last byte, never below `start`: what the file held when it was opened."""
+        """The offset after the last byte, never below `start`. It is at most the size that the file had when it was opened."""
         ...
 
 
 class ThreadCopy:
-    """All that a source has, written by itself: one thread moves what would otherwise cross two tasks and a channel.
+    """A source that writes its content itself: one thread moves bytes that would otherwise cross two tasks and a channel.
 
     Args:
-        copy: Calls the function that it is given with each piece, in threads, and returns the number of bytes.
+        copy: Calls the function that it gets with each piece, in threads, and returns the number of bytes.
     """
 
     def __init__(self, copy: Callable[[Write], Awaitable[int]]) -> None:
         self._copy = copy
-        self.failure: BaseException | None = None  # of the source itself; what the sink's function raised is the sink's
+        self.failure: BaseException | None = None  # of the source, not of the sink's function
 
     async def into(self, write: Write) -> int:
-        """Call `write` with all of it, in threads, and return the number of bytes."""
+        """Call `write` with each piece, in threads, and return the number of bytes."""
         refused: list[BaseException] = []
 
         def written(piece: bytes | memoryview) -> None:

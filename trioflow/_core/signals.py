@@ -1,8 +1,7 @@
-"""A whole program: a run of Trio that a signal stops in order.
+"""Run a whole program under Trio, and shut it down cleanly on a signal.
 
-Rule 1: the first SIGINT or SIGTERM cancels the program's main function; a second one ends the process at once, even
-    while a task holds up all others. So a signal that would raise KeyboardInterrupt, which has to wait for a task, kills
-    instead.
+Rule 1: the first SIGINT or SIGTERM cancels the program's main function. A second one ends the process at once, even if
+    a task blocks the loop. So a second SIGINT kills instead of raising KeyboardInterrupt, which has to wait for a task.
 """
 
 from __future__ import annotations
@@ -19,16 +18,16 @@ _ENDING: Final = (signal.SIGINT, signal.SIGTERM)
 
 
 def run_until_a_signal(main: Callable[[], Awaitable[object]], *, is_watching: bool = True) -> None:
-    """Run Trio with `main`, which the first signal cancels; return when it has ended.
+    """Run `main` under Trio until it ends. The first signal cancels it.
 
-    Nothing watches for signals outside the main thread, where Python delivers none, or unless `is_watching`: then `main`
-    does that itself.
+    Outside the main thread signals are not watched, as Python delivers none there; nor are they without `is_watching`, if
+    `main` does that itself.
     """
     is_watching = is_watching and threading.current_thread() is threading.main_thread()
-    # Asked before Trio puts a handler of its own in the place of the default one.
+    # Looked up before Trio replaces the default handler with its own.
     afterwards = {number: _after_the_first(number) for number in _ENDING} if is_watching else {}
 
-    async def run() -> None:  # an error about an argument begins with this name, and the user has called a `run`
+    async def run() -> None:  # errors about arguments begin with this name, and `run` is what the user has called
         with trio.CancelScope() as scope, ExitStack() as stack:
             _cancel_at_a_signal(scope, afterwards, stack)
             await main()
@@ -37,16 +36,16 @@ def run_until_a_signal(main: Callable[[], Awaitable[object]], *, is_watching: bo
 
 
 def _after_the_first(number: int) -> Any:
-    """Return what a second signal does: it calls the program's own handler, if there is one, or kills."""
+    """Return the handler for a second signal: the program's own, if there is one, or the default, which kills."""
     handler = signal.getsignal(number)
     return handler if callable(handler) and handler is not signal.default_int_handler else signal.SIG_DFL
 
 
 def _cancel_at_a_signal(scope: trio.CancelScope, afterwards: dict[signal.Signals, Any], stack: ExitStack) -> None:
-    """Cancel `scope` at the first of the signals in `afterwards`, which says what each of them does from then on.
+    """Cancel `scope` at the first of the signals in `afterwards`, which maps each to its handler from then on.
 
-    No task waits for them: the second one must be heard while one task holds up all others. `stack` puts back what they
-    did.
+    No task waits for the signals, as the second one must work even if a task blocks the loop. `stack` restores the
+    previous handlers.
     """
     token = trio.lowlevel.current_trio_token()
 

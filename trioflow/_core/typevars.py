@@ -1,7 +1,7 @@
-"""The types of operators that take items of any type, so that both type checkers know them in a `pipeline`.
+"""Type variables for operators on items of any type, chosen so that both type checkers understand a `pipeline`.
 
-In `pipeline(a, b, tap(print), collect())` mypy reads `tap(print)` before it knows what comes from `b`. What it cannot
-infer then must be Any: if it were Never or object, mypy would refuse a pipeline that is right.
+In `pipeline(a, b, tap(print), collect())` mypy reads `tap(print)` before it knows what `b` emits. A type that it cannot
+infer at that point must be Any: with Never or object, mypy would refuse a correct pipeline.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     import typing_extensions
 
     T = typing_extensions.TypeVar("T", default=Any)
-    # What a filter's function narrows T to; a function that does not narrow leaves T.
+    # The type that a filter's function narrows T to; T if it does not narrow.
     V = typing_extensions.TypeVar("V", default=T)
-    # These are always inferred. They have a default because T has one, which comes before them.
+    # These are always inferred. They need a default because T, which comes before them, has one.
     U = typing_extensions.TypeVar("U", default=typing_extensions.Never)
     K = typing_extensions.TypeVar("K", bound=Hashable, default=typing_extensions.Never)
-    # What a pipeline gives: an int, the number of items or bytes, where it ends in a channel or a byte stream.
+    # A pipeline's value: an int, the number of items or bytes, if it ends in a channel or a byte stream.
     R = typing_extensions.TypeVar("R", default=int)
 else:
     T = TypeVar("T")
@@ -28,7 +28,7 @@ else:
     R = TypeVar("R")
 
 
-# What comes from each of up to nine stages, or readables.
+# The items of each of up to nine stages, or readables.
 A = TypeVar("A")
 B = TypeVar("B")
 C = TypeVar("C")
@@ -44,14 +44,14 @@ class _OfAny(Protocol):
     def __call__(self, item: object, /) -> Any: ...
 
 
-# A function of any object, such as `print`: beside `Callable[[T], object]`, so that T is not taken for object.
-# Pyright needs no such help, and would take a lambda for one.
-MYPY = False  # mypy takes it for True
+# A function of any object, such as `print`. It is offered beside `Callable[[T], object]`, or mypy would take T for object.
+# Pyright does not need it, and would take a lambda for one.
+MYPY = False  # mypy treats it as True
 if MYPY:
     OfAny: TypeAlias = _OfAny  # pyright: ignore[reportRedeclaration]
     Guard: TypeAlias = "Callable[[T], TypeGuard[V]]"  # pyright: ignore[reportRedeclaration]
 else:
     OfAny: TypeAlias = NoReturn  # pyright: ignore[reportRedeclaration]
-    # Pyright knows a lambda's argument in `pipe(filter(...))` only where the first overload takes every function.
+    # Pyright infers a lambda's argument in `pipe(filter(...))` only if the first overload accepts every function.
     Guard: TypeAlias = "Callable[[T], TypeGuard[V]] | Narrow[T, V] | Callable[[T], object]"  # pyright: ignore[reportRedeclaration]
 Narrow: TypeAlias = "Callable[[T], typing_extensions.TypeIs[V]]"

@@ -1,8 +1,8 @@
-"""Workers between two channels: each takes items, works on them, and sees that its results are sent.
+"""Workers between two channels: each takes items, works on them, and makes sure that its results are sent.
 
-Rule 1: what has been taken from the source and not yet sent on is in a worker's hands: nothing else is held.
-Rule 2: in order means exact: a worker whose result is not next keeps it, and takes nothing more, until it was sent.
-Rule 3: whoever has the next result sends all that follow it without a gap, in one batch.
+Rule 1: items taken from the source and not yet sent on are held by the workers, and nowhere else.
+Rule 2: with `ordered`, a worker whose result is not the next one keeps it, and takes nothing more until it was sent.
+Rule 3: the worker with the next result sends it and all that follow without a gap, in one batch.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ Work = Callable[[list[Any]], Awaitable[list[Any]]]
 
 
 class Batches:
-    """How many items to take on one trip: as many as are done in `seconds`, which is learnt on the way."""
+    """Learns how many items to take on one trip to a thread or process, so that a trip takes about `seconds`."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self.size = 1
 
     def learn(self, spent: float, count: int) -> None:
-        """Hear that a trip with `count` items was spent working for so many seconds."""
+        """Adapt the size to a trip with `count` items, which took `spent` seconds of work."""
         if spent > self._seconds:
             self.size = max(self.size // 2, 1)
         elif spent < self._seconds / 2 and count == self.size:
@@ -37,7 +37,7 @@ class Batches:
 
 
 class _Turn:
-    """A worker's place in the order: what it has to give, and who waits until that is sent."""
+    """A worker's place in the order: its results, and the event that tells it they were sent."""
 
     __slots__ = ("results", "sent")
 
@@ -47,20 +47,20 @@ class _Turn:
 
 
 class Workers:
-    """A crew between two channels. What works may say in its `size` how many items it wants at once."""
+    """Workers between two channels. A `Work` function may have a `size`: how many items it takes at once."""
 
     def __init__(self, source: ReceiveChannel[Any], output: SendChannel[Any], *, ordered: bool) -> None:
         self._source = source
         self._output = output
         self._ordered = ordered
-        self._turns: deque[_Turn] = deque()  # in the order of the items; as long as there are workers, at most
+        self._turns: deque[_Turn] = deque()  # in the order of the items; at most one for each worker
         self._is_sending = False
         self._is_taking = False
         self._idle = ParkingLot()
         self._free = 0  # workers that have no items
 
     async def run(self, works: Iterable[Work]) -> None:
-        """Let `works` work until the source has ended and all was sent: each starts when those before it are busy."""
+        """Run `works` until the source has ended and all results were sent. Each starts when all before it are busy."""
         more = iter(works)
         async with open_crew() as crew:
 
@@ -83,7 +83,7 @@ class Workers:
                 start()
             if self._ordered:
                 turn = _Turn()
-                self._turns.append(turn)  # nobody else has run since the items were taken
+                self._turns.append(turn)  # in order, as no other task has run since the items were taken
                 turn.results = await work(items)
                 await self._send_in_turn(turn)
             else:
@@ -91,8 +91,8 @@ class Workers:
             self._free += 1
 
     async def _take(self, most: int) -> list[Any]:
-        # One waits at the channel, and calls the next when it has taken. Were all to queue there, none could go on with
-        # what is ready without giving way to the others: a function that never waits would run at a tenth of the pace.
+        # One worker at a time waits at the channel, and wakes the next when it has taken items. If all waited there, none
+        # could take ready items without giving way to the others: a function that never waits would run ten times slower.
         while self._is_taking:
             await self._idle.park()
         self._is_taking = True
