@@ -30,7 +30,7 @@ RETIRED: Final = {
     r"\bby chance\b": "at random; with jitter",
     r"\bwho comes\b": "a caller; a client",
     r"\btells? of\b": "reports",
-    r"\bis none\b": "say what is wrong: an invalid Host header; not a Readable",
+    r"(?<!there )\bis none\b": "say what is wrong: an invalid Host header; not a Readable",
     r"\bminds? (?:that|this)\b": "handles that",
     r"\bhas enough\b|\bhad enough\b": "needs no more items; stops",
     r"\bsimply there\b": "automatic",

@@ -6,6 +6,7 @@ import logging
 import re
 from typing import Any
 
+import pytest
 import trio
 import trio.testing
 from hypothesis import HealthCheck, given, settings

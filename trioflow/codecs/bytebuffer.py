@@ -127,6 +127,6 @@ class ByteBuffer:
         self._start += count
         self._wanted = b""
         if self._start > min(SLACK, len(self)):
-            # A bytearray drops its front for free, except that now and then it copies the rest, which is shorter.
+            # A bytearray drops its front without copying, except that now and then it copies the rest, which is shorter.
             del self._data[: self._start]
             self._start = 0
