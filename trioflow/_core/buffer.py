@@ -46,7 +46,7 @@ def weight_of(item: object) -> int:
 
 
 def light_size(items: Sequence[object]) -> int | None:
-    """Return the total bytes of `items` if each surely weighs 1, else None. It takes 30 ns an item, to weigh each 200."""
+    """Return the total bytes of `items` if each surely weighs 1, else None. 30 ns an item; weighing each takes 200."""
     kinds = set(map(type, items))
     bytes_like = [kind for kind in kinds if issubclass(kind, (bytes, bytearray, memoryview))]
     if not bytes_like:

@@ -114,7 +114,7 @@ class SendChannel(_End, trio.abc.SendChannel[SendT]):
 
         Raises:
             trio.BrokenResourceError: the last receiver has closed.
-            trio.ClosedResourceError: this end was closed, before or meanwhile.
+            trio.ClosedResourceError: this end is closed, or was closed during the call.
             BufferError: the channel is full and was opened with `overflow="fail"`.
         """
         await self._checkpoint()
@@ -215,7 +215,7 @@ class SendChannel(_End, trio.abc.SendChannel[SendT]):
     async def _room_for_batch(self) -> float:
         """Wait until half of a full channel is free, and return the weight that can be sent.
 
-        The reader does not wait meanwhile, as it has the other half to take. What follows reaches it as one large batch.
+        Until then the reader still has the other half to take. The next items then reach it as one large batch.
         """
         half = max(self._buffer.stride // 2, 1)
         await self._wait_until(lambda is_next: is_next and self._buffer.fits(half), half)
@@ -294,11 +294,11 @@ class ReceiveChannel(_End, trio.abc.ReceiveChannel[ReceiveT]):
         buffer.receivers += 1
 
     async def receive(self) -> ReceiveT:
-        """Return the next item, waiting for it if there is none. If it is cancelled, no item was taken.
+        """Return the next item, waiting until there is one. If it is cancelled, no item was taken.
 
         Raises:
             trio.EndOfChannel: all senders have closed and everything was received.
-            trio.ClosedResourceError: this end was closed, before or meanwhile.
+            trio.ClosedResourceError: this end is closed, or was closed during the call.
         """
         if self._buffer.items or not self._is_live():  # otherwise it waits below, which is a checkpoint already
             await self._checkpoint()
@@ -308,7 +308,7 @@ class ReceiveChannel(_End, trio.abc.ReceiveChannel[ReceiveT]):
         return item
 
     def receive_nowait(self) -> ReceiveT:
-        """Return the next item without waiting. Raises as `receive` does, and `trio.WouldBlock` if there is none."""
+        """Return the next item without waiting. Raises as `receive` does, and `trio.WouldBlock` if the channel is empty."""
         if not self._ready():
             raise trio.WouldBlock
         item: ReceiveT = self._buffer.take()

@@ -172,7 +172,7 @@ class _BatchWriter(Generic[T]):
 # This drives a coroutine by hand, between `work` and Trio. If you change it, keep these points:
 #
 # - When `work` yields a trap, it has already arranged how this task will be woken: it is in some waiting line. Trio must
-#   get that very trap next. If anything else were awaited in between, Trio would see the other trap first, and wake the
+#   get this trap next. If anything else were awaited in between, Trio would see the other trap first, and wake the
 #   task there for what it waits for here. So `before_trap` is a plain function: it may wake other tasks, but never this
 #   one, and it cannot await.
 # - What Trio sends back is the answer to that trap. It is passed to `work` unchanged: it is an outcome, which raises where

@@ -115,7 +115,7 @@ def pipeline(
 ) -> Run[R]: ...
 # fmt: on
 def pipeline(*stages: object, capacity: float = DEFAULT_CAPACITY, monitor: Watcher | None = None) -> Run[Any]:
-    """Run `stages` from first to last, and return the value of the last one. Await the call to run it.
+    """Run `stages` from first to last, and return the value of the last one. Nothing runs until you `await` it.
 
     The first stage may also be an iterable, an async iterable, or a channel or byte stream to receive from. The last may
     be a channel or byte stream to send to; then the value is the number of items or bytes. The run closes one-way channels

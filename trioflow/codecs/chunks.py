@@ -107,7 +107,7 @@ class _LimitBytes(Operator[Any, Any]):
 
 
 class Digest(Transform[bytes, bytes]):
-    """What `digest` returns: a transform that keeps the hash of the bytes of its last complete run."""
+    """A transform that keeps the hash of the bytes of its last complete run. Made by `digest`."""
 
     __slots__ = ("_hash",)
 

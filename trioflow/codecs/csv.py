@@ -67,7 +67,7 @@ def parse_csv(
     max_length: float = LONGEST,
     **options: Unpack[CsvFormat],
 ) -> Transform[bytes | str, Any]:
-    r"""Parse chunks of bytes or text as CSV: emit a `dict` for each row, keyed by column. Blank lines are skipped.
+    r"""Parse chunks of bytes or text as CSV, and emit a `dict` for each row, keyed by column. Blank lines are skipped.
 
     Emits when: a row has ended.
     Waits when: downstream is not ready.

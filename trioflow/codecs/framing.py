@@ -71,7 +71,7 @@ class _LengthPrefixed(Operator[Any, bytes]):
 def parse_length_prefixed(
     width: int = 4, *, byteorder: Byteorder = "big", max_length: float = LONGEST
 ) -> Transform[bytes, bytes]:
-    r"""Split the bytes that `length_prefixed` wrote into its items: each frame without its length.
+    r"""Split the bytes that `length_prefixed` wrote into its items, without their lengths.
 
     Emits when: a frame is complete.
     Waits when: downstream is not ready.

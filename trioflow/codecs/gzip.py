@@ -151,7 +151,7 @@ def _packing(
 
 
 def gunzip(*, max_output: float = math.inf) -> Transform[bytes, bytes]:
-    """Decompress gzip: one member, or several one after another. Zeros after a member are skipped, as `gzip` does.
+    """Decompress gzip, one member or several one after another. Zeros after a member are skipped, as `gzip` does.
 
     With `trioflow[isal]` installed, isal does it, three times as fast.
 

@@ -26,7 +26,7 @@ from trioflow._core.streams import Transform
 from trioflow.codecs.pieces import Pieces, cut_portions
 
 LONGEST: Final = 65536 * 16
-AROUND: Final = 20  # characters shown before and after the place where a line goes wrong
+AROUND: Final = 20  # characters of a wrong line that are shown before and after the mistake
 PORTION: Final = 1 << 14  # bytes or characters parsed at once; 128 KiB exceed the cache, and add 0.3 µs a line
 
 _ATOMS: Final = frozenset((str, int, bool, type(None)))

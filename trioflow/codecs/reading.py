@@ -19,7 +19,7 @@ LONGEST: Final = 65536
 
 
 class Buffered(trio.abc.ReceiveChannel[bytes]):
-    """What `buffered` returns: a channel of chunks that you can also read in exact amounts, from one task at a time."""
+    """A channel of chunks that you can also read in exact amounts, from one task at a time. Made by `buffered`."""
 
     def __init__(self, source: trio.abc.ReceiveChannel[bytes]) -> None:
         self._source = source

@@ -28,7 +28,7 @@ BLOCK: Final = 1 << 18  # bytes; a trip to a thread takes 0.1 ms, and zstd at le
 
 
 def zstd(*, level: int = ZSTD_LEVEL) -> Transform[bytes, bytes]:
-    """Compress into one zstd frame: smaller than with `gzip`, in a quarter of the time. Needs `trioflow[zstd]`.
+    """Compress into one zstd frame, smaller than with `gzip`, in a quarter of the time. Needs `trioflow[zstd]`.
 
     Blocks of 256 KiB are compressed in a thread, so Trio's loop is not blocked.
 
@@ -65,7 +65,7 @@ def zstd(*, level: int = ZSTD_LEVEL) -> Transform[bytes, bytes]:
 
 
 def unzstd(*, max_output: float = math.inf) -> Transform[bytes, bytes]:
-    """Decompress zstd: one frame, or several one after another. Needs `trioflow[zstd]`.
+    """Decompress zstd, one frame or several one after another. Needs `trioflow[zstd]`.
 
     Emits when: zstd has output: pieces of at most 256 KiB, made as downstream has room for them.
     Waits when: downstream is not ready, even in the middle of a chunk.
@@ -234,7 +234,7 @@ class _Unbrotli(Unpacker):
 
     def step(self, data: Any) -> Step:
         stream = self._stream
-        is_full = not stream.can_accept_more_data()  # it keeps input that it has not read, and takes no more meanwhile
+        is_full = not stream.can_accept_more_data()  # it still has input to read, and takes no more until then
         try:
             # A piece consists of blocks, the first of 32 KiB. brotli stops after the block that reaches the limit.
             piece: bytes = stream.process(b"" if is_full else data, output_buffer_limit=_STOP)
