@@ -36,7 +36,7 @@ class Crew:
         try:
             await function(*args)
         except BaseException as exc:
-            # Caught here and not around the nursery, which wraps it in a group: R11 wants the same object.
+            # Caught here and not around the nursery, which would wrap it in a group: R11 asks for the same object.
             if (failure := self.failure_in(exc)) is None:
                 raise
             self.failures.append(failure)

@@ -109,7 +109,7 @@ def _enclosing(stages: Sequence[Stage], index: int, capacity: float, whole: Sequ
 async def run(stages: Sequence[Stage], capacity: float, watch: Watch | None = None) -> Any:
     """Run stages from source to sink, and return the sink's value.
 
-    With `watch` all of them run one by one, so that it sees each; without, a sink may take a source's content whole.
+    With `watch` every stage runs as usual, so that it sees each. Otherwise a sink may take the source's content whole.
     """
     try:
         offer = stages[0].offer if len(stages) == 2 and watch is None else None

@@ -69,7 +69,7 @@ _ids: Final = itertools.count(1)
 
 
 class NotBegun(Exception):
-    """Raised through the observers' blocks when the run they were told of does not happen after all."""
+    """Raised through the observers' blocks if the announced run does not happen after all."""
 
 
 def seen_by(watches: Sequence[Watch], tasks: Sequence[Watched]) -> AbstractContextManager[object]:

@@ -194,7 +194,7 @@ class Run(Crew):
         """End the stages because the block outside has ended, either normally or with the exception `raised`."""
         if self.receive is not None:
             if raised is not None:
-                self._stop()  # an exception is not a reader that needs no more: partial data must not pass for complete (R13)
+                self._stop()  # the reader has failed and not just stopped early: nothing may pass for complete (R13)
             elif not self.buffers[-1].ended:
                 self._cancel(self.tasks)
             self.receive.close()
