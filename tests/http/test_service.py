@@ -132,11 +132,11 @@ async def test_a_socket_that_does_not_listen_is_refused() -> None:
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        ({"unix": "a", "listeners": []}, "serve takes unix or listeners, not both"),
-        ({"listeners": [5]}, "listeners must be sockets, got 5"),
+        ({"unix": "a", "listeners": []}, "serve: unix and listeners were both given; leave out one"),
+        ({"listeners": [5]}, "serve: listeners must be sockets, got 5"),
         ({"ssl_context": ssl.create_default_context()}, "ssl_context is for a client; make one for a server"),
         ({"host": 5}, "host must be a str or None, got 5"),
-        ({"limits": None}, "limits must be Limits, got None"),
+        ({"limits": None}, "serve: limits must be Limits, got None"),
         ({"proxies": ["10.0.0.1"]}, "proxies must be Proxies, got"),
         ({"counters": 5}, "counters must be Counters, got 5"),
         ({"log": "x"}, "log expects a function, got 'x'"),

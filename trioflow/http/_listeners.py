@@ -47,9 +47,9 @@ class Listeners:
         """Listen on `listeners`, or else at the path `unix`, or else on `port` of `host`; of all addresses if it is None."""
         check_count("port", port, 0, 65535)
         if host is not None and not isinstance(host, str):
-            raise TypeError(f"host must be a str or None, got {host!r}")
+            raise TypeError(f"serve: host must be a str or None, got {host!r}")
         if unix is not None and listeners is not None:
-            raise ValueError("serve takes unix or listeners, not both")
+            raise ValueError("serve: unix and listeners were both given; leave out one")
         if listeners is not None:
             return cls(listeners)
         if unix is not None:
@@ -108,10 +108,10 @@ def _remove_abandoned(path: Path) -> None:
 
 def _prepare(listener: socket.socket) -> None:
     if not isinstance(listener, socket.socket):
-        raise TypeError(f"listeners must be sockets, got {listener!r}")
+        raise TypeError(f"serve: listeners must be sockets, got {listener!r}")
     with suppress(OSError):  # macOS does not support this option
         if not listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-            raise ValueError(f"listeners must be listening, but {listener!r} is not; call its listen() first")
+            raise ValueError(f"serve: listeners must be listening, but {listener!r} is not; call its listen() first")
     listener.setblocking(False)
     if listener.family not in _INTERNET:
         return

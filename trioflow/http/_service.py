@@ -40,11 +40,13 @@ class Config:
         check_async("serve", self.handler)
         for name, kind in (("limits", Limits), ("proxies", Proxies | None), ("counters", Counters | None)):
             if not isinstance(value := getattr(self, name), kind):
-                raise TypeError(f"{name} must be {name.capitalize()}, got {value!r}")
+                raise TypeError(f"serve: {name} must be {name.capitalize()}, got {value!r}")
         if not (self.ssl_context is None or isinstance(self.ssl_context, ssl.SSLContext) or callable(self.ssl_context)):
-            raise TypeError(f"ssl_context must be SSLContext or a function that makes one, got {self.ssl_context!r}")
+            raise TypeError(
+                f"serve: ssl_context must be SSLContext or a function that makes one, got {self.ssl_context!r}"
+            )
         if self.log is not None:
-            check_function("log", self.log)
+            check_function("serve: log", self.log)
         if self.worker_timeout is not None:
             check_positive("worker_timeout", self.worker_timeout)
         if check_count("workers", self.workers, 1) > 1:
@@ -54,10 +56,10 @@ class Config:
         """Check that every option can be sent to worker processes."""
         if isinstance(self.ssl_context, ssl.SSLContext):
             raise TypeError(
-                "with workers, ssl_context must be a function that makes an SSLContext, because each process needs its own"
+                "serve: with workers, ssl_context must be a function that makes an SSLContext: each process needs its own"
             )
         if self.counters is not None:
-            raise ValueError("counters count in one process: leave out counters or workers")
+            raise ValueError("serve: counters count in one process; leave out counters or workers")
         pickled("serve with workers needs a handler", self.handler)
         pickled("serve with workers needs a log", self.log)
         pickled("serve with workers needs an ssl_context", self.ssl_context)
@@ -75,10 +77,10 @@ class Config:
         if not isinstance(context, ssl.SSLContext):
             context = context()
             if not isinstance(context, ssl.SSLContext):
-                raise TypeError(f"ssl_context must return an SSLContext, got {context!r}")
+                raise TypeError(f"serve: ssl_context must return an SSLContext, got {context!r}")
         if context.protocol == ssl.PROTOCOL_TLS_CLIENT:
             raise ValueError(
-                "ssl_context is for a client; make one for a server with "
+                "serve: ssl_context is for a client; make one for a server with "
                 "ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)"
             )
         context.set_alpn_protocols(["http/1.1"])

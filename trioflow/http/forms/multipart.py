@@ -72,7 +72,7 @@ class Multipart:
         self._spare = count  # parts that are still allowed
         self._header_size = header_size
         self._at = _At.PREAMBLE
-        self._held = b"\r\n"  # so that a boundary is also found at the very start
+        self._held = b"\r\n"  # so that a boundary is also found at the start
         self._is_in_part = False
         self._left: int | None = None  # bytes of this part's body, if it has a Content-Length
 
