@@ -84,10 +84,11 @@ def tests(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none", requires=["dev"])
 def lint(session: nox.Session) -> None:
-    """Ruff: rules and format; codespell: words."""
+    """Ruff: rules and format; codespell and tools/prose.py: words."""
     session.run(PYTHON, "-m", "ruff", "check", ".", external=True)
     session.run(PYTHON, "-m", "ruff", "format", "--check", ".", external=True)
     session.run(PYTHON, "-m", "codespell_lib", external=True)
+    session.run(PYTHON, "tools/prose.py", external=True)
 
 
 @nox.session(venv_backend="none", requires=["dev"])

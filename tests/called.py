@@ -133,7 +133,7 @@ def wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:
 
 
 def children(process: int | None = None) -> list[int]:
-    """Give the processes that run and were started by one, this one if none is said: by any of its threads."""
+    """Return the processes that run and were started by one, this one if none is said: by any of its threads."""
     found: list[int] = []
     with contextlib.suppress(OSError):
         for task in Path(f"/proc/{process or os.getpid()}/task").iterdir():

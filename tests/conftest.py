@@ -40,7 +40,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 def open_descriptors() -> dict[str, str]:
-    """Give each open file descriptor's number, and what it is open on."""
+    """Return each open file descriptor's number, and what it is open on."""
     found = {}
     for entry in DESCRIPTORS.iterdir():
         try:

@@ -101,7 +101,7 @@ CONSUMERS: list[Consumer] = [to_the_end, item_by_item, left_early, cancelled]
 
 
 def tasks() -> set[trio.lowlevel.Task]:
-    """Give all tasks there are, to see that none is left."""
+    """Return all tasks there are, to see that none is left."""
     found: set[trio.lowlevel.Task] = set()
     root = trio.lowlevel.current_root_task()
     left = [] if root is None else [root]

@@ -90,7 +90,7 @@ TYPES = {
 
 
 def file_of(name: str) -> Path:
-    """Give the file that is served by a name: the slow reader is drawn by what draws the inspector's page."""
+    """Return the file that is served by a name: the slow reader is drawn by what draws the inspector's page."""
     return INSPECTOR / name.removeprefix("inspector/") if name.startswith("inspector/") else PAGE / name
 
 

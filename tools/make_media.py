@@ -30,7 +30,7 @@ def mixed(first: Array, second: Array, part: Array) -> Array:
 
 
 def noise(rng: np.random.Generator, length: int, steps: int) -> Array:
-    """Give a smooth random line between -1 and 1."""
+    """Return a smooth random line between -1 and 1."""
     knots = rng.uniform(-1, 1, steps + 3)
     at = np.linspace(0, steps, length)
     part = at % 1
@@ -87,7 +87,7 @@ GROUND: Final = "-12 -12 -16 -16 -19 -19 -17 -17 -12 -12 -16 -14 -17 -16 -17 -12
 
 
 def plucked(pitch: float, seconds: float) -> Array:
-    """Give one note: a few overtones that die the sooner, the higher they are."""
+    """Return one note: a few overtones that die the sooner, the higher they are."""
     time = np.arange(int(seconds * RATE)) / RATE
     base = 220 * 2 ** (pitch / 12)
     tone = sum(

@@ -1,7 +1,7 @@
 """Build CHANGELOG.md from the files beside this one.
 
-Called as it is, it writes what is released, and before it what is not yet. With `--release 0.1.0` it makes a release
-of that: under the version and today's date, and the files are removed.
+Without options, it lists the unreleased changes above the released ones. `--release 0.1.0` moves the unreleased changes
+under that version and today's date, and removes their files.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ UNRELEASED = "## Not yet released"
 
 
 def fragments(directory: Path) -> list[tuple[str, Path]]:
-    """Give the files of changes with their kinds, kind by kind, and by name."""
+    """Return the kind and the path of each file, sorted by kind and name."""
     found = []
     for path in sorted(directory.glob("*.*.md")):
         kind = path.name.split(".")[-2]
@@ -27,13 +27,13 @@ def fragments(directory: Path) -> list[tuple[str, Path]]:
 
 
 def as_list(text: str) -> list[str]:
-    """Give a file's text as items of a list: its own, or one."""
+    """Return the list items of a file: those it has, or its whole text as one."""
     items = re.split(r"^- ", text.strip(), flags=re.MULTILINE)
     return [f"- {' '.join(item.split())}" for item in items if item]
 
 
 def section(heading: str, directory: Path) -> str:
-    """Give what the files say, under one heading."""
+    """Return the changes of all files under one heading."""
     parts = [heading]
     last = ""
     for kind, path in fragments(directory):
@@ -45,7 +45,7 @@ def section(heading: str, directory: Path) -> str:
 
 
 def changelog(root: Path, heading: str = UNRELEASED) -> str:
-    """Give the whole changelog; what is in no release yet stands under `heading`."""
+    """Return the whole changelog, with the unreleased changes under `heading`."""
     log = root / "CHANGELOG.md"
     old = log.read_text(encoding="utf-8") if log.exists() else ""
     released = "".join(re.findall(r"^## \d.*?(?=^## |\Z)", old, re.MULTILINE | re.DOTALL))

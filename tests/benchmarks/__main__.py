@@ -17,7 +17,7 @@ WORKS: list[Work] = [*items.WORKS, *runs.WORKS, *calls.WORKS, *workers.WORKS, *f
 
 
 def chosen(works: Sequence[Work], names: Sequence[str]) -> list[Work]:
-    """Give the works that are named: each name is a work's own, or what its name begins with up to a dash.
+    """Return the works that are named: each name is a work's own, or what its name begins with up to a dash.
 
     Raises:
         ValueError: a name is no work's.
@@ -32,7 +32,7 @@ def chosen(works: Sequence[Work], names: Sequence[str]) -> list[Work]:
 
 
 def among(work: Work, names: Sequence[str]) -> Work:
-    """Give the work with only those peers whose name has one of `names` in it, and with ours."""
+    """Return the work with only those peers whose name has one of `names` in it, and with ours."""
     if not names:
         return work
     ours, *others = work.peers

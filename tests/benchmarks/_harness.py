@@ -95,13 +95,13 @@ class Row:
     failed: str = ""
 
     def median(self, name: str) -> float | None:
-        """Give the median of one of a sample's numbers; None where a sample lacks it or there is none."""
+        """Return the median of one of a sample's numbers; None where a sample lacks it or there is none."""
         values: list[Any] = [getattr(sample, name) for sample in self.samples]
         return None if not values or None in values else statistics.median(values)
 
     @property
     def spread(self) -> float | None:
-        """Give how far the samples' figures lie apart, as a part of their median."""
+        """Return how far the samples' figures lie apart, as a part of their median."""
         middle = self.median("figure")
         if not middle:
             return None
@@ -110,7 +110,7 @@ class Row:
 
 
 def turns(peers: Sequence[Peer], rounds: int) -> Iterator[Peer]:
-    """Give whose turn it is, again and again in the same order."""
+    """Return whose turn it is, again and again in the same order."""
     for _ in range(rounds):
         yield from peers
 
@@ -137,7 +137,7 @@ def measure(work: Work, scale: Scale, rounds: int, tell: Callable[[Row], object]
 
 
 def ratio(ours: Row, theirs: Row, name: str = "figure") -> float | None:
-    """Give ours divided by theirs, the median of all rounds; None where either lacks the number."""
+    """Return ours divided by theirs, the median of all rounds; None where either lacks the number."""
     pairs = [(getattr(mine, name), getattr(its, name)) for mine, its in zip(ours.samples, theirs.samples, strict=False)]
     if not pairs or any(not mine or not its for mine, its in pairs):
         return None

@@ -13,7 +13,7 @@ END = "<!-- end of what was measured -->"
 
 
 def filled(text: str, lines: Sequence[str]) -> str:
-    """Give a page with `lines` between its marks.
+    """Return a page with `lines` between its marks.
 
     Raises:
         ValueError: it lacks them.
@@ -26,7 +26,7 @@ def filled(text: str, lines: Sequence[str]) -> str:
 
 
 def lines(about: dict[str, Any], rounds: int, results: Sequence[tuple[Work, Sequence[Row]]]) -> Iterator[str]:
-    """Give the paragraph about the machine, the table, and who was missing or failed."""
+    """Return the paragraph about the machine, the table, and who was missing or failed."""
     yield "; ".join(heading(about, rounds, is_smoke=False)) + "."
     yield ""
     yield "| work | beside | ours | theirs | ours ÷ theirs | by CPU | target |"

@@ -36,7 +36,7 @@ _BLOCK = 1 << 20
 
 
 def home() -> Path:
-    """Give the directory; it is made when something is put there."""
+    """Return the directory; it is made when something is put there."""
     given = os.environ.get("TRIOFLOW_BENCH_ENV")
     if given:
         return Path(given)
@@ -44,7 +44,7 @@ def home() -> Path:
 
 
 def peers_python() -> Path:
-    """Give the interpreter of the peers' environment, there or not."""
+    """Return the interpreter of the peers' environment, there or not."""
     return home() / "python" / "bin" / "python"
 
 
@@ -60,7 +60,7 @@ def install() -> None:
 
 @functools.cache
 def installed() -> dict[str, str]:
-    """Give the version of each package in the peers' environment."""
+    """Return the version of each package in the peers' environment."""
     if not peers_python().exists():
         return {}
     code = (
@@ -83,7 +83,7 @@ def command(name: str, debian: str) -> Need:
 
 
 def find(name: str) -> str | None:
-    """Give where a program is: /usr/sbin, where Debian puts servers, is not on every user's path."""
+    """Return where a program is: /usr/sbin, where Debian puts servers, is not on every user's path."""
     return shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
 
 
@@ -110,7 +110,7 @@ def _has(module: str) -> bool:
 
 @contextmanager
 def scratch() -> Iterator[Path]:
-    """Give a directory on the same file system as the data, removed afterwards."""
+    """Return a directory on the same file system as the data, removed afterwards."""
     home().mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="scratch-", dir=home()) as path:
         yield Path(path)
@@ -118,7 +118,7 @@ def scratch() -> Iterator[Path]:
 
 @functools.cache
 def random_file(size: int) -> Path:
-    """Give a file of bytes that do not compress; each MiB begins and ends with its number."""
+    """Return a file of bytes that do not compress; each MiB begins and ends with its number."""
 
     def blocks() -> Iterator[bytes]:
         block = random.Random(size).randbytes(_BLOCK)
@@ -131,7 +131,7 @@ def random_file(size: int) -> Path:
 
 @functools.cache
 def log_file(size: int) -> Path:
-    """Give a file of a web server's log lines, every tenth of them with status 500; it compresses as such do."""
+    """Return a file of a web server's log lines, every tenth of them with status 500; it compresses as such do."""
 
     def lines() -> Iterator[bytes]:
         source = random.Random(size)
@@ -154,7 +154,7 @@ def log_file(size: int) -> Path:
 
 
 def _records(size: int) -> list[dict[str, object]]:
-    """Give what a web server might log, enough to be repeated: of ten requests, two fail."""
+    """Return what a web server might log, enough to be repeated: of ten requests, two fail."""
     source = random.Random(size)
     records: list[dict[str, object]] = []
     for number in range(20_000):
@@ -184,14 +184,14 @@ def _whole_lines(text: bytes, size: int) -> Iterator[bytes]:
 
 @functools.cache
 def json_file(size: int) -> Path:
-    """Give a file of JSON lines, of at most `size` bytes: a server's log again, with values in values."""
+    """Return a file of JSON lines, of at most `size` bytes: a server's log again, with values in values."""
     text = "".join(json.dumps(record, ensure_ascii=False, separators=(",", ":")) + "\n" for record in _records(size))
     return _made(f"records-{size}.jsonl", None, _whole_lines(text.encode(), size))
 
 
 @functools.cache
 def csv_file(size: int) -> Path:
-    """Give a file of CSV, of at most `size` bytes: the same log as a table, where every tenth row has a quoted cell."""
+    """Return a file of CSV, of at most `size` bytes: the same log as a table, where every tenth row has a quoted cell."""
     made = io.StringIO()
     rows = csv.writer(made, lineterminator="\n")
     for number, record in enumerate(_records(size)):
@@ -205,18 +205,18 @@ def csv_file(size: int) -> Path:
 
 @functools.cache
 def gzip_file(size: int) -> Path:
-    """Give the log file of `size`, as one gzip member."""
+    """Return the log file of `size`, as one gzip member."""
     packed = zlib.compress(log_file(size).read_bytes(), level=6, wbits=31)
     return _made(f"log-{size}.txt.gz", len(packed), iter([packed]))
 
 
 def size_in(path: Path) -> int:
-    """Give the size that a file of ours was asked for with: it stands in its name."""
+    """Return the size that a file of ours was asked for with: it stands in its name."""
     return int(path.name.partition("-")[2].partition(".")[0])
 
 
 def _made(name: str, size: int | None, chunks: Iterator[bytes]) -> Path:
-    """Give a file of our directory, made if it is not there as large as it is to be, and read once for the page cache."""
+    """Return a file of our directory, made if it is not there as large as it is to be, and read once for the page cache."""
     path = home() / "data" / name
     if not path.exists() or path.stat().st_size != (size or path.stat().st_size):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -241,11 +241,11 @@ def make_ready(source: Path, target: Path) -> None:
 
 @functools.cache
 def digest(path: Path) -> str:
-    """Give what a file of ours holds, in short."""
+    """Return what a file of ours holds, in short."""
     return fresh_digest(path)
 
 
 def fresh_digest(path: Path) -> str:
-    """Give what a file holds now, in short."""
+    """Return what a file holds now, in short."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "blake2b").hexdigest()

@@ -32,7 +32,7 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def with_trioflow() -> list[str]:
-    """Give the command that runs Python as we do, which knows trioflow and Trio."""
+    """Return the command that runs Python as we do, which knows trioflow and Trio."""
     return [sys.executable, "-X", "utf8"]
 
 
@@ -97,7 +97,7 @@ class Server:
     session: int
 
     def children(self) -> list[int]:
-        """Give the processes that the first one has started and that run."""
+        """Return the processes that the first one has started and that run."""
         return [
             int(entry.name)
             for entry, fields in _processes(self.session)
@@ -105,14 +105,14 @@ class Server:
         ]
 
     def cpu_seconds(self) -> float:
-        """Give the CPU time of all its processes that still run."""
+        """Return the CPU time of all its processes that still run."""
         ticks = 0
         for _, fields in _processes(self.session):
             ticks += int(fields[11]) + int(fields[12])  # utime, stime
         return ticks / _TICKS
 
     def private_bytes(self) -> int:
-        """Give the memory that all its processes would give back if they ended."""
+        """Return the memory that all its processes would give back if they ended."""
         total = 0
         for entry, _ in _processes(self.session):
             with contextlib.suppress(OSError):
@@ -123,7 +123,7 @@ class Server:
 
 
 def _processes(session: int) -> Iterator[tuple[Path, list[str]]]:
-    """Give the directory in /proc of each process of a session, and its fields from the state on."""
+    """Return the directory in /proc of each process of a session, and its fields from the state on."""
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue
@@ -174,7 +174,7 @@ def _told_port(command: Sequence[str], process: subprocess.Popen[bytes], complai
 
 
 def free_port() -> int:
-    """Give a port that the system had free a moment ago."""
+    """Return a port that the system had free a moment ago."""
     with socket.create_server(("127.0.0.1", 0)) as sock:
         port: int = sock.getsockname()[1]
         return port

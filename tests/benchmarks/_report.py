@@ -25,7 +25,7 @@ _HEADS = {"s": "time", "B": "memory"}
 
 
 def shown(value: float | None, unit: str) -> str:
-    """Give a number with its unit, at three digits: 2.31 M items/s, 18.4 µs, 3.2 KiB."""
+    """Return a number with its unit, at three digits: 2.31 M items/s, 18.4 µs, 3.2 KiB."""
     if value is None:
         return "-"
     if unit == "B":
@@ -42,7 +42,7 @@ def shown(value: float | None, unit: str) -> str:
 
 
 def machine() -> dict[str, Any]:
-    """Give what the numbers were measured on, and with."""
+    """Return what the numbers were measured on, and with."""
     versions = {name: version for name, version in sorted(_place.installed().items()) if name in _SHOWN}
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -106,7 +106,7 @@ def _first_line(command: str, option: str) -> str:
 
 
 def heading(about: dict[str, Any], rounds: int, *, is_smoke: bool) -> Iterator[str]:
-    """Give the lines above all tables."""
+    """Return the lines above all tables."""
     versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items() if version)
     yield f"{about['date']}, {about['cpu']}, {about['cores']} cores, {about['system']}, trioflow {about['trioflow']}"
     yield f"{versions}"
@@ -118,7 +118,7 @@ def heading(about: dict[str, Any], rounds: int, *, is_smoke: bool) -> Iterator[s
 
 
 def table(work: Work, rows: Sequence[Row], *, is_smoke: bool = False) -> Iterator[str]:
-    """Give a work's table, line by line."""
+    """Return a work's table, line by line."""
     yield f"{work.title}  [{work.name}]"
     head = ["", _HEADS.get(work.unit, work.unit), "spread", "wall", "CPU", "ours/theirs", "target", "by CPU", "target"]
     lines = [head]
@@ -150,7 +150,7 @@ def table(work: Work, rows: Sequence[Row], *, is_smoke: bool = False) -> Iterato
 
 
 def name_of(row: Row) -> str:
-    """Give a peer's name, marked where it is what the machine can do at best."""
+    """Return a peer's name, marked where it is what the machine can do at best."""
     return f"{row.peer.name} (limit)" if row.peer.is_limit else row.peer.name
 
 
@@ -167,7 +167,7 @@ def _verdict(work: Work, reached: float | None, target: float | None) -> str:
 
 
 def as_json(work: Work, scale: Scale, rows: Sequence[Row]) -> dict[str, Any]:
-    """Give all of a work's numbers as what JSON can hold."""
+    """Return all of a work's numbers as what JSON can hold."""
     ours = rows[0]
 
     def one(row: Row) -> dict[str, Any]:

@@ -26,7 +26,7 @@ Measure = Callable[[Server, Path, Scale], Sample]
 
 @contextmanager
 def _root(name: str, file: Path) -> Iterator[Path]:
-    """Give a directory with one file of ours in it."""
+    """Return a directory with one file of ours in it."""
     with _place.scratch() as root:
         os.link(file, root / name)
         yield root

@@ -10,7 +10,7 @@ from tests.benchmarks._programs import PEERS, run, with_trioflow
 
 
 def expected(count: int) -> list[int]:
-    """Give how many numbers come out, and their sum."""
+    """Return how many numbers come out, and their sum."""
     given = [n for n in ((n + 1) * 2 for n in range(count)) if n % 3]
     return [len(given), sum(given)]
 
@@ -36,7 +36,7 @@ def _node() -> list[str]:
 
 
 def _peers(aiostream: str) -> list[Peer]:
-    """Give what both works have in common; none of these is faster with generators of its own."""
+    """Return what both works have in common; none of these is faster with generators of its own."""
     aiostream_is = timed(_theirs, "items_aiostream.py", aiostream)
     anyio = [_place.package("anyio")]
     return [

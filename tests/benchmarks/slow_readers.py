@@ -27,7 +27,7 @@ LIMIT_ALONE, LIMIT_EACH = 10 * MIB, 64 * KIB
 
 
 def resident(pid: int) -> int:
-    """Give a process's resident memory, in bytes."""
+    """Return a process's resident memory, in bytes."""
     found = re.search(r"^VmRSS:\s+(\d+) kB$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
     assert found is not None
     return int(found[1]) * KIB
@@ -89,7 +89,7 @@ class Reader:
 
 
 async def measure(directory: str, clients: int, seconds: float, rate: float) -> tuple[int, int]:
-    """Give by how many bytes a server grew at most, and how many each client read at least."""
+    """Return by how many bytes a server grew at most, and how many each client read at least."""
     size = os.stat(f"{directory}/large").st_size
     async with served(directory) as (pid, port):
         await warm_up(port)

@@ -48,7 +48,7 @@ Open = Callable[..., Page]
 
 @pytest.fixture
 def open_demo(demo: str, browser: Browser) -> Iterator[Open]:
-    """Give what opens the demo; what the console then complains of fails the test, unless it is said to be expected."""
+    """Return what opens the demo; what the console then complains of fails the test, unless it is said to be expected."""
     complaints: list[str] = []
     contexts = []
 
@@ -80,7 +80,7 @@ Shoot = Callable[..., None]
 
 @pytest.fixture
 def shoot() -> Shoot:
-    """Give what takes a picture of the page, or of an element, where pictures are wanted."""
+    """Return what takes a picture of the page, or of an element, where pictures are wanted."""
 
     def shoot_(page: Page, name: str, element: Locator | None = None, of: str = "demo-") -> None:
         if not SCREENSHOTS:

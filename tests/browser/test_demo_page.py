@@ -400,7 +400,7 @@ def test_who_closes_the_page_takes_all_that_it_had_begun_with_it(open_demo: Open
 
 
 def connections(url: str) -> list[str]:
-    """Give the server's connections, by their clients' addresses."""
+    """Return the server's connections, by their clients' addresses."""
     port = f":{int(url.rpartition(':')[2].strip('/')):04X}"
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     return [client for _, server, client, state, *_ in rows if server.endswith(port) and state == "01"]

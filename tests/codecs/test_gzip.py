@@ -49,14 +49,14 @@ MEMBER = python_gzip.compress(TEXT, mtime=0)
 
 
 def packed(data: bytes, level: int = 6) -> bytes:
-    """Give what `gzip` is to give: a member without a time in its header."""
+    """Return what `gzip` is to give: a member without a time in its header."""
     compressor = zlib.compressobj(level, zlib.DEFLATED, 31)
     return compressor.compress(data) + compressor.flush()
 
 
 @cache
 def bomb() -> bytes:
-    """Give 64 KiB that inflate to 64 MiB."""
+    """Return 64 KiB that inflate to 64 MiB."""
     return packed(bytes(2**26), level=9)
 
 

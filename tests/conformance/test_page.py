@@ -46,7 +46,7 @@ def numbers() -> list[str]:
 
 
 def rows() -> list[tuple[list[str], str, str]]:
-    """Give the numbers, the verdict and the reason or test of each row."""
+    """Return the numbers, the verdict and the reason or test of each row."""
     found = []
     for line in PAGE.read_text(encoding="utf-8").splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]

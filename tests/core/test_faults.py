@@ -157,7 +157,7 @@ PLANS = st.builds(
 
 
 def booms_in(exc: BaseException | None) -> list[BaseException]:
-    """Give all failures of stages in `exc`, and those in whose cleanup they were raised."""
+    """Return all failures of stages in `exc`, and those in whose cleanup they were raised."""
     if exc is None:
         return []
     parts = exc.exceptions if isinstance(exc, BaseExceptionGroup) else ()

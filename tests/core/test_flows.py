@@ -387,7 +387,7 @@ JOINS = ["merge", "concat", "interleave", "zip"]
 
 
 def flows(faults: st.SearchStrategy[Faults], ends: st.SearchStrategy[bool]) -> st.SearchStrategy[Any]:
-    """Give sources with stages on them, joined or not, with more stages on that."""
+    """Return sources with stages on them, joined or not, with more stages on that."""
     kinds, counts = st.sampled_from(["plain", "generator", "channel"]), st.sampled_from([0, 1, 5, 12, 60])
     guards = st.sampled_from(["retry", "recover"])
     sources = st.one_of(
@@ -410,7 +410,7 @@ def grown(flow: Any, stages: list[tuple[str, int, Faults]]) -> Any:
 
 
 def booms_in(exc: BaseException | None) -> list[Boom]:
-    """Give all failures in `exc`, and those in whose cleanup they were raised."""
+    """Return all failures in `exc`, and those in whose cleanup they were raised."""
     if exc is None:
         return []
     parts = exc.exceptions if isinstance(exc, BaseExceptionGroup) else ()
@@ -419,7 +419,7 @@ def booms_in(exc: BaseException | None) -> list[Boom]:
 
 
 def others_in(exc: BaseException | None) -> list[BaseException]:
-    """Give all that is raised and is no failure of ours."""
+    """Return all that is raised and is no failure of ours."""
     if exc is None or isinstance(exc, Boom):
         return []
     if isinstance(exc, BaseExceptionGroup):

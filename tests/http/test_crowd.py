@@ -40,7 +40,7 @@ def _room_for_descriptors() -> Iterator[None]:
 
 
 def resident() -> int:
-    """Give the memory this process holds, in bytes."""
+    """Return the memory this process holds, in bytes."""
     gc.collect()
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 

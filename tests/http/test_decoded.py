@@ -34,7 +34,7 @@ BOMB = gzip.compress(bytes(1 << 22), mtime=0)
 
 
 async def sent(body: bytes, encoding: str | None, **options: Any) -> bytes | int:
-    """Give what a handler made of a body, or the status it was refused with."""
+    """Return what a handler made of a body, or the status it was refused with."""
 
     async def handler(request: Request, response: Response) -> None:
         await response.send(await http.decoded(request, **options).pipe(tf.join()))

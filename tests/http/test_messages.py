@@ -26,7 +26,7 @@ GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 async def asked(handler: Any, request: bytes = GET) -> bytes:
-    """Give the answer to one request."""
+    """Return the answer to one request."""
     async with serving(handler) as port:
         return await exchanged(port, request)
 

@@ -17,7 +17,7 @@ NOBODY = 65534
 
 @pytest.fixture
 def open_to_all() -> Iterator[Path]:
-    """Give a directory that an ordinary user reaches: pytest's own are closed to others."""
+    """Return a directory that an ordinary user reaches: pytest's own are closed to others."""
     with tempfile.TemporaryDirectory() as directory:
         os.chmod(directory, 0o777)
         yield Path(directory)

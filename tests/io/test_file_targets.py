@@ -239,7 +239,7 @@ async def test_in_place_a_missing_source_is_named_as_the_source(tmp_path: Path) 
 
 
 def holes_of(path: Path) -> list[tuple[int, int]]:
-    """Give the stretches of data in a file, as the file system tells them."""
+    """Return the stretches of data in a file, as the file system tells them."""
     found: list[tuple[int, int]] = []
     size = os.stat(path).st_size
     with path.open("rb") as file:

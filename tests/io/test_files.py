@@ -74,7 +74,7 @@ def unchanged() -> tf.Transform[Any, Any]:
 
 
 def open_on(path: Path) -> int:
-    """Give how many descriptors are open on `path`."""
+    """Return how many descriptors are open on `path`."""
     links = [Path("/proc/self/fd", number) for number in descriptors()]
     return sum(os.readlink(link) == str(path) for link in links if link.is_symlink())
 

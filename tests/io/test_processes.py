@@ -31,13 +31,13 @@ def python(script: str) -> tf.Duplex[bytes, bytes]:
 
 
 def children() -> set[int]:
-    """Give the process ids of our children, zombies too."""
+    """Return the process ids of our children, zombies too."""
     tasks = Path("/proc/self/task")
     return {int(pid) for task in tasks.iterdir() for pid in (task / "children").read_text().split()}
 
 
 def living_in(group: int) -> list[str]:
-    """Give the processes of a group that have not ended; one that has may wait for its new parent to look at it."""
+    """Return the processes of a group that have not ended; one that has may wait for its new parent to look at it."""
     found = []
     for status in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):

@@ -16,13 +16,13 @@ HEADINGS = ["Emits when:", "Waits when:", "Ends when:", "On cancel:", "Holds:"]
 
 
 def rows() -> list[list[str]]:
-    """Give the cells of every row of every table."""
+    """Return the cells of every row of every table."""
     lines = PAGE.read_text(encoding="utf-8").splitlines()
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| `")]
 
 
 def names() -> set[str]:
-    """Give the names in the first column."""
+    """Return the names in the first column."""
     return {name for first, *_ in rows() for name in re.findall(r"`(\w+)`", first)}
 
 

@@ -72,7 +72,7 @@ WHOLE_PROGRAMS = {
 
 
 def printed_by(source: str) -> str:
-    """Give the block after `# Prints:`, without its comment signs."""
+    """Return the block after `# Prints:`, without its comment signs."""
     block = re.search(r"^# Prints:\n((?:^#.*\n?)*)\Z", source, re.MULTILINE)
     assert block, "the last lines of an example are `# Prints:` and what it prints, as comments"
     return re.sub(r"^# ?", "", block[1], flags=re.MULTILINE)
@@ -142,7 +142,7 @@ def test_each_case_has_its_example(case: str) -> None:
 
 
 def ideas_of(path: Path) -> tuple[str, str]:
-    """Give the two lines on top of an example: its idea, and what Node calls it."""
+    """Return the two lines on top of an example: its idea, and what Node calls it."""
     lines = (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").splitlines()
     assert len(lines) == 3, f"{path.name} opens with its idea, an empty line, and `Node: ...`"
     assert not lines[1]

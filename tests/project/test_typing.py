@@ -23,7 +23,7 @@ PYRIGHT = ["pyright", "--pythonpath", sys.executable]
 
 
 def check(checker: list[str], *paths: Path) -> str:
-    """Give what `checker` complains about, empty if nothing."""
+    """Return what `checker` complains about, empty if nothing."""
     command = [sys.executable, "-m", *checker, *map(str, paths)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     return "" if done.returncode == 0 else done.stdout + done.stderr

@@ -301,7 +301,7 @@ def server_at(url: str) -> Server:
 async def check(
     server: Server, *, is_ours: bool, place: Path, mixes: Sequence[tuple[str, ...]], minutes: float, seed: int
 ) -> list[Row]:
-    """Give every mix its turn, and print its row."""
+    """Return every mix its turn, and print its row."""
     rows = []
     seconds = max(minutes * 60 / len(mixes), 1.0)
     for n, mix in enumerate(mixes):

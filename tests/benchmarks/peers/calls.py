@@ -29,7 +29,7 @@ def loops(count: int, item: int) -> int:
 
 
 def loops_in(seconds: float) -> int:
-    """Give how many loops take so long, at the machine's best."""
+    """Return how many loops take so long, at the machine's best."""
     best = min(_timed(partial(loops, 20_000, 0)) for _ in range(20))
     return max(1, round(20_000 * seconds / best))
 

@@ -49,7 +49,7 @@ FORM = (
 
 
 def post(body: bytes, kind: str = KIND, *, chunk: int | None = None) -> list[bytes]:
-    """Give a POST in pieces: the head, then the body, all of it or in HTTP chunks."""
+    """Return a POST in pieces: the head, then the body, all of it or in HTTP chunks."""
     framing = f"Content-Length: {len(body)}" if chunk is None else "Transfer-Encoding: chunked"
     head = f"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\n{framing}\r\nConnection: close\r\n\r\n"
     if chunk is None:
@@ -61,7 +61,7 @@ def post(body: bytes, kind: str = KIND, *, chunk: int | None = None) -> list[byt
 async def posted(
     take: Callable[[Request], Coroutine[Any, Any, Any]], body: bytes, kind: str = KIND, *, chunk: int | None = None
 ) -> Any:
-    """Give what `take` made of a request, or the status that it was answered with where it failed."""
+    """Return what `take` made of a request, or the status that it was answered with where it failed."""
     got: list[Any] = []
 
     async def handler(request: Request, response: Response) -> None:
@@ -409,7 +409,7 @@ def test_an_empty_chunk_is_no_end() -> None:
 
 
 def events_of(chunks: list[bytes], **limits: float) -> list[Any]:
-    """Give the heads and the joined bodies that these chunks make, and the status they are refused with."""
+    """Return the heads and the joined bodies that these chunks make, and the status they are refused with."""
     parser = Multipart(BOUNDARY, **{"count": 4, "header_size": 200, **limits})
     found: list[Any] = []
     try:

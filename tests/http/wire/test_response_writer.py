@@ -16,7 +16,7 @@ from trioflow.http.wire.response_writer import ResponseWriter, date, keep_alive_
 
 
 def read_by_h11(data: bytes, *, method: str = "GET", version: str = "1.1") -> tuple[h11.Response, bytes, bool]:
-    """Give the head and the body that a client understands, and whether it would use the connection again."""
+    """Return the head and the body that a client understands, and whether it would use the connection again."""
     client = h11.Connection(h11.CLIENT)
     headers = [("Host", "localhost")] if version == "1.1" else [("Host", "localhost"), ("Connection", "close")]
     client.send(h11.Request(method=method, target="/", headers=headers))
