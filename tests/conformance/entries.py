@@ -335,7 +335,7 @@ SOURCES = {
     "recover": Entry(
         lambda: Source(NUMBERS, then=Boom()).readable.pipe(tf.recover(lambda failure: [9])),
         expected=[*NUMBERS, 9],
-        but="R12: what was sent before a failure that is dealt with comes first (docs/reference/rules.md)",
+        but="R12: what was sent before a failure that is dealt with comes first (docs/contributing/rules.md)",
     ),
     "repeat": Entry(lambda: tf.repeat(None), but="endless: its first three items are compared"),
     "repeat: a few times": Entry(lambda: tf.repeat(None, 4), expected=[None] * 4),
