@@ -8,6 +8,7 @@ Rule 3: a single failure is raised as the same object, several are raised as a g
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from types import TracebackType
 from typing import Final, TypeAlias, TypeGuard
 
@@ -69,17 +70,27 @@ def shorten_traceback(exc: BaseException) -> None:
         exceptions += [each.__cause__, each.__context__]
         if isinstance(each, BaseExceptionGroup):
             exceptions += each.exceptions
-        first: TracebackType | None = None
-        frame = each.__traceback__
-        while frame is not None:
-            package = str(frame.tb_frame.f_globals.get("__name__")).partition(".")[0]
-            if package not in _BETWEEN:
-                first = None
-            elif package == "trioflow":
-                if first is not None:
-                    first.tb_next = frame
-                first = first or frame
-            frame = frame.tb_next
+        _shorten(each.__traceback__)
+
+
+def _shorten(frame: TracebackType | None) -> None:
+    first = last = None  # of our frames in a row
+    while True:
+        package = None if frame is None else _package_of(frame.tb_frame.f_globals.get("__name__"))
+        if package not in _BETWEEN:
+            if first is not last and first is not None:  # once for each row: Python follows the whole chain to set it
+                first.tb_next = last
+            first = last = None
+        elif package == "trioflow":
+            first, last = first or frame, frame
+        if frame is None:
+            return
+        frame = frame.tb_next
+
+
+@cache
+def _package_of(module: object) -> str:
+    return str(module).partition(".")[0]
 
 
 def cancelled_in(exc: BaseException) -> BaseException | None:
