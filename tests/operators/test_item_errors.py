@@ -40,6 +40,21 @@ async def test_it_serves_every_consumer_and_loses_no_failed_item(
     assert len(letters.got) == 5 or consume in CONSUMERS[2:]
 
 
+@pytest.mark.parametrize(("capacity", "count"), [(1, 1), (2, 3), (2, 5), (4, 8)])
+async def test_the_writable_ends_normally_whenever_the_reader_leaves(capacity: int, count: int) -> None:
+    for _ in range(
+        60
+    ):  # the scheduler runs tasks in random order: one in fifteen would fail if upstream could cut it off
+        letters = Sink()
+        readable = Source(range(200)).readable.pipe(tf.on_item_error(tf.tap(half), letters.writable))
+
+        async with readable.open(capacity=capacity) as receive:
+            for _ in range(count):
+                await receive.receive()
+
+        assert letters.how == "the end"
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     items=st.lists(st.integers(0, 9), max_size=30),
