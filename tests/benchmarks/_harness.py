@@ -95,7 +95,7 @@ class Row:
     failed: str = ""
 
     def median(self, name: str) -> float | None:
-        """Return the median of one of a sample's numbers; None where a sample lacks it or there is none."""
+        """Return the median of one of the numbers of all samples; None if a sample lacks it, or without samples."""
         values: list[Any] = [getattr(sample, name) for sample in self.samples]
         return None if not values or None in values else statistics.median(values)
 
