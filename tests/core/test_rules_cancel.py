@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import operator
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -190,9 +190,35 @@ async def test_R17_a_task_yields_at_least_once_every_capacity_items(capacity: in
     assert ticks >= 1000 // capacity
 
 
-async def test_R17_a_task_without_channels_yields_at_least_once_every_1024_items() -> None:
-    source = iter(range(100_000))
-    left = [100_000]
+async def test_R17_a_task_without_channels_yields_about_twice_a_millisecond(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    beats = [now]
+
+    def numbers() -> Iterator[int]:
+        nonlocal now
+        for n in range(100_000):
+            now += 0.1e-6
+            yield n
+
+    async def beat() -> None:
+        while True:
+            beats.append(now)
+            await trio.lowlevel.checkpoint()
+
+    monkeypatch.setattr("trioflow._core.fused.perf_counter", lambda: now)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(beat)
+        await tf.pipeline(numbers(), tf.count())
+        nursery.cancel_scope.cancel()
+
+    # A batch takes up to 0.2 ms, and Trio may run the one task last in a pass and first in the next.
+    assert 0.0005 <= max(after - before for before, after in itertools.pairwise(beats)) <= 2 * 0.0009
+    assert len(beats) >= 5
+
+
+async def test_R17_a_task_with_small_channels_yields_once_a_batch() -> None:
+    source = iter(range(100))
+    left = [100]
 
     async def look() -> None:
         while True:
@@ -201,11 +227,10 @@ async def test_R17_a_task_without_channels_yields_at_least_once_every_1024_items
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(look)
-        await tf.pipeline(source, tf.count())
+        await tf.pipeline(source, tf.count(), capacity=4)
         nursery.cancel_scope.cancel()
 
-    # Trio may run the one task last in a pass and first in the next.
-    assert 256 < max(before - after for before, after in itertools.pairwise(left)) <= 2 * 1024
+    assert max(before - after for before, after in itertools.pairwise(left)) <= 2 * 4
 
 
 ENDLESS = {

@@ -7,14 +7,13 @@ Rule 2: no operator here waits for more items than it needs for its next output.
 
 from __future__ import annotations
 
-import builtins
 import inspect
-import itertools
 from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Iterator
 from typing import Any, TypeVarTuple, overload
 
 from trioflow._core.channel import ReceiveChannel, SendChannel
 from trioflow._core.checks import check_function, is_async, refuse_coroutine
+from trioflow._core.each import Each
 from trioflow._core.fused import Operator, close_iterator
 from trioflow._core.makers import awaited, fused, per_item, task
 from trioflow._core.streams import Transform
@@ -49,29 +48,13 @@ def map(fn: Callable[[T], Coroutine[Any, Any, U] | U]) -> Transform[T, U]:
     """
     call: Callable[[T], Any] = check_function("map", fn)
     if not is_async(call):
-        return per_item(fused(lambda: _Map(fn), "map", fn), map, fn)
+        return per_item(fused(lambda: Each("map", fn), "map", fn), map, fn)
 
     async def run(source: ReceiveChannel[Any], output: SendChannel[Any]) -> None:
         async for item in source:
             await output.send(await call(item))
 
     return per_item(task(run, "map", fn), map, fn)
-
-
-class _Map(Operator[Any, Any]):
-    name = "map"
-    apply: Any = builtins.map
-
-    def __init__(self, fn: Callable[[Any], Any]) -> None:
-        self._fn = fn
-
-    def feed(self, items: list[Any]) -> list[Any]:
-        # builtins.map costs 45 ns an item and a comprehension 60, but map treats a StopIteration from `fn` as the end.
-        given = list(type(self).apply(self._fn, items))
-        if len(given) != len(items):
-            raise RuntimeError(f"the function given to {self.name} raised StopIteration")
-        refuse_coroutine(self.name, given[0], others=given)
-        return given
 
 
 @overload
@@ -103,13 +86,8 @@ def starmap(fn: Callable[[*Ts], Coroutine[Any, Any, U] | U]) -> Transform[tuple[
         return call(*item)
 
     if not is_async(call):
-        return per_item(fused(lambda: _StarMap(call), "starmap", fn), map, spread)
-    return awaited(per_item(fused(lambda: _StarMap(call), "starmap", fn), map, spread_async))
-
-
-class _StarMap(_Map):
-    name = "starmap"
-    apply: Any = itertools.starmap
+        return per_item(fused(lambda: Each("starmap", call), "starmap", fn), map, spread)
+    return awaited(per_item(fused(lambda: Each("starmap", call), "starmap", fn), map, spread_async))
 
 
 @overload
@@ -137,28 +115,12 @@ def filter(fn: Callable[[T], object]) -> Transform[T, Any]:
         '12'
     """
     ask: Callable[[T], Any] = fn
-    kept = per_item(fused(lambda: _Filter(ask), "filter", fn), flat_map, check_function("filter", fn), _kept)
+    kept = per_item(fused(lambda: Each("filter", ask), "filter", fn), flat_map, check_function("filter", fn), _kept)
     return awaited(kept) if is_async(fn) else kept
 
 
 def _kept(item: Any, verdict: object) -> tuple[Any, ...]:
     return (item,) if verdict else ()
-
-
-class _Filter(Operator[Any, Any]):
-    def __init__(self, fn: Callable[[Any], Any]) -> None:
-        self._fn = fn
-        self._is_tried = False
-
-    def feed(self, items: list[Any]) -> list[Any]:
-        fn = self._fn
-        if not self._is_tried:
-            self._is_tried = True
-            verdict = fn(items[0])
-            refuse_coroutine("filter", verdict)
-            rest = [item for item in items[1:] if fn(item)]
-            return [items[0], *rest] if verdict else rest
-        return [item for item in items if fn(item)]
 
 
 def flat_map(
@@ -292,20 +254,9 @@ def tap(fn: Callable[[T], object] | OfAny) -> Transform[T, T]:
         2
     """
     look: Callable[[T], Any] = fn
-    tapped = per_item(fused(lambda: _Tap(look), "tap", fn), map, check_function("tap", fn), _item)
+    tapped = per_item(fused(lambda: Each("tap", look), "tap", fn), map, check_function("tap", fn), _item)
     return awaited(tapped) if is_async(fn) else tapped
 
 
 def _item(item: Any, _: object) -> Any:
     return item
-
-
-class _Tap(Operator[Any, Any]):
-    def __init__(self, fn: Callable[[Any], Any]) -> None:
-        self._fn = fn
-
-    def feed(self, items: list[Any]) -> list[Any]:
-        fn = self._fn
-        for item in items:
-            refuse_coroutine("tap", fn(item))
-        return items
