@@ -13,6 +13,7 @@ from itertools import chain
 from typing import Any, AnyStr, Final, Generic, NoReturn
 
 from trioflow._core.checks import BYTES_LIKE, check_kinds
+from trioflow._core.fused import Portions
 
 PORTION: Final = 65536 * 4  # bytes or characters cut at once; from 64 KiB to 1 MiB it makes no difference
 
@@ -157,7 +158,7 @@ def cut_portions(
     empty = kind()
     if sum(map(len, items)) <= portion:
         return checked(empty.join(items))  # no copy if there is only one chunk
-    return chain.from_iterable(map(checked, _portions(items, empty, portion)))
+    return Portions(map(checked, _portions(items, empty, portion)))
 
 
 def _raise(failure: ValueError) -> NoReturn:
