@@ -27,7 +27,7 @@ from trioflow.codecs.pieces import Pieces, cut_portions
 
 LONGEST: Final = 65536 * 16
 AROUND: Final = 20  # characters of a wrong line that are shown before and after the mistake
-PORTION: Final = 1 << 14  # bytes or characters parsed at once; 128 KiB exceed the cache, and add 0.3 µs a line
+PORTION: Final = 1 << 15  # bytes or characters parsed at once; of 64 KiB the values start the garbage collector, 0.2 µs a line
 
 _ATOMS: Final = frozenset((str, int, bool, type(None)))
 
@@ -116,7 +116,7 @@ def _is_plain(value: Any) -> bool:
     if kind is float:
         return isfinite(value)
     if kind is list or kind is tuple:
-        for inner in value:  # as `all` with a generator would do, at half the cost
+        for inner in value:  # noqa: SIM110 - `all` with a generator adds 0.3 µs for two lists of two
             if type(inner) not in _ATOMS and not _is_plain(inner):
                 return False
         return True
@@ -132,7 +132,7 @@ def parse_json_lines(*, max_length: float = LONGEST, strict: bool = False) -> Tr
     Waits when: downstream is not ready.
     Ends when: the source ends, after a last line without an end, if there is one (an error if `strict`).
     On cancel: the unfinished line is lost.
-    Holds: one batch of chunks, the values of up to 16 KiB of it, and the unfinished line, up to `max_length`.
+    Holds: one batch of chunks, the values of up to 32 KiB of it, and the unfinished line, up to `max_length`.
 
     Args:
         max_length: The longest line, in bytes or characters like the chunks; `math.inf` for no limit.
