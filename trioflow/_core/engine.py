@@ -80,16 +80,13 @@ def _tasks_of(stages: Sequence[Stage], capacity: float, whole: Sequence[Stage]) 
     A stage that encloses those before it takes them into its task.
     """
     tasks: list[Task] = []
-    start = 0
-    for i in reversed(range(len(stages))):
-        if stages[i].encloses:
-            tasks.append(Task(i, [_enclosing(stages, i, capacity, whole)], capacity))
-            start = i + 1
-            break
-    for i in range(start + 1, len(stages) + 1):
-        if i == len(stages) or stages[i].factory is None or stages[i - 1].factory is None:
-            tasks.append(Task(start, stages[start:i], tasks[-1].capacity if tasks else capacity))
-            start = i
+    after = capacity
+    for i, stage in enumerate(stages):
+        if stage.encloses:
+            tasks = [Task(i, _enclosing(stages, i, capacity, whole), after)]
+        elif not tasks or not tasks[-1].add(stage):
+            tasks.append(Task(i, stage, after))
+        after = tasks[-1].capacity
     return tasks
 
 
@@ -103,7 +100,7 @@ def _enclosing(stages: Sequence[Stage], index: int, capacity: float, whole: Sequ
         source = sources[0] if sources else None
         await function(partial(attempt, stages[:index], capacity, whole=whole, source=source), output)
 
-    return stages[index]._replace(function=run, drops=any(stage.drops for stage in stages[: index + 1]))
+    return stages[index]._replace(function=run)
 
 
 async def run(stages: Sequence[Stage], capacity: float, watch: Watch | None = None) -> Any:
@@ -125,16 +122,17 @@ async def run(stages: Sequence[Stage], capacity: float, watch: Watch | None = No
 
 
 async def _finish(this: Run, watch: Watch | None) -> Any:
-    *others, last = this.tasks
+    others = len(this.tasks) - 1
     with UNSEEN if watch is None and not observing.observers else _seen(this, watch):
-        if not others:
-            result = await this.play(last)
+        if others:
+            async with this:
+                this.begin(others)
+                await this.play()
+        else:
+            await this.play()
             if this.failures:
                 this.settle(None, None)
-            return result
-        async with this:
-            this.begin(others)
-            return await this.play(last)
+        return this.result
 
 
 def _seen(this: Run, watch: Watch | None = None) -> AbstractContextManager[object]:
@@ -198,7 +196,7 @@ async def open_readable(
     assert this.receive is not None
     with _seen(this) if observing.observers else UNSEEN:
         async with this:
-            this.begin(this.tasks)
+            this.begin(len(this.tasks))
             yield this.receive
 
 
@@ -226,7 +224,7 @@ async def attempt(
     try:
         with _seen(this) if observing.observers else UNSEEN:
             async with this:
-                this.begin(this.tasks)
+                this.begin(len(this.tasks))
                 await take(this.receive)
     except BaseException as exc:
         if this.has_failed_by(exc):
@@ -243,5 +241,5 @@ async def open_writable(stages: Sequence[Stage], capacity: float) -> AsyncGenera
     assert this.send is not None
     with _seen(this) if observing.observers else UNSEEN:
         async with this:
-            this.begin(this.tasks)
+            this.begin(len(this.tasks))
             yield this.send

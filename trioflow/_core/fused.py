@@ -24,7 +24,7 @@ Rule 3: `at` is always the part that is working, so that a failure can name its 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice
 from time import perf_counter
 from typing import Any, Final, Generic, TypeAlias, TypeVar
@@ -96,9 +96,9 @@ Part: TypeAlias = "Iterator[Any] | Operator[Any, Any] | Fold[Any, Any]"
 class Fused:
     """Adjacent synchronous parts as one stage function: an optional iterator, operators, and an optional fold."""
 
-    def __init__(self, factories: Sequence[Callable[[], Part]], capacity: float) -> None:
+    def __init__(self, factory: Callable[[], Part], capacity: float) -> None:
         self.at = 0
-        self._factories = factories
+        self.factories = [factory]
         self._most = int(min(capacity, DEFAULT_CAPACITY))
         self._size = 1  # how many items to take at once; doubled while batches are quick
         self._has_weights = True  # whether items of the last batch may weigh more than 1
@@ -147,11 +147,11 @@ class Fused:
             raise
         finally:
             self._close_all(raised)
-        self.at = len(self._factories) - 1
+        self.at = len(self.factories) - 1
         return None if self._fold is None else self._fold.result()
 
     def _make_parts(self) -> None:
-        for index, factory in enumerate(self._factories):
+        for index, factory in enumerate(self.factories):
             self.at = index
             part = factory()
             if isinstance(part, Fold):
@@ -236,7 +236,7 @@ class Fused:
             if items is None:
                 return
             if fold is not None and items:
-                self.at = len(self._factories) - 1
+                self.at = len(self.factories) - 1
                 fold.feed(items)
             now = perf_counter()
             # The end of a lazy result takes no time, but says nothing about the next batch.

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import nullcontext
 from typing import Any, ClassVar, Final, NamedTuple, TypeAlias
 
 import trio
@@ -19,7 +18,7 @@ from trioflow._core.channel import ReceiveChannel, SendChannel
 from trioflow._core.crew import Crew
 from trioflow._core.errors import HangUp, cancelled_in, failure_in, note, shorten_traceback
 from trioflow._core.fused import Fused, Part
-from trioflow._core.observing import Watched
+from trioflow._core.observing import UNSEEN, Watched
 from trioflow._core.shortcuts import NOTHING, Offer, Takes
 
 StageFunction = Callable[..., Awaitable[Any]]
@@ -68,17 +67,24 @@ class Stage(NamedTuple):
 class Task:
     """One task of a run: one stage, or several adjacent synchronous stages."""
 
-    def __init__(self, first: int, stages: Sequence[Stage], capacity: float) -> None:
+    def __init__(self, first: int, stage: Stage, capacity: float) -> None:
         self._first = first
-        self.capacity = 1 if any(stage.drops for stage in stages) else capacity  # of the channel after it
-        self._labels = [stage.label for stage in stages]
-        factories = [stage.factory for stage in stages if stage.factory is not None]
-        self._fused = Fused(factories, capacity) if factories else None
-        self._function = stages[0].function
-        # None for the task that runs in the run's own block, and is cancelled with it: a scope costs 4 µs.
+        self._labels = [stage.label]
+        self._fused = None if stage.factory is None else Fused(stage.factory, capacity)
+        self._function = stage.function
+        self.capacity = 1 if stage.drops else capacity  # of the channel after it
+        # None for a task that is only cancelled together with all others: a scope costs 4 µs.
         self.scope: trio.CancelScope | None = None
         self.source: ReceiveChannel[Any] | None = None
         self.output: SendChannel[Any] | None = None
+
+    def add(self, stage: Stage) -> bool:
+        """Add a stage, if it can share this task."""
+        if self._fused is None or stage.factory is None:
+            return False
+        self._fused.factories.append(stage.factory)
+        self._labels.append(stage.label)
+        return True
 
     @property
     def at(self) -> int:
@@ -91,13 +97,17 @@ class Task:
             self._fused.is_watched = True
         return Watched.between(self.source, self.output, self._labels, self._fused)
 
-    async def run(self) -> Any:
+    def run(self) -> Awaitable[Any]:
+        source, output = self.source, self.output
         if self._fused is not None:
-            return await self._fused.run(self.source, self.output)
+            return self._fused.run(source, output)
         assert self._function is not None
-        if self.source is not None and self.output is not None:
-            self.source._pair(self.output)
-        return await self._function(*(end for end in (self.source, self.output) if end is not None))
+        if source is None:
+            return self._function(output)
+        if output is None:
+            return self._function(source)
+        source._pair(output)
+        return self._function(source, output)
 
 
 class Run(Crew):
@@ -120,23 +130,29 @@ class Run(Crew):
         self._stages = stages
         self._is_attempt = is_attempt
         self.tasks = tasks
+        self._unstarted = iter(tasks)
+        self.result: Any = None  # of the sink
         self.buffers: list[Buffer[Any]] = []
         self.on_failure: Callable[[], None] | None = None
         self.outside: Buffer[Any] | None = None
         self.send: SendChannel[Any] | None = None
         self.receive: ReceiveChannel[Any] | None = None
-        for task in tasks if head or tail else tasks[:-1]:
-            task.scope = trio.CancelScope()
+        source: ReceiveChannel[Any] | None = None
         if head:
-            self.send, self.tasks[0].source = self._channel(capacity, 0)
+            self.send, source = self._channel(capacity)
             self.outside = self.buffers[-1]
-        for i in range(1, len(self.tasks)):
-            self.tasks[i - 1].output, self.tasks[i].source = self._channel(self.tasks[i - 1].capacity, i)
+        for i, task in enumerate(tasks, 1):
+            task.source = source
+            if i < len(tasks) or tail:
+                task.scope = trio.CancelScope()
+                task.output, source = self._channel(task.capacity, i)
+            elif head:
+                task.scope = trio.CancelScope()
         if tail:
-            self.tasks[-1].output, self.receive = self._channel(self.tasks[-1].capacity, len(self.tasks))
+            self.receive = source
             self.outside = self.buffers[-1]
 
-    def _channel(self, capacity: float, upstream: int) -> tuple[SendChannel[Any], ReceiveChannel[Any]]:
+    def _channel(self, capacity: float, upstream: int = 0) -> tuple[SendChannel[Any], ReceiveChannel[Any]]:
         """Make a channel after the first `upstream` tasks, which are cancelled when its last reader leaves."""
         buffer: Buffer[Any] = Buffer(capacity, "wait")
         self.buffers.append(buffer)
@@ -144,10 +160,10 @@ class Run(Crew):
             buffer.on_hang_up = lambda: self._cancel(self.tasks[:upstream])
         return SendChannel(buffer), ReceiveChannel(buffer)
 
-    def begin(self, tasks: Sequence[Task]) -> None:
-        """Start these tasks in the nursery."""
-        for task in tasks:
-            self._nursery.start_soon(self.play, task)
+    def begin(self, count: int) -> None:
+        """Start so many tasks in the nursery."""
+        for _ in range(count):
+            self._nursery.start_soon(self.play)
 
     def _cancel(self, tasks: Sequence[Task]) -> None:
         for task in tasks:
@@ -165,11 +181,17 @@ class Run(Crew):
             else:
                 buffer.abort(HangUp(self, "another stage of this run has failed"))
 
-    async def play(self, task: Task) -> Any:
-        """Run one task. Record a failure instead of raising it, so that a single one need not be in a group (R11)."""
+    async def play(self) -> None:
+        """Run the next task. Record a failure instead of raising it, so that a single one need not be in a group (R11).
+
+        Trio starts tasks forwards or backwards, at random. Started from source to sink, none begins by waiting for its source.
+        """
+        task = next(self._unstarted)
         try:
-            with task.scope or nullcontext():
-                return await task.run()
+            with task.scope or UNSEEN:
+                result = await task.run()
+                if task.output is None:
+                    self.result = result
         except BaseException as exc:  # noqa: BLE001 - recorded or raised below
             failure = self.failure_in(exc, None if task.output is None else task.output._buffer)
             if failure is not None:
