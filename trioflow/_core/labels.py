@@ -6,7 +6,7 @@ import re
 import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, Final, NoReturn, Self
+from typing import Any, Final, NoReturn
 
 
 class _Brief(reprlib.Repr):
@@ -58,16 +58,12 @@ def name_without_values(label: Callable[[], str]) -> str:
 class ChainName(str):
     """The name of a chain of stages, rendered on demand: to render it at once would cost 1.4 µs a stage."""
 
-    __slots__ = ("_labels",)
+    __slots__ = ("stages",)
 
-    def __init__(self, labels: Sequence[Callable[[], str]]) -> None:
-        self._labels = labels
-
-    def __new__(cls, labels: Sequence[Callable[[], str]]) -> Self:
-        return super().__new__(cls)
+    stages: Sequence[Any]  # each with a `label`
 
     def __str__(self) -> str:
-        return " | ".join(render() for render in self._labels)
+        return " | ".join(stage.label() for stage in self.stages)
 
     def __format__(self, spec: str) -> str:
         return format(str(self), spec)

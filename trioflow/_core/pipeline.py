@@ -151,7 +151,7 @@ def pipeline(*stages: object, capacity: float = DEFAULT_CAPACITY, monitor: Watch
     if len(stages) < 2:
         raise TypeError(f"pipeline expects at least a source and a sink, got {len(stages)} stages")
     first, *middle, last = stages
-    if isinstance(first, (str, os.PathLike, *BYTES_LIKE)):
+    if not isinstance(first, Readable) and isinstance(first, (str, os.PathLike, *BYTES_LIKE)):
         raise TypeError(
             f"pipeline expects a source first, got {type(first).__name__} {shown(first)}; "
             f"write read_file(...) for a file of that name, or [...] around it for one item"
@@ -163,7 +163,7 @@ def pipeline(*stages: object, capacity: float = DEFAULT_CAPACITY, monitor: Watch
             f"nothing would read what it sends"
         )
     sink = as_writable(last)
-    source = join(as_readable(first), tuple(middle), "the middle of a pipeline expects a Transform or a Duplex")
+    source = join(as_readable(first), middle, "the middle of a pipeline expects a Transform or a Duplex")
     if monitor is not None and not callable(getattr(monitor, "watch", None)):
         raise TypeError(f"monitor must be what monitor() or Inspector() returns, got {monitor!r}")
     return run_all(source, sink, capacity, None if monitor is None else monitor.watch)

@@ -7,7 +7,7 @@ Rule 2: arguments are checked here, when the value is made, and the error says w
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager
 from types import CoroutineType, TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast, overload
@@ -36,57 +36,61 @@ R = TypeVar("R")
 Result = TypeVar("Result", covariant=True)
 
 
-def _only_stage(run: Callable[..., Awaitable[Any]], kind: str) -> tuple[Stage, ...]:
-    if not callable(run):
-        raise TypeError(f"{kind} expects an async function over channels, got {run!r}")
-    if inspect.isasyncgenfunction(run):
-        raise TypeError(
-            f"{kind} expects an async function over channels, but {name_of(run)} yields; decorate it instead"
-        )
-    return (Stage(label(name_of(run)), function=run),)
-
-
 class _Stream:
-    """A tuple of stages. `pipe` only notes the two streams it joins; their tuple is made when it is first needed.
+    """A tuple of stages. `pipe` only notes the streams it joins; their tuple is made when it is first needed.
 
     So calling `pipe` in a loop takes linear time.
     """
 
-    __slots__ = ("_first", "_halves", "_stages")
+    __slots__ = ("_first", "_parts", "_stages")
 
     _first: Stage
+    _parts: Sequence[_Stream]  # what it was joined from, until its stages are made
     _stages: tuple[Stage, ...]
-    _halves: tuple[_Stream, _Stream]
 
-    @classmethod
-    def _of(cls, *stages: Stage) -> Self:
-        self = cls.__new__(cls)
+    def __init__(self, run: Callable[..., Awaitable[object]]) -> None:
+        kind = type(self).__name__
+        if not callable(run):
+            raise TypeError(f"{kind} expects an async function over channels, got {run!r}")
+        if inspect.isasyncgenfunction(run):
+            raise TypeError(
+                f"{kind} expects an async function over channels, but {name_of(run)} yields; decorate it instead"
+            )
+        self._set(Stage(label(name_of(run)), function=run))
+
+    def _set(self, *stages: Stage) -> Self:
+        self._first = stages[0]
+        self._parts = ()
         self._stages = stages
         return self
 
     @classmethod
-    def _joined(cls, first: _Stream, second: _Stream) -> Self:
+    def _of(cls, *stages: Stage) -> Self:
+        return cls.__new__(cls)._set(*stages)
+
+    @classmethod
+    def _joined(cls, *parts: _Stream) -> Self:
         self = cls.__new__(cls)
-        self._halves = first, second
+        self._first = parts[0]._first
+        self._parts = parts
         return self
 
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any:
-            """Make `_stages`, or `_first`, when it is first needed."""
-            if name == "_first":
-                return self._stages[0]
+            """Make `_stages` when it is first needed."""
             if name != "_stages":
                 raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
             stages: list[Stage] = []
-            left = [*reversed(self._halves)]
+            left: list[_Stream] = [self]
             while left:
-                if (halves := getattr(part := left.pop(), "_halves", None)) is None:
-                    stages += part._stages
+                part = left.pop()
+                if part._parts:
+                    left += reversed(part._parts)
                 else:
-                    left += reversed(halves)
+                    stages += part._stages
             self._stages = tuple(stages)
-            del self._halves
+            self._parts = ()
             return self._stages
 
     def __repr__(self) -> str:
@@ -112,7 +116,7 @@ class Readable(_Stream, Generic[T]):
         )
 
     def __init__(self, run: Callable[[SendChannel[T]], Awaitable[object]]) -> None:
-        self._stages = _only_stage(run, "Readable")
+        super().__init__(run)
 
     @overload
     def pipe(self, stage: Transform[T, U]) -> Readable[U]: ...
@@ -158,7 +162,7 @@ class Writable(_Stream, Generic[In, Result]):
     __slots__ = ()
 
     def __init__(self, run: Callable[[ReceiveChannel[In]], Awaitable[Result]]) -> None:
-        self._stages = _only_stage(run, "Writable")
+        super().__init__(run)
 
     def open(self, *, capacity: float = DEFAULT_CAPACITY) -> AbstractAsyncContextManager[SendChannel[In]]:
         """Run this beside an `async with` block that sends it items.
@@ -185,7 +189,7 @@ class Transform(_Stream, Generic[In, Out]):
     __slots__ = ()
 
     def __init__(self, run: Callable[[ReceiveChannel[In], SendChannel[Out]], Awaitable[object]]) -> None:
-        self._stages = _only_stage(run, "Transform")
+        super().__init__(run)
 
     @overload
     def pipe(self, stage: Transform[Out, U]) -> Transform[In, U]: ...
@@ -366,15 +370,12 @@ def _is_ours(function: object) -> bool:
     return str(getattr(function, "__module__", None)).startswith("trioflow.")
 
 
-def join(head: Readable[Any], middle: tuple[object, ...], what: str) -> Readable[Any]:
+def join(head: Readable[Any], middle: Sequence[object], what: str) -> Readable[Any]:
     """Pipe `head` through each stage of `middle`, which must be transforms or duplexes."""
-    first = head._first
-    for each in middle:
-        head = Readable._joined(head, _middle(each, what))
-        head._first = first
-    if first.follow is not None:
-        first.follow(head._stages, False)  # raises now if the source cannot run these stages
-    return head
+    joined: Readable[Any] = Readable._joined(head, *[_middle(each, what) for each in middle])
+    if (follow := joined._first.follow) is not None:
+        follow(joined._stages, False)  # raises now if the source cannot run these stages
+    return joined
 
 
 def run_all(
@@ -383,5 +384,6 @@ def run_all(
     """Return the coroutine that runs `head` into `tail`, named after the chain: Python's warning "never awaited" names it."""
     stages = engine.followed(head._stages + tail._stages)
     run = cast("CoroutineType[Any, Any, R]", engine.run(stages, capacity, watch))
-    run.__qualname__ = ChainName([stage.label for stage in stages])
+    run.__qualname__ = name = ChainName()
+    name.stages = stages
     return run

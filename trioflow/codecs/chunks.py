@@ -113,7 +113,7 @@ class Digest(Transform[bytes, bytes]):
 
     def __init__(self, algorithm: str) -> None:
         name = label("digest", *([] if algorithm == "sha256" else [algorithm]))
-        self._stages = (Stage(name, factory=lambda: _Digest(hashlib.new(algorithm), self._keep)),)
+        self._set(Stage(name, factory=lambda: _Digest(hashlib.new(algorithm), self._keep)))
         self._hash: Any = None
 
     def _keep(self, given: Any) -> None:

@@ -38,6 +38,7 @@ class Response(Writable[bytes, int]):
 
     def __init__(self, sender: ResponseSender) -> None:
         self._sender = sender
+        self._parts = ()
 
     if not TYPE_CHECKING:
 

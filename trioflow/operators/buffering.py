@@ -65,7 +65,7 @@ class buffer(Transform[T, T]):  # noqa: N801 - called as a function, `buffer(16)
         self._running: list[SendChannel[T]] = []
         name = label("buffer", capacity, **differing(overflow=(overflow, "wait")))
         self._is_lossless = overflow == "wait"
-        self._stages = (Stage(name, function=self._run, passes_on=self._is_lossless, drops=not self._is_lossless),)
+        self._set(Stage(name, function=self._run, passes_on=self._is_lossless, drops=not self._is_lossless))
 
     @property
     def dropped(self) -> int:
@@ -148,7 +148,7 @@ class queue(Readable[T]):  # noqa: N801 - called as a function, `queue[str](16)`
         self._turn = trio.StrictFIFOLock()
         run = Once(self._run, "this queue", self)
         drops = overflow == "drop_oldest"
-        self._stages = (Stage(label("queue", capacity), function=run, drops=drops, release=run.release),)
+        self._set(Stage(label("queue", capacity), function=run, drops=drops, release=run.release))
 
     def offer(self, item: T) -> Offered:
         """Push one item without waiting, from any thread; return `"accepted"`, `"dropped"` or `"closed"`.

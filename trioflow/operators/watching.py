@@ -190,7 +190,7 @@ class Monitor(Transform[T, T], Generic[T]):
     __slots__ = ("_is_over", "_last", "_run")
 
     def __init__(self, name: str) -> None:
-        self._stages = (Stage(label("monitor", name), function=self._pass_on),)
+        self._set(Stage(label("monitor", name), function=self._pass_on))
         self._run: WatchedRun | None = None
         self._last = Snapshot(name, 0.0, ())
         self._is_over = trio.Event()
