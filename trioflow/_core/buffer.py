@@ -123,11 +123,11 @@ class Buffer(Generic[T]):
     def __init__(self, capacity: float, overflow: Overflow) -> None:
         self.capacity = capacity
         self.overflow: Overflow = overflow
-        self.stride = int(min(capacity, DEFAULT_CAPACITY))
+        self.stride = DEFAULT_CAPACITY if capacity >= DEFAULT_CAPACITY else int(capacity)
         self.excess = self.peak = self.count = self.bytes = self.dropped = self.discarded = 0
         self.senders = self.receivers = 0  # open ends
-        self.sending: deque[Waiter] = deque()  # tasks that wait to send, and to receive
-        self.receiving: deque[Waiter] = deque()
+        self.sending: list[Waiter] = []  # tasks that wait to send, and to receive
+        self.receiving: list[Waiter] = []
         self.failure: BaseException | None = None
         self.failure_seen = False
         self.on_hang_up: Callable[[], None] | None = None
@@ -263,8 +263,9 @@ class Buffer(Generic[T]):
         self.excess = 0
 
     def wake_all(self) -> None:
-        for waiter in (*self.sending, *self.receiving):
-            waiter.wake()
+        if self.sending or self.receiving:
+            for waiter in (*self.sending, *self.receiving):
+                waiter.wake()
 
     def sender_closed(self) -> None:
         self.senders -= 1
@@ -274,14 +275,14 @@ class Buffer(Generic[T]):
 
     def receiver_closed(self) -> None:
         self.receivers -= 1
-        if not self.receivers:
+        if not self.receivers and self.items:
             self._discard()
         self.wake_all()
         if not self.receivers and self.senders and self.on_hang_up is not None:
             self.on_hang_up()
 
     async def wait_in(
-        self, line: deque[Waiter], need: int, attempt: Callable[[bool], bool], on_woken: Callable[[], None]
+        self, line: list[Waiter], need: int, attempt: Callable[[bool], bool], on_woken: Callable[[], None]
     ) -> None:
         """Wait in `line` until `attempt` succeeds. It runs each time this task is woken, and gets whether it is first in line.
 
@@ -307,7 +308,7 @@ class Buffer(Generic[T]):
                 self._note_wait(line, self.clock() - waiter.since)
             self.wake_next()
 
-    def _note_wait(self, line: deque[Waiter], seconds: float) -> None:
+    def _note_wait(self, line: list[Waiter], seconds: float) -> None:
         if line is self.sending:
             self.sending_waited += seconds
         else:

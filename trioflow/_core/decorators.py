@@ -138,9 +138,11 @@ def _factory(
     run = generate if is_generator else _call
 
     def stage_of(*args: Any, **kwargs: Any) -> Stage:
-        return Stage(label(name, *args, **kwargs), function=functools.partial(run, function, args, kwargs))
+        is_plain = not (is_generator or args or kwargs)
+        bound = function if is_plain else functools.partial(run, function, args, kwargs)
+        return Stage(label(name, *args, **kwargs), function=bound)
 
-    bare = stage_of()  # made once: most calls have no arguments
+    bare = stage_of()  # made once, as most calls have no arguments
 
     def factory(*args: Any, **kwargs: Any) -> Any:
         if needs_nothing and not args and not kwargs:
