@@ -64,7 +64,7 @@ def shorten_traceback(exc: BaseException) -> None:
     exceptions: list[BaseException | None] = [exc]
     while exceptions:
         each = exceptions.pop()
-        if each is None or id(each) in seen:
+        if each is None or id(each) in seen or isinstance(each, trio.Cancelled):  # nobody reads that of a cancellation
             continue
         seen.add(id(each))
         exceptions += [each.__cause__, each.__context__]

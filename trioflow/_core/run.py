@@ -132,6 +132,7 @@ class Run(Crew):
         self.tasks = tasks
         self._unstarted = iter(tasks)
         self.result: Any = None  # of the sink
+        self._is_stopped = False
         self.buffers: list[Buffer[Any]] = []
         self.on_failure: Callable[[], None] | None = None
         self.outside: Buffer[Any] | None = None
@@ -174,7 +175,10 @@ class Run(Crew):
 
     def _stop(self, failure: BaseException | None = None) -> None:
         """Cancel every task and empty every channel, at once. The block outside gets `failure` itself."""
-        self._cancel(self.tasks)
+        if self._is_stopped:  # as each of the cancelled tasks asks for it
+            return
+        self._is_stopped = True
+        self._cancel(self.tasks if self.outside is not None else self.tasks[-1:])  # the last has no scope: ends them all
         for buffer in self.buffers:
             if buffer is self.outside and failure is not None:
                 buffer.abort(failure, after_items=self._is_attempt)
