@@ -163,6 +163,29 @@ async def test_R2_each_stage_is_a_task_and_adjacent_synchronous_ones_share_one()
         assert len(tasks() - before) == 4  # the source; map, filter and tap; passing; take
 
 
+@pytest.mark.parametrize("is_open", [False, True])
+async def test_R2_stages_begin_from_source_to_sink(is_open: bool) -> None:
+    begun: list[int] = []
+
+    def stage(number: int) -> tf.Transform[int, int]:
+        async def run(receive: tf.ReceiveChannel[int], send: tf.SendChannel[int]) -> None:
+            begun.append(number)
+            async for item in receive:
+                await send.send(item)
+
+        return tf.Transform(run)
+
+    readable = tf.from_iterable([1]).pipe(stage(0)).pipe(stage(1)).pipe(stage(2)).pipe(stage(3))
+    for _ in range(8):  # Trio starts new tasks in either order, at random
+        if is_open:
+            async with readable.open() as receive:
+                assert await receive.receive() == 1
+        else:
+            assert await readable.pipe(tf.first()) == 1
+
+    assert begun == [0, 1, 2, 3] * 8
+
+
 async def test_R2_a_run_waits_for_cleanup_that_takes_its_time(autojump_clock: MockClock) -> None:
     async def slow_to_close(output: tf.SendChannel[int]) -> None:
         try:
