@@ -95,7 +95,7 @@ class Peer:
         scheme: The scheme of the connection, `"http"` or `"https"`.
     """
 
-    __slots__ = ("_proxies", "address", "scheme")
+    __slots__ = ("_proxies", "address", "origin", "scheme")
 
     def __init__(self, address: Any, scheme: str, proxies: Proxies | None) -> None:
         if isinstance(address, tuple) and address[0].startswith(_MAPPED):
@@ -103,10 +103,10 @@ class Peer:
         self.address = address
         self.scheme = scheme
         self._proxies = proxies
+        self.origin = self._find_origin()  # once, as to parse an address takes 10 µs
 
-    @property
-    def origin(self) -> bytes | None:
-        """The IPv4 address, or the IPv6 /64 network, because one client may have all of its addresses.
+    def _find_origin(self) -> bytes | None:
+        """Return the IPv4 address, or the IPv6 /64 network, because one client may have all of its addresses.
 
         None for a Unix socket and for a trusted proxy, because many clients share these.
         """
