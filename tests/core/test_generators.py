@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterable, AsyncIterator
 
 import pytest
@@ -249,3 +250,17 @@ async def test_a_loop_that_a_generator_hands_to_another_task_gets_everything() -
             yield item
 
     assert await tf.pipeline(range(50), elsewhere(), tf.collect(), capacity=4) == list(range(50))
+
+
+async def test_R17_a_generator_whose_reader_always_has_room_lets_other_tasks_run_every_256_items() -> None:
+    made = 0
+
+    @tf.readable
+    async def never_waiting() -> AsyncIterator[int]:
+        nonlocal made
+        for made in range(5_000):
+            yield made
+
+    async with never_waiting().open(capacity=math.inf) as receive:
+        assert await receive.receive() == 0
+        assert made <= 2 * 256

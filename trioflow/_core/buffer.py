@@ -230,7 +230,7 @@ class Buffer(Generic[T]):
             self.receiving[0].wake()
 
     def wake_sender(self) -> None:
-        if self.sending and self.fits(self.sending[0].need):
+        if self.sending and self.sending[0].is_asleep and self.fits(self.sending[0].need):
             self.sending[0].wake()
 
     def make_room(self, weight: int) -> bool:
@@ -306,7 +306,8 @@ class Buffer(Generic[T]):
             line.remove(waiter)
             if self.clock is not None:
                 self._note_wait(line, self.clock() - waiter.since)
-            self.wake_next()
+            if line:
+                self.wake_next()
 
     def _note_wait(self, line: list[Waiter], seconds: float) -> None:
         if line is self.sending:

@@ -21,7 +21,6 @@ from trio.lowlevel import checkpoint, checkpoint_if_cancelled
 
 from trioflow._core.batches import Batches, end_of_loop
 from trioflow._core.buffer import (
-    DEFAULT_CAPACITY,
     Buffer,
     ChannelStatistics,
     Overflow,
@@ -145,15 +144,11 @@ class SendChannel(_End, trio.abc.SendChannel[SendT]):
         """
         items = values if isinstance(values, list) else list(values)
         size = light_size(items)
-        if size is not None and self._buffer.overflow == "wait":
-            await self._send_light(items, size)
-        else:
+        buffer = self._buffer
+        if size is None or buffer.overflow != "wait":
             for item in items:
                 await self.send(item)
-
-    async def _send_light(self, items: Sequence[SendT], size: int) -> None:
-        """Send all of `items` as `send_many` does, given that each weighs 1 and that they have `size` bytes together."""
-        buffer = self._buffer
+            return
         start = 0
 
         def put(is_next: bool) -> bool:  # noqa: FBT001 - called by `Buffer.wait_in`
@@ -189,15 +184,25 @@ class SendChannel(_End, trio.abc.SendChannel[SendT]):
         for item, weight in zip(items, weights, strict=True):
             buffer.put(item, weight)
 
-    async def _wait_in_line(self, need: int, attempt: Callable[[bool], bool]) -> None:
-        await self._buffer.wait_in(self._buffer.sending, need, attempt, self._has_yielded)
+    def _put_light(self, items: Sequence[SendT]) -> None:
+        """Put `items`, which fit and are neither heavy nor bytes, unless nobody will receive them."""
+        buffer = self._buffer
+        if buffer.failure is None and buffer.receivers:
+            buffer.put_light(items, 0)
+            self._moved += len(items)
+
+    def _wait_in_line(self, need: int, attempt: Callable[[bool], bool]) -> Any:
+        # Returns a coroutine instead of being one, as do `_checkpoint` and `_wait`: each resume passes one less.
+        return self._buffer.wait_in(self._buffer.sending, need, attempt, self._has_yielded)
 
     def _check(self) -> None:
+        buffer = self._buffer
         if self._closed:
             raise trio.ClosedResourceError("this send channel is closed")
-        self._buffer.check()
-        if not self._buffer.receivers:
-            raise HangUp(self._buffer, "the last reader of this channel has closed")
+        if buffer.failure is not None:
+            buffer.check()
+        if not buffer.receivers:
+            raise HangUp(buffer, "the last reader of this channel has closed")
 
     def __del__(self) -> None:
         if not self._closed and sys.flags.dev_mode:
@@ -212,14 +217,13 @@ class SendChannel(_End, trio.abc.SendChannel[SendT]):
         """Wait until an item of weight 1 can be sent; another sender may still be quicker. Raises as `send` does."""
         await self._wait_until(lambda is_next: is_next and self._buffer.fits(1), 1)
 
-    async def _room_for_batch(self) -> float:
-        """Wait until half of a full channel is free, and return the weight that can be sent.
+    def _room_for_batch(self) -> Any:
+        """Wait until half of a full channel is free.
 
         Until then the reader still has the other half to take. The next items then reach it as one large batch.
         """
         half = max(self._buffer.stride // 2, 1)
-        await self._wait_until(lambda is_next: is_next and self._buffer.fits(half), half)
-        return min(max(self._buffer.room(), 1), DEFAULT_CAPACITY)
+        return self._wait_until(lambda is_next: is_next and self._buffer.fits(half), half)
 
     async def _send_batch(self, values: list[SendT]) -> None:
         """Send a batch as `send_many` does; if the channel is full, wait until half of it is free."""
@@ -231,15 +235,12 @@ class SendChannel(_End, trio.abc.SendChannel[SendT]):
         """Wait until readers have taken everything that was sent, so that the next item is chosen when one is needed."""
         await self._wait_until(lambda _: self._buffer.empty, int(min(self._buffer.capacity, sys.maxsize)))
 
-    async def _wait_until(self, is_so: Callable[[bool], bool], need: int) -> None:
+    def _wait_until(self, is_so: Callable[[bool], bool], need: int) -> Any:
         def attempt(is_next: bool) -> bool:  # noqa: FBT001 - called by `Buffer.wait_in`
             self._check()
             return is_so(is_next)
 
-        if attempt(not self._buffer.sending):
-            await self._checkpoint(0)
-        else:
-            await self._wait_in_line(need, attempt)
+        return self._checkpoint(0) if attempt(not self._buffer.sending) else self._wait_in_line(need, attempt)
 
     def clone(self) -> SendChannel[SendT]:
         """Return another sending end of the same channel. Readers see the end when the last one closes."""
@@ -300,7 +301,7 @@ class ReceiveChannel(_End, trio.abc.ReceiveChannel[ReceiveT]):
             trio.EndOfChannel: all senders have closed and everything was received.
             trio.ClosedResourceError: this end is closed, or was closed during the call.
         """
-        if self._buffer.items or not self._is_live():  # otherwise it waits below, which is a checkpoint already
+        if self._buffer.items or not self._must_wait:  # otherwise it waits below, which is a checkpoint already
             await self._checkpoint()
         if not self._ready():
             await self._wait()
@@ -333,7 +334,7 @@ class ReceiveChannel(_End, trio.abc.ReceiveChannel[ReceiveT]):
         return Batches(partial(self._receive_for, output), self._buffer)
 
     async def _receive_batch(self, most: float, room: float = math.inf) -> list[ReceiveT]:
-        if self._buffer.items or not self._is_live():  # otherwise it waits below, which is a checkpoint already
+        if self._buffer.items or not self._must_wait:
             await self._checkpoint(0)
         if not self._ready():
             await self._wait()
@@ -359,10 +360,11 @@ class ReceiveChannel(_End, trio.abc.ReceiveChannel[ReceiveT]):
         """Return an async iterator over lists of all items that are ready, as `receive_many` returns them."""
         return Batches(self.receive_many, self._buffer)
 
-    async def _wait(self) -> None:
-        if self._buffer.on_wanted is not None and self._buffer.empty:
-            self._buffer.on_wanted()
-        await self._buffer.wait_in(self._buffer.receiving, 1, self._ready, self._has_yielded)
+    def _wait(self) -> Any:
+        buffer = self._buffer
+        if buffer.on_wanted is not None and not buffer.items:
+            buffer.on_wanted()
+        return buffer.wait_in(buffer.receiving, 1, self._ready, self._has_yielded)
 
     async def __anext__(self) -> ReceiveT:
         try:
@@ -370,20 +372,22 @@ class ReceiveChannel(_End, trio.abc.ReceiveChannel[ReceiveT]):
         except (trio.EndOfChannel, StopAsyncIteration) as exc:
             end_of_loop(self._buffer, exc)
 
-    def _is_live(self) -> bool:
-        """Return whether items may still arrive."""
-        return not self._closed and self._buffer.senders > 0 and self._buffer.failure is None
+    @property
+    def _must_wait(self) -> bool:
+        """Whether a `receive` has to wait now, and so lets other tasks run."""
+        buffer = self._buffer
+        return not buffer.items and not self._closed and buffer.senders > 0 and buffer.failure is None
 
     def _ready(self, is_next: bool = False) -> bool:  # noqa: FBT001, FBT002 - called by `Buffer.wait_in`
         buffer = self._buffer
         if self._closed:
             raise trio.ClosedResourceError("this receive channel is closed")
-        if buffer.empty:
-            buffer.check()
-            if buffer.ended:
-                raise trio.EndOfChannel
-            return False
-        return is_next or not buffer.receiving
+        if buffer.items:
+            return is_next or not buffer.receiving
+        buffer.check()
+        if not buffer.senders:
+            raise trio.EndOfChannel
+        return False
 
     def clone(self) -> ReceiveChannel[ReceiveT]:
         """Return another receiving end of the same channel. Each item goes to one of them."""

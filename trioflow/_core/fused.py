@@ -133,6 +133,8 @@ class Fused:
                     except trio.EndOfChannel:
                         break
                 else:
+                    if output is not None and not output.room():
+                        await output._room_for_batch()  # then one batch is pulled, and not one item and then a batch
                     began = perf_counter()
                     items = self._pull(self._iterator, output)
                     self._pulling = perf_counter() - began

@@ -81,11 +81,15 @@ class _StageReader(ReceiveChannel[T]):
             except IndexError:
                 buffer.wake_sender()  # `before_trap` does not do it if the user has passed this loop to another task
             try:
-                item = await self.receive()
+                if not self._must_wait:
+                    await self._checkpoint()
+                if not self._ready():
+                    await self._wait()
             except trio.EndOfChannel:
                 return
-            items = buffer.items  # looked up before the yield, as `close` may replace it
-            yield item
+            items = buffer.items  # `close` may replace it
+            if buffer.excess:
+                yield buffer.take()
 
     def close(self) -> None:
         if (
@@ -115,30 +119,26 @@ class _BatchWriter(Generic[T]):
     async def run(self) -> None:
         gathered, light, output = self._gathered, self._light, self._output
         usual: type | None = None  # the type of most items: a comparison is quicker than a lookup in `light`
+        self._measure_room()
         try:
             async for item in self._items:
                 gathered.append(item)
                 if type(item) is not usual and type(item) not in light:
                     usual = self._weigh(item)
-                if len(gathered) >= self._most:
-                    room = output.room()
-                    if not self._is_light:
-                        await output.send_many(self._take_batch())
-                        self._measure_room()
-                    elif room > len(gathered):  # the reader has taken items since we measured its room
-                        self._most = min(room, DEFAULT_CAPACITY)
-                    elif room:
-                        await output._send_light(self._take_batch(), 0)
-                        self._measure_room()
+                if len(gathered) > self._most:  # there is no room for `item`, or there was none when it was measured
+                    gathered.pop()
+                    is_light = self._is_light
+                    self.flush_nowait()
+                    if is_light:
+                        await output._room_for_batch()
+                        gathered.append(item)
                     else:
-                        in_hand = self._take_batch()  # one item; it is sent together with the next ones that find room
-                        self._most = await output._room_for_batch()
-                        gathered += in_hand
+                        await output.send(item)
+                    self._measure_room()
         except Exception:
             self.flush_nowait()  # if `recover` handles this failure, the items yielded before it still count
             raise
-        if gathered:
-            await output.send_many(self._take_batch())
+        self.flush_nowait()
 
     def _weigh(self, item: T) -> type | None:
         """Account for what `item` weighs beyond 1. Return its type if its items always weigh 1."""
@@ -151,22 +151,21 @@ class _BatchWriter(Generic[T]):
         return type(item)
 
     def _measure_room(self) -> None:
-        """Measure how much to gather: as much as can be sent without waiting, or else one item, whose `send` then waits."""
-        self._most = min(max(self._output.room(), 1), DEFAULT_CAPACITY)
+        """Measure how much to gather: as much as can be sent without waiting."""
+        self._most = min(self._output.room(), DEFAULT_CAPACITY)
         self._is_light = True
-
-    def _take_batch(self) -> list[T]:
-        batch = self._gathered.copy()
-        self._gathered.clear()
-        return batch
 
     def flush_nowait(self) -> None:
         """Send what is gathered. There is room for it, as no more is gathered than the reader can take."""
         if self._gathered:
             # If the reader has left or a stage has failed, this task is cancelled as well; its trap will raise that.
-            with contextlib.suppress(trio.BrokenResourceError):
-                self._output.send_many_nowait(self._take_batch())
-                self._measure_room()
+            if self._is_light:
+                self._output._put_light(self._gathered)
+            else:
+                with contextlib.suppress(trio.BrokenResourceError):
+                    self._output.send_many_nowait(self._gathered)
+            self._gathered.clear()
+            self._measure_room()
 
 
 # This drives a coroutine by hand, between `work` and Trio. If you change it, keep these points:
