@@ -112,20 +112,20 @@ class _BatchWriter(Generic[T]):
         self._items = items
         self._output = output
         self._gathered: list[T] = []
-        self._most = 1.0  # how many items to gather, minus what gathered bytes-like items weigh beyond 1 each
+        self._most = 0.0  # how many items to gather; 0 after each flush, as the reader may then take some
+        self._excess = 0  # what gathered bytes-like items weigh beyond 1 each
         self._light: set[type] = set()  # the types seen so far whose items always weigh 1
         self._is_light = True  # whether all gathered items are of these types
 
     async def run(self) -> None:
         gathered, light, output = self._gathered, self._light, self._output
         usual: type | None = None  # the type of most items: a comparison is quicker than a lookup in `light`
-        self._measure_room()
         try:
             async for item in self._items:
                 gathered.append(item)
                 if type(item) is not usual and type(item) not in light:
                     usual = self._weigh(item)
-                if len(gathered) > self._most:  # there is no room for `item`, or there was none when it was measured
+                if len(gathered) > self._most and not self._fits():
                     gathered.pop()
                     is_light = self._is_light
                     self.flush_nowait()
@@ -134,7 +134,6 @@ class _BatchWriter(Generic[T]):
                         gathered.append(item)
                     else:
                         await output.send(item)
-                    self._measure_room()
         except Exception:
             self.flush_nowait()  # if `recover` handles this failure, the items yielded before it still count
             raise
@@ -143,17 +142,19 @@ class _BatchWriter(Generic[T]):
     def _weigh(self, item: T) -> type | None:
         """Account for what `item` weighs beyond 1. Return its type if its items always weigh 1."""
         if isinstance(item, _BYTES_TYPES):
-            self._most -= weight_of(item) - 1
             self._is_light = False
+            if excess := weight_of(item) - 1:
+                self._excess += excess
+                self._most -= excess
             return None
         if len(self._light) < DEFAULT_CAPACITY:
             self._light.add(type(item))
         return type(item)
 
-    def _measure_room(self) -> None:
-        """Measure how much to gather: as much as can be sent without waiting."""
-        self._most = min(self._output.room(), DEFAULT_CAPACITY)
-        self._is_light = True
+    def _fits(self) -> bool:
+        """Measure how much to gather, as much as can be sent without waiting, and return whether it is not exceeded yet."""
+        self._most = min(self._output.room(), DEFAULT_CAPACITY) - self._excess
+        return len(self._gathered) <= self._most
 
     def flush_nowait(self) -> None:
         """Send what is gathered. There is room for it, as no more is gathered than the reader can take."""
@@ -165,7 +166,9 @@ class _BatchWriter(Generic[T]):
                 with contextlib.suppress(trio.BrokenResourceError):
                     self._output.send_many_nowait(self._gathered)
             self._gathered.clear()
-            self._measure_room()
+            self._is_light = True
+            self._excess = 0
+        self._most = 0
 
 
 # This drives a coroutine by hand, between `work` and Trio. If you change it, keep these points:
