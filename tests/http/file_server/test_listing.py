@@ -6,7 +6,7 @@ import gzip
 import os
 import re
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -303,7 +303,7 @@ NAME = st.binary(min_size=1, max_size=12).filter(lambda name: not {0, 47} & set(
 @settings(max_examples=100)
 @given(st.lists(NAME, unique=True, max_size=5), st.sampled_from(["", "sort=size&order=desc", "sort=date"]))
 def test_any_bytes_make_a_page_where_each_name_is_a_link_to_it(names: list[bytes], query: str) -> None:
-    entries = [Entry(name, len(name) % 2 == 0, len(name), 10.0**9) for name in names]
+    entries = [(os.fsdecode(name), len(name) % 2 == 0, len(name), 10.0**9) for name in names]
     got = Page(b"".join(render("/x/", 1, sort_entries(entries, query), query)).decode())
     rows = [href for href, _ in got.links if href.startswith("./")][2:]
 
@@ -315,7 +315,7 @@ def test_any_bytes_make_a_page_where_each_name_is_a_link_to_it(names: list[bytes
 
 @pytest.mark.parametrize("modified", [1e30, -1e30, float(2**62)])
 def test_a_time_that_no_calendar_has_is_left_out(modified: float) -> None:
-    assert b"<time" not in b"".join(render("/", 0, [Entry(b"a", False, 1, modified)], ""))
+    assert b"<time" not in b"".join(render("/", 0, [("a", False, 1, modified)], ""))
 
 
 @pytest.mark.parametrize(
@@ -359,7 +359,7 @@ async def test_a_listing_is_read_sorted_and_made_into_a_page_by_one_thread(
 ) -> None:
     threads = []
 
-    def sorts(entries: Sequence[Entry], query: str) -> list[Entry]:
+    def sorts(entries: list[Entry], query: str) -> list[Entry]:
         threads.append(threading.current_thread())
         return sort_entries(entries, query)
 
@@ -379,3 +379,64 @@ async def test_a_listing_is_read_sorted_and_made_into_a_page_by_one_thread(
     assert len(threads) > 4
     assert len({*threads}) == 1
     assert threads[0] is not threading.main_thread()
+
+
+class Reading(threading.Thread):
+    """Reads a directory with a link, whose target it looks up until `go` is set."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+        self.is_looking = threading.Event()
+        self.go = threading.Event()
+        self.start()
+
+    def run(self) -> None:
+        fd = os.open(self.path, os.O_RDONLY)
+        try:
+            _listing.read_entries(fd, "", hidden=False, target_of=self.look_up)
+        finally:
+            os.close(fd)
+
+    def look_up(self, name: bytes) -> None:
+        self.is_looking.set()
+        assert self.go.wait(10)
+
+
+def test_directories_are_read_one_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Lock:
+        def acquire(self, timeout: float) -> bool:
+            asked.release()
+            return lock.acquire(timeout=10)
+
+        def release(self) -> None:
+            lock.release()
+
+    lock, asked = threading.Lock(), threading.Semaphore(0)
+    monkeypatch.setattr(_listing, "_reading", Lock())
+    (tmp_path / "link").symlink_to("nowhere")
+    first = Reading(tmp_path)
+    assert first.is_looking.wait(10)
+    second = Reading(tmp_path)
+    for _ in range(2):
+        assert asked.acquire(timeout=10)
+    is_second_looking = second.is_looking.is_set()
+    for each in (first, second):
+        each.go.set()
+        each.join()
+
+    assert not is_second_looking
+    assert second.is_looking.is_set()
+    assert not lock.locked()
+
+
+def test_a_directory_on_a_slow_disk_does_not_hold_up_the_others(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("nowhere")
+    readings = [Reading(tmp_path) for _ in range(3)]
+    are_looking = [each.is_looking.wait(10) for each in readings]
+    for each in readings:
+        each.go.set()
+        each.join()
+
+    assert all(are_looking)
+    assert not _listing._reading.locked()

@@ -14,31 +14,35 @@ import math
 import os
 import re
 import stat
+import threading
 import time
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from html import escape
-from typing import Any, Final, NamedTuple
+from operator import itemgetter
+from typing import Any, Final, NamedTuple, TypeAlias
 from urllib.parse import parse_qs, urlencode
 
-MOST: Final = 20_000  # entries: they take about 3 MiB
+MOST: Final = 20_000  # entries: they take about 4 MiB
 _ROWS: Final = 128  # rows of a chunk, which takes 1 ms to make
 
 POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'self'"
 _UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
+_PATIENCE: Final = 0.05  # seconds that a directory waits for another: the other's disk may be slow
 _BREAKING: Final = frozenset(("Cc", "Cs", "Zl", "Zp"))  # would end a line, or is not text
-_RESERVED: Final = re.compile(rb"[^A-Za-z0-9_.~-]")  # must be escaped in a path segment (RFC 3986 2.3)
+_is_plain: Final = re.compile(r"[A-Za-z0-9_.~ -]+").fullmatch  # only its spaces are escaped, and only in the link
+# What each byte becomes in a path segment (RFC 3986 2.3).
+_QUOTED: Final = [f"%{byte:02X}" if re.match(r"[^A-Za-z0-9_.~-]", chr(byte)) else chr(byte) for byte in range(256)]
 _JOINERS: Final = "\u200c\u200d"  # of letters and emoji; other invisible characters could disguise a name
 
+# A name, as `os.fsdecode` decodes it; whether it is a directory; its size; when it was modified. A named tuple would take
+# 0.2 µs more, of 2.5 for each name.
+Entry: TypeAlias = tuple[str, bool, int, float]
 
-class Entry(NamedTuple):
-    """One name in a directory."""
-
-    name: bytes
-    is_directory: bool
-    size: int
-    modified: float
+# Directories are read one at a time. `stat` releases the GIL, so several threads would switch at each name: with four
+# clients, a page took up to 1.7 times the CPU time.
+_reading: Final = threading.Lock()
 
 
 class View(NamedTuple):
@@ -86,35 +90,63 @@ def read_entries(
         hidden: Whether to return names that begin with a dot.
         target_of: Returns the status of a link's target; None if it must not be followed.
     """
-    entries: list[Entry] = []
     text = View.of(query).text.casefold()
-    with os.scandir(fd) as found:
-        for each in found:
-            name = os.fsencode(each.name)
-            if (name.startswith(b".") and not hidden) or (text and text not in _shown(name).casefold()):
+    is_alone = _reading.acquire(timeout=_PATIENCE)
+    try:
+        with os.scandir(fd) as found:
+            return _entries_of(found, text, target_of, hidden=hidden)
+    finally:
+        if is_alone:
+            _reading.release()
+
+
+def _entries_of(
+    found: Iterable[os.DirEntry[str]],
+    text: str,
+    target_of: Callable[[bytes], os.stat_result | None],
+    *,
+    hidden: bool,
+) -> list[Entry]:
+    entries: list[Entry] = []
+    for each in found:
+        name = each.name
+        if (name[0] == "." and not hidden) or (text and text not in _shown(os.fsencode(name)).casefold()):
+            continue
+        try:
+            status = each.stat(follow_symlinks=False)
+        except OSError:  # removed meanwhile
+            continue
+        mode = status.st_mode
+        if stat.S_ISLNK(mode):
+            target = target_of(os.fsencode(name))
+            if target is None:
                 continue
-            try:
-                status = each.stat(follow_symlinks=False)
-            except OSError:  # removed meanwhile
-                continue
-            target = target_of(name) if stat.S_ISLNK(status.st_mode) else status
-            if target is not None and (stat.S_ISREG(target.st_mode) or stat.S_ISDIR(target.st_mode)):
-                is_directory = stat.S_ISDIR(target.st_mode)
-                entries.append(Entry(name, is_directory, target.st_size, target.st_mtime))
+            status, mode = target, target.st_mode
+        is_directory = stat.S_ISDIR(mode)
+        if is_directory or stat.S_ISREG(mode):
+            entries.append((name, is_directory, status.st_size, status.st_mtime))
             if len(entries) > MOST:
                 break
     return entries
 
 
+def _name_key(entry: Entry) -> str:
+    name = entry[0]
+    if name.isascii():
+        return f"{name.casefold()}\0{name}"
+    encoded = os.fsencode(name)
+    return (encoded.decode("utf-8", "replace").casefold().encode() + b"\0" + encoded).decode("latin-1")
+
+
 _KEYS: Final[dict[str, Callable[[Entry], Any]]] = {
-    # Bytes, because a sort holds the GIL until it ends: 3 ms for 20,000 of them, 16 ms for pairs of str and bytes.
-    "name": lambda entry: entry.name.decode("utf-8", "replace").casefold().encode() + b"\0" + entry.name,
-    "size": lambda entry: entry.size,
-    "date": lambda entry: entry.modified,
+    # A sort holds the GIL until it ends: 3 ms for 20,000 strings of Latin-1, 16 ms for pairs of str and bytes.
+    "name": _name_key,
+    "size": itemgetter(2),
+    "date": itemgetter(3),
 }
 
 
-def sort_entries(entries: Sequence[Entry], query: str) -> list[Entry]:
+def sort_entries(entries: list[Entry], query: str) -> list[Entry]:
     """Return at most `MOST` of `entries` and one more, directories first, in the order that the query asks for."""
     by, is_reversed, _ = View.of(query)
     found = sorted(entries[:MOST], key=_KEYS["name"])
@@ -122,8 +154,9 @@ def sort_entries(entries: Sequence[Entry], query: str) -> list[Entry]:
         found.sort(key=_KEYS[by])
     if is_reversed:
         found.reverse()
-    found.sort(key=lambda entry: not entry.is_directory)
-    return [*found, *entries[MOST : MOST + 1]]
+    directories = [entry for entry in found if entry[1]]
+    others = [entry for entry in found if not entry[1]] if directories else found
+    return directories + others + entries[MOST : MOST + 1]
 
 
 def render(path: str, depth: int, entries: Sequence[Entry], query: str) -> Iterator[bytes]:
@@ -154,7 +187,7 @@ def render(path: str, depth: int, entries: Sequence[Entry], query: str) -> Itera
 def _shown(name: str | bytes) -> str:
     """Return a name as text: bytes that are not text become U+FFFD, invisible characters become their code."""
     text = name.decode("utf-8", "replace") if isinstance(name, bytes) else name
-    if text.isascii() and text.isprintable():
+    if text.isprintable():
         return text
     return "".join(_visible(c) for c in text)
 
@@ -167,24 +200,28 @@ def _visible(character: str) -> str:
 
 
 def _row(entry: Entry, view: View) -> str:
+    name, is_directory, size, modified = entry
+    if _is_plain(name):
+        href = name.replace(" ", "%20")
+    else:
+        encoded = os.fsencode(name)
+        href, name = encoded.decode("latin-1").translate(_QUOTED), escape(_shown(encoded))
+    date = _time(math.floor(modified))
     # "./" keeps a name such as "javascript:" from being read as a scheme.
-    href, name = f"./{_quoted(entry.name)}", f"<bdi>{escape(_shown(entry.name))}</bdi>"
-    link = view.link(f"{href}/", f"{name}/") if entry.is_directory else f'<a href="{href}">{name}</a>'
-    size = "" if entry.is_directory else f'<span title="{entry.size:,} bytes">{_size(entry.size)}</span>'
-    return f'<tr><td class="{"d" if entry.is_directory else "f"}">{link}<td>{size}<td>{_time(math.floor(entry.modified))}\n'
+    if is_directory:
+        return f'<tr><td class="d">{view.link(f"./{href}/", f"<bdi>{name}</bdi>/")}<td><td>{date}\n'
+    shown_size = f'<span title="{size:,} bytes">{_size(size)}</span>'
+    return f'<tr><td class="f"><a href="./{href}"><bdi>{name}</bdi></a><td>{shown_size}<td>{date}\n'
 
 
 def _size(size: float) -> str:
+    if size < 1000:
+        return f"{size} B"
     power = 0
     while size >= 1000 and power < len(_UNITS) - 1:
         size /= 1024
         power += 1
-    return f"{size:.1f} {_UNITS[power]}" if power and size < 99.5 else f"{size:.0f} {_UNITS[power]}"
-
-
-def _quoted(name: bytes) -> str:
-    """Return a name escaped as one path segment, like `urllib.parse.quote` but in half the time."""
-    return _RESERVED.sub(lambda found: b"%%%02X" % found[0][0], name).decode("ascii")
+    return f"{size:.1f} {_UNITS[power]}" if size < 99.5 else f"{size:.0f} {_UNITS[power]}"
 
 
 @lru_cache(maxsize=256)  # files often have the same time, if an archive or a checkout wrote them
@@ -193,9 +230,7 @@ def _time(modified: int) -> str:
         moment = time.gmtime(modified)
     except (OverflowError, ValueError, OSError):  # the year is out of range
         return ""
-    text = time.strftime("%Y-%m-%dT%H:%M:%SZ", moment)
-    day, _, hour = text.partition("T")
-    return f'<time datetime="{text}">{day} {hour[:5]}</time>'
+    return time.strftime('<time datetime="%Y-%m-%dT%H:%M:%SZ">%Y-%m-%d %H:%M</time>', moment)
 
 
 def _head(path: str, depth: int, view: View) -> bytes:
