@@ -25,7 +25,6 @@ from trioflow.http.wire.socket import CHUNK, SocketTransport, unread, unsent
 from trioflow.http.wire.strict import check_start, empty_lines
 from trioflow.http.wire.upgraded import UpgradedStream
 
-_COPIED: Final = 1 << 22  # bytes of a body copied between two checks for cancellation
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _CR: Final = 13
 
@@ -228,7 +227,7 @@ class Exchange:
         size = 0
         while chunks := await self.read_body():
             come = sum(map(len, chunks))
-            most = min(body.left, _COPIED) if come >= CHUNK else 0  # a slow client has sent no more yet
+            most = body.left if come >= CHUNK else 0  # a slow client has sent no more yet
             copied = await self._wire.transport.copy(most, chunks, write)
             body.left -= copied
             self._patience.regain(copied, 0.0)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import select
 import socket
 import sys
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Final
@@ -20,7 +21,7 @@ import trio
 from trioflow._core.adapters import reset_on_close, write_vectored
 from trioflow.http.wire.counters import Counters
 from trioflow.http.wire.limits import Patience
-from trioflow.http.wire.sendfile import send_file
+from trioflow.http.wire.sendfile import PATIENCE, TRIP, is_ready, send_file
 
 CHUNK: Final = 65536  # bytes received at once
 _SMALL: Final = (
@@ -28,7 +29,6 @@ _SMALL: Final = (
 )
 _FEW: Final = 8
 _COPIED: Final = 1 << 18  # bytes received and written at once: they fit into a processor's cache
-_PATIENCE: Final = 2  # milliseconds that a thread waits for more data: starting one costs 0.2
 _MORE: Final[int] = getattr(socket, "MSG_MORE", 0)
 
 
@@ -90,7 +90,7 @@ class SocketTransport:
                 return data
 
     async def copy(self, most: int, chunks: list[bytes], write: Callable[[bytes | memoryview], object]) -> int:
-        """Pass `chunks` to `write`, then up to `most` bytes that arrive without a pause; return how many arrived.
+        """Pass `chunks` to `write`, then up to `most` bytes that arrive soon, without a pause; return how many arrived.
 
         One thread does all of it, so what it receives is still in the processor's cache when it is written: 1 GiB takes
         half the CPU time that it takes through a channel.
@@ -217,15 +217,13 @@ def _copy(
     """Receive and write for `copy`. An error of `write` is raised, an error of the socket is returned."""
     for chunk in chunks:
         write(chunk)
-    count = 0
+    count, until = 0, time.perf_counter() + TRIP
     buffer = memoryview(bytearray(min(most, _COPIED)))
-    while count < most:
+    while count < most and time.perf_counter() < until:
         try:
             received = sock.recv_into(buffer[: most - count])
         except (BlockingIOError, InterruptedError):
-            ready = select.poll()
-            ready.register(sock, select.POLLIN)
-            if not ready.poll(_PATIENCE):
+            if not is_ready(sock.fileno(), select.POLLIN, PATIENCE):
                 break
             continue
         except OSError as exc:
