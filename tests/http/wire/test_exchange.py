@@ -8,6 +8,7 @@ import math
 import os
 import re
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -453,6 +454,90 @@ async def test_a_stretch_of_a_file_is_sent_by_the_loop_or_by_a_thread(
 
     assert got == want
     assert sum(told) == transport.counters.sent == stop - start
+
+
+@pytest.mark.parametrize("trip", [0.0, 1.0])
+async def test_a_client_that_keeps_up_is_sent_the_rest_by_a_thread(
+    content: Path, trip: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = threading.get_ident()
+    in_loop: list[int] = []
+    in_thread: list[int] = []
+    really = os.sendfile
+
+    def watched(out: int, fd: int, start: int, size: int) -> int:
+        sent = really(out, fd, start, size)
+        (in_loop if threading.get_ident() == loop else in_thread).append(sent)
+        return sent
+
+    asked: list[int] = []
+
+    def is_cached(fd: int, start: int, stop: int) -> bool:
+        asked.append(start)
+        return True
+
+    monkeypatch.setattr(os, "sendfile", watched)
+    monkeypatch.setattr(sendfile, "is_cached", is_cached)
+    monkeypatch.setattr(sendfile, "WINDOW", 100_000)
+    monkeypatch.setattr(sendfile, "_FAST", 200_000)
+    monkeypatch.setattr(sendfile, "TRIP", trip)
+    monkeypatch.setattr(sendfile, "PATIENCE", 5000)
+    got = bytearray()
+    with pair() as (ours, theirs), content.open("rb") as file:
+        want = os.pread(file.fileno(), 5_000_000, 0)
+        theirs.setblocking(True)
+        transport, _ = transport_over(ours)
+
+        def receive() -> None:
+            while len(got) < 5_000_000:
+                got.extend(theirs.recv(1 << 20))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.to_thread.run_sync, receive)
+            await transport.send_file(file.fileno(), 0, 5_000_000, lambda sent: None)
+
+    assert got == want
+    assert sum(in_loop) < 500_000 < sum(in_thread)
+    assert sum(in_loop) + sum(in_thread) == 5_000_000
+    assert len(asked) <= len(in_loop) + 1  # the thread does not ask the page cache
+
+
+async def test_a_client_that_pauses_holds_no_thread(content: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sendfile, "is_cached", lambda fd, start, stop: True)
+    monkeypatch.setattr(sendfile, "WINDOW", 1000)
+    monkeypatch.setattr(sendfile, "_FAST", 2000)
+    limiter = trio.to_thread.current_default_thread_limiter()
+    got = bytearray()
+    with pair() as (ours, theirs), content.open("rb") as file:
+        want = os.pread(file.fileno(), 5_000_000, 0)
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 100_000)
+        transport, _ = transport_over(ours)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(transport.send_file, file.fileno(), 0, 5_000_000, lambda sent: None)
+            await trio.testing.wait_all_tasks_blocked()
+            while limiter.borrowed_tokens:
+                await trio.testing.wait_all_tasks_blocked()
+
+            while len(got) < 5_000_000:
+                await trio.lowlevel.wait_readable(theirs)
+                got.extend(theirs.recv(1 << 20))
+
+    assert got == want
+
+
+@pytest.mark.parametrize("cached", [True, False])
+async def test_R10_a_file_that_ends_while_it_is_sent_is_an_error(
+    content: Path, cached: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sendfile, "is_cached", lambda fd, start, stop: cached)
+    monkeypatch.setattr(sendfile, "_PIECE", 1000)
+    told: list[int] = []
+    with pair() as (ours, _theirs), content.open("rb") as file:
+        transport, _ = transport_over(ours)
+        with pytest.raises(EOFError, match="the file ended at byte 5000000, 100 bytes before it should"):
+            await transport.send_file(file.fileno(), 4_990_000, 5_000_100, told.append)
+
+    assert sum(told) == 10_000
 
 
 async def test_R10_a_file_that_is_too_short_is_an_error(content: Path) -> None:

@@ -52,17 +52,19 @@ def _send(out: int, fd: int, start: int, stop: int) -> tuple[int, bool]:
 
 def _send_in_thread(out: int, fd: int, start: int, stop: int, patience: int) -> tuple[int, bool]:
     """Send as `_send` does, let the kernel read ahead, and wait `patience` milliseconds each time the socket is full."""
-    until = time.perf_counter() + TRIP
+    at, until = start, time.perf_counter() + TRIP
     if hasattr(os, "posix_fadvise"):
-        os.posix_fadvise(fd, start, AHEAD, os.POSIX_FADV_WILLNEED)
+        os.posix_fadvise(fd, at, AHEAD, os.POSIX_FADV_WILLNEED)
     while True:
-        window = min(start + WINDOW, stop)
-        start, is_full = _send(out, fd, start, window)
+        window = min(at + WINDOW, stop)
+        at, is_full = _send(out, fd, at, window)
         if is_full:
-            if time.perf_counter() > until or not is_ready(out, select.POLLOUT, patience):
-                return start, True
-        elif start < window or start == stop or time.perf_counter() > until:
-            return start, False
+            if not is_ready(out, select.POLLOUT, patience):
+                return at, True
+        elif at < window or at == stop:
+            return at, False
+        if at > start and time.perf_counter() > until:
+            return at, False
 
 
 async def send_file(
@@ -85,8 +87,9 @@ async def send_file(
     """
     out = sock.fileno()
     kept_up = 0  # bytes that the client has taken since it last made us wait for longer than a thread would
+    enough = _FAST
     while start < stop:
-        is_fast = kept_up >= _FAST and stop - start >= _FAST
+        is_fast = kept_up >= enough and stop - start >= _FAST
         window = min(start + WINDOW, stop)
         is_hot = not is_fast and is_cached(fd, start, window)
         if is_hot:
@@ -103,9 +106,11 @@ async def send_file(
         if start == stop:
             return
         if is_full:
+            if is_fast:  # it has paused: of eight fast clients at once, each does, and then threads do not pay
+                enough *= 2
             began = time.perf_counter()
             await wait_writable()
-            if time.perf_counter() - began > PATIENCE / 1000:
+            if is_fast or time.perf_counter() - began > PATIENCE / 1000:
                 kept_up = 0
         elif is_hot:
             await trio.lowlevel.checkpoint()
