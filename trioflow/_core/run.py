@@ -178,7 +178,9 @@ class Run(Crew):
         if self._is_stopped:  # as each of the cancelled tasks asks for it
             return
         self._is_stopped = True
-        self._cancel(self.tasks if self.outside is not None else self.tasks[-1:])  # the last has no scope: ends them all
+        self._cancel(
+            self.tasks if self.outside is not None else self.tasks[-1:]
+        )  # the last has no scope: ends them all
         for buffer in self.buffers:
             if buffer is self.outside and failure is not None:
                 buffer.abort(failure, after_items=self._is_attempt)
