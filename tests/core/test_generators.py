@@ -252,15 +252,19 @@ async def test_a_loop_that_a_generator_hands_to_another_task_gets_everything() -
     assert await tf.pipeline(range(50), elsewhere(), tf.collect(), capacity=4) == list(range(50))
 
 
-async def test_R17_a_generator_whose_reader_always_has_room_lets_other_tasks_run_every_256_items() -> None:
+@pytest.mark.parametrize("item", [1, b"light", b"x" * 5000])
+async def test_R17_a_generator_whose_reader_always_has_room_lets_other_tasks_run_every_256_items(
+    item: int | bytes,
+) -> None:
     made = 0
 
     @tf.readable
-    async def never_waiting() -> AsyncIterator[int]:
+    async def never_waiting() -> AsyncIterator[int | bytes]:
         nonlocal made
-        for made in range(5_000):
-            yield made
+        while made < 5_000:
+            made += 1
+            yield item
 
     async with never_waiting().open(capacity=math.inf) as receive:
-        assert await receive.receive() == 0
-        assert made <= 2 * 256
+        assert await receive.receive() == item
+        assert made <= 3 * 256

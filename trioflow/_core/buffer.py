@@ -161,7 +161,8 @@ class Buffer(Generic[T]):
 
     def room(self) -> float:
         """Return the weight that can be put now; 0 if other senders already wait."""
-        return 0 if self.sending else max(self.capacity - len(self.items) - self.excess, 0)
+        room = self.capacity - len(self.items) - self.excess
+        return room if room > 0 and not self.sending else 0
 
     def fits(self, weight: int) -> bool:
         """Return whether an item of that weight may be put now."""

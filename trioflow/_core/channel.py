@@ -155,7 +155,9 @@ class SendChannel(_End, trio.abc.SendChannel[SendT]):
             nonlocal start
             self._check()
             room = buffer.capacity - buffer.used if is_next else buffer.room()
-            count = max(int(min(room, len(items) - start)), 0)
+            count = len(items) - start
+            if room < count:
+                count = max(int(room), 0)
             if count == len(items):
                 buffer.put_light(items, size)
             elif count:
@@ -189,7 +191,6 @@ class SendChannel(_End, trio.abc.SendChannel[SendT]):
         buffer = self._buffer
         if buffer.failure is None and buffer.receivers:
             buffer.put_light(items, 0)
-            self._moved += len(items)
 
     def _wait_in_line(self, need: int, attempt: Callable[[bool], bool]) -> Any:
         # Returns a coroutine instead of being one, as do `_checkpoint` and `_wait`: each resume passes one less.

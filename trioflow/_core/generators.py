@@ -159,6 +159,7 @@ class _BatchWriter(Generic[T]):
     def flush_nowait(self) -> None:
         """Send what is gathered. There is room for it, as no more is gathered than the reader can take."""
         if self._gathered:
+            self._output._moved += len(self._gathered)
             # If the reader has left or a stage has failed, this task is cancelled as well; its trap will raise that.
             if self._is_light:
                 self._output._put_light(self._gathered)
@@ -166,9 +167,8 @@ class _BatchWriter(Generic[T]):
                 with contextlib.suppress(trio.BrokenResourceError):
                     self._output.send_many_nowait(self._gathered)
             self._gathered.clear()
-            self._is_light = True
-            self._excess = 0
-        self._most = 0
+        self._most = self._excess = 0
+        self._is_light = True
 
 
 # This drives a coroutine by hand, between `work` and Trio. If you change it, keep these points:
