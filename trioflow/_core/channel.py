@@ -143,7 +143,10 @@ class SendChannel(_End, trio.abc.SendChannel[SendT]):
         It does the same as a `send` for each, at a tenth of the cost, as items cross in batches. Raises as `send` does.
         """
         items = values if isinstance(values, list) else list(values)
-        size = light_size(items)
+        await self._send_all(items, light_size(items))
+
+    async def _send_all(self, items: Sequence[SendT], size: int | None) -> None:
+        """Do what `send_many` does; `size` is what `light_size` returns for `items`."""
         buffer = self._buffer
         if size is None or buffer.overflow != "wait":
             for item in items:
@@ -226,11 +229,13 @@ class SendChannel(_End, trio.abc.SendChannel[SendT]):
         half = max(self._buffer.stride // 2, 1)
         return self._wait_until(lambda is_next: is_next and self._buffer.fits(half), half)
 
-    async def _send_batch(self, values: list[SendT]) -> None:
-        """Send a batch as `send_many` does; if the channel is full, wait until half of it is free."""
+    async def _send_batch(self, values: list[SendT]) -> bool:
+        """Send as `send_many` does; if the channel is full, wait until half of it is free. Return whether each item weighs 1."""
         if self._buffer.overflow == "wait" and not self._buffer.room():
             await self._room_for_batch()
-        await self.send_many(values)
+        size = light_size(values)
+        await self._send_all(values, size)
+        return size is not None
 
     async def _wait_empty(self) -> None:
         """Wait until readers have taken everything that was sent, so that the next item is chosen when one is needed."""
