@@ -47,13 +47,14 @@ class Log:
         self._notice = notice
         self._waiting: deque[tuple[Access | None, int]] = deque()
         self._is_wanted = threading.Event()  # set when the thread has something to print
+        self._is_idle = True  # whether the thread must be woken for the next request
         self._thread: threading.Thread | None = None
         self._is_read = sys.__stdout__ is not None  # without a stdout, its number belongs to another file
         # No lock is needed: only the event loop changes the first two, only the thread the others.
         self._put = 0  # bytes
         self._left_out = 0  # requests
         self._taken = 0  # bytes
-        self._lines: list[bytes] = []  # the next piece
+        self._lines: list[str] = []  # the next piece, which is ASCII
         self._size = 0  # of these
         self._failed = 0  # requests whose lines could not be written
         self._reported = 0  # requests that were left out, or failed
@@ -71,7 +72,8 @@ class Log:
         if self._put - self._taken < MOST:
             self._put += _EACH + len(access.target) + len(access.referer or "") + len(access.agent or "")
             self._waiting.append((access, self._put))
-            if not self._is_wanted.is_set():
+            if self._is_idle:
+                self._is_idle = False
                 self._is_wanted.set()
         else:
             self._left_out += 1
@@ -104,21 +106,22 @@ class Log:
                 self._print(self._lines)
                 self._size = 0
                 self._is_wanted.clear()
-                if not self._waiting:  # otherwise a request came before `clear`
+                self._is_idle = True
+                if not self._waiting:  # otherwise a request came just before
                     self._is_wanted.wait()
                     time.sleep(_PAUSE)
                 continue
             if access is None:
                 self._print(self._lines, is_last=True)
                 return
-            line = f"{self._as_text(access)}\n".encode()
+            line = self._as_text(access)
             self._lines.append(line)
-            self._size += len(line)
+            self._size += len(line) + 1
             if self._size > _PIECE:
                 self._print(self._lines[:-1])
-                self._size = len(line)
+                self._size = len(line) + 1
 
-    def _print(self, lines: Sequence[bytes], *, is_last: bool = False) -> None:
+    def _print(self, lines: Sequence[str], *, is_last: bool = False) -> None:
         """Print `lines`, and before them the number of lines left out, if it is time to report that."""
         missing, now = self._missing(), time.monotonic()
         is_due = missing > 0 and (is_last or now - self._reported_at >= INTERVAL)
@@ -126,7 +129,7 @@ class Log:
         if self._is_read and (lines or notice):
             try:
                 _write(notice)
-                _write(b"".join(lines))
+                _write("\n".join([*lines, ""]).encode())
             except BrokenPipeError:  # the reader has left: drop everything from now on
                 self._is_read = False
             except OSError:  # such as a full disk

@@ -224,10 +224,7 @@ class Connection:
         writer = ResponseWriter(is_head=self._wire.has_begun_head_request, is_old=False, keeps_alive=False)
         wants_tls = self._service.context is not None and self._wire.transport.is_plain
         await self._wire.transport.send([writer.error(status, sentence=_TLS_ONLY if wants_tls else "")])
-        if self._service.config.log is not None:
-            self._log_access(
-                Access(time.time(), self._peer.address, "", "", status, writer.sent, 0.0, True, None, None)
-            )
+        self._log_access(Access(time.time(), self._peer.address, "", "", status, writer.sent, 0.0, True, None, None))
 
     async def _answer_all(self) -> int | None:
         """Answer requests, up to the last one; return 0 to linger, None to close."""
@@ -272,16 +269,20 @@ class Connection:
         try:
             return await self._answer(exchange)
         finally:
-            head, writer = exchange.request, exchange.writer
-            headers = head.headers
-            client, _ = self._peer.client(headers)
-            answer = (writer.status, writer.sent, time.perf_counter() - began, exchange.is_whole)
-            self._log_access(Access(arrived, client, head.method, head.target, *answer, *head.log_fields))
+            seconds = time.perf_counter() - began
+            head, writer, peer = exchange.request, exchange.writer, self._peer
+            client = peer.address if peer.is_direct else peer.client(head.headers)[0]
+            referer, agent = head.log_fields
+            status, sent, is_whole = writer.status, writer.sent, exchange.is_whole
+            fields = (arrived, client, head.method, head.target, status, sent, seconds, is_whole, referer, agent)
+            self._log_access(tuple.__new__(Access, fields))  # `Access(...)` takes 0.7 µs more
 
     def _log_access(self, access: Access) -> None:
-        assert self._service.config.log is not None
+        log = self._service.config.log
+        if log is None:
+            return
         try:
-            self._service.config.log(access)
+            log(access)
         except Exception:  # noqa: BLE001 - it is logged, and the response was sent all the same
             _log.exception("the access log failed")
 
