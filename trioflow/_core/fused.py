@@ -11,8 +11,8 @@
 A batch is fed to one operator after another, until one returns nothing or the last has returned. An operator whose output
 may be much larger than its input (`flat_map`, `gunzip`) returns a lazy iterable, of items or of lists. Each piece of it goes
 all the way to the end before the next is taken, and the newest lazy result is emptied first. So items keep their order, and
-there is never more than one batch between two operators. Only `_deliver` waits: in `send_many`, where a slow reader stops all of this, or
-at a checkpoint.
+there is never more than one batch between two operators. Only `_deliver` waits: in `_send_batch`, where a slow reader stops
+all of this, or at a checkpoint. Before something is pulled from an iterator, `run` waits for room.
 
 Rule 1: an operator does no I/O: `feed(items)` returns items, `flush()` returns the rest. Each run makes a new one.
 Rule 2: a batch is as large as its reader has room for, up to 256 items, and smaller if items take long, as one batch

@@ -3,7 +3,7 @@
     source channel               the user's generator function                  output channel
           |                                                                           ^
        popleft                                                                        |
-          v                                                                     send_many_nowait
+          v                                                                        put_light
      _StageReader ----item----> async for ... yield ----item----> _BatchWriter.run    |
                                                                       |     |         |
                                                                trap   |     +---- flush_nowait
