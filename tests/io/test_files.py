@@ -237,6 +237,22 @@ async def test_a_path_with_a_null_byte_opens_nothing(file: Path) -> None:
         await tf.read_file(f"{file}\0.txt").pipe(tf.write_file(file.with_name("copy")))
 
 
+@pytest.mark.skipif(not file_reader.NOWAIT, reason="needs a page cache that can be asked")
+@pytest.mark.parametrize("chunk_size", [None, 1 << 17])
+async def test_a_long_file_begins_with_short_chunks_unless_they_have_a_size(
+    chunk_size: int | None, tmp_path: Path
+) -> None:
+    for size, begins in (
+        (file_reader.LONG, [1 << 14, 1 << 15, 1 << 16, 1 << 17]),
+        (file_reader.LONG - 1, [1 << 17] * 4),
+    ):
+        path = tmp_path / str(size)
+        path.write_bytes(bytes(size))
+
+        sizes = tf.read_file(path, chunk_size=chunk_size).pipe(tf.map(len)).pipe(tf.take(4))
+        assert await sizes.pipe(tf.collect()) == ([1 << 17] * 4 if chunk_size else begins)
+
+
 async def test_what_the_page_cache_has_forgotten_is_read_by_a_thread(file: Path, content: bytes) -> None:
     evict(file)
 

@@ -26,6 +26,8 @@ from trioflow.io.openat2 import HERE, how, openat2
 from trioflow.io.page_cache import NOWAIT, UNSUPPORTED
 
 CACHED: Final = 1 << 17  # bytes; 64 KiB is 3 % slower, and 512 KiB 7 %, since it exceeds the processor's cache
+FIRST: Final = 1 << 14  # bytes read first of a long file, then twice as many: the first byte is sent 10 % sooner
+LONG: Final = 1 << 23  # bytes; in a shorter file the three more blocks would cost more than 2 %
 COLD: Final = 1 << 19  # bytes that a thread reads at once, and asks the system to read ahead: half a channel's capacity
 LONGEST_IN_LOOP: Final = 1 << 20  # bytes; 0.15 ms
 EAGER: Final = 4  # first blocks after which other tasks run: the first byte passes three stages in 1.1 ms, not 1.5
@@ -192,6 +194,8 @@ class FileReader:
         self._asks_cache = bool(NOWAIT) and block <= LONGEST_IN_LOOP
         # One buffer, copied after each read: it stays in the processor's cache, and a new one would have to be zeroed.
         self._buffer = memoryview(bytearray(min(block, self._left(block)) if self._asks_cache else 0))
+        is_long = chunk_size is None and self._left(size - start) >= LONG
+        self._most = FIRST if is_long else len(self._buffer)  # bytes to ask the cache for next
 
     def _left(self, most: int) -> int:
         return int(max(0, min(most, self._stop - self.at)))
@@ -206,7 +210,8 @@ class FileReader:
 
     def _cached(self) -> bytes | None:
         """Return as much of the next block as the page cache holds; None if a thread must look."""
-        buffer = self._buffer[: self._left(len(self._buffer))]
+        buffer = self._buffer[: self._left(self._most)]
+        self._most = min(2 * self._most, len(self._buffer))
         if not buffer:
             return b""
         try:
