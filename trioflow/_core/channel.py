@@ -105,7 +105,7 @@ class SendChannel(_End, trio.abc.SendChannel[SendT]):
     _note_closed = Buffer.sender_closed
 
     def __init__(self, buffer: Buffer[Any]) -> None:
-        super().__init__(buffer)
+        _End.__init__(self, buffer)  # not `super()`, which takes 1 % of a run of ten stages
         buffer.senders += 1
 
     async def send(self, value: SendT) -> None:
@@ -297,7 +297,7 @@ class ReceiveChannel(_End, trio.abc.ReceiveChannel[ReceiveT]):
     _note_closed = Buffer.receiver_closed
 
     def __init__(self, buffer: Buffer[Any]) -> None:
-        super().__init__(buffer)
+        _End.__init__(self, buffer)
         buffer.receivers += 1
 
     async def receive(self) -> ReceiveT:

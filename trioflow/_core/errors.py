@@ -57,14 +57,14 @@ def failure_in(exc: BaseException, *channels: object) -> BaseException | None:
 def shorten_traceback(exc: BaseException) -> None:
     """Shorten a traceback so that users find their own frames: of our frames in a row, keep the first and the last.
 
-    The tracebacks of causes, contexts and members of groups are shortened too. Trio's frames are cut if they are between two
-    of ours; those after our last one stay, as they say what failed.
+    The tracebacks of causes, contexts and members of groups are shortened too, but not those of cancellations, which nobody
+    reads. Trio's frames are cut if they are between two of ours; those after our last one stay, as they say what failed.
     """
     seen: set[int] = set()
     exceptions: list[BaseException | None] = [exc]
     while exceptions:
         each = exceptions.pop()
-        if each is None or id(each) in seen or isinstance(each, trio.Cancelled):  # nobody reads that of a cancellation
+        if each is None or id(each) in seen or isinstance(each, trio.Cancelled):
             continue
         seen.add(id(each))
         exceptions += [each.__cause__, each.__context__]
