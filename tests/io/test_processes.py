@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 import pytest
 import trio
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from trio.testing import wait_all_tasks_blocked
 
@@ -544,7 +544,8 @@ async def test_R16_a_failure_beside_a_process_ends_it_at_once() -> None:
 
 
 @settings(max_examples=12, deadline=None)
-@given(st.lists(st.integers(0, 40), min_size=1, max_size=4), st.sampled_from(["whole", "apart", "stream"]))
+@given(st.lists(st.integers(0, 40), min_size=1, max_size=4), st.sampled_from(["whole", "apart", "reader first", "stream"]))
+@example([1], "reader first")
 def test_R16_cancelling_at_any_moment_leaves_no_process(delays: list[int], use: str) -> None:
     async def use_as_stream() -> None:
         async with tf.process(["cat"], stderr=subprocess.PIPE).open() as stream:
@@ -556,10 +557,11 @@ def test_R16_cancelling_at_any_moment_leaves_no_process(delays: list[int], use: 
         async with trio.open_nursery() as nursery:
             if use == "whole":
                 nursery.start_soon(tf.pipeline, endless(), tf.process(["cat"]), tf.process(["cat"]), tf.drain())
-            elif use == "apart":
+            elif use in ("apart", "reader first"):
                 echoing = tf.process(["cat"], stderr=subprocess.PIPE)
-                nursery.start_soon(tf.pipeline, endless(), echoing.writable)
-                nursery.start_soon(tf.pipeline, echoing.readable, tf.drain())
+                runs = [(endless(), echoing.writable), (echoing.readable, tf.drain())]
+                for run in runs if use == "apart" else reversed(runs):
+                    nursery.start_soon(tf.pipeline, *run)
             else:
                 nursery.start_soon(use_as_stream)
             for _ in range(delay * 10):

@@ -206,6 +206,7 @@ class Connection:
             return self._stream
         if self._stream is not None:
             await cut(self._stream, reset=False)  # `aclose` may have been called while it was being opened
+        await trio.lowlevel.checkpoint_if_cancelled()  # both directions may have been cancelled meanwhile
         if self._failure is not None:
             raise trio.BrokenResourceError(
                 f"{self._name()} was cut off after its other direction failed"
