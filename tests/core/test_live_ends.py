@@ -191,7 +191,7 @@ async def a_branch(stack: AsyncExitStack, path: Path) -> Closes:
 async def a_group(stack: AsyncExitStack, path: Path) -> Closes:
     pairs = await stack.enter_async_context(tf.from_iterable([1]).pipe(tf.group_by(lambda n: n)).open())
     _, group = await pairs.receive()
-    return Closes(group, lambda: group._stages[0].function._is_used)
+    return Closes(group, lambda: group._stages[0].channel._is_used)
 
 
 def two_way_stream() -> tuple[trio.abc.Stream, list[bool]]:

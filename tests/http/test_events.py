@@ -149,6 +149,23 @@ async def test_R6_comments_do_not_pile_up_for_a_slow_reader(autojump_clock: Mock
     assert held == 1
 
 
+async def test_an_event_that_waits_for_a_slow_reader_is_sent_once_though_the_keep_alive_passes(
+    autojump_clock: MockClock,
+) -> None:
+    send, receive = tf.open_channel[str]()
+    async with send, tf.from_iterable(receive).pipe(events(keep_alive=10)).open(capacity=1) as chunks:
+        for text in "abc":
+            await send.send(text)
+            await trio.sleep(1)
+        await trio.sleep(32)
+        got = [await chunks.receive() for _ in "abc"]
+        began = trio.current_time()
+        comment = await chunks.receive()
+
+    assert got == [b"data: a\n\n", b"data: b\n\n", b"data: c\n\n"]
+    assert (comment, round(trio.current_time() - began)) == (b":\n\n", 10)
+
+
 async def test_R12_a_failing_source_fails_the_stream() -> None:
     with pytest.raises(Boom):
         await Source(["a"], then=Boom()).readable.pipe(events()).pipe(tf.collect())

@@ -544,7 +544,9 @@ async def test_R16_a_failure_beside_a_process_ends_it_at_once() -> None:
 
 
 @settings(max_examples=12, deadline=None)
-@given(st.lists(st.integers(0, 40), min_size=1, max_size=4), st.sampled_from(["whole", "apart", "reader first", "stream"]))
+@given(
+    st.lists(st.integers(0, 40), min_size=1, max_size=4), st.sampled_from(["whole", "apart", "reader first", "stream"])
+)
 @example([1], "reader first")
 def test_R16_cancelling_at_any_moment_leaves_no_process(delays: list[int], use: str) -> None:
     async def use_as_stream() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -113,6 +114,126 @@ async def test_a_subscriber_that_is_to_fail_fails_alone() -> None:
             await read_slowly()
     assert results == [*range(9)]
     assert numbers.subscribers == 0
+
+
+async def test_R2_a_subscriber_with_one_stage_after_it_runs_as_one_task() -> None:
+    async def sink(source: tf.ReceiveChannel[int]) -> list[int]:
+        assert trio.lowlevel.current_task() is this
+        assert not this.child_nurseries
+        return [item async for item in source]
+
+    async with tf.hub(tf.from_iterable([1, 2]), start_after=1) as numbers:
+        this = trio.lowlevel.current_task()
+        before = len(this.child_nurseries)
+
+        async def read() -> None:
+            nonlocal this
+            this = trio.lowlevel.current_task()
+            assert await numbers.subscribe().pipe(tf.Writable(sink)) == [1, 2]
+
+        assert before  # the hub's own
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(read)
+
+
+@pytest.mark.parametrize("overflow", ["wait", "drop_oldest"])
+async def test_R11_a_failing_source_cancels_a_subscriber_that_waits_for_something_else(overflow: Any) -> None:
+    failure = Boom()
+    may_fail = trio.Event()
+
+    @tf.readable
+    async def source() -> AsyncIterator[int]:
+        yield 1
+        await may_fail.wait()
+        raise failure
+
+    async def sink(items: tf.ReceiveChannel[int]) -> None:
+        assert await items.receive() == 1
+        may_fail.set()
+        await trio.sleep_forever()
+
+    async def read() -> None:
+        with pytest.raises(Boom) as caught:
+            await numbers.subscribe(overflow=overflow).pipe(tf.Writable(sink))
+        told.append(caught.value)
+
+    async def run(nursery: trio.Nursery) -> None:
+        nonlocal numbers
+        async with tf.hub(source(), start_after=1) as numbers:
+            nursery.start_soon(read)
+            await trio.sleep_forever()
+
+    numbers: tf.Hub[int]
+    told: list[BaseException] = []
+    async with trio.open_nursery() as nursery:
+        with pytest.raises(Boom):
+            await run(nursery)
+
+    assert told == [failure]
+    assert any(note.startswith("in stage 1 of 2: hub(") for note in failure.__notes__)
+
+
+async def test_R11_a_subscriber_that_fails_because_its_source_did_raises_both() -> None:
+    async def sink(items: tf.ReceiveChannel[int]) -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise OSError("the clean-up failed")
+
+    send, receive = tf.open_channel[int]()
+
+    async with trio.open_nursery() as nursery:
+
+        async def read() -> None:
+            with pytest.raises(BaseExceptionGroup) as caught:
+                await tf.from_iterable(receive).pipe(tf.Writable(sink))
+            assert [type(failure).__name__ for failure in caught.value.exceptions] == ["HangUp", "OSError"]
+
+        nursery.start_soon(read)
+        await wait_all_tasks_blocked()
+        send.abort(Boom())
+
+
+async def test_R9_a_source_that_fails_after_its_reader_was_cancelled_is_no_failure() -> None:
+    send, receive = tf.open_channel[int]()
+
+    async def slow_to_end(source: tf.ReceiveChannel[int], output: tf.SendChannel[int]) -> None:
+        try:
+            async for item in source:
+                await output.send(item)
+        finally:
+            with trio.CancelScope(shield=True):
+                send.abort(Boom())
+                await wait_all_tasks_blocked()
+
+    await send.send(1)
+
+    assert await tf.from_iterable(receive).pipe(tf.Transform(slow_to_end)).pipe(tf.first()) == 1
+
+
+async def test_a_subscriber_that_drops_gives_one_item_at_a_time_to_whoever_asks_for_all() -> None:
+    got: list[list[int]] = []
+
+    async def sink(source: tf.ReceiveChannel[int]) -> None:
+        await wait_all_tasks_blocked()
+        got.append(await source.receive_many())
+        got.append(source.receive_many_nowait())
+        got.extend([batch async for batch in source.batches()])
+
+    async with tf.hub(tf.from_iterable(range(5)), start_after=1) as numbers:
+        await numbers.subscribe(capacity=3, overflow="drop_oldest").pipe(tf.Writable(sink))
+
+    assert got == [[2], [3], [4]]
+
+
+async def test_a_monitor_sees_a_subscription_as_a_stage() -> None:
+    monitor = tf.monitor()
+    async with tf.hub(tf.from_iterable([1, 2]), start_after=1) as numbers:
+        await tf.pipeline(numbers.subscribe(), tf.map(lambda n: n), tf.drain(), monitor=monitor)
+        seen = [(stage.name, stage.items) for stage in monitor.snapshot().stages]
+
+    assert seen[0] == ("hub(<Readable from_iterable([1, 2])>).subscribe()", 2)
+    assert len(seen) == 3
 
 
 async def test_R9_a_subscriber_that_leaves_is_forgotten_and_the_others_go_on() -> None:

@@ -20,6 +20,7 @@ import trio
 from trioflow._core.anyio_streams import ByteSendStream, as_trio
 from trioflow._core.channel import ReceiveChannel, SendChannel
 from trioflow._core.labels import shown
+from trioflow._core.one_by_one import OneByOne
 
 T = TypeVar("T")
 R = TypeVar("R", covariant=True)
@@ -62,6 +63,11 @@ class Once(Generic[R]):
             await close_at_once(self._live)
 
 
+def only_once(channel: ReceiveChannel[T], what: str) -> Once[ReceiveChannel[T]]:
+    """Return a function that returns `channel` to the first run that reads it."""
+    return Once(lambda: channel, what, channel)
+
+
 def iterator_factory(items: Iterable[Any]) -> Callable[[], Iterator[Any]]:
     """Return a factory of iterators over `items`. A `str` or a bytes-like object counts as one item."""
     if isinstance(items, (str, bytes, bytearray, memoryview)):
@@ -72,7 +78,7 @@ def iterator_factory(items: Iterable[Any]) -> Callable[[], Iterator[Any]]:
 
 
 def async_source(items: AsyncIterable[Any]) -> StageFunction:
-    """Return a source over an async iterable, a channel or a byte stream."""
+    """Return a source over an async iterable, another library's channel, or a byte stream."""
     items = as_trio(items)
     if isinstance(items, trio.abc.ReceiveStream):
         return stream_source(items)
@@ -80,11 +86,8 @@ def async_source(items: AsyncIterable[Any]) -> StageFunction:
     async def run(output: SendChannel[Any]) -> None:
         iterator = aiter(items)
         try:
-            if isinstance(items, ReceiveChannel):
-                await forward(items, output)
-            else:
-                async for item in iterator:
-                    await output.send(item)
+            async for item in iterator:
+                await output.send(item)
         except BaseException:
             await close_at_once(iterator)
             raise
@@ -109,6 +112,12 @@ async def forward_singly(source: ReceiveChannel[T], output: SendChannel[T]) -> N
         except trio.EndOfChannel:
             return
         output.send_nowait(item)  # it fits, and a cancellation at a checkpoint here would lose it
+
+
+async def forward_from(channel: Callable[[], ReceiveChannel[Any]], output: SendChannel[Any]) -> None:
+    """Send all items of the channel that `channel` returns to `output`, and close it."""
+    with channel() as source:
+        await (forward_singly if isinstance(source, OneByOne) else forward)(source, output)
 
 
 async def close(thing: object) -> None:
@@ -255,17 +264,24 @@ def write_vectored(write: Callable[[list[Any]], int], pieces: deque[Any]) -> int
     return written
 
 
-def gathered(chunks: Iterable[Any]) -> Iterator[bytes]:
-    """Join adjacent small chunks into chunks of at most `GATHER` bytes. Larger ones pass unchanged."""
-    chunks = list(chunks)
+def gathered(chunks: Iterable[Any], in_bytes: Callable[[Any], Any] | None = None) -> Iterable[bytes]:
+    """Join adjacent small chunks into chunks of at most `GATHER` bytes. Larger ones pass unchanged.
+
+    `in_bytes` checks a chunk that is not `bytes`, and returns it in a form whose `len` is its size.
+    """
+    if not isinstance(chunks, list):
+        chunks = list(chunks)
     if set(map(type, chunks)) == {bytes} and sum(map(len, chunks)) <= GATHER:  # 0.05 µs a chunk instead of 0.3
-        if joined := b"".join(chunks):
-            yield joined
-        return
+        joined = b"".join(chunks)
+        return (joined,) if joined else ()
+    return _gathered(chunks, in_bytes or _in_bytes)
+
+
+def _gathered(chunks: Iterable[Any], in_bytes: Callable[[Any], Any]) -> Iterator[bytes]:
     small: list[Any] = []
     size = 0
     for chunk in chunks:
-        piece = _in_bytes(chunk)
+        piece = in_bytes(chunk)
         length = len(piece)
         if small and size + length > GATHER:
             yield b"".join(small)

@@ -116,7 +116,7 @@ class Buffer(Generic[T]):
 
     __slots__ = (
         "_discarded_bytes", "bytes", "capacity", "clock", "count", "discarded", "dropped", "ended_at", "excess", "expected",
-        "failure", "failure_seen", "items", "on_hang_up", "on_wanted", "overflow", "peak", "receivers", "receiving",
+        "failure", "failure_seen", "items", "on_abort", "on_hang_up", "on_wanted", "overflow", "peak", "receivers", "receiving",
         "receiving_waited", "senders", "sending", "sending_waited", "stride",
     )  # fmt: skip
 
@@ -130,6 +130,7 @@ class Buffer(Generic[T]):
         self.receiving: list[Waiter] = []
         self.failure: BaseException | None = None
         self.failure_seen = False
+        self.on_abort: dict[object, Callable[[BaseException], None]] | None = None  # see `tell_abort`
         self.on_hang_up: Callable[[], None] | None = None
         self.on_wanted: Callable[[], None] | None = None  # called when a reader begins to wait
         self._discarded_bytes = 0
@@ -254,10 +255,20 @@ class Buffer(Generic[T]):
         if self.failure is None:
             self.failure = failure
             if not after_items:
-                self._discard()
+                self.discard()
             self.wake_all()
+            for call in [*(self.on_abort or {}).values()]:
+                call(failure)
 
-    def _discard(self) -> None:
+    def tell_abort(self, end: object, function: Callable[[BaseException], None]) -> None:
+        """Call `function` with the failure when this is aborted, or now if it has been, but not after `end` is closed."""
+        if self.on_abort is None:
+            self.on_abort = {}
+        self.on_abort[end] = function
+        if self.failure is not None:
+            function(self.failure)
+
+    def discard(self) -> None:
         self.discarded += len(self.items)
         self._discarded_bytes += sum(map(size_of, self.items))
         self.items.clear()
@@ -277,7 +288,7 @@ class Buffer(Generic[T]):
     def receiver_closed(self) -> None:
         self.receivers -= 1
         if not self.receivers and self.items:
-            self._discard()
+            self.discard()
         self.wake_all()
         if not self.receivers and self.senders and self.on_hang_up is not None:
             self.on_hang_up()

@@ -14,19 +14,13 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, TypeVar
 
 import trio
-from trio.lowlevel import checkpoint, checkpoint_if_cancelled
 
 from trioflow._core.batches import Batches, end_of_loop
-from trioflow._core.buffer import (
-    Buffer,
-    ChannelStatistics,
-    Overflow,
-    light_size,
-    weight_of,
-)
+from trioflow._core.buffer import Buffer, Overflow, light_size, weight_of
+from trioflow._core.channel_end import End
 from trioflow._core.errors import HangUp
 
 T = TypeVar("T")
@@ -34,78 +28,14 @@ SendT = TypeVar("SendT", contravariant=True)
 ReceiveT = TypeVar("ReceiveT", covariant=True)
 
 
-class _End:
-    """What both kinds of end share: the buffer, whether it is open, and when to let other tasks run (R17)."""
-
-    __slots__ = ("_buffer", "_closed", "_moved", "_partner")
-
-    _note_closed: ClassVar[Callable[[Buffer[Any]], None]]  # tells the buffer, which knows if it was the last end
-
-    def __init__(self, buffer: Buffer[Any]) -> None:
-        self._buffer = buffer
-        self._closed = False
-        self._moved = 0  # items since this end last let other tasks run
-        self._partner: _End | None = (
-            None  # the other end of the same stage: when one lets others run, it counts for both
-        )
-
-    def statistics(self) -> ChannelStatistics:
-        """Return `ChannelStatistics`: the current weights, counts, open ends and waiting tasks."""
-        return self._buffer.statistics()
-
-    def close(self) -> None:
-        """Close this end. Harmless when repeated.
-
-        When the last sending end closes, readers still get the items in the channel, and then its end. When the last
-        receiving end closes, the items are discarded and senders get `trio.BrokenResourceError`.
-        """
-        if not self._closed:
-            self._closed = True
-            if self._partner is not None:
-                self._partner._partner = None
-                self._partner = None
-            type(self)._note_closed(self._buffer)
-
-    async def aclose(self) -> None:
-        """Close this end, then let other tasks run."""
-        self.close()
-        await checkpoint()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
-
-    def _has_raised(self, exc: HangUp) -> bool:
-        return exc.channel is self._buffer  # and not another one (R15)
-
-    def _checkpoint(self, items: int = 1) -> Any:
-        # Returns a coroutine instead of being one, which saves 0.15 µs a call.
-        self._moved += items
-        if self._moved >= self._buffer.stride:
-            self._has_yielded()
-            return checkpoint()  # noqa: ASYNC105 - its caller awaits it
-        return checkpoint_if_cancelled()  # noqa: ASYNC105
-
-    def _has_yielded(self) -> None:
-        self._moved = 0
-        if self._partner is not None:
-            self._partner._moved = 0
-
-    def _pair(self, other: _End) -> None:
-        """Note that `other` is an end of the same task: a yield at one counts for both, so a stage yields half as often."""
-        self._partner, other._partner = other, self
-
-
-class SendChannel(_End, trio.abc.SendChannel[SendT]):
+class SendChannel(End, trio.abc.SendChannel[SendT]):
     """The sending end of a channel. Made by `open_channel` and by `Writable.open`."""
 
     __slots__ = ()
     _note_closed = Buffer.sender_closed
 
     def __init__(self, buffer: Buffer[Any]) -> None:
-        _End.__init__(self, buffer)  # not `super()`, which takes 1 % of a run of ten stages
+        End.__init__(self, buffer)  # not `super()`, which takes 1 % of a run of ten stages
         buffer.senders += 1
 
     async def send(self, value: SendT) -> None:
@@ -177,17 +107,23 @@ class SendChannel(_End, trio.abc.SendChannel[SendT]):
     def send_many_nowait(self, values: Iterable[SendT]) -> None:
         """Send all of `values` without waiting, or none. Raises as `send_nowait` does if there is no room for all."""
         items = values if isinstance(values, list) else list(values)
-        self._check()
-        buffer = self._buffer
-        size = light_size(items)
-        if size is not None and len(items) <= buffer.room():
-            buffer.put_light(items, size)
+        if self._try_send_many(items, light_size(items)):
             return
+        buffer = self._buffer
         weights = [weight_of(item) for item in items]
         if sum(weights) > buffer.room() and not (len(items) == 1 and buffer.empty and not buffer.sending):
             raise trio.WouldBlock
         for item, weight in zip(items, weights, strict=True):
             buffer.put(item, weight)
+
+    def _try_send_many(self, items: list[SendT], size: int | None) -> bool:
+        """Send `items`, whose `light_size` is `size`, if there is room for all and none is heavy; return whether it did."""
+        buffer = self._buffer
+        self._check()
+        if size is None or len(items) > buffer.room():
+            return False
+        buffer.put_light(items, size)
+        return True
 
     def _put_light(self, items: Sequence[SendT]) -> None:
         """Put `items`, which fit and are neither heavy nor bytes, unless nobody will receive them."""
@@ -277,8 +213,8 @@ class SendChannel(_End, trio.abc.SendChannel[SendT]):
 
     @property
     def _is_untouched(self) -> bool:
-        """Whether nothing has been received so far."""
-        return self._buffer.count == len(self._buffer.items)
+        """Whether no run reads it, and nothing has been received so far."""
+        return self._buffer.count == len(self._buffer.items) and not self._buffer.on_abort
 
     def _on_hang_up(self, function: Callable[[], None]) -> None:
         self._buffer.on_hang_up = function  # called when the last reader leaves before the end
@@ -290,14 +226,14 @@ class SendChannel(_End, trio.abc.SendChannel[SendT]):
         self._buffer.expected = size  # how many bytes will be sent in all
 
 
-class ReceiveChannel(_End, trio.abc.ReceiveChannel[ReceiveT]):
+class ReceiveChannel(End, trio.abc.ReceiveChannel[ReceiveT]):
     """The receiving end of a channel. Made by `open_channel` and by `Readable.open`."""
 
     __slots__ = ()
     _note_closed = Buffer.receiver_closed
 
     def __init__(self, buffer: Buffer[Any]) -> None:
-        _End.__init__(self, buffer)
+        End.__init__(self, buffer)
         buffer.receivers += 1
 
     async def receive(self) -> ReceiveT:
@@ -364,7 +300,7 @@ class ReceiveChannel(_End, trio.abc.ReceiveChannel[ReceiveT]):
 
     def batches(self) -> Batches[ReceiveT]:
         """Return an async iterator over lists of all items that are ready, as `receive_many` returns them."""
-        return Batches(self.receive_many, self._buffer)
+        return Batches(partial(self._receive_batch, math.inf), self._buffer)
 
     def _wait(self) -> Any:
         buffer = self._buffer

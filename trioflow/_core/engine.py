@@ -44,7 +44,21 @@ def _run_of(
         stages = followed(stages)
         whole = whole and stages
     chain = stages if whole is None else whole
-    return Run(chain, _tasks_of(stages, capacity, chain), capacity, head=head, tail=tail, is_attempt=whole is not None)
+    given = None
+    if len(stages) > 1 and stages[0].channel is not None and not any(stage.encloses for stage in stages):
+        given = _given(stages[0].channel)
+    tasks = _tasks_of(stages, capacity, chain, 0 if given is None else 1)
+    return Run(chain, tasks, capacity, head=head, tail=tail, is_attempt=whole is not None, given=given)
+
+
+def _given(channel: Callable[[], ReceiveChannel[Any]]) -> ReceiveChannel[Any]:
+    """Return the channel of a source, or if there is none, for example since the source has run, one that raises the reason."""
+    try:
+        return channel()
+    except Exception as exc:  # noqa: BLE001 - raised by the channel
+        buffer = Buffer[Any](1, "wait")
+        buffer.abort(exc)
+        return ReceiveChannel(buffer)
 
 
 def followed(stages: Sequence[Stage]) -> Sequence[Stage]:
@@ -74,14 +88,14 @@ async def release(stages: Sequence[Stage], raised: BaseException | None = None) 
         raise combined(failures, "live ends") from None
 
 
-def _tasks_of(stages: Sequence[Stage], capacity: float, whole: Sequence[Stage]) -> list[Task]:
-    """Return the tasks for `stages`: adjacent synchronous stages share one, and each other stage has its own.
+def _tasks_of(stages: Sequence[Stage], capacity: float, whole: Sequence[Stage], start: int) -> list[Task]:
+    """Return the tasks for `stages[start:]`: adjacent synchronous stages share one, and each other stage has its own.
 
     A stage that encloses those before it takes them into its task.
     """
     tasks: list[Task] = []
-    after = capacity
-    for i, stage in enumerate(stages):
+    after = 1 if start and stages[0].drops else capacity
+    for i, stage in enumerate(stages[start:], start):
         if stage.encloses:
             tasks = [Task(i, _enclosing(stages, i, capacity, whole), after)]
         elif not tasks or not tasks[-1].add(stage):
@@ -129,16 +143,20 @@ async def _finish(this: Run, watch: Watch | None) -> Any:
                 this.begin(others)
                 await this.play()
         else:
-            await this.play()
-            if this.failures:
-                this.settle(None, None)
+            caught = None
+            try:
+                await this.play()
+            except BaseException as exc:  # noqa: BLE001 - `settle` raises it
+                caught = exc
+            if caught is not None or this.failures:
+                this.settle(None, caught)
         return this.result
 
 
 def _seen(this: Run, watch: Watch | None = None) -> AbstractContextManager[object]:
     """Return the `with` block in which observers, and `watch` if given, see this run."""
     watches = observing.observers if watch is None else (*observing.observers, watch)
-    return seen_by(watches, [task.watched() for task in this.tasks])
+    return seen_by(watches, this.watched())
 
 
 def _seen_whole(stages: Sequence[Stage], passed: Buffer[Any]) -> AbstractContextManager[object]:
@@ -219,7 +237,8 @@ async def attempt(
         await take(source)
         return None
     this = _run_of(stages, capacity, tail=True, whole=stages if whole is None else whole)
-    this.tasks[0].source = source
+    if source is not None:
+        this.tasks[0].source = source
     assert this.receive is not None
     try:
         with _seen(this) if observing.observers else UNSEEN:

@@ -53,6 +53,8 @@ class _StageReader(ReceiveChannel[T]):
         if source._partner is not None:
             self._pair(source._partner)
         source._partner = None
+        if (calls := self._buffer.on_abort) and source in calls:
+            calls[self] = calls.pop(source)
         source.close()
         self._each = self._iterate()
         self._task = trio.lowlevel.current_task()

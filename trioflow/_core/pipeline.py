@@ -9,9 +9,10 @@ from typing import Any, NoReturn, Protocol, TypeAlias, TypedDict, Unpack, overlo
 
 import trio
 
-from trioflow._core.adapters import async_source, channel_sink, iterator_factory, stream_sink
+from trioflow._core.adapters import async_source, channel_sink, iterator_factory, only_once, stream_sink
 from trioflow._core.anyio_streams import as_trio
 from trioflow._core.buffer import DEFAULT_CAPACITY, check_capacity
+from trioflow._core.channel import ReceiveChannel
 from trioflow._core.checks import BYTES_LIKE
 from trioflow._core.engine import Stage
 from trioflow._core.labels import shown
@@ -50,6 +51,9 @@ def as_readable(head: object) -> Readable[Any]:
     if isinstance(head, Duplex):
         return head.readable
     name = label("from_iterable", head)
+    if isinstance(head, ReceiveChannel):
+        once = only_once(head, type(head).__name__)
+        return Readable._of(Stage(name, channel=once, release=once.release))
     if isinstance(head, AsyncIterable):
         function = async_source(head)
         return Readable._of(Stage(name, function=function, release=getattr(function, "release", None)))

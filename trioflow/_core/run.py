@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, ClassVar, Final, NamedTuple, TypeAlias
 
 import trio
 
+from trioflow._core.adapters import forward_from
 from trioflow._core.buffer import Buffer
 from trioflow._core.channel import ReceiveChannel, SendChannel
 from trioflow._core.crew import Crew
@@ -42,6 +44,9 @@ class Stage(NamedTuple):
         rewrapped: Set if the stage calls a function for each item and keeps nothing between items. Returns the same stage
             with that function wrapped by a `Wrap`.
         passes_on: It ignores the items' values, and passes each on once and without delay, as it is or in a list.
+        channel: Returns the channel in which a source's items arrive, instead of a `function` that sends them. The run
+            reads that channel itself, which saves a task and a channel, and closes it. If it is aborted, the source has
+            failed.
         drops: It drops items that downstream is too slow for. All channels after it then have capacity 1; in larger ones
             its fresh items would grow old (R6).
         offer: What a source lets a sink take whole, instead of its items.
@@ -57,6 +62,7 @@ class Stage(NamedTuple):
     encloses: bool = False
     rewrapped: Callable[[Wrap], Stage] | None = None
     passes_on: bool = False
+    channel: Callable[[], ReceiveChannel[Any]] | None = None
     drops: bool = False
     offer: Offer | None = None
     takes: Takes = NOTHING
@@ -71,7 +77,9 @@ class Task:
         self._first = first
         self._labels = [stage.label]
         self._fused = None if stage.factory is None else Fused(stage.factory, capacity)
-        self._function = stage.function
+        self._function: StageFunction | None = stage.function
+        if stage.channel is not None:
+            self._function = partial(forward_from, stage.channel)
         self.capacity = 1 if stage.drops else capacity  # of the channel after it
         # None for a task that is only cancelled together with all others: a scope costs 4 µs.
         self.scope: trio.CancelScope | None = None
@@ -124,8 +132,12 @@ class Run(Crew):
         head: bool,
         tail: bool,
         is_attempt: bool,
+        given: ReceiveChannel[Any] | None = None,
     ) -> None:
-        """Connect `tasks`, which run the first of `stages`. `head` and `tail` add a channel to the outside at that end."""
+        """Connect `tasks`, which run the first of `stages`. `head` and `tail` add a channel to the outside at that end.
+
+        `given` is the channel of a source that has one and no task (see `Stage.channel`).
+        """
         super().__init__()
         self._stages = stages
         self._is_attempt = is_attempt
@@ -135,10 +147,12 @@ class Run(Crew):
         self._is_stopped = False
         self.buffers: list[Buffer[Any]] = []
         self.on_failure: Callable[[], None] | None = None
+        self._given = given
+        self._lost: BaseException | None = None  # why `given` was aborted; recorded once a task has ended for it
         self.outside: Buffer[Any] | None = None
         self.send: SendChannel[Any] | None = None
         self.receive: ReceiveChannel[Any] | None = None
-        source: ReceiveChannel[Any] | None = None
+        source = given
         if head:
             self.send, source = self._channel(capacity)
             self.outside = self.buffers[-1]
@@ -147,11 +161,13 @@ class Run(Crew):
             if i < len(tasks) or tail:
                 task.scope = trio.CancelScope()
                 task.output, source = self._channel(task.capacity, i)
-            elif head:
+            elif head or given is not None:
                 task.scope = trio.CancelScope()
         if tail:
             self.receive = source
             self.outside = self.buffers[-1]
+        if given is not None:
+            given._buffer.tell_abort(given, self._source_failed)
 
     def _channel(self, capacity: float, upstream: int = 0) -> tuple[SendChannel[Any], ReceiveChannel[Any]]:
         """Make a channel after the first `upstream` tasks, which are cancelled when its last reader leaves."""
@@ -166,6 +182,13 @@ class Run(Crew):
         for _ in range(count):
             self._nursery.start_soon(self.play)
 
+    def watched(self) -> list[Watched]:
+        """Return what monitors see of this run."""
+        tasks = [task.watched() for task in self.tasks]
+        if self._given is not None:
+            tasks.insert(0, Watched([self._stages[0].label], None, None, self._given._buffer))
+        return tasks
+
     def _cancel(self, tasks: Sequence[Task]) -> None:
         for task in tasks:
             if task.scope is not None:
@@ -178,14 +201,16 @@ class Run(Crew):
         if self._is_stopped:  # as each of the cancelled tasks asks for it
             return
         self._is_stopped = True
-        self._cancel(
-            self.tasks if self.outside is not None else self.tasks[-1:]
-        )  # the last has no scope: ends them all
+        # Where the last has no scope, cancelling it ends them all.
+        has_scopes = self.outside is not None or self._given is not None
+        self._cancel(self.tasks if has_scopes else self.tasks[-1:])
         for buffer in self.buffers:
             if buffer is self.outside and failure is not None:
                 buffer.abort(failure, after_items=self._is_attempt)
             else:
                 buffer.abort(HangUp(self, "another stage of this run has failed"))
+        if self._given is not None and self._given._buffer.receivers == 1:
+            self._given._buffer.discard()
 
     async def play(self) -> None:
         """Run the next task. Record a failure instead of raising it, so that a single one need not be in a group (R11).
@@ -198,15 +223,13 @@ class Run(Crew):
                 result = await task.run()
                 if task.output is None:
                     self.result = result
+            self._note_lost()
         except BaseException as exc:  # noqa: BLE001 - recorded or raised below
             failure = self.failure_in(exc, None if task.output is None else task.output._buffer)
             if failure is not None:
-                note_stage(failure, self._stages, task.at)
-                shorten_traceback(failure)
-                self.failures.append(failure)
-                self._stop(failure)
-                if self.on_failure is not None:
-                    self.on_failure()
+                self._note_lost()
+                if failure is not self._lost:
+                    self._fail(failure, task.at)
             elif cancelled := cancelled_in(exc):
                 self._stop()  # otherwise partial data would pass for complete
                 raise cancelled from None
@@ -217,6 +240,25 @@ class Run(Crew):
                 task.output.close()
             if task.source is not None:
                 task.source.close()
+
+    def _fail(self, failure: BaseException, at: int) -> None:
+        note_stage(failure, self._stages, at)
+        shorten_traceback(failure)
+        self.failures.append(failure)
+        self._stop(failure)
+        if self.on_failure is not None:
+            self.on_failure()
+
+    def _source_failed(self, failure: BaseException) -> None:
+        """Stop, because the source's channel has been aborted, unless its reader has been cancelled before."""
+        scope = self.tasks[0].scope
+        if scope is not None and not scope.cancel_called:
+            self._lost = failure
+            self._stop(failure)
+
+    def _note_lost(self) -> None:
+        if self._lost is not None and not any(self._lost is known for known in self.failures):
+            self._fail(self._lost, 0)
 
     def block_ended(self, raised: BaseException | None) -> None:
         """End the stages because the block outside has ended, either normally or with the exception `raised`."""

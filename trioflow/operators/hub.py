@@ -15,15 +15,15 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import trio
 
-from trioflow._core.adapters import forward, forward_singly
 from trioflow._core.block import block
-from trioflow._core.buffer import DEFAULT_CAPACITY, Overflow, check_capacity, check_overflow
+from trioflow._core.buffer import DEFAULT_CAPACITY, Overflow, check_capacity, check_overflow, light_size
 from trioflow._core.channel import ReceiveChannel, SendChannel
 from trioflow._core.checks import check_count
 from trioflow._core.crew import open_crew
 from trioflow._core.engine import Stage, open_readable
 from trioflow._core.errors import failure_in
 from trioflow._core.makers import differing
+from trioflow._core.one_by_one import one_by_one
 from trioflow._core.open_channel import open_channel
 from trioflow._core.streams import Readable, label
 from trioflow.operators.nested import check_readables
@@ -74,19 +74,16 @@ class Hub(Generic[T]):
         check_capacity(capacity)
         check_overflow(overflow)
 
-        async def run(output: SendChannel[T]) -> None:
+        def join() -> ReceiveChannel[T]:
             send, receive = open_channel[T](capacity, overflow=overflow)
             one = _Subscriber(send, is_lossless=overflow == "wait")
+            send._on_hang_up(lambda: self._leave(one))  # at once, and not only at the source's next item
             self._join(one)
-            try:
-                with receive:
-                    await (forward if overflow == "wait" else forward_singly)(receive, output)
-            finally:
-                self._leave(one)  # at once; otherwise the hub would notice only at the source's next item
+            return receive if one.is_lossless else one_by_one(receive)
 
         options = differing(capacity=(capacity, DEFAULT_CAPACITY), overflow=(overflow, "wait"))
         name = label(f"{self._name}.subscribe", **options)
-        return Readable._of(Stage(name, function=run, drops=overflow != "wait"))
+        return Readable._of(Stage(name, channel=join, drops=overflow != "wait"))
 
     def _join(self, one: _Subscriber) -> None:
         if self._is_over:
@@ -116,11 +113,13 @@ class Hub(Generic[T]):
     async def _send_to_all(self, items: list[Any]) -> None:
         """Send the whole batch to subscribers that have room for it, and to the others one item at a time, in turn."""
         full: list[_Subscriber] = []
+        size = light_size(items)  # once for all subscribers
         for one in [*self._subscribers]:
-            try:
-                one.send.send_many_nowait(items)
-            except trio.WouldBlock:
-                full.append(one)
+            if not one.send._try_send_many(items, size):
+                try:
+                    one.send.send_many_nowait(items)
+                except trio.WouldBlock:
+                    full.append(one)
         for item in items if full else ():
             for one in [*full]:
                 try:

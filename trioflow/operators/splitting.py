@@ -17,14 +17,15 @@ from typing import Any, TypeAlias, TypeVar, cast
 
 import trio
 
-from trioflow._core.adapters import Once, forward, forward_singly
+from trioflow._core.adapters import forward, only_once
 from trioflow._core.block import block
 from trioflow._core.buffer import DEFAULT_CAPACITY, ChannelStatistics, Overflow, check_capacity, check_overflow
 from trioflow._core.channel import ReceiveChannel, SendChannel
 from trioflow._core.checks import check_count, check_plain
 from trioflow._core.crew import open_crew
-from trioflow._core.engine import Stage, StageFunction
+from trioflow._core.engine import Stage
 from trioflow._core.errors import HangUp, failure_in, note
+from trioflow._core.one_by_one import one_by_one
 from trioflow._core.open_channel import open_channel
 from trioflow._core.streams import Readable, label
 from trioflow.operators.nested import check_readables, open_all
@@ -248,16 +249,6 @@ def _numbered(name: str, outputs: list[SendChannel[Any]]) -> Callable[[SendChann
     return lambda output: f"{name}[{outputs.index(output)}]"
 
 
-def _take(
-    source: ReceiveChannel[Any], how: Callable[[ReceiveChannel[Any], SendChannel[Any]], Awaitable[None]]
-) -> StageFunction:
-    async def run(output: SendChannel[Any]) -> None:
-        with source:
-            await how(source, output)
-
-    return run
-
-
 @block
 async def _split(
     readable: Readable[Any], name: str, make: Callable[[], Channels], deal: Deal, *, is_shared: bool = False
@@ -293,10 +284,11 @@ async def _split(
         output._on_hang_up(leave)
         drops = receive._overflow != "wait"
         # One item at a time: one taken for a busy reader can neither go to another branch nor make way for a newer item.
-        run = Once(_take(receive, forward_singly if is_shared or drops else forward), "a branch", receive)
-        stage = Stage(label(f"{name}[{i}]", readable), function=run, drops=drops, release=run.release)
+        end = one_by_one(receive) if is_shared or drops else receive
+        once = only_once(end, "a branch")
+        stage = Stage(label(f"{name}[{i}]", readable), channel=once, drops=drops, release=once.release)
         branch: Branch[Any] = Branch._of(stage)
-        branch._receive = receive
+        branch._receive = end
         branches.append(branch)
     async with open_crew() as crew:
         crew.start(feed)

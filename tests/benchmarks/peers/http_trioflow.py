@@ -15,7 +15,7 @@ root = Path(sys.argv[1])
 serve_file = http.files(root, listing=True)
 
 
-async def handler(news: tf.Hub[str], request: http.Request, response: http.Response) -> None:
+async def handler(news: tf.Hub[bytes], request: http.Request, response: http.Response) -> None:
     match request.path:
         case "/upload":
             size = await request.body.pipe(tf.write_file(root / "upload.bin"))
@@ -30,8 +30,7 @@ async def handler(news: tf.Hub[str], request: http.Request, response: http.Respo
         case "/feed":
             response.headers["content-type"] = "text/event-stream"
             response.headers["cache-control"] = "no-store"
-            mine = news.subscribe(capacity=16, overflow="drop_oldest")
-            await mine.pipe(http.events()).pipe(response)
+            await news.subscribe(capacity=16, overflow="drop_oldest").pipe(response)
         case _:
             await serve_file(request, response)
 
@@ -43,7 +42,7 @@ def same(chunk: bytes) -> bytes:
 async def main() -> None:
     limits = http.Limits(body_size=math.inf, connections=math.inf, per_client=math.inf)
     ticks = tf.ticks(0.25).pipe(tf.enumerate()).pipe(tf.map(lambda pair: f"tick {pair[0]}"))
-    async with tf.hub(ticks) as news, trio.open_nursery() as nursery:
+    async with tf.hub(ticks.pipe(http.events())) as news, trio.open_nursery() as nursery:
         serve = partial(http.serve, partial(handler, news), port=0, limits=limits)
         (url,) = await nursery.start(serve)
         print(json.dumps({"port": int(url.rpartition(":")[2])}), flush=True)

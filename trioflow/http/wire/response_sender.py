@@ -86,12 +86,16 @@ class ResponseSender:
                     length = 0
                 source.close()
                 return await self._finish(self._head_if_unsent(length))
+            exchange = self._exchange
+            writer = exchange.writer
             async for chunks in source.batches():
                 pieces: list[Piece] = []
-                for chunk in gathered(map(_checked, chunks)):
-                    pieces += [*self._head_if_unsent(None, len(chunk)), *self._exchange.writer.data(chunk)]
-                if pieces:
-                    await self._exchange.write(pieces)
+                for chunk in gathered(chunks, _checked):
+                    if not writer.is_begun:
+                        pieces += self._head_if_unsent(None, len(chunk))
+                    pieces += writer.data(chunk)
+                if pieces and (left := exchange.write_nowait(pieces)):
+                    await exchange.write(left)
             return await self._finish(self._head_if_unsent(0))
         finally:
             self._leave()

@@ -19,6 +19,7 @@ from trioflow.http.wire.headers import Field, Headers, tokens_of
 Piece: TypeAlias = bytes | memoryview
 
 _WITHOUT_BODY: Final = frozenset((204, 205, 304))
+_SMALL: Final = 16384  # bytes: a chunk up to this size is copied into its frame, which is then sent as one piece
 _OWN: Final = frozenset(("connection", "content-length", "date", "transfer-encoding"))  # what the server sets itself
 _UNFRAMED: Final = frozenset((204, 304))  # their status alone says that they have no body (RFC 9112 6.3)
 _PHRASES: Final = {status.value: status.phrase for status in HTTPStatus}
@@ -160,8 +161,15 @@ class ResponseWriter:
         size = len(chunk)
         if not (self._has_body and size):
             return []
-        self._count(size)
-        return [b"%x\r\n" % size, chunk, b"\r\n"] if self._is_chunked else [chunk]
+        if self._left is not None or self.is_ended:
+            self._count(size)
+        else:
+            self.sent += size
+        if not self._is_chunked:
+            return [chunk]
+        if size <= _SMALL and isinstance(chunk, bytes):  # it would be copied anyway, to send it in one piece
+            return [b"%x\r\n%b\r\n" % (size, chunk)]
+        return [b"%x\r\n" % size, chunk, b"\r\n"]
 
     def frame(self, size: int) -> tuple[list[Piece], list[Piece]]:
         """Return the framing before and after the next `size` bytes of the body, which must be 1 or more."""

@@ -13,7 +13,7 @@ import socket
 import sys
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import trio
@@ -102,7 +102,7 @@ class SocketTransport:
             raise self._broken("the client broke the connection") from failure
         return count
 
-    async def send(self, pieces: list[bytes | memoryview], *, more: bool = False) -> None:
+    async def send(self, pieces: Sequence[bytes | memoryview], *, more: bool = False) -> None:
         """Send all of `pieces` in few TCP segments; with `more`, data that follows at once may share the last segment.
 
         Waits when: the client reads nothing, for at most `stall` seconds without progress.
@@ -112,25 +112,33 @@ class SocketTransport:
             trio.BrokenResourceError: the client has gone, or read too little for too long.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
+        left = self.send_nowait(pieces, more=more)
+        while left:
+            await self.wait_writable()
+            left = self.send_nowait(left, more=more)
+
+    def send_nowait(self, pieces: Sequence[bytes | memoryview], *, more: bool = False) -> Sequence[bytes | memoryview]:
+        """Send as much of `pieces` as can be sent without waiting, as they are, and return the rest; raises as `send` does."""
         flags = _MORE if more else 0
         if 1 < len(pieces) <= _FEW and sum(map(len, pieces)) <= _SMALL:
             pieces = [b"".join(pieces)]
-        left = deque(pieces)
-        while left:
-            try:
+        left = pieces
+        try:
+            while left:
                 if len(left) > 1:
+                    left = deque(left)
                     sent = write_vectored(lambda first: self.sock.sendmsg(first, (), flags), left)
-                elif (sent := self.sock.send(left[0], flags)) == len(left[0]):
-                    left.clear()
                 else:
-                    left[0] = memoryview(left[0])[sent:]
+                    [data] = left
+                    sent = self.sock.send(data, flags)
+                    left = () if sent == len(data) else (memoryview(data)[sent:],)
                 self.counters.sent += sent
                 self.has_moved = True
-            except (BlockingIOError, InterruptedError):
-                await self.wait_writable()
-                continue
-            except OSError as exc:
-                raise self._broken("the client broke the connection") from exc
+        except (BlockingIOError, InterruptedError):
+            pass
+        except OSError as exc:
+            raise self._broken("the client broke the connection") from exc
+        return left
 
     async def send_file(self, fd: int, start: int, stop: int, on_sent: Callable[[int], None]) -> None:
         """Send a range of an open file, and call `on_sent` with the size of each part that was sent.

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import trio
 
@@ -120,7 +120,7 @@ class TlsTransport(SocketTransport):
         self.at_end = not data
         return data
 
-    async def send(self, pieces: list[bytes | memoryview], *, more: bool = False) -> None:
+    async def send(self, pieces: Sequence[bytes | memoryview], *, more: bool = False) -> None:
         await trio.lowlevel.checkpoint_if_cancelled()
         for portion in _portions(pieces):
             try:
@@ -182,7 +182,7 @@ class TlsTransport(SocketTransport):
         self._close()
 
 
-def _portions(pieces: list[bytes | memoryview]) -> Iterator[bytes | memoryview]:
+def _portions(pieces: Sequence[bytes | memoryview]) -> Iterator[bytes | memoryview]:
     """Yield portions to encrypt: small pieces joined, large ones in parts."""
     if sum(map(len, pieces)) <= _PORTION:
         if joined := b"".join(pieces):
