@@ -155,7 +155,7 @@ WORKS = [
         1 << 30,
         _place.random_file,
         same,
-        {"limit": 0.97, "node": 5.0},
+        {"limit": 0.97, "node": None},
         "shutil.copyfile",
         [
             Peer(

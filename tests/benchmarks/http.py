@@ -333,7 +333,7 @@ WORKS = [
         "s",
         (GIB, _MIB),
         first_byte("/chain"),
-        [(_servers.NODE, 1.0, None)],
+        [(_servers.NODE, 1.2, None)],
         is_cost=True,
         seconds=1.0,
     ),
