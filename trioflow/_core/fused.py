@@ -303,7 +303,7 @@ class Fused:
         i, pieces = self._pending[-1]
         if self._first_open <= i + 1:  # otherwise an operator after this one needs no more items
             self.at = self._place(i)
-            piece = next(pieces, None)
+            piece = next(filter(None, pieces), None)  # a portion may be empty
             if i >= 0:
                 self._note_done(i)
             if piece is not None:
