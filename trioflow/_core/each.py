@@ -32,7 +32,7 @@ _LINES: Final[dict[Kind, str]] = {
     "tap": "for _ in [{}(x)]",
 }
 _FILE: Final = "<functions called for each item>"
-_MOST: Final = 16  # functions in one loop; Python compiles no comprehension of some hundred lines
+_MOST: Final = 16  # functions in one loop: to compile it takes 8 µs for each, once for each sequence of kinds
 
 
 class _Step(NamedTuple):

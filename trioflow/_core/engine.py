@@ -52,7 +52,7 @@ def _run_of(
 
 
 def _given(channel: Callable[[], ReceiveChannel[Any]]) -> ReceiveChannel[Any]:
-    """Return the channel of a source, or if there is none, for example since the source has run, one that raises the reason."""
+    """Return a source's channel. If it cannot be had, as of a source that has run, return one that raises the reason."""
     try:
         return channel()
     except Exception as exc:  # noqa: BLE001 - raised by the channel

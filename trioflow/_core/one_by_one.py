@@ -18,7 +18,7 @@ class OneByOne(ReceiveChannel[T]):
 
     __slots__ = ()
 
-    def _receive_batch(self, most: float, room: float = math.inf) -> Any:  # a coroutine, and a frame less than as one
+    def _receive_batch(self, most: float, room: float = math.inf) -> Any:  # returns a coroutine, as `_wait` does
         return ReceiveChannel._receive_batch(self, 1)
 
     def receive_many_nowait(self) -> list[T]:

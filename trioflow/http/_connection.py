@@ -270,12 +270,10 @@ class Connection:
             return await self._answer(exchange)
         finally:
             seconds = time.perf_counter() - began
-            head, writer, peer = exchange.request, exchange.writer, self._peer
-            client = peer.address if peer.is_direct else peer.client(head.headers)[0]
-            referer, agent = head.log_fields
-            status, sent, is_whole = writer.status, writer.sent, exchange.is_whole
-            fields = (arrived, client, head.method, head.target, status, sent, seconds, is_whole, referer, agent)
-            self._log_access(tuple.__new__(Access, fields))  # `Access(...)` takes 0.7 µs more
+            head, writer = exchange.request, exchange.writer
+            client, _ = self._peer.client(head.headers)
+            answer = (writer.status, writer.sent, seconds, exchange.is_whole)
+            self._log_access(Access(arrived, client, head.method, head.target, *answer, *head.log_fields))
 
     def _log_access(self, access: Access) -> None:
         log = self._service.config.log

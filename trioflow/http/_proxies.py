@@ -93,10 +93,9 @@ class Peer:
     Attributes:
         address: As the socket returns it, except that an IPv4 address is written as such on a socket for IPv6 too.
         scheme: The scheme of the connection, `"http"` or `"https"`.
-        is_direct: Whether it is the client of every request, because no proxies are trusted.
     """
 
-    __slots__ = ("_proxies", "address", "is_direct", "origin", "scheme")
+    __slots__ = ("_proxies", "address", "origin", "scheme")
 
     def __init__(self, address: Any, scheme: str, proxies: Proxies | None) -> None:
         if isinstance(address, tuple) and address[0].startswith(_MAPPED):
@@ -104,7 +103,6 @@ class Peer:
         self.address = address
         self.scheme = scheme
         self._proxies = proxies
-        self.is_direct = proxies is None
         self.origin = self._find_origin()  # once, as to parse an address takes 10 µs
 
     def _find_origin(self) -> bytes | None:

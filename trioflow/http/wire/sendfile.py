@@ -78,7 +78,7 @@ async def send_file(
     """Send the bytes from `start` to `stop` of an open file, and call `count` with the size of each part that was sent.
 
     Waits when: the socket is full, by calling `wait_writable`.
-    On cancel: an unknown part has been sent.
+    On cancel: an unknown part has been sent. A thread that sends is waited for, about `TRIP` seconds or as long as the disk.
     Holds: nothing of the file.
 
     Raises:
