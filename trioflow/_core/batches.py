@@ -12,16 +12,16 @@ from trioflow._core.buffer import Buffer
 T = TypeVar("T")
 
 
-class Batches(AsyncIterator[list[T]]):
+class Batches(AsyncIterator[T]):
     """What `ReceiveChannel.batches` returns. It holds nothing, and need not be closed."""
 
     __slots__ = ("_buffer", "_receive")
 
-    def __init__(self, receive: Callable[[], Awaitable[list[T]]], buffer: Buffer[Any]) -> None:
+    def __init__(self, receive: Callable[[], Awaitable[T]], buffer: Buffer[Any]) -> None:
         self._receive = receive
         self._buffer = buffer
 
-    async def __anext__(self) -> list[T]:
+    async def __anext__(self) -> T:
         try:
             return await self._receive()
         except (trio.EndOfChannel, StopAsyncIteration) as exc:

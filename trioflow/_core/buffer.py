@@ -91,12 +91,13 @@ class ChannelStatistics(NamedTuple):
 
 
 class Waiter:
-    """A task that waits in line, and the room it needs."""
+    """A task that waits in line, the room it needs, and what may be done with an item without waking it."""
 
-    __slots__ = ("is_asleep", "need", "since", "task")
+    __slots__ = ("in_place", "is_asleep", "need", "since", "task")
 
-    def __init__(self, need: int) -> None:
+    def __init__(self, need: int, in_place: Callable[[], bool] | None) -> None:
         self.need = need
+        self.in_place = in_place
         self.task = current_task()
         self.is_asleep = False
         self.since = 0.0  # when it began to wait, if a monitor watches
@@ -109,6 +110,10 @@ class Waiter:
         if self.is_asleep:
             self.is_asleep = False
             reschedule(self.task)
+
+    def item_came(self) -> None:
+        if self.in_place is None or not self.is_asleep or not self.in_place():
+            self.wake()
 
 
 class Buffer(Generic[T]):
@@ -194,7 +199,7 @@ class Buffer(Generic[T]):
         if used > self.peak:
             self.peak = used
         if self.receiving:
-            self.receiving[0].wake()
+            self.receiving[0].item_came()
 
     def pop(self) -> T:
         """Take the first item. The caller then wakes a sender."""
@@ -294,13 +299,19 @@ class Buffer(Generic[T]):
             self.on_hang_up()
 
     async def wait_in(
-        self, line: list[Waiter], need: int, attempt: Callable[[bool], bool], on_woken: Callable[[], None]
+        self,
+        line: list[Waiter],
+        need: int,
+        attempt: Callable[[bool], bool],
+        on_woken: Callable[[], None],
+        in_place: Callable[[], bool] | None = None,
     ) -> None:
         """Wait in `line` until `attempt` succeeds. It runs each time this task is woken, and gets whether it is first in line.
 
         Tasks further back are woken too, for example when a clone is closed; they must let the first one go ahead (Rule 3).
+        When an item comes, the sender's task calls `in_place`, and does not wake this one if that returns True.
         """
-        waiter = Waiter(need)
+        waiter = Waiter(need, in_place)
         line.append(waiter)
         if self.clock is not None:
             waiter.since = self.clock()

@@ -14,7 +14,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import trio
 
@@ -231,6 +231,7 @@ class ReceiveChannel(End, trio.abc.ReceiveChannel[ReceiveT]):
 
     __slots__ = ()
     _note_closed = Buffer.receiver_closed
+    _most: ClassVar[float] = math.inf  # items in a batch; 1 for `OneByOne`
 
     def __init__(self, buffer: Buffer[Any]) -> None:
         End.__init__(self, buffer)
@@ -272,7 +273,7 @@ class ReceiveChannel(End, trio.abc.ReceiveChannel[ReceiveT]):
             return await self._receive_batch(most)
         return await self._receive_batch(most, max(output.room(), 1))
 
-    def _batches_for(self, output: SendChannel[Any]) -> Batches[ReceiveT]:
+    def _batches_for(self, output: SendChannel[Any]) -> Batches[list[ReceiveT]]:
         return Batches(partial(self._receive_for, output), self._buffer)
 
     async def _receive_batch(self, most: float, room: float = math.inf) -> list[ReceiveT]:
@@ -280,7 +281,7 @@ class ReceiveChannel(End, trio.abc.ReceiveChannel[ReceiveT]):
             await self._checkpoint(0)
         if not self._ready():
             await self._wait()
-        items = self._buffer.take_many(most, room)
+        items = self._buffer.take_many(min(most, self._most), room)
         self._moved += len(items)
         return items
 
@@ -288,7 +289,7 @@ class ReceiveChannel(End, trio.abc.ReceiveChannel[ReceiveT]):
         """Return all items that are there without waiting. Raises as `receive_many` does, and `trio.WouldBlock` if none are."""
         if not self._ready():
             raise trio.WouldBlock
-        return self._buffer.take_many()
+        return self._buffer.take_many(self._most)
 
     @property
     def _overflow(self) -> Overflow:
@@ -298,15 +299,15 @@ class ReceiveChannel(End, trio.abc.ReceiveChannel[ReceiveT]):
     def _expected(self) -> int | None:
         return self._buffer.expected
 
-    def batches(self) -> Batches[ReceiveT]:
+    def batches(self) -> Batches[list[ReceiveT]]:
         """Return an async iterator over lists of all items that are ready, as `receive_many` returns them."""
         return Batches(partial(self._receive_batch, math.inf), self._buffer)
 
-    def _wait(self) -> Any:
+    def _wait(self, attempt: Callable[[bool], bool] | None = None, in_place: Callable[[], bool] | None = None) -> Any:
         buffer = self._buffer
         if buffer.on_wanted is not None and not buffer.items:
             buffer.on_wanted()
-        return buffer.wait_in(buffer.receiving, 1, self._ready, self._has_yielded)
+        return buffer.wait_in(buffer.receiving, 1, attempt or self._ready, self._has_yielded, in_place)
 
     async def __anext__(self) -> ReceiveT:
         try:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from trioflow._core.channel import ReceiveChannel
 
@@ -17,12 +16,7 @@ class OneByOne(ReceiveChannel[T]):
     """
 
     __slots__ = ()
-
-    def _receive_batch(self, most: float, room: float = math.inf) -> Any:  # returns a coroutine, as `_wait` does
-        return ReceiveChannel._receive_batch(self, 1)
-
-    def receive_many_nowait(self) -> list[T]:
-        return [self.receive_nowait()]
+    _most = 1
 
 
 def one_by_one(channel: ReceiveChannel[T]) -> OneByOne[T]:

@@ -8,12 +8,14 @@ Rule 3: a response is sent once (R4); if sending failed before the head, it can 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import trio
 
 from trioflow._core.adapters import gathered
 from trioflow._core.channel import ReceiveChannel
+from trioflow._core.in_place import left_by
 from trioflow._core.shortcuts import OpenRegion
 from trioflow.http.wire.exchange import Exchange
 from trioflow.http.wire.headers import Headers, Trailers
@@ -86,19 +88,22 @@ class ResponseSender:
                     length = 0
                 source.close()
                 return await self._finish(self._head_if_unsent(length))
-            exchange = self._exchange
-            writer = exchange.writer
-            async for chunks in source.batches():
-                pieces: list[Piece] = []
-                for chunk in gathered(chunks, _checked):
-                    if not writer.is_begun:
-                        pieces += self._head_if_unsent(None, len(chunk))
-                    pieces += writer.data(chunk)
-                if pieces and (left := exchange.write_nowait(pieces)):
-                    await exchange.write(left)
+            async for left in left_by(source, self._send_nowait):
+                await self._exchange.write(left)
             return await self._finish(self._head_if_unsent(0))
         finally:
             self._leave()
+
+    def _send_nowait(self, chunks: list[bytes]) -> Sequence[Piece]:
+        """Send as much of the next chunks as can be sent without waiting, and return the rest in its framing."""
+        exchange = self._exchange
+        writer = exchange.writer
+        pieces: list[Piece] = []
+        for chunk in gathered(chunks, _checked):
+            if not writer.is_begun:
+                pieces += self._head_if_unsent(None, len(chunk))
+            pieces += writer.data(chunk)
+        return exchange.write_nowait(pieces) if pieces else pieces
 
     async def send_region(self, region: OpenRegion) -> int:
         """Send a range of an open file as the body."""
