@@ -26,7 +26,7 @@ DEFAULT_CAPACITY: Final = 256
 PAGE: Final = 4096  # bytes that weigh 1
 Overflow = Literal["wait", "drop_oldest", "drop_newest", "fail"]
 
-_BYTES_TYPES: Final = frozenset((bytes, bytearray, memoryview))
+_LIGHT_TYPES: Final = frozenset((int, float, str, tuple, list, dict, bool, type(None)))  # the usual ones, found sooner
 
 
 def size_of(item: object) -> int:
@@ -40,7 +40,7 @@ def size_of(item: object) -> int:
 
 def weight_of(item: object) -> int:
     """Return an item's weight: 1, or for a bytes-like one 1 for each started 4 KiB (R5)."""
-    if type(item) not in _BYTES_TYPES and not isinstance(item, (bytes, bytearray)):
+    if type(item) in _LIGHT_TYPES or not isinstance(item, (bytes, bytearray, memoryview)):
         return 1
     return (size_of(item) + PAGE - 1) // PAGE or 1
 
@@ -183,7 +183,8 @@ class Buffer(Generic[T]):
         """Append `item`. The caller has checked that it fits."""
         self.items.append(item)
         self.count += 1
-        self.bytes += size_of(item)
+        if type(item) not in _LIGHT_TYPES:
+            self.bytes += size_of(item)
         self._added(weight - 1)
 
     def put_light(self, items: Sequence[T], size: int) -> None:
@@ -210,7 +211,10 @@ class Buffer(Generic[T]):
 
     def take(self) -> T:
         item = self.pop()
-        self.wake_next()
+        if self.receiving:
+            self.wake_next()
+        elif self.sending:
+            self.wake_sender()
         return item
 
     def take_many(self, most: float = math.inf, room: float = math.inf) -> list[T]:

@@ -57,7 +57,8 @@ class SendChannel(End, trio.abc.SendChannel[SendT]):
 
     def _try_send(self, value: SendT, is_next: bool = False) -> bool:  # noqa: FBT001, FBT002 - called by `Buffer.wait_in`
         buffer = self._buffer
-        self._check()
+        if self._closed or buffer.failure is not None or not buffer.receivers:
+            self._check()
         weight = weight_of(value)
         if buffer.fits(weight) and (is_next or not buffer.sending):
             buffer.put(value, weight)
@@ -310,8 +311,14 @@ class ReceiveChannel(End, trio.abc.ReceiveChannel[ReceiveT]):
         return buffer.wait_in(buffer.receiving, 1, attempt or self._ready, self._has_yielded, in_place)
 
     async def __anext__(self) -> ReceiveT:
+        # As `receive`, without the await of it, which would take another eighth of the time.
         try:
-            return await self.receive()
+            if self._buffer.items or not self._must_wait:
+                await self._checkpoint()
+            if not self._ready():
+                await self._wait()
+            item: ReceiveT = self._buffer.take()
+            return item
         except (trio.EndOfChannel, StopAsyncIteration) as exc:
             end_of_loop(self._buffer, exc)
 
