@@ -11,7 +11,8 @@ from __future__ import annotations
 import socket
 import struct
 from collections import deque
-from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Iterator
+from functools import partial
 from itertools import islice
 from typing import Any, Final, Generic, TypeVar
 
@@ -19,6 +20,7 @@ import trio
 
 from trioflow._core.anyio_streams import ByteSendStream, as_trio
 from trioflow._core.channel import ReceiveChannel, SendChannel
+from trioflow._core.generators import generate
 from trioflow._core.labels import shown
 from trioflow._core.one_by_one import OneByOne
 
@@ -83,16 +85,17 @@ def async_source(items: AsyncIterable[Any]) -> StageFunction:
     if isinstance(items, trio.abc.ReceiveStream):
         return stream_source(items)
 
-    async def run(output: SendChannel[Any]) -> None:
+    async def each() -> AsyncGenerator[Any, None]:
         iterator = aiter(items)
         try:
             async for item in iterator:
-                await output.send(item)
+                yield item
         except BaseException:
             await close_at_once(iterator)
             raise
         await close(iterator)
 
+    run = partial(generate, each, (), {})
     is_live = isinstance(items, trio.abc.AsyncResource) or aiter(items) is items
     return Once(run, type(items).__name__, items) if is_live else run
 

@@ -8,10 +8,11 @@ Rule 2: no operator here waits for more items than it needs for its next output.
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from contextlib import aclosing
 from typing import Any, TypeVarTuple, overload
 
-from trioflow._core.channel import ReceiveChannel, SendChannel
+from trioflow._core.channel import ReceiveChannel
 from trioflow._core.checks import check_function, is_async, refuse_coroutine
 from trioflow._core.each import Each
 from trioflow._core.fused import Operator, close_iterator
@@ -50,9 +51,9 @@ def map(fn: Callable[[T], Coroutine[Any, Any, U] | U]) -> Transform[T, U]:
     if not is_async(call):
         return per_item(fused(lambda: Each("map", fn), "map", fn), map, fn)
 
-    async def run(source: ReceiveChannel[Any], output: SendChannel[Any]) -> None:
+    async def run(source: ReceiveChannel[Any]) -> AsyncIterator[Any]:
         async for item in source:
-            await output.send(await call(item))
+            yield await call(item)
 
     return per_item(task(run, "map", fn), map, fn)
 
@@ -146,25 +147,22 @@ def flat_map(
     call: Callable[[T], Any] = fn
     if inspect.isasyncgenfunction(check_function("flat_map", fn)):
 
-        async def run_generators(source: ReceiveChannel[Any], output: SendChannel[Any]) -> None:
+        async def run_generators(source: ReceiveChannel[Any]) -> AsyncIterator[Any]:
             async for item in source:
-                items = call(item)
-                try:
+                async with aclosing(call(item)) as items:
                     async for one in items:
-                        await output.send(one)
-                finally:
-                    await items.aclose()
+                        yield one
 
         return per_item(task(run_generators, "flat_map", fn), flat_map, call, _listed)
     if not is_async(fn):
         return per_item(fused(lambda: _FlatMap(call), "flat_map", fn), flat_map, call, _listed)
 
-    async def run(source: ReceiveChannel[Any], output: SendChannel[Any]) -> None:
+    async def run(source: ReceiveChannel[Any]) -> AsyncIterator[Any]:
         async for item in source:
             items = iter(await call(item))
             try:
                 for one in items:
-                    await output.send(one)
+                    yield one
             finally:
                 close_iterator(items)
 
@@ -210,11 +208,11 @@ def scan(fn: Callable[[U, T], Coroutine[Any, Any, U] | U], initial: U) -> Transf
     if not is_async(call):
         return fused(lambda: _Scan(fn, initial), "scan", fn, initial)
 
-    async def run(source: ReceiveChannel[Any], output: SendChannel[Any]) -> None:
+    async def run(source: ReceiveChannel[Any]) -> AsyncIterator[Any]:
         state = initial
         async for item in source:
             state = await call(state, item)
-            await output.send(state)
+            yield state
 
     return task(run, "scan", fn, initial)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import AsyncIterator, Callable, Hashable
 from typing import Any, Final, Protocol
 
 from trioflow._core.adapters import forward
@@ -114,11 +114,11 @@ def take_while(fn: Callable[[T], object] | OfAny, *, inclusive: bool = False) ->
     if not is_async(check_function("take_while", fn)):
         return fused(lambda: _TakeWhile(ask, inclusive=inclusive), "take_while", fn, **given)
 
-    async def run(source: ReceiveChannel[Any], output: SendChannel[Any]) -> None:
+    async def run(source: ReceiveChannel[Any]) -> AsyncIterator[Any]:
         async for item in source:
             goes_on = await ask(item)
             if goes_on or inclusive:
-                await output.send(item)
+                yield item
             if not goes_on:
                 return
 
@@ -205,12 +205,12 @@ def drop_while(fn: Callable[[T], object] | OfAny) -> Transform[T, T]:
     if not is_async(check_function("drop_while", fn)):
         return fused(lambda: _DropWhile(ask), "drop_while", fn)
 
-    async def run(source: ReceiveChannel[Any], output: SendChannel[Any]) -> None:
+    async def run(source: ReceiveChannel[Any]) -> AsyncIterator[Any]:
         is_dropping = True
         async for item in source:
             is_dropping = is_dropping and await ask(item)
             if not is_dropping:
-                await output.send(item)
+                yield item
 
     return task(run, "drop_while", fn)
 
@@ -321,11 +321,11 @@ def _by_key(
         return fused(lambda: _New(name, key, memory()), name, *args, **given)
     find: Callable[[Any], Any] = key
 
-    async def run(source: ReceiveChannel[Any], output: SendChannel[Any]) -> None:
+    async def run(source: ReceiveChannel[Any]) -> AsyncIterator[Any]:
         known = memory()
         async for item in source:
             if known.is_new(await find(item)):
-                await output.send(item)
+                yield item
 
     return task(run, name, *args, **given)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Coroutine, Iterable, Iterator
+from functools import partial
 from typing import Any, NoReturn, TypeVar, overload
 
 import trio
@@ -12,6 +13,7 @@ import trio
 from trioflow._core.channel import SendChannel
 from trioflow._core.checks import check_function, check_limit, is_async, refuse_coroutine
 from trioflow._core.engine import Stage
+from trioflow._core.generators import generate
 from trioflow._core.pipeline import as_readable
 from trioflow._core.streams import Readable, label, wanted
 from trioflow._core.typevars import T
@@ -98,14 +100,14 @@ def unfold(
     if not is_async(call):
         return Readable._of(Stage(name, factory=lambda: _unfolded(call, initial)))
 
-    async def run(output: SendChannel[Any]) -> None:
+    async def run() -> AsyncGenerator[Any, None]:
         given = await call(initial)
         while given is not None:
             item, state = _pair(given)
-            await output.send(item)
+            yield item
             given = await call(state)
 
-    return Readable._of(Stage(name, function=run))
+    return Readable._of(Stage(name, function=partial(generate, run, (), {})))
 
 
 def _unfolded(fn: Callable[[Any], Any], state: Any) -> Iterator[Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from typing import Any, overload
 
@@ -110,7 +110,7 @@ def throttle(
     price: Callable[[Any], float] | None = cost
     interval = per / rate
 
-    async def run(source: ReceiveChannel[Any], output: SendChannel[Any]) -> None:
+    async def run(source: ReceiveChannel[Any]) -> AsyncIterator[Any]:
         full_at = trio.current_time()  # when the bucket would be full again
         async for item in source:
             tokens = 1.0 if price is None else _checked_cost(price(item))
@@ -119,7 +119,7 @@ def throttle(
             if passes_at > now:
                 await trio.sleep_until(passes_at)
             full_at = max(full_at, now) + tokens * interval
-            await output.send(item)
+            yield item
 
     options = differing(per=(per, 1.0), burst=(burst, 1), cost=(cost, None))
     throttling = task(run, "throttle", rate, **options)
