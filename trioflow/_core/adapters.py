@@ -22,7 +22,7 @@ from trioflow._core.anyio_streams import ByteSendStream, as_trio
 from trioflow._core.channel import ReceiveChannel, SendChannel
 from trioflow._core.generators import generate
 from trioflow._core.labels import shown
-from trioflow._core.one_by_one import OneByOne
+from trioflow._core.moving import moves
 
 T = TypeVar("T")
 R = TypeVar("R", covariant=True)
@@ -100,29 +100,6 @@ def async_source(items: AsyncIterable[Any]) -> StageFunction:
     return Once(run, type(items).__name__, items) if is_live else run
 
 
-async def forward(source: ReceiveChannel[T], output: SendChannel[T]) -> None:
-    """Send all items of `source` to `output`, in batches as large as there is room for."""
-    async for items in source._batches_for(output):
-        await output._send_batch(items)
-
-
-async def forward_singly(source: ReceiveChannel[T], output: SendChannel[T]) -> None:
-    """Send all items of `source` to `output` one by one, each when the last was taken, so that other readers can get it."""
-    while True:
-        await output._wait_empty()
-        try:
-            item = await source.receive()
-        except trio.EndOfChannel:
-            return
-        output.send_nowait(item)  # it fits, and a cancellation at a checkpoint here would lose it
-
-
-async def forward_from(channel: Callable[[], ReceiveChannel[Any]], output: SendChannel[Any]) -> None:
-    """Send all items of the channel that `channel` returns to `output`, and close it."""
-    with channel() as source:
-        await (forward_singly if isinstance(source, OneByOne) else forward)(source, output)
-
-
 async def close(thing: object) -> None:
     """Close anything that has `aclose` (an async generator, a channel, a stream) or `close`."""
     if (aclose := getattr(thing, "aclose", None)) is not None:
@@ -145,9 +122,8 @@ def channel_sink(channel: trio.abc.SendChannel[Any]) -> StageFunction:
         count = 0
         try:
             if isinstance(channel, SendChannel):
-                async for items in source._batches_for(channel):
-                    await channel._send_batch(items)
-                    count += len(items)
+                async for moved in moves(source, channel):
+                    count += moved
             else:
                 async for item in source:
                     await channel.send(item)

@@ -14,12 +14,12 @@ from typing import Any, ClassVar, Final, NamedTuple, TypeAlias
 
 import trio
 
-from trioflow._core.adapters import forward_from
 from trioflow._core.buffer import Buffer
 from trioflow._core.channel import ReceiveChannel, SendChannel
 from trioflow._core.crew import Crew
 from trioflow._core.errors import HangUp, cancelled_in, failure_in, note, shorten_traceback
 from trioflow._core.fused import Fused, Part
+from trioflow._core.moving import forward_from
 from trioflow._core.observing import UNSEEN, Watched
 from trioflow._core.shortcuts import NOTHING, Offer, Takes
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast, overload
 import trio
 
 from trioflow._core import engine
-from trioflow._core.adapters import cut, forward
+from trioflow._core.adapters import cut
 from trioflow._core.anyio_streams import Exchanges, as_trio
 from trioflow._core.buffer import DEFAULT_CAPACITY, check_capacity
 from trioflow._core.bytestream import open_stream
@@ -26,6 +26,7 @@ from trioflow._core.engine import Stage
 from trioflow._core.labels import ChainName, name_of, refused
 from trioflow._core.labels import label as label
 from trioflow._core.labels import wanted as wanted
+from trioflow._core.moving import forward
 from trioflow._core.observing import Watch
 
 T = TypeVar("T", covariant=True)

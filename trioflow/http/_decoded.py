@@ -6,10 +6,10 @@ import zlib
 from gzip import BadGzipFile
 from typing import Final
 
-from trioflow._core.adapters import forward
 from trioflow._core.channel import SendChannel
 from trioflow._core.checks import check_limit
 from trioflow._core.engine import Stage
+from trioflow._core.moving import forward
 from trioflow._core.streams import Readable, Transform, label
 from trioflow.codecs.gzip import gunzip, inflate
 from trioflow.codecs.zstd_brotli import brotli_error, unbrotli, unzstd, zstd_error

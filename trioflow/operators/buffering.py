@@ -15,12 +15,13 @@ from typing import Literal, TypeAlias
 
 import trio
 
-from trioflow._core.adapters import Once, forward, forward_singly
+from trioflow._core.adapters import Once
 from trioflow._core.buffer import DEFAULT_CAPACITY, Overflow, check_capacity, check_overflow, weight_of
 from trioflow._core.channel import ReceiveChannel, SendChannel
 from trioflow._core.crew import open_crew
 from trioflow._core.engine import Stage
 from trioflow._core.makers import differing
+from trioflow._core.moving import forward, forward_singly
 from trioflow._core.open_channel import open_channel
 from trioflow._core.streams import Readable, Transform, label
 from trioflow._core.typevars import T

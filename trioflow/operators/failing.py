@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 
 import trio
 
-from trioflow._core.adapters import forward
 from trioflow._core.backoff import Backoff
 from trioflow._core.channel import SendChannel
 from trioflow._core.checks import (
@@ -33,6 +32,7 @@ from trioflow._core.checks import (
 from trioflow._core.engine import Attempt, Stage, attempt, release
 from trioflow._core.errors import Kinds, is_among, note
 from trioflow._core.makers import source as source_of
+from trioflow._core.moving import forward
 from trioflow._core.pipeline import as_readable
 from trioflow._core.streams import Readable, Transform, label, wanted
 from trioflow._core.typevars import T, U

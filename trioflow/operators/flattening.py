@@ -43,7 +43,7 @@ def flat_map_merge(fn: Callable[[T], Items[U]], *, concurrency: int = 8) -> Tran
     Waits when: downstream is not ready. While `concurrency` Readables are running, no further item is taken.
     Ends when: the source and all the Readables have ended.
     On cancel: all running Readables are cancelled.
-    Holds: for each running Readable one batch, plus what its channels hold.
+    Holds: what the channels of each running Readable hold.
 
     Args:
         fn: A plain function that returns a `Readable`, or anything that `from_iterable` accepts.

@@ -15,11 +15,11 @@ from typing import Any, Generic, overload
 
 import trio
 
-from trioflow._core.adapters import forward
 from trioflow._core.channel import ReceiveChannel, SendChannel
 from trioflow._core.checks import check_plain
 from trioflow._core.crew import open_crew
 from trioflow._core.makers import differing, source
+from trioflow._core.moving import forward
 from trioflow._core.streams import Readable
 from trioflow._core.typevars import A, B, C, D, T, U
 from trioflow.operators.nested import check_readables, open_all, send_all_of
@@ -36,7 +36,7 @@ def merge(*readables: Readable[T]) -> Readable[Any]:
     Waits when: downstream is not ready; each of them then waits once its own channels are full.
     Ends when: all of them have ended.
     On cancel: all of them are cancelled.
-    Holds: for each of them one batch, plus what its channels hold.
+    Holds: what the channels of each of them hold.
 
     Raises:
         TypeError: an argument is not a Readable.
@@ -66,7 +66,7 @@ def concat(*readables: Readable[T]) -> Readable[Any]:
     Waits when: downstream is not ready.
     Ends when: the last of them has ended; each starts only when the one before it has ended.
     On cancel: the current one is cancelled.
-    Holds: one batch, plus what the channels hold.
+    Holds: what the channels of the current one hold.
 
     Raises:
         TypeError: an argument is not a Readable.

@@ -10,10 +10,10 @@ from typing import Any
 
 import trio
 
-from trioflow._core.adapters import forward
 from trioflow._core.block import block
 from trioflow._core.channel import ReceiveChannel, SendChannel
 from trioflow._core.engine import open_readable
+from trioflow._core.moving import forward
 from trioflow._core.streams import Readable, wanted
 
 

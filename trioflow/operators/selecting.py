@@ -11,12 +11,12 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Hashable
 from typing import Any, Final, Protocol
 
-from trioflow._core.adapters import forward
 from trioflow._core.channel import ReceiveChannel, SendChannel
 from trioflow._core.checks import check_count, check_flags, check_function, check_limit, is_async, refuse_coroutine
 from trioflow._core.crew import open_crew
 from trioflow._core.fused import Operator
 from trioflow._core.makers import differing, fused, passing_on, task
+from trioflow._core.moving import forward
 from trioflow._core.streams import Transform
 from trioflow._core.typevars import OfAny, T
 

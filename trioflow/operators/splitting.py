@@ -17,7 +17,7 @@ from typing import Any, TypeAlias, TypeVar, cast
 
 import trio
 
-from trioflow._core.adapters import forward, only_once
+from trioflow._core.adapters import only_once
 from trioflow._core.block import block
 from trioflow._core.buffer import DEFAULT_CAPACITY, ChannelStatistics, Overflow, check_capacity, check_overflow
 from trioflow._core.channel import ReceiveChannel, SendChannel
@@ -25,6 +25,7 @@ from trioflow._core.checks import check_count, check_plain
 from trioflow._core.crew import open_crew
 from trioflow._core.engine import Stage
 from trioflow._core.errors import HangUp, failure_in, note
+from trioflow._core.moving import forward
 from trioflow._core.one_by_one import one_by_one
 from trioflow._core.open_channel import open_channel
 from trioflow._core.streams import Readable, label

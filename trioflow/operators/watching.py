@@ -13,11 +13,11 @@ from typing import Any, Final, Generic, NamedTuple
 
 import trio
 
-from trioflow._core.adapters import forward
 from trioflow._core.channel import ReceiveChannel, SendChannel
 from trioflow._core.checks import check_positive
 from trioflow._core.engine import Stage
 from trioflow._core.labels import shown_bytes
+from trioflow._core.moving import forward
 from trioflow._core.observing import Watched
 from trioflow._core.streams import Transform, label
 from trioflow._core.typevars import T

@@ -15,11 +15,12 @@ from urllib.parse import unquote_to_bytes
 
 import trio
 
-from trioflow._core.adapters import Once, forward
+from trioflow._core.adapters import Once
 from trioflow._core.channel import SendChannel
 from trioflow._core.checks import check_limit
 from trioflow._core.engine import Stage
 from trioflow._core.errors import HangUp
+from trioflow._core.moving import forward
 from trioflow._core.open_channel import open_channel
 from trioflow._core.streams import Readable, label
 from trioflow.http._request import Request
