@@ -45,7 +45,7 @@ def _peers(aiostream: str) -> list[Peer]:
         Peer("asyncio.Queue, task per stage", timed(with_trioflow, "items_asyncio.py")),
         Peer("anyio streams on asyncio, task per stage", timed(_theirs, "items_anyio.py", "asyncio"), anyio),
         Peer("anyio streams on Trio, task per stage", timed(_theirs, "items_anyio.py", "trio"), anyio),
-        Peer("Trio channels, task per stage", timed(with_trioflow, "items_trio.py")),
+        Peer("Trio channels, task per stage", timed(with_trioflow, "items_trio.py", "integers")),
     ]
 
 
@@ -78,6 +78,20 @@ WORKS = [
         [
             Peer("trioflow", timed(with_trioflow, "items_trioflow.py", "inspected")),
             Peer("without an inspector", timed(with_trioflow, "items_trioflow.py", "integers"), target=0.97),
+        ],
+        seconds=1.0,
+    ),
+    Work(
+        "merge",
+        "integers from two sources, merged: map, map, filter, list",
+        "items/s",
+        200_000,
+        2_000,
+        [
+            Peer("trioflow", timed(with_trioflow, "items_trioflow.py", "merge")),
+            Peer("Node: two pipes into a PassThrough", timed(_node, "items.js", "merged"), [_place.NODE]),
+            Peer("aiostream", timed(_theirs, "items_aiostream.py", "merge"), [_place.package("aiostream")]),
+            Peer("Trio channels, cloned sender", timed(with_trioflow, "items_trio.py", "merge")),
         ],
         seconds=1.0,
     ),

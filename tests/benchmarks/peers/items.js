@@ -1,12 +1,12 @@
-// Node: object-mode Transforms in a pipeline, and a pipeline of async generators.
+// Node: object-mode Transforms in a pipeline, two sources piped into one, and a pipeline of async generators.
 'use strict';
 
-const { Readable, Transform, Writable } = require('node:stream');
+const { PassThrough, Readable, Transform, Writable } = require('node:stream');
 const { pipeline } = require('node:stream/promises');
 const { plusOne, twice, isKept, repeated } = require('./measure.js');
 
-function* counted(count) {
-  for (let number = 0; number < count; number++) yield number;
+function* counted(count, start = 0, step = 1) {
+  for (let number = start; number < count; number += step) yield number;
 }
 
 const mapped = (fn) => new Transform({
@@ -22,13 +22,26 @@ const filtered = (fn) => new Transform({
   },
 });
 
-async function transforms(count) {
+function merged(count) {
+  const both = new PassThrough({ objectMode: true });
+  let left = 2;
+  for (const start of [0, 1]) {
+    const source = Readable.from(counted(count, start, 2));
+    source.on('end', () => { left -= 1; if (!left) both.end(); });
+    source.pipe(both, { end: false });
+  }
+  return transformed(both);
+}
+
+const transforms = (count) => transformed(Readable.from(counted(count)));
+
+async function transformed(source) {
   const items = [];
   const sink = new Writable({
     objectMode: true,
     write(item, encoding, done) { items.push(item); done(); },
   });
-  await pipeline(Readable.from(counted(count)), mapped(plusOne), mapped(twice), filtered(isKept), sink);
+  await pipeline(source, mapped(plusOne), mapped(twice), filtered(isKept), sink);
   return items;
 }
 
@@ -45,4 +58,4 @@ async function generators(count) {
 }
 
 const [variant, count, seconds] = process.argv.slice(2);
-repeated({ transforms, generators }[variant], Number(count), Number(seconds));
+repeated({ transforms, merged, generators }[variant], Number(count), Number(seconds));

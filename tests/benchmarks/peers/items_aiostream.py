@@ -1,4 +1,4 @@
-"""aiostream: its own map and filter, and operators that are async generators."""
+"""aiostream: its own map and filter, its merge, and operators that are async generators."""
 
 import asyncio
 import sys
@@ -11,6 +11,11 @@ from measure import is_kept, plus_one, repeated, twice
 async def integers(count: int) -> list[int]:
     numbers = stream.iterate(range(count))
     return await (numbers | pipe.map(plus_one) | pipe.map(twice) | pipe.filter(is_kept) | pipe.list())
+
+
+async def merged(count: int) -> list[int]:
+    both = stream.merge(stream.iterate(range(0, count, 2)), stream.iterate(range(1, count, 2)))
+    return await (both | pipe.map(plus_one) | pipe.map(twice) | pipe.filter(is_kept) | pipe.list())
 
 
 @pipable_operator
@@ -40,5 +45,5 @@ async def generators(count: int) -> list[int]:
     return await (numbers | increased.pipe() | doubled.pipe() | kept.pipe() | pipe.list())
 
 
-jobs = {"integers": integers, "generators": generators}
+jobs = {"integers": integers, "merge": merged, "generators": generators}
 asyncio.run(repeated(jobs[sys.argv[1]], int(sys.argv[2]), float(sys.argv[3])))

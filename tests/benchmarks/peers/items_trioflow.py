@@ -1,4 +1,4 @@
-"""Ours: integers through plain functions, fused, also while an inspector is on; and through three async generators."""
+"""Ours: integers through plain functions, fused, also while an inspector is on; two sources merged; three async generators."""
 
 import json
 import sys
@@ -13,6 +13,11 @@ import trioflow as tf
 async def integers(count: int) -> list[int]:
     source = tf.from_iterable(range(count))
     return await source.pipe(tf.map(plus_one)).pipe(tf.map(twice)).pipe(tf.filter(is_kept)).pipe(tf.collect())
+
+
+async def merged(count: int) -> list[int]:
+    both = tf.merge(tf.from_iterable(range(0, count, 2)), tf.from_iterable(range(1, count, 2)))
+    return await both.pipe(tf.map(plus_one)).pipe(tf.map(twice)).pipe(tf.filter(is_kept)).pipe(tf.collect())
 
 
 @tf.transform
@@ -38,12 +43,15 @@ async def generators(count: int) -> list[int]:
     return await tf.from_iterable(range(count)).pipe(increased()).pipe(doubled()).pipe(kept()).pipe(tf.collect())
 
 
+jobs = {"integers": integers, "inspected": integers, "merge": merged, "generators": generators}
+
+
 async def main(program: str, count: int, seconds: float) -> None:
     async with trio.open_nursery() as nursery:
         if program == "inspected":
             inspector = await nursery.start(inspect)
             nursery.start_soon(look, inspector)
-        await repeated(generators if program == "generators" else integers, count, seconds)
+        await repeated(jobs[program], count, seconds)
         nursery.cancel_scope.cancel()
 
 
