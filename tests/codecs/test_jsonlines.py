@@ -102,13 +102,19 @@ async def test_a_number_of_too_many_digits_is_told() -> None:
 
 
 @EITHER_LIBRARY
-@given(lines=st.lists(st.sampled_from(["1", "[2]", '"long one"', "{", ""]), max_size=8), places=places)
-async def test_any_chunking_finds_the_same_first_error(lines: list[str], places: list[int]) -> None:
-    whole = "".join(f"{line}\n" for line in lines)
+@given(
+    lines=st.lists(st.sampled_from(["1", "[2]", "12345", '"long one"', "{", ""]), max_size=8),
+    places=places,
+    as_text=st.booleans(),
+)
+async def test_any_chunking_finds_the_same_first_error(lines: list[str], places: list[int], as_text: bool) -> None:
+    text = "".join(f"{line}\n" for line in lines)
+    whole: Any = text if as_text else text.encode()
     wrong = [n for n, line in enumerate(lines, 1) if len(line) > 5 or line == "{"]
     parse = tf.parse_json_lines(max_length=5)
     if wrong:
-        reason = "not JSON" if lines[wrong[0] - 1] == "{" else "longer than max_length, 5 characters"
+        unit = "characters" if as_text else "bytes"
+        reason = "not JSON" if lines[wrong[0] - 1] == "{" else f"longer than max_length, 5 {unit}"
         with pytest.raises(ValueError, match=f"^line {wrong[0]} is {reason}"):
             await through(cut(whole, places), parse)
     else:

@@ -180,7 +180,7 @@ class _ParseJsonLines(Operator[Any, Any]):
             check_kinds("parse_json_lines expects chunks of bytes or str", items[:1], (*BYTES_LIKE, str))
             self._kind = str if isinstance(items[0], str) else bytes
             end: Any = "\n" if self._kind is str else b"\n"
-            self._pieces = Pieces(end, self._limit, "line", strict=self._strict)
+            self._pieces = Pieces(end, self._limit, "line", strict=self._strict, keep_ends=self._kind is bytes)
         why = "as the first was"
         return cut_portions(self._pieces, self._cut, "parse_json_lines", why, items, self._kind, PORTION)
 
@@ -203,9 +203,7 @@ class _ParseJsonLines(Operator[Any, Any]):
     def _at_once(self, lines: list[Any]) -> list[Any]:
         if self._decode_fast is not None:
             return [*map(self._decode_fast, lines)]
-        texts = lines if self._kind is str else [str(line, "utf-8") for line in lines]
-        if texts and texts[0][-1:] == "\r":
-            texts = [text.rstrip("\r") for text in texts]
+        texts = [(line if self._kind is str else str(line, "utf-8")).rstrip("\r\n") for line in lines]
         # 2.6 µs for a line of 200 bytes; `decode`, which also skips white space around the value, takes 3.3.
         found = [*map(self._decode_start, texts)]
         if [end for _, end in found] != [*map(len, texts)]:
@@ -213,10 +211,11 @@ class _ParseJsonLines(Operator[Any, Any]):
         return [value for value, _ in found]
 
     def _one_by_one(self, lines: list[Any]) -> Iterator[Any]:
-        for line in lines:
+        for ended in lines:
             self._line += 1
-            if not line or line.isspace():
+            if not ended or ended.isspace():
                 continue
+            line = ended.removesuffix("\n" if self._kind is str else b"\n")
             try:
                 value = self._decode(line if self._kind is str else str(line, "utf-8"))
             except json.JSONDecodeError as exc:
