@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import decimal
 import enum
@@ -9,7 +10,7 @@ import json
 import math
 import re
 import uuid
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -186,6 +187,115 @@ async def test_an_item_is_written_as_the_standard_library_writes_it(item: Any, l
 async def test_what_json_does_not_know_is_refused_wherever_it_is(value: Any) -> None:
     with pytest.raises(TypeError, match=r"is not JSON serializable|keys must be str"):
         await through([{"a": [value]}], tf.json_lines())
+
+
+class Whole(int):
+    pass
+
+
+class Real(float):
+    pass
+
+
+class Row(list[Any]):
+    pass
+
+
+class Record(dict[Any, Any]):
+    def items(self) -> Any:
+        return [("a", 1)]
+
+
+class Word(enum.StrEnum):
+    ONE = "one", "another"
+
+    def __new__(cls, text: str, value: str) -> Word:
+        word = str.__new__(cls, text)
+        word._value_ = value
+        return word
+
+
+class Point(NamedTuple):
+    x: Any
+    y: Any
+
+
+@dataclasses.dataclass
+class Place:
+    x: Any
+
+
+def itself(inner: Any) -> list[Any]:
+    item = [inner]
+    item.append(item)
+    return item
+
+
+async def written_as_the_standard_library_does(items: list[Any]) -> None:
+    encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+    expected: list[bytes] = []
+    failure: Exception | None = None
+    try:
+        for item in items:
+            expected.append((encode(item) + "\n").encode("utf-8", "backslashreplace"))
+    except (TypeError, ValueError) as exc:
+        failure = exc
+
+    if failure is None:
+        assert await through(items, tf.json_lines()) == expected
+    else:
+        with pytest.raises(type(failure)) as caught:
+            await through(items, tf.json_lines())
+        assert str(caught.value) == str(failure)
+        assert caught.value.__notes__[0].startswith(f"json_lines: item {len(expected) + 1} was ")
+
+
+ODD = [
+    *[math.nan, -math.inf, 2**64, "\ud800", Text("t"), Whole(3), Real(0.5), Real("nan"), Kind.ONE, Code.ONE, Word.ONE],
+    *[Row([1]), Row([{3}]), Record({"b": 2}), Record({"b": {3}}), Point(1, 2), Point(1, b"x"), Place(1), itself(1)],
+    *[b"x", bytearray(b"x"), memoryview(b"x"), 1j, ..., {3}, frozenset("a"), uuid.UUID(int=3), decimal.Decimal(1)],
+    *[datetime.date(2001, 2, 3), datetime.time(4), datetime.datetime(2001, 2, 3), datetime.timedelta(3)],
+]
+ODD_KEYS = [0, 0.5, math.nan, None, True, "\ud800", Text("t"), Real(0.5), Kind.ONE, Code.ONE, Word.ONE, b"x", (1,)]
+ODD_KEYS += [datetime.date(2001, 2, 3), uuid.UUID(int=3), decimal.Decimal(1)]
+
+
+@pytest.mark.parametrize("odd", [*ODD, *({key: None} for key in ODD_KEYS)])
+async def test_what_is_not_plain_json_is_treated_as_by_the_standard_library_wherever_it_is(odd: Any) -> None:
+    for item in [
+        odd,
+        [odd],
+        (0, odd, 0),
+        {"a": odd},
+        {"a": "", "b": (odd, 0)},
+        [{"a": [odd]}],
+        ["", {"a": {"b": odd}}],
+    ]:
+        await written_as_the_standard_library_does([item])
+        await written_as_the_standard_library_does([{"a": 1}, [], item, None])
+
+
+def trees(leaves: st.SearchStrategy[Any], keys: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    def inside(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+        rows = st.lists(inner, max_size=3)
+        return rows | rows.map(tuple) | st.dictionaries(keys, inner, max_size=3)
+
+    return st.recursive(leaves, inside, max_leaves=8)
+
+
+# The libraries write exponents differently.
+numbers = st.integers() | st.floats(allow_nan=False, allow_infinity=False).filter(
+    lambda number: "e" not in repr(number)
+)
+texts = st.text(max_size=3)
+plain = trees(st.none() | st.booleans() | numbers | texts, texts)
+anything = trees(plain | st.sampled_from(ODD), texts | st.sampled_from(ODD_KEYS))
+
+
+@EITHER_LIBRARY
+@given(items=st.lists(plain | anything, min_size=1, max_size=4))
+async def test_each_value_is_written_or_refused_as_the_standard_library_does(items: list[Any]) -> None:
+    await written_as_the_standard_library_does(items)
 
 
 async def test_R10_a_last_line_without_its_end_is_an_error_where_strict() -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import codecs
 import importlib
+import io
 import json
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
@@ -31,15 +32,13 @@ PORTION: Final = (
     1 << 15
 )  # bytes or characters parsed at once; of 64 KiB the values start the garbage collector, 0.2 µs a line
 
-_ATOMS: Final = frozenset((str, int, bool, type(None)))
-
 
 @cache
 def _library() -> Any:
     """Return msgspec's JSON module, or None if it is not installed."""
     # Of the libraries that are faster than `json`, msgspec 0.22 reads the same values: a line of 200 bytes in 0.9 µs,
     # `json` takes 3.4. orjson 3.13 takes 1.0, but turns ints of over 64 bits into floats. To write such an item, orjson
-    # takes 2.0 µs, msgspec 0.3, or 1.0 with `_is_plain`, and `json` 2.8.
+    # takes 1.7 µs, msgspec 0.4, or 1.3 with `_are_plain`, and `json` 3.8.
     try:
         return importlib.import_module("msgspec.json")
     except ImportError:
@@ -53,7 +52,7 @@ def json_lines(*, default: Callable[[Any], Any] | None = None) -> Transform[obje
     Waits when: downstream is not ready.
     Ends when: the source ends.
     On cancel: no state is lost.
-    Holds: one batch, and its JSON.
+    Holds: one batch, and up to twice its JSON.
 
     With `trioflow[msgspec]` installed, items made of JSON's own types are written several times as fast, and floats with
     an exponent are shorter: `1e16`, and not `1e+16` as in the standard library.
@@ -79,15 +78,16 @@ class _JsonLines(Operator[object, bytes]):
         encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=default)
         library = _library()
         self._encode = encoder.encode
-        self._encode_fast: Callable[[object], bytes] | None = library and library.Encoder().encode
+        self._encode_fast: Callable[[list[object]], bytes] | None = library and library.Encoder().encode_lines
         self._written = 0
 
     def feed(self, items: list[object]) -> list[bytes]:
         lines: list[bytes] = []
         if self._encode_fast is not None:
             try:
-                if all(map(_is_plain, items)):
-                    lines = [line + b"\n" for line in map(self._encode_fast, items)]
+                if _are_plain(items):
+                    # 0.36 µs for an item of 200 bytes; to encode each by itself and add its end takes 0.48.
+                    lines = io.BytesIO(self._encode_fast(items)).readlines()
                     self._written += len(lines)
                     return lines
             except (RecursionError, UnicodeEncodeError):  # the latter for half of a surrogate pair
@@ -106,23 +106,29 @@ class _JsonLines(Operator[object, bytes]):
         return lines
 
 
-def _is_plain(value: Any) -> bool:
-    """Return whether `value` consists of exactly JSON's types, at every level: msgspec also writes dates and more."""
-    kind = type(value)
-    if kind is dict:
-        for key, inner in value.items():
-            # `type` is looked at here and not in a call for each field: 0.5 µs for ten fields, a third as much.
-            if type(key) is not str or (type(inner) not in _ATOMS and not _is_plain(inner)):
+def _are_plain(values: Iterable[Any]) -> bool:
+    """Return whether `values` consist of exactly JSON's types, at every level: msgspec also writes dates and more."""
+    # 0.95 µs for 15 values and 13 keys. `set(map(type, ...))` over a whole batch is no faster, level by level or field by
+    # field: `type` takes 20 ns when it is called, and none here.
+    for value in values:
+        kind = type(value)
+        if kind is str or kind is int:
+            continue
+        if kind is float:
+            if not isfinite(value):
                 return False
-        return True
-    if kind is float:
-        return isfinite(value)
-    if kind is list or kind is tuple:
-        for inner in value:  # noqa: SIM110 - `all` with a generator adds 0.3 µs for two lists of two
-            if type(inner) not in _ATOMS and not _is_plain(inner):
+        elif kind is dict:
+            for key in value:
+                if type(key) is not str:
+                    return False
+            if not _are_plain(value.values()):
                 return False
-        return True
-    return kind in _ATOMS
+        elif kind is list or kind is tuple:
+            if not _are_plain(value):
+                return False
+        elif kind is not bool and value is not None:
+            return False
+    return True
 
 
 def parse_json_lines(*, max_length: float = LONGEST, strict: bool = False) -> Transform[bytes | str, Any]:
