@@ -142,11 +142,11 @@ def _factory(
         bound = function if is_plain else functools.partial(run, function, args, kwargs)
         return Stage(label(name, *args, **kwargs), function=bound)
 
-    bare = stage_of()  # made once, as most calls have no arguments
+    bare = make(stage_of()) if needs_nothing else None  # for every call without arguments, as most are
 
     def factory(*args: Any, **kwargs: Any) -> Any:
-        if needs_nothing and not args and not kwargs:
-            return make(bare)
+        if bare is not None and not args and not kwargs:
+            return bare
         signature.bind(*(None,) * given, *args, **kwargs)
         return make(stage_of(*args, **kwargs))
 

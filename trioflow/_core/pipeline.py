@@ -17,7 +17,7 @@ from trioflow._core.checks import BYTES_LIKE
 from trioflow._core.engine import Stage
 from trioflow._core.labels import shown
 from trioflow._core.observing import Watched
-from trioflow._core.streams import Duplex, Readable, Transform, Writable, join, label, run_all, wanted
+from trioflow._core.streams import Duplex, Readable, Transform, Writable, as_transform, label, run_all, wanted
 from trioflow._core.typevars import A, B, C, D, E, F, G, H, I, R
 
 Head: TypeAlias = "Readable[A] | Duplex[A, Any] | AsyncIterable[A] | Iterable[A]"
@@ -166,8 +166,8 @@ def pipeline(*stages: object, capacity: float = DEFAULT_CAPACITY, monitor: Watch
             f"a pipeline must end in a Writable, a channel or a byte stream, got {last!r}; "
             f"nothing would read what it sends"
         )
-    sink = as_writable(last)
-    source = join(as_readable(first), middle, "the middle of a pipeline expects a Transform or a Duplex")
+    what = "the middle of a pipeline expects a Transform or a Duplex"
+    parts = [as_readable(first), *[as_transform(stage, what) for stage in middle], as_writable(last)]
     if monitor is not None and not callable(getattr(monitor, "watch", None)):
         raise TypeError(f"monitor must be what monitor() or Inspector() returns, got {monitor!r}")
-    return run_all(source, sink, capacity, None if monitor is None else monitor.watch)
+    return run_all(parts, capacity, None if monitor is None else monitor.watch)

@@ -9,8 +9,8 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager
-from types import CoroutineType, TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast, overload
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar, overload
 
 import trio
 
@@ -35,6 +35,8 @@ Out = TypeVar("Out", covariant=True)
 U = TypeVar("U")
 R = TypeVar("R")
 Result = TypeVar("Result", covariant=True)
+
+_PIPE: Final = "pipe expects a Transform, a Duplex or a Writable"
 
 
 class _Stream:
@@ -134,8 +136,11 @@ class Readable(_Stream, Generic[T]):
             TypeError: `stage` is not a `Transform`, a `Duplex` or a `Writable`.
         """
         if isinstance(stage, Writable):
-            return run_all(self, stage, DEFAULT_CAPACITY)
-        return join(self, (stage,), "pipe expects a Transform, a Duplex or a Writable")
+            return run_all((self, stage), DEFAULT_CAPACITY)
+        joined: Readable[Any] = Readable._joined(self, as_transform(stage, _PIPE))
+        if (follow := joined._first.follow) is not None:
+            follow(joined._stages, False)  # raises now if the source cannot run these stages
+        return joined
 
     def open(self, *, capacity: float = DEFAULT_CAPACITY) -> AbstractAsyncContextManager[ReceiveChannel[T]]:
         """Run this beside an `async with` block that receives its items.
@@ -206,7 +211,7 @@ class Transform(_Stream, Generic[In, Out]):
         """
         if isinstance(stage, Writable):
             return Writable._joined(self, stage)
-        return Transform._joined(self, _middle(stage, "pipe expects a Transform, a Duplex or a Writable"))
+        return Transform._joined(self, as_transform(stage, _PIPE))
 
 
 class Duplex(trio.abc.AsyncResource, Generic[Out, In]):
@@ -356,7 +361,8 @@ class Duplex(trio.abc.AsyncResource, Generic[Out, In]):
         return f"<Duplex {self._label()}>"
 
 
-def _middle(stage: object, what: str) -> Transform[Any, Any]:
+def as_transform(stage: object, what: str) -> Transform[Any, Any]:
+    """Return `stage` as a transform, or raise a `TypeError` that begins with `what`."""
     if isinstance(stage, Transform):
         return stage
     if isinstance(stage, Duplex):
@@ -371,20 +377,10 @@ def _is_ours(function: object) -> bool:
     return str(getattr(function, "__module__", None)).startswith("trioflow.")
 
 
-def join(head: Readable[Any], middle: Sequence[object], what: str) -> Readable[Any]:
-    """Pipe `head` through each stage of `middle`, which must be transforms or duplexes."""
-    joined: Readable[Any] = Readable._joined(head, *[_middle(each, what) for each in middle])
-    if (follow := joined._first.follow) is not None:
-        follow(joined._stages, False)  # raises now if the source cannot run these stages
-    return joined
-
-
-def run_all(
-    head: Readable[Any], tail: Writable[Any, R], capacity: float, watch: Watch | None = None
-) -> Coroutine[Any, Any, R]:
-    """Return the coroutine that runs `head` into `tail`, named after the chain: Python's warning "never awaited" names it."""
-    stages = engine.followed(head._stages + tail._stages)
-    run = cast("CoroutineType[Any, Any, R]", engine.run(stages, capacity, watch))
-    run.__qualname__ = name = ChainName()
+def run_all(parts: Sequence[_Stream], capacity: float, watch: Watch | None = None) -> Coroutine[Any, Any, Any]:
+    """Return the coroutine that runs `parts`, named after their stages: Python's warning "never awaited" names it."""
+    stages = engine.followed([stage for part in parts for stage in part._stages])
+    run = engine.run(stages, capacity, watch)
+    run.__qualname__ = name = ChainName()  # type: ignore[attr-defined]  # mypy does not know that coroutines have one
     name.stages = stages
     return run
