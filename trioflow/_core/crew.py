@@ -60,16 +60,14 @@ class Crew:
             caught = None if is_over else cancelled
         except BaseException as exc:  # noqa: BLE001 - `settle` raises it
             caught = exc
-        self.settle(raised, caught)
+        if raised is not None or caught is not None or self.failures:
+            self.settle(raised, caught)
         return True
 
     def block_ended(self, raised: BaseException | None) -> None:
         """React to the end of the block: cancel the tasks if it ended with the exception `raised`."""
         if raised is not None:
             self.cancel()
-
-    def ended(self) -> None:
-        """Clean up after all tasks have ended."""
 
     def failure_in(self, exc: BaseException) -> BaseException | None:
         """Return the part of `exc` that is a new failure, if any."""
@@ -84,9 +82,6 @@ class Crew:
 
         `raised` is what the block has raised, `caught` what the nursery has.
         """
-        self.ended()
-        if raised is None and caught is None and not self.failures:
-            return
         exceptions = [] if raised is None else [raised]
         if caught is not None:  # the nursery's group is only a wrapper, so look inside
             exceptions += caught.exceptions if isinstance(caught, BaseExceptionGroup) else [caught]

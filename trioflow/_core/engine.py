@@ -98,7 +98,7 @@ def _tasks_of(stages: Sequence[Stage], capacity: float, whole: Sequence[Stage], 
     for i, stage in enumerate(stages[start:], start):
         if stage.encloses:
             tasks = [Task(i, _enclosing(stages, i, capacity, whole), after)]
-        elif not tasks or not tasks[-1].add(stage):
+        elif stage.factory is None or not tasks or not tasks[-1].add(stage.factory):
             tasks.append(Task(i, stage, after))
         after = tasks[-1].capacity
     return tasks
@@ -129,28 +129,32 @@ async def run(stages: Sequence[Stage], capacity: float, watch: Watch | None = No
                 return await _run_whole(stages, offer, take)
             except NotBegun:
                 pass
-        return await _finish(_run_of(stages, capacity), watch)
+        this = _run_of(stages, capacity)
+        if watch is None and not observing.observers:
+            return await _result_of(this)
+        with _seen(this, watch):
+            return await _result_of(this)
     except BaseException as exc:
         shorten_traceback(exc)
         raise
 
 
-async def _finish(this: Run, watch: Watch | None) -> Any:
+async def _result_of(this: Run) -> Any:
+    """Run all tasks, the first of them in this one, and return what the sink returns."""
     others = len(this.tasks) - 1
-    with UNSEEN if watch is None and not observing.observers else _seen(this, watch):
-        if others:
-            async with this:
-                this.begin(others)
-                await this.play()
-        else:
-            caught = None
-            try:
-                await this.play()
-            except BaseException as exc:  # noqa: BLE001 - `settle` raises it
-                caught = exc
-            if caught is not None or this.failures:
-                this.settle(None, caught)
-        return this.result
+    if others:
+        async with this:
+            this.begin(others)
+            await this.play()
+    else:
+        caught = None
+        try:
+            await this.play()
+        except BaseException as exc:  # noqa: BLE001 - `settle` raises it
+            caught = exc
+        if caught is not None or this.failures:
+            this.settle(None, caught)
+    return this.result
 
 
 def _seen(this: Run, watch: Watch | None = None) -> AbstractContextManager[object]:

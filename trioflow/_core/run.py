@@ -20,7 +20,7 @@ from trioflow._core.crew import Crew
 from trioflow._core.errors import HangUp, cancelled_in, failure_in, note, shorten_traceback
 from trioflow._core.fused import Fused, Part
 from trioflow._core.moving import forward_from
-from trioflow._core.observing import UNSEEN, Watched
+from trioflow._core.observing import Watched
 from trioflow._core.shortcuts import NOTHING, Offer, Takes
 
 StageFunction = Callable[..., Awaitable[Any]]
@@ -75,7 +75,6 @@ class Task:
 
     def __init__(self, first: int, stage: Stage, capacity: float) -> None:
         self._first = first
-        self._labels = [stage.label]
         self._fused = None if stage.factory is None else Fused(stage.factory, capacity)
         self._function: StageFunction | None = stage.function
         if stage.channel is not None:
@@ -86,12 +85,11 @@ class Task:
         self.source: ReceiveChannel[Any] | None = None
         self.output: SendChannel[Any] | None = None
 
-    def add(self, stage: Stage) -> bool:
-        """Add a stage, if it can share this task."""
-        if self._fused is None or stage.factory is None:
+    def add(self, factory: Callable[[], Part]) -> bool:
+        """Add a synchronous stage, if this task can share it."""
+        if self._fused is None:
             return False
-        self._fused.factories.append(stage.factory)
-        self._labels.append(stage.label)
+        self._fused.factories.append(factory)
         return True
 
     @property
@@ -99,11 +97,14 @@ class Task:
         """The index of the stage that is working."""
         return self._first if self._fused is None else self._first + self._fused.at
 
-    def watched(self) -> Watched:
-        """Return what monitors see of this task."""
+    def watched(self, stages: Sequence[Stage]) -> Watched:
+        """Return what monitors see of this task, which runs some of `stages`."""
+        count = 1
         if self._fused is not None:
             self._fused.is_watched = True
-        return Watched.between(self.source, self.output, self._labels, self._fused)
+            count = len(self._fused.factories)
+        labels = [stage.label for stage in stages[self._first : self._first + count]]
+        return Watched.between(self.source, self.output, labels, self._fused)
 
     def run(self) -> Awaitable[Any]:
         source, output = self.source, self.output
@@ -146,6 +147,7 @@ class Run(Crew):
         self.result: Any = None  # of the sink
         self._is_stopped = False
         self.buffers: list[Buffer[Any]] = []
+        self._scopes: list[trio.CancelScope] = []
         self.on_failure: Callable[[], None] | None = None
         self._given = given
         self._lost: BaseException | None = None  # why `given` was aborted; recorded once a task has ended for it
@@ -158,23 +160,22 @@ class Run(Crew):
             self.outside = self.buffers[-1]
         for i, task in enumerate(tasks, 1):
             task.source = source
-            if i < len(tasks) or tail:
+            has_output = i < len(tasks) or tail
+            if has_output or head or given is not None:
                 task.scope = trio.CancelScope()
-                task.output, source = self._channel(task.capacity, i)
-            elif head or given is not None:
-                task.scope = trio.CancelScope()
+                self._scopes.append(task.scope)
+            if has_output:
+                task.output, source = self._channel(task.capacity)
+                self.buffers[-1].on_hang_up = partial(_cancel, self._scopes, i)
         if tail:
             self.receive = source
             self.outside = self.buffers[-1]
         if given is not None:
             given._buffer.tell_abort(given, self._source_failed)
 
-    def _channel(self, capacity: float, upstream: int = 0) -> tuple[SendChannel[Any], ReceiveChannel[Any]]:
-        """Make a channel after the first `upstream` tasks, which are cancelled when its last reader leaves."""
+    def _channel(self, capacity: float) -> tuple[SendChannel[Any], ReceiveChannel[Any]]:
         buffer: Buffer[Any] = Buffer(capacity, "wait")
         self.buffers.append(buffer)
-        if upstream:
-            buffer.on_hang_up = lambda: self._cancel(self.tasks[:upstream])
         return SendChannel(buffer), ReceiveChannel(buffer)
 
     def begin(self, count: int) -> None:
@@ -184,26 +185,20 @@ class Run(Crew):
 
     def watched(self) -> list[Watched]:
         """Return what monitors see of this run."""
-        tasks = [task.watched() for task in self.tasks]
+        tasks = [task.watched(self._stages) for task in self.tasks]
         if self._given is not None:
             tasks.insert(0, Watched([self._stages[0].label], None, None, self._given._buffer))
         return tasks
-
-    def _cancel(self, tasks: Sequence[Task]) -> None:
-        for task in tasks:
-            if task.scope is not None:
-                task.scope.cancel()
-            elif len(self.tasks) > 1:
-                self.cancel()
 
     def _stop(self, failure: BaseException | None = None) -> None:
         """Cancel every task and empty every channel, at once. The block outside gets `failure` itself."""
         if self._is_stopped:  # as each of the cancelled tasks asks for it
             return
         self._is_stopped = True
-        # Where the last has no scope, cancelling it ends them all.
-        has_scopes = self.outside is not None or self._given is not None
-        self._cancel(self.tasks if has_scopes else self.tasks[-1:])
+        if len(self._scopes) == len(self.tasks):
+            _cancel(self._scopes)
+        elif len(self.tasks) > 1:
+            self.cancel()  # one call for all, as there is no block outside
         for buffer in self.buffers:
             if buffer is self.outside and failure is not None:
                 buffer.abort(failure, after_items=self._is_attempt)
@@ -219,11 +214,15 @@ class Run(Crew):
         """
         task = next(self._unstarted)
         try:
-            with task.scope or UNSEEN:
-                result = await task.run()
-                if task.output is None:
-                    self.result = result
-            self._note_lost()
+            if task.scope is None:  # then it is the sink
+                self.result = await task.run()
+            else:
+                with task.scope:
+                    result = await task.run()
+                    if task.output is None:
+                        self.result = result
+            if self._lost is not None:
+                self._note_lost()
         except BaseException as exc:  # noqa: BLE001 - recorded or raised below
             failure = self.failure_in(exc, None if task.output is None else task.output._buffer)
             if failure is not None:
@@ -266,7 +265,7 @@ class Run(Crew):
             if raised is not None:
                 self._stop()  # the reader has failed and not just stopped early: nothing may pass for complete (R13)
             elif not self.buffers[-1].ended:
-                self._cancel(self.tasks)
+                _cancel(self._scopes)
             self.receive.close()
         if self.send is not None:
             if raised is not None and (self.failure_in(raised) is not None or cancelled_in(raised) is not None):
@@ -294,9 +293,12 @@ class Run(Crew):
         seen = self.outside.failure if self.outside is not None and self.outside.failure_seen else None
         return [failure for failure in self.failures if failure is not seen or failure is raised]
 
-    def ended(self) -> None:
-        for buffer in self.buffers:
-            buffer.on_hang_up = None  # breaks a reference cycle, so that what stages hold is freed at once
+
+# Holds scopes instead of their run, which would be a reference cycle: what stages hold is freed when a run ends.
+def _cancel(scopes: Sequence[trio.CancelScope], count: int | None = None) -> None:
+    """Cancel all tasks, or the first `count` if the last reader of their output has left."""
+    for scope in scopes[:count]:
+        scope.cancel()
 
 
 def note_stage(failure: BaseException, stages: Sequence[Stage], index: int) -> None:
