@@ -252,6 +252,31 @@ async def test_a_loop_that_a_generator_hands_to_another_task_gets_everything() -
     assert await tf.pipeline(range(50), elsewhere(), tf.collect(), capacity=4) == list(range(50))
 
 
+async def test_R5_a_heavy_item_that_arrives_during_a_generators_loop_counts_until_the_generator_gets_it() -> None:
+    send, receive = tf.open_channel[int | bytes](capacity=8)
+    weights = []
+
+    @tf.transform
+    async def weighing(source: tf.ReceiveChannel[int | bytes]) -> AsyncIterator[int | bytes]:
+        async for item in source:
+            weights.append(source.statistics().used)
+            if item == 1:
+                send.send_nowait(b"x" * 4096 * 3)
+                send.send_nowait(3)
+                weights.append(source.statistics().used)
+            if item == 3:
+                send.close()
+            yield item
+
+    send.send_nowait(1)
+    send.send_nowait(2)
+
+    got = await tf.pipeline(receive, weighing(), tf.collect())
+
+    assert got == [1, 2, b"x" * 4096 * 3, 3]
+    assert weights == [1, 5, 4, 1, 0]
+
+
 @pytest.mark.parametrize("item", [1, b"light", b"x" * 5000])
 async def test_R17_a_generator_whose_reader_always_has_room_lets_other_tasks_run_every_256_items(
     item: int | bytes,

@@ -121,8 +121,8 @@ class Buffer(Generic[T]):
 
     __slots__ = (
         "_discarded_bytes", "bytes", "capacity", "clock", "count", "discarded", "dropped", "ended_at", "excess", "expected",
-        "failure", "failure_seen", "items", "on_abort", "on_hang_up", "on_wanted", "overflow", "peak", "receivers", "receiving",
-        "receiving_waited", "senders", "sending", "sending_waited", "stride",
+        "failure", "failure_seen", "is_looped", "items", "on_abort", "on_hang_up", "on_wanted", "overflow", "peak",
+        "receivers", "receiving", "receiving_waited", "senders", "sending", "sending_waited", "stride",
     )  # fmt: skip
 
     def __init__(self, capacity: float, overflow: Overflow) -> None:
@@ -139,6 +139,7 @@ class Buffer(Generic[T]):
         self.on_hang_up: Callable[[], None] | None = None
         self.on_wanted: Callable[[], None] | None = None  # called when a reader begins to wait
         self._discarded_bytes = 0
+        self.is_looped = False  # whether a loop pops items without weighing them, see `generators.py`
         self.clock: Callable[[], float] | None = None  # set by a monitor: then waiting is timed
         self.ended_at: float | None = None
         self.sending_waited = self.receiving_waited = 0.0  # seconds
@@ -195,12 +196,21 @@ class Buffer(Generic[T]):
         self._added(0)
 
     def _added(self, excess: int) -> None:
-        self.excess += excess
+        if excess:
+            if self.is_looped and not self.excess:
+                self.move_items()
+            self.excess += excess
         used = len(self.items) + self.excess
         if used > self.peak:
             self.peak = used
         if self.receiving:
             self.receiving[0].item_came()
+
+    def move_items(self) -> None:
+        """Move the held items to another deque, which ends a loop that pops from this one without weighing them."""
+        held = self.items
+        self.items = held.copy()
+        held.clear()
 
     def pop(self) -> T:
         """Take the first item. The caller then wakes a sender."""

@@ -74,32 +74,32 @@ class _StageReader(ReceiveChannel[T]):
 
     async def _iterate(self) -> AsyncGenerator[T, None]:
         buffer = self._buffer
-        items = buffer.items
+        buffer.is_looped = True
         while True:
-            # Only this runs between two items, at half the cost for each. Every further attribute lookup would add 3 %.
             try:
-                while not buffer.excess:
+                if self._must_wait:
+                    await self._wait()
+                else:
+                    await self._checkpoint()
+                    if not self._ready():
+                        await self._wait()
+            except trio.EndOfChannel:
+                return
+            if buffer.excess:
+                yield buffer.take()
+                continue
+            # Only this runs between two items, at half the cost for each. Every attribute lookup would add 3 %, so it does not
+            # ask what an item weighs: when a heavy one arrives, the buffer moves all items to another deque.
+            items = buffer.items
+            try:
+                while True:
                     yield items.popleft()
             except IndexError:
                 buffer.wake_sender()  # `before_trap` does not do it if the user has passed this loop to another task
-            try:
-                if not self._must_wait:
-                    await self._checkpoint()
-                if not self._ready():
-                    await self._wait()
-            except trio.EndOfChannel:
-                return
-            items = buffer.items  # `close` may replace it
-            if buffer.excess:
-                yield buffer.take()
 
     def close(self) -> None:
-        if (
-            not self._closed and self._buffer.receivers > 1
-        ):  # its clones get the held items, and its loop gets none of them
-            held = self._buffer.items
-            self._buffer.items = held.copy()
-            held.clear()
+        if not self._closed and self._buffer.receivers > 1:
+            self._buffer.move_items()  # its clones get the held items, and its loop gets none of them
         super().close()
 
     async def aclose(self) -> None:
