@@ -1,9 +1,9 @@
-"""The receiving end of a stream in Redis: deliveries, each acknowledged, given back, or lost to another receiver.
+"""The receiving end of a stream in Redis: reads entries and claims those of others. `hand` has what becomes of them.
 
 Rule 1: cancelling a `receive` cancels no call to the server. A task of its own reads ahead, `prefetch` entries at most,
     and each entry it has read is delivered or given back.
-Rule 2: the leases of the entries in hand are renewed. An entry whose lease another receiver let run out is claimed, and
-    so is one that was given back. While there are such entries, every second delivery is one of them.
+Rule 2: an entry whose lease another receiver let run out is claimed, and so is one that was given back. While there are
+    such entries, every second delivery is one of them.
 Rule 3: after the server was silent, only entries that were given back are claimed for one lease: every receiver needs
     time to renew its own.
 Rule 4: a receiver that leaves gives back the entries not worked on, and that does not count as a try.
@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import math
 import ssl
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final
 
@@ -25,31 +25,26 @@ from trioflow._core.buffer import Buffer
 from trioflow._core.channel import ReceiveChannel, SendChannel
 from trioflow._core.crew import open_crew
 from trioflow.redis.answers import Later, Lost, NoGroup, Refused
-from trioflow.redis.client import ANSWER_TIMEOUT, Client, open_clients
-from trioflow.redis.delivery import Delivery, Outcome
+from trioflow.redis.client import Client, open_clients
+from trioflow.redis.delivery import Delivery
 from trioflow.redis.entry import ITEM_ALONE, Entry
+from trioflow.redis.hand import ENTRIES_PER_CALL, LEAVE_TIMEOUT, Hand
 from trioflow.redis.membership import Membership
 from trioflow.redis.options import DEAD_LETTERS, LEASE, MAX_RETRY_DELAY, TRIES, ReceiverOptions
-from trioflow.redis.receiver_scripts import ACK, CLAIM, GIVE_BACK, HELD, LEAVE, PASS_END, RENEW
+from trioflow.redis.receiver_scripts import CLAIM, HELD, LEAVE, PASS_END
 
 LONGEST_TICK: Final = 0.5  # seconds between two looks for entries to claim; a blocking read lasts as long
-ENTRIES_PER_CALL: Final = 500
-WORDS_PER_CALL: Final = 600  # divisible by 5, so that an id and its outcome stay together
-LEAVE_TIMEOUT: Final = 2.0  # seconds
-FLUSH_TIMEOUT: Final = ANSWER_TIMEOUT - LEAVE_TIMEOUT  # a cancelled receiver may wait for both in turn
 
 
 class _Receiver:
-    """The entries in hand, and the tasks that read, settle and renew them."""
+    """The tasks that read entries and settle them."""
 
     def __init__(self, options: ReceiverOptions, clients: Sequence[Client]) -> None:
-        self.decode = options.decode
         self._client, self._blocking_client = clients
-        self.member = member = Membership(options, self._client)
-        self._run, self._until_done, self._fail = member.run, member.run_until_done, member.fail
+        self.member = Membership(options, self._client)
+        self.hand = Hand(options, self.member)
         self._prefetch = options.prefetch
         self._lease = options.lease
-        self.delay_after = options.delay_after
         self._tries = int(min(options.tries, 1 << 53))  # the largest number that Lua holds exactly
         self._dead_letters = int(min(options.dead_letters, 1 << 53))
         self._tick = min(options.lease / 3, LONGEST_TICK)
@@ -57,37 +52,12 @@ class _Receiver:
         self._look_after = "-"  # the entry where the last look stopped; those after it are due, too
         self._claim_from = 0.0  # when leases that have run out begin to count (rule 3)
         self._turn_of_new = 0  # how many new entries to read before the next look
-        self._alone = ""  # the entry in hand that must be the only one, if any
-        self._alone_waits = False  # whether such an entry waits until nothing else is in hand
         self._looking = trio.Lock()
         self._is_over = False  # the end was delivered, or the reader has closed its end
         self._recovered = -1  # how many connections had been made when lost answers were last looked for
-        self._asked = 0  # how many entries are being read
-        self._keyed: set[str] = set()  # done, but the server has not confirmed it yet
-        self._woken = 0  # entries that may be claimed since one of their key was acknowledged
-        self._held: dict[str, Delivery[Any]] = {}
-        self._done: list[str | bytes | int] = []  # ids
-        self._returned: list[str | bytes | int] = []  # an id and its outcome, in turns
-        self._changed = trio.Event()  # set when there is something to settle
-        self._freed = trio.Event()  # set when there is room to read more
         buffer: Buffer[Any] = Buffer(math.inf, "wait")
         self._output: SendChannel[Delivery[Any]] = SendChannel(buffer)
         self.deliveries: ReceiveChannel[Delivery[Any]] = ReceiveChannel(buffer)
-
-    def settle(self, delivery: Delivery[Any], outcome: Outcome | None) -> None:
-        """Note that a delivery is acknowledged, or how it is given back."""
-        is_ours = self._held.get(delivery.id) is delivery  # the same entry may have been delivered again
-        if is_ours:
-            del self._held[delivery.id]
-        if outcome is None:
-            self._done.append(delivery.id)
-            if len(delivery._fields) > ITEM_ALONE and delivery.key is not None:
-                self._keyed.add(delivery.id)  # its place is kept for the next entry of its key
-        elif is_ours and not delivery.lost:
-            tries, reason, together, delay = outcome
-            self._returned += delivery.id, tries, reason, int(together), delay
-        self._changed.set()
-        self._freed.set()
 
     async def read(self) -> None:
         """Deliver entries until the stream ends, or until the reader has closed its end."""
@@ -96,43 +66,25 @@ class _Receiver:
             try:
                 if self._connections() != self._recovered:
                     await self._recover()
-                elif (free := self._free()) <= 0:
-                    await self._wait_until_freed()
+                elif (room := self.hand.room()) <= 0:
+                    await self._wait_for_room()
                 elif self._until_look() <= 0 and not self._turn_of_new:
-                    await self._claim((free + 1) // 2)
+                    await self._claim((room + 1) // 2)
                 else:
-                    await self._read_new(min(free, self._turn_of_new or ENTRIES_PER_CALL))
+                    await self._read_new(min(room, self._turn_of_new or ENTRIES_PER_CALL))
             except NoGroup:
-                await self.member.join(next(iter(self._held), "-"))
+                await self.hand.rejoin()
             except Later as exc:
                 if not isinstance(exc, Lost):
                     self._claim_from = trio.current_time() + self._lease  # others could not renew their leases, either
                 await trio.sleep(exc.pause)
             except Refused as exc:
-                await self._fail(f"cannot be read: {exc}")
+                await self.member.fail(f"cannot be read: {exc}")
             if self._answered_at() - answered_at > self._lease / 2:
                 self._claim_from = trio.current_time() + self._lease
 
     def _answered_at(self) -> float:
         return max(self._client.answered_at, self._blocking_client.answered_at)
-
-    def _free(self) -> int:
-        """Return how many entries may be read; none while one that must be alone is in hand or waits."""
-        is_alone = self._alone in self._held or (self._alone_waits and self._in_hand())
-        return 0 if is_alone else self._prefetch - self._in_hand()
-
-    def _in_hand(self) -> int:
-        """Return how many entries are here, or soon will be."""
-        return len(self._held) + len(self._keyed) + self._asked
-
-    async def _asking(self, most: int, read: Callable[[], Awaitable[None]]) -> None:
-        """Reserve room for the entries that `read` reads, `most` at most."""
-        self._asked += most
-        try:
-            await read()
-        finally:
-            self._asked -= most
-            self._freed.set()
 
     def _connections(self) -> int:
         return self._client.connections + self._blocking_client.connections
@@ -141,20 +93,17 @@ class _Receiver:
         """Return the seconds until the next look for entries to claim."""
         return self._look_at - trio.current_time()
 
-    async def _wait_until_freed(self) -> None:
-        self._freed = trio.Event()
-        with trio.move_on_after(self._tick):  # to check that the server answers
-            await self._freed.wait()
-        if self._alone_waits and not self._in_hand():
+    async def _wait_for_room(self) -> None:
+        await self.hand.wait_for_room(self._tick)  # no longer, to check that the server answers
+        if self.hand.alone_waits and not self.hand.count():
             self._look_at, self._look_after, self._turn_of_new = 0.0, "-", 0
 
     async def _recover(self) -> None:
         """Deliver entries that the server has given to this receiver in an answer that never arrived."""
         async with self._looking:
             connections = self._connections()
-            # Noted before the call: entries settled during it may still be in its answer.
-            known = {*self._held, *self._done, *self._returned[::5]}
-            entries = await self._run(HELD, self._tries, self._prefetch + ENTRIES_PER_CALL)
+            known = self.hand.known()  # before the call: entries settled during it may still be in its answer
+            entries = await self.member.run(HELD, self._tries, self._prefetch + ENTRIES_PER_CALL)
             self._recovered = connections
             await self._deliver([entry for entry in entries if entry[0].decode() not in known])
 
@@ -165,22 +114,22 @@ class _Receiver:
         keep the others waiting. While entries are due, as many new ones are read as were claimed.
         """
         most = min(most, ENTRIES_PER_CALL)
-
-        async def read() -> None:
+        self.hand.expect(most)
+        try:
             async with self._looking:
                 idle = math.ceil(self._lease * 1000) if trio.current_time() >= self._claim_from else ""
-                held = self._in_hand() - most
-                waiting, after, entries = await self._run(
+                held = self.hand.count() - most
+                waiting, after, entries = await self.member.run(
                     *(CLAIM, self._tries, most, held, self._look_after, self._dead_letters, idle)
                 )
-                self._alone_waits = bool(waiting)
+                self.hand.alone_waits = bool(waiting)
                 self._look_after = after.decode()
                 self._turn_of_new = len(entries)
                 if self._look_after == "-":
                     self._look_at = trio.current_time() + self._tick
                 await self._deliver(entries)
-
-        await self._asking(most, read)
+        finally:
+            self.hand.expect(-most)
 
     async def _read_new(self, most: int) -> None:
         self._turn_of_new = 0
@@ -188,14 +137,14 @@ class _Receiver:
         block = int(min(self._until_look(), self._tick) * 1000)
         wait = ("BLOCK", block) if block > 0 else ()  # 0 would mean no limit
         args = ("GROUP", self.member.group, self.member.name, "COUNT", most, *wait, "STREAMS", client.keys.stream, ">")
-
-        async def read() -> None:
+        self.hand.expect(most)
+        try:
             answer = await client.call("XREADGROUP", *args, within=self._tick + 5)
             if answer:
                 [entries] = answer.values() if isinstance(answer, dict) else [answer[0][1]]  # RESP 3, or 2
                 await self._deliver(await self._for_now([[name, fields, 1, 0] for name, fields in entries if fields]))
-
-        await self._asking(most, read)
+        finally:
+            self.hand.expect(-most)
 
     async def _for_now(self, entries: list[Any]) -> list[Any]:
         """Return the new entries that may be delivered now: the server parks or deletes the others."""
@@ -203,7 +152,7 @@ class _Receiver:
         if not asked:
             return entries
         recovered, self._recovered = self._recovered, -1  # if the answer is lost, `_recover` asks again
-        kept = {entry[0] for entry in await self._run(HELD, self._tries, len(asked), *asked)}
+        kept = {entry[0] for entry in await self.member.run(HELD, self._tries, len(asked), *asked)}
         self._recovered = recovered
         return [entry for entry in entries if entry[0] not in asked or entry[0] in kept]
 
@@ -212,14 +161,10 @@ class _Receiver:
         for entry, fields, times, alone in entries:
             name = entry.decode()
             if fields[0] == b"end":
-                await self._until_done(PASS_END, name)
+                await self.member.run_until_done(PASS_END, name)
                 self._is_over = True
             else:
-                delivery = Delivery[Any](self, name, fields, int(times))
-                self._held[name] = delivery
-                if alone:
-                    self._alone = name
-                deliveries.append(delivery)
+                deliveries.append(self.hand.add(name, fields, int(times), alone=bool(alone)))
         try:
             self._output.send_many_nowait(deliveries)
         except trio.BrokenResourceError:
@@ -229,94 +174,33 @@ class _Receiver:
         if self._is_over:
             self._output.close()
 
-    async def settle_all(self) -> None:
+    async def settle(self) -> None:
         """Send what was settled to the server, until cancelled."""
         while True:
-            await self._changed.wait()
-            self._changed = trio.Event()
-            await self.flush()
-            if self._woken and not self._output._reader_has_left:
+            await self.hand.settle_next()
+            if self.hand.woken and not self._output._reader_has_left:
                 await self._claim_woken()
 
     async def _claim_woken(self) -> None:
         """Claim entries at once that waited for acknowledgements here: the other task may be in a long call."""
-        most, self._woken = min(self._woken, self._free()), 0
+        most, self.hand.woken = min(self.hand.woken, self.hand.room()), 0
         try:
             if most > 0:
                 await self._claim(most)
         except (Later, Refused):
             self._look_at = 0.0  # the other task tries again, or raises
 
-    async def flush(self, within: float = FLUSH_TIMEOUT) -> None:
-        """Send everything that was settled, many entries in one call."""
-        settled = ((ACK, self._done), (GIVE_BACK, self._returned))
-        while waiting := [(script, words) for script, words in settled if words]:
-            for script, words in waiting:
-                part = words[:WORDS_PER_CALL]
-                answer = 0
-                try:
-                    answer = await self._run(script, *part, within=within, shield=True)
-                    del words[: len(part)]
-                    if script is ACK:
-                        self._woken += answer
-                    if self._keyed:
-                        self._keyed.difference_update(part)
-                        self._freed.set()
-                except NoGroup:
-                    await self.member.join(next(iter(self._held), "-"))
-                except Later as exc:
-                    await trio.sleep(exc.pause)
-                except Refused as exc:
-                    await self._fail(f"cannot be acknowledged: {exc}")
-
-    async def renew(self) -> None:
-        """Renew the leases of the entries in hand, until cancelled."""
-        while True:
-            await trio.sleep(self._lease / 3)
-            held = list(self._held.values())
-            for start in range(0, max(len(held), 1), ENTRIES_PER_CALL):
-                part = held[start : start + ENTRIES_PER_CALL]
-                try:
-                    lost = await self._run(RENEW, *(delivery.id for delivery in part))
-                except NoGroup:
-                    await self.member.join(next(iter(self._held), "-"))
-                    break
-                except (Later, Refused):
-                    break  # the next round is soon enough
-                if lost is None:
-                    await self._fail(
-                        f"was taken over by another receiver called {self.member.name!r} after this one's lease ran out"
-                    )
-                gone = {entry.decode() for entry in lost}
-                for delivery in part:
-                    if delivery.id in gone:
-                        self._mark_lost(delivery)
-
-    async def has_lost(self, delivery: Delivery[Any]) -> bool:
-        """Ask the server whether another receiver has the entry by now."""
-        if await self._until_done(RENEW, delivery.id) != []:
-            self._mark_lost(delivery)
-        return delivery.lost
-
-    def _mark_lost(self, delivery: Delivery[Any]) -> None:
-        delivery.lost = True
-        if self._held.get(delivery.id) is delivery:
-            del self._held[delivery.id]  # it no longer counts towards `prefetch`
-            self._freed.set()
-
     async def leave(self) -> None:
         """Leave the group: give back the entries in hand, and free this receiver's name."""
         self.deliveries.close()
         self._output.close()
-        for delivery in list(self._held.values()):
-            delivery.give_back(tried=False)
-            delivery.lost = True  # for callers that ask after the connection is closed
+        self.hand.give_up()
         if self.member.is_broken:
             return
         with trio.move_on_after(LEAVE_TIMEOUT, shield=True):
             try:
-                await self.flush(LEAVE_TIMEOUT)
-                await self._run(LEAVE)
+                await self.hand.flush(LEAVE_TIMEOUT)
+                await self.member.run(LEAVE)
             except (Later, Refused, trio.BrokenResourceError, trio.BusyResourceError, ValueError):
                 pass  # others claim the entries when their lease has run out
 
@@ -329,7 +213,7 @@ async def receiver_of(options: ReceiverOptions) -> AsyncGenerator[ReceiveChannel
         await receiver.member.join()
         try:
             async with open_crew() as crew:
-                for task in (receiver.read, receiver.settle_all, receiver.renew):
+                for task in (receiver.read, receiver.settle, receiver.hand.renew):
                     crew.start(task)
                 yield receiver.deliveries
                 crew.cancel()
