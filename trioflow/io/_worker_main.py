@@ -83,7 +83,6 @@ class _Unpickler(pickle.Unpickler):
 
 
 _main: tuple[str, str] | None = None
-_own = sys.modules.get("__main__")
 
 
 def _load_main() -> None:

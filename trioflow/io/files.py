@@ -17,6 +17,7 @@ from typing import Any, Literal
 from trioflow._core.channel import ReceiveChannel, SendChannel
 from trioflow._core.checks import check_count, check_flags, check_positive
 from trioflow._core.engine import Stage
+from trioflow._core.makers import differing
 from trioflow._core.shortcuts import Offer, OpenRegion, Takes, ThreadCopy
 from trioflow._core.streams import Readable, Writable, label
 from trioflow.io.file_follower import open_following
@@ -79,7 +80,7 @@ def read_file(
         >>> run(read_file("numbers", start=3).pipe(join()))
         b'two'
     """
-    options = given(
+    options = differing(
         start=(start, 0),
         stop=(stop, None),
         chunk_size=(chunk_size, None),
@@ -170,7 +171,7 @@ def write_file(
         >>> run(read_file("numbers").pipe(join()))
         b'onetwothree'
     """
-    name = label("write_file", path, **given(append=(append, False), atomic=(atomic, True), durable=(durable, False)))
+    name = label("write_file", path, **differing(append=(append, False), atomic=(atomic, True), durable=(durable, False)))
     where = check_path("write_file", path)
     check_flags(append=append, atomic=atomic, durable=durable)
     write = _Write(partial(open_target, where, append=append, atomic=atomic, durable=durable))
@@ -211,11 +212,6 @@ def _telling(path: str) -> Callable[[Sequence[Stage], bool], Sequence[Stage]]:
         return [*others, last._replace(function=_Write(last.function.open, path))]
 
     return follow
-
-
-def given(**arguments: tuple[object, object]) -> dict[str, object]:
-    """Return the arguments that differ from their defaults, for a label."""
-    return {name: value for name, (value, default) in arguments.items() if value != default}
 
 
 def check_path(name: str, path: Any) -> str:
