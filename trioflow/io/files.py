@@ -89,20 +89,9 @@ def read_file(
     )
     name = label("read_file", path, **options)
     where = check_path("read_file", path)
-    check_count("start", start, 0)
-    if stop is not None and check_count("stop", stop, 0) < start:
-        raise ValueError(f"stop must be at least start, which is {start}, got {stop}")
-    if chunk_size is not None:
-        check_count("chunk_size", chunk_size, 1)
-    check_positive("interval", interval)
-    check_flags(follow=follow)
-    if missing not in ("fail", "wait"):
-        raise ValueError(f'missing must be "fail" or "wait", got {missing!r}')
-    if missing == "wait" and not follow:
-        raise ValueError('missing="wait" needs follow=True')
+    _check_stretch(start, stop, chunk_size)
+    _check_follow(stop, interval, missing, follow=follow)
     if follow:
-        if stop is not None:
-            raise ValueError(f"follow=True reads without an end; leave out stop, got {stop}")
 
         async def run_on(output: SendChannel[bytes]) -> None:
             async with open_following(where, start, chunk_size, interval, waits=missing == "wait") as reader:
@@ -122,6 +111,25 @@ def read_file(
 
     offer = Offer(OpenRegion, FileRegion(where, start, stop).open)
     return Readable._of(Stage(name, function=run, offer=offer, follow=_telling(where)))
+
+
+def _check_stretch(start: int, stop: int | None, chunk_size: int | None) -> None:
+    check_count("start", start, 0)
+    if stop is not None and check_count("stop", stop, 0) < start:
+        raise ValueError(f"stop must be at least start, which is {start}, got {stop}")
+    if chunk_size is not None:
+        check_count("chunk_size", chunk_size, 1)
+
+
+def _check_follow(stop: int | None, interval: float, missing: str, *, follow: bool) -> None:
+    check_positive("interval", interval)
+    check_flags(follow=follow)
+    if missing not in ("fail", "wait"):
+        raise ValueError(f'missing must be "fail" or "wait", got {missing!r}')
+    if missing == "wait" and not follow:
+        raise ValueError('missing="wait" needs follow=True')
+    if follow and stop is not None:
+        raise ValueError(f"follow=True reads without an end; leave out stop, got {stop}")
 
 
 def write_file(
@@ -171,7 +179,9 @@ def write_file(
         >>> run(read_file("numbers").pipe(join()))
         b'onetwothree'
     """
-    name = label("write_file", path, **differing(append=(append, False), atomic=(atomic, True), durable=(durable, False)))
+    name = label(
+        "write_file", path, **differing(append=(append, False), atomic=(atomic, True), durable=(durable, False))
+    )
     where = check_path("write_file", path)
     check_flags(append=append, atomic=atomic, durable=durable)
     write = _Write(partial(open_target, where, append=append, atomic=atomic, durable=durable))
