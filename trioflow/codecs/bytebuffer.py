@@ -12,9 +12,8 @@ from typing import Final
 
 from trioflow._core.checks import check_count, check_limit
 
-SLACK: Final = (
-    65536  # taken bytes that may stay in memory before the held ones, so that putting them back costs nothing
-)
+# Taken bytes that may stay in memory before the held ones, so that putting them back costs nothing.
+SLACK: Final = 65536
 
 
 class ByteBuffer:

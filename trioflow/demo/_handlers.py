@@ -42,10 +42,7 @@ _ROUTES: Final[dict[str, tuple[str, http.Handler]]] = {
 def handler() -> http.Handler:
     """Return the demo's handler."""
     page = http.files(Path(__file__).parent / "page")
-    places = {
-        "media": media,
-        "inspector": http.inspector(tf.Inspector()),
-    }  # also draws the slow reader
+    places = {"media": media, "inspector": http.inspector(tf.Inspector())}  # it also draws the slow reader
 
     async def demo(request: http.Request, response: http.Response) -> None:
         response.headers["cache-control"] = "no-cache"

@@ -181,10 +181,8 @@ class _Diversion:
         except HangUp as exc:
             if letters._has_raised(exc):
                 raise trio.BrokenResourceError("on_item_error: the writable for failed items stopped reading") from exc
-            if (
-                not self._output._reader_has_left
-            ):  # if it has, upstream is cancelled too, and may be the first to say so
-                raise
+            if not self._output._reader_has_left:
+                raise  # if it has, upstream is cancelled too, and may be the first to say so
 
     async def _divert(self, letters: SendChannel[Any]) -> None:
         async for items in self._source._batches_for(self._output):

@@ -220,9 +220,8 @@ async def open_connection(address: Address, place: Place, ssl_context: ssl.SSLCo
         if address.db:
             await connection.call(command("SELECT", address.db))
         if address.service and (await connection.call(command("ROLE")))[0] != b"master":
-            raise ConnectionError(
-                f"a sentinel names {place[0]}:{place[1]}, which is not the master"
-            )  # the sentinel has not noticed a failover yet
+            # The sentinel has not noticed a failover yet.
+            raise ConnectionError(f"a sentinel names {place[0]}:{place[1]}, which is not the master")
     except BaseException as exc:
         connection.close()
         if isinstance(exc, trio.BrokenResourceError) and isinstance(exc.__cause__, ssl.SSLError):

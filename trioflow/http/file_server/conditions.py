@@ -18,9 +18,8 @@ from trioflow.http.file_server.dates import parse_date
 from trioflow.http.file_server.ranges import Part, parts_of
 
 LONGEST: Final = 8192  # characters of one field, with all its lines
-CONDITIONAL: Final = frozenset(
-    ("if-match", "if-unmodified-since", "if-none-match", "if-modified-since", "range")
-)  # without one of these, the whole file is sent
+# Without one of these, the whole file is sent.
+CONDITIONAL: Final = frozenset(("if-match", "if-unmodified-since", "if-none-match", "if-modified-since", "range"))
 
 
 @dataclass(frozen=True, slots=True)

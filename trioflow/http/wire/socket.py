@@ -24,9 +24,7 @@ from trioflow.http.wire.limits import Patience
 from trioflow.http.wire.sendfile import PATIENCE, TRIP, is_ready, send_file
 
 CHUNK: Final = 65536  # bytes received at once
-_SMALL: Final = (
-    16384  # bytes: a few pieces of this size together are joined, as sending one buffer is 2 µs cheaper than two
-)
+_SMALL: Final = 16384  # bytes: a few pieces of this size together are joined, as one buffer is sent in 2 µs less
 _FEW: Final = 8
 _COPIED: Final = 1 << 18  # bytes received and written at once: they fit into a processor's cache
 _MORE: Final[int] = getattr(socket, "MSG_MORE", 0)

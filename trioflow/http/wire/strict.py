@@ -42,9 +42,7 @@ _HOST: Final = re.compile(
     rb"(?:\[([0-9A-Fa-f:.]{2,45})\]|(?:[0-9A-Za-z\-._~!$&'()*+;=]|%[0-9A-Fa-f]{2})+)(?::([0-9]{1,5}))?"
 )
 _LONGEST_NAME: Final = 260  # bytes of the longest name in DNS, with a port: a longer one is not cached
-_LENGTH: Final = re.compile(
-    rb"(?=[0-9])0*+[0-9]{0,18}"
-)  # 18 digits fit in 64 bits, and int() of thousands of digits is slow
+_LENGTH: Final = re.compile(rb"(?=[0-9])0*+[0-9]{0,18}")  # 18 digits fit in 64 bits; int() of thousands is slow
 
 
 def empty_lines(data: bytes | bytearray) -> int:

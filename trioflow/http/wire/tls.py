@@ -92,9 +92,8 @@ class TlsTransport(SocketTransport):
             return await super().receive(most)
         await trio.lowlevel.checkpoint_if_cancelled()
         if (data := self.receive_nowait(most)) is not None:
-            await (
-                trio.lowlevel.cancel_shielded_checkpoint()
-            )  # a client may send one byte per record, and the loop would never yield
+            # A client may send one byte per record, and then the loop would never yield.
+            await trio.lowlevel.cancel_shielded_checkpoint()
         while data is None:
             await self._flush()  # messages of TLS itself, such as new keys
             await trio.lowlevel.wait_readable(self.sock)
