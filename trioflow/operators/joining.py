@@ -113,9 +113,7 @@ def interleave(*readables: Readable[T]) -> Readable[Any]:
             while turns:
                 each = turns[0]
                 if not each.items and not each.look():
-                    if gathered:
-                        await output.send_many(gathered)
-                        gathered = []
+                    await _send_all(gathered, output)
                     await each.wait()
                 if not each.items:
                     turns.popleft()
@@ -123,12 +121,18 @@ def interleave(*readables: Readable[T]) -> Readable[Any]:
                 gathered.append(each.items.popleft())
                 turns.rotate(-1)
                 if len(gathered) >= max(output.room(), 1):
-                    await output.send_many(gathered)
-                    gathered = []
-            if gathered:
-                await output.send_many(gathered)
+                    await _send_all(gathered, output)
+            await _send_all(gathered, output)
 
     return source(run, "interleave", *readables)
+
+
+async def _send_all(gathered: list[T], output: SendChannel[T]) -> None:
+    """Send what was gathered, and gather anew."""
+    if gathered:
+        items = gathered[:]
+        gathered.clear()
+        await output.send_many(items)
 
 
 def merge_sorted(*readables: Readable[T], key: Callable[[T], Any] | None = None) -> Readable[T]:
@@ -164,12 +168,9 @@ def merge_sorted(*readables: Readable[T], key: Callable[[T], Any] | None = None)
             gathered: list[T] = []
 
             async def advance(number: int, last: list[Any]) -> None:
-                nonlocal gathered
                 each = inputs[number]
                 if not each.items and not each.look():
-                    if gathered:
-                        await output.send_many(gathered)
-                        gathered = []
+                    await _send_all(gathered, output)
                     await each.wait()
                 if each.items:
                     this = key_of(each.items[0])
@@ -186,11 +187,9 @@ def merge_sorted(*readables: Readable[T], key: Callable[[T], Any] | None = None)
                 this, number = heapq.heappop(newest)
                 gathered.append(inputs[number].items.popleft())
                 if len(gathered) >= max(output.room(), 1):
-                    await output.send_many(gathered)
-                    gathered = []
+                    await _send_all(gathered, output)
                 await advance(number, [this])
-            if gathered:
-                await output.send_many(gathered)
+            await _send_all(gathered, output)
 
     return source(run, "merge_sorted", *readables, **differing(key=(key, None)))
 
