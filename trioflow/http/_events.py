@@ -16,8 +16,8 @@ import trio
 
 from trioflow._core.channel import ReceiveChannel, SendChannel
 from trioflow._core.checks import check_positive
-from trioflow._core.engine import Stage
-from trioflow._core.streams import Transform, label
+from trioflow._core.makers import differing, task
+from trioflow._core.streams import Transform
 from trioflow.http._request import Request
 
 KEEP_ALIVE: Final = 15.0  # seconds: shorter than the idle timeout of the usual proxies
@@ -134,8 +134,7 @@ def events(*, keep_alive: float = KEEP_ALIVE) -> Transform[Event | str, bytes]:
                 chunk = _COMMENT
             due = (now if chunk else sent_at) + keep_alive
 
-    given = {} if keep_alive == KEEP_ALIVE else {"keep_alive": keep_alive}
-    return Transform._of(Stage(label("events", **given), function=run))
+    return task(run, "events", **differing(keep_alive=(keep_alive, KEEP_ALIVE)))
 
 
 def _encoded(item: Any) -> bytes:

@@ -14,9 +14,9 @@ import trio
 from trioflow._core.buffer import size_of
 from trioflow._core.channel import ReceiveChannel, SendChannel
 from trioflow._core.checks import check_limit, check_positive
-from trioflow._core.engine import Stage
 from trioflow._core.labels import shown_bytes
-from trioflow._core.streams import Transform, label
+from trioflow._core.makers import task
+from trioflow._core.streams import Transform
 from trioflow._core.typevars import T
 
 
@@ -72,7 +72,7 @@ def progress(
                 show.update(done, expected)
             show.end(done, expected)
 
-    return Transform._of(Stage(label("progress", *([] if total is None else [total])), function=run))
+    return task(run, "progress", *([] if total is None else [total]))
 
 
 def _bytes_of(items: Sequence[Any]) -> int:

@@ -15,7 +15,7 @@ import trio
 
 from trioflow._core.channel import ReceiveChannel, SendChannel
 from trioflow._core.engine import Stage
-from trioflow._core.makers import differing
+from trioflow._core.makers import differing, task
 from trioflow._core.streams import Readable, Transform, Writable, label
 from trioflow._core.typevars import T
 from trioflow.redis.delivery import Delivery
@@ -237,4 +237,4 @@ def acknowledge() -> Transform[T, T]:
     Raises:
         TypeError: when it runs, it does not come after a `readable` of this module.
     """
-    return Transform._of(Stage(label("redis.acknowledge"), function=acknowledge_each))
+    return task(acknowledge_each, "redis.acknowledge")
