@@ -263,6 +263,40 @@ async def test_a_receiver_whose_entries_are_lost_is_told(
     assert re.search(complaint, raised["receiver"])
 
 
+async def test_after_a_flush_a_receiver_with_nothing_in_hand_warns_and_all_go_on_with_new_items(
+    server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    with trio.fail_after(PATIENCE):
+        async with redis.open_receiver(server.url, "jobs", group="g") as receive:
+            async with redis.open_sender(server.url, "jobs") as send:
+                server.ask("FLUSHALL")
+                await until(lambda: bool(caplog.messages))
+                assert (await redis.status(server.url, "jobs")).senders == 0
+                await send.send(1)
+                assert (await redis.status(server.url, "jobs")).senders == 1
+            async with await receive.receive() as delivery:
+                assert delivery.value == 1
+            with pytest.raises(trio.EndOfChannel):
+                await receive.receive()
+
+    [message] = caplog.messages
+    assert message.startswith(
+        "joined the stream 'jobs' again: the server did not know this receiver any more; if it was"
+    )
+
+
+async def test_a_receiver_that_renews_its_lease_notices_that_the_server_does_not_know_it(
+    server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with redis.open_receiver(server.url, "jobs", group="g", receiver="r", lease=LEASE):
+        server.ask("DEL", "{jobs}:names")
+        await until(lambda: bool(caplog.messages))
+        [receiver] = (await redis.status(server.url, "jobs")).receivers
+
+    assert receiver.name == "r"
+    assert "joined the stream 'jobs' again" in caplog.text
+
+
 async def test_closing_a_sender_of_a_stream_that_was_deleted_does_not_end_it(server: Server) -> None:
     async def send_and_close() -> None:
         async with redis.open_sender(server.url, "jobs") as send:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import secrets
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 import trio
 
@@ -13,6 +14,8 @@ from trioflow.redis.client import ANSWER_TIMEOUT, Client
 from trioflow.redis.options import ReceiverOptions, unique_name
 from trioflow.redis.receiver_scripts import JOIN
 from trioflow.redis.scripts import Script
+
+_log: Final = logging.getLogger("trioflow.redis")
 
 
 class Membership:
@@ -41,7 +44,13 @@ class Membership:
             raise trio.BusyResourceError(
                 f"a live receiver called {self.name!r} already reads {self._stream}; give this one another name"
             )
-        if answer != 1:
+        if answer == 2:
+            _log.warning(
+                "joined %s again: the server did not know this receiver any more; if it was flushed, or has started "
+                "without its data, entries may be lost",
+                self._stream,
+            )
+        elif answer != 1:
             raise ValueError(
                 f"{self._stream} is read by the group {answer.decode()!r}, and acknowledged entries are deleted; "
                 f"for the group {self.group!r}, send to a second stream"

@@ -152,7 +152,8 @@ def _receiver_script(body: str) -> Script:
 
 
 # '' at first; later an entry in hand, or '-' without one
-# -> 1; 0: a receiver of this name is alive; the name of the other group that reads this stream
+# -> 1; 2: this receiver joined before, and the server did not know it any more; 0: a receiver of this name is alive; the
+# name of the other group that reads this stream
 JOIN: Final = _receiver_script("""
 local lost = loss()
 if lost then
@@ -181,13 +182,14 @@ local all = redis.call('HGETALL', names)
 for i = 1, #all, 2 do
     if tonumber(string.match(all[i + 1], ' (%d+)$')) < now() - 3600000 then free_name(all[i]) end
 end
-return 1
+return ARGV[5] ~= '' and not owner and 2 or 1
 """)
 
 # ids -> those that another receiver has by now; nil: another receiver has the name
 RENEW: Final = _receiver_script("""
 local owner = name_owner()
 if owner and owner ~= token then return false end
+if not owner and #ARGV == 4 then return redis.error_reply('NOGROUP ' .. group .. ' has no receiver ' .. me) end
 local lost = {}
 for i = 5, #ARGV do
     if holder(ARGV[i]) == me then
