@@ -63,22 +63,12 @@ class Address(NamedTuple):
             raise ValueError(
                 "url: the name of the master must follow the sentinels, as in redis+sentinel://host:port/service"
             )
-        options = parse_qsl(parts.query, keep_blank_values=True)
-        wished = [*([path] if path else []), *(value for _, value in options)] or ["0"]
-        for name, _ in options:
-            if name != "db":
-                hint = "; pass ssl_context= instead" if name.startswith("ssl") else ""
-                raise ValueError(f"url: unknown option {name!r}, only db is allowed{hint}")
-        if len(wished) > 1:
-            raise ValueError(f"url: the database is given {len(wished)} times; give it once")
-        if not (wished[0].isascii() and wished[0].isdecimal()):
-            raise ValueError(f"url: the database must be a number, got {wished[0]!r}")
         return cls(
             places,
             unquote(parts.path) if is_unix else "",
             unquote(parts.username) if parts.username else None,
             unquote(parts.password) if parts.password else None,
-            int(wished[0]),
+            _database(path, parts.query),
             kind == "rediss",
             unquote(service),
         )
@@ -91,3 +81,18 @@ class Address(NamedTuple):
     def __str__(self) -> str:
         places = ", ".join(f"{host}:{port}" for host, port in self.places)
         return self.path or (f"{self.service} (known to the sentinels at {places})" if self.service else places)
+
+
+def _database(path: str, query: str) -> int:
+    """Return the number of the database, which is in the path or in the query; 0 by default."""
+    options = parse_qsl(query, keep_blank_values=True)
+    for name, _ in options:
+        if name != "db":
+            hint = "; pass ssl_context= instead" if name.startswith("ssl") else ""
+            raise ValueError(f"url: unknown option {name!r}, only db is allowed{hint}")
+    given = [*([path] if path else []), *(value for _, value in options)] or ["0"]
+    if len(given) > 1:
+        raise ValueError(f"url: the database is given {len(given)} times; give it once")
+    if not (given[0].isascii() and given[0].isdecimal()):
+        raise ValueError(f"url: the database must be a number, got {given[0]!r}")
+    return int(given[0])

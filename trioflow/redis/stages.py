@@ -179,47 +179,50 @@ def writable(
         idempotency_window=idempotency_window,
         lease=lease,
     )
-    lasting = replace(expiring, lease=None)
+    storing = Storing(partial(_store, replace(expiring, lease=None)), partial(_store_carried, expiring))
+    return Writable._of(Stage(label("redis.writable", name), function=storing))
 
-    async def run(source: ReceiveChannel[Any]) -> int:
-        count = 0
-        async with sender_of(lasting) as send:
-            async for items in source.batches():
-                await send.send_many(items)
-                count += len(items)
-        return count
 
-    async def store(source: ReceiveChannel[Carried]) -> int:
-        count = 0
-        async with AsyncExitStack() as stack:
-            send: RedisSender[Any] | None = None
-            async for items in source.batches():
-                try:
-                    if send is None:
-                        send = await stack.enter_async_context(sender_of(expiring))
-                    await send.send_many([item.value for item in items])
-                except Ended:
-                    # If this process was silent for long, others may have done all the work, including its own.
-                    if not all([await item.receipt.is_lost() for item in items]):
-                        raise
-                    continue
-                except (OSError, trio.BrokenResourceError):
+async def _store(options: SenderOptions, source: ReceiveChannel[Any]) -> int:
+    """Store items that have no receipts."""
+    count = 0
+    async with sender_of(options) as send:
+        async for items in source.batches():
+            await send.send_many(items)
+            count += len(items)
+    return count
+
+
+async def _store_carried(options: SenderOptions, source: ReceiveChannel[Carried]) -> int:
+    """Store items, and settle their receipts."""
+    count = 0
+    async with AsyncExitStack() as stack:
+        send: RedisSender[Any] | None = None
+        async for items in source.batches():
+            try:
+                if send is None:
+                    send = await stack.enter_async_context(sender_of(options))
+                await send.send_many([item.value for item in items])
+            except Ended:
+                # If this process was silent for long, others may have done all the work, including its own.
+                if not all([await item.receipt.is_lost() for item in items]):
                     raise
-                except Exception as exc:
-                    for item in items:
-                        item.receipt.fail(exc, together=len(items) > 1)  # one of them could not be encoded
-                    raise
+                continue
+            except (OSError, trio.BrokenResourceError):
+                raise
+            except Exception as exc:
                 for item in items:
-                    item.receipt.settle()
-                count += len(items)
-        if send is None:
-            # Either others have done everything, and may have closed the stream, or it was empty: then close it.
-            with suppress(Ended):
-                async with sender_of(expiring):
-                    pass
-        return count
-
-    return Writable._of(Stage(label("redis.writable", name), function=Storing(run, store)))
+                    item.receipt.fail(exc, together=len(items) > 1)  # one of them could not be encoded
+                raise
+            for item in items:
+                item.receipt.settle()
+            count += len(items)
+    if send is None:
+        # Either others have done everything, and may have closed the stream, or it was empty: then close it.
+        with suppress(Ended):
+            async with sender_of(options):
+                pass
+    return count
 
 
 def acknowledge() -> Transform[T, T]:
