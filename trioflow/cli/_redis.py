@@ -117,13 +117,9 @@ def _counted(arguments: argparse.Namespace, verb: str, count: int) -> list[dict[
 
 def _finite(value: Any) -> Any:
     """Return a value that JSON can hold: null for infinity."""
-    return (
-        None
-        if value == math.inf
-        else value
-        if not isinstance(value, dict)
-        else {k: _finite(v) for k, v in value.items()}
-    )
+    if isinstance(value, dict):
+        return {name: _finite(member) for name, member in value.items()}
+    return None if value == math.inf else value
 
 
 def _lines(row: Mapping[str, Any]) -> Iterator[str]:

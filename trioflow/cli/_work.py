@@ -18,11 +18,8 @@ import trio
 
 from trioflow.cli._failed import Failed, printable
 from trioflow.cli._redis import redis, ssl_context
+from trioflow.redis.working import WorkOptions
 
-_OPTIONS: Final = (
-    *("group", "concurrency", "prefetch", "grace", "lease", "tries", "retry_delay", "max_retry_delay"),
-    *("dead_letters", "patience"),
-)
 _LOST: Final = (OSError, trio.BrokenResourceError)
 
 
@@ -32,7 +29,7 @@ def work(arguments: argparse.Namespace) -> None:
     Raises:
         Failed: the worker cannot start, or has lost the server.
     """
-    options: Any = {name: getattr(arguments, name) for name in _OPTIONS if hasattr(arguments, name)}
+    options: Any = {name: value for name, value in vars(arguments).items() if name in WorkOptions.__annotations__}
     options["ssl_context"] = ssl_context(arguments)
     handler = _imported(arguments.handler, is_verbose=arguments.verbose)
     log = logging.StreamHandler()
