@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
-import os
 import sys
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from trioflow.cli._failed import Failed
 from trioflow.cli._signals import leaving_at_a_signal
+from trioflow.cli._values import Places, count, limit, number, port, seconds, timeout, whole
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -54,74 +54,6 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message}; see `{self.prog} --help`\n")
 
 
-def _port(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and int(text[:6]) <= 65535):
-        raise argparse.ArgumentTypeError(f"a port is a number from 0 to 65535, got {text!r}")
-    return int(text)
-
-
-class _Places(argparse.Action):
-    """Reads `[DIR] [PORT]`; a number alone is the port."""
-
-    def __call__(self, parser: object, namespace: argparse.Namespace, values: Any, option: object = None) -> None:
-        try:
-            match values:
-                case []:
-                    pass
-                case [place] if not (place.isascii() and place.isdigit()):
-                    namespace.directory = place
-                case [place] if os.path.isdir(place):
-                    raise argparse.ArgumentTypeError(f"{place} is also a directory: type ./{place} or -p {place}")
-                case [port]:
-                    namespace.port = _port(port)
-                case [directory, port]:
-                    namespace.directory, namespace.port = directory, _port(port)
-                case _:
-                    raise argparse.ArgumentTypeError(
-                        f"expected at most a directory and a port, got {len(values)} arguments"
-                    )
-        except argparse.ArgumentTypeError as exc:
-            raise argparse.ArgumentError(None, str(exc)) from exc
-
-
-def _limit(text: str) -> tuple[str, float]:
-    name, sign, number = text.partition("=")
-    if not sign:
-        raise argparse.ArgumentTypeError(f"a limit is NAME=NUMBER, such as idle=15, got {text!r}")
-    return name.replace("-", "_"), _number(number)
-
-
-def _number(text: str) -> float:
-    try:
-        return int(text) if text.isascii() and text.isdigit() else float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"expected a number, or 'inf' for no limit, got {text!r}") from None
-
-
-def _timeout(text: str) -> float:
-    if not (number := _number(text)) > 0:
-        raise argparse.ArgumentTypeError(f"a timeout is above 0 seconds, or 'inf' for none, got {text!r}")
-    return number
-
-
-def _seconds(text: str) -> float:
-    if not 0 < (number := _number(text)) <= 86400:
-        raise argparse.ArgumentTypeError(f"expected a number of seconds above 0 and up to 86400, got {text!r}")
-    return number
-
-
-def _count(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and 1 <= int(text[:6]) <= 1024):
-        raise argparse.ArgumentTypeError(f"expected from 1 to 1024 workers, got {text!r}")
-    return int(text)
-
-
-def _whole(text: str, least: int = 0) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) < 16 and int(text) >= least):
-        raise argparse.ArgumentTypeError(f"expected a whole number, at least {least}, got {text!r}")
-    return int(text)
-
-
 def _version() -> str:
     try:
         return importlib.metadata.version("trioflow")
@@ -135,21 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {_version()}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    serve = commands.add_parser(
-        "serve",
-        parents=[_server_options()],
-        usage="%(prog)s [DIR] [PORT] [options]",
-        help="serve the files of a directory over HTTP",
-        description="Serve the files of a directory over HTTP.",
-    )
-    _add_file_options(serve)
-    demo = commands.add_parser(
-        "demo",
-        parents=[_server_options()],
-        help="serve a page that shows streams at work",
-        description="Serve a page that shows streams at work, with the code of each example.",
-    )
-    demo.set_defaults(workers=1, worker_timeout=None)
+    _add_serving(commands)
     _add_top(
         commands.add_parser(
             "top",
@@ -176,6 +94,25 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_serving(commands: argparse._SubParsersAction[_Parser]) -> None:
+    """Add `serve` and `demo`."""
+    serve = commands.add_parser(
+        "serve",
+        parents=[_server_options()],
+        usage="%(prog)s [DIR] [PORT] [options]",
+        help="serve the files of a directory over HTTP",
+        description="Serve the files of a directory over HTTP.",
+    )
+    _add_file_options(serve)
+    demo = commands.add_parser(
+        "demo",
+        parents=[_server_options()],
+        help="serve a page that shows streams at work",
+        description="Serve a page that shows streams at work, with the code of each example.",
+    )
+    demo.set_defaults(workers=1, worker_timeout=None)
+
+
 def _tls_options() -> _Parser:
     """Return the options for TLS to a Redis server."""
     parser = _Parser(add_help=False)
@@ -187,7 +124,7 @@ def _tls_options() -> _Parser:
 
 def _add_work(parser: argparse.ArgumentParser) -> None:
     """Add the options of `redis.work`, under the same names."""
-    one_or_more = partial(_whole, least=1)
+    one_or_more = partial(whole, least=1)
     parser.add_argument(
         "handler",
         metavar="MODULE:FUNCTION",
@@ -199,28 +136,18 @@ def _add_work(parser: argparse.ArgumentParser) -> None:
     for name, kind, metavar, text in (
         ("--concurrency", one_or_more, "N", "calls in progress at once (default: 1)"),
         ("--prefetch", one_or_more, "N", "unacknowledged entries to hold at once (default: as --concurrency)"),
-        (
-            "--grace",
-            _number,
-            "SECONDS",
-            "how long to wait for calls in progress when stopping (default: 20)",
-        ),
-        (
-            "--lease",
-            _number,
-            "SECONDS",
-            "silence after which others take over this worker's entries (default: 30)",
-        ),
-        ("--tries", _number, "N", "tries of an entry before it becomes a dead letter (default: 5)"),
-        ("--retry-delay", _number, "SECONDS", "wait before the first retry of an entry (default: 0)"),
+        ("--grace", number, "SECONDS", "how long to wait for calls in progress when stopping (default: 20)"),
+        ("--lease", number, "SECONDS", "silence after which others take over this worker's entries (default: 30)"),
+        ("--tries", number, "N", "tries of an entry before it becomes a dead letter (default: 5)"),
+        ("--retry-delay", number, "SECONDS", "wait before the first retry of an entry (default: 0)"),
         (
             "--max-retry-delay",
-            _number,
+            number,
             "SECONDS",
             "longest wait before a retry; it doubles with each try (default: 3600)",
         ),
-        ("--dead-letters", _number, "N", "dead letters to keep (default: 10000)"),
-        ("--patience", _number, "SECONDS", "how long to wait for an unreachable server (default: inf)"),
+        ("--dead-letters", number, "N", "dead letters to keep (default: 10000)"),
+        ("--patience", number, "SECONDS", "how long to wait for an unreachable server (default: inf)"),
     ):
         parser.add_argument(name, type=kind, metavar=metavar, default=argparse.SUPPRESS, help=text)
     parser.add_argument("-v", "--verbose", action="store_true", help="print a traceback for each failure")
@@ -232,7 +159,7 @@ def _add_top(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--once", action="store_true", help="print the runs once and exit")
     parser.add_argument("--json", action="store_true", help="print one JSON object per update")
     parser.add_argument(
-        "--every", type=_seconds, default=1.0, metavar="SECONDS", help="time between updates (default: %(default)s)"
+        "--every", type=seconds, default=1.0, metavar="SECONDS", help="time between updates (default: %(default)s)"
     )
 
 
@@ -255,7 +182,7 @@ def _add_redis(parser: argparse.ArgumentParser) -> None:
     }
     made["dead"].add_argument(
         "--limit",
-        type=partial(_whole, least=1),
+        type=partial(whole, least=1),
         default=1000,
         metavar="N",
         help="how many to list, oldest first (default: %(default)s)",
@@ -263,32 +190,14 @@ def _add_redis(parser: argparse.ArgumentParser) -> None:
     for name in ("requeue", "drop"):
         made[name].add_argument("ids", nargs="*", metavar="ID", help="the id of a dead letter")
         made[name].add_argument("--all", action="store_true", help="all dead letters")
-    made["drop"].add_argument("--keep", type=_whole, metavar="N", help="delete all but the newest N")
+    made["drop"].add_argument("--keep", type=whole, metavar="N", help="delete all but the newest N")
     made["senders"].add_argument("--drop", metavar="NAME", help="close this sender on its behalf")
 
 
 def _server_options() -> _Parser:
     """Return the options that both commands pass to `http.serve`."""
     parser = _Parser(add_help=False)
-    parser.add_argument(
-        "--host",
-        default="127.0.0.1",
-        help="address to listen on; 0.0.0.0 for all of IPv4, :: for all of IPv6 and IPv4 (default: %(default)s)",
-    )
-    parser.add_argument(
-        "-p",
-        "--port",
-        type=_port,
-        default=8000,
-        help="port to listen on, 0 for any free one (default: %(default)s)",
-    )
-    place = parser.add_mutually_exclusive_group()
-    place.add_argument("--unix", metavar="PATH", help="listen on this Unix socket instead of a port")
-    place.add_argument(
-        "--fd", type=int, metavar="N", help="listen on this inherited socket, a file descriptor such as 3"
-    )
-    parser.add_argument("--tls-cert", metavar="FILE", help="use TLS with this certificate chain (PEM)")
-    parser.add_argument("--tls-key", metavar="FILE", help="the certificate's private key, if it is not in that file")
+    _add_place_options(parser)
     parser.add_argument(
         "--log",
         choices=("text", "json", "off"),
@@ -310,13 +219,13 @@ def _server_options() -> _Parser:
     )
     parser.add_argument(
         "--grace",
-        type=_number,
+        type=number,
         metavar="SECONDS",
         help="how long to wait for requests in progress when stopping (default: 5)",
     )
     parser.add_argument(
         "--limit",
-        type=_limit,
+        type=limit,
         action="append",
         default=[],
         metavar="NAME=NUMBER",
@@ -326,26 +235,41 @@ def _server_options() -> _Parser:
     return parser
 
 
+def _add_place_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say where to listen, and with which certificate."""
+    parser.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help="address to listen on; 0.0.0.0 for all of IPv4, :: for all of IPv6 and IPv4 (default: %(default)s)",
+    )
+    parser.add_argument(
+        "-p",
+        "--port",
+        type=port,
+        default=8000,
+        help="port to listen on, 0 for any free one (default: %(default)s)",
+    )
+    place = parser.add_mutually_exclusive_group()
+    place.add_argument("--unix", metavar="PATH", help="listen on this Unix socket instead of a port")
+    place.add_argument(
+        "--fd", type=int, metavar="N", help="listen on this inherited socket, a file descriptor such as 3"
+    )
+    parser.add_argument("--tls-cert", metavar="FILE", help="use TLS with this certificate chain (PEM)")
+    parser.add_argument("--tls-key", metavar="FILE", help="the certificate's private key, if it is not in that file")
+
+
 def _add_file_options(serve: argparse.ArgumentParser) -> None:
-    """Add the options of `http.files`, under the same names, and those for workers."""
+    """Add the options of `http.files`, under the same names."""
     flag = partial(serve.add_argument, action="store_true")
     serve.add_argument(
         "places",
         nargs="*",
-        action=_Places,
+        action=Places,
         metavar="DIR, PORT",
         help="directory to serve and port to listen on (default: . 8000); names that begin with a dot are left out",
     )
     serve.set_defaults(directory=".")
-    serve.add_argument(
-        "--workers", type=_count, default=1, metavar="N", help="number of processes (default: %(default)s)"
-    )
-    serve.add_argument(
-        "--worker-timeout",
-        type=_timeout,
-        metavar="SECONDS",
-        help="replace a process that hangs for this long; 'inf' for never (default: 30)",
-    )
+    _add_worker_options(serve)
     serve.add_argument("--prefix", default="/", help="URL path to serve the directory at (default: %(default)s)")
     serve.add_argument("--index", default="index.html", help="file to send for a directory (default: %(default)s)")
     serve.add_argument(
@@ -376,4 +300,16 @@ def _add_file_options(serve: argparse.ArgumentParser) -> None:
     )
     serve.add_argument(
         "--cors", action="append", metavar="ORIGIN", help="an origin whose pages may read the files, or '*'; repeatable"
+    )
+
+
+def _add_worker_options(serve: argparse.ArgumentParser) -> None:
+    serve.add_argument(
+        "--workers", type=count, default=1, metavar="N", help="number of processes (default: %(default)s)"
+    )
+    serve.add_argument(
+        "--worker-timeout",
+        type=timeout,
+        metavar="SECONDS",
+        help="replace a process that hangs for this long; 'inf' for never (default: 30)",
     )
