@@ -23,7 +23,7 @@ from tests.http.file_server.test_files import asking, get
 from trioflow import http
 from trioflow.http.file_server import handler
 from trioflow.http.file_server import listing as _listing
-from trioflow.http.file_server.listing import Entry, render, sort_entries
+from trioflow.http.file_server.listing import Entry, View, render, sort_entries
 
 ODD = [
     "<b>a&b\"q'.txt",
@@ -304,7 +304,8 @@ NAME = st.binary(min_size=1, max_size=12).filter(lambda name: not {0, 47} & set(
 @given(st.lists(NAME, unique=True, max_size=5), st.sampled_from(["", "sort=size&order=desc", "sort=date"]))
 def test_any_bytes_make_a_page_where_each_name_is_a_link_to_it(names: list[bytes], query: str) -> None:
     entries = [(os.fsdecode(name), len(name) % 2 == 0, len(name), 10.0**9) for name in names]
-    got = Page(b"".join(render("/x/", 1, sort_entries(entries, query), query)).decode())
+    view = View.of(query)
+    got = Page(b"".join(render("/x/", 1, sort_entries(entries, view), view)).decode())
     rows = [href for href, _ in got.links if href.startswith("./")][2:]
 
     rows = [href.partition("?")[0] for href in rows]
@@ -315,7 +316,7 @@ def test_any_bytes_make_a_page_where_each_name_is_a_link_to_it(names: list[bytes
 
 @pytest.mark.parametrize("modified", [1e30, -1e30, float(2**62)])
 def test_a_time_that_no_calendar_has_is_left_out(modified: float) -> None:
-    assert b"<time" not in b"".join(render("/", 0, [("a", False, 1, modified)], ""))
+    assert b"<time" not in b"".join(render("/", 0, [("a", False, 1, modified)], View.of("")))
 
 
 @pytest.mark.parametrize(
@@ -348,7 +349,7 @@ def test_reading_passes_over_what_has_gone(monkeypatch: pytest.MonkeyPatch) -> N
             pass
 
     monkeypatch.setattr(_listing.os, "scandir", lambda fd: Found([Gone()]))
-    found = _listing.read_entries(0, "", hidden=True, target_of=lambda name: None)
+    found = _listing.read_entries(0, View.of(""), hidden=True, target_of=lambda name: None)
     monkeypatch.undo()
 
     assert found == []
@@ -359,9 +360,9 @@ async def test_a_listing_is_read_sorted_and_made_into_a_page_by_one_thread(
 ) -> None:
     threads = []
 
-    def sorts(entries: list[Entry], query: str) -> list[Entry]:
+    def sorts(entries: list[Entry], view: View) -> list[Entry]:
         threads.append(threading.current_thread())
-        return sort_entries(entries, query)
+        return sort_entries(entries, view)
 
     def renders(*arguments: Any) -> Iterator[bytes]:
         for piece in render(*arguments):
@@ -394,7 +395,7 @@ class Reading(threading.Thread):
     def run(self) -> None:
         fd = os.open(self.path, os.O_RDONLY)
         try:
-            _listing.read_entries(fd, "", hidden=False, target_of=self.look_up)
+            _listing.read_entries(fd, View.of(""), hidden=False, target_of=self.look_up)
         finally:
             os.close(fd)
 

@@ -25,7 +25,7 @@ from trioflow.http._service import Handler
 from trioflow.http.file_server.cache import LARGEST, FileCache, Key, is_at_rest
 from trioflow.http.file_server.cors import checked_origins
 from trioflow.http.file_server.encodings import SUFFIXES, accepted
-from trioflow.http.file_server.listing import POLICY, read_entries, render, sort_entries
+from trioflow.http.file_server.listing import POLICY, View, read_entries, render, sort_entries
 from trioflow.http.file_server.lookup import OpenFile, RootDirectory
 from trioflow.http.file_server.respond import (
     LEVEL,
@@ -293,17 +293,18 @@ class _Files:
             os.close(opened.fd)
 
     async def _serve_listing(self, names: list[bytes], key: Key, request: Request, response: Response) -> None:
-        options, query = self._options, request.query
+        options = self._options
 
         def make() -> list[bytes]:
+            view = View.of(request.query)
             fd = self._root.open_now(names).fd
             try:
                 entries = read_entries(
-                    fd, query, hidden=options.hidden, target_of=lambda name: self._root.status([*names, name])
+                    fd, view, hidden=options.hidden, target_of=lambda name: self._root.status([*names, name])
                 )
             finally:
                 os.close(fd)
-            return list(render(request._path, len(names), sort_entries(entries, query), query))
+            return list(render(request._path, len(names), sort_entries(entries, view), view))
 
         try:
             # One thread does everything. When the event loop made the rows, it took the GIL from a thread that read

@@ -60,7 +60,10 @@ class View(NamedTuple):
 
     @classmethod
     def of(cls, query: str) -> View:
-        """Parse a query, such as `sort=-size&q=txt`; anything unknown is ignored."""
+        """Parse a query, such as `sort=-size&q=txt`; anything unknown is ignored.
+
+        `sort` is `name`, `size` or `date`, or for example `-size` for the reverse; `q` is what names must contain.
+        """
         asked = {name: values[-1] for name, values in parse_qs(query[:2000]).items()}
         by = asked.get("sort", "")
         is_reversed = by.startswith("-") or asked.get("order") == "desc"
@@ -80,21 +83,20 @@ class View(NamedTuple):
 
 
 def read_entries(
-    fd: int, query: str, *, hidden: bool, target_of: Callable[[bytes], os.stat_result | None]
+    fd: int, view: View, *, hidden: bool, target_of: Callable[[bytes], os.stat_result | None]
 ) -> list[Entry]:
     """Return the entries of an open directory, at most `MOST` and one more; call it in a thread.
 
     Args:
         fd: The descriptor of the directory.
-        query: The request's query, which may filter the names.
+        view: What the request asks for, which may filter the names.
         hidden: Whether to return names that begin with a dot.
         target_of: Returns the status of a link's target; None if it must not be followed.
     """
-    text = View.of(query).text.casefold()
     is_alone = _reading.acquire(timeout=_PATIENCE)
     try:
         with os.scandir(fd) as found:
-            return _entries_of(found, text, target_of, hidden=hidden)
+            return _entries_of(found, view.text.casefold(), target_of, hidden=hidden)
     finally:
         if is_alone:
             _reading.release()
@@ -146,30 +148,27 @@ _KEYS: Final[dict[str, Callable[[Entry], Any]]] = {
 }
 
 
-def sort_entries(entries: list[Entry], query: str) -> list[Entry]:
-    """Return at most `MOST` of `entries` and one more, directories first, in the order that the query asks for."""
-    by, is_reversed, _ = View.of(query)
+def sort_entries(entries: list[Entry], view: View) -> list[Entry]:
+    """Return at most `MOST` of `entries` and one more, directories first, in the order of `view`."""
     found = sorted(entries[:MOST], key=_KEYS["name"])
-    if by != "name":
-        found.sort(key=_KEYS[by])
-    if is_reversed:
+    if view.by != "name":
+        found.sort(key=_KEYS[view.by])
+    if view.is_reversed:
         found.reverse()
     directories = [entry for entry in found if entry[1]]
     others = [entry for entry in found if not entry[1]] if directories else found
     return directories + others + entries[MOST : MOST + 1]
 
 
-def render(path: str, depth: int, entries: Sequence[Entry], query: str) -> Iterator[bytes]:
+def render(path: str, depth: int, entries: Sequence[Entry], view: View) -> Iterator[bytes]:
     """Yield the page, chunk by chunk.
 
     Args:
         path: The directory's path in the request, with a slash at its end.
         depth: How many of its last segments are below the root; those above are not linked.
         entries: The directory's entries, in the order of the page; at most `MOST` are shown.
-        query: The request's query. `sort` is `name`, `size` or `date`, or for example `-size` for the reverse; `q` is
-            what names must contain.
+        view: The order and the filter of the page.
     """
-    view = View.of(query)
     yield _head(path, depth, view)
     rows = [f'<tr><td class="d">{view.link("../", "Up one level")}<td><td>\n'] if depth else []
     for entry in entries[:MOST]:
