@@ -82,8 +82,7 @@ class Listeners:
             listener.close()
         if self._path is not None and self._made is not None:
             with suppress(OSError):
-                found = os.lstat(self._path)
-                if (found.st_dev, found.st_ino) == (self._made.st_dev, self._made.st_ino):
+                if os.path.samestat(os.lstat(self._path), self._made):
                     os.unlink(self._path)
             self._path = None
 

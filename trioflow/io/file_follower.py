@@ -61,7 +61,7 @@ class Follower:
 
     def _start_reading(self, opened: tuple[int, os.stat_result], start: int) -> None:
         self.fd, status = opened
-        self._identity = _identity(status)
+        self._status = status  # while the file is open, its inode number is not used again, so it says which file it is
         self._can_grow = stat.S_ISREG(status.st_mode)
         self._reader = reader_of(self.fd, status, start, None, self._chunk_size)
         self._is_replaced = False
@@ -88,7 +88,7 @@ class Follower:
     def _find(self) -> tuple[int, bool]:
         size = os.fstat(self.fd).st_size
         try:
-            return size, _identity(os.stat(self._path)) != self._identity
+            return size, not os.path.samestat(os.stat(self._path), self._status)
         except OSError as exc:
             _raise_unless_passing(exc)
             return size, False
@@ -99,7 +99,7 @@ class Follower:
         opened = await trio.to_thread.run_sync(_open_unless_missing, self._path)
         if opened is None:
             return
-        if _identity(opened[1]) == self._identity:  # it was moved back
+        if os.path.samestat(opened[1], self._status):  # it was moved back
             os.close(opened[0])
             return
         os.close(self.fd)
@@ -117,8 +117,3 @@ def _open_unless_missing(path: str) -> tuple[int, os.stat_result] | None:
 def _raise_unless_passing(exc: OSError) -> None:
     if exc.errno not in _PASSING:
         raise exc
-
-
-def _identity(status: os.stat_result) -> tuple[int, int]:
-    # While a file is open, its inode number is not used again, so equal numbers mean the same file.
-    return status.st_dev, status.st_ino

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from calendar import timegm
 from datetime import UTC, datetime
+from email.utils import formatdate
 from functools import lru_cache
 from typing import Final
 
@@ -47,5 +48,4 @@ def parse_date(text: str, now: int) -> int | None:
 @lru_cache(maxsize=512)  # 5 µs for each date, and most requests are for a few files
 def format_date(seconds: float) -> str:
     """Return a date in HTTP's format; one outside the years 1970 to 9999 becomes the nearest one inside."""
-    day = datetime.fromtimestamp(int(min(max(seconds, 0), _LAST_SECOND)), UTC)
-    return f"{_DAYS[day.weekday()]}, {day.day:02} {_MONTHS[day.month - 1]} {day.year} {day:%H:%M:%S} GMT"
+    return formatdate(int(min(max(seconds, 0), _LAST_SECOND)), usegmt=True)

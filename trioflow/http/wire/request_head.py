@@ -9,12 +9,16 @@ Rule 3: a path is absolute, decoded once, without `.`, `..` and empty segments, 
 
 from __future__ import annotations
 
+import re
+from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from trioflow.http.wire.headers import Headers, tokens_of
 from trioflow.http.wire.limits import RequestError
 
 Fields = list[tuple[bytes, bytes]]
+
+_BAD_ESCAPE: Final = re.compile("%(?![0-9A-Fa-f]{2})")
 
 
 class Head:
@@ -126,7 +130,7 @@ def normalised(raw_path: str) -> str:
     """
     if "%" not in raw_path and "/." not in raw_path and "//" not in raw_path:
         return raw_path
-    if any(not _is_hex(part[:2]) for part in raw_path.split("%")[1:]):
+    if _BAD_ESCAPE.search(raw_path):
         raise RequestError(400, f"the path {raw_path!r} has a % without two hex digits after it")
     path = unquote_to_bytes(raw_path).decode("utf-8", "surrogateescape")
     if "\0" in path:
@@ -146,7 +150,3 @@ def normalised(raw_path: str) -> str:
             kept.append(segment)
     tail = "/" if kept and segments[-1] in ("", ".", "..") else ""
     return "/" + "/".join(kept) + tail
-
-
-def _is_hex(digits: str) -> bool:
-    return len(digits) == 2 and all(digit in "0123456789abcdefABCDEF" for digit in digits)
