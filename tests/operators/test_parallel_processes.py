@@ -423,6 +423,15 @@ def test_R1_wrong_arguments_are_told_when_the_value_is_made(make: Callable[[], A
         make()
 
 
+def test_by_default_there_are_as_many_processes_as_processors_also_on_a_system_that_does_not_bind_any(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)  # as on macOS
+    monkeypatch.setattr(os, "cpu_count", lambda: 3)
+
+    assert "workers=3" in repr(tf.map_in_processes(called.double))
+
+
 async def test_R6_what_is_taken_is_bounded() -> None:
     numbers = Source(itertools.count())
 

@@ -43,13 +43,18 @@ def isal() -> Any:
         return None
 
 
+def processor_count() -> int:
+    """Return how many processors this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)  # macOS has none
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
 def processors() -> trio.CapacityLimiter:
     """Return the limiter for compressing threads: one for each processor. It is not shared with threads that read files."""
     try:
         return _limiter.get()
     except LookupError:
-        affinity = getattr(os, "sched_getaffinity", None)
-        limiter = trio.CapacityLimiter(len(affinity(0)) if affinity else os.cpu_count() or 1)
+        limiter = trio.CapacityLimiter(processor_count())
         _limiter.set(limiter)
         return limiter
 

@@ -7,7 +7,6 @@ Rule 2: when a process dies, only the item it was working on fails. The other it
 from __future__ import annotations
 
 import mmap
-import os
 import tempfile
 from collections import Counter
 from collections.abc import Callable
@@ -25,6 +24,7 @@ from trioflow._core.makers import differing
 from trioflow._core.streams import Transform
 from trioflow._core.typevars import T, U
 from trioflow._core.workers import Batches, Workers
+from trioflow.codecs.parallel_deflate import processor_count
 from trioflow.io._worker_main import CALLING, STOP, packed
 from trioflow.io.worker_process import Child, failure_of, pickled, start_child, told_end
 
@@ -78,7 +78,7 @@ def map_in_processes(
         ['A', 'B']
     """
     check_plain("map_in_processes", fn, "; use map_async")
-    count = len(os.sched_getaffinity(0)) if workers is None else check_count("workers", workers, 1)
+    count = processor_count() if workers is None else check_count("workers", workers, 1)
     check_count("retries", retries, 0)
     target = partial(pickled, "map_in_processes expects a function", fn)
     options = differing(ordered=(ordered, True), retries=(retries, 0), kill_on_cancel=(kill_on_cancel, True))
