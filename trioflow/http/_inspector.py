@@ -20,6 +20,7 @@ from trioflow.http._events import events
 from trioflow.http._request import Request
 from trioflow.http._response import Response
 from trioflow.http._service import Handler
+from trioflow.http.file_server.types import content_type
 from trioflow.operators.inspecting import Inspector
 from trioflow.operators.selecting import take_until
 
@@ -28,12 +29,6 @@ POLICY: Final = (
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 PAGE: Final = Path(__file__).parent / "inspector_page"
-_TYPES: Final = {
-    ".html": "text/html; charset=utf-8",
-    ".js": "text/javascript; charset=utf-8",
-    ".css": "text/css; charset=utf-8",
-    ".svg": "image/svg+xml",
-}
 
 
 def inspector(of: Inspector, *, most: int = 100, every: float = 0.5) -> Handler:
@@ -62,7 +57,7 @@ def inspector(of: Inspector, *, most: int = 100, every: float = 0.5) -> Handler:
         raise TypeError(f"inspector: `of` must be an Inspector, which tf.inspect() yields, got {of!r}")
     check_count("most", most, 1)
     check_positive("every", every)
-    pages = {path.name: path for path in PAGE.iterdir() if path.suffix in _TYPES}
+    pages = {path.name: path for path in PAGE.iterdir()}
 
     def told() -> str:
         return json.dumps({"runs": [run.as_dict() for run in of.runs(most)], "running": of.running})
@@ -88,7 +83,7 @@ def inspector(of: Inspector, *, most: int = 100, every: float = 0.5) -> Handler:
                 await pipeline(looks, response, capacity=1)  # so that a slow client does not see old numbers
         elif name in pages or not name:
             path = pages[name or "index.html"]
-            response.headers["content-type"] = _TYPES[path.suffix]
+            response.headers["content-type"] = content_type(path.name)
             await response.send(path.read_bytes())
         else:  # without the slash, the page's relative links would lead to the folder above it
             response.status, response.headers["location"] = 308, f"{name}/"
