@@ -66,20 +66,20 @@ def top(arguments: argparse.Namespace) -> None:
         if arguments.once:
             show(ask())
         elif arguments.json:
-            _watch(arguments, ask, show)
+            _watch(arguments.every, ask, show)
         else:
             with _on_terminal() as draw:
-                _watch(arguments, ask, draw)
+                _watch(arguments.every, ask, draw)
     except _NoAnswer as exc:
         raise Failed(1, str(exc)) from exc
     except BrokenPipeError:
         drop_output()
 
 
-def _watch(arguments: argparse.Namespace, ask: Callable[[], list[_Run]], show: Show) -> None:
+def _watch(every: float, ask: Callable[[], list[_Run]], show: Show) -> None:
     show(runs := ask())
     while True:
-        time.sleep(arguments.every)
+        time.sleep(every)
         try:
             runs = ask()
         except _NoAnswer:  # its event loop is blocked: keep showing the last answer

@@ -102,24 +102,24 @@ class Streams:
             yield Numbers(kind, name, text, ("stream",), values.items())
 
 
-class _Total:
+class _Total(NamedTuple):
     """What a stage has done in all runs of the same name."""
 
-    __slots__ = ("busy", "bytes", "items", "reader_wait", "source_wait")
-
-    def __init__(self) -> None:
-        self.items = self.bytes = 0
-        self.source_wait = self.reader_wait = self.busy = 0.0
+    items: int = 0
+    bytes: int = 0
+    source_wait: float = 0.0
+    reader_wait: float = 0.0
+    busy: float = 0.0
 
     def plus(self, stage: Counted) -> _Total:
         """Return this total plus what the stage of one more run has counted."""
-        total = _Total()
-        total.items = self.items + stage.items
-        total.bytes = self.bytes + (stage.bytes or 0)
-        total.source_wait = self.source_wait + stage.source_wait
-        total.reader_wait = self.reader_wait + stage.reader_wait
-        total.busy = self.busy + max(stage.lasted - stage.source_wait - stage.reader_wait, 0.0)
-        return total
+        return _Total(
+            self.items + stage.items,
+            self.bytes + (stage.bytes or 0),
+            self.source_wait + stage.source_wait,
+            self.reader_wait + stage.reader_wait,
+            self.busy + max(stage.lasted - stage.source_wait - stage.reader_wait, 0.0),
+        )
 
 
 _Totals: TypeAlias = defaultdict[tuple[str, ...], _Total]

@@ -11,6 +11,7 @@ from typing import Any, Protocol, TextIO
 
 import trio
 
+from trioflow._core.adapters import forward
 from trioflow._core.buffer import size_of
 from trioflow._core.channel import ReceiveChannel, SendChannel
 from trioflow._core.checks import check_limit, check_positive
@@ -59,7 +60,7 @@ def progress(
 
     async def run(source: ReceiveChannel[Any], output: SendChannel[Any]) -> None:
         done = 0
-        with _display(name, every, sys.stderr if file is None else file, silent=silent) as show:
+        with _display(name, every, sys.stderr if file is None else file) as show:
             weigh: Callable[[Sequence[Any]], int] = len
             expected = total
             async for items in source._batches_for(output):
@@ -72,7 +73,7 @@ def progress(
                 show.update(done, expected)
             show.end(done, expected)
 
-    return task(run, "progress", *([] if total is None else [total]))
+    return task(forward if silent else run, "progress", *([] if total is None else [total]))
 
 
 def _bytes_of(items: Sequence[Any]) -> int:
@@ -86,25 +87,13 @@ class _Display(Protocol):
     def end(self, done: int, total: float | None) -> None: ...
 
 
-def _display(name: str, every: float, file: TextIO, *, silent: bool) -> AbstractContextManager[_Display]:
-    if silent:
-        return nullcontext(_Silent())
+def _display(name: str, every: float, file: TextIO) -> AbstractContextManager[_Display]:
     if file.isatty():
         try:
             return _Bar(name, file)
         except ImportError:
             pass
     return nullcontext(_Lines(name, every, file))
-
-
-class _Silent:
-    is_bytes = False
-
-    def update(self, done: int, total: float | None) -> None:
-        pass
-
-    def end(self, done: int, total: float | None) -> None:
-        pass
 
 
 class _Lines:
