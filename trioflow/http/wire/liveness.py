@@ -29,42 +29,25 @@ class Watched(Protocol):
         ...
 
 
-class Watch(Protocol):
-    """Notifies connections when their clients leave."""
-
-    def add(self, sock: socket.socket, connection: Watched) -> None:
-        """Notify `connection` when the client of `sock` leaves or closes its sending side."""
-        ...
-
-    def remove(self, sock: socket.socket) -> None:
-        """Stop watching `sock`; call this before you close it. You can call it more than once."""
-        ...
-
-    async def run(self) -> None:
-        """Watch until cancelled."""
-        ...
-
-    def close(self) -> None:
-        """Release the operating system's resources."""
-        ...
-
-
 class EpollWatch:
-    """Watches with an epoll of its own, on Linux, which reports errors and hang-ups at once without being asked to."""
+    """Tells connections that their clients leave, on Linux: an epoll of its own reports that at once, without being asked."""
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
         self._watched: dict[int, Watched] = {}
 
     def add(self, sock: socket.socket, connection: Watched) -> None:
+        """Notify `connection` when the client of `sock` leaves or closes its sending side."""
         self._epoll.register(sock, select.EPOLLRDHUP)
         self._watched[sock.fileno()] = connection
 
     def remove(self, sock: socket.socket) -> None:
+        """Stop watching `sock`; call this before you close it. You can call it more than once."""
         if self._watched.pop(sock.fileno(), None) is not None:
             self._epoll.unregister(sock)
 
     async def run(self) -> None:
+        """Watch until cancelled."""
         while True:
             await trio.lowlevel.wait_readable(self._epoll.fileno())
             for fd, events in self._epoll.poll(0):
@@ -76,11 +59,12 @@ class EpollWatch:
                     self._watched[fd].client_ended()
 
     def close(self) -> None:
+        """Release the operating system's resources."""
         self._epoll.close()
 
 
 class PollingWatch:
-    """Polls all connections at an interval, on systems without epoll.
+    """Does the same on systems without epoll: it polls all connections at an interval.
 
     Args:
         interval: Seconds between two rounds.
@@ -121,7 +105,7 @@ def _has_ended(sock: socket.socket) -> bool:
         return False
 
 
-def open_watch() -> Watch:
+def open_watch() -> EpollWatch | PollingWatch:
     """Return the best watch for this system."""
     return EpollWatch() if hasattr(select, "epoll") else PollingWatch()
 
