@@ -47,24 +47,12 @@ LEVEL: Final = 6  # of gzip: level 9 takes twice as long for 1 % less
 _PLAIN_IN_PATH: Final = "/~!$&'()*+,;=:@"  # may be in a path unescaped (RFC 3986 3.3), besides letters and digits
 
 # Any other error gets 500.
-_STATUS_OF: Final = {
-    errno.EACCES: 403,
-    errno.EPERM: 403,
-    errno.EMFILE: 503,
-    errno.ENFILE: 503,
-} | dict.fromkeys(
+_STATUS_OF: Final = {errno.EACCES: 403, errno.EPERM: 403, errno.EMFILE: 503, errno.ENFILE: 503} | dict.fromkeys(
     (
-        errno.ENOENT,
-        errno.ENOTDIR,
-        errno.ELOOP,
-        errno.ENAMETOOLONG,
-        errno.EXDEV,
-        errno.ENXIO,
-        errno.ENODEV,
-        errno.EINVAL,
+        errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EXDEV, errno.ENXIO, errno.ENODEV, errno.EINVAL,
     ),
     404,
-)
+)  # fmt: skip
 
 Content: TypeAlias = bytes | memoryview | None
 

@@ -22,28 +22,12 @@ _SPELLED: Final = {"etag": "ETag", "te": "TE", "www-authenticate": "WWW-Authenti
 ROUTING: Final = frozenset(["authorization", "content-length", "host", "proxy-authorization", "transfer-encoding"])
 # A request's trailers may not have those above; a response's may not have what a client needs before the body, either.
 NEVER_TRAILERS: Final = ROUTING | frozenset(
-    [
-        "cache-control",
-        "connection",
-        "content-encoding",
-        "content-range",
-        "content-type",
-        "cookie",
-        "date",
-        "expect",
-        "expires",
-        "keep-alive",
-        "location",
-        "proxy-authenticate",
-        "retry-after",
-        "set-cookie",
-        "te",
-        "trailer",
-        "upgrade",
-        "vary",
-        "www-authenticate",
-    ]
-)
+    (
+        "cache-control", "connection", "content-encoding", "content-range", "content-type", "cookie", "date", "expect",
+        "expires", "keep-alive", "location", "proxy-authenticate", "retry-after", "set-cookie", "te", "trailer", "upgrade",
+        "vary", "www-authenticate",
+    )
+)  # fmt: skip
 
 
 @lru_cache(maxsize=512)
