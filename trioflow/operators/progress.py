@@ -11,12 +11,12 @@ from typing import Any, Protocol, TextIO
 
 import trio
 
-from trioflow._core.adapters import forward
 from trioflow._core.buffer import size_of
 from trioflow._core.channel import ReceiveChannel, SendChannel
 from trioflow._core.checks import check_limit, check_positive
 from trioflow._core.labels import shown_bytes
 from trioflow._core.makers import task
+from trioflow._core.moving import forward
 from trioflow._core.streams import Transform
 from trioflow._core.typevars import T
 
