@@ -59,6 +59,33 @@ async def test_R2_what_a_run_held_is_free_when_it_has_ended_without_the_collecto
         gc.enable()
 
 
+async def test_R2_what_a_stage_that_is_ended_early_held_is_free_without_the_collector() -> None:
+    class Item:
+        pass
+
+    def items() -> Iterator[Item]:
+        while True:
+            item = Item()
+            alive.append(weakref.ref(item))
+            yield item
+
+    async def pass_on(source: tf.ReceiveChannel[Item], output: tf.SendChannel[Item]) -> None:
+        async for item in source:
+            await output.send(item)
+
+    alive: list[weakref.ref[Item]] = []
+    flow = tf.from_iterable(iter(items()))
+    gc.collect()
+    gc.disable()
+    try:
+        await tf.pipeline(flow, tf.tap(lambda item: None), tf.Transform(pass_on), tf.take(1), tf.drain(), capacity=2)
+
+        assert len(alive) > 1
+        assert not any(item() for item in alive)
+    finally:
+        gc.enable()
+
+
 async def test_R1_an_iterable_is_not_touched_before_await() -> None:
     taken = []
 

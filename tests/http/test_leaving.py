@@ -24,6 +24,7 @@ import trioflow as tf
 from tests.http.client import connected, exchanged, read_all, read_until, reset, serving
 from trioflow import http
 from trioflow.http import Limits, Request, Response
+from trioflow.http._connection import Connection
 from trioflow.http.wire.exchange import Exchange
 
 GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -222,6 +223,38 @@ async def test_nothing_is_kept_of_a_connection_that_ended_in_time() -> None:
         gc.collect()
 
         assert sum(type(one) is Exchange for one in gc.get_objects()) <= 1  # the one that was waited for first
+
+
+async def test_a_connection_leaves_nothing_to_the_garbage_collector_even_if_its_client_has_left() -> None:
+    quiet = Quiet()
+
+    async def handler(request: Request, response: Response) -> None:
+        if request.path == "/":
+            await response.send(b"hello")
+        else:
+            await quiet(request, response)
+
+    async def use(port: int) -> None:
+        assert (await exchanged(port, GET)).endswith(b"hello")
+        quiet.began, quiet.ended = trio.Event(), trio.Event()
+        async with connected(port) as stream:
+            await stream.send_all(GET.replace(b"/", b"/quiet", 1))
+            await quiet.began.wait()
+            reset(stream)
+        await quiet.ended.wait()
+        await wait_all_tasks_blocked()
+
+    async with serving(handler) as port:
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(5):
+                await use(port)
+
+            # The server's own tasks keep the last one that was accepted, and the first that was waited for.
+            assert sum(type(one) is Connection for one in gc.get_objects()) <= 2
+        finally:
+            gc.enable()
 
 
 async def test_an_upgraded_connection_may_be_half_closed_for_any_time(autojump_clock: MockClock) -> None:

@@ -122,7 +122,6 @@ class Fused:
         self._source = source
         if output is None and self._most == DEFAULT_CAPACITY:
             self._most = LONE_BATCH
-        raised: BaseException | None = None
         try:
             self._make_parts()
             while not self._has_enough:
@@ -145,10 +144,9 @@ class Fused:
                 self._end_upstream()
             await self._flush(output)
         except BaseException as exc:
-            raised = exc
+            self._close_all(exc)  # here, as a name for it after this block would make a reference cycle
             raise
-        finally:
-            self._close_all(raised)
+        self._close_all(None)
         self.at = len(self.factories) - 1
         return None if self._fold is None else self._fold.result()
 

@@ -14,6 +14,7 @@ import math
 import socket
 import ssl
 import time
+from functools import partial
 from typing import Any, Final
 
 import trio
@@ -62,7 +63,7 @@ class Connection:
             sock, stall=limits.write_stall, rate=limits.write_rate, on_loss=self.client_left, counters=service.counters
         )
         self._wire = Wire(transport, limits)
-        self._wire.before_close = self._stop_watching
+        self._wire.before_close = partial(service.watch.remove, sock)
         self._asked = 0  # requests received
         self._scope = trio.CancelScope()
         self._at_rest_in: IdleConnections | None = None  # set while nothing is owed to the client
@@ -181,6 +182,9 @@ class Connection:
             self._wire.transport.cut()
         else:
             self._wire.transport.close()
+        # It refers to this connection too. Without this cycle all that the connection held is freed now, and not by the
+        # garbage collector: its work was 12 % of a short connection.
+        del self._wire
 
     async def _serve(self) -> None:
         status: int | None = None
@@ -320,7 +324,14 @@ class Connection:
                     _log.error("%s %.200r failed", exchange.request.method, exchange.request.target, exc_info=failure)
         if rest is not None:
             exchange.finish()
-            raise rest
+            try:
+                raise rest
+            finally:
+                del (
+                    exc,
+                    failure,
+                    rest,
+                )  # otherwise they refer to this frame, and it to them, with all that the handler had
         return status
 
 
