@@ -21,6 +21,7 @@ import trioflow as tf
 from tests.http.client import Client, connected, exchanged, read_all, read_until, reset, serving
 from trioflow import http
 from trioflow.http import Access, Counters, Limits, Proxies, Request, RequestError, Response
+from trioflow.http.wire.socket import SocketTransport
 
 GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
@@ -122,6 +123,21 @@ async def test_inherited_sockets_are_served_and_closed(tmp_path: Path) -> None:
 
     assert first.fileno() == second.fileno() == -1
     assert (tmp_path / "b.sock").exists()  # whoever made it sees to it
+
+
+async def test_a_first_request_that_has_arrived_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refuse(self: SocketTransport) -> bytes:
+        raise AssertionError("it waited for a request that was there")
+
+    monkeypatch.setattr(SocketTransport, "receive", refuse)
+    listener = socket.create_server(("127.0.0.1", 0))
+    with socket.create_connection(listener.getsockname()) as client:
+        client.sendall(b"GET / HTTP/1.0\r\nHost: localhost\r\n\r\n")
+        client.shutdown(socket.SHUT_WR)
+        async with listening(hello, listeners=[listener]):
+            got = await read_all(trio.SocketStream(trio.socket.from_stdlib_socket(client)))
+
+    assert got.endswith(b"hello")
 
 
 async def test_a_socket_that_does_not_listen_is_refused() -> None:

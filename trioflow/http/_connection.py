@@ -251,7 +251,7 @@ class Connection:
         wire = self._wire
         if wire.has_bytes:  # the client is pipelining
             await trio.lowlevel.checkpoint()
-        else:
+        elif self._asked or not wire.has_come():  # most first requests have arrived: 4 % of a short connection
             self._rest(self._service.idle if self._asked else self._service.fresh)
             if not await wire.wait():
                 return None

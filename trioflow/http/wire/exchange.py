@@ -68,6 +68,11 @@ class Wire:
         """Whether a refused request is a HEAD request, whose response must not have a body."""
         return self._rest.startswith(b"HEAD ")
 
+    def has_come(self) -> bool:
+        """Take what has arrived, without waiting; return whether part of a request has."""
+        self._rest += self.transport.receive_nowait() or b""
+        return self.has_bytes
+
     async def wait(self) -> bool:
         """Wait for the first byte of a request; return False at the end of the stream."""
         while not self.has_bytes:
