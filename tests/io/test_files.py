@@ -12,7 +12,7 @@ import stat
 import threading
 import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -251,6 +251,46 @@ async def test_a_long_file_begins_with_short_chunks_unless_they_have_a_size(
 
         sizes = tf.read_file(path, chunk_size=chunk_size).pipe(tf.map(len)).pipe(tf.take(4))
         assert await sizes.pipe(tf.collect()) == ([1 << 17] * 4 if chunk_size else begins)
+
+
+async def test_the_first_blocks_of_a_file_are_read_as_they_are_taken(tmp_path: Path) -> None:
+    path = tmp_path / "long"
+    path.write_bytes(bytes(file_reader.LONG))
+
+    async with tf.read_file(path).open() as chunks:
+        for taken in range(1, file_reader.EAGER):
+            await chunks.receive()
+            await wait_all_tasks_blocked()
+
+            assert chunks.statistics().items == taken + 1
+
+
+async def test_a_file_of_one_block_is_closed_before_its_reader_has_taken_it(tmp_path: Path) -> None:
+    path = tmp_path / "short"
+    path.write_bytes(b"hello")
+
+    async with tf.read_file(path).open() as chunks:
+        await wait_all_tasks_blocked()
+
+        assert chunks.statistics().open_send_channels == 0
+        assert await chunks.receive() == b"hello"
+
+
+@pytest.mark.skipif(not file_reader.NOWAIT, reason="needs a page cache that can be asked")
+async def test_files_that_are_read_at_the_same_time_share_one_buffer(tmp_path: Path) -> None:
+    path = tmp_path / "long"
+    path.write_bytes(bytes(file_reader.LONG))
+    async with AsyncExitStack() as stack:
+        tracemalloc.start()
+        try:
+            for _ in range(16):
+                await stack.enter_async_context(tf.read_file(path).open())
+            await wait_all_tasks_blocked()
+            used = tracemalloc.get_traced_memory()[0]
+        finally:
+            tracemalloc.stop()
+
+    assert used < 16 * 3 * file_reader.FIRST + file_reader.CACHED
 
 
 async def test_what_the_page_cache_has_forgotten_is_read_by_a_thread(file: Path, content: bytes) -> None:

@@ -51,6 +51,8 @@ async def open_following(
 class Follower:
     """Reads the file at a path as it grows. Only a pipe or a device has an end."""
 
+    has_more = True
+
     def __init__(
         self, path: str, opened: tuple[int, os.stat_result], start: int, chunk_size: int | None, interval: float
     ) -> None:

@@ -15,6 +15,7 @@ import errno
 import math
 import os
 import stat
+import threading
 from collections.abc import AsyncGenerator
 from typing import Final, NamedTuple, Protocol
 
@@ -30,7 +31,7 @@ FIRST: Final = 1 << 14  # bytes read first of a long file, then twice as many: t
 LONG: Final = 1 << 23  # bytes; in a shorter file the three more blocks would cost more than 2 %
 COLD: Final = 1 << 19  # bytes that a thread reads at once, and asks the system to read ahead: half a channel's capacity
 LONGEST_IN_LOOP: Final = 1 << 20  # bytes; 0.15 ms
-EAGER: Final = 4  # first blocks after which other tasks run: the first byte passes three stages in 1.1 ms, not 1.5
+EAGER: Final = 4  # first blocks of which each is taken before the next is read: the first byte is sent 9 % sooner
 PIPE: Final = 1 << 16  # bytes; what a pipe holds
 
 _FLAGS: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
@@ -151,6 +152,11 @@ def refuse_directory(status: os.stat_result, path: str) -> None:
 class Reader(Protocol):
     """Reads a file block by block."""
 
+    @property
+    def has_more(self) -> bool:
+        """Whether another block may be expected after those that were read."""
+        ...
+
     async def read(self) -> bytes:
         """Return the next block; `b""` at the end."""
         ...
@@ -171,14 +177,29 @@ async def send_all(reader: Reader, output: SendChannel[bytes], chunk_size: int |
             await output.send(block)
         else:
             await output.send_many([block[at : at + chunk_size] for at in range(0, len(block), chunk_size)])
-        if eager:
+        if eager and reader.has_more:
             eager -= 1
-            await trio.lowlevel.checkpoint()
+            await output._wait_empty()
 
 
 def _blocks_of(size: int, chunk_size: int | None) -> int:
     """Return how much to read at once: whole chunks, about `size` in all."""
     return size if chunk_size is None else chunk_size * max(1, size // chunk_size)
+
+
+class _Buffer(threading.local):
+    """Where all reads of one thread go, to be copied from: it stays in the processor's cache, and need not be zeroed again."""
+
+    _all = memoryview(b"")
+
+    def of(self, size: int) -> memoryview:
+        """Return the first `size` bytes of it."""
+        if size > len(self._all):
+            self._all = memoryview(bytearray(max(size, CACHED)))
+        return self._all[:size]
+
+
+_buffer: Final = _Buffer()
 
 
 class FileReader:
@@ -190,12 +211,15 @@ class FileReader:
         self._size = size
         self._stop = math.inf if stop is None else stop
         self._cold = _blocks_of(COLD, chunk_size)
-        block = _blocks_of(CACHED, chunk_size)
-        self._asks_cache = bool(NOWAIT) and block <= LONGEST_IN_LOOP
-        # One buffer, copied after each read: it stays in the processor's cache, and a new one would have to be zeroed.
-        self._buffer = memoryview(bytearray(min(block, self._left(block)) if self._asks_cache else 0))
+        self._asks_cache = bool(NOWAIT) and _blocks_of(CACHED, chunk_size) <= LONGEST_IN_LOOP
+        self._block = block = self._left(_blocks_of(CACHED, chunk_size))
         is_long = chunk_size is None and self._left(size - start) >= LONG
-        self._most = FIRST if is_long else len(self._buffer)  # bytes to ask the cache for next
+        self._most = FIRST if is_long else block  # bytes to ask the cache for next
+
+    @property
+    def has_more(self) -> bool:
+        """Whether the file was larger when it was opened than what was read; if not, nobody need be waited for."""
+        return self.at < min(self._size, self._stop)
 
     def _left(self, most: int) -> int:
         return int(max(0, min(most, self._stop - self.at)))
@@ -210,10 +234,11 @@ class FileReader:
 
     def _cached(self) -> bytes | None:
         """Return as much of the next block as the page cache holds; None if a thread must look."""
-        buffer = self._buffer[: self._left(self._most)]
-        self._most = min(2 * self._most, len(self._buffer))
-        if not buffer:
+        most = self._left(self._most)
+        self._most = min(2 * self._most, self._block)
+        if not most:
             return b""
+        buffer = _buffer.of(most)
         try:
             count = os.preadv(self._fd, [buffer], self.at, NOWAIT)
         except BlockingIOError:
@@ -236,6 +261,8 @@ class FileReader:
 
 class StreamReader:
     """Reads what must be waited for and cannot seek: bytes before `start` are read and thrown away."""
+
+    has_more = True
 
     def __init__(self, fd: int, start: int, stop: int | None, chunk_size: int | None) -> None:
         self._fd = fd

@@ -55,7 +55,8 @@ def read_file(
     Waits when: its reader does; with `follow`, also until the file grows.
     Ends when: it reaches the end of the file, even one that has grown since the start, or `stop`; with `follow`, never.
     On cancel: waits for a read from the disk that has begun, then closes the file.
-    Holds: one chunk of at most 512 KiB, or of `chunk_size`, and a buffer of 128 KiB.
+    Holds: one chunk of at most 512 KiB, or of `chunk_size`. All files that are read share a buffer of 128 KiB, or of 1 MiB
+        if `chunk_size` is large.
 
     Args:
         path: The file to read. A relative path is resolved when the run begins.
