@@ -6,6 +6,7 @@ import codecs
 import inspect
 import math
 from collections.abc import Iterable
+from types import FunctionType
 from typing import Any, Final
 
 from trioflow._core.labels import name_of
@@ -90,6 +91,8 @@ def check_exceptions(name: str, on: Any) -> tuple[type[Exception], ...]:
 
 def is_async(function: Any) -> bool:
     """Return whether calling `function` returns a coroutine. Knows partials, and objects with an async `__call__`."""
+    if type(function) is FunctionType:  # most are, and looking at their `__call__` would take as long again
+        return inspect.iscoroutinefunction(function)
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004
 
 

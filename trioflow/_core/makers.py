@@ -54,7 +54,7 @@ def per_item(
         [made] = remake(wrap(emitting))._stages
         return made._replace(label=stage.label)
 
-    return Transform._of(stage._replace(rewrapped=rewrapped))
+    return transform._set(stage._replace(rewrapped=rewrapped))
 
 
 def awaited(transform: Transform[Any, Any]) -> Transform[Any, Any]:
