@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -416,3 +418,35 @@ async def test_R11_what_fails_at_being_closed_is_a_failure_of_the_stage_that_ope
         assert len(notes) == 1
         assert notes[0].startswith("in stage 3 of ")
         assert "flat_map" in notes[0]
+
+
+@pytest.mark.parametrize("how", ["cancelled", "ended early", "failed"])
+async def test_R2_a_run_that_does_not_finish_leaves_nothing_to_the_garbage_collector(how: str) -> None:
+    async def pass_on(source: tf.ReceiveChannel[int], output: tf.SendChannel[int]) -> None:
+        async for item in source:
+            await output.send(item)
+
+    async def use() -> None:
+        with trio.CancelScope() as scope:
+
+            def look(item: int) -> None:
+                if item == 1000 and how == "cancelled":
+                    scope.cancel()
+                if item == 1000 and how == "failed":
+                    raise Boom
+
+            source = tf.from_iterable(itertools.count()).pipe(tf.Transform(pass_on)).pipe(tf.tap(look))
+            end = source.pipe(tf.Transform(pass_on)).pipe(tf.take(2000)).pipe(tf.drain())
+            with suppress(Boom):
+                await end
+
+    await use()  # makes what is made once
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(3):
+            await use()
+
+        assert gc.collect() < 10
+    finally:
+        gc.enable()

@@ -13,7 +13,7 @@ from typing import ClassVar, Self
 
 import trio
 
-from trioflow._core.errors import cancelled_in, combined, failure_in
+from trioflow._core.errors import cancelled_in, combined, failure_in, sole
 
 
 class Crew:
@@ -22,6 +22,7 @@ class Crew:
     members: ClassVar[str] = "tasks of one stage"
 
     def __init__(self) -> None:
+        self.was_cancelled = False  # whether a task has noted that it was cancelled, instead of raising it
         self.failures: list[BaseException] = []  # of tasks, in the order in which they occurred
 
     def start(self, function: Callable[..., Awaitable[object]], *args: object) -> None:
@@ -60,8 +61,13 @@ class Crew:
             caught = None if is_over else cancelled
         except BaseException as exc:  # noqa: BLE001 - `settle` raises it
             caught = exc
-        if raised is not None or caught is not None or self.failures:
-            self.settle(raised, caught)
+        try:
+            if raised is not None or caught is not None or self.failures:
+                self.settle(raised, caught)
+            if self.was_cancelled:
+                await trio.lowlevel.checkpoint_if_cancelled()
+        finally:
+            del raised, caught, cancelled  # their tracebacks refer to this frame: a reference cycle
         return True
 
     def block_ended(self, raised: BaseException | None) -> None:
@@ -95,7 +101,10 @@ class Crew:
                 # Restored, as `raise` sets it to any exception that is being handled around the block, perhaps a Cancelled.
                 object.__setattr__(failure, "__context__", context)
         if caught is not None and (cancelled := cancelled_in(caught)) is not None:
-            raise cancelled
+            try:
+                raise sole(cancelled)
+            finally:
+                del cancelled, raised, caught, exceptions  # as in `__aexit__`
 
 
 def open_crew() -> Crew:

@@ -146,6 +146,7 @@ class Run(Crew):
         self._unstarted = iter(tasks)
         self.result: Any = None  # of the sink
         self._is_stopped = False
+        self._mark = object()  # in hang-ups, which may outlive this run, and would keep it
         self.buffers: list[Buffer[Any]] = []
         self._scopes: list[trio.CancelScope] = []
         self.on_failure: Callable[[], None] | None = None
@@ -181,7 +182,7 @@ class Run(Crew):
     def begin(self, count: int) -> None:
         """Start so many tasks in the nursery."""
         for _ in range(count):
-            self._nursery.start_soon(self.play)
+            self._nursery.start_soon(partial(self.play, is_beside=True))
 
     def watched(self) -> list[Watched]:
         """Return what monitors see of this run."""
@@ -203,12 +204,14 @@ class Run(Crew):
             if buffer is self.outside and failure is not None:
                 buffer.abort(failure, after_items=self._is_attempt)
             else:
-                buffer.abort(HangUp(self, "another stage of this run has failed"))
+                buffer.abort(HangUp(self._mark, "another stage of this run has failed"))
         if self._given is not None and self._given._buffer.receivers == 1:
             self._given._buffer.discard()
 
-    async def play(self) -> None:
+    async def play(self, *, is_beside: bool = False) -> None:
         """Run the next task. Record a failure instead of raising it, so that a single one need not be in a group (R11).
+
+        A task beside the block does not raise a cancellation either: for each, Trio would make a group and its text.
 
         Trio starts tasks forwards or backwards, at random. Started from source to sink, none begins by waiting for its source.
         """
@@ -231,11 +234,14 @@ class Run(Crew):
                     self._fail(failure, task.at)
             elif cancelled := cancelled_in(exc):
                 self._stop()  # otherwise partial data would pass for complete
-                raise cancelled from None
+                if not is_beside:
+                    raise cancelled from None
+                self.was_cancelled = True
         finally:
+            failure = cancelled = None  # their tracebacks refer to this frame: a reference cycle
             if task.output is not None:
                 if task.scope is not None and task.scope.cancelled_caught:
-                    task.output._buffer.abort(HangUp(self, "the sender was cancelled"))
+                    task.output._buffer.abort(HangUp(self._mark, "the sender was cancelled"))
                 task.output.close()
             if task.source is not None:
                 task.source.close()
@@ -280,7 +286,7 @@ class Run(Crew):
         """
         if any(exc is known for known in self.failures):
             return None
-        return failure_in(exc, self, output, None if self.send is None else self.outside)
+        return failure_in(exc, self._mark, output, None if self.send is None else self.outside)
 
     def has_failed_by(self, exc: BaseException) -> bool:
         """Return whether `exc` consists only of failures of stages."""

@@ -327,11 +327,8 @@ class Connection:
             try:
                 raise rest
             finally:
-                del (
-                    exc,
-                    failure,
-                    rest,
-                )  # otherwise they refer to this frame, and it to them, with all that the handler had
+                # Otherwise they refer to this frame, and it to them, with all that the handler had.
+                del exc, failure, rest
         return status
 
 
