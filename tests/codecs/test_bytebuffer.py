@@ -118,7 +118,7 @@ def test_an_unfinished_piece_is_too_long_as_soon_as_that_is_certain() -> None:
         (lambda: tf.ByteBuffer().take_until(";"), TypeError, "take_until expects a delimiter of bytes, got str"),
     ],
 )
-def test_a_wrong_argument_is_told(act: Any, error: type[Exception], message: str) -> None:
+def test_a_wrong_argument_is_refused(act: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         act()
 

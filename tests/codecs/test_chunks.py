@@ -102,7 +102,7 @@ async def test_a_run_that_did_not_end_changes_no_digest() -> None:
 
 
 @pytest.mark.parametrize("make", [lambda: tf.rechunk(3), lambda: tf.limit_bytes(3), tf.digest])
-async def test_what_is_not_bytes_is_told(make: Any) -> None:
+async def test_items_that_are_not_bytes_are_refused(make: Any) -> None:
     with pytest.raises(TypeError, match="expects bytes, got str"):
         await through(["text"], make())
 
@@ -117,11 +117,11 @@ async def test_what_is_not_bytes_is_told(make: Any) -> None:
         (lambda: tf.digest("shake_128"), ValueError, "an algorithm with a hash of fixed length, got 'shake_128'"),
     ],
 )
-def test_R1_a_wrong_argument_is_told_when_the_value_is_built(make: Any, error: type[Exception], message: str) -> None:
+def test_R1_a_wrong_argument_is_refused_when_the_value_is_built(make: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         make()
 
 
-def test_a_stage_shows_the_call_that_made_it() -> None:
+def test_the_repr_of_a_stage_is_the_call_that_made_it() -> None:
     assert repr(tf.digest()) == "<Digest digest()>"
     assert repr(tf.rechunk(3).pipe(tf.digest("md5"))) == "<Transform rechunk(3) | digest('md5')>"

@@ -108,7 +108,7 @@ async def test_any_chunking_gives_the_same_and_the_judge_agrees(
 
 
 @codecs
-async def test_a_higher_level_gives_less(name: str) -> None:
+async def test_a_higher_level_compresses_better(name: str) -> None:
     data = "".join(f"{n} {n * n % 997}\n" for n in range(20_000)).encode()
     sizes = [len(await through([data], CODECS[name].pack(level=level))) for level in (1, 9)]
 
@@ -116,7 +116,7 @@ async def test_a_higher_level_gives_less(name: str) -> None:
 
 
 @pytest.mark.parametrize("module", ["zstd", "brotli"])
-async def test_R16_R17_packing_never_holds_the_loop_and_is_over_when_a_cancelled_run_is(
+async def test_R16_R17_compression_does_not_block_the_event_loop_and_ends_with_a_cancelled_run(
     module: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     working, go_on, done = trio.Event(), threading.Event(), []
@@ -149,7 +149,7 @@ async def test_a_block_that_gives_nothing_yet_is_no_chunk(monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
 @codecs
-async def test_chunks_may_be_of_every_bytes_like_kind(name: str, kind: Any) -> None:
+async def test_chunks_may_be_of_any_bytes_like_type(name: str, kind: Any) -> None:
     codec, packed = CODECS[name], PACKED[name]
 
     assert await through([kind(TEXT)], codec.pack(), codec.unpack()) == TEXT
@@ -270,7 +270,7 @@ async def test_R7_output_over_its_limit_is_refused_to_the_byte(name: str, over: 
 
 
 @pytest.mark.parametrize("name", ["deflate", "inflate", "zstd", "unzstd", "brotli", "unbrotli"])
-async def test_R11_a_chunk_that_is_no_bytes_is_told_with_its_stage(name: str) -> None:
+async def test_R11_a_chunk_that_is_not_bytes_raises_an_error_that_names_the_stage(name: str) -> None:
     with pytest.raises(
         TypeError, match=rf"^{name} expects bytes, got str; pipe through tf\.encode\(\) first\n"
     ) as caught:
@@ -292,7 +292,7 @@ async def test_R11_a_chunk_that_is_no_bytes_is_told_with_its_stage(name: str) ->
         (lambda: tf.unbrotli(max_output=-1), ValueError, "max_output must be at least 1, got -1"),
     ],
 )
-def test_R1_a_wrong_argument_is_told_when_the_value_is_built(make: Any, error: type[Exception], message: str) -> None:
+def test_R1_a_wrong_argument_is_refused_when_the_value_is_built(make: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         make()
 
@@ -311,7 +311,7 @@ def test_a_missing_library_is_told_with_how_to_install_it(
     assert str(caught.value) == f"{name} needs {module}: pip install 'trioflow[{extra}]'"
 
 
-def test_a_stage_is_named_as_it_was_called() -> None:
+def test_the_repr_of_a_stage_is_the_call_that_made_it() -> None:
     assert repr(tf.deflate(level=9, raw=True)) == "<Transform deflate(level=9, raw=True)>"
     assert repr(tf.inflate(max_output=10)) == "<Transform inflate(max_output=10)>"
     assert repr(tf.zstd(level=9).pipe(tf.unzstd())) == "<Transform zstd(level=9) | unzstd()>"

@@ -91,7 +91,7 @@ async def test_views_and_arrays_are_framed_as_bytes() -> None:
 @pytest.mark.parametrize(
     "make", [tf.length_prefixed, tf.parse_length_prefixed, lambda: tf.delimited(b";")], ids=["prefix", "parse", "delim"]
 )
-async def test_what_is_not_bytes_is_told(make: Any) -> None:
+async def test_items_that_are_not_bytes_are_refused(make: Any) -> None:
     with pytest.raises(TypeError, match="expects bytes, got str"):
         await through(["text"], make())
 
@@ -108,11 +108,11 @@ async def test_what_is_not_bytes_is_told(make: Any) -> None:
         (lambda: tf.delimited(b""), ValueError, "the delimiter must not be empty"),
     ],
 )
-def test_R1_a_wrong_argument_is_told_when_the_value_is_built(make: Any, error: type[Exception], message: str) -> None:
+def test_R1_a_wrong_argument_is_refused_when_the_value_is_built(make: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         make()
 
 
-def test_a_stage_shows_the_call_that_made_it() -> None:
+def test_the_repr_of_a_stage_is_the_call_that_made_it() -> None:
     assert repr(tf.parse_length_prefixed(2, max_length=9)) == "<Transform parse_length_prefixed(width=2, max_length=9)>"
     assert repr(tf.delimited(b";")) == "<Transform delimited(b';')>"

@@ -134,7 +134,7 @@ async def test_blocks_packed_side_by_side_are_one_stream_whatever_the_threads_an
 
 
 @pytest.mark.parametrize("blocks", [1, 3])
-async def test_R16_R17_packing_never_holds_the_loop_and_is_over_when_a_cancelled_run_is(
+async def test_R16_R17_compression_does_not_block_the_event_loop_and_ends_with_a_cancelled_run(
     blocks: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real, working, go_on = Deflater._deflate, trio.Event(), threading.Event()
@@ -160,7 +160,7 @@ async def test_R16_R17_packing_never_holds_the_loop_and_is_over_when_a_cancelled
     assert calls.count("begun") == calls.count("over") >= 1
 
 
-async def test_a_higher_level_gives_less(library: str) -> None:
+async def test_a_higher_level_compresses_better(library: str) -> None:
     log = b"".join(b"%d GET /page/%d\n" % (n * n, n % 7) for n in range(3000))
 
     sizes = [len(await through([log], tf.gzip(level=level))) for level in (0, 1, 6, 9)]
@@ -214,7 +214,7 @@ async def test_we_take_for_whole_what_the_gzip_command_does(whole: bytes, is_who
 
 
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
-async def test_chunks_may_be_of_every_bytes_like_kind(kind: Callable[[bytes], Any]) -> None:
+async def test_chunks_may_be_of_any_bytes_like_type(kind: Callable[[bytes], Any]) -> None:
     assert await through([kind(TEXT)], tf.gzip(library="zlib")) == packed(TEXT)
     assert await through([kind(MEMBER[:40]), kind(MEMBER[40:])], tf.gunzip()) == TEXT
 
@@ -351,7 +351,7 @@ async def test_a_limit_holds_to_the_byte_over_all_members(size: int, over: int, 
         (lambda: tf.gunzip(max_output=1.5), TypeError, "max_output must be an int or math.inf, got 1.5"),
     ],
 )
-def test_R1_a_wrong_argument_is_refused_when_the_value_is_made(
+def test_R1_a_wrong_argument_is_refused_when_the_value_is_built(
     make: Callable[[], object], error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
@@ -360,7 +360,7 @@ def test_R1_a_wrong_argument_is_refused_when_the_value_is_made(
 
 @pytest.mark.parametrize("name", ["gzip", "gunzip"])
 @pytest.mark.parametrize(("wrong", "kind"), [("text", "str"), (None, "NoneType"), ([1], "list")])
-async def test_R11_a_chunk_that_is_no_bytes_is_told_with_its_stage(name: str, wrong: Any, kind: str) -> None:
+async def test_R11_a_chunk_that_is_not_bytes_raises_an_error_that_names_the_stage(name: str, wrong: Any, kind: str) -> None:
     source = Source([wrong], then=None)
 
     with (
@@ -388,7 +388,7 @@ async def test_R13_a_cut_member_leaves_no_file(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
-def test_a_stage_is_named_as_it_was_called() -> None:
+def test_the_repr_of_a_stage_is_the_call_that_made_it() -> None:
     assert repr(tf.gzip()) == "<Transform gzip()>"
     assert repr(tf.gzip(level=9)) == "<Transform gzip(level=9)>"
     assert repr(tf.gunzip()) == "<Transform gunzip()>"

@@ -375,6 +375,6 @@ async def test_chunks_of_two_kinds_are_told() -> None:
         (lambda: tf.parse_json_lines(strict="yes"), TypeError, "strict must be a bool, got 'yes'"),
     ],
 )
-def test_R1_a_wrong_argument_is_told_when_the_value_is_built(make: Any, error: type[Exception], message: str) -> None:
+def test_R1_a_wrong_argument_is_refused_when_the_value_is_built(make: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         make()

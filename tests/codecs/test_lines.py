@@ -75,7 +75,7 @@ async def test_a_carriage_return_ends_a_universal_line_at_once() -> None:
     ],
 )
 @pytest.mark.parametrize("places", [[], [1], [1, 2, 3]])
-async def test_R10_an_unfinished_last_line_is_an_error_where_strict(
+async def test_R10_an_unfinished_last_line_is_an_error_if_strict(
     make: Any, chunk: Any, message: str, places: list[int]
 ) -> None:
     with pytest.raises(EOFError, match=message):
@@ -90,11 +90,11 @@ async def test_R10_an_unfinished_last_line_is_an_error_where_strict(
         (lambda: tf.split(b"-", strict="no"), TypeError, "strict must be a bool, got 'no'"),
     ],
 )
-def test_R1_a_wrong_argument_is_told_when_the_value_is_built(make: Any, error: type[Exception], message: str) -> None:
+def test_R1_a_wrong_argument_is_refused_when_the_value_is_built(make: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         make()
 
 
-def test_a_stage_shows_the_call_that_made_it() -> None:
+def test_the_repr_of_a_stage_is_the_call_that_made_it() -> None:
     assert repr(tf.lines(newlines="crlf", strict=True)) == "<Transform lines(newlines='crlf', strict=True)>"
     assert repr(tf.split(b"-", strict=True)) == "<Transform split(b'-', strict=True)>"

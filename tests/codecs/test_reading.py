@@ -32,7 +32,7 @@ async def test_a_protocol_is_read_by_hand_and_the_rest_is_piped_on() -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(frames=st.lists(st.binary(max_size=9), max_size=6), places=places, capacity=st.sampled_from([1, 3, 256]))
-async def test_any_chunking_gives_the_same(frames: list[bytes], places: list[int], capacity: int) -> None:
+async def test_any_chunking_gives_the_same_result(frames: list[bytes], places: list[int], capacity: int) -> None:
     whole = b"".join(b"%d;" % len(frame) + frame + struct.pack(">H", len(frame)) for frame in frames)
     got = []
     async with Source(cut(whole, places)).readable.open(capacity=capacity) as receive:
@@ -158,13 +158,13 @@ async def test_closing_it_closes_the_stream_underneath() -> None:
         (lambda reader: reader.peek("1"), TypeError, "count must be an int, got '1'"),
     ],
 )
-async def test_a_wrong_argument_is_told(ask: Any, error: type[Exception], message: str) -> None:
+async def test_a_wrong_argument_is_refused(ask: Any, error: type[Exception], message: str) -> None:
     async with tf.from_iterable([b"a"]).open() as receive:
         with pytest.raises(error, match=message):
             await ask(tf.buffered(receive))
 
 
-async def test_what_is_not_bytes_is_told() -> None:
+async def test_items_that_are_not_bytes_are_refused() -> None:
     async with tf.from_iterable(["text"]).open() as receive:
         with pytest.raises(TypeError, match="ByteBuffer expects bytes, got str"):
             await tf.buffered(receive).peek()  # type: ignore[arg-type]

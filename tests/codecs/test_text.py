@@ -125,7 +125,7 @@ async def test_lines_are_the_same_across_the_portions_of_a_large_chunk(before: i
 
 
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
-async def test_chunks_may_be_of_every_bytes_like_kind(kind: Callable[[bytes], Any]) -> None:
+async def test_chunks_may_be_of_any_bytes_like_type(kind: Callable[[bytes], Any]) -> None:
     chunks = [kind(b"a\nb"), kind("é".encode()[:1]), kind("é".encode()[1:] + b"\n")]
 
     assert await through(chunks, tf.lines()) == ["a", "bé"]
@@ -303,7 +303,7 @@ async def test_a_limit_may_be_any_count_or_none(limit: float) -> None:
         (lambda: tf.split(10), TypeError, "split expects a delimiter of bytes or str, got int 10"),
     ],
 )
-def test_R1_a_wrong_argument_is_refused_when_the_value_is_made(
+def test_R1_a_wrong_argument_is_refused_when_the_value_is_built(
     make: Callable[[], object], error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
@@ -325,7 +325,7 @@ def test_R1_a_wrong_argument_is_refused_when_the_value_is_made(
         (lambda: tf.split("-"), [b"a-b"], "split expects chunks of str, as its delimiter is, got bytes"),
     ],
 )
-async def test_R11_a_chunk_of_the_wrong_kind_is_told_with_its_stage(
+async def test_R11_a_chunk_of_the_wrong_type_raises_an_error_that_names_the_stage(
     make: Callable[[], tf.Transform[Any, Any]], chunks: list[Any], message: str
 ) -> None:
     source = Source(chunks, then=None)
@@ -342,7 +342,7 @@ async def test_R11_a_chunk_of_the_wrong_kind_is_told_with_its_stage(
     assert source.ended == 1
 
 
-def test_a_stage_is_named_as_it_was_called() -> None:
+def test_the_repr_of_a_stage_is_the_call_that_made_it() -> None:
     assert repr(tf.lines()) == "<Transform lines()>"
     assert repr(tf.lines(encoding="latin-1", keep_ends=True, max_length=80)) == (
         "<Transform lines(encoding='latin-1', keep_ends=True, max_length=80)>"

@@ -146,12 +146,12 @@ async def consumed(name: str, consume: Consumer) -> None:
 
 
 @pytest.mark.parametrize("name", names(SOURCES | TRANSFORMS, timed=False))
-async def test_it_serves_every_consumer(name: str) -> None:
+async def test_it_works_with_every_consumer(name: str) -> None:
     for consume in CONSUMERS:
         await consumed(name, consume)
 
 
 @pytest.mark.parametrize("name", names(SOURCES | TRANSFORMS, timed=True))
-async def test_it_serves_every_consumer_by_the_clock(name: str, autojump_clock: MockClock) -> None:
+async def test_it_works_with_every_consumer_on_a_mock_clock(name: str, autojump_clock: MockClock) -> None:
     for consume in CONSUMERS:
         await consumed(name, consume)

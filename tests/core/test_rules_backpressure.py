@@ -124,7 +124,7 @@ async def test_R6_a_slow_reader_stops_a_plain_iterable() -> None:
 
 
 @pytest.mark.parametrize("capacity", [1, 3, 256, math.inf])
-async def test_R6_no_capacity_changes_a_result(capacity: float) -> None:
+async def test_R6_the_capacity_does_not_change_the_result(capacity: float) -> None:
     @tf.transform
     async def doubled(items: AsyncIterable[int]) -> AsyncIterator[int]:
         async for item in items:

@@ -150,7 +150,7 @@ async def test_R1_an_iterable_is_not_touched_before_await() -> None:
         (lambda: tf.open_channel(overflow="spill"), ValueError, "overflow must be 'wait', .* got 'spill'"),
     ],
 )  # fmt: skip
-def test_R1_a_wrong_argument_is_told_when_the_value_is_made(
+def test_R1_a_wrong_argument_is_refused_when_the_value_is_built(
     make: Callable[[], object], error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):

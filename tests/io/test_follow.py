@@ -423,7 +423,7 @@ async def test_a_followed_file_is_copied_as_it_grows_and_not_taken_whole(log: Pa
         ({"follow": True, "interval": 0}, ValueError, "interval must be above 0, got 0"),
     ],
 )
-def test_R1_a_wrong_argument_is_told_when_the_value_is_built(options: Any, error: Any, message: str) -> None:
+def test_R1_a_wrong_argument_is_refused_when_the_value_is_built(options: Any, error: Any, message: str) -> None:
     with pytest.raises(error, match=message):
         tf.read_file("x", **options)
 

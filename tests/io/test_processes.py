@@ -610,7 +610,7 @@ async def test_a_process_that_writes_nothing_while_it_is_not_read_waits() -> Non
         (lambda: tf.process(["ls"], stderr="file"), TypeError, "stderr must be None, a constant of subprocess"),
     ],
 )
-def test_R1_wrong_arguments_are_told_when_the_value_is_made(
+def test_R1_wrong_arguments_are_refused_when_the_value_is_built(
     make: Callable[[], object], error: type[Exception], said: str
 ) -> None:
     with pytest.raises(error, match=said):

@@ -811,7 +811,7 @@ def test_R16_cancelling_at_any_moment_leaves_nothing_open(delays: list[int], is_
         (lambda: tf.connect_unix(""), ValueError, "path must not be empty"),
     ],
 )
-def test_R1_a_wrong_address_is_told_when_the_value_is_made(
+def test_R1_a_wrong_address_is_refused_when_the_value_is_built(
     make: Callable[[], object], error: type[Exception], said: str
 ) -> None:
     with pytest.raises(error, match=said):

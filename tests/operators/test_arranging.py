@@ -27,7 +27,7 @@ async def test_flatten_says_what_it_cannot_iterate() -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(items=st.lists(st.integers(), max_size=30), every=st.integers(1, 5), capacity=st.sampled_from([1, 2, 7, 256]))
-async def test_no_capacity_changes_a_result(items: list[int], every: int, capacity: int) -> None:
+async def test_the_capacity_does_not_change_the_result(items: list[int], every: int, capacity: int) -> None:
     async def through(*stages: tf.Transform[Any, Any]) -> Any:
         return await tf.pipeline(Source(items).readable, *stages, tf.collect(), capacity=capacity)
 
@@ -48,11 +48,11 @@ async def test_no_capacity_changes_a_result(items: list[int], every: int, capaci
         (lambda: tf.intersperse(0, every=0), ValueError, "every must be at least 1, got 0"),
     ],
 )
-def test_R1_a_wrong_argument_is_told_when_the_value_is_built(make: Any, error: type[Exception], message: str) -> None:
+def test_R1_a_wrong_argument_is_refused_when_the_value_is_built(make: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         make()
 
 
-def test_a_stage_shows_the_call_that_made_it() -> None:
+def test_the_repr_of_a_stage_is_the_call_that_made_it() -> None:
     assert repr(tf.enumerate(1).pipe(tf.intersperse(None))) == "<Transform enumerate(1) | intersperse(None)>"
     assert repr(tf.enumerate().pipe(tf.passthrough())) == "<Transform enumerate() | passthrough()>"

@@ -108,7 +108,7 @@ async def test_R5_a_buffer_weighs_bytes() -> None:
         (lambda: tf.queue(1, overflow="wait"), "overflow must be 'drop_newest' or 'drop_oldest', got 'wait'"),
     ],
 )
-def test_R1_wrong_arguments_are_told_when_the_value_is_made(make: Callable[[], Any], complaint: str) -> None:
+def test_R1_wrong_arguments_are_refused_when_the_value_is_built(make: Callable[[], Any], complaint: str) -> None:
     with pytest.raises((TypeError, ValueError), match=complaint):
         make()
 
@@ -131,7 +131,7 @@ async def test_a_queue_serves_every_consumer(consume: Consumer) -> None:
     assert queue.offer(1) == "closed"
 
 
-async def test_R18_nothing_is_taken_for_the_end() -> None:
+async def test_R18_no_item_is_mistaken_for_the_end() -> None:
     items = [None, b"", "", 0, False]
 
     assert await filled(items).pipe(tf.collect()) == items

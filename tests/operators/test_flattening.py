@@ -156,7 +156,7 @@ async def test_R16_cancelled_all_that_runs_is_ended(operator: Any, autojump_cloc
 
 
 @pytest.mark.parametrize("operator", BOTH)
-async def test_R4_one_value_runs_side_by_side(operator: Any) -> None:
+async def test_R4_one_value_can_run_twice_at_the_same_time(operator: Any) -> None:
     chain = tf.from_iterable([1]).pipe(operator(thrice))
     results: list[list[int]] = []
 
@@ -171,7 +171,7 @@ async def test_R4_one_value_runs_side_by_side(operator: Any) -> None:
 
 
 @pytest.mark.parametrize("operator", BOTH)
-async def test_R18_nothing_is_taken_for_the_end(operator: Any) -> None:
+async def test_R18_no_item_is_mistaken_for_the_end(operator: Any) -> None:
     for item in (None, b"", "", 0, False):
         assert await tf.pipeline([item], operator(lambda item: [item, item]), tf.collect()) == [item, item]
 
@@ -189,7 +189,7 @@ async def test_R18_nothing_is_taken_for_the_end(operator: Any) -> None:
         (lambda: tf.switch_map(passes), "a plain function, got the coroutine function passes"),
     ],
 )
-def test_R1_wrong_arguments_are_told_when_the_value_is_made(make: Callable[[], Any], complaint: str) -> None:
+def test_R1_wrong_arguments_are_refused_when_the_value_is_built(make: Callable[[], Any], complaint: str) -> None:
     with pytest.raises((TypeError, ValueError), match=complaint):
         make()
 

@@ -108,11 +108,11 @@ async def test_pairs_are_those_of_itertools_for_any_items() -> None:
         (lambda: tf.window(1, step=0), ValueError, "step must be at least 1, got 0"),
     ],
 )
-def test_R1_a_wrong_argument_is_told_when_the_value_is_built(make: Any, error: type[Exception], message: str) -> None:
+def test_R1_a_wrong_argument_is_refused_when_the_value_is_built(make: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         make()
 
 
-def test_a_stage_shows_the_call_that_made_it() -> None:
+def test_the_repr_of_a_stage_is_the_call_that_made_it() -> None:
     assert repr(tf.window(2, step=3)) == "<Transform window(2, step=3)>"
     assert repr(tf.pairwise().pipe(tf.window(2))) == "<Transform pairwise() | window(2)>"

@@ -88,7 +88,7 @@ async def test_a_chain_gives_what_plain_python_gives(
         (lambda: tf.scan(lambda state, n: later(n), 0), "scan"),
     ],
 )
-async def test_a_plain_function_that_returns_a_coroutine_is_told_to_give_the_coroutine_function(
+async def test_a_plain_function_that_returns_a_coroutine_is_refused_with_advice_to_pass_the_coroutine_function(
     make: Callable[[], tf.Transform[Any, Any]], name: str
 ) -> None:
     message = f"{name}: the function returned a coroutine; pass the async function itself"
@@ -222,5 +222,5 @@ async def test_tap_looks_before_it_gives_and_fails_before_it_gives() -> None:
         (tf.drop(1), "<Transform drop(1)>"),
     ],
 )
-def test_a_stage_shows_the_call_that_made_it(stage: object, text: str) -> None:
+def test_the_repr_of_a_stage_is_the_call_that_made_it(stage: object, text: str) -> None:
     assert repr(stage) == text

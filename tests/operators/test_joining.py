@@ -160,14 +160,14 @@ async def test_R4_a_join_runs_again_and_side_by_side(join: Join) -> None:
 
 
 @pytest.mark.parametrize("join", JOINS)
-async def test_R1_what_is_no_readable_is_told_when_the_value_is_made(join: Join) -> None:
+async def test_R1_what_is_not_a_readable_is_refused_when_the_value_is_built(join: Join) -> None:
     with pytest.raises(TypeError, match=rf"{join.__name__} expects Readables, got list \[1\]"):
         join(tf.from_iterable([1]), [1])
     with pytest.raises(TypeError, match="expects Readables, got the function empty; call it first"):
         join(tf.empty)
 
 
-async def test_R18_nothing_is_taken_for_the_end() -> None:
+async def test_R18_no_item_is_mistaken_for_the_end() -> None:
     items = [None, b"", "", 0, False]
     readable = tf.from_iterable(items)
 

@@ -31,7 +31,7 @@ async def test_each_key_has_a_readable_of_its_items_in_their_order() -> None:
     assert got == [(0, [*range(0, 1000, 2)]), (1, [*range(1, 1000, 2)])]
 
 
-async def test_R18_nothing_is_taken_for_the_end() -> None:
+async def test_R18_no_item_is_mistaken_for_the_end() -> None:
     items = [None, b"", "", 0]
 
     got = await tf.pipeline(items, tf.group_by(lambda item: item), tf.map_async(gather), tf.collect())
@@ -195,7 +195,7 @@ async def test_a_key_that_is_not_hashable_is_told() -> None:
         (lambda: tf.group_by(parity, capacity=0.5), "capacity must be an int or math.inf, got 0.5"),
     ],
 )
-def test_R1_wrong_arguments_are_told_when_the_value_is_made(make: Callable[[], Any], complaint: str) -> None:
+def test_R1_wrong_arguments_are_refused_when_the_value_is_built(make: Callable[[], Any], complaint: str) -> None:
     with pytest.raises((TypeError, ValueError), match=complaint):
         make()
 

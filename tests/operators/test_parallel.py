@@ -34,7 +34,7 @@ UNORDERED: list[Callable[[], tf.Transform[Any, Any]]] = [
 
 
 @pytest.mark.parametrize("make", UNORDERED)
-async def test_unordered_gives_all_the_same(make: Callable[[], tf.Transform[Any, Any]]) -> None:
+async def test_unordered_yields_every_result(make: Callable[[], tf.Transform[Any, Any]]) -> None:
     got = await tf.pipeline(range(1000), make(), tf.collect())
 
     assert sorted(got) == [n * 2 for n in range(1000)]
@@ -199,7 +199,7 @@ def test_the_order_is_exact_whatever_takes_how_long(delays: list[int], concurren
     trio.run(main, clock=MockClock(autojump_threshold=0))
 
 
-async def test_R18_nothing_is_taken_for_the_end() -> None:
+async def test_R18_no_item_is_mistaken_for_the_end() -> None:
     items = [None, b"", "", 0, False]
 
     async def same(item: Any) -> Any:
@@ -209,7 +209,7 @@ async def test_R18_nothing_is_taken_for_the_end() -> None:
     assert await tf.pipeline(items, tf.map_in_threads(lambda item: item), tf.collect()) == items
 
 
-async def test_R4_one_value_runs_side_by_side() -> None:
+async def test_R4_one_value_can_run_twice_at_the_same_time() -> None:
     both = tf.from_iterable(range(50)).pipe(tf.map_async(double)).pipe(tf.map_in_threads(double_in_thread))
     results: list[list[int]] = []
 
@@ -282,7 +282,7 @@ async def test_R17_a_function_that_never_waits_lets_others_run() -> None:
         (lambda: tf.map_in_threads(len, workers="4"), "workers must be an int, got '4'"),
     ],
 )
-def test_R1_wrong_arguments_are_told_when_the_value_is_made(make: Callable[[], Any], complaint: str) -> None:
+def test_R1_wrong_arguments_are_refused_when_the_value_is_built(make: Callable[[], Any], complaint: str) -> None:
     with pytest.raises((TypeError, ValueError), match=complaint):
         make()
 
@@ -367,7 +367,7 @@ async def test_R16_cancelled_it_waits_for_the_calls_in_progress_and_begins_no_ot
     assert begun[-1] == 500
 
 
-async def test_quick_calls_share_trips_and_slow_ones_do_not() -> None:
+async def test_quick_calls_are_batched_and_slow_ones_are_not() -> None:
     slept: list[int] = []
     threads: list[int] = []
 

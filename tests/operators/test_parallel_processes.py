@@ -76,7 +76,7 @@ async def test_an_operator_serves_every_consumer(options: dict[str, Any], consum
 
 @settings(max_examples=5, deadline=None)
 @given(items=st.lists(st.integers(), max_size=700), capacity=st.sampled_from([1, 3, 256]))
-def test_the_order_is_exact(items: list[int], capacity: int) -> None:
+def test_results_keep_the_order_of_the_items(items: list[int], capacity: int) -> None:
     got = trio.run(
         partial(tf.pipeline, items, tf.map_in_processes(called.double, workers=2), tf.collect(), capacity=capacity)
     )
@@ -84,13 +84,13 @@ def test_the_order_is_exact(items: list[int], capacity: int) -> None:
     assert got == [n * 2 for n in items]
 
 
-async def test_unordered_gives_all_the_same() -> None:
+async def test_unordered_yields_every_result() -> None:
     got = await tf.pipeline(range(3000), tf.map_in_processes(called.double, workers=2, ordered=False), tf.collect())
 
     assert sorted(got) == [n * 2 for n in range(3000)]
 
 
-async def test_R18_nothing_is_taken_for_the_end() -> None:
+async def test_R18_no_item_is_mistaken_for_the_end() -> None:
     items = [None, b"", "", 0, False]
 
     assert await tf.pipeline(items, tf.map_in_processes(called.same, workers=1), tf.collect()) == items
@@ -102,7 +102,7 @@ async def test_large_items_go_and_come() -> None:
     assert await tf.pipeline(items, tf.map_in_processes(called.same, workers=2), tf.collect()) == items
 
 
-async def test_R4_one_value_runs_side_by_side() -> None:
+async def test_R4_one_value_can_run_twice_at_the_same_time() -> None:
     stage = tf.map_in_processes(called.double, workers=1)
     results: list[list[int]] = []
 
@@ -135,7 +135,7 @@ async def test_R1_no_process_is_started_without_an_item() -> None:
     assert set(called.children()) <= before
 
 
-async def test_quick_calls_share_trips_and_slow_ones_do_not() -> None:
+async def test_quick_calls_are_batched_and_slow_ones_are_not() -> None:
     stage = tf.map_in_processes(called.who_slowly, workers=1)
     async with tf.from_iterable(range(9)).pipe(stage).open(capacity=9) as receive:
         slow = [len(await receive.receive_many()) for _ in range(3)]
@@ -418,7 +418,7 @@ async def test_a_function_that_cannot_be_found_there_is_told(monkeypatch: pytest
         (lambda: tf.map_in_processes(len, retries=-1), "retries must be at least 0, got -1"),
     ],
 )
-def test_R1_wrong_arguments_are_told_when_the_value_is_made(make: Callable[[], Any], complaint: str) -> None:
+def test_R1_wrong_arguments_are_refused_when_the_value_is_built(make: Callable[[], Any], complaint: str) -> None:
     with pytest.raises((TypeError, ValueError), match=complaint):
         make()
 

@@ -91,6 +91,6 @@ async def test_it_writes_to_standard_error_if_not_told_where(capsys: pytest.Capt
     ("arguments", "message"),
     [({"total": -1}, "total must be at least 0, got -1"), ({"every": 0}, "every must be above 0, got 0")],
 )
-def test_bad_arguments_are_told_at_once(arguments: dict[str, Any], message: str) -> None:
+def test_wrong_arguments_are_refused_at_once(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         tf.progress(**arguments)

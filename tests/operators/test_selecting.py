@@ -120,7 +120,7 @@ async def test_R18_none_and_false_are_ordinary_items() -> None:
     limit=st.integers(0, 5),
     capacity=st.sampled_from([1, 2, 7, 256]),
 )
-async def test_no_capacity_changes_a_result(items: list[int], limit: int, capacity: int) -> None:
+async def test_the_capacity_does_not_change_the_result(items: list[int], limit: int, capacity: int) -> None:
     async def through(*stages: tf.Transform[Any, Any]) -> Any:
         return await tf.pipeline(Source(items).readable, *stages, tf.collect(), capacity=capacity)
 
@@ -147,19 +147,19 @@ async def test_no_capacity_changes_a_result(items: list[int], limit: int, capaci
         (lambda: tf.changes("x"), TypeError, "changes expects a function, got 'x'"),
     ],
 )
-def test_R1_a_wrong_argument_is_told_when_the_value_is_built(make: Any, error: type[Exception], message: str) -> None:
+def test_R1_a_wrong_argument_is_refused_when_the_value_is_built(make: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         make()
 
 
 @pytest.mark.parametrize("make", [tf.take_while, tf.drop_while, tf.distinct, tf.changes])
-async def test_a_plain_function_that_returns_a_coroutine_is_told(make: Any) -> None:
+async def test_a_plain_function_that_returns_a_coroutine_is_refused(make: Any) -> None:
     chain = make(lambda n: is_small(n))
     with pytest.raises(TypeError, match="returned a coroutine; pass the async function itself"):
         await tf.pipeline([1, 2, 3], chain, tf.collect())
 
 
-def test_a_stage_shows_the_call_that_made_it() -> None:
+def test_the_repr_of_a_stage_is_the_call_that_made_it() -> None:
     assert repr(tf.distinct(str.lower, remember=9)) == "<Transform distinct(lower, remember=9)>"
     assert repr(tf.take_while(is_small, inclusive=True)) == "<Transform take_while(is_small, inclusive=True)>"
     assert repr(tf.changes()) == "<Transform changes()>"

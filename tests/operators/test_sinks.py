@@ -43,7 +43,7 @@ async def test_for_each_calls_in_order() -> None:
         (lambda: tf.reduce(lambda total, n: add_later(total, n), 0), "reduce"),
     ],
 )
-async def test_a_plain_function_that_returns_a_coroutine_is_told_to_give_the_coroutine_function(
+async def test_a_plain_function_that_returns_a_coroutine_is_refused_with_advice_to_pass_the_coroutine_function(
     sink: Callable[[], tf.Writable[Any, Any]], name: str
 ) -> None:
     message = f"{name}: the function returned a coroutine; pass the async function itself"

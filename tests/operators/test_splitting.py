@@ -80,7 +80,7 @@ async def test_balance_gives_a_slow_reader_little(autojump_clock: MockClock) -> 
 
 
 @pytest.mark.parametrize("split", SPLITS)
-async def test_R18_nothing_is_taken_for_the_end(split: Split) -> None:
+async def test_R18_no_item_is_mistaken_for_the_end(split: Split) -> None:
     items = [None, b"", "", 0, False]
 
     if split is by_parity:
@@ -403,7 +403,7 @@ async def test_R6_a_branch_may_fail_all_when_it_is_full() -> None:
         (lambda: tf.balance(tf.empty(), 2, capacity="2"), "capacity must be an int or math.inf, got '2'"),
     ],
 )
-def test_R1_wrong_arguments_are_told_when_the_value_is_made(make: Callable[[], Any], complaint: str) -> None:
+def test_R1_wrong_arguments_are_refused_when_the_value_is_built(make: Callable[[], Any], complaint: str) -> None:
     with pytest.raises((TypeError, ValueError), match=complaint):
         make()
 

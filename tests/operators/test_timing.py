@@ -322,5 +322,5 @@ def test_R1_wrong_arguments_are_refused_when_the_value_is_built(make: Callable[[
         (tf.keep_alive(1, b"x"), "<Transform keep_alive(1, b'x')>"),
     ],
 )
-def test_a_stage_shows_the_call_that_made_it(stage: object, text: str) -> None:
+def test_the_repr_of_a_stage_is_the_call_that_made_it(stage: object, text: str) -> None:
     assert repr(stage) == text

@@ -234,7 +234,7 @@ async def test_a_snapshot_is_what_json_can_hold() -> None:
     assert (told["name"], [stage["items"] for stage in told["stages"]]) == ("numbers", [3, 3])
 
 
-def test_bad_arguments_are_told_at_once() -> None:
+def test_wrong_arguments_are_refused_at_once() -> None:
     wrong: Any = 3
     with pytest.raises(TypeError, match="monitor: name must be a str, got 3"):
         tf.monitor(wrong)
