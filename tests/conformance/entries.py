@@ -1,7 +1,7 @@
-"""The table of every public name: how the kit and the four consumers check the stage, or where else it is tested.
+"""The table of all public names: how the kit and the four consumers check each stage, or where else it is tested.
 
 A name may have several entries, "name" and "name: variant"; both go through the same checks, here and nowhere else.
-A stage that by its nature fails a check is held to the others, and its entry says why.
+A stage that cannot pass a check by its nature still has to pass the others, and its entry says why.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ WIRE = b"".join(struct.pack(">I", len(frame)) + frame for frame in FRAMES)
 LITTLE_WIRE = b"".join(struct.pack("<H", len(frame)) + frame for frame in FRAMES)
 NOISE = random.Random(2000).randbytes(2000)
 
-# What is no stage, or not one that could run again and again, and where its promises are proved.
+# Names that are not stages, or not stages that can run repeatedly, and where they are tested.
 ELSEWHERE = {
     **dict.fromkeys(
         [
@@ -76,20 +76,20 @@ ELSEWHERE = {
         "a type to annotate with",
     ),
     "ByteBuffer": "it does no I/O: test_bytebuffer",
-    "Duplex": "a class, whose makers stand below",
-    "Readable": "a class, whose makers stand below",
+    "Duplex": "a class: the functions that make it are below",
+    "Readable": "a class: the functions that make it are below",
     "ReceiveChannel": "a live end: test_channel",
     "SendChannel": "a live end: test_channel",
-    "Transform": "a class, whose makers stand below",
-    "Writable": "a class, whose makers stand below",
-    "buffered": "it reads what is open: test_reading",
+    "Transform": "a class: the functions that make it are below",
+    "Writable": "a class: the functions that make it are below",
+    "buffered": "it reads an open readable: test_reading",
     "inspect": "it watches runs: test_inspecting",
-    "open_channel": "it gives live ends: test_channel",
+    "open_channel": "it returns live ends: test_channel",
     "pipeline": "it runs stages, those of the kit too: test_streams",
     "readable": "a decorator: test_decorators",
     "connect_tls": "it cannot end one direction, so its server has to know: test_sockets_tls",
     "serve_tcp": "a server: test_sockets",
-    "stdin": "there is one for a process, for one run at a time: test_stdio",
+    "stdin": "a process has only one, for one run at a time: test_stdio",
     "trace": "it watches runs: test_tracing",
     "transform": "a decorator: test_decorators",
     "writable": "a decorator: test_decorators",
@@ -98,12 +98,12 @@ ELSEWHERE = {
 
 @dataclass(frozen=True)
 class Entry:
-    """How to make a stage, what to send in, what must come out, and how much it may hold.
+    """How to make a stage, what to send in, what it must emit, and how much it may hold.
 
     Attributes:
-        timed: It waits on Trio's clock alone: a mock clock jumps there.
+        timed: It waits only on Trio's clock, so it runs on a mock clock.
         slow: Each run starts a worker process.
-        but: Which check it is not held to, and why.
+        but: Which check it is exempt from, and why.
     """
 
     make: Callable[[], Any]
@@ -120,7 +120,7 @@ Join: TypeAlias = "Callable[..., tf.Readable[Any]]"
 
 
 def later(function: Callable[[Any], Any]) -> Callable[[Any], Awaitable[Any]]:
-    """Make a coroutine function that waits, and then does the same."""
+    """Make a coroutine function that waits, and then does what `function` does."""
 
     async def wait(item: Any) -> Any:
         await trio.lowlevel.checkpoint()
@@ -187,7 +187,7 @@ async def twice_one_by_one(n: int) -> AsyncIterator[int]:
 
 half_later = later(half)
 TWICE = [0, 0, 2, 2, 4, 4, 6, 6, 8, 8]
-# What on_item_error can be put around: each fails for every odd number.
+# Transforms that on_item_error can wrap: each fails for every odd number.
 FALLIBLE: dict[str, tuple[Callable[[], tf.Transform[int, Any]], list[int]]] = {
     "map": (lambda: tf.map(half), [0, 1, 2, 3, 4]),
     "map async": (lambda: tf.map(half_later), [0, 1, 2, 3, 4]),
@@ -205,7 +205,7 @@ FALLIBLE: dict[str, tuple[Callable[[], tf.Transform[int, Any]], list[int]]] = {
 
 
 def failing_after(*counts: int) -> tuple[Callable[[tf.Delivered], tf.Readable[int]], list[int]]:
-    """Make a function that resumes the numbers up to 9: its attempts fail after `counts` items each, the next one ends."""
+    """Make a function that resumes the numbers up to 9: its attempts fail after `counts` items each, and the next one ends."""
     asked: list[int] = []
 
     def begin(delivered: tf.Delivered) -> tf.Readable[int]:
@@ -246,7 +246,7 @@ JOINS: dict[str, Join] = {
 
 
 def balanced() -> tf.Readable[int]:
-    """Make a source of what two branches get, read at once: which one gets what is left to chance."""
+    """Make a source of the items of two branches read at once: which branch gets which item varies."""
 
     async def run(output: tf.SendChannel[int]) -> None:
         async with tf.balance(tf.from_iterable(NUMBERS), 2) as branches:
@@ -259,7 +259,7 @@ def around(
     split: Callable[[tf.Readable[Any]], AbstractAsyncContextManager[tuple[tf.Readable[Any], ...]]],
     join: Callable[..., tf.Readable[Any]],
 ) -> Callable[[], tf.Transform[Any, Any]]:
-    """Make a transform that splits what comes and joins the branches."""
+    """Make a transform that splits its items and joins the branches."""
 
     async def run(source: tf.ReceiveChannel[Any], output: tf.SendChannel[Any]) -> None:
         async with split(tf.from_iterable(source)) as branches, join(*branches).open() as receive:
@@ -270,7 +270,7 @@ def around(
 
 
 def subscribed() -> tf.Transform[Any, Any]:
-    """Make a transform that goes through a hub and its one subscriber."""
+    """Make a transform whose items pass through a hub to its only subscriber."""
 
     async def run(source: tf.ReceiveChannel[Any], output: tf.SendChannel[Any]) -> None:
         async with tf.hub(tf.from_iterable(source), start_after=1) as feed, feed.subscribe().open() as receive:
@@ -291,7 +291,7 @@ def written() -> tf.Writable[bytes, int]:
 
 
 def packed(data: bytes) -> bytes:
-    """Return what `gzip` must make of `data`: a member without a time in its header."""
+    """Return what `gzip` must make of `data`: a member whose header has no time."""
     compressor = zlib.compressobj(6, zlib.DEFLATED, 31)
     return compressor.compress(data) + compressor.flush()
 
@@ -656,5 +656,5 @@ STAGES = SOURCES | TRANSFORMS | SINKS
 
 
 def public_names(table: Iterable[str]) -> set[str]:
-    """Return the names that a part of the table is about, without the variants."""
+    """Return the names in a part of the table, without the variants."""
     return {key.partition(":")[0] for key in table}

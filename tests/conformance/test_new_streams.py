@@ -1,6 +1,6 @@
-"""What the list of requirements for new streams asks, by its numbers, of our own names and in our own words.
+"""The requirements for new streams, by their numbers, applied to our own names and in our own words.
 
-The table of all numbers is docs/contributing/conformance.md; most of it is proved by tests that stand elsewhere.
+The table of all numbers is docs/contributing/conformance.md; most of them are proved by tests elsewhere.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tests.consumers import Boom, Sink, Source, passes
 # A channel pair: PUSH
 
 
-async def test_PUSH_001_a_channel_is_a_pair_and_what_is_sent_is_received_as_it_was() -> None:
+async def test_PUSH_001_a_channel_is_a_pair_and_delivers_the_same_objects() -> None:
     send, receive = tf.open_channel[Any](4)
 
     with send:
@@ -28,7 +28,7 @@ async def test_PUSH_001_a_channel_is_a_pair_and_what_is_sent_is_received_as_it_w
     assert [item async for item in receive] == ["text", b"bytes", bytearray(b"a"), memoryview(b"b")]
 
 
-async def test_PUSH_008_what_was_sent_is_told_in_items_and_bytes() -> None:
+async def test_PUSH_008_statistics_count_the_items_and_bytes_sent() -> None:
     send, receive = tf.open_channel[bytes]()
 
     with send:
@@ -38,7 +38,7 @@ async def test_PUSH_008_what_was_sent_is_told_in_items_and_bytes() -> None:
     assert await tf.from_iterable(receive).pipe(tf.join()) == b"abc"
 
 
-async def test_PUSH_012_a_reader_takes_all_that_is_there_at_once() -> None:
+async def test_PUSH_012_a_reader_takes_all_buffered_items_at_once() -> None:
     send, receive = tf.open_channel[int]()
 
     with send:
@@ -48,7 +48,7 @@ async def test_PUSH_012_a_reader_takes_all_that_is_there_at_once() -> None:
     assert await receive.receive_many() == [1, 2, 3]
 
 
-async def test_PUSH_020_room_is_what_could_be_sent_now_and_never_below_nothing() -> None:
+async def test_PUSH_020_room_is_what_could_be_sent_now_and_never_negative() -> None:
     send, receive = tf.open_channel[Any](2)
     rooms = [send.room()]
 
@@ -58,13 +58,13 @@ async def test_PUSH_020_room_is_what_could_be_sent_now_and_never_below_nothing()
     with pytest.raises(trio.WouldBlock):
         send.send_nowait(3)
     await receive.receive_many()
-    send.send_nowait(bytes(99_999))  # admitted alone, though it is heavier than all the room there is
+    send.send_nowait(bytes(99_999))  # the empty channel admits it, although it is too heavy
 
     assert rooms == [2, 1, 0]
     assert send.room() == 0
 
 
-async def test_PUSH_022_a_closed_end_says_so_however_much_room_there_is() -> None:
+async def test_PUSH_022_a_closed_end_raises_even_if_there_is_room() -> None:
     send, receive = tf.open_channel[int](2)
     send.close()
 
@@ -76,7 +76,7 @@ async def test_PUSH_022_a_closed_end_says_so_however_much_room_there_is() -> Non
         await receive.receive()
 
 
-async def test_PUSH_023_a_failed_channel_says_so_at_both_ends_by_its_cause() -> None:
+async def test_PUSH_023_an_aborted_channel_raises_at_both_ends_with_the_cause() -> None:
     send, receive = tf.open_channel[int](2)
     failure = Boom()
     send.send_nowait(1)
@@ -89,7 +89,7 @@ async def test_PUSH_023_a_failed_channel_says_so_at_both_ends_by_its_cause() -> 
         await send.wait_for_room()
 
 
-def test_PUSH_032_a_capacity_below_one_is_refused_not_mended() -> None:
+def test_PUSH_032_a_capacity_below_one_is_refused_and_not_corrected() -> None:
     for capacity in (0, -1):
         with pytest.raises(ValueError, match="capacity must be at least 1"):
             tf.open_channel(capacity)
@@ -105,7 +105,7 @@ async def test_PUSH_033_each_item_of_a_batch_is_weighed() -> None:
     assert send.room() == 1
 
 
-async def test_PUSH_050_a_reader_that_leaves_is_told_to_the_writer() -> None:
+async def test_PUSH_050_the_writer_gets_an_error_when_the_reader_leaves() -> None:
     send, receive = tf.open_channel[int](2)
     await send.send(0)
     with receive:
@@ -118,7 +118,7 @@ async def test_PUSH_050_a_reader_that_leaves_is_told_to_the_writer() -> None:
         send.send_nowait(1)
 
 
-async def test_PUSH_061_in_a_scope_that_is_cancelled_already_nothing_is_taken() -> None:
+async def test_PUSH_061_in_a_cancelled_scope_nothing_is_received() -> None:
     source = Source(range(9))
     with trio.CancelScope() as scope:
         scope.cancel()
@@ -135,7 +135,7 @@ async def test_PUSH_071_transforms_are_applied_in_the_order_they_are_given() -> 
     assert got == [20, 30]
 
 
-async def test_PUSH_084_writers_and_readers_may_be_at_work_at_once() -> None:
+async def test_PUSH_084_several_writers_and_readers_can_work_at_once() -> None:
     send, receive = tf.open_channel[int](2)
     got: list[int] = []
 
@@ -158,7 +158,7 @@ async def test_PUSH_084_writers_and_readers_may_be_at_work_at_once() -> None:
     assert sorted(got) == [*range(100)]
 
 
-async def test_PUSH_094_a_full_channel_is_waited_for_until_there_is_room() -> None:
+async def test_PUSH_094_a_sender_can_wait_until_a_full_channel_has_room() -> None:
     send, receive = tf.open_channel[int](1)
     send.send_nowait(1)
     woken: list[str] = []
@@ -176,7 +176,7 @@ async def test_PUSH_094_a_full_channel_is_waited_for_until_there_is_room() -> No
         assert woken == ["room"]
 
 
-async def test_PUSH_096_who_waits_for_room_is_told_the_failure() -> None:
+async def test_PUSH_096_a_task_that_waits_for_room_gets_an_error_when_the_channel_is_aborted() -> None:
     send, _ = tf.open_channel[int](1)
     send.send_nowait(1)
 
@@ -191,7 +191,7 @@ async def test_PUSH_096_who_waits_for_room_is_told_the_failure() -> None:
         send.abort(Boom())
 
 
-# From what there is: FROM
+# From iterables: FROM
 
 
 async def later() -> AsyncIterator[int]:
@@ -221,7 +221,9 @@ def now() -> Iterator[int]:
     ],
     ids=repr,
 )
-async def test_FROM_010_items_come_of_what_can_be_iterated_and_text_or_bytes_are_one(given: Any, expected: Any) -> None:
+async def test_FROM_010_an_iterable_yields_its_items_and_a_str_or_bytes_object_is_one_item(
+    given: Any, expected: Any
+) -> None:
     assert await tf.from_iterable(given).pipe(tf.collect()) == expected
 
 
@@ -231,7 +233,7 @@ def test_FROM_040_what_cannot_be_iterated_is_refused_when_the_value_is_built(giv
         tf.from_iterable(given)
 
 
-async def test_FROM_015_nested_items_are_flattened_where_that_is_asked_for() -> None:
+async def test_FROM_015_nested_items_are_flattened_on_request() -> None:
     nested = tf.from_iterable([[1, 2], [], [3]])
 
     assert await nested.pipe(tf.flatten()).pipe(tf.collect()) == [1, 2, 3]
@@ -245,7 +247,7 @@ async def test_PULL_013_none_is_an_item_and_filter_leaves_items_out() -> None:
     assert await tf.pipeline([1, None], tf.filter(lambda item: item is not None), tf.collect()) == [1]
 
 
-async def test_PULL_020_a_transform_may_be_a_coroutine_function_or_give_what_is_awaited_or_iterated() -> None:
+async def test_PULL_020_the_function_of_a_transform_may_be_async_or_return_an_awaitable_or_an_iterable() -> None:
     async def double(n: int) -> int:
         await trio.lowlevel.checkpoint()
         return 2 * n
@@ -259,7 +261,7 @@ async def test_PULL_020_a_transform_may_be_a_coroutine_function_or_give_what_is_
     assert await tf.pipeline([1, 2], tf.flat_map(twice), tf.collect()) == [1, 1, 2, 2]
 
 
-async def test_PULL_030_a_transform_may_keep_a_state_of_each_run() -> None:
+async def test_PULL_030_a_transform_can_keep_state_for_each_run() -> None:
     total = tf.from_iterable([1, 2, 3]).pipe(tf.scan(lambda total, n: total + n, 0))
 
     assert await total.pipe(tf.collect()) == await total.pipe(tf.collect()) == [1, 3, 6]
@@ -282,13 +284,13 @@ async def test_WRITE_010_a_run_closes_or_breaks_the_channel_it_was_given(then: A
 
     if then == "end":
         await tf.pipeline(Source([1], then).readable, send.clone())
-        await send.send(2)  # who wants to go on gives a clone
+        await send.send(2)  # the run closed only its clone
         assert await receive.receive_many() == [1, 2]
     else:
         with pytest.raises(Boom):
             await tf.pipeline(Source([1], then).readable, send.clone())
         with pytest.raises(trio.BrokenResourceError):
-            await receive.receive()  # a failure is not taken for an end, whoever else might go on
+            await receive.receive()  # a failure does not pass for an end, even though other clones are open
     send.close()
 
 
@@ -299,7 +301,7 @@ def test_WRITE_021_a_run_without_a_sink_is_refused() -> None:
         tf.pipeline([1])
 
 
-async def test_WRITE_030_what_is_written_to_may_be_read_too() -> None:
+async def test_WRITE_030_a_sink_can_be_read_too() -> None:
     near, far = memory_stream_pair()
 
     async def answer() -> None:
@@ -313,7 +315,7 @@ async def test_WRITE_030_what_is_written_to_may_be_read_too() -> None:
     assert got == b"AB"
 
 
-async def test_BYTES_007_a_limit_is_kept_to_the_byte() -> None:
+async def test_BYTES_007_a_limit_is_exact_to_the_byte() -> None:
     chunks = tf.from_iterable([b"ab", b"c"])
 
     assert await chunks.pipe(tf.limit_bytes(3)).pipe(tf.join()) == b"abc"
@@ -321,13 +323,13 @@ async def test_BYTES_007_a_limit_is_kept_to_the_byte() -> None:
         await chunks.pipe(tf.limit_bytes(2)).pipe(tf.join())
 
 
-async def test_BYTES_005_of_nothing_comes_an_empty_whole() -> None:
+async def test_BYTES_005_an_empty_source_gives_an_empty_result() -> None:
     assert await tf.from_iterable([b""]).pipe(tf.join()) == b""
     assert await tf.empty().pipe(tf.collect()) == []
     assert await tf.empty().pipe(tf.join(b"")) == b""
 
 
-async def test_TEXT_002_characters_that_chunks_cut_through_are_whole() -> None:
+async def test_TEXT_002_characters_split_across_chunks_are_decoded_whole() -> None:
     chunks = ["añ€".encode()[at : at + 1] for at in range(len("añ€".encode()))]
 
     assert await tf.pipeline(chunks, tf.decode(), tf.join()) == "añ€"
@@ -336,14 +338,14 @@ async def test_TEXT_002_characters_that_chunks_cut_through_are_whole() -> None:
         await tf.pipeline([b"\xff"], tf.decode(), tf.join())
 
 
-async def test_ARRAY_010_chunks_stay_as_they_were_cut() -> None:
+async def test_ARRAY_010_chunks_keep_their_boundaries() -> None:
     assert await tf.pipeline([b"ab", b"", b"c"], tf.passthrough(), tf.collect()) == [b"ab", b"", b"c"]
 
 
 # Several readers: BCAST, SHARE
 
 
-async def test_BCAST_001_what_is_pushed_goes_to_every_branch() -> None:
+async def test_BCAST_001_every_branch_gets_what_is_pushed() -> None:
     source = tf.queue[int](9)
     got: dict[str, list[Any]] = {}
 
@@ -360,13 +362,13 @@ async def test_BCAST_001_what_is_pushed_goes_to_every_branch() -> None:
     assert got == {"plain": [1, 2], "changed": ["2", "3"]}
 
 
-async def test_BCAST_004_a_branch_tells_whether_its_reader_has_left() -> None:
+async def test_BCAST_004_a_branch_shows_whether_its_reader_has_left() -> None:
     async with tf.broadcast(tf.from_iterable([1, 2]), 2) as (a, b):
         assert await a.pipe(tf.first()) == 1
         assert [branch.statistics().open_receive_channels for branch in (a, b)] == [0, 1]
 
 
-async def test_BCAST_010_what_all_branches_have_taken_is_let_go() -> None:
+async def test_BCAST_010_items_that_all_branches_have_received_are_freed() -> None:
     peaks = set()
     async with (
         tf.broadcast(tf.from_iterable(range(100)), 2, capacity=4) as (a, b),
@@ -381,7 +383,7 @@ async def test_BCAST_010_what_all_branches_have_taken_is_let_go() -> None:
     assert a.statistics().used == b.statistics().used == 0
 
 
-async def test_BCAST_012_a_branch_drops_by_its_policy_and_counts() -> None:
+async def test_BCAST_012_a_branch_drops_by_its_own_policy_and_counts_what_it_drops() -> None:
     async with tf.broadcast(
         Source(range(9), then=None).readable, 2, capacity=2, overflow=["drop_oldest", "drop_newest"]
     ) as (a, b):
@@ -392,7 +394,7 @@ async def test_BCAST_012_a_branch_drops_by_its_policy_and_counts() -> None:
         assert (a.statistics().dropped, b.statistics().dropped) == (7, 7)
 
 
-async def test_BCAST_020_a_branch_tells_how_many_bytes_it_was_given() -> None:
+async def test_BCAST_020_a_branch_counts_the_bytes_it_was_given() -> None:
     async with tf.broadcast(tf.from_iterable([b"ab", b"c"]), 1) as (branch,):
         assert await branch.pipe(tf.join()) == b"abc"
 
@@ -416,7 +418,7 @@ async def test_BCAST_051_cancelling_ends_all_readers_and_the_source() -> None:
 
 
 def pair(capacity: int) -> tuple[tf.Duplex[Any, Any], tf.Duplex[Any, Any]]:
-    """Make two duplexes of which each reads what the other writes."""
+    """Make two duplexes, each of which reads what the other writes."""
     (to_b, at_b), (to_a, at_a) = tf.open_channel[Any](capacity), tf.open_channel[Any](capacity)
     return (
         tf.Duplex(tf.from_iterable(at_a), tf.to_channel(to_b)),
@@ -424,7 +426,7 @@ def pair(capacity: int) -> tuple[tf.Duplex[Any, Any], tf.Duplex[Any, Any]]:
     )
 
 
-async def test_DUPLEX_002_what_is_written_at_one_end_is_read_at_the_other_both_ways() -> None:
+async def test_DUPLEX_002_bytes_written_at_one_end_are_read_at_the_other_in_both_directions() -> None:
     a, b = pair(2)
     got: dict[str, Any] = {}
 
@@ -441,7 +443,7 @@ async def test_DUPLEX_002_what_is_written_at_one_end_is_read_at_the_other_both_w
     assert got == {"a": [*range(0, 18, 2)]}
 
 
-async def test_DUPLEX_005_closing_is_harmless_when_repeated_and_a_block_does_it() -> None:
+async def test_DUPLEX_005_closing_twice_is_harmless_and_leaving_a_block_closes() -> None:
     near, far = memory_stream_pair()
 
     async with tf.Duplex.from_stream(near) as duplex:
@@ -463,7 +465,7 @@ async def test_DUPLEX_007_the_end_of_one_direction_leaves_the_other_open() -> No
     assert await a.pipe(tf.collect()) == [2]
 
 
-async def test_DUPLEX_008_the_directions_are_bounded_each_for_itself() -> None:
+async def test_DUPLEX_008_each_direction_has_its_own_bound() -> None:
     (send, _), (other, _) = tf.open_channel[int](1), tf.open_channel[int](3)
 
     send.send_nowait(1)
@@ -474,7 +476,7 @@ async def test_DUPLEX_008_the_directions_are_bounded_each_for_itself() -> None:
     assert (send.room(), other.room()) == (0, 0)
 
 
-async def test_DUPLEX_012_messages_go_to_and_fro() -> None:
+async def test_DUPLEX_012_messages_can_be_exchanged_in_turn() -> None:
     near, far = memory_stream_pair()
     told: list[str] = []
 
@@ -498,12 +500,12 @@ async def test_DUPLEX_012_messages_go_to_and_fro() -> None:
 # Several sources: MERGE
 
 
-async def test_MERGE_001_empty_sources_are_nothing() -> None:
+async def test_MERGE_001_merging_empty_sources_gives_nothing() -> None:
     assert await tf.merge().pipe(tf.collect()) == []
     assert await tf.merge(tf.empty(), tf.from_iterable([1]), tf.empty()).pipe(tf.collect()) == [1]
 
 
-async def test_MERGE_003_items_come_in_the_order_of_time(autojump_clock: MockClock) -> None:
+async def test_MERGE_003_items_arrive_in_the_order_in_which_they_were_sent(autojump_clock: MockClock) -> None:
     def at(*times: int) -> tf.Readable[int]:
         async def run(output: tf.SendChannel[int]) -> None:
             for time in times:

@@ -1,4 +1,4 @@
-"""Every stage among the public names passes the kit and serves the four consumers, each as `entries.py` says."""
+"""Every public stage passes the kit's checks and works with the four consumers, as its entry in `entries.py` says."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.conformance.entries import BYTES, ELSEWHERE, SINKS, SOURCES, STAGES, 
 from tests.consumers import CONSUMERS, Consumer, serve
 from trioflow.testing import check_readable, check_transform, check_writable
 
-# What comes back is what went in; in a process of its own, since the kit looks at this one's descriptors.
+# An echo server; in a process of its own, because the kit checks the descriptors of this one.
 ECHO = """
 import contextlib, shutil, socketserver, sys, threading
 from pathlib import Path
@@ -48,12 +48,12 @@ sys.stdin.read()
 
 
 TABLE = Path(entries.__file__).relative_to(Path(__file__).parents[2])
-MADE = {"given", "taken", "log", "echo", "port"}  # files of the entries, and of what serves them
+MADE = {"given", "taken", "log", "echo", "port"}  # files for the entries, and of their servers
 
 
 @pytest.fixture(autouse=True, scope="module")
 def _here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Work in a directory where there is a file to read, and where those are served that connect."""
+    """Work in a directory that has a file to read and the sockets of servers to connect to."""
     with contextlib.chdir(tmp_path_factory.mktemp("conformance")):
         Path("given").write_bytes(BYTES)
         with subprocess.Popen([sys.executable, "-c", ECHO], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
@@ -70,7 +70,7 @@ def _leaves_no_file() -> Iterator[None]:
 
 
 def names(table: dict[str, Entry], *, timed: bool, variants_are_slow: bool = False) -> list[Any]:
-    """Return the names of entries; those of variants, such as "gzip: noise", may be slow as there are so many."""
+    """Return the names of entries; variants, such as "gzip: noise", can be marked slow because there are so many."""
     return [
         pytest.param(name, marks=pytest.mark.slow) if entry.slow or (variants_are_slow and ":" in name) else name
         for name, entry in table.items()
@@ -99,7 +99,7 @@ def test_every_public_name_has_its_entry() -> None:
     assert not missing, (
         f"{TABLE}: add an entry for {', '.join(sorted(missing))}, or say in ELSEWHERE where it is tested"
     )
-    assert not unknown, f"{TABLE}: {', '.join(sorted(unknown))} is no public name: remove or rename its entries"
+    assert not unknown, f"{TABLE}: {', '.join(sorted(unknown))} is not a public name: remove or rename its entries"
 
 
 def test_no_name_is_in_two_parts_of_the_table() -> None:
@@ -108,8 +108,8 @@ def test_no_name_is_in_two_parts_of_the_table() -> None:
     assert len(set.union(*parts)) == sum(map(len, parts)), TABLE
 
 
-def test_who_is_not_held_to_the_bound_says_why() -> None:
-    """Streams of bytes are bounded by weight, not by items: their own tests look at that."""
+def test_every_entry_without_a_bound_says_why() -> None:
+    """Byte streams are bounded by weight, not by items, which their own tests check."""
     assert [
         name
         for name, entry in TRANSFORMS.items()
@@ -121,12 +121,12 @@ def test_who_is_not_held_to_the_bound_says_why() -> None:
 
 
 @pytest.mark.parametrize("name", names(STAGES, timed=False, variants_are_slow=True))
-async def test_it_keeps_the_rules(name: str) -> None:
+async def test_every_stage_follows_the_rules(name: str) -> None:
     await check(name)
 
 
 @pytest.mark.parametrize("name", names(STAGES, timed=True))
-async def test_it_keeps_the_rules_by_the_clock(name: str, autojump_clock: MockClock) -> None:
+async def test_every_timed_stage_follows_the_rules(name: str, autojump_clock: MockClock) -> None:
     await check(name)
 
 
@@ -152,6 +152,6 @@ async def test_it_works_with_every_consumer(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", names(SOURCES | TRANSFORMS, timed=True))
-async def test_it_works_with_every_consumer_on_a_mock_clock(name: str, autojump_clock: MockClock) -> None:
+async def test_every_timed_stage_works_with_every_consumer(name: str, autojump_clock: MockClock) -> None:
     for consume in CONSUMERS:
         await consumed(name, consume)

@@ -1,4 +1,4 @@
-"""The pages that name tests: each number is there once, and every test that they name exists."""
+"""The pages that name tests: each number is there once, and every test they name exists."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CLIENTS = PAGE.with_name("real-clients.md")
 VERDICTS = ["holds", "differs", "does not apply"]
 LISTS = {"new-streams": r"(?!RS|WPT)", "Reactive Streams": "RS", "propagation": "WPT"}
 
-# How each list counts: first and last of each run of numbers.
+# The numbers in each list: the first and last of each consecutive range.
 NEW_STREAMS = {
     "PUSH": "1-12 20-24 30-33 40-45 50-52 60-62 70-72 80-84 90-99",
     "FROM": "1-7 10-17 20-26 30-32 40-45 50-54",
@@ -55,7 +55,7 @@ def rows() -> list[tuple[list[str], str, str]]:
     return found
 
 
-def test_every_number_of_the_lists_has_its_place_and_no_other() -> None:
+def test_every_number_of_the_lists_is_on_the_page_once() -> None:
     assert Counter(number for row, _, _ in rows() for number in row) == Counter(numbers())
 
 
@@ -73,7 +73,7 @@ def test_every_test_that_a_page_names_exists() -> None:
         assert set(re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", text)) - there == set(), page.name
 
 
-def test_what_holds_has_a_test_and_what_does_not_has_a_reason() -> None:
+def test_every_row_names_a_test_or_a_reason() -> None:
     for row, verdict, by in rows():
         reason = re.sub(r"`test_\w+`(, )?", "", by).strip()
         assert verdict in VERDICTS, f"{row}: {verdict!r}"
@@ -93,7 +93,7 @@ def test_every_test_of_a_number_is_on_the_page() -> None:
     assert {name for name in there if f"`{name}`" not in page} == set()
 
 
-def test_the_page_counts_right() -> None:
+def test_the_counts_on_the_page_are_correct() -> None:
     counted = {
         name: [
             sum(1 for row, is_so, _ in rows() if is_so == verdict for number in row if re.match(prefix, number))
@@ -109,7 +109,7 @@ def test_the_page_counts_right() -> None:
 
 
 def surprises() -> list[tuple[int, str, str]]:
-    """Return the number, the clients and the tests of each row of the page of real clients."""
+    """Return the number, the clients and the tests of each row on the page about real clients."""
     found = []
     for line in CLIENTS.read_text(encoding="utf-8").splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
@@ -123,7 +123,7 @@ def test_each_surprise_of_real_clients_is_on_its_page_once_with_a_test() -> None
     assert all(re.fullmatch(r"`tests/[\w/]+\.py::test_\w+`(, `[^`]+`)*", by) for _, _, by in surprises())
 
 
-def test_the_page_of_real_clients_counts_right() -> None:
+def test_the_counts_on_the_page_of_real_clients_are_correct() -> None:
     seen = Counter(client for _, clients, _ in surprises() for client in clients.split(", ") if client != "-")
 
     told = re.findall(r"^\| (\w+) \| [^|]+ \| (\d+) \|$", CLIENTS.read_text(encoding="utf-8"), re.MULTILINE)

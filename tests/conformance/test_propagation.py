@@ -1,6 +1,6 @@
 """The propagation matrix of the web platform's pipes: an end or a failure, forward or backward, in every state of both sides.
 
-Each cell is run through every kind of stage that may stand in between.
+Each cell runs with every kind of stage in between.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ between = pytest.mark.parametrize("stage", BETWEEN.values(), ids=BETWEEN.keys())
 
 
 class Slow(Sink):
-    """A sink that does not take its second item before it is told to."""
+    """A sink that does not take its second item until `go_on` is set."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -84,7 +84,7 @@ async def test_WPT_error_forward_cancels_the_sink_and_is_raised_itself(stage: An
 
 
 @between
-async def test_WPT_error_forward_while_the_sink_is_at_work_does_not_wait_for_it(stage: Any) -> None:
+async def test_WPT_error_forward_does_not_wait_for_a_busy_sink(stage: Any) -> None:
     failure, sink = Boom(), Slow()
 
     with pytest.raises(Boom) as caught:
@@ -95,7 +95,7 @@ async def test_WPT_error_forward_while_the_sink_is_at_work_does_not_wait_for_it(
 
 
 @between
-async def test_WPT_error_forward_to_an_idle_reader_is_kept_for_it(stage: Any) -> None:
+async def test_WPT_error_forward_is_kept_for_an_idle_reader(stage: Any) -> None:
     failure = Boom()
 
     async with Source([1], then=failure).readable.pipe(stage()).open() as receive:
@@ -129,7 +129,7 @@ async def test_WPT_error_backward_ends_the_source_and_is_raised_itself(stage: An
 
 
 @between
-async def test_WPT_error_backward_while_a_write_waits_reaches_the_writer(stage: Any) -> None:
+async def test_WPT_error_backward_reaches_a_waiting_writer(stage: Any) -> None:
     failure = Boom()
 
     async def fail(receive: tf.ReceiveChannel[int]) -> None:
@@ -148,7 +148,7 @@ async def test_WPT_error_backward_while_a_write_waits_reaches_the_writer(stage: 
 
 @between
 @pytest.mark.parametrize("items", [[], [1], [*range(600)]], ids=["at once", "behind one item", "behind many"])
-async def test_WPT_close_forward_ends_the_sink_behind_all_items(stage: Any, items: Any) -> None:
+async def test_WPT_close_forward_ends_the_sink_after_all_items(stage: Any, items: Any) -> None:
     sink = Sink()
 
     assert await Source(items).readable.pipe(stage()).pipe(sink.writable) == "result"
@@ -157,7 +157,7 @@ async def test_WPT_close_forward_ends_the_sink_behind_all_items(stage: Any, item
 
 
 @between
-async def test_WPT_close_forward_while_the_sink_is_at_work_waits_for_it(stage: Any) -> None:
+async def test_WPT_close_forward_waits_for_a_busy_sink(stage: Any) -> None:
     source, sink = Source([1, 2]), Slow()
     result = ""
 
@@ -175,7 +175,7 @@ async def test_WPT_close_forward_while_the_sink_is_at_work_waits_for_it(stage: A
 
 
 @between
-async def test_WPT_close_forward_a_failure_while_the_sink_closes_is_raised(stage: Any) -> None:
+async def test_WPT_close_forward_raises_a_failure_of_the_closing_sink(stage: Any) -> None:
     failure = Boom()
 
     async def closing(receive: tf.ReceiveChannel[int]) -> None:
@@ -189,13 +189,13 @@ async def test_WPT_close_forward_a_failure_while_the_sink_closes_is_raised(stage
     assert caught.value is failure
 
 
-# Ends, backward: the sink has enough
+# Ends, backward: the sink stops early
 
 
 @between
 @pytest.mark.parametrize("then", [None, "end"], ids=["quiet", "at its end"])
 @pytest.mark.parametrize("count", [0, 1, 5])
-async def test_WPT_close_backward_ends_the_source_and_nobody_sees_an_error(stage: Any, then: Any, count: int) -> None:
+async def test_WPT_close_backward_ends_the_source_without_an_error(stage: Any, then: Any, count: int) -> None:
     before, source = tasks(), Source(range(5), then=then)
 
     async def enough(receive: tf.ReceiveChannel[int]) -> list[int]:
@@ -210,7 +210,7 @@ async def test_WPT_close_backward_ends_the_source_and_nobody_sees_an_error(stage
 
 
 @between
-async def test_WPT_close_backward_while_a_write_waits_tells_the_writer(stage: Any) -> None:
+async def test_WPT_close_backward_raises_broken_resource_error_in_a_waiting_writer(stage: Any) -> None:
     async def enough(receive: tf.ReceiveChannel[int]) -> str:
         await wait_all_tasks_blocked()
         return "enough"
@@ -221,7 +221,7 @@ async def test_WPT_close_backward_while_a_write_waits_tells_the_writer(stage: An
 
 
 @between
-async def test_WPT_close_backward_a_failure_while_the_source_closes_is_raised(stage: Any) -> None:
+async def test_WPT_close_backward_raises_a_failure_of_the_closing_source(stage: Any) -> None:
     failure = Boom()
 
     async def closing(output: tf.SendChannel[int]) -> None:
@@ -241,7 +241,7 @@ async def test_WPT_close_backward_a_failure_while_the_source_closes_is_raised(st
 
 
 @between
-async def test_WPT_multiple_both_sides_fail_and_both_failures_are_told(stage: Any) -> None:
+async def test_WPT_multiple_failures_of_both_sides_are_raised_as_a_group(stage: Any) -> None:
     forward, backward = Boom("forward"), Boom("backward")
 
     async def closing(receive: tf.ReceiveChannel[int]) -> None:
@@ -257,7 +257,7 @@ async def test_WPT_multiple_both_sides_fail_and_both_failures_are_told(stage: An
 
 
 @between
-async def test_WPT_multiple_a_source_that_has_ended_and_a_sink_that_fails_is_the_failure_of_the_sink(
+async def test_WPT_multiple_a_sink_that_fails_after_the_source_has_ended_raises_its_failure(
     stage: Any,
 ) -> None:
     failure = Boom()
@@ -275,7 +275,7 @@ async def test_WPT_multiple_a_source_that_has_ended_and_a_sink_that_fails_is_the
 # Kept open: preventClose, preventAbort, preventCancel
 
 
-async def test_WPT_prevent_close_a_clone_is_closed_and_the_channel_stays_open() -> None:
+async def test_WPT_prevent_close_closing_a_clone_leaves_the_channel_open() -> None:
     send, receive = tf.open_channel[int]()
 
     for n in (1, 2):
@@ -285,7 +285,7 @@ async def test_WPT_prevent_close_a_clone_is_closed_and_the_channel_stays_open() 
     assert [item async for item in receive] == [1, 2]
 
 
-async def test_WPT_prevent_cancel_a_clone_is_left_and_the_channel_stays_open() -> None:
+async def test_WPT_prevent_cancel_leaving_a_clone_leaves_the_channel_open() -> None:
     send, receive = tf.open_channel[int]()
     send.send_many_nowait([1, 2, 3])
 
@@ -296,7 +296,7 @@ async def test_WPT_prevent_cancel_a_clone_is_left_and_the_channel_stays_open() -
     assert (await receive.receive_many())[-1] == 4
 
 
-async def test_WPT_prevent_abort_a_failure_that_a_block_deals_with_does_not_reach_the_channel() -> None:
+async def test_WPT_prevent_abort_a_failure_handled_in_a_block_does_not_reach_the_channel() -> None:
     send, receive = tf.open_channel[int]()
 
     async with Source([], then=Boom()).readable.open() as items:

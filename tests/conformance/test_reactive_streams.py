@@ -1,6 +1,6 @@
-"""What the Reactive Streams rules ask, by their numbers, where it is not proved elsewhere already.
+"""The Reactive Streams rules, by their numbers, that are not already proved elsewhere.
 
-Demand there is a number that a reader requests; here it is the room in the channel in front of it.
+There, demand is a number that a reader requests; here it is the room in the channel before the reader.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tests.consumers import Boom, Sink, Source, passes
 
 
 @pytest.mark.parametrize("capacity", [1, 3, 256])
-async def test_RS_1_1_no_more_is_made_than_there_is_room_for_and_one_in_hand(capacity: int) -> None:
+async def test_RS_1_1_a_source_makes_only_as_many_items_as_there_is_room_for_and_one_in_hand(capacity: int) -> None:
     source = Source(itertools.count())
 
     async with source.readable.open(capacity=capacity) as receive:
@@ -31,7 +31,7 @@ async def test_RS_1_1_no_more_is_made_than_there_is_room_for_and_one_in_hand(cap
             await receive.receive()
 
 
-async def test_RS_1_3_a_reader_is_given_one_item_at_a_time_whoever_sends() -> None:
+async def test_RS_1_3_a_sink_handles_one_item_at_a_time_even_with_several_senders() -> None:
     at_work = most = 0
 
     async def work(n: int) -> None:
@@ -46,7 +46,7 @@ async def test_RS_1_3_a_reader_is_given_one_item_at_a_time_whoever_sends() -> No
     assert most == 1
 
 
-async def test_RS_1_5_an_empty_source_tells_its_end_and_nothing_else() -> None:
+async def test_RS_1_5_an_empty_source_signals_its_end_and_nothing_else() -> None:
     sink = Sink()
 
     assert await tf.empty().pipe(sink.writable) == "result"
@@ -54,7 +54,7 @@ async def test_RS_1_5_an_empty_source_tells_its_end_and_nothing_else() -> None:
 
 
 @pytest.mark.parametrize("shape", ["all at once", "one by one", "to the end"])
-async def test_RS_1_11_every_branch_is_given_the_same_items_in_the_same_order(shape: str) -> None:
+async def test_RS_1_11_every_branch_gets_the_same_items_in_the_same_order(shape: str) -> None:
     source = Source(range(30))
     got: list[list[int]] = [[], [], []]
 
@@ -78,7 +78,7 @@ async def test_RS_1_11_every_branch_is_given_the_same_items_in_the_same_order(sh
     assert source.ended == 1
 
 
-async def test_RS_2_8_what_was_on_its_way_to_a_reader_that_leaves_is_let_go() -> None:
+async def test_RS_2_8_items_on_their_way_to_a_reader_that_leaves_are_freed() -> None:
     freed = []
 
     class Item:
@@ -92,10 +92,10 @@ async def test_RS_2_8_what_was_on_its_way_to_a_reader_that_leaves_is_let_go() ->
 
     gc.collect()
     assert held == 4
-    assert len(freed) == 1 + held + 1  # the one it had, those on their way, and one in the source's hand
+    assert len(freed) == 1 + held + 1  # the one it received, those on their way, and one in the source's hand
 
 
-async def test_RS_2_9_an_end_comes_without_being_asked_for() -> None:
+async def test_RS_2_9_an_end_arrives_without_demand() -> None:
     source = Source([])
 
     async with source.readable.open(capacity=1) as receive:
@@ -105,7 +105,7 @@ async def test_RS_2_9_an_end_comes_without_being_asked_for() -> None:
             receive.receive_nowait()
 
 
-async def test_RS_2_10_a_failure_comes_without_being_asked_for() -> None:
+async def test_RS_2_10_a_failure_arrives_without_demand() -> None:
     failure = Boom()
 
     async with Source([], then=failure).readable.open(capacity=1) as receive:
@@ -144,15 +144,15 @@ def nested(depth: int) -> tf.Readable[int]:
 
 
 @pytest.mark.parametrize(("make", "depth"), [(plain, 2000), (generators, 300), (nested, 50)])
-async def test_RS_3_3_a_chain_may_be_as_long_as_it_likes(make: Any, depth: int) -> None:
+async def test_RS_3_3_a_long_chain_does_not_exceed_the_recursion_limit(make: Any, depth: int) -> None:
     assert await make(depth).pipe(tf.collect()) == [n + depth for n in range(9)]
 
 
-async def test_RS_3_3_many_empty_sources_in_a_row_do_not_pile_up() -> None:
+async def test_RS_3_3_many_empty_sources_in_a_row_do_not_exceed_the_recursion_limit() -> None:
     assert await tf.concat(*[tf.empty()] * 2000, tf.from_iterable([1])).pipe(tf.collect()) == [1]
 
 
-async def test_RS_3_9_to_ask_for_less_than_one_item_is_refused() -> None:
+async def test_RS_3_9_a_demand_of_less_than_one_item_is_refused() -> None:
     send, receive = tf.open_channel[int]()
     send.send_nowait(1)
 
@@ -166,7 +166,7 @@ async def test_RS_3_9_to_ask_for_less_than_one_item_is_refused() -> None:
     assert await receive.receive_many(1) == [1]
 
 
-async def test_RS_3_13_a_reader_that_has_left_is_not_held_on_to() -> None:
+async def test_RS_3_13_a_reader_that_has_left_is_freed() -> None:
     class Reader:
         def __init__(self) -> None:
             self.got: list[int] = []
@@ -187,7 +187,7 @@ async def test_RS_3_13_a_reader_that_has_left_is_not_held_on_to() -> None:
         assert gone() is None
 
 
-async def test_RS_3_17_demand_may_be_without_bound() -> None:
+async def test_RS_3_17_demand_can_be_unbounded() -> None:
     source = Source(range(10_000))
 
     async with source.readable.open(capacity=math.inf) as receive:

@@ -1,4 +1,4 @@
-"""anyio's streams, real ones on Trio, wherever a stream or a channel of Trio is taken."""
+"""Real anyio streams on Trio, wherever a Trio stream or channel is accepted."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HOST = "127.0.0.1"
 
 @asynccontextmanager
 async def connected() -> AsyncIterator[tuple[anyio.abc.SocketStream, trio.SocketStream]]:
-    """Connect by anyio to a listener of Trio's."""
+    """Connect with anyio to a Trio listener."""
     [listener] = await trio.open_tcp_listeners(0, host=HOST)
     port = listener.socket.getsockname()[1]
     async with listener, await anyio.connect_tcp(HOST, port) as near, await listener.accept() as far:
@@ -32,7 +32,7 @@ async def read_all(stream: trio.abc.ReceiveStream) -> bytes:
 
 
 @pytest.mark.parametrize("by_name", [True, False])
-async def test_items_are_sent_to_an_object_stream_which_is_closed(by_name: bool) -> None:
+async def test_items_are_sent_to_an_object_stream_which_is_then_closed(by_name: bool) -> None:
     send, receive = anyio.create_memory_object_stream[int](10)
 
     sent = await tf.pipeline(range(3), tf.to_channel(send) if by_name else send)
@@ -43,7 +43,7 @@ async def test_items_are_sent_to_an_object_stream_which_is_closed(by_name: bool)
 
 
 @pytest.mark.parametrize("by_name", [True, False])
-async def test_chunks_are_written_to_a_byte_stream_which_is_ended_in_its_own_direction(by_name: bool) -> None:
+async def test_chunks_are_written_to_a_byte_stream_and_only_its_send_direction_is_ended(by_name: bool) -> None:
     async with connected() as (near, far):
         assert await tf.pipeline([b"abc", b"de"], tf.to_stream(near) if by_name else near) == 5
         assert await read_all(far) == b"abcde"
@@ -107,7 +107,7 @@ async def test_R11_a_duplex_that_breaks_in_both_directions_is_one_failure() -> N
         await trio.aclose_forcefully(far)  # with unread bytes: a reset
 
 
-async def test_what_is_neither_is_refused_as_before() -> None:
+async def test_an_object_stream_is_refused_as_a_byte_stream_and_a_receiver_as_a_sender() -> None:
     send, receive = anyio.create_memory_object_stream[Any](1)
     with send, receive:
         with pytest.raises(TypeError, match=r"to_stream expects a trio\.abc\.SendStream, got MemoryObjectSendStream"):

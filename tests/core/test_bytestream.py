@@ -1,4 +1,4 @@
-"""R20: every byte stream we offer is one in Trio's sense too."""
+"""R20: every byte stream that trioflow offers passes Trio's own checks."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ async def clogged_over_channels() -> Pair:
 
 
 class Opener:
-    """Opens duplexes as streams in the background: the checks make streams and close them without a block around."""
+    """Opens duplexes as streams in the background, because Trio's checks make and close streams without a `with` block."""
 
     def __init__(self, nursery: trio.Nursery) -> None:
         self._nursery = nursery
@@ -64,7 +64,7 @@ class Opener:
                 task_status.started(stream)
                 await trio.sleep_forever()
         except trio.BrokenResourceError:
-            pass  # a check that breaks a stream has seen it there
+            pass  # a check that breaks a stream has already seen the error
 
     async def both(self, left: tf.Duplex[bytes, bytes], right: tf.Duplex[bytes, bytes]) -> Pair:
         return await self.open(left.open()), await self.open(right.open())
@@ -90,7 +90,7 @@ def whole(duplex: tf.Duplex[bytes, bytes]) -> tf.Duplex[bytes, bytes]:
 
 
 def apart(duplex: tf.Duplex[bytes, bytes]) -> tf.Duplex[bytes, bytes]:
-    """Forget the stream underneath, so that `open` makes one over channels."""
+    """Forget the stream underneath, so that `open` makes a stream over channels."""
     return tf.Duplex(duplex.readable, duplex.writable)
 
 
@@ -131,7 +131,7 @@ async def test_R20_a_tcp_connection_opens_as_a_half_closeable_stream(is_over_cha
         async def make() -> Pair:
             left = await streams.open(seen_as(tf.connect_tcp(*listener.socket.getsockname())).open())
             right = await streams.open(seen_as(tf.Duplex.from_stream(await listener.accept())).open())
-            await wait_all_tasks_blocked()  # over channels, it connects in the background
+            await wait_all_tasks_blocked()  # a stream over channels connects in the background
             return left, right
 
         await check_half_closeable_stream(make, None)
@@ -164,7 +164,7 @@ async def test_R20_a_process_is_a_one_way_stream_from_its_input_to_its_output() 
         await check_one_way_stream(make, None)
 
 
-async def test_a_process_opened_is_a_stream_that_ends_its_input_apart() -> None:
+async def test_an_open_process_is_a_stream_whose_input_can_be_ended_alone() -> None:
     async with tf.process(["cat"]).open() as stream:
         await stream.send_all(b"one")
         assert await stream.receive_some() == b"one"
@@ -196,7 +196,7 @@ async def test_R20_a_second_task_in_one_direction_of_a_process_is_refused() -> N
         await check_a_second_task_is_refused(stream, stream)
 
 
-# A program that passes its input to one named pipe, and another one to its output, until that one ends.
+# A program that copies its input to one named pipe, and a second pipe to its output, until the second one ends.
 RELAY = """
 import os, sys, threading
 def copy(source, output):
@@ -214,10 +214,10 @@ copy(None, 1)
 """
 
 
-async def test_R20_two_processes_joined_crosswise_are_a_two_way_stream(
+async def test_R20_two_cross_connected_processes_are_a_two_way_stream(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(processes, "PATIENCE", 0.01)  # seconds that the one closed first waits for the other
+    monkeypatch.setattr(processes, "PATIENCE", 0.01)  # seconds that the first to be closed waits for the other
     pairs = itertools.count()
     async with opener() as streams:
 
@@ -234,14 +234,16 @@ async def test_R20_two_processes_joined_crosswise_are_a_two_way_stream(
                 assert await other.receive_some() == b"!"  # both pipes are open
             return left, right
 
-        # Not half-closeable: a process that has ended its output may have exited, and reads no more then.
+        # Not half-closeable: a process that has ended its output may have exited, and then reads nothing more.
         with trio.fail_after(30):
             await check_two_way_stream(make, None)
 
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.binary(max_size=20), max_size=8), st.lists(st.integers(1, 8), min_size=1), st.integers(1, 4))
-def test_any_sizes_asked_for_give_the_same_bytes(chunks: list[bytes], sizes: list[int], capacity: int) -> None:
+def test_receiving_in_chunks_of_any_size_gives_the_same_bytes(
+    chunks: list[bytes], sizes: list[int], capacity: int
+) -> None:
     async def main() -> bytes:
         left, right = bytes_over_channels(capacity)
         got = bytearray()
@@ -266,7 +268,7 @@ def test_any_sizes_asked_for_give_the_same_bytes(chunks: list[bytes], sizes: lis
     assert trio.run(main) == b"".join(chunks)
 
 
-async def test_what_is_sent_may_change_afterwards() -> None:
+async def test_a_buffer_may_be_reused_after_it_was_sent() -> None:
     left, right = bytes_over_channels()
     data = bytearray(b"before")
 
@@ -276,7 +278,7 @@ async def test_what_is_sent_may_change_afterwards() -> None:
     assert await right.receive_some() == b"before"
 
 
-async def test_a_cancelled_receive_has_taken_nothing_and_a_cancelled_send_has_sent_nothing() -> None:
+async def test_a_cancelled_receive_takes_nothing_and_a_cancelled_send_sends_nothing() -> None:
     left, right = bytes_over_channels(capacity=1)
     with trio.move_on_after(0):
         await left.send_all(b"lost")
@@ -287,7 +289,7 @@ async def test_a_cancelled_receive_has_taken_nothing_and_a_cancelled_send_has_se
     assert await right.receive_some() == b"kept"
 
 
-async def test_other_items_than_bytes_are_refused_in_both_directions() -> None:
+async def test_items_that_are_not_bytes_are_refused_in_both_directions() -> None:
     left, right = bytes_over_channels()
     with pytest.raises(TypeError, match="send_all expects bytes, a bytearray or a memoryview, got 'text'"):
         await left.send_all("text")  # type: ignore[arg-type]
@@ -296,7 +298,7 @@ async def test_other_items_than_bytes_are_refused_in_both_directions() -> None:
         await right.receive_some()
 
 
-async def test_empty_chunks_are_not_taken_for_the_end() -> None:
+async def test_empty_chunks_are_not_mistaken_for_the_end() -> None:
     duplex = tf.Duplex(tf.from_iterable([b"", bytearray(b"a"), b"", memoryview(b"b")]), tf.drain())
 
     async with duplex.open() as stream:
@@ -305,7 +307,7 @@ async def test_empty_chunks_are_not_taken_for_the_end() -> None:
     assert got == [b"a", b"b", b""]
 
 
-async def test_opening_gives_both_ends_of_what_a_duplex_is_made_of() -> None:
+async def test_opening_a_duplex_reads_from_its_readable_and_writes_to_its_writable() -> None:
     written: list[bytes] = []
 
     async with tf.Duplex(tf.from_iterable([b"read"]), tf.for_each(written.append)).open() as stream:
@@ -317,7 +319,7 @@ async def test_opening_gives_both_ends_of_what_a_duplex_is_made_of() -> None:
         await stream.send_eof()
 
 
-def test_R1_a_wrong_capacity_is_told_when_open_is_called() -> None:
+def test_R1_a_wrong_capacity_is_refused_when_open_is_called() -> None:
     with pytest.raises(ValueError, match="capacity must be at least 1, got 0"):
         tf.connect_tcp("127.0.0.1", 1).open(capacity=0)
 
@@ -343,7 +345,7 @@ async def test_R13_an_exception_that_leaves_the_block_cuts_off_what_was_sent() -
     assert not ended
 
 
-async def test_R16_both_directions_are_closed_although_one_fails_to() -> None:
+async def test_R16_both_directions_are_closed_even_if_closing_one_fails() -> None:
     closed = []
 
     @tf.readable
@@ -368,7 +370,9 @@ async def test_R16_both_directions_are_closed_although_one_fails_to() -> None:
     assert sorted(closed) == ["readable", "writable"]
 
 
-async def test_R16_leaving_does_not_wait_for_ever_for_a_peer_that_reads_no_more(autojump_clock: MockClock) -> None:
+async def test_R16_leaving_the_block_does_not_wait_forever_for_a_peer_that_stopped_reading(
+    autojump_clock: MockClock,
+) -> None:
     @tf.writable
     async def stuck(chunks: AsyncIterable[bytes]) -> None:
         await trio.sleep_forever()

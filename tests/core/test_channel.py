@@ -1,4 +1,4 @@
-"""The channel pair: one item or many, waiting or not, cancelled, closed, cloned and overflowing."""
+"""Channels: one item or many, with and without waiting, cancelled, closed, cloned and overflowing."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ async def test_items_come_out_in_the_order_they_went_in() -> None:
     assert await receive.receive_many() == [3, 4]
 
 
-def test_a_channel_is_a_pair_of_trios_own_kinds() -> None:
+def test_the_ends_of_a_channel_are_trio_channels() -> None:
     pair = tf.open_channel[int](math.inf)
 
     assert type(pair) is tuple
@@ -41,7 +41,7 @@ def test_a_channel_is_a_pair_of_trios_own_kinds() -> None:
     assert isinstance(pair[1], trio.abc.ReceiveChannel)
 
 
-async def test_receive_many_takes_what_is_there_up_to_its_limit() -> None:
+async def test_receive_many_takes_what_is_buffered_up_to_its_limit() -> None:
     send, receive = tf.open_channel[int](10)
     await send.send_many(range(5))
 
@@ -51,7 +51,7 @@ async def test_receive_many_takes_what_is_there_up_to_its_limit() -> None:
         await receive.receive_many(0)
 
 
-async def test_receive_many_waits_only_while_there_is_nothing() -> None:
+async def test_receive_many_waits_only_while_the_buffer_is_empty() -> None:
     send, receive = tf.open_channel[int](10)
     got = []
 
@@ -105,12 +105,12 @@ async def test_send_many_nowait_sends_all_or_none() -> None:
         send.send_many_nowait([b"c", b"d"])
     send.send_many_nowait([])
     assert await receive.receive_many() == [b"a", b"b"]
-    send.send_many_nowait([bytes(100_000)])  # alone, into an empty channel
+    send.send_many_nowait([bytes(100_000)])  # an empty channel admits it, although it is too heavy
     with pytest.raises(trio.WouldBlock):
         send.send_many_nowait([b"e"])
 
 
-async def test_nowait_says_that_it_would_block() -> None:
+async def test_nowait_calls_raise_would_block() -> None:
     send, receive = tf.open_channel[int](1)
 
     with pytest.raises(trio.WouldBlock):
@@ -121,7 +121,7 @@ async def test_nowait_says_that_it_would_block() -> None:
     assert receive.receive_nowait() == 1
 
 
-async def test_nowait_does_not_overtake_those_who_wait() -> None:
+async def test_nowait_calls_do_not_overtake_waiting_tasks() -> None:
     send, receive = tf.open_channel[int](1)
     send.send_nowait(1)
 
@@ -141,7 +141,7 @@ async def test_nowait_does_not_overtake_those_who_wait() -> None:
             receive.receive_nowait()
 
 
-async def test_send_many_nowait_does_not_overtake_one_who_was_woken() -> None:
+async def test_send_many_nowait_does_not_overtake_a_woken_sender() -> None:
     send, receive = tf.open_channel[int](1)
     send.send_nowait(1)
 
@@ -155,7 +155,7 @@ async def test_send_many_nowait_does_not_overtake_one_who_was_woken() -> None:
     assert receive.receive_nowait() == 2
 
 
-async def test_an_end_that_lets_tasks_run_is_a_checkpoint() -> None:
+async def test_send_receive_and_aclose_are_checkpoints() -> None:
     send, receive = tf.open_channel[int](1)
 
     with assert_checkpoints():
@@ -171,7 +171,7 @@ async def test_an_end_that_lets_tasks_run_is_a_checkpoint() -> None:
 # Closing
 
 
-async def test_a_closed_end_says_so() -> None:
+async def test_a_closed_end_raises_closed_resource_error() -> None:
     send, receive = tf.open_channel[int]()
     other_send, other_receive = send.clone(), receive.clone()
     send.close()
@@ -202,7 +202,7 @@ async def test_a_closed_end_says_so() -> None:
     assert await other_receive.receive() == 1
 
 
-async def test_closing_an_end_wakes_the_task_that_waits_at_it() -> None:
+async def test_closing_an_end_wakes_the_task_that_waits_on_it() -> None:
     send, receive = tf.open_channel[int](1)
     woken = []
 
@@ -228,7 +228,7 @@ async def test_closing_an_end_wakes_the_task_that_waits_at_it() -> None:
     assert woken == [trio.ClosedResourceError] * 3
 
 
-async def test_when_the_last_sender_closes_all_who_wait_get_the_end() -> None:
+async def test_when_the_last_sender_closes_all_waiting_receivers_get_the_end() -> None:
     send, receive = tf.open_channel[int](1)
     ended = []
 
@@ -250,7 +250,7 @@ async def test_when_the_last_sender_closes_all_who_wait_get_the_end() -> None:
     assert ended == [1, 1, 1]
 
 
-async def test_when_the_last_receiver_closes_all_who_wait_are_told_and_what_is_held_is_discarded() -> None:
+async def test_when_the_last_receiver_closes_waiting_senders_get_an_error_and_the_buffer_is_discarded() -> None:
     send, receive = tf.open_channel[int](2)
     told = []
 
@@ -270,9 +270,9 @@ async def test_when_the_last_receiver_closes_all_who_wait_are_told_and_what_is_h
     assert (send.statistics().discarded, send.statistics().used) == (2, 0)
 
 
-async def test_the_end_and_the_last_items_come_in_order_to_several_who_wait() -> None:
-    """Two items, the end and a closed clone in one tick, and four who wait: none is lost, nobody sleeps on."""
-    for _ in range(20):  # Trio shuffles who runs first
+async def test_several_waiting_receivers_get_the_last_items_and_then_the_end() -> None:
+    """Two items, a closed clone and the end in one tick, with four tasks waiting: no item is lost, and every task wakes."""
+    for _ in range(20):  # Trio runs tasks in random order
         send, receive = tf.open_channel[int](4)
         got: list[object] = []
 
@@ -293,7 +293,7 @@ async def test_the_end_and_the_last_items_come_in_order_to_several_who_wait() ->
         assert sorted(map(str, got)) == ["1", "2", "end", "end"]
 
 
-async def test_blocks_close_their_ends() -> None:
+async def test_leaving_a_with_block_closes_its_end() -> None:
     send, receive = tf.open_channel[int]()
 
     other_send, other_receive = send.clone(), receive.clone()
@@ -305,7 +305,7 @@ async def test_blocks_close_their_ends() -> None:
     assert (send.statistics().open_send_channels, send.statistics().open_receive_channels) == (0, 0)
 
 
-async def test_an_aborted_channel_drops_what_it_holds_and_tells_both_ends() -> None:
+async def test_an_aborted_channel_drops_its_buffer_and_breaks_both_ends() -> None:
     send, receive = tf.open_channel[int](2)
     cause = Boom()
     told = []
@@ -336,7 +336,7 @@ async def test_an_aborted_channel_drops_what_it_holds_and_tells_both_ends() -> N
 
 
 @pytest.mark.parametrize("many", [False, True])
-async def test_a_cancelled_send_has_not_sent(many: bool) -> None:
+async def test_a_cancelled_send_sends_nothing(many: bool) -> None:
     send, receive = tf.open_channel[int](1)
     send.send_nowait(1)
 
@@ -352,7 +352,7 @@ async def test_a_cancelled_send_has_not_sent(many: bool) -> None:
     assert send.statistics().tasks_waiting_send == 0
 
 
-async def test_a_cancelled_receive_has_not_taken() -> None:
+async def test_a_cancelled_receive_takes_nothing() -> None:
     send, receive = tf.open_channel[int](1)
 
     with trio.CancelScope() as scope:
@@ -367,7 +367,7 @@ async def test_a_cancelled_receive_has_not_taken() -> None:
     assert receive.receive_nowait() == 1
 
 
-async def test_cancelled_in_the_tick_in_which_it_was_woken_a_receive_has_not_taken() -> None:
+async def test_a_receive_cancelled_in_the_tick_that_wakes_it_takes_nothing() -> None:
     send, receive = tf.open_channel[int](1)
     got = []
 
@@ -386,10 +386,10 @@ async def test_cancelled_in_the_tick_in_which_it_was_woken_a_receive_has_not_tak
         await wait_all_tasks_blocked()
 
         assert first.cancelled_caught
-        assert got == [1]  # it passed the call on to the second
+        assert got == [1]  # the first passes the wake-up on to the second
 
 
-async def test_cancelled_in_the_tick_in_which_it_was_woken_a_send_has_not_sent() -> None:
+async def test_a_send_cancelled_in_the_tick_that_wakes_it_sends_nothing() -> None:
     send, receive = tf.open_channel[str](1)
     send.send_nowait("held")
     sent = []
@@ -412,7 +412,7 @@ async def test_cancelled_in_the_tick_in_which_it_was_woken_a_send_has_not_sent()
     assert receive.receive_nowait() == "second"
 
 
-async def test_a_failure_in_the_tick_in_which_a_receiver_was_woken_overtakes() -> None:
+async def test_an_abort_in_the_tick_that_wakes_a_receiver_overtakes_the_item() -> None:
     send, receive = tf.open_channel[int](1)
 
     async with trio.open_nursery() as nursery:
@@ -447,7 +447,7 @@ async def test_receivers_are_served_first_come_first_served() -> None:
     assert sorted(served, key=lambda pair: pair[1]) == [(n, n) for n in range(5)]
 
 
-@pytest.mark.parametrize("attempt", range(10))  # Trio shuffles who runs first
+@pytest.mark.parametrize("attempt", range(10))  # Trio runs tasks in random order
 async def test_closing_a_clone_does_not_let_anyone_overtake(attempt: int) -> None:
     send, receive = tf.open_channel[int](4)
     served = []
@@ -535,7 +535,7 @@ async def test_nowait_follows_the_overflow_policy() -> None:
 # Leaks
 
 
-def test_a_sender_lost_unclosed_warns_in_development_mode() -> None:
+def test_a_sender_that_is_never_closed_warns_in_development_mode() -> None:
     program = "import trioflow as tf\nsend, receive = tf.open_channel()\ndel send\n"
 
     done = subprocess.run([sys.executable, "-X", "dev", "-c", program], capture_output=True, text=True, check=True)
@@ -544,7 +544,7 @@ def test_a_sender_lost_unclosed_warns_in_development_mode() -> None:
     assert "was never closed, so its readers never see the end" in done.stderr
 
 
-def test_a_channel_that_is_let_go_is_freed_at_once() -> None:
+def test_an_unreferenced_channel_is_freed_without_the_garbage_collector() -> None:
     class Item:
         freed = False
 
@@ -569,13 +569,13 @@ STEPS = st.sampled_from(["send", "send many", "wait", "cancel", "clone", "close"
 
 @settings(max_examples=150, deadline=None)
 @given(data=st.data(), capacity=st.integers(1, 5), senders=st.integers(1, 3), receivers=st.integers(1, 3))
-async def test_any_interleaving_loses_nothing_doubles_nothing_keeps_order_and_bounds(
+async def test_in_any_interleaving_each_item_arrives_once_and_in_order_within_the_capacity(
     data: st.DataObject, capacity: int, senders: int, receivers: int
 ) -> None:
-    """Senders and receivers take random steps, are cancelled at random passes, and close; each item arrives once."""
+    """Senders and receivers take random steps, are cancelled after a random number of scheduler passes, and close."""
     send, receive = tf.open_channel[tuple[int, int]](capacity)
     sent: list[tuple[int, int]] = []
-    uncertain: set[tuple[int, int]] = set()  # of a send_many that was cut short: the first few or none
+    uncertain: set[tuple[int, int]] = set()  # items of a cancelled send_many: the first few were sent, or none
     got: list[tuple[int, int]] = []
     most = 0
 
@@ -657,7 +657,7 @@ async def test_any_interleaving_loses_nothing_doubles_nothing_keeps_order_and_bo
     assert (statistics.used, statistics.tasks_waiting_send, statistics.tasks_waiting_receive) == (0, 0, 0)
 
 
-async def test_the_owner_of_a_channel_is_told_when_a_reader_begins_to_wait() -> None:
+async def test_on_wanted_is_called_when_a_reader_starts_to_wait() -> None:
     send, receive = tf.open_channel[int](capacity=2)
     told: list[str] = []
     receive._buffer.on_wanted = lambda: told.append("wanted")
@@ -677,7 +677,7 @@ async def test_the_owner_of_a_channel_is_told_when_a_reader_begins_to_wait() -> 
     assert told == ["wanted"]
 
 
-async def test_several_senders_of_batches_take_turns_by_the_buffer_not_by_the_item() -> None:
+async def test_senders_of_batches_take_turns_bufferful_by_bufferful_not_item_by_item() -> None:
     send, receive = tf.open_channel[str](8)
 
     async with trio.open_nursery() as nursery, receive:
@@ -691,7 +691,7 @@ async def test_several_senders_of_batches_take_turns_by_the_buffer_not_by_the_it
 
 
 @pytest.mark.parametrize("item", [1, bytes(20_000)])
-async def test_a_sender_may_wait_until_all_was_taken(item: Any) -> None:
+async def test_a_sender_can_wait_until_everything_has_been_received(item: Any) -> None:
     send, receive = tf.open_channel[Any](3)
     seen: list[str] = []
 
@@ -723,7 +723,7 @@ async def told_that_the_reader_has_gone(call: Callable[[], Awaitable[object]]) -
         await call()
 
 
-async def test_R17_waiting_until_all_was_taken_can_be_cancelled() -> None:
+async def test_R17_waiting_until_everything_has_been_received_can_be_cancelled() -> None:
     send, receive = tf.open_channel[int](3)
     await send.send(1)
 
@@ -740,7 +740,7 @@ async def test_R17_waiting_until_all_was_taken_can_be_cancelled() -> None:
     assert send.statistics().tasks_waiting_send == 0
 
 
-def test_the_ends_of_a_channel_show_what_users_call_and_nothing_else() -> None:
+def test_the_ends_of_a_channel_have_no_public_names_but_those_that_users_call() -> None:
     both = {"aclose", "clone", "close", "statistics"}
     send, receive = tf.open_channel[int]()
 

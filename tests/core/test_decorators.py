@@ -1,4 +1,4 @@
-"""The decorators: each form, their parameters, and what they refuse."""
+"""The decorators: their forms, their parameters, and what they refuse."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def longest(words: AsyncIterable[str], default: str = "") -> str:
     return max([word async for word in words], key=len, default=default)
 
 
-async def test_each_form_keeps_the_rules() -> None:
+async def test_each_form_follows_the_rules() -> None:
     await check_readable(lambda: numbers(300, start=2), expected=range(2, 300))
     await check_transform(lambda: numbered(sign=":"), "ab", ["1: a", "2: b"], holds=1)
     await check_transform(lambda: repeated(2), "ab", ["a", "a", "b", "b"], holds=1)
@@ -60,7 +60,7 @@ async def test_a_source_may_send_from_many_tasks() -> None:
     assert sorted(await sent(20).pipe(tf.collect())) == list(range(20))
 
 
-def test_a_factory_looks_like_its_function_without_the_channels() -> None:
+def test_a_factory_has_the_signature_of_its_function_without_the_channels() -> None:
     assert (numbers.__name__, numbers.__doc__) == ("numbers", "Count.")
     assert str(inspect.signature(numbers)) == "(stop: 'int', *, start: 'int' = 0) -> 'AsyncIterator[int]'"
     assert list(inspect.signature(sent).parameters) == ["stop"]
@@ -85,7 +85,7 @@ def test_a_stage_is_named_after_its_call() -> None:
         (lambda: longest(1, 2), "too many positional arguments"),
     ],
 )
-def test_R1_wrong_arguments_are_told_when_the_factory_is_called(call: Callable[[], object], message: str) -> None:
+def test_R1_wrong_arguments_are_refused_when_the_factory_is_called(call: Callable[[], object], message: str) -> None:
     with pytest.raises(TypeError, match=message):
         call()
 
@@ -118,7 +118,7 @@ async def no_parameters() -> None:
         (tf.transform, no_parameters, "transform: no_parameters has no yield; yield its output, or take two"),
     ],
 )
-def test_R1_what_is_no_stage_is_refused_when_it_is_decorated(decorate: Any, function: Any, message: str) -> None:
+def test_R1_what_is_not_a_stage_is_refused_when_it_is_decorated(decorate: Any, function: Any, message: str) -> None:
     with pytest.raises(TypeError, match=message):
         decorate(function)
 
@@ -129,7 +129,7 @@ async def test_arguments_are_the_same_in_every_run() -> None:
     assert await counter.pipe(tf.collect()) == await counter.pipe(tf.collect()) == [0, 1, 2]
 
 
-async def test_a_generator_may_use_all_of_a_channel() -> None:
+async def test_a_generator_can_use_every_method_of_a_receive_channel() -> None:
     @tf.transform
     async def mixed(source: tf.ReceiveChannel[int]) -> AsyncIterator[Any]:
         yield await source.receive()
@@ -153,7 +153,7 @@ async def test_a_generator_may_use_all_of_a_channel() -> None:
     assert [item for items in got[6:] for item in items] == [6, 7]
 
 
-async def test_a_generator_is_told_that_it_would_have_to_wait() -> None:
+async def test_receive_nowait_in_a_generator_raises_would_block_if_nothing_has_arrived() -> None:
     @tf.transform
     async def impatient(source: tf.ReceiveChannel[int]) -> AsyncIterator[str]:
         with pytest.raises(trio.WouldBlock):
@@ -163,7 +163,7 @@ async def test_a_generator_is_told_that_it_would_have_to_wait() -> None:
     assert await Source([], then=None).readable.pipe(impatient()).pipe(tf.collect()) == ["nothing yet"]
 
 
-async def test_a_generator_that_closes_its_source_ends_it() -> None:
+async def test_a_generator_that_closes_its_source_cannot_receive_any_more_and_continues() -> None:
     @tf.transform
     async def two(source: tf.ReceiveChannel[int]) -> AsyncIterator[int]:
         yield await source.receive()
@@ -178,7 +178,7 @@ async def test_a_generator_that_closes_its_source_ends_it() -> None:
     assert await numbers(10**9).pipe(two()).pipe(tf.collect()) == [0, 99]
 
 
-async def test_a_generator_that_is_told_of_a_failure_may_not_go_on() -> None:
+async def test_a_generator_does_not_continue_after_a_failure_upstream_even_if_it_was_shielded() -> None:
     flushed = []
 
     @tf.transform
@@ -219,5 +219,5 @@ async def test_several_tasks_of_a_generator_may_share_its_source() -> None:
         for item in done:
             yield item
 
-    for _ in range(5):  # Trio shuffles who runs first
+    for _ in range(5):  # Trio runs tasks in random order
         assert sorted(await sent(500).pipe(workers()).pipe(tf.collect())) == list(range(500))

@@ -1,4 +1,4 @@
-"""Functions that are called for each item: what a loop made of several of them does, and what its failures say."""
+"""Operators that call a function for each item: several in a row run as one loop, whose failures name the function."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Faulty:
         return self.function(*args)
 
 
-# By name: the operator, its function, and the same for a single item as a list.
+# By name: the operator, its function, and the results for one item as a list.
 STEPS: dict[str, tuple[Callable[..., Any], Callable[..., Any], Callable[[Any], list[Any]]]] = {
     "map": (tf.map, lambda pair: (pair[1], pair[0] + 1), lambda pair: [(pair[1], pair[0] + 1)]),
     "starmap": (tf.starmap, lambda a, b: (b, a * 3), lambda pair: [(pair[1], pair[0] * 3)]),
@@ -43,7 +43,7 @@ PAIRS = [(n, n + 1) for n in range(700)]
 
 @settings(deadline=None)
 @given(st.lists(st.sampled_from([*STEPS]), max_size=40))
-async def test_a_chain_of_functions_passes_on_what_each_of_them_would(names: list[str]) -> None:
+async def test_a_chain_of_functions_emits_what_its_functions_would_one_after_another(names: list[str]) -> None:
     wanted: list[Any] = PAIRS[:20]
     transforms: list[Any] = []
     for name in names:
@@ -75,7 +75,7 @@ async def test_R11_a_failure_names_the_function_that_raised_it(names: list[str],
         assert functions[at].calls < call
 
 
-async def test_R11_a_failure_in_a_function_of_c_names_it() -> None:
+async def test_R11_a_failure_in_a_c_function_names_the_function() -> None:
     source = tf.from_iterable([*"12345678", "x"])
 
     with pytest.raises(ValueError, match="invalid literal") as caught:
@@ -84,7 +84,7 @@ async def test_R11_a_failure_in_a_function_of_c_names_it() -> None:
     assert caught.value.__notes__ == ["in stage 4 of 6: map(int)"]
 
 
-async def test_a_failure_shows_no_line_of_the_loop() -> None:
+async def test_the_traceback_of_a_failure_has_no_line_of_the_loop() -> None:
     def fails(n: int) -> int:
         return 1 // (n - 3)
 
@@ -98,7 +98,7 @@ async def test_a_failure_shows_no_line_of_the_loop() -> None:
 
 @pytest.mark.parametrize("position", range(3))
 @pytest.mark.parametrize("name", ["map", "filter", "tap"])
-async def test_a_plain_function_that_returns_a_coroutine_is_refused_wherever_it_stands(
+async def test_a_plain_function_that_returns_a_coroutine_is_refused_anywhere_in_the_chain(
     name: str, position: int
 ) -> None:
     async def later(n: int) -> int:

@@ -1,4 +1,4 @@
-"""Any chain, any fault, any cancellation, any reader: what must hold of every run."""
+"""Random chains with random faults, cancellations and readers: what holds of every run."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Log:
     closed: int = 0
     raised: list[BaseException] = field(default_factory=list)
     has_failed: bool = False  # a failure has left its stage
-    late: list[object] = field(default_factory=list)  # what stages saw after that
+    late: list[object] = field(default_factory=list)  # what stages received after that
 
     def fail(self) -> None:
         self.raised.append(Boom(len(self.raised)))
@@ -40,7 +40,7 @@ class Plan:
     """How one stage behaves: what it is, when it fails, how slow it is and how it closes."""
 
     kind: str
-    fails_at: int  # the item; above ITEMS: never
+    fails_at: int  # the number of the item; above ITEMS: never
     pauses: int  # scheduler passes for each item
     closing: int  # shielded scheduler passes
     fails_in_closing: bool
@@ -58,7 +58,7 @@ class Plan:
         return item
 
     def look_and_leave(self, log: Log, item: int) -> int:
-        """Look at an item; a failure leaves the stage at once."""
+        """Look at an item, in a stage that a failure leaves at once."""
         try:
             return self.look(log, item)
         except Boom:
@@ -157,7 +157,7 @@ PLANS = st.builds(
 
 
 def booms_in(exc: BaseException | None) -> list[BaseException]:
-    """Return all failures of stages in `exc`, and those in whose cleanup they were raised."""
+    """Return all failures of stages in `exc`, and those in flight when one was raised in a cleanup."""
     if exc is None:
         return []
     parts = exc.exceptions if isinstance(exc, BaseExceptionGroup) else ()
@@ -174,7 +174,7 @@ def booms_in(exc: BaseException | None) -> list[BaseException]:
     cancel_after=st.integers(0, 120),
     leave_after=st.integers(0, ITEMS),
 )
-async def test_whatever_goes_wrong_the_rules_hold(
+async def test_the_rules_hold_whatever_goes_wrong(
     plans: list[Plan], source: str, mode: str, capacity: int, cancel_after: int, leave_after: int
 ) -> None:
     log = Log()
@@ -243,6 +243,6 @@ async def test_whatever_goes_wrong_the_rules_hold(
     assert all("in stage" in note for note in notes)
     if not seen and not scope.cancelled_caught and mode != "leave":
         limits = [plan.fails_at for plan in plans if plan.kind == "taking"]
-        assert len(got) == min([ITEMS, *limits])  # R9: nobody else ended it
+        assert len(got) == min([ITEMS, *limits])  # R9: nothing but a stage ended it
         assert result in ("done", "left")
     assert log.late == []  # R12

@@ -1,7 +1,7 @@
-"""Any flow of any operators, with any faults, cancelled at any moment, slow on any side: what must hold of its run.
+"""Random flows of any operators, with faults, cancellations and slow sides: what holds of every run.
 
-A flow is a tree: sources are its leaves, stages and joins its branches. Beside the readable it makes, each part tells what
-should come out of it, and how many items it may hold. test_faults does the same for what stands beneath all operators.
+A flow is a tree: sources are its leaves, stages and joins its branches. Each part makes a readable, and says what it
+should emit and how many items it may hold. test_faults does the same for the engine below the operators.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from trio.testing import MockClock
 import trioflow as tf
 from tests.consumers import Boom, passes, tasks
 
-PATIENCE = 20_000  # seconds of a clock that jumps: a flow that never ends reaches them at once, and nothing else does
-SUBSTITUTES = 2  # items that come in place of a failure
+PATIENCE = 20_000  # seconds on a mock clock, which only a flow that never ends reaches
+SUBSTITUTES = 2  # items that replace a failure
 
 
 class Item:
-    """An item with a number, and how many of them there are."""
+    """An item with a number; the class counts how many are alive."""
 
     __slots__ = ("n",)
 
@@ -45,12 +45,12 @@ class Item:
 
 @dataclass
 class World:
-    """What the parts of one flow tell of themselves."""
+    """What the parts of one flow report."""
 
     opened: int = 0
     closed: Counter[int] = field(default_factory=Counter)
-    raised: list[Boom] = field(default_factory=list)  # by whom nobody deals with it
-    dealt: list[Boom] = field(default_factory=list)  # where somebody does
+    raised: list[Boom] = field(default_factory=list)  # failures that nothing handles
+    dealt: list[Boom] = field(default_factory=list)  # failures that a `retry` or `recover` handles
     failed_at: float = math.inf
     most: int = 0  # items alive at once
     numbers: int = 0
@@ -68,7 +68,7 @@ class World:
 
     @asynccontextmanager
     async def resource(self, faults: Faults, *, is_dealt: bool) -> AsyncIterator[None]:
-        """Be something that is opened, and closed after a while, which may fail."""
+        """Stand for a resource: opened, and closed after some scheduler passes, which may fail."""
         self.opened += 1
         me = self.opened
         try:
@@ -83,12 +83,12 @@ class World:
 
 @dataclass
 class Part:
-    """What a part of a flow makes: a readable, what should come out of it, and how much it may hold."""
+    """What a part of a flow makes: a readable, what it should emit, and how much it may hold."""
 
     readable: tf.Readable[Item]
-    expected: list[int]  # in this order, where it is exact; else these, in any order
-    count: int | None  # how many of them; None where that is left to chance
-    holds: float = 0  # items, beside what channels and batches do
+    expected: list[int]  # in this order if `is_exact`, else in any order
+    count: int | None  # how many of them; None if that varies
+    holds: float = 0  # items, in addition to channels and batches
     stages: int = 1
     is_exact: bool = True
     ends: bool = True
@@ -98,7 +98,7 @@ class Part:
 class Faults:
     """How a part of a flow misbehaves."""
 
-    fails_at: int  # the item; above all counts: never
+    fails_at: int  # the number of the item; NEVER is above all counts
     pause: int  # seconds for each item
     closing: int  # shielded scheduler passes
     fails_in_closing: bool
@@ -113,8 +113,8 @@ class Source:
     kind: str
     count: int
     faults: Faults
-    guard: str  # who deals with its failure
-    ends: bool  # or else it sleeps for ever behind its items
+    guard: str  # what handles its failure
+    ends: bool  # if not, it sleeps forever after its items
 
     def make(self, world: World) -> Part:
         numbers = world.take_numbers(self.count)
@@ -180,7 +180,7 @@ def around(
     split: Callable[[tf.Readable[Any]], AbstractAsyncContextManager[tuple[tf.Readable[Any], ...]]],
     join: Callable[..., tf.Readable[Any]],
 ) -> tf.Transform[Any, Any]:
-    """Split what comes and join the branches."""
+    """Split the items and join the branches."""
 
     async def run(source: tf.ReceiveChannel[Any], output: tf.SendChannel[Any]) -> None:
         async with split(tf.from_iterable(source)) as branches, join(*branches).open(capacity=1) as receive:
@@ -201,7 +201,7 @@ class Stage:
         part: Part = self.source.make(world)
         transform = getattr(self, f"_{self.kind}")(world, part)
         if not part.ends and self.kind not in ("map", "map_slowly", "generator", "channels", "filter"):
-            part.count = None  # it may hold some back for ever
+            part.count = None  # it may hold some items back forever
         part.readable = part.readable.pipe(transform)
         part.stages += 1
         return part
@@ -270,7 +270,7 @@ class Stage:
 
     def _batch_within(self, world: World, part: Part) -> Any:
         part.stages += 1
-        part.holds += 5 * (self.n + 1)  # a channel holds lists, each of so many
+        part.holds += 5 * (self.n + 1)  # a channel holds five lists of so many items
         return tf.batch(self.n + 1, within=1.5).pipe(tf.flat_map(list))
 
     def _throttle(self, world: World, part: Part) -> Any:
@@ -387,7 +387,7 @@ JOINS = ["merge", "concat", "interleave", "zip"]
 
 
 def flows(faults: st.SearchStrategy[Faults], ends: st.SearchStrategy[bool]) -> st.SearchStrategy[Any]:
-    """Return sources with stages on them, joined or not, with more stages on that."""
+    """Return a strategy for flows: sources with stages, joined or not, with more stages after that."""
     kinds, counts = st.sampled_from(["plain", "generator", "channel"]), st.sampled_from([0, 1, 5, 12, 60])
     guards = st.sampled_from(["retry", "recover"])
     sources = st.one_of(
@@ -410,7 +410,7 @@ def grown(flow: Any, stages: list[tuple[str, int, Faults]]) -> Any:
 
 
 def booms_in(exc: BaseException | None) -> list[Boom]:
-    """Return all failures in `exc`, and those in whose cleanup they were raised."""
+    """Return all failures in `exc`, and those in flight when one was raised in a cleanup."""
     if exc is None:
         return []
     parts = exc.exceptions if isinstance(exc, BaseExceptionGroup) else ()
@@ -419,7 +419,7 @@ def booms_in(exc: BaseException | None) -> list[Boom]:
 
 
 def others_in(exc: BaseException | None) -> list[BaseException]:
-    """Return all that is raised and is no failure of ours."""
+    """Return the exceptions in `exc` that are not failures of this module."""
     if exc is None or isinstance(exc, Boom):
         return []
     if isinstance(exc, BaseExceptionGroup):
@@ -428,7 +428,7 @@ def others_in(exc: BaseException | None) -> list[BaseException]:
 
 
 class Trial:
-    """One run of a flow: how it is consumed, and what became of it."""
+    """One run of a flow: how it is consumed, and how it ended."""
 
     def __init__(self, flow: Any, mode: str, capacity: int, pause: int, cancel: float | None, enough: int) -> None:
         self.mode = mode
@@ -442,7 +442,7 @@ class Trial:
         self.got: list[int] = []
         self.raised: Exception | None = None
         self.result = ""
-        self.stopped_at = math.inf  # when the reader had enough, or all was cancelled
+        self.stopped_at = math.inf  # when the reader stopped, or the run was cancelled
         self.ended_at = 0.0
         self.is_timed_out = False
 
@@ -451,7 +451,7 @@ class Trial:
             return "enough"
         async for item in items:
             self.got.append(item.n)
-            del item  # or it would be one more that is held
+            del item  # or this frame would hold one more
             await trio.sleep(self.pause)
             if self.mode in ("enough", "leave") and len(self.got) == self.enough:
                 self.stopped_at = trio.current_time()
@@ -500,7 +500,7 @@ class Trial:
 
     @property
     def bound(self) -> float:
-        """How many items there may be: a channel and a batch before and behind each stage, and what stages say (R7)."""
+        """Return how many items may be alive: a channel and a batch on each side of a stage, and what stages declare (R7)."""
         return self.part.holds + (self.part.stages + 1) * (3 * self.capacity + 3)
 
 
@@ -514,7 +514,7 @@ class Trial:
     cancel=st.one_of(st.none(), st.none(), st.integers(0, 80), st.floats(0.5, 60)),
     enough=st.integers(0, 12),
 )
-def test_any_flow_keeps_its_promises(
+def test_any_flow_follows_the_rules(
     flow: Any, mode: str, capacity: int, pause: int, cancel: float | None, enough: int
 ) -> None:
     trial = Trial(flow, mode, capacity, pause, cancel, enough)
@@ -523,7 +523,7 @@ def test_any_flow_keeps_its_promises(
     trial.run()
 
     seen = booms_in(trial.raised)
-    assert others_in(trial.raised) == []  # nothing but what stages have raised (R11),
+    assert others_in(trial.raised) == []  # only what stages have raised (R11),
     assert {*seen} <= {*world.raised, *world.dealt}  # the very objects,
     assert {*world.raised} <= {*seen}  # and all of them (R17)
     assert [world.closed[n + 1] for n in range(world.opened)] == [1] * world.opened  # R2
@@ -532,11 +532,11 @@ def test_any_flow_keeps_its_promises(
     else:
         assert not Counter(got) - Counter(part.expected)
     if trial.result == "the end":
-        assert part.count is None or len(got) == part.count  # a Cancelled or a failure is not taken for the end
+        assert part.count is None or len(got) == part.count  # a cancellation or a failure is not mistaken for the end
     assert not (trial.is_timed_out and part.ends)  # nothing is stuck,
-    assert not trial.ended_at > trial.stopped_at  # what has been left or cancelled ends at once (R9, R16),
+    assert not trial.ended_at > trial.stopped_at  # a flow that was left or cancelled ends at once (R9, R16),
     if mode != "stop reading":
-        assert not trial.ended_at > world.failed_at + pause  # and so does what has failed (R11)
+        assert not trial.ended_at > world.failed_at + pause  # and so does one that has failed (R11)
     assert world.most - trial.begun <= trial.bound  # R7
     ended = "raised" if trial.raised else trial.result or ("quiet" if trial.is_timed_out else "cancelled")
     event(f"{mode}: {ended}")
@@ -549,7 +549,7 @@ def test_any_flow_keeps_its_promises(
     capacity=st.sampled_from([1, 2, 16]),
     pause=st.sampled_from([0, 0, 1]),
 )
-def test_any_flow_without_faults_gives_all_it_should(flow: Any, capacity: int, pause: int) -> None:
+def test_any_flow_without_faults_emits_everything_expected(flow: Any, capacity: int, pause: int) -> None:
     trial = Trial(flow, "run", capacity, pause, None, 0)
 
     trial.run()
@@ -571,7 +571,7 @@ def test_any_flow_without_faults_gives_all_it_should(flow: Any, capacity: int, p
     capacity=st.sampled_from([1, 2, 8]),
     enough=st.integers(0, 3),
 )
-def test_R7_what_nobody_reads_is_held_back_by_what_each_part_says(
+def test_R7_a_flow_that_nobody_reads_holds_no_more_than_its_parts_declare(
     kind: str, then: str, n: int, capacity: int, enough: int
 ) -> None:
     source = Source("channel", 400, NO_FAULTS, "nobody", ends=True)

@@ -1,4 +1,4 @@
-"""What hurts in Node's streams, and in Trio's: each a statement of ours that shows that it does not hurt here."""
+"""Known traps of Node's streams and of Trio: each test shows that trioflow does not have one of them."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ async def test_F3_a_sink_that_never_reads_stops_its_producer(autojump_clock: Moc
     assert send.statistics().peak == 16
 
 
-async def test_F4_an_async_transform_that_raises_is_raised_once_and_named() -> None:
+async def test_F4_the_exception_of_an_async_transform_is_raised_once_and_names_its_stage() -> None:
     async def upload(item: int) -> int:
         await trio.lowlevel.checkpoint()
         raise Boom
@@ -82,14 +82,14 @@ async def test_F4_an_async_transform_that_raises_is_raised_once_and_named() -> N
     assert caught.value.__notes__ == ["in stage 2 of 3: map(upload)"]
 
 
-async def test_F5_a_tail_that_nobody_reads_is_an_error_when_it_is_built() -> None:
+async def test_F5_a_pipeline_without_a_sink_is_refused_when_it_is_built() -> None:
     with pytest.raises(TypeError, match=r"a pipeline must end in a Writable, .* nothing would read what it sends"):
         tf.pipeline([1], passing())  # type: ignore[call-overload]
 
     source = Source(itertools.count())
     async with source.readable.pipe(passing()).open(capacity=1) as receive:
         await wait_all_tasks_blocked()
-        assert receive.statistics().tasks_waiting_send == 1  # it waits, and can be seen to wait
+        assert receive.statistics().tasks_waiting_send == 1  # it waits, as its statistics show
 
 
 async def test_F6_a_failure_before_the_first_receive_is_kept_for_it() -> None:
@@ -103,7 +103,7 @@ async def test_F6_a_failure_before_the_first_receive_is_kept_for_it() -> None:
     assert caught.value is failure
 
 
-async def test_F6_a_failure_that_nobody_received_is_raised_when_the_block_is_left() -> None:
+async def test_F6_a_failure_that_nobody_received_is_raised_at_the_end_of_the_block() -> None:
     with pytest.raises(Boom) as caught:
         async with Source([], then=Boom()).readable.open():
             await wait_all_tasks_blocked()
@@ -111,7 +111,7 @@ async def test_F6_a_failure_that_nobody_received_is_raised_when_the_block_is_lef
     assert caught.value.__notes__ == ["in stage 1 of 1: run()"]
 
 
-async def test_F7_two_readers_of_one_source_go_at_the_pace_of_the_slower() -> None:
+async def test_F7_two_readers_of_one_source_run_at_the_pace_of_the_slower_one() -> None:
     got: list[int] = []
 
     source = Source(itertools.count()).readable
@@ -119,12 +119,12 @@ async def test_F7_two_readers_of_one_source_go_at_the_pace_of_the_slower() -> No
         nursery.start_soon(lambda: fast.pipe(tf.for_each(got.append)))
         await wait_all_tasks_blocked()
 
-        assert got == [0, 1, 2, 3, 4]  # four wait for the slow one, a fifth is in hand
+        assert got == [0, 1, 2, 3, 4]  # four wait for the slow reader, and a fifth is in the source's hand
         assert slow.statistics().used == 4
         nursery.cancel_scope.cancel()
 
 
-async def test_F8_a_source_that_fails_before_the_first_byte_leaves_room_for_an_answer() -> None:
+async def test_F8_after_a_source_fails_before_the_first_byte_the_handler_can_still_respond() -> None:
     async def handler(request: http.Request, response: http.Response) -> None:
         try:
             await Source([], then=Boom()).readable.pipe(response)
@@ -140,7 +140,7 @@ async def test_F8_a_source_that_fails_before_the_first_byte_leaves_room_for_an_a
 
 
 @pytest.mark.parametrize("is_minded", [True, False])
-async def test_F9_of_two_destinations_one_fails_and_the_other_has_all_or_knows_that_it_has_not(is_minded: bool) -> None:
+async def test_F9_if_one_of_two_destinations_fails_the_other_gets_everything_or_is_cancelled(is_minded: bool) -> None:
     sink, failure = Sink(), Boom()
 
     def fail(item: int) -> None:
@@ -169,7 +169,7 @@ async def test_F9_of_two_destinations_one_fails_and_the_other_has_all_or_knows_t
 
 
 @pytest.mark.slow
-async def test_F10_ten_thousand_runs_over_one_channel_leave_nothing_on_it() -> None:
+async def test_F10_ten_thousand_runs_over_one_channel_leave_nothing_attached_to_it() -> None:
     send, receive = tf.open_channel[int](20_000)
     chain = tf.map(abs).pipe(tf.filter(str))
 
@@ -187,7 +187,7 @@ async def test_F10_ten_thousand_runs_over_one_channel_leave_nothing_on_it() -> N
     assert send.statistics().open_send_channels == 1
 
 
-async def test_F11_lines_that_were_opened_long_before_they_are_read_are_all_there(
+async def test_F11_lines_opened_long_before_they_are_read_all_arrive_and_a_failed_open_raises(
     tmp_path: Path, autojump_clock: MockClock
 ) -> None:
     path = tmp_path / "lines"
@@ -202,7 +202,7 @@ async def test_F11_lines_that_were_opened_long_before_they_are_read_are_all_ther
     assert caught.value.__notes__[0].startswith("in stage 1 of 1: read_file(")
 
 
-async def test_F12_a_cancelled_reader_ends_a_source_that_would_sleep_for_ever(autojump_clock: MockClock) -> None:
+async def test_F12_cancelling_a_reader_ends_a_source_that_would_sleep_forever(autojump_clock: MockClock) -> None:
     closed = []
 
     @tf.readable
@@ -222,7 +222,7 @@ async def test_F12_a_cancelled_reader_ends_a_source_that_would_sleep_for_ever(au
     assert trio.current_time() == pytest.approx(3)
 
 
-async def test_F13_leaving_the_loop_keeps_the_stream_until_its_block_is_left() -> None:
+async def test_F13_leaving_the_loop_keeps_the_stream_open_until_its_block_ends() -> None:
     source = Source(itertools.count())
 
     async with source.readable.pipe(passing()).open() as receive:
@@ -239,7 +239,7 @@ async def test_F13_leaving_the_loop_keeps_the_stream_until_its_block_is_left() -
 
 
 @pytest.mark.parametrize("cause", [ValueError("cause"), None])
-async def test_F14_the_cause_is_not_masked_by_an_early_end(cause: Exception | None) -> None:
+async def test_F14_a_failure_is_not_masked_by_a_premature_end(cause: Exception | None) -> None:
     failure = Boom()
     failure.__cause__ = cause
 
@@ -252,7 +252,7 @@ async def test_F14_the_cause_is_not_masked_by_an_early_end(cause: Exception | No
 
 @pytest.mark.parametrize("fails_after", range(4))
 async def test_F15_after_a_failure_nothing_more_is_called(fails_after: int) -> None:
-    """The whole of it, with any chain and any fault, is in test_rules_failure and test_faults."""
+    """test_rules_failure and test_faults test this for any chain and any fault."""
     calls: list[str] = []
     failed_at = []
 
@@ -302,7 +302,7 @@ async def test_F16_files_are_closed_when_a_run_has_returned_or_raised(tmp_path: 
     assert sorted(os.listdir(tmp_path)) == (["in"] if fails else ["in", "out"])
 
 
-def test_F17_a_chain_with_a_bad_stage_has_opened_nothing(tmp_path: Path) -> None:
+def test_F17_a_chain_with_an_invalid_stage_opens_nothing(tmp_path: Path) -> None:
     before = open_descriptors()
 
     with pytest.raises(TypeError, match="the middle of a pipeline expects a Transform or a Duplex, got str 'gzip'"):
@@ -312,7 +312,7 @@ def test_F17_a_chain_with_a_bad_stage_has_opened_nothing(tmp_path: Path) -> None
     assert os.listdir(tmp_path) == []
 
 
-async def test_F18_one_number_counts_the_same_everywhere_and_nothing_larger_hangs() -> None:
+async def test_F18_a_chunk_larger_than_the_capacity_does_not_hang_and_a_str_weighs_1() -> None:
     chunk = bytes(1 << 20)
 
     @tf.transform
@@ -329,7 +329,7 @@ async def test_F18_one_number_counts_the_same_everywhere_and_nothing_larger_hang
     assert await tf.pipeline([text, text], passing(), tf.join(), capacity=1) == text * 2
 
 
-async def test_F19_null_is_data() -> None:
+async def test_F19_none_is_an_ordinary_item() -> None:
     items = [None, b"", 0, False, "", None]
 
     got = await tf.pipeline(items, passing(), tf.map(lambda item: item), tf.collect())
@@ -338,7 +338,7 @@ async def test_F19_null_is_data() -> None:
     assert all(one is other for one, other in zip(got, items, strict=True))
 
 
-async def test_F20_two_readers_of_a_channel_compete_in_the_order_they_came() -> None:
+async def test_F20_two_readers_of_a_channel_take_turns_in_the_order_they_arrived() -> None:
     got: list[tuple[str, int]] = []
 
     async def read(name: str, receive: tf.ReceiveChannel[int]) -> None:
@@ -359,7 +359,7 @@ async def test_F20_two_readers_of_a_channel_compete_in_the_order_they_came() -> 
         await far.send_eof()
 
 
-async def test_F21_an_endpoint_that_is_closed_already_is_told_at_once(autojump_clock: MockClock) -> None:
+async def test_F21_an_endpoint_that_is_already_closed_raises_at_once(autojump_clock: MockClock) -> None:
     send, receive = tf.open_channel[int]()
     near, _ = memory_stream_pair()
     send.close()
@@ -378,7 +378,7 @@ async def test_F21_an_endpoint_that_is_closed_already_is_told_at_once(autojump_c
     assert trio.current_time() == 0
 
 
-async def test_F22_a_function_answers_once_for_each_item() -> None:
+async def test_F22_a_function_gives_one_result_for_each_item() -> None:
     assert await tf.from_iterable(range(3)).pipe(tf.map(lambda n: None)).pipe(tf.collect()) == [None] * 3
 
 
@@ -401,7 +401,7 @@ async def test_F23_a_hop_costs_a_batch_not_an_item() -> None:
 
 
 @pytest.mark.parametrize("block", ["readable", "writable", "duplex", "channel"])
-async def test_F24_what_is_raised_in_a_block_is_not_lost_to_a_cancellation(block: str) -> None:
+async def test_F24_an_exception_raised_in_a_block_is_not_lost_to_a_cancellation(block: str) -> None:
     near, _ = memory_stream_pair()
     blocks: dict[str, Callable[[], Any]] = {
         "readable": Source(itertools.count()).readable.pipe(passing()).open,
@@ -426,7 +426,7 @@ async def test_F24_what_is_raised_in_a_block_is_not_lost_to_a_cancellation(block
         await run()
 
 
-async def test_F25_a_scope_in_a_generator_stays_in_its_stage(autojump_clock: MockClock) -> None:
+async def test_F25_a_cancel_scope_in_a_generator_affects_only_its_stage(autojump_clock: MockClock) -> None:
     ran_in = set()
 
     @tf.readable
@@ -440,7 +440,7 @@ async def test_F25_a_scope_in_a_generator_stays_in_its_stage(autojump_clock: Moc
     got = []
     async with scoped().pipe(passing()).open(capacity=1) as receive:
         async for item in receive:
-            await trio.sleep(3)  # longer than the scope of the stage
+            await trio.sleep(3)  # longer than the stage's cancel scope allows
             got.append(item)
 
     assert got == [0, 1, 2]
@@ -485,7 +485,7 @@ def test_F27_a_forgotten_clone_warns_in_development_mode() -> None:
     assert done.stderr.count("was never closed, so its readers never see the end") == 1
 
 
-async def test_F28_what_a_reader_left_behind_is_counted_and_its_sender_is_told() -> None:
+async def test_F28_items_that_a_closed_reader_never_took_are_counted_and_its_sender_gets_an_error() -> None:
     send, receive = tf.open_channel[int](8)
     await send.send_many(range(5))
     await receive.receive()

@@ -1,4 +1,4 @@
-"""Generators as stages: what they yield is gathered, within what their reader has room for, and handed on in time."""
+"""Generators as stages: their items are collected, up to the room that the reader has, and passed on in time."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ async def test_R6_a_reader_that_takes_little_at_a_time_makes_a_generator_that_su
     assert received == list(range(60))
 
 
-async def test_what_was_yielded_is_handed_on_the_moment_the_generator_suspends() -> None:
+async def test_yielded_items_are_passed_on_as_soon_as_the_generator_suspends() -> None:
     @tf.readable
     async def three_then_sleep() -> AsyncIterator[int]:
         for number in range(3):
@@ -51,7 +51,7 @@ async def test_what_was_yielded_is_handed_on_the_moment_the_generator_suspends()
     capacity=st.integers(1, 40),
     at_once=st.integers(1, 12),
 )
-def test_no_capacity_pause_or_pace_changes_what_comes_out_of_generators(
+def test_capacity_pauses_and_pace_do_not_change_what_generators_emit(
     items: list[int | bytes], pauses: set[int], capacity: int, at_once: int
 ) -> None:
     @tf.transform
@@ -76,7 +76,7 @@ def test_no_capacity_pause_or_pace_changes_what_comes_out_of_generators(
     assert trio.run(main) == items
 
 
-async def test_R12_a_generator_that_was_ahead_when_another_stage_failed_gets_nothing_more() -> None:
+async def test_R12_a_generator_gets_no_buffered_item_after_another_stage_has_failed() -> None:
     given: list[int] = []
 
     @tf.transform
@@ -101,7 +101,7 @@ async def test_R12_a_generator_that_was_ahead_when_another_stage_failed_gets_not
 @given(
     ways=st.lists(st.sampled_from(["for", "receive", "many", "two", "nowait"]), max_size=30), capacity=st.integers(1, 9)
 )
-def test_whichever_way_a_generator_receives_it_misses_and_repeats_nothing(ways: list[str], capacity: int) -> None:
+def test_however_a_generator_receives_no_item_is_lost_or_repeated(ways: list[str], capacity: int) -> None:
     @tf.transform
     async def mixed(items: tf.ReceiveChannel[int]) -> AsyncIterator[int]:
         for way in ways:
@@ -130,7 +130,7 @@ def test_whichever_way_a_generator_receives_it_misses_and_repeats_nothing(ways: 
     assert trio.run(main) == list(range(50))
 
 
-async def test_a_generator_may_let_several_tasks_receive_what_it_is_given() -> None:
+async def test_several_tasks_of_a_generator_can_receive_from_its_source() -> None:
     @tf.transform
     async def by_three(items: tf.ReceiveChannel[int]) -> AsyncIterator[int]:
         received: list[int] = []
@@ -149,7 +149,7 @@ async def test_a_generator_may_let_several_tasks_receive_what_it_is_given() -> N
     assert await tf.pipeline(range(500), by_three(), tf.collect()) == list(range(500))
 
 
-async def test_a_generator_goes_on_receiving_after_a_loop_of_it_was_cancelled(
+async def test_a_generator_can_continue_receiving_after_one_of_its_loops_was_cancelled(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     @tf.readable
@@ -172,7 +172,7 @@ async def test_a_generator_goes_on_receiving_after_a_loop_of_it_was_cancelled(
     assert await every_two_seconds().pipe(by_five_seconds()).pipe(tf.collect()) == [[0, 1], [2, 3]]
 
 
-async def test_R8_an_anext_that_is_cancelled_is_not_the_end_of_a_generators_items(
+async def test_R8_a_cancelled_anext_does_not_end_the_items_of_a_generator(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     @tf.readable
@@ -213,7 +213,7 @@ async def test_every_kind_of_loop_of_a_generator_gets_all_items() -> None:
     assert got == [[0], [1], [2, 3, 4], []]
 
 
-@pytest.mark.parametrize("at_once", [1, 4])  # item by item from the channel, or all from what it holds
+@pytest.mark.parametrize("at_once", [1, 4])  # item by item from the channel, or everything that it holds
 async def test_a_generator_that_has_closed_its_source_takes_nothing_from_a_clone(at_once: int) -> None:
     @tf.readable
     async def four(output: tf.SendChannel[int]) -> None:

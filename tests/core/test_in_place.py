@@ -1,4 +1,4 @@
-"""A reader that lets the sender's task handle what arrives."""
+"""A reader that lets the sender's task handle the items."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Refused(ValueError):
 
 
 class Reader:
-    """Reads a channel, and knows which task handled each batch. A batch with a number below 0 leaves that to be done."""
+    """Reads a channel, and records which task handled each batch. It leaves a batch with a negative number to be done."""
 
     def __init__(self, source: tf.ReceiveChannel[int]) -> None:
         self.source = source
@@ -86,7 +86,7 @@ async def test_a_sender_that_does_not_pause_gets_its_items_handled_in_batches(
     send.close()
 
 
-async def test_what_cannot_be_done_at_once_is_left_to_the_reader_and_later_items_wait_for_it(
+async def test_an_item_that_cannot_be_handled_at_once_is_left_to_the_reader_and_later_ones_wait(
     nursery: trio.Nursery, clock: list[float]
 ) -> None:
     send, receive = tf.open_channel[int](4)
@@ -106,7 +106,7 @@ async def test_what_cannot_be_done_at_once_is_left_to_the_reader_and_later_items
 
 
 @pytest.mark.parametrize("pauses", [True, False])
-async def test_what_handling_raises_is_raised_in_the_reader_and_not_in_the_sender(
+async def test_an_exception_while_handling_is_raised_in_the_reader_and_not_in_the_sender(
     pauses: bool, clock: list[float]
 ) -> None:
     send, receive = tf.open_channel[int](4)
@@ -128,7 +128,7 @@ async def test_what_handling_raises_is_raised_in_the_reader_and_not_in_the_sende
     send.close()
 
 
-async def test_R17_what_handling_raises_is_not_lost_if_it_also_cancelled_the_reader(clock: list[float]) -> None:
+async def test_R17_an_exception_while_handling_is_not_lost_if_the_reader_was_cancelled_too(clock: list[float]) -> None:
     send, receive = tf.open_channel[int](4)
     scope = trio.CancelScope()
     raised: list[Exception] = []
@@ -199,7 +199,7 @@ async def test_clones_get_an_item_in_the_order_in_which_they_wait(nursery: trio.
     send.close()
 
 
-async def test_what_handling_raised_leaves_no_reference_cycle(nursery: trio.Nursery, clock: list[float]) -> None:
+async def test_an_exception_while_handling_leaves_no_reference_cycle(nursery: trio.Nursery, clock: list[float]) -> None:
     send, receive = tf.open_channel[int](4)
     failures: list[weakref.ref[Exception]] = []
 

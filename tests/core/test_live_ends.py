@@ -1,4 +1,4 @@
-"""A run closes every live end that it was given, also those that it never came to: a sender must not wait for ever."""
+"""A run closes every live end that it was given, even one that it never reads, so that no sender waits forever."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ OPERATORS: dict[str, Ends] = {
 }
 
 
-def test_the_table_has_every_operator_that_takes_several() -> None:
+def test_the_table_has_every_operator_that_takes_several_readables() -> None:
     several = {
         name
         for name in tf.__all__
@@ -111,7 +111,7 @@ async def test_the_senders_of_a_block_that_is_left_get_an_error(block: str, is_f
         await send.send(1)
 
 
-async def test_an_item_that_was_replaced_before_it_ran_leaves_nothing_open(autojump_clock: object) -> None:
+async def test_a_source_that_switch_map_replaced_before_it_started_is_closed(autojump_clock: object) -> None:
     ends = [tf.open_channel[int](1) for _ in range(3)]
     sources = [tf.from_iterable(receive) for _, receive in ends]
 
@@ -122,7 +122,7 @@ async def test_an_item_that_was_replaced_before_it_ran_leaves_nothing_open(autoj
     assert [send.statistics().open_receive_channels for send, _ in ends] == [0, 0, 0]
 
 
-async def test_what_could_not_take_over_is_closed(autojump_clock: object) -> None:
+async def test_a_replacement_that_recover_could_not_use_is_closed(autojump_clock: object) -> None:
     send, receive = tf.open_channel[int](1)
     other = tf.from_iterable(receive)
     with pytest.raises(ZeroDivisionError):
@@ -236,7 +236,7 @@ KINDS = [
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_a_live_end_of_any_kind_is_closed_by_a_run_that_never_came_to_it(kind: Any, tmp_path: Path) -> None:
+async def test_a_live_end_of_any_kind_is_closed_by_a_run_that_never_reads_it(kind: Any, tmp_path: Path) -> None:
     async with AsyncExitStack() as stack:
         path = tmp_path / "file"
         path.touch()
@@ -246,11 +246,11 @@ async def test_a_live_end_of_any_kind_is_closed_by_a_run_that_never_came_to_it(k
         assert await tf.concat(tf.repeat(1), source).pipe(tf.first()) == 1
 
         assert live.is_closed()
-        with pytest.raises(trio.ClosedResourceError):  # and says so when it is run after all
+        with pytest.raises(trio.ClosedResourceError):  # and a run of it says so
             await source.pipe(tf.drain())
 
 
-async def test_what_is_no_live_end_can_run_again_after_a_run_that_never_came_to_it() -> None:
+async def test_a_source_without_a_live_end_can_run_again_after_a_run_that_never_read_it() -> None:
     numbers = tf.from_iterable([1, 2])
 
     assert await tf.concat(numbers, numbers).pipe(tf.first()) == 1
@@ -258,7 +258,7 @@ async def test_what_is_no_live_end_can_run_again_after_a_run_that_never_came_to_
     assert await numbers.pipe(tf.collect()) == [1, 2]
 
 
-async def test_an_endpoint_that_was_not_opened_can_be_used_after_a_run_that_never_came_to_it() -> None:
+async def test_an_endpoint_that_was_not_opened_can_be_used_after_a_run_that_never_read_it() -> None:
     echo = tf.process(["cat"])
 
     assert await tf.concat(tf.repeat(b"1"), echo.readable).pipe(tf.first()) == b"1"
@@ -268,7 +268,7 @@ async def test_an_endpoint_that_was_not_opened_can_be_used_after_a_run_that_neve
         assert await tf.from_iterable([b"3"]).pipe(echo.writable) == 1
 
 
-async def test_a_two_way_stream_that_a_run_never_came_to_stays_its_owners() -> None:
+async def test_a_two_way_stream_that_a_run_never_reads_stays_open() -> None:
     ours, theirs = trio.testing.memory_stream_pair()
 
     await tf.concat(tf.repeat(b"1"), tf.from_iterable(ours)).pipe(tf.first())

@@ -1,4 +1,4 @@
-"""A mistake that many make says what is wrong and what to do."""
+"""The errors for common mistakes say what is wrong and what to do."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ OPEN_IT = "Readable cannot be iterated or entered; open it with `async with read
         lambda: tf.serve_tcp(handle, 0),
     ],
 )
-def test_under_asyncio_one_is_told_to_use_trio(run: Callable[[], Any]) -> None:
+def test_under_asyncio_the_error_says_to_use_trio(run: Callable[[], Any]) -> None:
     async def main() -> None:
         await run()
 
-    # In a thread of its own: the browser's driver may have left a loop in this one.
+    # In a thread of its own, because the browser tests may have left an event loop in this one.
     with (
         ThreadPoolExecutor(1) as thread,
         pytest.raises(RuntimeError, match=r"trioflow runs on Trio; start your program with trio\.run\(main\)"),
@@ -46,7 +46,7 @@ async def handle(duplex: tf.Duplex[bytes, bytes]) -> None:
     pass
 
 
-async def test_a_readable_says_that_it_is_to_be_opened() -> None:
+async def test_iterating_a_readable_says_to_open_it() -> None:
     readable: Any = tf.from_iterable([1])
 
     with pytest.raises(TypeError, match=OPEN_IT):
@@ -59,7 +59,7 @@ async def test_a_readable_says_that_it_is_to_be_opened() -> None:
             pass
 
 
-async def test_a_channel_says_that_it_is_read_by_async_for() -> None:
+async def test_iterating_a_channel_without_async_says_to_use_async_for() -> None:
     @tf.transform
     async def doubled(items: Any) -> AsyncIterator[int]:
         for item in items:
@@ -75,21 +75,21 @@ async def test_a_channel_says_that_it_is_read_by_async_for() -> None:
         assert "loop over a channel with `async for`, not `for`" in caught.value.__notes__
 
 
-async def test_a_channel_is_no_iterable_to_other_libraries() -> None:
+async def test_other_libraries_do_not_see_a_channel_as_an_iterable() -> None:
     async with tf.from_iterable([1]).open() as receive:
         assert not isinstance(receive, Iterable)
         assert isinstance(receive, AsyncIterable)
 
 
 @pytest.mark.parametrize("function", [str, print, len, lambda item: item])
-def test_pipe_into_a_function_names_map(function: Any) -> None:
+def test_piping_into_a_plain_function_suggests_map(function: Any) -> None:
     name = function.__name__
 
     with pytest.raises(TypeError, match=f"got the function {name}; use tf.map\\({name}\\), or tf.for_each"):
         tf.from_iterable([1]).pipe(function)
 
 
-def test_pipe_into_a_factory_says_to_call_it() -> None:
+def test_piping_into_a_factory_says_to_call_it() -> None:
     @tf.transform
     async def numbered(items: AsyncIterable[Any]) -> AsyncIterator[Any]:
         yield items
@@ -98,7 +98,7 @@ def test_pipe_into_a_factory_says_to_call_it() -> None:
         tf.from_iterable([1]).pipe(numbered)  # type: ignore[call-overload]
 
 
-def test_a_transform_without_yield_says_so() -> None:
+def test_a_transform_without_a_yield_is_refused_with_a_message_that_says_so() -> None:
     async def forgot(items: Any) -> None:
         pass
 
@@ -113,7 +113,7 @@ def test_a_transform_without_yield_says_so() -> None:
 @pytest.mark.parametrize(
     ("serve", "name"), [(lambda f: tf.serve_tcp(f, 0), "serve_tcp"), (lambda f: http.serve(f, port=0), "serve")]
 )
-async def test_a_plain_function_cannot_be_a_handler(serve: Callable[[Any], Any], name: str) -> None:
+async def test_a_plain_function_is_refused_as_a_handler(serve: Callable[[Any], Any], name: str) -> None:
     def handler(*args: object) -> None:
         pass
 
@@ -121,7 +121,7 @@ async def test_a_plain_function_cannot_be_a_handler(serve: Callable[[Any], Any],
         await serve(handler)
 
 
-async def test_a_port_in_use_is_named_with_its_host() -> None:
+async def test_the_error_for_a_port_in_use_names_host_and_port() -> None:
     [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
     port = listener.socket.getsockname()[1]
 
@@ -174,7 +174,7 @@ def test_a_wrong_argument_is_named_with_the_function_that_was_called(make: Calla
         (tf.split(b"-"), "split expects chunks of bytes, .* got str; pipe through tf.encode\\(\\) first"),
     ],
 )
-async def test_text_where_bytes_are_wanted_names_encode(stage: Any, message: str) -> None:
+async def test_text_instead_of_bytes_is_an_error_that_suggests_encode(stage: Any, message: str) -> None:
     with pytest.raises(TypeError, match=message):
         await tf.from_iterable(["text"]).pipe(stage).pipe(tf.drain())
 
@@ -182,7 +182,7 @@ async def test_text_where_bytes_are_wanted_names_encode(stage: Any, message: str
 @pytest.mark.parametrize(
     "stage", [tf.encode(), tf.map(str.upper), tf.filter(lambda line: " 500 " in line), tf.map(lambda s: s.split(" "))]
 )
-async def test_bytes_where_text_is_wanted_names_lines_and_decode(tmp_path: Path, stage: Any) -> None:
+async def test_bytes_instead_of_text_are_an_error_that_suggests_lines_and_decode(tmp_path: Path, stage: Any) -> None:
     (tmp_path / "log").write_bytes(b"a 500 b\n")
 
     with pytest.raises(TypeError) as caught:

@@ -47,7 +47,7 @@ async def test_R5_a_channel_holds_256_objects_or_1_MiB_of_bytes() -> None:
         ([bytes(10000)], 1),
     ],
 )
-def test_R5_an_item_weighs_1_or_1_for_every_started_4_KiB(item: Any, weight: int) -> None:
+def test_R5_an_item_weighs_1_and_bytes_weigh_1_for_each_4_KiB_rounded_up(item: Any, weight: int) -> None:
     send, receive = tf.open_channel[Any](100)
 
     send.send_nowait(item)
@@ -56,7 +56,7 @@ def test_R5_an_item_weighs_1_or_1_for_every_started_4_KiB(item: Any, weight: int
     assert send.statistics().used == 0
 
 
-async def test_R5_an_item_heavier_than_the_capacity_is_admitted_alone_into_an_empty_channel() -> None:
+async def test_R5_an_item_heavier_than_the_capacity_is_admitted_only_to_an_empty_channel() -> None:
     send, receive = tf.open_channel[bytes](2)
     heavy = bytes(100 * KIB)
 
@@ -71,7 +71,7 @@ async def test_R5_an_item_heavier_than_the_capacity_is_admitted_alone_into_an_em
 
 
 @given(capacity=st.integers(1, 9), sizes=st.lists(st.integers(0, 30000), max_size=30))
-async def test_R5_a_channel_never_holds_more_than_its_capacity_but_one_heavy_item(
+async def test_R5_a_channel_never_holds_more_than_its_capacity_except_for_one_heavy_item(
     capacity: int, sizes: list[int]
 ) -> None:
     send, receive = tf.open_channel[bytes](capacity)
@@ -102,7 +102,7 @@ async def test_R6_a_slow_reader_stops_the_source() -> None:
     async with source.readable.open(capacity=2):
         await wait_all_tasks_blocked()
 
-        assert source.sent == 2  # and a third in hand
+        assert source.sent == 2  # and the third is in the source's hand
 
 
 async def test_R6_a_slow_reader_stops_a_plain_iterable() -> None:
@@ -140,7 +140,7 @@ async def test_R6_the_capacity_does_not_change_the_result(capacity: float) -> No
     ("overflow", "kept", "dropped"),
     [("drop_oldest", [3, 4], 3), ("drop_newest", [0, 1], 3)],
 )
-async def test_R6_what_an_overflow_policy_drops_is_counted(overflow: Any, kept: list[int], dropped: int) -> None:
+async def test_R6_items_that_an_overflow_policy_drops_are_counted(overflow: Any, kept: list[int], dropped: int) -> None:
     send, receive = tf.open_channel[int](2, overflow=overflow)
 
     with send:
@@ -151,7 +151,7 @@ async def test_R6_what_an_overflow_policy_drops_is_counted(overflow: Any, kept: 
     assert receive.statistics().dropped == dropped
 
 
-async def test_R6_a_policy_may_fail_instead_of_waiting() -> None:
+async def test_R6_a_channel_can_fail_when_full_instead_of_waiting() -> None:
     send, receive = tf.open_channel[int](1, overflow="fail")
     await send.send(1)
 
@@ -199,7 +199,7 @@ async def test_R7_a_batch_within_one_task_holds_no_more_bytes_than_a_channel_wou
     assert most <= 1024 * KIB + 64 * KIB
 
 
-async def test_R7_an_endless_iterable_in_a_flat_map_is_taken_piece_by_piece() -> None:
+async def test_R7_an_endless_iterable_in_a_flat_map_is_read_piece_by_piece() -> None:
     taken = 0
 
     def endless(start: int) -> Any:
@@ -217,7 +217,7 @@ async def test_R7_an_endless_iterable_in_a_flat_map_is_taken_piece_by_piece() ->
 
 @pytest.mark.parametrize(("item", "weight"), [(1, 1), (b"x" * 8192, 2)])
 @pytest.mark.parametrize("kind", ["generators", "operators", "forwarding stages", "timeouts", "dead letters"])
-async def test_R5_what_lies_between_a_generator_and_another_stage_never_weighs_more_than_the_capacity(
+async def test_R5_the_items_between_a_generator_and_another_stage_never_weigh_more_than_the_capacity(
     item: int | bytes, weight: int, kind: str
 ) -> None:
     made = 0
@@ -253,7 +253,7 @@ async def test_R5_what_lies_between_a_generator_and_another_stage_never_weighs_m
             await receive.receive()
 
 
-async def test_R5_what_is_sent_to_another_channel_waits_in_the_channels_alone() -> None:
+async def test_R5_items_sent_to_another_channel_wait_only_in_the_channels() -> None:
     source = Source(itertools.count())
     send, receive = tf.open_channel[int](8)
     async with trio.open_nursery() as nursery:
@@ -280,7 +280,7 @@ async def test_R5_sources_that_run_inside_a_stage_hold_no_batch_between_them(
             await receive.receive()
 
 
-async def test_R5_what_a_generator_has_not_been_given_yet_counts_against_the_capacity(
+async def test_R5_items_on_their_way_to_a_generator_count_against_the_capacity(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     @tf.transform
@@ -294,5 +294,5 @@ async def test_R5_what_a_generator_has_not_been_given_yet_counts_against_the_cap
     async with source.readable.pipe(slow()).open(capacity=4) as receive:
         for received in range(20):
             await trio.sleep_until(received + 0.5)
-            assert source.sent == received + 1 + 4  # one in hand, and the channel is filled again at once
+            assert source.sent == received + 1 + 4  # one in the stage's hand, and the channel is refilled at once
             await receive.receive()

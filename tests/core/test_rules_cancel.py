@@ -1,4 +1,4 @@
-"""R16 and R17: a cancel scope ends a run at once and loses no failure; everybody yields."""
+"""R16 and R17: a cancel scope ends a run at once and loses no failure; every task yields."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ async def opened(source: Source, sink: Sink) -> None:
 
 
 @pytest.mark.parametrize("shape", [fused, in_tasks, in_generators, taken, written, opened])
-async def test_R16_cancelled_after_any_scheduler_pass_all_is_closed_and_what_came_is_a_prefix(
+async def test_R16_cancelled_after_any_scheduler_pass_a_run_closes_everything_and_has_emitted_a_prefix(
     shape: Callable[[Source, Sink], Awaitable[None]],
 ) -> None:
     before = tasks()
@@ -92,7 +92,7 @@ async def cancel_after(count: int, scope: trio.CancelScope) -> None:
     scope.cancel()
 
 
-async def test_R16_a_shielded_stage_is_told_when_it_calls_a_channel() -> None:
+async def test_R16_a_shielded_stage_gets_an_error_at_its_next_channel_call() -> None:
     told = []
 
     async def shielded(output: tf.SendChannel[int]) -> None:
@@ -216,7 +216,7 @@ async def test_R17_a_task_without_channels_yields_about_twice_a_millisecond(monk
     assert len(beats) >= 5
 
 
-async def test_R17_a_task_with_small_channels_yields_once_a_batch() -> None:
+async def test_R17_a_task_with_small_channels_yields_once_for_each_batch() -> None:
     source = iter(range(100))
     left = [100]
 
@@ -278,7 +278,7 @@ async def test_R17_a_busy_run_lets_others_run_and_can_be_cancelled(case: str) ->
 
 @pytest.mark.parametrize("cost", [1e-6, 40e-6, 0.5e-3, 1.2e-3])
 @pytest.mark.parametrize("head", ["iterable", "channel"])
-async def test_R17_a_heartbeat_beside_busy_synchronous_operators_is_held_up_10_ms_at_most(
+async def test_R17_busy_synchronous_operators_delay_other_tasks_by_10_ms_at_most(
     cost: float, head: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 0.0
@@ -360,8 +360,8 @@ async def cancel_when_blocked(scope: trio.CancelScope) -> None:
     scope.cancel()
 
 
-async def test_R17_a_failure_after_the_block_was_told_of_the_cancellation_is_raised() -> None:
-    """The shielded block is told that the run was stopped, by another object than the failure that comes later."""
+async def test_R17_a_failure_after_the_block_saw_the_cancellation_is_raised() -> None:
+    """The shielded block gets an error that says the run was stopped; the failure comes later, as another object."""
 
     async def fails_late(output: tf.SendChannel[int]) -> None:
         try:
@@ -379,7 +379,7 @@ async def test_R17_a_failure_after_the_block_was_told_of_the_cancellation_is_rai
                 await receive.receive()
 
 
-async def test_R17_a_block_that_its_sink_hung_up_on_does_not_hide_the_cancellation() -> None:
+async def test_R17_a_block_whose_sink_hung_up_does_not_hide_the_cancellation() -> None:
     async def lingering(source: tf.ReceiveChannel[int]) -> None:
         source.close()
         await trio.sleep_forever()

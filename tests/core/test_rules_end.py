@@ -1,4 +1,4 @@
-"""R8 to R10: the end travels behind the items, having enough ends what is upstream, an unfinished tail is an error."""
+"""R8 to R10: the end arrives after the items, a reader that stops ends everything upstream, a cut-off unit is an error."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.consumers import Boom, Sink, Source, left_early, to_the_end
 
 
 @pytest.mark.parametrize("capacity", [1, 256])
-async def test_R8_the_flush_runs_once_behind_all_items(capacity: int) -> None:
+async def test_R8_the_flush_runs_once_after_all_items(capacity: int) -> None:
     flushed = []
 
     @tf.transform
@@ -38,7 +38,7 @@ async def test_R8_the_flush_runs_once_behind_all_items(capacity: int) -> None:
     assert flushed == ["generator", "channels"]
 
 
-async def test_R8_a_reader_gets_what_is_held_then_the_end_for_ever() -> None:
+async def test_R8_a_reader_gets_the_buffered_items_and_then_the_end_at_every_call() -> None:
     send, receive = tf.open_channel[int]()
     send.send_nowait(1)
     send.close()
@@ -53,7 +53,7 @@ async def test_R8_a_reader_gets_what_is_held_then_the_end_for_ever() -> None:
             await receive.receive_many()
 
 
-async def test_R8_an_operator_that_has_enough_is_not_flushed_but_those_behind_it_are() -> None:
+async def test_R8_an_operator_that_stops_early_is_not_flushed_but_those_after_it_are() -> None:
     got = await tf.from_iterable(range(100)).pipe(tf.batch(2)).pipe(tf.take(1)).pipe(tf.batch(5)).pipe(tf.collect())
 
     assert got == [[[0, 1]]]
@@ -76,7 +76,7 @@ async def test_R9_a_take_in_the_middle_ends_a_source_that_sleeps(n: int) -> None
     assert source.ended == 1
 
 
-async def test_R9_what_is_downstream_goes_on_while_what_is_upstream_has_ended() -> None:
+async def test_R9_stages_downstream_continue_after_those_upstream_have_ended() -> None:
     source = Source(itertools.count())
     ended_when_read = []
 
@@ -89,7 +89,7 @@ async def test_R9_what_is_downstream_goes_on_while_what_is_upstream_has_ended() 
     assert ended_when_read == [(0, 1), (1, 1), (2, 1)]
 
 
-async def test_R9_a_take_ends_its_source_before_a_slow_reader_has_taken_the_last() -> None:
+async def test_R9_a_take_ends_its_source_before_a_slow_reader_has_received_the_last_item() -> None:
     source = Source([1, 2], then=None)
 
     async with source.readable.pipe(tf.take(2)).open(capacity=1) as receive:
@@ -99,7 +99,7 @@ async def test_R9_a_take_ends_its_source_before_a_slow_reader_has_taken_the_last
         assert source.ended == 1
 
 
-async def test_R9_a_sink_that_returns_early_ends_all_upstream() -> None:
+async def test_R9_a_sink_that_returns_early_ends_everything_upstream() -> None:
     source = Source(itertools.count())
     middle = []
 
@@ -129,7 +129,7 @@ async def test_R9_a_transform_that_returns_early_ends_its_source_and_its_reader_
     assert (sink.got, sink.how, source.ended) == ([1], "the end", 1)
 
 
-async def test_R9_a_writer_outside_whose_sink_has_enough_sees_no_error() -> None:
+async def test_R9_a_writer_outside_gets_no_error_when_its_sink_stops_early() -> None:
     sent = []
 
     async with tf.first().open(capacity=1) as send:
@@ -155,7 +155,7 @@ async def test_R9_a_sender_that_ignores_the_hang_up_may_finish() -> None:
     assert finished == [1]
 
 
-async def test_R9_a_failure_while_upstream_is_ended_is_still_a_failure() -> None:
+async def test_R9_a_failure_while_a_stage_upstream_is_being_ended_is_raised() -> None:
     async def failing(output: tf.SendChannel[int]) -> None:
         try:
             await output.send(1)

@@ -1,4 +1,4 @@
-"""R11 to R15: one failure is plain and named, it overtakes, it is never taken for the end nor for a hang-up."""
+"""R11 to R15: a failure is not wrapped, names its stage, overtakes items, and never passes for an end or a hang-up."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ async def test_R11_a_failure_is_the_same_object_with_a_note() -> None:
 
 
 @pytest.mark.parametrize("consume", CONSUMERS)
-async def test_R11_a_source_that_fails_fails_all_ways_to_read_it(consume: Consumer) -> None:
+async def test_R11_however_a_source_is_read_its_failure_is_raised(consume: Consumer) -> None:
     failure = Boom()
 
     with pytest.raises(Boom) as caught:
@@ -82,7 +82,7 @@ async def test_R11_the_note_names_the_stage_among_fused_ones(stage: tf.Transform
     assert caught.value.__notes__ == [note]
 
 
-async def test_R11_a_sink_that_fails_is_plain_too() -> None:
+async def test_R11_the_exception_of_a_sink_is_not_wrapped_either() -> None:
     source = Source(itertools.count())
 
     with pytest.raises(Boom) as caught:
@@ -112,7 +112,7 @@ async def test_R11_two_failures_are_a_group() -> None:
     ]
 
 
-async def test_R11_a_group_of_the_stages_own_stays_the_same_object() -> None:
+async def test_R11_a_group_that_a_stage_raises_stays_the_same_object() -> None:
     group = ExceptionGroup("of the stage", [Boom(), ValueError()])
 
     with pytest.raises(ExceptionGroup) as caught:
@@ -137,7 +137,7 @@ async def test_R11_one_object_that_two_stages_raise_is_one_failure() -> None:
     assert caught.value is failure
 
 
-async def test_R11_a_failure_and_the_noise_it_makes_is_one_failure() -> None:
+async def test_R11_a_failure_and_the_errors_it_causes_in_other_tasks_are_one_failure() -> None:
     async def many_senders(output: tf.SendChannel[int]) -> None:
         async def send(n: int) -> None:
             while True:
@@ -154,7 +154,7 @@ async def test_R11_a_failure_and_the_noise_it_makes_is_one_failure() -> None:
     assert caught.value is failure
 
 
-async def test_R11_an_interrupt_is_raised_plain() -> None:
+async def test_R11_an_interrupt_is_raised_unwrapped() -> None:
     with pytest.raises(KeyboardInterrupt) as caught:
         await tf.pipeline(Source([1], then=None).readable, failing(KeyboardInterrupt()), tf.collect())
 
@@ -208,7 +208,7 @@ async def test_R11_a_stage_that_raises_stop_async_iteration_has_failed() -> None
     assert caught.value.__cause__ is failure
 
 
-async def test_R11_a_block_that_deals_with_a_failure_does_not_raise_it_again() -> None:
+async def test_R11_a_failure_that_the_block_handles_is_not_raised_again() -> None:
     failure = Boom()
 
     async with Source([1], then=failure).readable.open() as receive:
@@ -220,8 +220,8 @@ async def test_R11_a_block_that_deals_with_a_failure_does_not_raise_it_again() -
 
 
 @pytest.mark.parametrize("cut", [0, 1, 5])
-async def test_R12_failure_overtakes_what_is_buffered(cut: int) -> None:
-    """The source has sent all and failed before the sink was let go on: it sees no more items, and no end."""
+async def test_R12_a_failure_overtakes_buffered_items(cut: int) -> None:
+    """The source sends everything and fails before the sink may continue, so the sink gets no more items and no end."""
     allowed = trio.Event()
     sink = Sink()
 
@@ -244,7 +244,7 @@ async def wait_then_set(event: trio.Event) -> None:
     event.set()
 
 
-async def test_R12_a_reader_outside_gets_the_failure_before_what_is_buffered() -> None:
+async def test_R12_a_reader_outside_gets_the_failure_before_buffered_items() -> None:
     async with Source([1, 2, 3], then=Boom()).readable.open() as receive:
         await wait_all_tasks_blocked()
 
@@ -264,7 +264,7 @@ async def test_R12_a_reader_outside_gets_the_failure_before_what_is_buffered() -
 async def test_R12_after_a_failure_no_item_no_end_and_no_flush_reaches_any_stage(
     before: int, stages: list[str], at: int, after: int, capacity: int, late: int
 ) -> None:
-    """Stage `at` fails at item `after`, when the scheduler has passed `late` times more: then nobody may see more."""
+    """Stage `at` fails at item `after`, `late` scheduler passes later; no stage may receive anything after that."""
     failed: list[BaseException] = []
     seen_late: list[object] = []
 
@@ -326,7 +326,7 @@ async def test_R13_a_sink_is_cancelled_when_its_writer_fails() -> None:
     assert (sink.got, sink.how) == ([1], "Cancelled")
 
 
-async def test_R13_a_channel_of_ours_behind_a_failed_run_is_broken_not_ended() -> None:
+async def test_R13_a_failed_run_breaks_the_channel_it_sends_to_instead_of_ending_it() -> None:
     send, receive = tf.open_channel[int]()
 
     with pytest.raises(Boom):
@@ -336,7 +336,7 @@ async def test_R13_a_channel_of_ours_behind_a_failed_run_is_broken_not_ended() -
         await receive.receive()
 
 
-async def test_R13_a_byte_stream_behind_a_failed_run_gets_no_graceful_end() -> None:
+async def test_R13_a_failed_run_does_not_end_the_byte_stream_it_writes_to_gracefully() -> None:
     how = []
 
     class Stream(trio.abc.SendStream):
@@ -384,7 +384,7 @@ async def test_R15_a_users_own_broken_socket_surfaces() -> None:
     assert caught.value.__notes__[0].startswith("in stage 2 of 2: to_stream(")
 
 
-async def test_R15_a_users_own_broken_channel_surfaces_though_it_is_one_of_ours() -> None:
+async def test_R15_a_broken_channel_of_the_users_own_surfaces_even_if_trioflow_made_it() -> None:
     send, receive = tf.open_channel[int]()
     receive.close()
 
@@ -400,7 +400,7 @@ async def test_R15_a_users_own_broken_channel_surfaces_though_it_is_one_of_ours(
         await tf.from_iterable([1]).pipe(tf.to_channel(send))
 
 
-async def test_R15_a_hang_up_passes_through_a_run_inside_a_stage() -> None:
+async def test_R15_a_hang_up_propagates_through_a_run_inside_a_stage() -> None:
     async def inner(source: tf.ReceiveChannel[int], output: tf.SendChannel[int]) -> None:
         await tf.from_iterable(source).pipe(passing()).pipe(tf.to_channel(output))
 
@@ -409,7 +409,7 @@ async def test_R15_a_hang_up_passes_through_a_run_inside_a_stage() -> None:
     assert got == [0, 1]
 
 
-async def test_R15_a_hang_up_in_a_group_with_a_failure_leaves_the_failure() -> None:
+async def test_R15_a_hang_up_is_removed_from_a_group_and_the_failure_stays() -> None:
     async def mixed(source: tf.ReceiveChannel[int], output: tf.SendChannel[int]) -> None:
         async def send() -> None:
             with trio.CancelScope(shield=True):
@@ -432,7 +432,7 @@ async def test_R15_a_hang_up_in_a_group_with_a_failure_leaves_the_failure() -> N
     assert [type(exc) for exc in caught.value.exceptions] == [Boom]
 
 
-async def test_R11_a_failure_keeps_what_it_was_raised_from_though_the_block_was_cancelled() -> None:
+async def test_R11_a_failure_keeps_its_context_even_if_the_block_was_cancelled() -> None:
     async def source(output: tf.SendChannel[int]) -> None:
         try:
             raise ValueError("first")
@@ -449,7 +449,7 @@ async def test_R11_a_failure_keeps_what_it_was_raised_from_though_the_block_was_
 
 
 @pytest.mark.parametrize("shape", ["run", "opened", "written"])
-def test_R11_a_ctrl_c_is_raised_plain_and_closes_all(shape: str) -> None:
+def test_R11_a_ctrl_c_is_raised_unwrapped_and_closes_everything(shape: str) -> None:
     source, sink = Source([1], then=None), Sink()
 
     async def interrupt() -> None:
@@ -531,7 +531,7 @@ async def test_R11_a_traceback_ends_in_the_users_frames_and_has_few_of_ours() ->
 
 
 @pytest.mark.parametrize("sink", [tf.drain(), tf.lines().pipe(tf.drain()), tf.write_file("missing too", atomic=False)])
-async def test_R11_a_missing_file_has_few_of_our_frames(sink: tf.Writable[Any, Any]) -> None:
+async def test_R11_the_traceback_of_a_missing_file_has_few_of_our_frames(sink: tf.Writable[Any, Any]) -> None:
     with pytest.raises(FileNotFoundError) as caught:
         await tf.read_file("missing").pipe(sink)
 
@@ -554,10 +554,10 @@ async def test_R11_two_failing_stages_show_their_frames_and_no_cancellation() ->
         assert sum(is_ours for _, is_ours in frames_of(each)) <= 3
     shown = "".join(traceback.format_exception(caught.value))
     assert "trio.Cancelled" not in shown
-    assert isinstance(caught.value.exceptions[1].__context__, trio.Cancelled)  # for those who want to know
+    assert isinstance(caught.value.exceptions[1].__context__, trio.Cancelled)  # it stays reachable for debugging
 
 
-async def test_R11_what_a_failure_was_caused_by_stays_in_its_traceback() -> None:
+async def test_R11_the_cause_of_a_failure_keeps_its_traceback() -> None:
     def fail(_: object) -> None:
         try:
             raise LookupError("the cause")
@@ -572,13 +572,13 @@ async def test_R11_what_a_failure_was_caused_by_stays_in_its_traceback() -> None
 
 
 def frames_of(exc: BaseException) -> list[tuple[str, bool]]:
-    """Return the name of each frame in a traceback, and whether it is the package's."""
+    """Return the name of each frame in a traceback, and whether it belongs to trioflow."""
     return [(frame.name, "/trioflow/" in frame.filename) for frame in traceback.extract_tb(exc.__traceback__)]
 
 
 @dataclasses.dataclass(frozen=True)
 class Frozen(Exception):
-    """Refuses that any of its attributes is set, as generated clients' exceptions do."""
+    """Refuses to have its attributes set, as the exceptions of generated clients do."""
 
     code: int
 
@@ -611,7 +611,7 @@ async def _in_a_process() -> None:
 
 
 class _Refuses:
-    """An iterator, a stream or a channel that cannot be closed, or not be sent to."""
+    """An endless iterator that raises when it is closed."""
 
     def __iter__(self) -> Iterator[int]:
         return self
@@ -680,7 +680,7 @@ async def _by_a_receive() -> None:
         *("reader of a file", "reader of a process", "writer of a file"),
     ],
 )
-async def test_R11_an_exception_that_refuses_to_be_written_to_is_raised_itself(
+async def test_R11_an_exception_that_rejects_attributes_is_raised_itself(
     run: Callable[[], Awaitable[object]], autojump_clock: MockClock
 ) -> None:
     with pytest.raises(Frozen) as caught:
@@ -689,7 +689,7 @@ async def test_R11_an_exception_that_refuses_to_be_written_to_is_raised_itself(
     assert caught.value.code == 403
 
 
-async def test_R11_an_exception_that_refuses_to_be_written_to_is_noted_and_recovered_from() -> None:
+async def test_R11_an_exception_that_rejects_attributes_can_be_noted_and_recovered_from() -> None:
     with pytest.raises(Frozen) as caught:
         await BROKEN.pipe(tf.collect())
 
@@ -697,7 +697,7 @@ async def test_R11_an_exception_that_refuses_to_be_written_to_is_noted_and_recov
     assert await BROKEN.pipe(tf.recover(lambda exc: [exc], on=Frozen)).pipe(tf.first()) == Frozen(403)
 
 
-async def test_R11_two_live_ends_that_cannot_be_closed_are_a_group_and_hide_no_failure() -> None:
+async def test_R11_failures_to_close_two_live_ends_are_a_group_and_hide_no_other_failure() -> None:
     def ends() -> list[tf.Readable[int]]:
         return [tf.from_iterable(_Refuses()) for _ in range(2)]
 
@@ -720,7 +720,7 @@ async def test_R11_one_exception_that_several_runs_raise_is_noted_once() -> None
     assert failure.__notes__ == ["in stage 1 of 2: failed(Boom())"]
 
 
-async def test_many_readables_run_side_by_side_in_blocks_of_their_own() -> None:
+async def test_hundreds_of_readables_can_be_merged() -> None:
     many = tf.merge(*(tf.from_iterable([number]) for number in range(700)))
 
     assert sorted(await many.pipe(tf.collect())) == [*range(700)]

@@ -1,4 +1,4 @@
-"""R1 to R4: what a value does not do yet, what a run leaves, what it gives, and how often it may be had."""
+"""R1 to R4: nothing runs before `await`, a run leaves nothing behind and returns the result, and how often it may run."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ async def test_R1_nothing_runs_before_await() -> None:
         assert await receive.receive() == "1"
 
 
-async def test_R2_what_a_run_held_is_free_when_it_has_ended_without_the_collector() -> None:
+async def test_R2_what_a_run_held_is_freed_at_its_end_without_the_garbage_collector() -> None:
     class Item:
         pass
 
@@ -46,7 +46,9 @@ async def test_R2_what_a_run_held_is_free_when_it_has_ended_without_the_collecto
         yield item
 
     alive: list[weakref.ref[Item]] = []
-    await tf.pipeline(items(), tf.tap(lambda item: None), tf.batch(2), tf.collect())  # what is made once
+    await tf.pipeline(
+        items(), tf.tap(lambda item: None), tf.batch(2), tf.collect()
+    )  # so that what is created only once exists
     alive.clear()
     gc.collect()
     gc.disable()
@@ -158,7 +160,7 @@ def test_R1_a_wrong_argument_is_refused_when_the_value_is_built(
 
 
 @pytest.mark.parametrize("consume", CONSUMERS)
-async def test_R2_when_a_run_returns_nothing_of_it_is_left(consume: Consumer) -> None:
+async def test_R2_a_run_that_has_returned_leaves_nothing_open_or_running(consume: Consumer) -> None:
     source = Source(range(5))
     before = tasks()
 
@@ -193,7 +195,7 @@ async def test_R2_each_stage_is_a_task_and_adjacent_synchronous_ones_share_one()
 
 
 @pytest.mark.parametrize("is_open", [False, True])
-async def test_R2_stages_begin_from_source_to_sink(is_open: bool) -> None:
+async def test_R2_stages_start_in_order_from_source_to_sink(is_open: bool) -> None:
     begun: list[int] = []
 
     def stage(number: int) -> tf.Transform[int, int]:
@@ -228,7 +230,7 @@ async def test_R2_a_run_waits_for_cleanup_that_takes_its_time(autojump_clock: Mo
     assert trio.current_time() == pytest.approx(7)
 
 
-async def test_R3_a_run_gives_what_its_sink_returned() -> None:
+async def test_R3_a_run_returns_what_its_sink_returned() -> None:
     given = object()
 
     async def sink(source: tf.ReceiveChannel[Any]) -> object:
@@ -240,7 +242,7 @@ async def test_R3_a_run_gives_what_its_sink_returned() -> None:
     assert await tf.pipeline([1, 2], tf.count()) == 2
 
 
-async def test_R4_a_value_runs_again_and_side_by_side() -> None:
+async def test_R4_a_value_can_run_again_and_several_times_at_once() -> None:
     @tf.transform
     async def numbered(items: tf.ReceiveChannel[str]) -> AsyncIterator[str]:
         count = 0
@@ -315,7 +317,7 @@ async def test_R4_a_live_source_is_closed_by_its_run() -> None:
         receive.receive_nowait()
 
 
-async def test_R4_a_failed_run_leaves_the_value_as_it_was() -> None:
+async def test_R4_a_value_can_run_again_after_a_failed_run() -> None:
     source = Source([1], then=Boom())
     readable = source.readable.pipe(tf.map(str))
 
@@ -328,7 +330,7 @@ async def test_R4_a_failed_run_leaves_the_value_as_it_was() -> None:
 
 
 class Opened:
-    """Makes endless iterators, which note that they were closed, or fail at it."""
+    """Makes endless iterators, which record that they were closed, or raise when closed."""
 
     def __init__(self, failure: Exception | None = None) -> None:
         self.now = 0
@@ -352,7 +354,7 @@ def fail(_: object) -> object:
     raise Boom
 
 
-KEEPING: list[BaseException] = []  # a traceback that is kept also keeps the frames, and with them the iterators
+KEEPING: list[BaseException] = []  # a traceback keeps its frames alive, and with them the iterators
 
 
 @pytest.mark.parametrize(
@@ -367,7 +369,7 @@ KEEPING: list[BaseException] = []  # a traceback that is kept also keeps the fra
     ids=["flat_map", "flat_map that awaits", "flatten", "source", "nested"],
 )
 @pytest.mark.parametrize("how", ["fails", "has enough", "ends in the middle", "is cancelled", "is left"])
-async def test_R2_what_a_function_of_the_user_has_opened_is_closed_however_the_run_ends(
+async def test_R2_what_a_users_function_opened_is_closed_however_the_run_ends(
     make: Callable[[Opened], tf.Readable[Any]], how: str
 ) -> None:
     opened = Opened()
@@ -392,7 +394,7 @@ async def test_R2_what_a_function_of_the_user_has_opened_is_closed_however_the_r
 
 
 @pytest.mark.parametrize("how", ["fails", "has enough", "ends in the middle", "is left"])
-async def test_R11_what_fails_at_being_closed_is_a_failure_of_the_stage_that_opened_it(how: str) -> None:
+async def test_R11_a_failure_to_close_is_a_failure_of_the_stage_that_opened_it(how: str) -> None:
     failure = OSError("cannot be closed")
     readable = tf.from_iterable([1]).pipe(tf.map(str)).pipe(tf.flat_map(Opened(failure))).pipe(tf.map(str))
 

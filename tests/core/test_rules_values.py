@@ -1,4 +1,4 @@
-"""R18 to R20: every value is an item, many may send and receive, and our byte streams are Trio's."""
+"""R18 and R19: every value is an item, and a channel may have several senders and receivers."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ async def test_R19_each_item_goes_to_one_receiver_and_senders_stop_with_the_last
         send.send_nowait(1)
 
 
-async def test_R19_statistics_tell_items_bytes_waiting_tasks_peak_and_dropped() -> None:
+async def test_R19_statistics_count_items_bytes_waiting_tasks_peak_and_dropped_items() -> None:
     send, receive = tf.open_channel[bytes](3)
     copy = send.clone()
 

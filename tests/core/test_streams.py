@@ -1,4 +1,4 @@
-"""The four streams as values, `pipe` and `open`, `pipeline` and the foreign things at its ends."""
+"""The four streams as values, `pipe`, `open`, `pipeline`, and foreign sources and sinks."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def echo(source: tf.ReceiveChannel[Any], output: tf.SendChannel[Any]) -> N
 # Values
 
 
-def test_pipe_makes_a_longer_value_and_leaves_the_shorter_one() -> None:
+def test_pipe_returns_a_longer_value_and_does_not_change_the_shorter_one() -> None:
     numbers = tf.from_iterable([1, 2])
     longer = numbers.pipe(tf.map(str)).pipe(tf.take(1))
 
@@ -44,7 +44,7 @@ def test_pipe_makes_a_longer_value_and_leaves_the_shorter_one() -> None:
     assert repr(tf.map(str).pipe(tf.join(", "))) == "<Writable map(str) | join(', ')>"
 
 
-def test_a_long_argument_is_cut_short() -> None:
+def test_a_long_argument_is_shortened_in_a_repr() -> None:
     shown = repr(tf.map(str).pipe(tf.join("y" * 1000)))
     of_many = repr(tf.from_iterable(["x" * 1000, *range(1000)]))
 
@@ -65,7 +65,7 @@ async def test_transforms_compose_in_any_order_of_pipes() -> None:
         assert await run == [6]
 
 
-async def test_a_readable_of_an_async_function_and_a_writable_and_a_transform_too() -> None:
+async def test_readables_transforms_and_writables_can_be_built_from_async_functions() -> None:
     async def numbers(output: tf.SendChannel[int]) -> None:
         await output.send_many(range(3))
 
@@ -101,7 +101,7 @@ def test_a_forgotten_await_warns_and_names_the_chain() -> None:
 # Open
 
 
-async def test_an_open_readable_gives_one_of_trios_receive_channels() -> None:
+async def test_opening_a_readable_yields_a_trio_receive_channel() -> None:
     async with tf.from_iterable(range(3)).pipe(passing()).open() as receive:
         assert isinstance(receive, trio.abc.ReceiveChannel)
         assert [item async for item in receive] == [0, 1, 2]
@@ -112,7 +112,7 @@ async def test_an_open_readable_gives_one_of_trios_receive_channels() -> None:
         await receive.receive()
 
 
-async def test_an_open_writable_gives_one_of_trios_send_channels() -> None:
+async def test_opening_a_writable_yields_a_trio_send_channel() -> None:
     sink = Sink()
 
     async with tf.map(str).pipe(sink.writable).open(capacity=1) as send:
@@ -125,7 +125,7 @@ async def test_an_open_writable_gives_one_of_trios_send_channels() -> None:
         await send.send(1)
 
 
-async def test_a_writer_outside_is_told_the_failure_of_its_sink() -> None:
+async def test_a_writer_outside_gets_the_failure_of_its_sink() -> None:
     failure = Boom()
 
     async def failing(source: tf.ReceiveChannel[int]) -> None:
@@ -141,7 +141,7 @@ async def test_a_writer_outside_is_told_the_failure_of_its_sink() -> None:
     assert failure.__notes__ == ["in stage 1 of 1: failing()"]
 
 
-async def test_a_writer_outside_that_sends_no_more_is_told_when_it_leaves() -> None:
+async def test_a_writer_outside_that_sends_nothing_more_gets_the_failure_at_the_end_of_the_block() -> None:
     async def failing(source: tf.ReceiveChannel[int]) -> None:
         raise Boom
 
@@ -150,7 +150,7 @@ async def test_a_writer_outside_that_sends_no_more_is_told_when_it_leaves() -> N
             await wait_all_tasks_blocked()
 
 
-async def test_closing_the_channel_inside_the_block_ends_what_is_sent() -> None:
+async def test_closing_the_send_channel_inside_the_block_ends_the_input_of_the_sink() -> None:
     sink = Sink()
 
     async with sink.writable.open() as send:
@@ -169,7 +169,7 @@ async def test_closing_the_channel_inside_the_block_ends_the_source() -> None:
         assert source.ended == 1
 
 
-async def test_clones_outlive_nothing_of_a_run() -> None:
+async def test_the_ends_of_a_run_can_be_cloned() -> None:
     async with tf.from_iterable(range(4)).open(capacity=4) as receive:
         clone = receive.clone()
         assert await receive.receive() == 0
@@ -182,14 +182,14 @@ async def test_clones_outlive_nothing_of_a_run() -> None:
         await send.send(2)
 
 
-async def test_blocks_nest_and_their_runs_are_apart() -> None:
+async def test_nested_blocks_run_independently() -> None:
     async with tf.from_iterable("ab").pipe(tf.flat_map(list)).open() as outer:
         async for letter in outer:
             async with tf.from_iterable([1, 2]).open() as inner:
                 assert [f"{letter}{n}" async for n in inner] == [f"{letter}1", f"{letter}2"]
 
 
-# From foreign things
+# Foreign sources
 
 
 class Plain:
@@ -245,17 +245,17 @@ FOREIGN: list[Callable[[], Any]] = [
 
 
 @pytest.mark.parametrize("make", FOREIGN)
-async def test_items_come_of_anything_that_can_be_iterated(make: Callable[[], Any]) -> None:
+async def test_a_readable_can_be_made_of_any_kind_of_iterable(make: Callable[[], Any]) -> None:
     assert await tf.pipeline(make(), tf.map(str), tf.join()) == "12"
     await check_readable(lambda: tf.from_iterable(make()), expected=[1, 2])
 
 
 @pytest.mark.parametrize("item", ["text", b"bytes", bytearray(b"array"), memoryview(b"view")])
-async def test_text_and_bytes_are_one_item(item: Any) -> None:
+async def test_a_str_or_bytes_object_is_one_item(item: Any) -> None:
     assert await tf.from_iterable(item).pipe(tf.collect()) == [item]
 
 
-async def test_bytes_come_of_a_byte_stream_which_is_closed_at_the_end() -> None:
+async def test_a_byte_stream_can_be_read_and_is_closed_at_the_end() -> None:
     send, receive = memory_stream_one_way_pair()
     await send.send_all(b"some bytes")
     await send.aclose()
@@ -265,7 +265,7 @@ async def test_bytes_come_of_a_byte_stream_which_is_closed_at_the_end() -> None:
         await receive.receive_some()
 
 
-async def test_a_two_way_stream_is_read_and_stays_its_owners() -> None:
+async def test_a_two_way_stream_is_read_and_not_closed() -> None:
     near, far = memory_stream_pair()
     await far.send_all(b"ping")
     await far.send_eof()
@@ -275,7 +275,7 @@ async def test_a_two_way_stream_is_read_and_stays_its_owners() -> None:
     assert await far.receive_some() == b"pong"
 
 
-async def test_a_file_object_is_lines_and_is_closed() -> None:
+async def test_a_file_object_yields_lines_and_is_closed() -> None:
     file = io.StringIO("a\nb\n")
 
     assert await tf.from_iterable(file).pipe(tf.collect()) == ["a\n", "b\n"]
@@ -283,7 +283,7 @@ async def test_a_file_object_is_lines_and_is_closed() -> None:
 
 
 @pytest.mark.parametrize("consume", CONSUMERS)
-async def test_a_live_thing_is_closed_however_it_was_read(consume: Consumer) -> None:
+async def test_a_live_source_is_closed_however_it_was_read(consume: Consumer) -> None:
     closed = []
 
     async def live() -> AsyncIterator[int]:
@@ -335,10 +335,10 @@ async def test_an_iterable_whose_iter_fails_is_a_failure_of_the_run() -> None:
         await readable.pipe(tf.collect())
 
 
-# To foreign things
+# Foreign sinks
 
 
-async def test_items_go_to_a_channel_of_ours_or_trios_which_is_closed_at_the_end() -> None:
+async def test_items_can_be_sent_to_a_channel_of_ours_or_trios_which_is_closed_at_the_end() -> None:
     ours, receive = tf.open_channel[int]()
     trios, trios_receive = trio.open_memory_channel[int](math.inf)
 
@@ -349,7 +349,7 @@ async def test_items_go_to_a_channel_of_ours_or_trios_which_is_closed_at_the_end
     assert [item async for item in trios_receive] == [0, 1, 2]
 
 
-async def test_bytes_go_to_a_byte_stream_small_chunks_gathered() -> None:
+async def test_small_chunks_are_joined_before_they_are_sent_to_a_byte_stream() -> None:
     send, receive = memory_stream_one_way_pair()
     sizes = []
     written = send.send_all
@@ -371,7 +371,7 @@ async def test_bytes_go_to_a_byte_stream_small_chunks_gathered() -> None:
     assert 0 not in sizes
 
 
-async def test_a_two_way_stream_is_ended_in_its_own_direction() -> None:
+async def test_writing_to_a_two_way_stream_ends_only_its_send_direction() -> None:
     near, far = memory_stream_pair()
 
     assert await tf.pipeline([b"ping"], near) == 4
@@ -381,7 +381,7 @@ async def test_a_two_way_stream_is_ended_in_its_own_direction() -> None:
     assert await near.receive_some() == b"pong"
 
 
-async def test_what_is_no_bytes_is_refused_by_a_byte_stream_and_named() -> None:
+async def test_a_byte_stream_refuses_and_names_an_item_that_is_not_bytes() -> None:
     near, _ = memory_stream_one_way_pair()
 
     with pytest.raises(TypeError, match="a byte stream expects bytes, got 'text'") as caught:
@@ -393,7 +393,7 @@ async def test_what_is_no_bytes_is_refused_by_a_byte_stream_and_named() -> None:
 # pipeline
 
 
-async def test_a_pipeline_may_begin_and_end_in_duplexes() -> None:
+async def test_a_pipeline_can_begin_and_end_with_duplexes() -> None:
     near, far = memory_stream_pair()
     await far.send_all(b"abc")
     await far.send_eof()
@@ -404,7 +404,7 @@ async def test_a_pipeline_may_begin_and_end_in_duplexes() -> None:
     assert await far.receive_some() == b""
 
 
-async def test_a_pipeline_takes_its_capacity_for_every_channel() -> None:
+async def test_the_capacity_of_a_pipeline_applies_to_every_channel() -> None:
     source = Source(range(100))
     made = []
 
@@ -420,7 +420,7 @@ async def test_a_pipeline_takes_its_capacity_for_every_channel() -> None:
     assert made == [7, 100 + 100]
 
 
-async def test_a_duplex_shows_what_it_is() -> None:
+async def test_a_duplex_has_a_repr_and_runs_after_its_unused_block_was_closed() -> None:
     near, _ = memory_stream_pair()
     apart = tf.Duplex(tf.from_iterable([b"x"]), tf.collect())
 
@@ -433,7 +433,7 @@ async def test_a_duplex_shows_what_it_is() -> None:
     assert await apart.pipe(tf.map(bytes.upper)).pipe(tf.join()) == b"X"
 
 
-def test_a_generator_where_a_channel_function_is_wanted_is_told_to_be_decorated() -> None:
+def test_a_generator_function_without_a_decorator_is_refused_with_advice_to_decorate_it() -> None:
     async def ticks() -> AsyncIterator[int]:
         yield 1
 
@@ -441,7 +441,7 @@ def test_a_generator_where_a_channel_function_is_wanted_is_told_to_be_decorated(
         tf.Readable(ticks)  # type: ignore[arg-type]
 
 
-def test_nothing_in_the_middle_of_a_pipeline_is_refused() -> None:
+def test_none_instead_of_a_stage_is_refused() -> None:
     with pytest.raises(TypeError, match="expects a Transform or a Duplex, got NoneType None"):
         tf.pipeline([1], None, tf.collect())  # type: ignore[arg-type]
 
@@ -458,7 +458,7 @@ def test_a_pipe_in_a_loop_copies_no_stages() -> None:
     finally:
         tracemalloc.stop()
 
-    assert taken < 500 * count  # with all shorter chains kept; a copy of the stages for each would take 16,000 a pipe
+    assert taken < 500 * count  # all shorter chains are alive; copying the stages would take 16,000 a pipe
 
 
 async def test_a_stream_of_thousands_of_stages_runs_and_is_freed() -> None:

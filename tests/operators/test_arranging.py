@@ -48,7 +48,9 @@ async def test_the_capacity_does_not_change_the_result(items: list[int], every: 
         (lambda: tf.intersperse(0, every=0), ValueError, "every must be at least 1, got 0"),
     ],
 )
-def test_R1_a_wrong_argument_is_refused_when_the_value_is_built(make: Any, error: type[Exception], message: str) -> None:
+def test_R1_a_wrong_argument_is_refused_when_the_value_is_built(
+    make: Any, error: type[Exception], message: str
+) -> None:
     with pytest.raises(error, match=message):
         make()
 

@@ -108,7 +108,9 @@ async def test_pairs_are_those_of_itertools_for_any_items() -> None:
         (lambda: tf.window(1, step=0), ValueError, "step must be at least 1, got 0"),
     ],
 )
-def test_R1_a_wrong_argument_is_refused_when_the_value_is_built(make: Any, error: type[Exception], message: str) -> None:
+def test_R1_a_wrong_argument_is_refused_when_the_value_is_built(
+    make: Any, error: type[Exception], message: str
+) -> None:
     with pytest.raises(error, match=message):
         make()
 

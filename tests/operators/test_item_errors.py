@@ -23,7 +23,7 @@ every_transform = pytest.mark.parametrize(("make", "expected"), FALLIBLE.values(
 
 @pytest.mark.parametrize("consume", CONSUMERS)
 @every_transform
-async def test_it_serves_every_consumer_and_loses_no_failed_item(
+async def test_every_consumer_gets_its_items_and_no_failed_item_is_lost(
     make: Any, expected: list[Any], consume: Consumer
 ) -> None:
     source = Source(range(10))

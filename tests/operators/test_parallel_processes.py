@@ -161,7 +161,7 @@ async def test_a_failure_is_raised_with_its_traceback_and_where() -> None:
     assert where == "in stage 2 of 3: map_in_processes(even_only, workers=1)"
 
 
-async def test_R11_an_exception_that_refuses_to_be_written_to_comes_as_itself() -> None:
+async def test_R11_an_exception_that_rejects_attributes_is_raised_itself() -> None:
     with pytest.raises(called.Frozen) as caught:
         await tf.from_iterable([403]).pipe(tf.map_in_processes(called.freeze, workers=1)).pipe(tf.drain())
 

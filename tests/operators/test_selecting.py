@@ -147,7 +147,9 @@ async def test_the_capacity_does_not_change_the_result(items: list[int], limit: 
         (lambda: tf.changes("x"), TypeError, "changes expects a function, got 'x'"),
     ],
 )
-def test_R1_a_wrong_argument_is_refused_when_the_value_is_built(make: Any, error: type[Exception], message: str) -> None:
+def test_R1_a_wrong_argument_is_refused_when_the_value_is_built(
+    make: Any, error: type[Exception], message: str
+) -> None:
     with pytest.raises(error, match=message):
         make()
 

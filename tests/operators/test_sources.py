@@ -86,7 +86,9 @@ async def test_R4_failed_given_a_class_raises_a_new_error_in_each_run() -> None:
         (lambda: tf.failed(int), TypeError, "failed expects an exception, got the function int"),
     ],
 )
-def test_R1_a_wrong_argument_is_refused_when_the_value_is_built(make: Any, error: type[Exception], message: str) -> None:
+def test_R1_a_wrong_argument_is_refused_when_the_value_is_built(
+    make: Any, error: type[Exception], message: str
+) -> None:
     with pytest.raises(error, match=message):
         make()
 

@@ -68,7 +68,7 @@ def refuse(_: object) -> Any:
     raise Frozen(403)
 
 
-async def test_R11_an_exception_that_refuses_to_be_written_to_comes_as_itself(url: str) -> None:
+async def test_R11_an_exception_that_rejects_attributes_is_raised_itself(url: str) -> None:
     async def in_a_sender() -> None:
         async with redis.open_sender(url, "jobs"):
             refuse(1)
