@@ -1,4 +1,4 @@
-"""Items taken apart, numbered, spaced or passed on: what is special to each operator."""
+"""flatten, enumerate, intersperse, passthrough: what is special to each operator."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import trioflow as tf
 from tests.consumers import Source
 
 
-async def test_an_endless_iterable_is_taken_piece_by_piece() -> None:
+async def test_an_endless_iterable_is_read_piece_by_piece() -> None:
     chain = tf.from_iterable([[1], itertools.count(2)]).pipe(tf.flatten()).pipe(tf.take(4))
 
     assert await chain.pipe(tf.collect()) == [1, 2, 3, 4]
 
 
-async def test_flatten_says_what_it_cannot_iterate() -> None:
+async def test_flatten_refuses_what_it_cannot_iterate_and_names_its_stage() -> None:
     with pytest.raises(TypeError, match="'int' object is not iterable") as caught:
         await tf.pipeline([1], tf.flatten(), tf.collect())
     assert caught.value.__notes__ == ["in stage 2 of 3: flatten()"]

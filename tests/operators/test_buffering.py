@@ -1,4 +1,4 @@
-"""Room between those who are not in step: what is held, what is dropped and counted, and who is told."""
+"""Buffers and queues: what they hold, what they drop and count, and who gets an error."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.consumers import CONSUMERS, Consumer, Source, passes
 NUMBERS = range(9)
 
 
-async def test_R5_a_buffer_holds_so_many_and_then_waits() -> None:
+async def test_R5_a_full_buffer_makes_its_source_wait() -> None:
     source = Source(itertools.count())
 
     async with source.readable.pipe(tf.buffer(50)).open(capacity=1) as receive:
@@ -29,13 +29,13 @@ async def test_R5_a_buffer_holds_so_many_and_then_waits() -> None:
         assert [await receive.receive() for _ in range(100)] == [*range(100)]
 
 
-async def test_R6_the_oldest_are_dropped_and_counted_and_a_reader_gets_the_newest() -> None:
+async def test_R6_drop_oldest_drops_and_counts_the_oldest_and_the_reader_gets_the_newest() -> None:
     newest = tf.buffer(3, overflow="drop_oldest")
     source = Source(range(100), then=None)
 
     async with source.readable.pipe(newest).open() as receive:
         await wait_all_tasks_blocked()
-        given = receive.receive_many_nowait()  # before the reader took it, nothing more was handed on
+        given = receive.receive_many_nowait()  # nothing more was passed on before the reader took the first
         held = [await receive.receive() for _ in range(3)]
 
     assert len(given) == 1
@@ -43,7 +43,7 @@ async def test_R6_the_oldest_are_dropped_and_counted_and_a_reader_gets_the_newes
     assert newest.dropped == 100 - 1 - 3
 
 
-async def test_R6_the_newest_are_dropped_and_counted() -> None:
+async def test_R6_drop_newest_drops_and_counts_the_newest() -> None:
     oldest = tf.buffer(3, overflow="drop_newest")
 
     async with Source(range(100), then=None).readable.pipe(oldest).open() as receive:
@@ -58,7 +58,7 @@ async def test_R6_the_newest_are_dropped_and_counted() -> None:
     assert oldest.dropped == 100 - len(got)
 
 
-async def test_R6_a_full_buffer_may_be_a_failure() -> None:
+async def test_R6_a_buffer_can_fail_when_it_is_full() -> None:
     source = Source(itertools.count())
 
     async def run() -> None:
@@ -73,7 +73,7 @@ async def test_R6_a_full_buffer_may_be_a_failure() -> None:
     assert source.ended == 1
 
 
-async def test_R4_runs_side_by_side_count_what_they_drop_together() -> None:
+async def test_R4_the_dropped_items_of_simultaneous_runs_are_counted_together() -> None:
     newest = tf.buffer(1, overflow="drop_oldest")
     numbers = tf.from_iterable(range(100))
     counts: list[int] = []
@@ -122,7 +122,7 @@ def filled(items: Any) -> tf.queue[Any]:
 
 
 @pytest.mark.parametrize("consume", CONSUMERS)
-async def test_a_queue_serves_every_consumer(consume: Consumer) -> None:
+async def test_a_queue_works_with_every_consumer(consume: Consumer) -> None:
     queue = filled(NUMBERS)
 
     got = await consume(queue)
@@ -146,7 +146,7 @@ async def test_R4_a_queue_runs_once() -> None:
         await queue.pipe(tf.collect())
 
 
-async def test_offer_says_what_became_of_the_item() -> None:
+async def test_offer_returns_what_became_of_the_item() -> None:
     queue = tf.queue[int](2)
 
     assert [queue.offer(n) for n in range(4)] == ["accepted", "accepted", "dropped", "dropped"]
@@ -162,7 +162,7 @@ async def test_offer_says_what_became_of_the_item() -> None:
     assert queue.dropped == 2
 
 
-async def test_a_queue_may_give_up_the_oldest() -> None:
+async def test_a_queue_can_drop_the_oldest_items() -> None:
     queue = tf.queue[Any](3, overflow="drop_oldest")
 
     assert {queue.offer(n) for n in range(10)} == {"accepted"}
@@ -173,14 +173,14 @@ async def test_a_queue_may_give_up_the_oldest() -> None:
     assert await queue.pipe(tf.collect()) == [9, bytes(4096 * 2)]
 
 
-async def test_R5_what_is_heavier_than_the_queue_is_accepted_alone() -> None:
+async def test_R5_an_item_heavier_than_the_capacity_is_accepted_only_by_an_empty_queue() -> None:
     queue = tf.queue[bytes](2)
 
     assert queue.offer(bytes(100_000)) == "accepted"
     assert queue.offer(b"x") == "dropped"
 
 
-async def test_R9_when_the_reader_leaves_a_queue_is_closed() -> None:
+async def test_R9_a_queue_is_closed_when_its_reader_leaves() -> None:
     queue = tf.queue[int]()
 
     async with queue.open():
@@ -205,7 +205,7 @@ async def test_R6_send_waits_for_room_in_the_order_of_the_senders() -> None:
             assert [await receive.receive() for _ in range(5)] == [*range(5)]
 
 
-async def test_R17_a_cancelled_send_has_not_sent() -> None:
+async def test_R17_a_cancelled_send_sends_nothing() -> None:
     queue = tf.queue[int](1)
     await queue.send(1)
 
@@ -223,7 +223,7 @@ async def test_R17_a_cancelled_send_has_not_sent() -> None:
 
 
 @pytest.mark.parametrize("how", ["close", "leave"])
-async def test_a_waiting_sender_is_told_when_the_queue_closes(how: str) -> None:
+async def test_a_waiting_sender_gets_an_error_when_the_queue_closes(how: str) -> None:
     queue = tf.queue[int](1)
 
     async def send() -> None:
@@ -231,7 +231,7 @@ async def test_a_waiting_sender_is_told_when_the_queue_closes(how: str) -> None:
             await queue.send(3)
 
     async with trio.open_nursery() as nursery, queue.open():
-        for n in range(2):  # one is on its way to the reader
+        for n in range(2):  # one item is on its way to the reader
             await queue.send(n)
             await wait_all_tasks_blocked()
         nursery.start_soon(send)
@@ -243,7 +243,7 @@ async def test_a_waiting_sender_is_told_when_the_queue_closes(how: str) -> None:
     assert queue.offer(3) == "closed"
 
 
-async def test_threads_may_offer_and_wake_a_sleeping_reader() -> None:
+async def test_threads_can_offer_items_and_wake_a_sleeping_reader() -> None:
     queue = tf.queue[int](1000)
 
     def offer(start: int) -> None:
@@ -268,7 +268,7 @@ async def test_threads_may_offer_and_wake_a_sleeping_reader() -> None:
     assert [n for n in got if n < 100] == [*range(100)]
 
 
-async def test_callbacks_may_offer() -> None:
+async def test_callbacks_can_offer_items() -> None:
     queue = tf.queue[int]()
     token = trio.lowlevel.current_trio_token()
 
@@ -308,7 +308,7 @@ def test_a_thread_that_closes_a_queue_whose_run_has_finished_is_harmless() -> No
     assert queue.offer(1) == "closed"
 
 
-async def test_a_queue_gives_at_once_what_is_pushed(autojump_clock: MockClock) -> None:
+async def test_a_queue_delivers_a_pushed_item_at_once(autojump_clock: MockClock) -> None:
     queue = tf.queue[float](4)
     got: list[float] = []
 
@@ -334,7 +334,7 @@ async def test_a_queue_gives_at_once_what_is_pushed(autojump_clock: MockClock) -
     capacity=st.integers(1, 5),
     overflow=st.sampled_from(["wait", "drop_oldest", "drop_newest"]),
 )
-def test_whatever_the_paces_all_is_given_in_order_or_counted(
+def test_at_any_pace_every_item_arrives_in_order_or_is_counted_as_dropped(
     paces: list[tuple[int, int]], capacity: int, overflow: Any
 ) -> None:
     async def produce(output: tf.SendChannel[int]) -> None:

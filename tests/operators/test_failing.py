@@ -1,4 +1,4 @@
-"""`retry` and `recover`: what was sent is given once, a failure is dealt with where it was asked for, and nowhere else."""
+"""`retry` and `recover`: sent items arrive once, and a failure is handled where that was requested, and nowhere else."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from trioflow.operators.failing import _Failures
 
 @settings(max_examples=50, deadline=None)
 @given(counts=st.lists(st.integers(0, 5), max_size=4), capacity=st.sampled_from([1, 2, 256]), slow=st.booleans())
-def test_a_source_that_resumes_gives_each_item_once(counts: list[int], capacity: int, slow: bool) -> None:
+def test_a_source_that_resumes_yields_each_item_once(counts: list[int], capacity: int, slow: bool) -> None:
     begin, asked = failing_after(*counts)
     got: list[int] = []
 
@@ -44,7 +44,7 @@ def test_a_source_that_resumes_gives_each_item_once(counts: list[int], capacity:
     assert got == list(range(max(9, sums[-1])))
 
 
-async def test_a_plain_source_begins_anew_after_items_where_repeats_are_accepted(autojump_clock: MockClock) -> None:
+async def test_a_plain_source_starts_again_after_items_if_repeats_are_allowed(autojump_clock: MockClock) -> None:
     runs = 0
 
     @tf.readable
@@ -69,7 +69,7 @@ def chunks_of(content: bytes, break_off: bool) -> Source:
 
 
 def copy_that_breaks_at(*sizes: int) -> tuple[Callable[[tf.Delivered], tf.Readable[bytes]], list[tf.Delivered]]:
-    """Make a function that reads `CONTENT` on from what was delivered: its attempts break off after `sizes` bytes."""
+    """Make a function that resumes `CONTENT` after what was delivered: its attempts break off after `sizes` bytes."""
     told: list[tf.Delivered] = []
 
     def begin(delivered: tf.Delivered) -> tf.Readable[bytes]:
@@ -83,7 +83,7 @@ def copy_that_breaks_at(*sizes: int) -> tuple[Callable[[tf.Delivered], tf.Readab
 
 
 def from_the_beginning(size: int) -> tf.Readable[bytes]:
-    """Make a source that begins anew at each run: the first breaks off after `size` bytes, the next are whole."""
+    """Make a source that starts again at each run: the first run breaks off after `size` bytes, later ones are complete."""
     runs = itertools.chain([chunks_of(CONTENT[:size], break_off=True)], itertools.repeat(chunks_of(CONTENT, False)))
     return tf.Readable(lambda output: next(runs).run(output))
 
@@ -106,7 +106,7 @@ def each_item_by_itself(size: int) -> tf.Readable[bytes]:
 
 @pytest.mark.parametrize("capacity", [1, 256])
 @pytest.mark.parametrize("flow", [same_again, other_copy, file_and_another, each_item_by_itself])
-async def test_half_of_a_source_and_a_new_beginning_never_pass_for_one_whole(
+async def test_half_of_a_source_and_a_fresh_start_never_pass_for_one_whole(
     autojump_clock: MockClock, tmp_path: Path, flow: Any, capacity: int
 ) -> None:
     path = tmp_path / "copy"
@@ -117,7 +117,7 @@ async def test_half_of_a_source_and_a_new_beginning_never_pass_for_one_whole(
 
 
 @pytest.mark.parametrize("flow", [same_again, other_copy])
-async def test_a_source_that_fails_before_its_first_item_may_begin_anew(
+async def test_a_source_that_fails_before_its_first_item_may_start_again(
     autojump_clock: MockClock, tmp_path: Path, flow: Any
 ) -> None:
     path = tmp_path / "copy"
@@ -127,7 +127,7 @@ async def test_a_source_that_fails_before_its_first_item_may_begin_anew(
 
 
 @pytest.mark.parametrize("capacity", [1, 2, 256])
-async def test_a_file_is_whole_where_each_attempt_resumes_at_the_byte_it_is_told(
+async def test_a_file_is_complete_if_each_attempt_resumes_at_the_byte_it_is_given(
     autojump_clock: MockClock, tmp_path: Path, capacity: int
 ) -> None:
     begin, told = copy_that_breaks_at(150_000, 0, 1, 20_001)
@@ -140,7 +140,7 @@ async def test_a_file_is_whole_where_each_attempt_resumes_at_the_byte_it_is_told
     assert [delivered.items for delivered in told] == [0, 22, 22, 23, 26]
 
 
-async def test_half_a_line_is_lost_with_its_attempt_where_lines_are_split_before_the_next(
+async def test_an_attempt_that_splits_lines_discards_its_unfinished_line_when_it_fails(
     autojump_clock: MockClock,
 ) -> None:
     parts = iter([b"one\ntw", b"three\n"])
@@ -156,7 +156,9 @@ async def test_half_a_line_is_lost_with_its_attempt_where_lines_are_split_before
     assert await tf.retry(feed().pipe(tf.lines()), repeats=True).pipe(tf.collect()) == ["one", "three"]
 
 
-async def test_the_failure_of_a_source_that_may_not_begin_anew_names_the_ways_out(autojump_clock: MockClock) -> None:
+async def test_the_failure_of_a_source_that_may_not_start_again_names_the_alternatives(
+    autojump_clock: MockClock,
+) -> None:
     failure = Boom()
     flows = {
         "retry: not run again": tf.retry(Source([b"ab", b"c"], then=failure).readable),
@@ -176,7 +178,7 @@ async def test_the_failure_of_a_source_that_may_not_begin_anew_names_the_ways_ou
     assert trio.current_time() == 0
 
 
-async def test_pauses_double_up_to_the_longest_and_begin_anew_after_an_item(autojump_clock: MockClock) -> None:
+async def test_pauses_double_up_to_the_maximum_and_are_reset_by_an_item(autojump_clock: MockClock) -> None:
     told: list[tf.Restart] = []
     begin, _ = failing_after(0, 0, 0, 0, 0, 2, 0)
 
@@ -193,7 +195,7 @@ async def test_pauses_double_up_to_the_longest_and_begin_anew_after_an_item(auto
 @given(
     jitter=st.floats(0, 1), initial=st.floats(0.01, 9), maximum=st.floats(0.01, 99), before_reset=st.integers(0, 2000)
 )
-def test_jitter_takes_at_most_its_part_of_a_pause_and_a_reset_begins_anew(
+def test_jitter_shortens_a_pause_by_at_most_its_share_and_a_reset_starts_again(
     jitter: float, initial: float, maximum: float, before_reset: int
 ) -> None:
     backoff = Backoff(initial, maximum, jitter)
@@ -212,13 +214,13 @@ def test_a_backoff_without_jitter_doubles_up_to_the_maximum() -> None:
     assert [backoff.pause() for _ in range(5)] == [0.5, 1, 2, 3, 3]
 
 
-def test_backoffs_that_began_together_part_by_their_jitter() -> None:
+def test_jitter_separates_backoffs_that_started_together() -> None:
     pauses = {Backoff(1, 30, 0.25).pause() for _ in range(20)}
 
     assert len(pauses) > 10
 
 
-async def test_the_last_attempt_raises_its_failure_as_it_is(autojump_clock: MockClock) -> None:
+async def test_the_failure_of_the_last_attempt_is_raised_itself(autojump_clock: MockClock) -> None:
     begin, asked = failing_after(1, 0, 2, 0)
 
     with pytest.raises(Boom) as caught:
@@ -233,7 +235,7 @@ async def test_the_last_attempt_raises_its_failure_as_it_is(autojump_clock: Mock
     ]
 
 
-async def test_failures_of_long_ago_do_not_count(autojump_clock: MockClock) -> None:
+async def test_failures_older_than_the_time_limit_do_not_count(autojump_clock: MockClock) -> None:
     begun: list[float] = []
 
     async def hourly(output: tf.SendChannel[int]) -> None:
@@ -244,11 +246,11 @@ async def test_failures_of_long_ago_do_not_count(autojump_clock: MockClock) -> N
     with pytest.raises(Boom) as caught:
         await tf.retry(tf.Readable(hourly), attempts=3, within=600, initial=1, jitter=0).pipe(tf.drain())
 
-    assert caught.value.args == (7,)  # the fifth after an hour, then two of a second each
+    assert caught.value.args == (7,)  # the fifth failure came after an hour, and two more within a second each
 
 
 @pytest.mark.parametrize(("attempts", "within"), [(math.inf, math.inf), (math.inf, 9), (10**9, math.inf), (10**9, 9)])
-async def test_what_is_kept_of_failures_does_not_grow_with_their_number(
+async def test_memory_for_failures_does_not_grow_with_their_number(
     autojump_clock: MockClock, attempts: float, within: float
 ) -> None:
     failures = _Failures(attempts, within)
@@ -260,7 +262,7 @@ async def test_what_is_kept_of_failures_does_not_grow_with_their_number(
     assert len(failures._times) <= 10
 
 
-async def test_a_failure_raised_again_and_again_carries_the_traceback_of_one_run(autojump_clock: MockClock) -> None:
+async def test_a_failure_raised_by_every_attempt_has_the_traceback_of_one_run(autojump_clock: MockClock) -> None:
     failure = Boom()
     lengths: list[int] = []
 
@@ -273,7 +275,7 @@ async def test_a_failure_raised_again_and_again_carries_the_traceback_of_one_run
     assert lengths == [lengths[0]] * 8
 
 
-async def test_only_the_kinds_asked_for_are_tried_again(autojump_clock: MockClock) -> None:
+async def test_only_the_named_exceptions_are_retried(autojump_clock: MockClock) -> None:
     source = Source([1], then=Boom("no"))
 
     with pytest.raises(Boom):
@@ -282,7 +284,7 @@ async def test_only_the_kinds_asked_for_are_tried_again(autojump_clock: MockCloc
     assert source.started == 1
 
 
-async def test_two_failures_at_once_are_tried_again_where_both_are_asked_for(autojump_clock: MockClock) -> None:
+async def test_two_simultaneous_failures_are_retried_only_if_both_are_named(autojump_clock: MockClock) -> None:
     attempts = 0
 
     async def fails_when_closed(output: tf.SendChannel[int]) -> None:
@@ -309,7 +311,7 @@ async def test_two_failures_at_once_are_tried_again_where_both_are_asked_for(aut
     assert {type(failure) for failure in caught.value.exceptions} == {Boom, KeyError}
 
 
-async def test_a_source_that_runs_once_raises_what_it_failed_by(autojump_clock: MockClock) -> None:
+async def test_a_source_that_can_run_only_once_raises_its_failure(autojump_clock: MockClock) -> None:
     async def live() -> AsyncIterator[int]:
         for n in range(0):
             yield n
@@ -324,7 +326,7 @@ async def test_a_source_that_runs_once_raises_what_it_failed_by(autojump_clock: 
 
 @pytest.mark.parametrize("supervise", [tf.retry, lambda source: source.pipe(tf.recover(lambda failure: []))])
 @pytest.mark.parametrize("interrupt", [KeyboardInterrupt, SystemExit])
-async def test_what_is_no_exception_is_not_supervised(supervise: Any, interrupt: type[BaseException]) -> None:
+async def test_interrupts_are_not_retried_or_recovered_from(supervise: Any, interrupt: type[BaseException]) -> None:
     source = Source([1], then=interrupt())
 
     with pytest.raises(interrupt):
@@ -334,7 +336,7 @@ async def test_what_is_no_exception_is_not_supervised(supervise: Any, interrupt:
 
 
 @pytest.mark.parametrize("supervise", [tf.retry, lambda source: source.pipe(tf.recover(lambda failure: []))])
-async def test_R11_a_supervised_flow_is_cancelled_and_left_as_any_other(supervise: Any) -> None:
+async def test_R11_a_flow_with_retry_or_recover_can_be_left_and_cancelled(supervise: Any) -> None:
     source = Source([1, 2], then=None)
 
     assert await supervise(source.readable).pipe(tf.take(2)).pipe(tf.collect()) == [1, 2]
@@ -357,7 +359,7 @@ async def test_a_pause_is_cancelled(autojump_clock: MockClock) -> None:
     assert trio.current_time() == pytest.approx(5)
 
 
-async def test_a_failure_behind_is_none_of_theirs() -> None:
+async def test_a_failure_downstream_is_not_retried_or_recovered_from() -> None:
     def fail(n: int) -> None:
         raise Boom(n)
 
@@ -395,7 +397,7 @@ def test_R1_wrong_arguments_are_refused_when_the_value_is_built(make: Callable[[
         make()
 
 
-async def test_retry_says_what_its_function_must_make() -> None:
+async def test_retry_refuses_a_function_that_does_not_return_a_readable() -> None:
     async def later(delivered: tf.Delivered) -> tf.Readable[int]:
         raise AssertionError
 
@@ -431,7 +433,7 @@ RECOVERIES: list[tuple[Any, Any]] = [
 
 @pytest.mark.parametrize("capacity", [1, 2, 256])
 @pytest.mark.parametrize(("fn", "expected"), RECOVERIES)
-async def test_what_was_sent_before_a_failure_comes_before_what_follows_it(
+async def test_items_sent_before_a_failure_arrive_before_those_of_the_recovery(
     fn: Any, expected: Any, capacity: int
 ) -> None:
     failure = Boom()
@@ -443,7 +445,7 @@ async def test_what_was_sent_before_a_failure_comes_before_what_follows_it(
     assert source.started == source.ended == 1
 
 
-async def test_recover_keeps_the_rules_but_that_a_failure_comes_behind_what_was_sent() -> None:
+async def test_recover_follows_the_rules_except_that_sent_items_arrive_before_a_failure() -> None:
     items = list(range(9))
     check = Check(lambda: tf.recover(lambda failure: []), tf.Transform, 5)
 
@@ -457,7 +459,7 @@ async def test_recover_keeps_the_rules_but_that_a_failure_comes_behind_what_was_
     await check.bound(items, items, 24)
 
 
-async def test_all_before_has_ended_when_a_failure_is_recovered_from() -> None:
+async def test_every_stage_upstream_has_ended_when_the_recovery_starts() -> None:
     ended: list[str] = []
 
     async def slow_to_close(output: tf.SendChannel[int]) -> None:
@@ -483,14 +485,14 @@ async def test_all_before_has_ended_when_a_failure_is_recovered_from() -> None:
     assert ended == ["source", "fn"]
 
 
-async def test_what_is_behind_goes_on_and_sees_an_end() -> None:
+async def test_stages_after_recover_continue_and_see_an_end() -> None:
     sink = Sink()
 
     assert await Source([1], then=Boom()).readable.pipe(tf.recover(lambda failure: [2])).pipe(sink.writable) == "result"
     assert (sink.got, sink.how) == ([1, 2], "the end")
 
 
-async def test_a_failure_that_is_not_recovered_from_is_raised_as_it_is_and_named_in_its_chain() -> None:
+async def test_a_failure_that_is_not_recovered_from_is_raised_itself_with_a_note() -> None:
     failure = Boom()
     sink = Sink()
 
@@ -508,7 +510,7 @@ async def test_a_failure_that_is_not_recovered_from_is_raised_as_it_is_and_named
         assert sink.how == "Cancelled"
 
 
-async def test_another_failure_may_be_raised_instead() -> None:
+async def test_the_function_of_recover_can_raise_another_failure() -> None:
     failure = Boom()
 
     def tell_more(failure: Exception) -> list[int]:
@@ -519,7 +521,7 @@ async def test_another_failure_may_be_raised_instead() -> None:
     assert caught.value.__context__ is failure
 
 
-async def test_what_follows_a_failure_is_not_recovered_from_again_but_by_the_next() -> None:
+async def test_a_failure_of_the_recovery_reaches_only_the_next_recover() -> None:
     first = tf.recover(lambda failure: Source([2], then=Boom("second")).readable, repeats=True)
     source = Source([1], then=Boom("first"))
 
@@ -529,7 +531,7 @@ async def test_what_follows_a_failure_is_not_recovered_from_again_but_by_the_nex
     assert got == [1, 2, "second"]
 
 
-async def test_a_recover_in_a_transform_or_a_writable_encloses_what_is_before_it() -> None:
+async def test_a_recover_in_a_transform_or_a_writable_encloses_the_stages_before_it() -> None:
     def fail_at_2(n: int) -> int:
         if n == 2:
             raise Boom(n)
@@ -549,7 +551,7 @@ async def test_a_recover_in_a_transform_or_a_writable_encloses_what_is_before_it
     assert got == [1, -1]
 
 
-async def test_a_block_that_fails_before_a_recover_is_no_failure_of_a_stage() -> None:
+async def test_a_failure_of_the_block_before_a_recover_is_not_recovered_from() -> None:
     sink = Sink()
 
     async def fail() -> None:
@@ -563,7 +565,7 @@ async def test_a_block_that_fails_before_a_recover_is_no_failure_of_a_stage() ->
     assert (sink.got, sink.how) == ([1], "Cancelled")
 
 
-async def test_a_failure_of_the_block_that_reads_ends_all(autojump_clock: MockClock) -> None:
+async def test_a_failure_of_the_block_that_reads_ends_everything(autojump_clock: MockClock) -> None:
     source = Source([1], then=None)
 
     async def fail() -> None:
@@ -576,7 +578,7 @@ async def test_a_failure_of_the_block_that_reads_ends_all(autojump_clock: MockCl
     assert source.ended == 1
 
 
-async def test_recover_says_what_its_function_must_give() -> None:
+async def test_recover_refuses_a_function_that_does_not_return_a_readable_or_an_iterable() -> None:
     with pytest.raises(
         TypeError,
         match=r"the function given to recover must return a Readable or an iterable, \(\) for nothing more, got NoneType None",

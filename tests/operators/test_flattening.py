@@ -1,4 +1,4 @@
-"""Readables made of items: how many run, what they give, and how they end together."""
+"""flat_map_merge and switch_map: how many sources run, what they emit, and how they end together."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def slowly(n: int) -> AsyncIterator[int]:
 
 
 class Inner:
-    """Makes a source of each item, which ends as `then` says, and keeps them all."""
+    """Makes a source of each item, which ends as `then` says, and remembers all of them."""
 
     def __init__(self, then: Any = "end") -> None:
         self.then = then
@@ -49,7 +49,7 @@ BOTH: list[Callable[..., tf.Transform[Any, Any]]] = [tf.flat_map_merge, tf.switc
 
 @pytest.mark.parametrize("consume", CONSUMERS)
 @pytest.mark.parametrize("operator", BOTH)
-async def test_R9_whoever_consumes_all_that_was_started_has_ended(operator: Any, consume: Consumer) -> None:
+async def test_R9_with_every_consumer_each_source_that_was_started_has_ended(operator: Any, consume: Consumer) -> None:
     source, inner = Source(NUMBERS), Inner()
 
     await consume(source.readable.pipe(operator(inner)))
@@ -58,7 +58,9 @@ async def test_R9_whoever_consumes_all_that_was_started_has_ended(operator: Any,
     assert inner.running == []
 
 
-async def test_no_more_run_at_once_than_said_and_their_items_come_as_they_do(autojump_clock: MockClock) -> None:
+async def test_no_more_sources_run_at_once_than_allowed_and_their_items_are_interleaved(
+    autojump_clock: MockClock,
+) -> None:
     inner = Inner(then=None)
 
     async with Source(itertools.count()).readable.pipe(tf.flat_map_merge(inner, concurrency=3)).open() as receive:
@@ -67,14 +69,14 @@ async def test_no_more_run_at_once_than_said_and_their_items_come_as_they_do(aut
         assert sorted(receive.receive_many_nowait()) == [0, 0, 1, 1, 2, 2]
 
 
-async def test_what_is_made_of_items_overlaps(autojump_clock: MockClock) -> None:
+async def test_the_sources_made_of_items_run_concurrently(autojump_clock: MockClock) -> None:
     got = await tf.pipeline(range(10), tf.flat_map_merge(slowly, concurrency=5), tf.collect())
 
     assert sorted(got) == sorted([*range(10)] * 3)
     assert trio.current_time() == 6
 
 
-async def test_switch_map_ends_the_old_when_the_new_comes(autojump_clock: MockClock) -> None:
+async def test_switch_map_ends_the_old_source_when_a_new_item_arrives(autojump_clock: MockClock) -> None:
     inner = Inner(then=None)
     events: list[tuple[float, list[int]]] = []
 
@@ -91,11 +93,11 @@ async def test_switch_map_ends_the_old_when_the_new_comes(autojump_clock: MockCl
     assert inner.running == []
 
 
-async def test_switch_map_goes_on_with_the_last_one_when_its_source_has_ended(autojump_clock: MockClock) -> None:
+async def test_switch_map_continues_its_last_source_after_its_input_has_ended(autojump_clock: MockClock) -> None:
     assert await tf.pipeline([1, 2], tf.switch_map(slowly), tf.collect()) == [2, 2, 2]
 
 
-async def test_switch_map_is_not_kept_by_a_slow_reader_from_the_newest(autojump_clock: MockClock) -> None:
+async def test_a_slow_reader_does_not_keep_switch_map_from_the_newest_item(autojump_clock: MockClock) -> None:
     inner = Inner(then=None)
 
     async with (
@@ -113,7 +115,7 @@ async def test_switch_map_is_not_kept_by_a_slow_reader_from_the_newest(autojump_
 
 
 @pytest.mark.parametrize("operator", BOTH)
-async def test_R11_one_that_fails_ends_all_and_its_own_exception_is_raised(operator: Any) -> None:
+async def test_R11_a_source_that_fails_ends_all_others_and_its_own_exception_is_raised(operator: Any) -> None:
     failure = Boom()
     inner, source = Inner(then=None), Source([0, 1, 2], then=None)
 
@@ -131,7 +133,7 @@ async def test_R11_one_that_fails_ends_all_and_its_own_exception_is_raised(opera
 
 
 @pytest.mark.parametrize("operator", BOTH)
-async def test_R11_a_function_that_fails_ends_all(operator: Any) -> None:
+async def test_R11_a_function_that_fails_ends_everything(operator: Any) -> None:
     failure, source = Boom(), Source([1], then=None)
 
     def fail(n: int) -> tf.Readable[int]:
@@ -145,7 +147,7 @@ async def test_R11_a_function_that_fails_ends_all(operator: Any) -> None:
 
 
 @pytest.mark.parametrize("operator", BOTH)
-async def test_R16_cancelled_all_that_runs_is_ended(operator: Any, autojump_clock: MockClock) -> None:
+async def test_R16_a_cancellation_ends_every_running_source(operator: Any, autojump_clock: MockClock) -> None:
     inner = Inner(then=None)
 
     with trio.move_on_after(1) as scope:
@@ -202,7 +204,7 @@ def test_R1_wrong_arguments_are_refused_when_the_value_is_built(make: Callable[[
         (lambda n: passes(n), ": the function returned a coroutine"),
     ],
 )
-async def test_what_no_items_can_be_read_from_is_told(operator: Any, fn: Any, complaint: str) -> None:
+async def test_a_function_that_does_not_return_a_source_is_refused(operator: Any, fn: Any, complaint: str) -> None:
     with pytest.raises(TypeError, match=complaint):
         await tf.pipeline([1], operator(fn), tf.collect())
 
@@ -213,7 +215,7 @@ async def test_what_no_items_can_be_read_from_is_told(operator: Any, fn: Any, co
     concurrency=st.integers(1, 4),
     capacity=st.sampled_from([1, 2, 256]),
 )
-def test_nothing_is_lost_and_each_ones_items_keep_their_order(
+def test_no_item_is_lost_and_the_items_of_each_source_keep_their_order(
     plan: list[list[int]], concurrency: int, capacity: int
 ) -> None:
     async def paced(n: int) -> AsyncIterator[tuple[int, int]]:

@@ -1,4 +1,4 @@
-"""R6: a place that drops hands on only what its reader is ready to take, so that what the reader sees is fresh."""
+"""R6: a stage that drops passes on only what its reader is ready to take, so that the reader gets fresh items."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from trio.testing import MockClock
 import trioflow as tf
 
 CAPACITY = 4
-PERIOD = 1.0  # of the reader; an item comes ten times as often
+PERIOD = 1.0  # of the reader; items arrive ten times as often
 
 Place = Callable[[], AbstractAsyncContextManager[tf.Readable[float]]]
 
@@ -106,7 +106,7 @@ WAYS: dict[str, list[tf.Transform[Any, Any]]] = {
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("place", PLACES)
-async def test_R6_what_reaches_a_slow_reader_from_a_place_that_drops_is_fresh(
+async def test_R6_items_that_a_slow_reader_gets_from_a_stage_that_drops_are_fresh(
     place: str, way: str, autojump_clock: MockClock
 ) -> None:
     ages: list[float] = []
@@ -124,7 +124,7 @@ async def test_R6_what_reaches_a_slow_reader_from_a_place_that_drops_is_fresh(
     assert max(ages) < (CAPACITY + channels + 1) * PERIOD
 
 
-async def test_R6_a_keep_alive_is_not_given_while_its_reader_has_something_to_take(autojump_clock: MockClock) -> None:
+async def test_R6_keep_alive_items_do_not_queue_up_before_a_busy_reader(autojump_clock: MockClock) -> None:
     async def quietly(item: int) -> int:
         await trio.sleep(10)
         return item
@@ -136,10 +136,10 @@ async def test_R6_a_keep_alive_is_not_given_while_its_reader_has_something_to_ta
             await trio.sleep(PERIOD)
 
     assert received[-1] == 0
-    assert len(received) <= 10 / PERIOD + 3  # not one for each hundredth of a second
+    assert len(received) <= 10 / PERIOD + 3  # far fewer than one for each hundredth of a second
 
 
-async def test_R6_a_buffer_after_a_place_that_drops_holds_what_it_is_asked_to(autojump_clock: MockClock) -> None:
+async def test_R6_a_buffer_after_a_stage_that_drops_still_holds_its_capacity(autojump_clock: MockClock) -> None:
     async with dropping().pipe(tf.buffer(20)).open() as receive:
         await trio.sleep(100)
         items = [await receive.receive() for _ in range(20)]

@@ -16,7 +16,7 @@ import trioflow as tf
 from tests.consumers import Source
 
 
-async def test_a_batch_goes_when_its_first_item_has_waited_long_enough(autojump_clock: MockClock) -> None:
+async def test_a_batch_is_sent_when_its_first_item_has_waited_long_enough(autojump_clock: MockClock) -> None:
     async def slowly(output: tf.SendChannel[int]) -> None:
         for n, pause in enumerate([1, 2, 10, 1, 1, 1, 1]):
             await trio.sleep(pause)
@@ -40,11 +40,11 @@ async def test_a_batch_never_sends_an_empty_list(autojump_clock: MockClock) -> N
     assert await tf.from_iterable([]).pipe(tf.batch(2, within=1)).pipe(tf.collect()) == []
 
 
-async def test_a_batch_may_wait_for_ever_and_is_then_fused() -> None:
+async def test_a_batch_without_a_time_limit_waits_for_its_size_or_the_end() -> None:
     assert await tf.from_iterable(range(3)).pipe(tf.batch(2, within=math.inf)).pipe(tf.collect()) == [[0, 1], [2]]
 
 
-async def test_a_batch_is_timed_from_its_own_first_item_and_not_from_the_last_batch(autojump_clock: MockClock) -> None:
+async def test_a_batch_is_timed_from_its_first_item_and_not_from_the_last_batch(autojump_clock: MockClock) -> None:
     async def bursts(output: tf.SendChannel[int]) -> None:
         await trio.sleep(3)
         await output.send(0)
@@ -62,14 +62,14 @@ async def test_a_batch_is_timed_from_its_own_first_item_and_not_from_the_last_ba
     assert [at for _, at in got] == pytest.approx([8, 108])
 
 
-async def test_a_full_batch_does_not_wait_for_its_time(autojump_clock: MockClock) -> None:
+async def test_a_full_batch_is_sent_without_waiting(autojump_clock: MockClock) -> None:
     async with Source(range(4), then=None).readable.pipe(tf.batch(2, within=60)).open() as receive:
         assert await receive.receive() == [0, 1]
         assert await receive.receive() == [2, 3]
     assert trio.current_time() == 0
 
 
-async def test_R7_a_timed_batch_takes_no_more_than_its_size(autojump_clock: MockClock) -> None:
+async def test_R7_a_timed_batch_holds_no_more_than_its_size(autojump_clock: MockClock) -> None:
     source = Source(range(100))
     async with source.readable.pipe(tf.batch(5, within=60)).open(capacity=1):
         await wait_all_tasks_blocked()
@@ -81,7 +81,7 @@ async def test_R7_a_timed_batch_takes_no_more_than_its_size(autojump_clock: Mock
 @given(
     count=st.integers(0, 30), size=st.integers(1, 8), step=st.integers(1, 10), capacity=st.sampled_from([1, 2, 7, 256])
 )
-async def test_windows_are_the_slices_of_all_items(count: int, size: int, step: int, capacity: int) -> None:
+async def test_windows_are_slices_of_the_items(count: int, size: int, step: int, capacity: int) -> None:
     items = list(range(count))
 
     got = await tf.pipeline(Source(items).readable, tf.window(size, step=step), tf.collect(), capacity=capacity)
@@ -89,7 +89,7 @@ async def test_windows_are_the_slices_of_all_items(count: int, size: int, step: 
     assert got == [tuple(items[at : at + size]) for at in range(0, count - size + 1, step)]
 
 
-async def test_pairs_are_those_of_itertools_for_any_items() -> None:
+async def test_pairwise_gives_the_pairs_of_itertools_pairwise() -> None:
     items = [None, False, 0, "", b"", None]
 
     got = await tf.pipeline(items, tf.pairwise(), tf.collect(), capacity=1)

@@ -1,4 +1,4 @@
-"""One readable for subscribers that join and leave: what each gets, who waits for whom, and how it ends."""
+"""Hubs: what each subscriber gets as others join and leave, which one makes others wait, and how a hub ends."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_subscribers_from_the_beginning_get_everything(items: list[int], capacit
     assert trio.run(main) == [items] * len(capacities)
 
 
-async def test_a_subscriber_gets_what_comes_after_it_joined(autojump_clock: MockClock) -> None:
+async def test_a_subscriber_gets_the_items_sent_after_it_joined(autojump_clock: MockClock) -> None:
     ticks = tf.ticks(1).pipe(tf.enumerate()).pipe(tf.map(lambda pair: pair[0]))
     async with tf.hub(ticks) as numbers:
         await trio.sleep(2.5)
@@ -47,14 +47,14 @@ async def test_a_subscriber_gets_what_comes_after_it_joined(autojump_clock: Mock
         assert await numbers.subscribe().pipe(tf.first()) == 7
 
 
-async def test_each_run_of_one_subscription_joins_anew(autojump_clock: MockClock) -> None:
+async def test_each_run_of_a_subscription_joins_again(autojump_clock: MockClock) -> None:
     async with tf.hub(tf.ticks(1)) as times:
         subscription = times.subscribe()
         first = await subscription.pipe(tf.first())
         assert await subscription.pipe(tf.first()) > first
 
 
-async def test_a_slow_subscriber_that_drops_holds_up_nobody(autojump_clock: MockClock) -> None:
+async def test_a_slow_subscriber_that_drops_delays_no_other(autojump_clock: MockClock) -> None:
     got: list[int] = []
 
     async def slow(n: int) -> None:
@@ -92,7 +92,7 @@ async def test_R6_a_slow_subscriber_that_waits_sets_the_pace() -> None:
         assert made == before < 1000
 
 
-async def test_a_subscriber_that_is_to_fail_fails_alone() -> None:
+async def test_a_full_subscriber_with_the_fail_policy_fails_alone() -> None:
     send, receive = tf.open_channel[int](100)
     async with tf.hub(tf.from_iterable(receive), start_after=2) as numbers, trio.open_nursery() as nursery:
         results: list[int] = []
@@ -173,7 +173,7 @@ async def test_R11_a_failing_source_cancels_a_subscriber_that_waits_for_somethin
     assert any(note.startswith("in stage 1 of 2: hub(") for note in failure.__notes__)
 
 
-async def test_R11_a_subscriber_that_fails_because_its_source_did_raises_both() -> None:
+async def test_R11_a_sink_that_fails_in_its_cleanup_after_its_channel_was_aborted_raises_both() -> None:
     async def sink(items: tf.ReceiveChannel[int]) -> None:
         try:
             await trio.sleep_forever()
@@ -194,7 +194,7 @@ async def test_R11_a_subscriber_that_fails_because_its_source_did_raises_both() 
         send.abort(Boom())
 
 
-async def test_R9_a_source_that_fails_after_its_reader_was_cancelled_is_no_failure() -> None:
+async def test_R9_an_abort_of_the_source_after_its_reader_was_cancelled_is_not_raised() -> None:
     send, receive = tf.open_channel[int]()
 
     async def slow_to_end(source: tf.ReceiveChannel[int], output: tf.SendChannel[int]) -> None:
@@ -211,7 +211,7 @@ async def test_R9_a_source_that_fails_after_its_reader_was_cancelled_is_no_failu
     assert await tf.from_iterable(receive).pipe(tf.Transform(slow_to_end)).pipe(tf.first()) == 1
 
 
-async def test_a_subscriber_that_drops_gives_one_item_at_a_time_to_whoever_asks_for_all() -> None:
+async def test_receive_many_from_a_subscriber_that_drops_returns_one_item() -> None:
     got: list[list[int]] = []
 
     async def sink(source: tf.ReceiveChannel[int]) -> None:
@@ -236,13 +236,13 @@ async def test_a_monitor_sees_a_subscription_as_a_stage() -> None:
     assert len(seen) == 3
 
 
-async def test_R9_a_subscriber_that_leaves_is_forgotten_and_the_others_go_on() -> None:
+async def test_R9_a_subscriber_that_leaves_is_removed_and_the_others_continue() -> None:
     async with tf.hub(tf.from_iterable(range(1000)), start_after=2) as numbers, trio.open_nursery() as nursery:
         nursery.start_soon(lambda: numbers.subscribe().pipe(tf.first()))
         assert await numbers.subscribe().pipe(tf.count()) == 1000
 
 
-async def test_a_subscriber_that_leaves_a_quiet_hub_is_forgotten_at_once() -> None:
+async def test_a_subscriber_that_leaves_a_quiet_hub_is_removed_at_once() -> None:
     send, receive = tf.open_channel[int]()
     async with send, tf.hub(tf.from_iterable(receive)) as numbers:
         for _ in range(3):
@@ -252,7 +252,7 @@ async def test_a_subscriber_that_leaves_a_quiet_hub_is_forgotten_at_once() -> No
             assert numbers.subscribers == 0
 
 
-async def test_a_full_subscriber_that_leaves_holds_up_nobody() -> None:
+async def test_a_full_subscriber_that_leaves_delays_no_other() -> None:
     async with tf.hub(tf.from_iterable(range(1000)), start_after=2) as numbers, trio.open_nursery() as nursery:
         counts: list[int] = []
 
@@ -261,12 +261,12 @@ async def test_a_full_subscriber_that_leaves_holds_up_nobody() -> None:
 
         nursery.start_soon(count)
         async with numbers.subscribe(capacity=1).open(capacity=1):
-            await wait_all_tasks_blocked()  # all wait for this one, which does not read
+            await wait_all_tasks_blocked()  # the others wait for this one, which does not read
             assert counts == []
     assert counts == [1000]
 
 
-async def test_R11_a_failing_source_ends_the_block_and_every_subscriber_by_its_very_exception() -> None:
+async def test_R11_the_block_and_every_subscriber_raise_the_exception_of_a_failing_source() -> None:
     failure = Boom("source")
     told: list[BaseException] = []
 
@@ -286,7 +286,7 @@ async def test_R11_a_failing_source_ends_the_block_and_every_subscriber_by_its_v
     async with trio.open_nursery() as nursery:
         with pytest.raises(Boom) as caught:
             await run(nursery)
-    await read(subscriptions[0])  # one that joins too late is told, too
+    await read(subscriptions[0])  # one that joins too late gets it too
 
     assert caught.value is failure
     assert told == [failure, failure]
@@ -298,7 +298,7 @@ async def test_a_subscriber_after_the_end_ends_at_once() -> None:
         assert await numbers.subscribe().pipe(tf.collect()) == []
 
 
-async def test_R13_leaving_the_block_is_no_end_for_subscribers(autojump_clock: MockClock) -> None:
+async def test_R13_leaving_the_block_breaks_its_subscribers_instead_of_ending_them(autojump_clock: MockClock) -> None:
     async with trio.open_nursery() as nursery, tf.hub(tf.ticks(1)) as times:
         subscription = times.subscribe()
         caught: list[Any] = []

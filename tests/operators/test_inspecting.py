@@ -1,4 +1,4 @@
-"""tf.inspect: every run of the program, while it goes and for a while after; on Trio's clock."""
+"""tf.inspect: every run of the program, during the run and for a while after; on Trio's clock."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def slowly(items: AsyncIterable[Any], seconds: float = 1.0) -> AsyncIterat
         yield item
 
 
-async def test_a_run_is_seen_while_it_goes_and_after_it_has_ended(autojump_clock: MockClock) -> None:
+async def test_a_run_is_shown_while_it_lasts_and_after_it_has_ended(autojump_clock: MockClock) -> None:
     async with tf.inspect() as inspector, trio.open_nursery() as nursery:
         nursery.start_soon(lambda: tf.pipeline([b"ab"] * 40, slowly(), tf.count(), capacity=2))
         await trio.sleep(10.5)
@@ -116,7 +116,7 @@ async def not_there() -> None:
         (not_there, "read_file | write_file", ["FileNotFoundError", "in stage 1 of 2"]),
     ],
 )
-async def test_a_failure_is_told_with_its_notes(run: Any, name: str, told: list[str]) -> None:
+async def test_a_failure_is_shown_with_its_notes(run: Any, name: str, told: list[str]) -> None:
     async with tf.inspect() as inspector:
         with contextlib.suppress(Boom, ZeroDivisionError, FileNotFoundError):
             await run()
@@ -126,7 +126,7 @@ async def test_a_failure_is_told_with_its_notes(run: Any, name: str, told: list[
     assert all(words in str(seen.failure) for words in told), seen.failure
 
 
-async def test_a_group_of_failures_is_told_with_its_members(autojump_clock: MockClock) -> None:
+async def test_a_group_of_failures_is_shown_with_its_members(autojump_clock: MockClock) -> None:
     async def fail_at_its_end(output: tf.SendChannel[int]) -> None:
         try:
             await trio.sleep_forever()
@@ -145,7 +145,7 @@ async def test_a_group_of_failures_is_told_with_its_members(autojump_clock: Mock
     assert "Boom: second" in str(seen.failure)
 
 
-async def test_a_reader_that_has_enough_is_no_failure() -> None:
+async def test_a_reader_that_stops_early_is_not_a_failure() -> None:
     async with tf.inspect() as inspector:
         await tf.from_iterable(range(1000)).pipe(slowly(0)).pipe(tf.first())
         async with tf.from_iterable(range(1000)).open() as receive:
@@ -155,7 +155,7 @@ async def test_a_reader_that_has_enough_is_no_failure() -> None:
     assert [run.state for run in inspector.runs()] == ["done", "cancelled", "cancelled", "done", "done"]
 
 
-async def test_runs_inside_a_run_name_it_as_their_parent(autojump_clock: MockClock) -> None:
+async def test_runs_inside_a_run_have_it_as_their_parent(autojump_clock: MockClock) -> None:
     source = Source([1], Boom("once"))
     async with tf.inspect() as inspector:
         await tf.retry(source.readable, attempts=2).pipe(tf.recover(lambda exc: [0])).pipe(tf.collect())
@@ -171,7 +171,7 @@ async def test_runs_inside_a_run_name_it_as_their_parent(autojump_clock: MockClo
     ]
 
 
-async def test_a_file_that_is_moved_whole_is_still_moved_so_and_tells_its_bytes(tmp_path: Path) -> None:
+async def test_a_file_copied_as_a_whole_counts_as_one_item_with_its_bytes(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(bytes(300_000))
     async with tf.inspect() as inspector:
         await tf.pipeline(tf.read_file(tmp_path / "a"), tf.write_file(tmp_path / "b"))
@@ -181,7 +181,7 @@ async def test_a_file_that_is_moved_whole_is_still_moved_so_and_tells_its_bytes(
     assert [(stage.items, stage.bytes) for stage in run.stages] == [(1, 300_000)] * 2
 
 
-async def test_a_file_that_cannot_be_moved_whole_is_one_run(tmp_path: Path) -> None:
+async def test_a_file_that_cannot_be_copied_as_a_whole_is_shown_as_one_run(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     async with tf.inspect() as inspector, trio.open_nursery() as nursery:
         nursery.start_soon(lambda: tf.pipeline([b"abc"], tf.write_file(tmp_path / "pipe", atomic=False)))
@@ -194,7 +194,7 @@ class Big(bytearray):
     """An item that a weak reference can watch."""
 
 
-async def test_nothing_of_a_run_that_is_over_stays_alive(autojump_clock: MockClock) -> None:
+async def test_nothing_of_a_finished_run_stays_alive(autojump_clock: MockClock) -> None:
     async def run() -> list[weakref.ref[Any]]:
         async def close(item: Big) -> None:
             if item[0] == 3:
@@ -214,7 +214,7 @@ async def test_nothing_of_a_run_that_is_over_stays_alive(autojump_clock: MockClo
 
 
 @pytest.mark.parametrize("count", [200, pytest.param(10_000, marks=pytest.mark.slow)])
-async def test_runs_that_have_ended_leave_the_memory_flat(count: int) -> None:
+async def test_memory_does_not_grow_with_finished_runs(count: int) -> None:
     blocks: list[int] = []
     async with tf.inspect(keep=10) as inspector:
         for _ in range(3):
@@ -227,7 +227,7 @@ async def test_runs_that_have_ended_leave_the_memory_flat(count: int) -> None:
     assert blocks[2] - blocks[1] < 100
 
 
-async def test_what_has_no_end_yet_when_the_block_ends_is_let_go(autojump_clock: MockClock) -> None:
+async def test_unfinished_runs_are_released_when_the_block_ends(autojump_clock: MockClock) -> None:
     async with trio.open_nursery() as nursery:
         async with tf.inspect() as inspector:
             nursery.start_soon(lambda: tf.pipeline(tf.repeat(1), slowly(), tf.drain()))
@@ -255,7 +255,7 @@ async def test_two_inspectors_and_a_monitor_see_the_same_run() -> None:
     ]
 
 
-async def test_one_that_is_given_to_a_pipeline_sees_that_run_alone() -> None:
+async def test_an_inspector_given_to_a_pipeline_sees_only_that_run() -> None:
     inspector = tf.Inspector()
     await tf.pipeline([1, 2], tf.count(), monitor=inspector)
     await tf.pipeline([1, 2, 3], tf.count())
@@ -264,7 +264,7 @@ async def test_one_that_is_given_to_a_pipeline_sees_that_run_alone() -> None:
     assert [stage.items for stage in run.stages] == [2, 2]
 
 
-async def test_names_hold_no_values() -> None:
+async def test_names_of_runs_contain_no_values() -> None:
     async with tf.inspect() as inspector:
         await tf.pipeline(["secret"], tf.map(str.upper), tf.intersperse("-"), tf.batch(10, within=2), tf.drain())
 
@@ -272,7 +272,7 @@ async def test_names_hold_no_values() -> None:
     assert run.name == "from_iterable | map(upper) | intersperse | batch | drain"
 
 
-def test_runs_of_another_thread_are_not_seen() -> None:
+def test_runs_in_another_thread_are_not_shown() -> None:
     async def main() -> None:
         async with tf.inspect() as inspector:
             await trio.to_thread.run_sync(lambda: trio.run(tf.pipeline, [1], tf.drain()))
@@ -296,5 +296,5 @@ def test_a_bad_keep_is_refused_at_once(keep: Any) -> None:
         (lambda: "connect_tcp('a(b).example', 80).readable", "connect_tcp.readable"),
     ],
 )
-def test_a_name_has_functions_and_no_values(named: Any, name: str) -> None:
+def test_the_name_of_a_stage_has_functions_but_no_values(named: Any, name: str) -> None:
     assert name_without_values(named) == name

@@ -1,4 +1,4 @@
-"""`on_item_error`: one item that fails is left out or put aside, and all the others come as they would have."""
+"""`on_item_error`: an item that fails is dropped or put aside, and all others are unaffected."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ async def test_every_consumer_gets_its_items_and_no_failed_item_is_lost(
 async def test_the_writable_ends_normally_whenever_the_reader_leaves(capacity: int, count: int) -> None:
     for _ in range(
         60
-    ):  # the scheduler runs tasks in random order: one in fifteen would fail if upstream could cut it off
+    ):  # tasks run in random order: if upstream could cancel the writable, one run in fifteen would fail
         letters = Sink()
         readable = Source(range(200)).readable.pipe(tf.on_item_error(tf.tap(half), letters.writable))
 
@@ -61,9 +61,7 @@ async def test_the_writable_ends_normally_whenever_the_reader_leaves(capacity: i
     capacity=st.sampled_from([1, 2, 256]),
     name=st.sampled_from([*FALLIBLE]),
 )
-async def test_what_comes_and_what_is_put_aside_are_together_what_was_sent(
-    items: list[int], capacity: int, name: str
-) -> None:
+async def test_every_item_is_either_passed_on_or_put_aside(items: list[int], capacity: int, name: str) -> None:
     make, _ = FALLIBLE[name]
     letters = Sink()
 
@@ -75,28 +73,28 @@ async def test_what_comes_and_what_is_put_aside_are_together_what_was_sent(
 
 
 @every_transform
-async def test_stop_is_what_happens_without_it(make: Any, expected: list[Any]) -> None:
+async def test_stop_returns_the_transform_itself(make: Any, expected: list[Any]) -> None:
     transform = make()
 
     assert tf.on_item_error(transform, "stop") is transform
 
 
 @every_transform
-async def test_what_is_not_asked_for_stops_the_flow_and_cuts_off_what_was_put_aside(
+async def test_an_exception_that_is_not_named_stops_the_flow_and_cancels_the_writable(
     make: Any, expected: list[Any]
 ) -> None:
     letters = Sink()
 
     for action in ("drop", letters.writable):
         with pytest.raises(Boom) as caught:
-            # One that fails: of several at once, the one that fails first would be told, not the first of them.
+            # Only one item fails: of several concurrent calls, the first to fail would be raised, not the first item.
             await tf.pipeline(range(3), tf.on_item_error(make(), action, on=OSError), tf.collect())
         assert caught.value.args == (1,)
         assert [note.partition(": on_item_error(")[0] for note in caught.value.__notes__] == ["in stage 2 of 4"]
     assert letters.how == "Cancelled"
 
 
-async def test_calls_at_once_stay_at_once_and_in_order(autojump_clock: MockClock) -> None:
+async def test_concurrent_calls_stay_concurrent_and_in_order(autojump_clock: MockClock) -> None:
     at_once = most = 0
 
     async def work(n: int) -> int:
@@ -115,7 +113,7 @@ async def test_calls_at_once_stay_at_once_and_in_order(autojump_clock: MockClock
     assert most == 4
 
 
-async def test_a_group_is_dealt_with_where_all_in_it_are_asked_for() -> None:
+async def test_a_group_is_handled_only_if_all_its_exceptions_are_named() -> None:
     async def fails(n: int) -> int:
         raise ExceptionGroup("two", [OSError(n), Boom(n)])
 
@@ -126,7 +124,7 @@ async def test_a_group_is_dealt_with_where_all_in_it_are_asked_for() -> None:
 
 
 @pytest.mark.parametrize("interrupt", [KeyboardInterrupt, SystemExit])
-async def test_what_is_no_exception_stops_the_flow(interrupt: type[BaseException]) -> None:
+async def test_interrupts_stop_the_flow(interrupt: type[BaseException]) -> None:
     def fail(n: int) -> int:
         raise interrupt
 
@@ -134,7 +132,7 @@ async def test_what_is_no_exception_stops_the_flow(interrupt: type[BaseException
         await tf.from_iterable([1]).pipe(tf.on_item_error(tf.map(fail), "drop")).pipe(tf.collect())
 
 
-async def test_the_mistake_of_a_coroutine_in_a_lambda_is_not_taken_for_a_failed_item() -> None:
+async def test_a_lambda_that_returns_a_coroutine_is_not_mistaken_for_a_failed_item() -> None:
     for operator in (tf.map, tf.filter, tf.flat_map, tf.tap):
         with pytest.raises(TypeError, match=": the function returned a coroutine"):
             await (
@@ -144,7 +142,7 @@ async def test_the_mistake_of_a_coroutine_in_a_lambda_is_not_taken_for_a_failed_
             )
 
 
-async def test_a_reader_that_has_enough_lets_the_writable_finish(tmp_path: Path) -> None:
+async def test_a_reader_that_stops_early_lets_the_writable_finish(tmp_path: Path) -> None:
     path = tmp_path / "failed.txt"
     letters = tf.map(lambda pair: f"{pair[0]}\n".encode()).pipe(tf.write_file(path))
     source = Source([1, 2, 3, 4], then=None)
@@ -156,7 +154,9 @@ async def test_a_reader_that_has_enough_lets_the_writable_finish(tmp_path: Path)
     assert source.ended == 1
 
 
-async def test_a_writable_that_does_not_finish_when_the_reader_has_left_is_told(autojump_clock: MockClock) -> None:
+async def test_a_writable_that_does_not_finish_after_the_reader_has_left_raises_too_slow_error(
+    autojump_clock: MockClock,
+) -> None:
     async def slow(pairs: tf.ReceiveChannel[Any]) -> None:
         await trio.sleep(1000)
 
@@ -166,7 +166,7 @@ async def test_a_writable_that_does_not_finish_when_the_reader_has_left_is_told(
     assert trio.current_time() == pytest.approx(10)
 
 
-async def test_a_cancelled_flow_cuts_off_the_writable_at_once(autojump_clock: MockClock, tmp_path: Path) -> None:
+async def test_a_cancelled_flow_cancels_the_writable_at_once(autojump_clock: MockClock, tmp_path: Path) -> None:
     path = tmp_path / "failed.txt"
     letters = Sink()
     source = Source([1], then=None)
@@ -180,7 +180,7 @@ async def test_a_cancelled_flow_cuts_off_the_writable_at_once(autojump_clock: Mo
     assert not path.exists()
 
 
-async def test_a_block_that_fails_cuts_off_the_writable() -> None:
+async def test_a_block_that_fails_cancels_the_writable() -> None:
     letters = Sink()
 
     async def fail() -> None:
@@ -194,7 +194,7 @@ async def test_a_block_that_fails_cuts_off_the_writable() -> None:
     assert letters.how == "Cancelled"
 
 
-async def test_a_failure_elsewhere_cuts_off_the_writable() -> None:
+async def test_a_failure_elsewhere_cancels_the_writable() -> None:
     letters = Sink()
 
     with pytest.raises(Boom):
@@ -205,7 +205,7 @@ async def test_a_failure_elsewhere_cuts_off_the_writable() -> None:
     assert letters.how == "Cancelled"
 
 
-async def test_a_writable_that_fails_or_has_enough_is_a_failure() -> None:
+async def test_a_writable_that_fails_or_stops_early_is_a_failure() -> None:
     failure = OSError("disk full")
 
     async def fails(pairs: tf.ReceiveChannel[Any]) -> None:
@@ -240,7 +240,7 @@ async def test_a_slow_writable_slows_the_flow() -> None:
     assert source.sent < 16
 
 
-async def test_what_is_caught_can_be_sent_to_another_process_and_back() -> None:
+async def test_the_wrapped_function_and_its_failures_can_be_pickled() -> None:
     catching = pickle.loads(pickle.dumps(_catching(half, (Boom,))))
 
     assert catching(4) == 2
@@ -272,7 +272,7 @@ def test_R1_wrong_arguments_are_refused_when_the_value_is_built(make: Callable[[
 
 
 @pytest.mark.parametrize("is_async", [False, True])
-async def test_an_item_that_fails_after_some_results_gives_none_of_them(is_async: bool) -> None:
+async def test_an_item_that_fails_after_some_results_emits_none_of_them(is_async: bool) -> None:
     def results(n: int) -> Iterator[int]:
         yield n
         yield half(n)

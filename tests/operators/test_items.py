@@ -17,7 +17,7 @@ from tests.consumers import Boom
 
 
 async def later(item: Any) -> Any:
-    """Stand for a function that waits."""
+    """Make a coroutine function that waits."""
     await trio.lowlevel.checkpoint()
     return item
 
@@ -35,7 +35,7 @@ async def add_later(total: int, n: int) -> int:
     waits=st.lists(st.booleans(), min_size=5, max_size=5),
     capacity=st.sampled_from([1, 2, 7, 256]),
 )
-async def test_a_chain_gives_what_plain_python_gives(
+async def test_a_chain_gives_the_same_as_plain_python(
     items: list[int], chain: list[str], numbers: list[int], waits: list[bool], capacity: int
 ) -> None:
     def maybe(function: Callable[..., Any], wait: bool) -> Callable[..., Any]:
@@ -92,7 +92,10 @@ async def test_a_plain_function_that_returns_a_coroutine_is_refused_with_advice_
     make: Callable[[], tf.Transform[Any, Any]], name: str
 ) -> None:
     message = f"{name}: the function returned a coroutine; pass the async function itself"
-    for chain in (make(), tf.batch(3).pipe(tf.flat_map(list)).pipe(make())):  # also behind what gives several at once
+    for chain in (
+        make(),
+        tf.batch(3).pipe(tf.flat_map(list)).pipe(make()),
+    ):  # also after an operator that emits several items at once
         with pytest.raises(TypeError, match=message) as caught:
             await tf.from_iterable(range(3)).pipe(chain).pipe(tf.drain())
         assert f": {name}(" in caught.value.__notes__[0]
@@ -113,14 +116,14 @@ def stop(*args: Any) -> Any:
     ],
 )
 @pytest.mark.parametrize("before", [0, 3])
-async def test_a_stop_iteration_that_a_function_raises_is_an_error_and_not_an_end(
+async def test_a_stop_iteration_raised_by_a_function_is_an_error_and_not_the_end(
     make: Callable[[], tf.Transform[Any, Any]], before: int
 ) -> None:
     with pytest.raises(RuntimeError, match="raised StopIteration"):
         await tf.from_iterable(range(before + 1)).pipe(tf.drop(before)).pipe(make()).pipe(tf.collect())
 
 
-async def test_an_async_function_sees_items_one_at_a_time() -> None:
+async def test_an_async_function_is_called_for_one_item_at_a_time() -> None:
     seen = []
 
     async def see(n: int) -> int:
@@ -134,7 +137,7 @@ async def test_an_async_function_sees_items_one_at_a_time() -> None:
     assert seen == [0, 1, 2]  # one received, one in the channel, one in hand
 
 
-async def test_a_plain_function_is_applied_no_further_than_there_is_room() -> None:
+async def test_a_plain_function_is_called_only_for_as_many_items_as_there_is_room() -> None:
     seen: list[int] = []
 
     async with tf.from_iterable(range(1000)).pipe(tf.tap(seen.append)).open(capacity=3):
@@ -143,11 +146,11 @@ async def test_a_plain_function_is_applied_no_further_than_there_is_room() -> No
     assert len(seen) <= 4
 
 
-async def test_filter_takes_any_truth() -> None:
+async def test_filter_uses_the_truth_value_of_any_object() -> None:
     assert await tf.pipeline([[], [0], None, "x", 0.0, 2], tf.filter(lambda item: item), tf.collect()) == [[0], "x", 2]
 
 
-async def test_take_closes_a_generator_behind_a_flat_map() -> None:
+async def test_take_closes_a_generator_in_a_flat_map_before_it() -> None:
     closed = []
 
     def endless(n: int) -> Any:
@@ -177,7 +180,7 @@ async def test_flat_map_closes_an_async_generator_that_is_left() -> None:
     assert closed == [7]
 
 
-async def test_flat_map_says_what_it_cannot_iterate() -> None:
+async def test_flat_map_refuses_what_it_cannot_iterate() -> None:
     for fn in (lambda n: n, later):
         with pytest.raises(TypeError, match="'int' object is not iterable") as caught:
             await tf.from_iterable([1]).pipe(tf.flat_map(fn)).pipe(tf.collect())
@@ -199,7 +202,7 @@ async def drain_endless() -> None:
     await tf.from_iterable([0]).pipe(tf.flat_map(itertools.count)).pipe(tf.drain())
 
 
-async def test_tap_looks_before_it_gives_and_fails_before_it_gives() -> None:
+async def test_tap_calls_its_function_before_it_passes_the_item_on() -> None:
     seen: list[int] = []
 
     def look(n: int) -> None:

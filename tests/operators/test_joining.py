@@ -1,4 +1,4 @@
-"""Several readables as one: what comes out, who waits for whom, and how they end together."""
+"""Several readables as one: what comes out, which one waits for which, and how they end together."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def strict_zip(*readables: tf.Readable[Any]) -> tf.Readable[Any]:
 
 @pytest.mark.parametrize("consume", CONSUMERS)
 @pytest.mark.parametrize("join", JOINS)
-async def test_R9_whoever_consumes_both_sources_have_ended(join: Join, consume: Consumer) -> None:
+async def test_R9_with_every_consumer_both_sources_have_ended(join: Join, consume: Consumer) -> None:
     sources = [Source(range(9)), Source(range(9))]
 
     await consume(join(sources[0].readable, sources[1].readable))
@@ -51,7 +51,9 @@ async def test_R9_whoever_consumes_both_sources_have_ended(join: Join, consume: 
 
 @pytest.mark.parametrize("join", JOINS)
 @pytest.mark.parametrize("failing", [0, 1])
-async def test_R11_one_that_fails_ends_the_others_and_its_own_exception_is_raised(join: Join, failing: int) -> None:
+async def test_R11_a_source_that_fails_ends_all_others_and_its_own_exception_is_raised(
+    join: Join, failing: int
+) -> None:
     failure = Boom()
     sources = [Source([1], then=None), Source([1], then=None)]
     sources[failing].then = failure
@@ -69,7 +71,7 @@ async def test_R11_one_that_fails_ends_the_others_and_its_own_exception_is_raise
 
 
 @pytest.mark.parametrize("join", AT_ONCE)
-async def test_R11_a_failure_is_told_at_once_though_the_others_are_quiet_and_the_reader_slow(
+async def test_R11_a_failure_is_raised_at_once_even_if_other_sources_are_quiet_and_the_reader_is_slow(
     join: Join, autojump_clock: MockClock
 ) -> None:
     failure = Boom()
@@ -94,7 +96,7 @@ async def test_R11_a_failure_is_told_at_once_though_the_others_are_quiet_and_the
 
 
 @pytest.mark.parametrize("join", AT_ONCE)
-async def test_R11_two_that_fail_raise_a_group(join: Join) -> None:
+async def test_R11_two_sources_that_fail_raise_a_group(join: Join) -> None:
     async def fail(output: tf.SendChannel[Any]) -> None:
         try:
             await trio.sleep_forever()
@@ -108,7 +110,7 @@ async def test_R11_two_that_fail_raise_a_group(join: Join) -> None:
 
 
 @pytest.mark.parametrize("join", JOINS)
-async def test_R9_a_reader_that_has_enough_ends_all_of_them_and_sees_no_error(join: Join) -> None:
+async def test_R9_a_reader_that_stops_early_ends_all_sources_without_an_error(join: Join) -> None:
     sources = [Source([1, 2], then=None), Source([3, 4], then=None)]
 
     got = await join(sources[0].readable, sources[1].readable).pipe(tf.take(1)).pipe(tf.collect())
@@ -118,7 +120,7 @@ async def test_R9_a_reader_that_has_enough_ends_all_of_them_and_sees_no_error(jo
 
 
 @pytest.mark.parametrize("join", JOINS)
-async def test_R16_a_cancelled_join_ends_all_of_them(join: Join, autojump_clock: MockClock) -> None:
+async def test_R16_a_cancelled_join_ends_all_sources(join: Join, autojump_clock: MockClock) -> None:
     sources = [Source([1], then=None), Source([2], then=None)]
 
     with trio.move_on_after(1) as scope:
@@ -129,7 +131,7 @@ async def test_R16_a_cancelled_join_ends_all_of_them(join: Join, autojump_clock:
 
 
 @pytest.mark.parametrize("join", JOINS)
-async def test_R5_a_slow_reader_stops_all_of_them(join: Join) -> None:
+async def test_R5_a_slow_reader_stops_all_sources(join: Join) -> None:
     sources = [Source(itertools.count()), Source(itertools.count())]
 
     async with join(sources[0].readable, sources[1].readable).open(capacity=2):
@@ -141,7 +143,7 @@ async def test_R5_a_slow_reader_stops_all_of_them(join: Join) -> None:
 
 
 @pytest.mark.parametrize("join", JOINS)
-async def test_R4_a_join_runs_again_and_side_by_side(join: Join) -> None:
+async def test_R4_a_join_can_run_again_and_twice_at_the_same_time(join: Join) -> None:
     joined = join(tf.from_iterable(range(100)), tf.from_iterable(range(100)))
     results: list[list[Any]] = []
 
@@ -179,7 +181,7 @@ async def test_R18_no_item_is_mistaken_for_the_end() -> None:
     assert latest == (False, None)
 
 
-async def test_merge_gives_what_comes_when_it_comes(autojump_clock: MockClock) -> None:
+async def test_merge_emits_each_item_when_it_arrives(autojump_clock: MockClock) -> None:
     merged = tf.merge(slow("ace", every=2), slow("bdf", every=2, first=1), Source(then=None).readable)
     got: list[tuple[str, float]] = []
 
@@ -191,7 +193,7 @@ async def test_merge_gives_what_comes_when_it_comes(autojump_clock: MockClock) -
     assert got == [(item, pytest.approx(time)) for time, item in enumerate("abcdef")]
 
 
-async def test_merge_lets_none_of_its_sources_starve() -> None:
+async def test_merge_starves_none_of_its_sources() -> None:
     merged = tf.merge(*(tf.repeat(name) for name in "abc"))
 
     got = await merged.pipe(tf.take(5000)).pipe(tf.collect())
@@ -199,7 +201,7 @@ async def test_merge_lets_none_of_its_sources_starve() -> None:
     assert all(got.count(name) > 500 for name in "abc")
 
 
-async def test_concat_starts_none_before_the_one_before_it_has_ended() -> None:
+async def test_concat_starts_a_source_only_after_the_previous_one_has_ended() -> None:
     first, second = Source([1], then=None), Source([2])
 
     async with tf.concat(first.readable, second.readable).open() as receive:
@@ -208,7 +210,7 @@ async def test_concat_starts_none_before_the_one_before_it_has_ended() -> None:
         assert second.started == 0
 
 
-async def test_interleave_waits_for_the_one_whose_turn_it_is_and_gives_the_others_at_once(
+async def test_interleave_waits_for_the_source_whose_turn_it_is_while_the_others_are_read_ahead(
     autojump_clock: MockClock,
 ) -> None:
     times: list[tuple[str, float]] = []
@@ -220,7 +222,7 @@ async def test_interleave_waits_for_the_one_whose_turn_it_is_and_gives_the_other
     assert times == [("a", 0), ("b", 1), ("c", 1), ("d", 2), ("e", 2)]
 
 
-async def test_zip_ends_when_the_shortest_does_though_others_are_quiet(autojump_clock: MockClock) -> None:
+async def test_zip_ends_with_the_shortest_source_even_if_others_are_quiet(autojump_clock: MockClock) -> None:
     for order in itertools.permutations([0, 1, 2]):
         readables = [Source([1], then=None).readable, slow([1]), Source(then=None).readable]
 
@@ -235,7 +237,7 @@ async def test_zip_ends_when_the_shortest_does_though_others_are_quiet(autojump_
 
 
 @pytest.mark.parametrize("lengths", [(2, 3), (3, 2), (0, 1), (1, 0), (1, 1, 2)])
-async def test_strict_zip_refuses_readables_that_are_not_equally_long(lengths: tuple[int, ...]) -> None:
+async def test_strict_zip_fails_if_its_sources_differ_in_length(lengths: tuple[int, ...]) -> None:
     got: list[Any] = []
     readables = [tf.from_iterable(range(length)) for length in lengths]
 
@@ -247,19 +249,19 @@ async def test_strict_zip_refuses_readables_that_are_not_equally_long(lengths: t
     assert caught.value.__notes__[0].startswith("in stage 1 of 2: zip(")
 
 
-async def test_strict_zip_waits_for_the_end_of_all(autojump_clock: MockClock) -> None:
+async def test_strict_zip_waits_for_the_end_of_all_sources(autojump_clock: MockClock) -> None:
     got = await strict_zip(slow([1, 2]), tf.from_iterable([3, 4])).pipe(tf.collect())
 
     assert got == [(1, 3), (2, 4)]
 
 
-async def test_zip_latest_gives_a_tuple_for_each_item_once_all_have_given_one(autojump_clock: MockClock) -> None:
+async def test_zip_latest_emits_a_tuple_for_each_item_once_every_source_has_sent_one(autojump_clock: MockClock) -> None:
     joined = tf.zip_latest(slow([*"abc"], every=2), slow([1, 2], every=2, first=1))
 
     assert await joined.pipe(tf.collect()) == [("a", 1), ("b", 1), ("b", 2), ("c", 2)]
 
 
-async def test_zip_latest_ends_at_once_where_one_has_nothing_to_give(autojump_clock: MockClock) -> None:
+async def test_zip_latest_ends_at_once_if_one_source_is_empty(autojump_clock: MockClock) -> None:
     source = Source([1], then=None)
 
     assert await tf.zip_latest(source.readable, tf.empty()).pipe(tf.collect()) == []
@@ -267,7 +269,7 @@ async def test_zip_latest_ends_at_once_where_one_has_nothing_to_give(autojump_cl
     assert trio.current_time() == 0
 
 
-async def test_zip_latest_never_goes_back_whatever_waits(autojump_clock: MockClock) -> None:
+async def test_zip_latest_skips_no_item_and_never_goes_back(autojump_clock: MockClock) -> None:
     joined = tf.zip_latest(tf.from_iterable(range(300)), tf.from_iterable(range(300)))
 
     async with joined.open(capacity=3) as receive:
@@ -292,7 +294,7 @@ ITEMS = st.lists(st.integers(), max_size=20)
     capacity=st.sampled_from([1, 2, 256]),
     delays=st.lists(st.integers(0, 2), min_size=1, max_size=7),
 )
-def test_neither_capacity_nor_pace_changes_a_result(lists: list[list[int]], capacity: int, delays: list[int]) -> None:
+def test_capacity_and_pace_do_not_change_the_result(lists: list[list[int]], capacity: int, delays: list[int]) -> None:
     def paced(items: list[int]) -> tf.Readable[int]:
         async def run(output: tf.SendChannel[int]) -> None:
             for item, delay in builtins.zip(items, itertools.cycle(delays)):
@@ -322,7 +324,7 @@ def test_neither_capacity_nor_pace_changes_a_result(lists: list[list[int]], capa
     descending=st.booleans(),
     capacity=st.integers(1, 5),
 )
-def test_merge_sorted_gives_what_heapq_merge_gives(lists: list[list[int]], descending: bool, capacity: int) -> None:
+def test_merge_sorted_gives_the_same_as_heapq_merge(lists: list[list[int]], descending: bool, capacity: int) -> None:
     def key(pair: tuple[int, int]) -> int:
         return -pair[0] if descending else pair[0]
 
@@ -335,7 +337,7 @@ def test_merge_sorted_gives_what_heapq_merge_gives(lists: list[list[int]], desce
     assert trio.run(main) == list(heapq.merge(*tagged, key=key))
 
 
-async def test_merge_sorted_gives_at_once_what_nothing_smaller_can_precede(autojump_clock: MockClock) -> None:
+async def test_merge_sorted_emits_an_item_as_soon_as_nothing_smaller_can_arrive(autojump_clock: MockClock) -> None:
     got = []
     merged = tf.merge_sorted(slow([1, 5, 9]), slow([2, 3], first=0.5))
 
@@ -344,7 +346,7 @@ async def test_merge_sorted_gives_at_once_what_nothing_smaller_can_precede(autoj
     assert got == [(1, 0.5), (2, 1.0), (3, 1.5), (5, 2.5), (9, 2.5)]
 
 
-async def test_merge_sorted_refuses_what_is_not_sorted() -> None:
+async def test_merge_sorted_refuses_a_source_that_is_not_sorted() -> None:
     got: list[int] = []
 
     with pytest.raises(ValueError, match="readable 2 of 2 is not sorted: 1 came after 3") as caught:
@@ -353,7 +355,7 @@ async def test_merge_sorted_refuses_what_is_not_sorted() -> None:
     assert any("merge_sorted" in note for note in caught.value.__notes__)
 
 
-def test_R1_merge_sorted_wants_readables_and_a_plain_key() -> None:
+def test_R1_merge_sorted_accepts_only_readables_and_a_plain_key_function() -> None:
     async def key(n: int) -> int:
         return n
 

@@ -1,4 +1,4 @@
-"""A readable for each key: none lost, none stuck, never more open than said."""
+"""group_by: no item is lost, no group gets stuck, and no more groups are open than allowed."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ async def test_an_empty_source_has_no_groups() -> None:
     assert await tf.empty().pipe(tf.group_by(parity)).pipe(tf.collect()) == []
 
 
-async def test_R7_the_group_without_an_item_for_longest_is_ended_when_there_are_too_many() -> None:
+async def test_R7_the_least_recently_used_group_is_ended_when_there_are_too_many() -> None:
     got = await tf.pipeline(
         [1, 2, 1, 3, 2, 1], tf.group_by(lambda n: n, groups=2), tf.map_async(gather), tf.collect(), capacity=1
     )
@@ -52,7 +52,7 @@ async def test_R7_the_group_without_an_item_for_longest_is_ended_when_there_are_
 
 
 @pytest.mark.slow
-async def test_no_more_groups_than_are_read_side_by_side_never_stick(autojump_clock: MockClock) -> None:
+async def test_as_many_groups_as_are_read_at_once_never_deadlock(autojump_clock: MockClock) -> None:
     def tally(pair: tuple[int, tf.Readable[int]]) -> tf.Readable[tuple[int, int]]:
         return pair[1].pipe(tf.map(lambda n: (pair[0], n)))
 
@@ -69,7 +69,7 @@ async def test_no_more_groups_than_are_read_side_by_side_never_stick(autojump_cl
     assert all(key == n * n % 101 for key, n in got)
 
 
-async def test_an_idle_group_is_ended_and_its_key_given_anew(autojump_clock: MockClock) -> None:
+async def test_an_idle_group_is_ended_and_its_key_can_get_a_new_group(autojump_clock: MockClock) -> None:
     async def items(output: tf.SendChannel[str]) -> None:
         for pause, item in [(0, "a"), (1, "b"), (1, "b"), (1, "b"), (5, "a")]:
             await trio.sleep(pause)
@@ -90,7 +90,7 @@ async def test_an_idle_group_is_ended_and_its_key_given_anew(autojump_clock: Moc
     assert ended == [("a", 2), ("b", 5), ("a", 10)]
 
 
-async def test_R5_a_group_that_nobody_reads_stops_all_when_it_is_full() -> None:
+async def test_R5_a_full_group_that_nobody_reads_stops_the_source() -> None:
     source = Source(itertools.count())
 
     async with source.readable.pipe(tf.group_by(parity, capacity=3)).open(capacity=2) as receive:
@@ -103,7 +103,7 @@ async def test_R5_a_group_that_nobody_reads_stops_all_when_it_is_full() -> None:
                 assert await odds.receive() == n + 1
 
 
-async def test_a_full_group_that_nobody_has_begun_to_read_is_named_where_another_waits(
+async def test_an_error_names_a_full_group_that_nobody_reads(
     autojump_clock: MockClock,
 ) -> None:
     async def one_after_the_other(pair: tuple[int, tf.Readable[int]]) -> int:
@@ -114,7 +114,7 @@ async def test_a_full_group_that_nobody_has_begun_to_read_is_named_where_another
             await tf.pipeline(range(2000), tf.group_by(parity), sink)
 
 
-async def test_R9_what_comes_for_a_reader_who_has_left_is_passed_over() -> None:
+async def test_R9_items_for_a_reader_that_has_left_are_skipped() -> None:
     async def only_odd(pair: tuple[int, tf.Readable[int]]) -> int:
         return await pair[1].pipe(tf.take(1000 if pair[0] else 1)).pipe(tf.count())
 
@@ -123,7 +123,7 @@ async def test_R9_what_comes_for_a_reader_who_has_left_is_passed_over() -> None:
     assert got == [1, 1000]
 
 
-async def test_R9_when_its_reader_leaves_the_open_groups_end_and_nobody_sees_an_error(
+async def test_R9_when_the_reader_of_group_by_leaves_its_open_groups_end_without_an_error(
     autojump_clock: MockClock,
 ) -> None:
     source = Source([0, 1, 2, 3], then=None)
@@ -145,7 +145,7 @@ async def test_R4_a_group_runs_once() -> None:
 
 
 @pytest.mark.parametrize("where", ["source", "key", "group"])
-async def test_R11_whatever_fails_ends_all_and_is_raised_itself(where: str) -> None:
+async def test_R11_a_failure_of_any_part_ends_everything_and_is_raised_itself(where: str) -> None:
     failure = Boom()
     source = Source([0, 1], then=failure if where == "source" else None)
 
@@ -168,7 +168,7 @@ async def test_R11_whatever_fails_ends_all_and_is_raised_itself(where: str) -> N
     assert source.ended == 1
 
 
-async def test_R13_a_group_read_elsewhere_is_told_that_it_is_not_whole(autojump_clock: MockClock) -> None:
+async def test_R13_a_group_read_after_its_run_was_cancelled_is_broken_and_not_ended(autojump_clock: MockClock) -> None:
     pairs: list[Any] = []
 
     with trio.move_on_after(1):
@@ -178,7 +178,7 @@ async def test_R13_a_group_read_elsewhere_is_told_that_it_is_not_whole(autojump_
         await gather(pairs[0])
 
 
-async def test_a_key_that_is_not_hashable_is_told() -> None:
+async def test_a_key_that_is_not_hashable_is_refused() -> None:
     with pytest.raises(TypeError, match="unhashable type") as caught:
         await tf.pipeline([1], tf.group_by(lambda n: [n]), tf.collect())
 
@@ -207,7 +207,7 @@ def test_R1_wrong_arguments_are_refused_when_the_value_is_built(make: Callable[[
     groups=st.integers(1, 4),
     capacity=st.integers(1, 3),
 )
-def test_nothing_is_lost_and_each_keys_items_keep_their_order(
+def test_no_item_is_lost_and_the_items_of_each_key_keep_their_order(
     items: list[int], keys: int, groups: int, capacity: int
 ) -> None:
     async def main() -> None:

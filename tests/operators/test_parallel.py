@@ -1,4 +1,4 @@
-"""Many calls at once: never more than said, in order where said, and ended by the first that fails."""
+"""Concurrent calls: never more than allowed, in order if requested, and ended by the first that fails."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def test_unordered_yields_every_result(make: Callable[[], tf.Transform[Any
 
 
 class Calls:
-    """A coroutine function that waits until it is told how to end, and counts."""
+    """A coroutine function that waits until a test finishes its call, and counts calls."""
 
     def __init__(self) -> None:
         self.running = 0
@@ -68,7 +68,7 @@ class Calls:
         await wait_all_tasks_blocked()
 
 
-async def test_R6_no_more_calls_at_once_than_said_and_no_more_results_waiting() -> None:
+async def test_R6_there_are_never_more_calls_and_waiting_results_than_the_concurrency() -> None:
     calls = Calls()
     numbers = Source(itertools.count())
 
@@ -81,7 +81,7 @@ async def test_R6_no_more_calls_at_once_than_said_and_no_more_results_waiting() 
             1,
             2,
             3,
-        ]  # three results wait for the first: none is begun that would add to them
+        ]  # three results wait for the first call, so no call is started that would add to them
         with pytest.raises(trio.WouldBlock):
             receive.receive_nowait()
         await calls.finish(0)
@@ -95,7 +95,7 @@ async def test_R6_no_more_calls_at_once_than_said_and_no_more_results_waiting() 
         assert calls.most == 4
 
 
-async def test_unordered_gives_each_result_as_it_comes_and_goes_on() -> None:
+async def test_unordered_emits_each_result_as_it_is_ready_and_starts_the_next_call() -> None:
     calls = Calls()
     numbers = Source(itertools.count())
 
@@ -147,7 +147,7 @@ async def test_R11_two_calls_that_fail_raise_a_group() -> None:
     assert all(type(exc) is Boom for exc in caught.value.exceptions)
 
 
-async def test_what_was_given_before_a_failure_stays_given(autojump_clock: MockClock) -> None:
+async def test_results_emitted_before_a_failure_arrive(autojump_clock: MockClock) -> None:
     got: list[int] = []
 
     async def fail_late(n: int) -> int:
@@ -162,7 +162,7 @@ async def test_what_was_given_before_a_failure_stays_given(autojump_clock: MockC
     assert got == [0, 1, 2, 3, 4]
 
 
-async def test_calls_overlap(autojump_clock: MockClock) -> None:
+async def test_calls_run_concurrently(autojump_clock: MockClock) -> None:
     async def wait(n: int) -> int:
         await trio.sleep(1)
         return n
@@ -179,7 +179,9 @@ async def test_calls_overlap(autojump_clock: MockClock) -> None:
     concurrency=st.integers(1, 9),
     capacity=st.sampled_from([1, 2, 256]),
 )
-def test_the_order_is_exact_whatever_takes_how_long(delays: list[int], concurrency: int, capacity: int) -> None:
+def test_results_keep_the_order_of_the_items_however_long_each_call_takes(
+    delays: list[int], concurrency: int, capacity: int
+) -> None:
     running = most = 0
 
     async def call(pair: tuple[int, int]) -> int:
@@ -224,7 +226,7 @@ async def test_R4_one_value_can_run_twice_at_the_same_time() -> None:
 
 
 @pytest.mark.parametrize("ordered", [True, False])
-async def test_R17_a_call_that_fails_while_the_run_is_ended_is_not_lost_to_the_cancellation_of_the_others(
+async def test_R17_a_call_that_fails_while_the_run_is_cancelled_is_not_lost(
     ordered: bool,
 ) -> None:
     source, cleanup = Boom("source"), Boom("cleanup")
@@ -246,7 +248,7 @@ async def test_R17_a_call_that_fails_while_the_run_is_ended_is_not_lost_to_the_c
     assert {*caught.value.exceptions} == {source, cleanup}
 
 
-async def test_R17_a_function_that_never_waits_lets_others_run() -> None:
+async def test_R17_a_function_that_never_waits_lets_other_tasks_run() -> None:
     ticks = 0
 
     async def tick() -> None:
@@ -297,12 +299,12 @@ def test_R1_wrong_arguments_are_refused_when_the_value_is_built(make: Callable[[
         ),
     ],
 )
-async def test_a_function_of_the_wrong_kind_is_told_at_its_first_call(stage: Any, complaint: str) -> None:
+async def test_a_function_of_the_wrong_kind_is_refused_at_its_first_call(stage: Any, complaint: str) -> None:
     with pytest.raises(TypeError, match=complaint):
         await tf.pipeline(["a", "b"], stage, tf.collect())
 
 
-async def test_threads_work_side_by_side_and_never_more_than_said() -> None:
+async def test_calls_run_in_several_threads_but_never_more_than_workers() -> None:
     running: set[int] = set()
     most = 0
     lock = threading.Lock()
@@ -314,7 +316,7 @@ async def test_threads_work_side_by_side_and_never_more_than_said() -> None:
             running.add(n)
             most = max(most, len(running))
         if n < 2:
-            both.wait()  # two threads at least
+            both.wait()  # at least two threads
         with lock:
             running.remove(n)
         return n
@@ -325,7 +327,7 @@ async def test_threads_work_side_by_side_and_never_more_than_said() -> None:
     assert most == 2
 
 
-async def test_a_failure_in_a_thread_is_raised_itself_and_no_other_call_is_begun() -> None:
+async def test_a_failure_in_a_thread_is_raised_itself_and_no_other_call_is_started() -> None:
     calls: list[int] = []
     failure = Boom()
 
@@ -342,7 +344,7 @@ async def test_a_failure_in_a_thread_is_raised_itself_and_no_other_call_is_begun
     assert calls == [0, 1, 2, 3, 4, 5]
 
 
-async def test_R16_cancelled_it_waits_for_the_calls_in_progress_and_begins_no_other() -> None:
+async def test_R16_when_cancelled_it_waits_for_the_calls_in_progress_and_starts_no_other() -> None:
     may_end = threading.Event()
     begun: list[int] = []
 
@@ -389,7 +391,7 @@ async def test_quick_calls_are_batched_and_slow_ones_are_not() -> None:
 
 
 @pytest.mark.parametrize("ordered", [True, False])
-async def test_workers_start_as_they_are_needed(ordered: bool) -> None:
+async def test_workers_are_started_only_as_they_are_needed(ordered: bool) -> None:
     async def slowly(item: int) -> int:
         await trio.testing.wait_all_tasks_blocked()
         return item

@@ -1,4 +1,4 @@
-"""Calls in processes: in order, bounded, each death the failure of one item, and nothing left behind."""
+"""Calls in processes: in order and bounded; a killed process is the failure of one item, and nothing is left running."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ DOUBLED = [n * 2 for n in NUMBERS]
 
 
 async def appears(place: Path) -> int:
-    """Wait for a file, and give the number in it."""
+    """Wait for a file, and return the number in it."""
     await trio.to_thread.run_sync(called.wait_until, place.exists)
     return int(await trio.Path(place).read_text())
 
@@ -51,7 +51,7 @@ async def test_items_that_fail_can_be_dropped_or_put_aside(capacity: int) -> Non
 
 @pytest.mark.parametrize("consume", CONSUMERS)
 @pytest.mark.parametrize("failing", ["drop", "put aside"])
-async def test_items_that_fail_are_dealt_with_for_every_consumer(failing: str, consume: Consumer) -> None:
+async def test_failed_items_are_put_aside_with_every_consumer(failing: str, consume: Consumer) -> None:
     source, letters = Source(range(10)), Sink()
     made = tf.map_in_processes(called.even_only, workers=1)
 
@@ -64,7 +64,7 @@ async def test_items_that_fail_are_dealt_with_for_every_consumer(failing: str, c
 
 @pytest.mark.parametrize("consume", CONSUMERS)
 @pytest.mark.parametrize("options", [{"ordered": False}, {"kill_on_cancel": False}])
-async def test_an_operator_serves_every_consumer(options: dict[str, Any], consume: Consumer) -> None:
+async def test_the_operator_works_with_every_consumer(options: dict[str, Any], consume: Consumer) -> None:
     source = Source(NUMBERS)
 
     got = await consume(source.readable.pipe(tf.map_in_processes(called.double, workers=2, **options)))
@@ -96,7 +96,7 @@ async def test_R18_no_item_is_mistaken_for_the_end() -> None:
     assert await tf.pipeline(items, tf.map_in_processes(called.same, workers=1), tf.collect()) == items
 
 
-async def test_large_items_go_and_come() -> None:
+async def test_large_items_and_results_are_sent_whole() -> None:
     items = [os.urandom(3_000_000) for _ in range(3)]
 
     assert await tf.pipeline(items, tf.map_in_processes(called.same, workers=2), tf.collect()) == items
@@ -116,7 +116,7 @@ async def test_R4_one_value_can_run_twice_at_the_same_time() -> None:
     assert results == [[n * 2 for n in range(50)]] * 2
 
 
-async def test_R2_as_many_processes_as_said_and_none_is_there_afterwards(tmp_path: Path) -> None:
+async def test_R2_there_are_as_many_processes_as_workers_and_none_afterwards(tmp_path: Path) -> None:
     items = [str(tmp_path)] * 60
 
     got = await tf.pipeline(items, tf.map_in_processes(called.meet, workers=2), tf.collect())
@@ -150,7 +150,7 @@ async def test_quick_calls_are_batched_and_slow_ones_are_not() -> None:
 # What fails.
 
 
-async def test_a_failure_is_raised_with_its_traceback_and_where() -> None:
+async def test_a_failure_is_raised_with_its_traceback_and_names_its_stage() -> None:
     with pytest.raises(ValueError, match=r"^3") as caught:
         await tf.pipeline([2, 3], tf.map_in_processes(called.even_only, workers=1), tf.drain())
 
@@ -169,7 +169,7 @@ async def test_R11_an_exception_that_rejects_attributes_is_raised_itself() -> No
     assert caught.value.__notes__[0].startswith("in a worker process:\nTraceback")
 
 
-async def test_an_exception_that_cannot_be_sent_comes_as_one_that_says_the_same() -> None:
+async def test_an_exception_that_cannot_be_pickled_is_replaced_by_one_with_the_same_text() -> None:
     with pytest.raises(RuntimeError, match=r"^Refused: 1: not today") as caught:
         await tf.pipeline([1], tf.map_in_processes(called.refuse, workers=1), tf.drain())
 
@@ -185,7 +185,7 @@ async def test_R11_a_killed_process_is_the_failure_of_the_item_it_worked_on() ->
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-async def test_a_killed_process_costs_one_item_and_the_next_goes_on(workers: int) -> None:
+async def test_a_killed_process_costs_one_item_and_a_new_one_continues(workers: int) -> None:
     letters = Sink()
     stage = tf.map_in_processes(called.die_at_three, workers=workers)
 
@@ -198,19 +198,19 @@ async def test_a_killed_process_costs_one_item_and_the_next_goes_on(workers: int
     }
 
 
-async def test_an_item_whose_process_died_is_tried_again_where_that_is_asked_for(tmp_path: Path) -> None:
+async def test_an_item_whose_process_died_is_retried_on_request(tmp_path: Path) -> None:
     places = ["", str(tmp_path / "a"), "", str(tmp_path / "b")]
     stage = tf.map_in_processes(called.die_once, workers=1, retries=1)
 
     assert await tf.pipeline(places, stage, tf.collect()) == places
 
 
-async def test_retries_come_to_an_end() -> None:
+async def test_the_number_of_retries_is_limited() -> None:
     with pytest.raises(trio.BrokenResourceError, match="ended with exit status 7 while it called leave"):
         await tf.pipeline([1], tf.map_in_processes(called.leave, workers=1, retries=2), tf.drain())
 
 
-async def test_a_process_killed_at_rest_costs_nothing() -> None:
+async def test_killing_an_idle_process_loses_no_item() -> None:
     send, receive = tf.open_channel[int]()
     async with tf.from_iterable(receive).pipe(tf.map_in_processes(called.who, workers=1)).open() as processes:
         await send.send(1)
@@ -225,7 +225,7 @@ async def test_a_process_killed_at_rest_costs_nothing() -> None:
 
 
 @pytest.mark.parametrize(("items", "kept"), [([0, 1, 2], [0, 2]), ([1, 5], [5])])
-async def test_a_result_that_cannot_be_sent_is_a_failure_of_its_item(items: list[int], kept: list[int]) -> None:
+async def test_a_result_that_cannot_be_pickled_is_a_failure_of_its_item(items: list[int], kept: list[int]) -> None:
     stage = tf.map_in_processes(called.give_lock, workers=1)
 
     with pytest.raises(TypeError, match="cannot pickle"):
@@ -233,7 +233,7 @@ async def test_a_result_that_cannot_be_sent_is_a_failure_of_its_item(items: list
     assert await tf.pipeline(items, tf.on_item_error(stage, "drop"), tf.collect()) == kept
 
 
-async def test_an_item_that_cannot_be_sent_is_a_failure_of_its_own() -> None:
+async def test_an_item_that_cannot_be_pickled_is_a_failure_of_that_item() -> None:
     stage = tf.map_in_processes(called.same, workers=1)
     items = [*range(200), threading.Lock(), 1]
 
@@ -242,7 +242,7 @@ async def test_an_item_that_cannot_be_sent_is_a_failure_of_its_own() -> None:
     assert await tf.pipeline(items, tf.on_item_error(stage, "drop"), tf.collect()) == [*range(200), 1]
 
 
-async def test_a_function_that_gives_a_coroutine_is_told() -> None:
+async def test_a_function_that_returns_a_coroutine_is_refused() -> None:
     with pytest.raises(TypeError, match="but later_by_a_plain_function returned a coroutine; use map_async"):
         await tf.pipeline([1], tf.map_in_processes(called.later_by_a_plain_function), tf.drain())
 
@@ -250,7 +250,7 @@ async def test_a_function_that_gives_a_coroutine_is_told() -> None:
 # What is cancelled.
 
 
-async def test_R16_cancelled_it_kills_the_calls_in_progress(tmp_path: Path) -> None:
+async def test_R16_when_cancelled_it_kills_the_processes_of_calls_in_progress(tmp_path: Path) -> None:
     place = tmp_path / "number"
     with trio.fail_after(20):
         async with trio.open_nursery() as nursery:
@@ -262,7 +262,7 @@ async def test_R16_cancelled_it_kills_the_calls_in_progress(tmp_path: Path) -> N
     assert not called.is_there(process)
 
 
-async def test_R9_a_reader_that_has_enough_does_not_wait_for_calls(tmp_path: Path) -> None:
+async def test_R9_a_reader_that_stops_early_does_not_wait_for_calls(tmp_path: Path) -> None:
     place = tmp_path / "number"
     with trio.fail_after(20):
         async with tf.from_iterable([str(place)]).pipe(tf.map_in_processes(called.tell_and_sleep, workers=1)).open():
@@ -271,7 +271,7 @@ async def test_R9_a_reader_that_has_enough_does_not_wait_for_calls(tmp_path: Pat
     assert not called.is_there(process)
 
 
-async def test_cancelled_it_waits_for_the_calls_in_progress_where_that_is_asked_for(tmp_path: Path) -> None:
+async def test_when_cancelled_it_waits_for_the_calls_in_progress_on_request(tmp_path: Path) -> None:
     places = [str(tmp_path / name) for name in "ab"]
     stage = tf.map_in_processes(called.wait_for, workers=1, kill_on_cancel=False)
     with trio.fail_after(20):
@@ -286,7 +286,7 @@ async def test_cancelled_it_waits_for_the_calls_in_progress_where_that_is_asked_
     assert not called.is_there(process)
 
 
-async def test_a_process_killed_while_it_is_waited_for_is_told() -> None:
+async def test_with_kill_on_cancel_false_a_killed_process_is_a_failure() -> None:
     stage = tf.map_in_processes(called.die_at_three, workers=1, kill_on_cancel=False)
 
     with pytest.raises(trio.BrokenResourceError, match=r"killed by SIGKILL while it called die_at_three\(3\)"):
@@ -301,7 +301,7 @@ trio.run(tf.pipeline, [sys.argv[1]], stage, tf.drain())
 """
 
 
-def test_processes_end_with_the_program_that_is_killed(tmp_path: Path) -> None:
+def test_processes_end_when_their_program_is_killed(tmp_path: Path) -> None:
     place = tmp_path / "number"
     with subprocess.Popen([sys.executable, "-c", SCRIPT, str(place)], cwd=Path(__file__).parents[2]) as program:
         called.wait_until(place.exists)
@@ -349,21 +349,21 @@ def ran(program: str, tmp_path: Path, *words: str) -> subprocess.CompletedProces
 
 
 @pytest.mark.parametrize("words", [["program.py"], ["-m", "program"]])
-def test_what_a_program_itself_defines_goes_and_comes(tmp_path: Path, words: list[str]) -> None:
+def test_functions_and_classes_defined_in_the_program_itself_can_be_sent(tmp_path: Path, words: list[str]) -> None:
     done = ran(PROGRAM + "if __name__ == '__main__':\n    trio.run(main)\n", tmp_path, *words)
 
     assert done.stdout == "[Point(x=2)]\ntold Point(x=2)\n", done.stderr
     assert done.returncode == 0
 
 
-def test_a_program_that_runs_when_imported_is_told_what_to_do(tmp_path: Path) -> None:
+def test_a_program_that_runs_when_imported_gets_an_error_that_says_what_to_do(tmp_path: Path) -> None:
     done = ran(PROGRAM + "trio.run(main)\n", tmp_path)
 
     assert done.returncode == 1
     assert "put the code that runs it below `if __name__ == '__main__':`" in done.stderr
 
 
-def test_what_was_typed_at_a_prompt_is_refused(tmp_path: Path) -> None:
+def test_a_function_typed_at_a_prompt_is_refused(tmp_path: Path) -> None:
     done = ran("", tmp_path, "-c", "import trioflow as tf\ndef fn(n): return n\ntf.map_in_processes(fn)")
 
     assert done.stderr.splitlines()[-1] == (
@@ -372,20 +372,22 @@ def test_what_was_typed_at_a_prompt_is_refused(tmp_path: Path) -> None:
     )
 
 
-def test_what_is_printed_is_seen(tmp_path: Path) -> None:
+def test_output_printed_in_a_process_is_seen(tmp_path: Path) -> None:
     program = "from tests import called\nimport trio, trioflow as tf\n"
     program += "trio.run(tf.pipeline, ['a'], tf.map_in_processes(called.shout, workers=1), tf.drain())\n"
 
     assert ran(program, tmp_path).stdout == "A\n"
 
 
-async def test_the_program_is_not_imported_where_nothing_of_it_is_asked_for() -> None:
+async def test_the_program_is_not_imported_unless_something_of_it_is_needed() -> None:
     [place] = await tf.pipeline([1], tf.map_in_processes(called.main_file, workers=1), tf.collect())
 
     assert Path(place).name == "_worker_main.py"
 
 
-async def test_a_function_that_cannot_be_found_there_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+async def test_a_function_that_the_process_cannot_import_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     (tmp_path / "soon_gone.py").write_text("def fn(n): return n")
     monkeypatch.syspath_prepend(tmp_path)
     import soon_gone  # type: ignore[import-not-found]
@@ -432,7 +434,7 @@ def test_by_default_there_are_as_many_processes_as_processors_also_on_a_system_t
     assert "workers=3" in repr(tf.map_in_processes(called.double))
 
 
-async def test_R6_what_is_taken_is_bounded() -> None:
+async def test_R6_the_number_of_items_taken_is_bounded() -> None:
     numbers = Source(itertools.count())
 
     async with numbers.readable.pipe(tf.map_in_processes(called.double, workers=2)).open(capacity=1) as receive:

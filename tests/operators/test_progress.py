@@ -1,4 +1,4 @@
-"""progress: plain lines, a bar on a terminal, nothing when told."""
+"""progress: plain lines, a bar on a terminal, nothing if silent."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ async def slowly(items: AsyncIterable[Any]) -> AsyncIterator[Any]:
         yield item
 
 
-async def test_elsewhere_than_on_a_terminal_a_line_comes_now_and_then_and_at_the_end(autojump_clock: MockClock) -> None:
+async def test_without_a_terminal_a_line_is_printed_at_intervals_and_at_the_end(autojump_clock: MockClock) -> None:
     told = io.StringIO()
 
     await tf.pipeline(range(12), slowly(), tf.progress(12, name="numbers", file=told), tf.drain())
@@ -39,7 +39,7 @@ async def test_elsewhere_than_on_a_terminal_a_line_comes_now_and_then_and_at_the
     ]
 
 
-async def test_behind_a_file_the_total_is_known(tmp_path: Path) -> None:
+async def test_after_a_file_the_total_is_known(tmp_path: Path) -> None:
     path, told = tmp_path / "file", io.StringIO()
     path.write_bytes(b"x" * 300_000)
 
@@ -67,7 +67,7 @@ async def test_on_a_terminal_it_is_a_bar() -> None:
     assert "4.1/4.1 kB" in told.getvalue()
 
 
-async def test_a_bar_is_left_alone_by_a_failure() -> None:
+async def test_the_bar_of_a_failed_run_does_not_reach_its_total() -> None:
     told = Terminal()
 
     with pytest.raises(Boom):
@@ -76,12 +76,12 @@ async def test_a_bar_is_left_alone_by_a_failure() -> None:
     assert "9/9" not in told.getvalue()
 
 
-async def test_silent_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+async def test_silent_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     assert await tf.pipeline(range(3), tf.progress(silent=True), tf.count()) == 3
     assert capsys.readouterr() == ("", "")
 
 
-async def test_it_writes_to_standard_error_if_not_told_where(capsys: pytest.CaptureFixture[str]) -> None:
+async def test_it_writes_to_standard_error_by_default(capsys: pytest.CaptureFixture[str]) -> None:
     await tf.pipeline(range(3), tf.progress(), tf.drain())
 
     assert capsys.readouterr() == ("", "3 items\n")

@@ -1,4 +1,4 @@
-"""Items let through or left out: what is special to each operator."""
+"""Operators that pass on some of the items: what is special to each."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ async def test_R9_take_until_ends_a_quiet_source_at_once(autojump_clock: MockClo
     assert source.ended == 1
 
 
-async def test_take_until_ends_with_its_source_and_raises_the_failure_of_what_it_waits_for() -> None:
+async def test_take_until_ends_with_its_source_and_raises_a_failure_of_its_event() -> None:
     class Broken:
         async def wait(self) -> None:
             await trio.testing.wait_all_tasks_blocked()
@@ -68,7 +68,7 @@ async def test_take_until_ends_with_its_source_and_raises_the_failure_of_what_it
     assert caught.value is failure
 
 
-async def test_take_while_asks_no_more_after_its_first_no() -> None:
+async def test_take_while_does_not_call_its_function_after_the_first_false() -> None:
     asked: list[int] = []
 
     def ask(n: int) -> bool:
@@ -79,7 +79,7 @@ async def test_take_while_asks_no_more_after_its_first_no() -> None:
     assert asked == [0, 1, 2]
 
 
-async def test_drop_while_asks_no_more_after_its_first_no() -> None:
+async def test_drop_while_does_not_call_its_function_after_the_first_false() -> None:
     asked: list[int] = []
 
     def ask(n: int) -> bool:
@@ -90,13 +90,13 @@ async def test_drop_while_asks_no_more_after_its_first_no() -> None:
     assert asked == [0, 1, 2]
 
 
-async def test_R7_distinct_remembers_no_more_than_it_says_and_forgets_what_has_not_come_for_longest() -> None:
-    items = ["a", "b", "a", "c", "a", "b"]  # when c comes, b has not come for longest
+async def test_R7_distinct_remembers_a_limited_number_of_keys_and_evicts_the_least_recently_seen() -> None:
+    items = ["a", "b", "a", "c", "a", "b"]  # when c arrives, b is the least recently seen
 
     assert await tf.pipeline(items, tf.distinct(remember=2), tf.collect()) == ["a", "b", "c", "b"]
 
 
-async def test_distinct_tells_what_cannot_be_hashed() -> None:
+async def test_distinct_names_an_item_that_cannot_be_hashed() -> None:
     with pytest.raises(TypeError, match="unhashable") as caught:
         await tf.pipeline([[1]], tf.distinct(), tf.collect())
     assert caught.value.__notes__ == ["in stage 2 of 3: distinct()"]

@@ -1,4 +1,4 @@
-"""The ends where items arrive: what is special to each."""
+"""Sinks: what is special to each."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ async def test_a_plain_function_that_returns_a_coroutine_is_refused_with_advice_
         await tf.from_iterable([1]).pipe(sink())
 
 
-async def test_a_stop_iteration_in_a_function_is_no_end() -> None:
+async def test_a_stop_iteration_in_a_function_is_not_the_end() -> None:
     def stop(*args: Any) -> Any:
         raise StopIteration
 
@@ -60,7 +60,7 @@ async def test_a_stop_iteration_in_a_function_is_no_end() -> None:
             await tf.from_iterable([1]).pipe(sink)
 
 
-async def test_first_says_that_no_item_came() -> None:
+async def test_first_raises_an_error_if_there_is_no_item() -> None:
     with pytest.raises(LookupError, match=r"first: the source ended without an item") as caught:
         await tf.from_iterable([]).pipe(tf.first())
 
@@ -78,14 +78,14 @@ async def test_first_ends_an_endless_flat_map() -> None:
     assert await tf.from_iterable([3]).pipe(tf.flat_map(itertools.count)).pipe(tf.first()) == 3
 
 
-async def test_join_wants_chunks_of_one_kind() -> None:
+async def test_join_refuses_chunks_of_different_types() -> None:
     for chunks, sink in (([b"a", "b"], tf.join()), ([1], tf.join()), ([b"a"], tf.join(", "))):
         with pytest.raises(TypeError) as caught:
             await tf.from_iterable(chunks).pipe(sink)
         assert ": join(" in caught.value.__notes__[0]
 
 
-async def test_to_channel_aborts_a_channel_of_ours_when_it_is_cut_short() -> None:
+async def test_to_channel_aborts_a_trioflow_channel_when_it_is_cancelled() -> None:
     send, receive = tf.open_channel[int](1)
 
     with trio.CancelScope() as scope:

@@ -1,4 +1,4 @@
-"""Sources that need nothing from outside, and the sink that takes what comes last."""
+"""Sources without I/O, and the sink `last`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ async def halves_later(n: int) -> tuple[int, int] | None:
     return halves(n)
 
 
-async def test_R6_unfold_is_asked_no_further_than_there_is_room() -> None:
+async def test_R6_unfold_calls_its_function_only_as_often_as_there_is_room() -> None:
     for fn in (halves, halves_later):
         async with tf.unfold(fn, 2**100).open(capacity=3) as receive:
             await wait_all_tasks_blocked()
@@ -31,7 +31,7 @@ async def test_R6_unfold_is_asked_no_further_than_there_is_room() -> None:
 
 
 @pytest.mark.parametrize("wrong", [3, (1,), [1, 2], (1, 2, 3), False])
-async def test_unfold_says_what_it_wanted(wrong: Any) -> None:
+async def test_unfold_refuses_a_function_that_does_not_return_a_pair(wrong: Any) -> None:
     async def wrong_later(state: object) -> Any:
         return wrong
 
@@ -93,7 +93,7 @@ def test_R1_a_wrong_argument_is_refused_when_the_value_is_built(
         make()
 
 
-def test_a_source_shows_the_call_that_made_it() -> None:
+def test_the_repr_of_a_source_is_the_call_that_made_it() -> None:
     assert repr(tf.repeat(1)) == "<Readable repeat(1)>"
     assert repr(tf.repeat(1, 2)) == "<Readable repeat(1, 2)>"
     assert repr(tf.repeat(1, math.inf)) == "<Readable repeat(1)>"
@@ -101,7 +101,7 @@ def test_a_source_shows_the_call_that_made_it() -> None:
     assert repr(tf.empty()) == "<Readable empty()>"
 
 
-async def test_last_of_many_is_the_last_and_of_none_an_error() -> None:
+async def test_last_returns_the_last_item_and_raises_without_items() -> None:
     assert await tf.from_iterable(range(1000)).pipe(tf.last()) == 999
     assert await tf.empty().pipe(tf.last(default=None)) is None
     with pytest.raises(LookupError, match=r"last: the source ended without an item") as caught:
@@ -110,7 +110,7 @@ async def test_last_of_many_is_the_last_and_of_none_an_error() -> None:
     assert repr(tf.last(default=3)) == "<Writable last(default=3)>"
 
 
-async def test_sources_may_stand_where_items_do() -> None:
+async def test_repeat_and_unfold_yield_as_many_items_as_are_taken() -> None:
     assert await tf.pipeline(tf.repeat(2), tf.take(3), tf.collect()) == [2, 2, 2]
     assert await tf.unfold(lambda n: (n, n + 1), 0).pipe(tf.take(300)).pipe(tf.collect()) == list(
         itertools.islice(itertools.count(), 300)

@@ -1,4 +1,4 @@
-"""One readable for several readers: who gets what, who waits for whom, and what becomes of one who leaves."""
+"""One readable for several readers: which gets what, which waits for which, and what happens when one leaves."""
 
 from __future__ import annotations
 
@@ -39,21 +39,21 @@ async def collect_all(branches: tuple[tf.Readable[Any], ...]) -> list[list[Any]]
     return results
 
 
-async def test_broadcast_gives_every_item_to_each() -> None:
+async def test_broadcast_sends_every_item_to_each_branch() -> None:
     async with tf.broadcast(tf.from_iterable(range(1000)), 3) as branches:
         results = await collect_all(branches)
 
     assert results == [[*range(1000)]] * 3
 
 
-async def test_partition_gives_each_item_to_the_one_it_is_for() -> None:
+async def test_partition_sends_each_item_to_the_branch_that_its_function_returns() -> None:
     async with tf.partition(tf.from_iterable(range(1000)), lambda n: n % 3, 3) as branches:
         results = await collect_all(branches)
 
     assert results == [[*range(i, 1000, 3)] for i in range(3)]
 
 
-async def test_balance_gives_each_item_to_one() -> None:
+async def test_balance_sends_each_item_to_one_branch() -> None:
     async with tf.balance(tf.from_iterable(range(1000)), 3) as branches:
         results = await collect_all(branches)
 
@@ -62,7 +62,7 @@ async def test_balance_gives_each_item_to_one() -> None:
     assert all(len(result) > 100 for result in results)
 
 
-async def test_balance_gives_a_slow_reader_little(autojump_clock: MockClock) -> None:
+async def test_balance_sends_few_items_to_a_slow_reader(autojump_clock: MockClock) -> None:
     taken = {"quick": 0, "slow": 0}
 
     async def work(branch: tf.Readable[int], name: str, pace: float) -> None:
@@ -122,7 +122,7 @@ async def test_R4_a_branch_runs_once(split: Split) -> None:
 
 @pytest.mark.parametrize("split", SPLITS)
 @pytest.mark.parametrize("consume", CONSUMERS)
-async def test_a_branch_serves_every_consumer(split: Split, consume: Consumer) -> None:
+async def test_a_branch_works_with_every_consumer(split: Split, consume: Consumer) -> None:
     source, before = Source(range(9)), tasks()
 
     async with split(source.readable, 1) as (branch,):
@@ -134,24 +134,24 @@ async def test_a_branch_serves_every_consumer(split: Split, consume: Consumer) -
     assert tasks() == before
 
 
-async def test_R5_a_slow_branch_of_a_broadcast_bounds_all() -> None:
+async def test_R5_a_slow_branch_of_a_broadcast_holds_back_all_branches() -> None:
     source = Source(itertools.count())
     got: list[int] = []
 
     async with tf.broadcast(source.readable, 2, capacity=4) as (fast, slow), trio.open_nursery() as nursery:
         nursery.start_soon(lambda: fast.pipe(tf.for_each(got.append)))
         await wait_all_tasks_blocked()
-        assert got == [0, 1, 2, 3, 4]  # four wait for the slow one, a fifth is in hand
+        assert got == [0, 1, 2, 3, 4]  # four wait for the slow reader, and a fifth is in the source's hand
         assert slow.statistics().used == slow.statistics().peak == 4
         assert source.sent <= 10
         async with slow.open(capacity=1) as receive:
             assert await receive.receive() == 0
             await wait_all_tasks_blocked()
-            assert 5 < len(got) <= 5 + 5  # a batch of four has moved on, to where one fits
+            assert 5 < len(got) <= 5 + 5  # a batch of four has moved into a channel with room for one
         nursery.cancel_scope.cancel()
 
 
-async def test_R5_big_chunks_never_grow_a_branch_nor_stop_who_reads_both_in_turn() -> None:
+async def test_R5_large_chunks_stay_within_the_capacity_and_a_reader_of_both_branches_does_not_deadlock() -> None:
     chunks = [bytes(size) for size in (10, 20_000, 1, 100_000, 4096, 0, 5)] * 3
 
     async with tf.broadcast(tf.from_iterable(chunks), 2, capacity=3) as (a, b):
@@ -162,7 +162,7 @@ async def test_R5_big_chunks_never_grow_a_branch_nor_stop_who_reads_both_in_turn
 
 @pytest.mark.parametrize("capacity", [1, 2, 5])
 @pytest.mark.parametrize("split", [tf.broadcast, by_parity])
-async def test_branches_may_be_read_in_turn(split: Split, capacity: int) -> None:
+async def test_branches_can_be_read_in_turn(split: Split, capacity: int) -> None:
     got: list[int] = []
 
     async with (
@@ -177,7 +177,7 @@ async def test_branches_may_be_read_in_turn(split: Split, capacity: int) -> None
 
 
 @pytest.mark.parametrize("split", [tf.broadcast, tf.balance])
-async def test_R9_a_branch_that_leaves_detaches_and_the_others_go_on(split: Split) -> None:
+async def test_R9_a_branch_whose_reader_leaves_is_removed_and_the_others_continue(split: Split) -> None:
     async with split(tf.from_iterable(range(2000)), 3) as (gone, never_opened, kept):
         async with never_opened.open():
             pass
@@ -196,14 +196,14 @@ async def test_R9_a_branch_that_leaves_detaches_and_the_others_go_on(split: Spli
     assert lost < 1000
 
 
-async def test_R9_what_is_for_a_reader_who_has_left_is_passed_over() -> None:
+async def test_R9_items_for_a_branch_whose_reader_has_left_are_skipped() -> None:
     async with tf.partition(tf.from_iterable(range(2000)), lambda n: n % 2, 2, capacity=4) as (even, odd):
         assert await odd.pipe(tf.take(1)).pipe(tf.collect()) == [1]
         assert await even.pipe(tf.collect()) == [*range(0, 2000, 2)]
 
 
 @pytest.mark.parametrize("split", [tf.broadcast, by_parity])
-async def test_R9_a_branch_may_leave_while_the_source_waits_for_it(split: Split) -> None:
+async def test_R9_a_reader_can_leave_its_branch_while_the_source_waits_for_it(split: Split) -> None:
     async with split(tf.from_iterable(range(100)), 2, capacity=2) as (slow, kept):
         results: list[list[int]] = []
 
@@ -231,7 +231,7 @@ async def test_R9_when_all_readers_have_left_a_quiet_source_is_ended(split: Spli
 
 
 @pytest.mark.parametrize("split", SPLITS)
-async def test_R11_a_source_that_fails_ends_the_block_which_raises_its_very_exception(split: Split) -> None:
+async def test_R11_a_source_that_fails_ends_the_block_which_raises_the_same_exception(split: Split) -> None:
     failure = Boom()
     sinks = [0, 0]
     ended: list[int] = []
@@ -265,7 +265,7 @@ async def test_R11_a_source_that_fails_ends_the_block_which_raises_its_very_exce
 
 
 @pytest.mark.parametrize("split", SPLITS)
-async def test_R11_a_reader_outside_of_the_block_is_told_the_failure_too(split: Split) -> None:
+async def test_R11_a_reader_outside_the_block_gets_the_failure_too(split: Split) -> None:
     failure = Boom()
     may_fail = trio.Event()
 
@@ -293,7 +293,7 @@ async def test_R11_a_reader_outside_of_the_block_is_told_the_failure_too(split: 
 
 
 @pytest.mark.parametrize("split", SPLITS)
-async def test_R11_a_reader_that_fails_and_nobody_minds_is_one_that_has_left(split: Split) -> None:
+async def test_R11_a_reader_whose_failure_is_handled_counts_as_one_that_has_left(split: Split) -> None:
     async def fail(item: int) -> None:
         raise Boom
 
@@ -306,7 +306,7 @@ async def test_R11_a_reader_that_fails_and_nobody_minds_is_one_that_has_left(spl
 
 
 @pytest.mark.parametrize("split", SPLITS)
-async def test_a_failure_in_the_block_ends_all_and_is_raised_itself(split: Split) -> None:
+async def test_a_failure_in_the_block_ends_everything_and_is_raised_itself(split: Split) -> None:
     source, failure = Source(itertools.count()), Boom()
 
     async def run() -> None:
@@ -351,7 +351,7 @@ async def test_R16_a_cancelled_block_ends_the_source(split: Split, autojump_cloc
 
 
 @pytest.mark.parametrize("split", SPLITS)
-async def test_R13_a_branch_read_beyond_its_block_is_told_that_it_was_left(split: Split) -> None:
+async def test_R13_a_branch_read_after_its_block_raises_an_error_that_says_so(split: Split) -> None:
     async with split(Source(itertools.count()).readable, 1) as (branch,):
         pass
 
@@ -359,7 +359,7 @@ async def test_R13_a_branch_read_beyond_its_block_is_told_that_it_was_left(split
         await branch.pipe(tf.collect())
 
 
-async def test_R6_each_branch_may_have_a_policy_of_its_own() -> None:
+async def test_R6_each_branch_can_have_its_own_policy() -> None:
     source = tf.from_iterable(range(10))
 
     policies: Any = ["wait", "drop_oldest", "drop_newest"]
@@ -370,7 +370,7 @@ async def test_R6_each_branch_may_have_a_policy_of_its_own() -> None:
         assert await oldest.pipe(tf.collect()) == [0, 1, 2]
 
 
-async def test_R6_where_all_branches_drop_the_source_never_waits() -> None:
+async def test_R6_if_all_branches_drop_the_source_never_waits() -> None:
     source = Source(range(1000))
 
     async with tf.broadcast(source.readable, 2, capacity=2, overflow="drop_oldest") as (a, b):
@@ -379,7 +379,7 @@ async def test_R6_where_all_branches_drop_the_source_never_waits() -> None:
         assert await tf.zip(a, b).pipe(tf.collect()) == [(998, 998), (999, 999)]
 
 
-async def test_R6_a_branch_may_fail_all_when_it_is_full() -> None:
+async def test_R6_a_full_branch_with_the_fail_policy_ends_everything() -> None:
     with pytest.raises(BufferError, match="the channel is full: it holds 2 of 2") as caught:
         async with tf.broadcast(tf.from_iterable(range(10)), 2, capacity=2, overflow=["fail", "wait"]) as (_, b):
             await b.pipe(tf.collect())
@@ -409,7 +409,7 @@ def test_R1_wrong_arguments_are_refused_when_the_value_is_built(make: Callable[[
 
 
 @pytest.mark.parametrize("index", [2, -1, "0", None, 0.5])
-async def test_a_number_that_is_no_branchs_is_told(index: Any) -> None:
+async def test_a_number_without_a_branch_is_refused(index: Any) -> None:
     with pytest.raises(ValueError, match="partition: key must return an int from 0 to 1, got "):
         async with tf.partition(tf.from_iterable([1]), lambda item: index, 2):
             await trio.sleep_forever()
@@ -423,7 +423,7 @@ async def test_a_number_that_is_no_branchs_is_told(index: Any) -> None:
     enough=st.lists(st.integers(0, 40), min_size=4, max_size=4),
     paces=st.lists(st.integers(0, 2), min_size=4, max_size=4),
 )
-def test_each_reader_of_a_broadcast_gets_what_it_wants_whatever_the_others_do(
+def test_each_reader_of_a_broadcast_gets_its_items_whatever_the_others_do(
     items: list[Any], count: int, capacity: int, enough: list[int], paces: list[int]
 ) -> None:
     async def main() -> None:
@@ -448,7 +448,7 @@ def test_each_reader_of_a_broadcast_gets_what_it_wants_whatever_the_others_do(
 
 
 @pytest.mark.parametrize("split", [tf.broadcast, lambda numbers, count: tf.partition(numbers, lambda n: n % 2, count)])
-async def test_a_full_branch_that_nobody_has_begun_to_read_is_named_where_another_waits(
+async def test_an_error_names_the_full_branch_that_nobody_reads_if_the_reader_of_another_waits(
     split: Any, autojump_clock: MockClock
 ) -> None:
     with pytest.raises(trio.TooSlowError, match=r"^\w+\[1\]: not read for 30 s") as caught:
@@ -458,7 +458,7 @@ async def test_a_full_branch_that_nobody_has_begun_to_read_is_named_where_anothe
     assert str(caught.value).endswith("read them at the same time, or open the one that you do not need and leave it")
 
 
-async def test_a_full_branch_may_be_begun_late_where_no_other_waits(autojump_clock: MockClock) -> None:
+async def test_reading_a_full_branch_can_start_late_if_no_other_reader_waits(autojump_clock: MockClock) -> None:
     async with tf.broadcast(tf.from_iterable(range(1000)), 2) as (first, second), trio.open_nursery() as nursery:
         await trio.sleep(1000)
         nursery.start_soon(lambda: first.pipe(tf.drain()))
@@ -467,7 +467,7 @@ async def test_a_full_branch_may_be_begun_late_where_no_other_waits(autojump_clo
         assert await second.pipe(tf.count()) == 1000
 
 
-async def test_a_branch_that_is_read_slowly_may_take_its_time(autojump_clock: MockClock) -> None:
+async def test_a_branch_that_is_read_slowly_is_not_an_error(autojump_clock: MockClock) -> None:
     async def slowly(number: int) -> None:
         await trio.sleep(100)
 

@@ -1,4 +1,4 @@
-"""The operators of time, each against a simple model, on a clock that jumps: what comes out, and exactly when."""
+"""The operators of time, each against a simple model, on a mock clock: what comes out, and exactly when."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.consumers import Boom, Sink, Source
 
 Timed = list[tuple[float, Any]]
 
-# Arrivals are whole seconds apart and limits lie between them: what happens at the very same moment has no order.
+# Arrivals are whole seconds apart and limits lie in between, because events at the same moment have no order.
 GAPS = st.lists(st.integers(0, 5), max_size=12)
 LIMITS = st.integers(0, 4).map(lambda n: n + 0.37)
 
@@ -29,7 +29,7 @@ def arrivals(gaps: list[int]) -> list[tuple[float, int]]:
 
 
 def passed(items: list[tuple[float, Any]], end: float, stage: tf.Transform[Any, Any]) -> Timed:
-    """Send each item at its time, and the end; give what comes out, and when."""
+    """Send each item at its time, and the end; return what comes out, and when."""
     got: Timed = []
 
     async def source(output: tf.SendChannel[Any]) -> None:
@@ -51,7 +51,7 @@ def passed(items: list[tuple[float, Any]], end: float, stage: tf.Transform[Any, 
     "name",
     [name for name in TRANSFORMS if re.match("throttle|debounce|sample|delay|timeout|keep_alive", name)],
 )
-async def test_R12_what_is_held_is_not_given_after_a_failure(name: str, autojump_clock: MockClock) -> None:
+async def test_R12_held_items_are_not_emitted_after_a_failure(name: str, autojump_clock: MockClock) -> None:
     sink = Sink()
 
     with pytest.raises(Boom):
@@ -82,7 +82,7 @@ def test_ticks_do_not_drift(interval: float, begin: float) -> None:
 
 @settings(max_examples=50, deadline=None)
 @given(interval=st.integers(1, 4), pauses=st.lists(st.integers(0, 20), max_size=8))
-def test_ticks_that_a_reader_had_no_room_for_are_left_out(interval: int, pauses: list[int]) -> None:
+def test_ticks_for_which_the_reader_had_no_room_are_skipped(interval: int, pauses: list[int]) -> None:
     got: list[tuple[float, float]] = []
 
     async def main() -> None:
@@ -97,7 +97,7 @@ def test_ticks_that_a_reader_had_no_room_for_are_left_out(interval: int, pauses:
     assert values == sorted(set(values))
     assert all(due % interval == 0 for due in values)
     assert all(due <= came for due, came in got)
-    # One waits in the channel and one in the source's hand: what comes behind them is no older than the last read.
+    # One waits in the channel and one in the source's hand: what comes after them is no older than the last read.
     for (_, read), (due, _) in zip(got, got[2:], strict=False):
         assert due > read - interval
 
@@ -141,7 +141,7 @@ async def test_a_throttle_spaces_items_evenly_and_lets_a_burst_pass_after_a_quie
     assert got == pytest.approx([0, 0, 0, 0.5, 1, 1.5])
 
 
-async def test_a_throttle_says_what_is_wrong_with_a_cost() -> None:
+async def test_a_throttle_refuses_an_invalid_cost() -> None:
     def later(n: int) -> Any:
         return trio.sleep(n)  # noqa: ASYNC105 - this is the mistake
 
@@ -161,7 +161,7 @@ async def test_a_throttle_says_what_is_wrong_with_a_cost() -> None:
 
 @settings(max_examples=100, deadline=None)
 @given(gaps=GAPS, last=st.integers(0, 6), quiet=LIMITS)
-def test_debounce_gives_what_is_followed_by_quiet(gaps: list[int], last: int, quiet: float) -> None:
+def test_debounce_emits_the_items_that_are_followed_by_quiet(gaps: list[int], last: int, quiet: float) -> None:
     items = arrivals(gaps)
     end = sum(gaps) + last
 
@@ -174,7 +174,7 @@ def test_debounce_gives_what_is_followed_by_quiet(gaps: list[int], last: int, qu
 
 @settings(max_examples=100, deadline=None)
 @given(gaps=GAPS, last=st.integers(0, 6), every=LIMITS)
-def test_sample_gives_the_last_item_of_each_stretch(gaps: list[int], last: int, every: float) -> None:
+def test_sample_emits_the_last_item_of_each_interval(gaps: list[int], last: int, every: float) -> None:
     items = [(at + 0.001, n) for at, n in arrivals(gaps)]  # never at a time of a sample
     end = sum(gaps) + last + 0.001
 
@@ -186,7 +186,7 @@ def test_sample_gives_the_last_item_of_each_stretch(gaps: list[int], last: int, 
 
 @settings(max_examples=50, deadline=None)
 @given(gaps=GAPS, by=LIMITS)
-def test_delay_keeps_the_rhythm(gaps: list[int], by: float) -> None:
+def test_delay_keeps_the_intervals_between_items(gaps: list[int], by: float) -> None:
     items = arrivals(gaps)
 
     assert passed(items, sum(gaps), tf.delay(by)) == [(at + by, n) for at, n in items]
@@ -194,7 +194,7 @@ def test_delay_keeps_the_rhythm(gaps: list[int], by: float) -> None:
 
 @settings(max_examples=50, deadline=None)
 @given(gaps=GAPS, by=LIMITS, capacity=st.integers(1, 3))
-def test_a_delay_that_is_full_gives_all_in_order_none_too_early(gaps: list[int], by: float, capacity: int) -> None:
+def test_a_full_delay_emits_every_item_in_order_and_none_too_early(gaps: list[int], by: float, capacity: int) -> None:
     items = arrivals(gaps)
 
     got = passed(items, sum(gaps), tf.delay(by, capacity=capacity))
@@ -231,7 +231,7 @@ async def test_a_timeout_does_not_count_the_time_its_reader_takes(autojump_clock
     assert trio.current_time() == pytest.approx(500)
 
 
-async def test_a_timeout_ends_what_is_before_it_when_it_fails(autojump_clock: MockClock) -> None:
+async def test_a_timeout_that_fails_ends_everything_upstream(autojump_clock: MockClock) -> None:
     source = Source([1], then=None)
     got: list[int] = []
 
@@ -263,7 +263,7 @@ def test_keep_alive_fills_every_gap(gaps: list[int], last: int, quiet: float) ->
     assert got == expected
 
 
-async def test_keep_alive_gives_an_item_as_it_is_and_refuses_a_coroutine(autojump_clock: MockClock) -> None:
+async def test_keep_alive_emits_its_item_unchanged_and_refuses_a_coroutine(autojump_clock: MockClock) -> None:
     quiet = Source([], then=None)
 
     def later() -> Any:
@@ -276,7 +276,7 @@ async def test_keep_alive_gives_an_item_as_it_is_and_refuses_a_coroutine(autojum
         await quiet.readable.pipe(tf.keep_alive(5, later)).pipe(tf.drain())
 
 
-async def test_keep_alive_does_not_pile_up_before_a_reader_who_is_slow(autojump_clock: MockClock) -> None:
+async def test_keep_alive_items_do_not_pile_up_before_a_slow_reader(autojump_clock: MockClock) -> None:
     quiet = Source([], then=None)
 
     async with quiet.readable.pipe(tf.keep_alive(1, None)).open(capacity=1) as receive:

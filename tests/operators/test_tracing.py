@@ -19,7 +19,7 @@ from trioflow._core import observing
 
 
 class Spans:
-    """The spans that have ended, in the order in which they did."""
+    """The spans that have ended, in the order in which they ended."""
 
     def __init__(self, sampler: Sampler = ALWAYS_ON) -> None:
         self._exporter = InMemorySpanExporter()
@@ -55,7 +55,9 @@ async def test_a_run_is_a_span_with_its_stages_and_counts_and_no_values(spans: S
     assert span.status.status_code is StatusCode.UNSET
 
 
-async def test_a_run_that_fails_is_an_error_with_its_exception_and_one_cancelled_is_none(spans: Spans) -> None:
+async def test_the_span_of_a_failed_run_is_an_error_with_its_exception_and_a_cancelled_run_is_not_an_error(
+    spans: Spans,
+) -> None:
     with pytest.raises(KeyError):
         await tf.failed(KeyError("gone")).pipe(tf.drain())
     with trio.CancelScope() as scope:
@@ -77,7 +79,7 @@ async def test_a_run_that_fails_is_an_error_with_its_exception_and_one_cancelled
         assert (span.status.status_code, span.attributes["trioflow.run.state"]) == (StatusCode.UNSET, state)
 
 
-async def test_what_begins_in_a_run_or_in_its_block_is_its_child_and_what_comes_after_is_not(spans: Spans) -> None:
+async def test_spans_started_in_a_run_or_in_its_block_are_its_children_and_later_ones_are_not(spans: Spans) -> None:
     async def inner(n: int) -> int:
         return await tf.from_iterable(range(n)).pipe(tf.count())
 
@@ -102,7 +104,7 @@ async def test_what_begins_in_a_run_or_in_its_block_is_its_child_and_what_comes_
     assert not otel.get_current_span().get_span_context().is_valid
 
 
-async def test_a_source_that_offers_nothing_whole_makes_one_span(spans: Spans, tmp_path: object) -> None:
+async def test_a_source_that_cannot_be_copied_as_a_whole_makes_one_span(spans: Spans, tmp_path: object) -> None:
     path = f"{tmp_path}/a"
     await tf.from_iterable([b"abc"]).pipe(tf.write_file(path))
     await tf.read_file(path).pipe(tf.write_file(f"{path}.copy"))
@@ -112,7 +114,7 @@ async def test_a_source_that_offers_nothing_whole_makes_one_span(spans: Spans, t
     assert spans.ended()[1].attributes["trioflow.run.bytes"] == (3, 3)
 
 
-async def test_a_run_is_traced_until_tracing_is_closed_and_inspected_beside_it() -> None:
+async def test_a_run_is_traced_until_tracing_is_closed_and_can_be_inspected_at_the_same_time() -> None:
     spans = Spans()
     tracing = tf.trace(spans.provider)
     async with tf.inspect() as inspector:
@@ -120,14 +122,14 @@ async def test_a_run_is_traced_until_tracing_is_closed_and_inspected_beside_it()
         tracing.close()
         tracing.close()
         await tf.empty().pipe(tf.drain())
-        with inspector.hidden(), tf.trace(spans.provider):  # as those that show the others
+        with inspector.hidden(), tf.trace(spans.provider):  # hidden, as the runs of an inspector's own page are
             await tf.empty().pipe(tf.drain())
 
         assert [run.name for run in inspector.runs()] == ["empty | drain"] * 2
     assert [span.name for span in spans.ended()] == ["empty | drain"]
 
 
-async def test_of_a_run_that_is_not_chosen_nothing_is_kept_nor_timed() -> None:
+async def test_a_run_that_is_not_sampled_is_neither_recorded_nor_timed() -> None:
     spans = Spans(ALWAYS_OFF)
     with tf.trace(spans.provider):
         async with tf.from_iterable([1]).open() as receive:
@@ -138,7 +140,7 @@ async def test_of_a_run_that_is_not_chosen_nothing_is_kept_nor_timed() -> None:
     assert spans.ended() == ()
 
 
-def test_without_its_library_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_opentelemetry_the_error_names_the_extra_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "opentelemetry.trace", None)
 
     with pytest.raises(ImportError, match=r"trace needs opentelemetry.trace: pip install 'trioflow\[otel\]'"):

@@ -1,4 +1,4 @@
-"""monitor: what each stage has done, and who waits for whom; on Trio's clock."""
+"""monitor: what each stage has done, and which waits for which; on Trio's clock."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ async def slowly(items: AsyncIterable[Any], seconds: float = 1.0) -> AsyncIterat
         yield item
 
 
-async def test_a_watched_run_shows_each_stage_and_who_waits_for_whom(autojump_clock: MockClock) -> None:
+async def test_a_monitored_run_shows_each_stage_and_which_waits_for_which(autojump_clock: MockClock) -> None:
     watch = tf.monitor("log")
 
     written = await tf.pipeline(
@@ -45,7 +45,7 @@ async def test_a_watched_run_shows_each_stage_and_who_waits_for_whom(autojump_cl
     assert (snapshot.slowest, source.rate) == (slow, pytest.approx(1))
 
 
-async def test_a_source_that_ended_early_is_not_taken_for_the_busiest(autojump_clock: MockClock) -> None:
+async def test_a_source_that_ended_early_is_not_shown_as_the_bottleneck(autojump_clock: MockClock) -> None:
     watch = tf.monitor()
 
     await tf.pipeline(range(10), slowly(), tf.drain(), monitor=watch)
@@ -55,7 +55,7 @@ async def test_a_source_that_ended_early_is_not_taken_for_the_busiest(autojump_c
     assert slowest.name == "slowly()"
 
 
-async def test_of_a_paced_source_and_a_slower_reader_the_reader_is_waited_for(autojump_clock: MockClock) -> None:
+async def test_a_reader_slower_than_its_paced_source_is_the_bottleneck(autojump_clock: MockClock) -> None:
     @tf.readable
     async def paced() -> AsyncIterator[int]:
         while True:
@@ -69,10 +69,12 @@ async def test_of_a_paced_source_and_a_slower_reader_the_reader_is_waited_for(au
     slowest = watch.snapshot().slowest
     assert slowest is not None
     assert (slowest.name, slowest.busy) == ("slowly(2)", pytest.approx(1))
-    assert watch.snapshot().stages[0].busy == pytest.approx(1)  # it sleeps between two ticks, and waits for nobody
+    assert watch.snapshot().stages[0].busy == pytest.approx(
+        1
+    )  # it sleeps between two items, and waits for no other stage
 
 
-async def test_a_wait_that_goes_on_is_counted(autojump_clock: MockClock) -> None:
+async def test_a_wait_in_progress_is_counted(autojump_clock: MockClock) -> None:
     watch = tf.monitor()
     source = Source(["a"], then=None)
 
@@ -86,7 +88,7 @@ async def test_a_wait_that_goes_on_is_counted(autojump_clock: MockClock) -> None
     assert (slow.source_wait, drained.source_wait) == (pytest.approx(1), pytest.approx(1))
 
 
-async def test_a_last_stage_shows_what_it_took_not_what_waits_for_it(autojump_clock: MockClock) -> None:
+async def test_the_last_stage_shows_what_it_received_and_not_what_waits_for_it(autojump_clock: MockClock) -> None:
     @tf.writable
     async def one_a_second(chunks: tf.ReceiveChannel[bytes]) -> None:
         async for _ in chunks:
@@ -101,7 +103,7 @@ async def test_a_last_stage_shows_what_it_took_not_what_waits_for_it(autojump_cl
     assert source.items > sink.items
 
 
-async def test_snapshots_come_in_time_and_the_last_one_when_the_run_ends(autojump_clock: MockClock) -> None:
+async def test_snapshots_are_made_at_each_interval_and_at_the_end_of_the_run(autojump_clock: MockClock) -> None:
     watch = tf.monitor("numbers")
     seen = []
 
@@ -118,7 +120,7 @@ async def test_snapshots_come_in_time_and_the_last_one_when_the_run_ends(autojum
     assert [seconds for seconds, _ in seen] == [2.0, 4.0, 5.0]
 
 
-async def test_one_in_the_middle_shows_what_passes_there(autojump_clock: MockClock) -> None:
+async def test_a_monitor_in_the_middle_shows_what_passes_there(autojump_clock: MockClock) -> None:
     watch: tf.Transform[int, int] = (before := tf.monitor("middle"))
 
     result = await tf.from_iterable(range(6)).pipe(watch).pipe(slowly()).pipe(tf.collect())
@@ -128,7 +130,7 @@ async def test_one_in_the_middle_shows_what_passes_there(autojump_clock: MockClo
     assert (stage.name, stage.items) == ("monitor('middle')", 6)
 
 
-async def test_a_watched_run_that_fails_fails_alike_and_stays_to_be_seen() -> None:
+async def test_a_monitored_run_raises_its_failure_and_its_numbers_stay_available() -> None:
     watch = tf.monitor("broken")
     boom = Boom()
 
@@ -144,7 +146,7 @@ class Big(bytearray):
 
 
 async def run_to(ending: str, place: str, kept: tf.Transform[Any, Any]) -> list[weakref.ref[Any]]:
-    """Run a flow that `kept` shows, and return weak references to what of it must not stay alive."""
+    """Run a flow that `kept` observes, and return weak references to the objects that must not stay alive."""
 
     def function(item: Big) -> Big:
         return item
@@ -171,7 +173,7 @@ ENDINGS = ["the end", "a failure", "a cancellation", "a reader that has enough"]
 
 
 @pytest.mark.parametrize("place", ["whole run", "in the middle", "progress"])
-async def test_nothing_of_a_run_that_is_over_stays_alive_but_its_numbers(place: str, autojump_clock: MockClock) -> None:
+async def test_nothing_of_a_finished_run_stays_alive_except_its_numbers(place: str, autojump_clock: MockClock) -> None:
     kept: dict[str, Any] = {
         ending: tf.progress(9, file=io.StringIO()) if place == "progress" else tf.monitor("numbers")
         for ending in ENDINGS
@@ -196,7 +198,7 @@ async def test_nothing_of_a_run_that_is_over_stays_alive_but_its_numbers(place: 
             assert all(type(cell) in (str, int, float, NoneType) for stage in snapshot.stages for cell in stage)
 
 
-async def test_of_two_runs_that_overlap_it_keeps_the_numbers_of_the_one_that_began_last(
+async def test_of_two_overlapping_runs_it_keeps_the_numbers_of_the_one_that_started_last(
     autojump_clock: MockClock,
 ) -> None:
     watch = tf.monitor()
@@ -224,7 +226,7 @@ async def test_the_table_names_the_stage_that_the_others_wait_for(autojump_clock
     assert "8.0 KiB" in rows[1]
 
 
-async def test_a_snapshot_is_what_json_can_hold() -> None:
+async def test_a_snapshot_can_be_converted_to_json() -> None:
     watch = tf.monitor("numbers")
 
     assert str(watch) == "numbers, 0.0 s\n  items  items/s  bytes  channel  waits for source  for reader"
@@ -242,12 +244,14 @@ def test_wrong_arguments_are_refused_at_once() -> None:
         tf.pipeline([1], tf.count(), monitor=wrong)
 
 
-async def test_snapshots_want_a_pace_above_0() -> None:
+async def test_the_interval_of_snapshots_must_be_above_0() -> None:
     with pytest.raises(ValueError, match="every must be above 0, got 0"):
         await anext(tf.monitor().snapshots(every=0))
 
 
-async def test_a_monitor_before_the_branches_shows_that_one_of_them_is_waited_for(autojump_clock: MockClock) -> None:
+async def test_a_monitor_before_the_branches_shows_that_the_source_waits_for_one_of_them(
+    autojump_clock: MockClock,
+) -> None:
     watch = tf.monitor()
     async with tf.broadcast(tf.from_iterable(range(10_000)).pipe(watch), 2) as (read, unread):
         with trio.move_on_after(10):

@@ -1,4 +1,4 @@
-"""Windows of time, against a simple model, on a clock that jumps."""
+"""Windows of time, against a simple model, on a mock clock."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from trio.testing import MockClock
 
 import trioflow as tf
 
-# Arrivals are whole seconds apart and windows end between them, but for the tests that say otherwise.
+# Arrivals are whole seconds apart and windows end in between, unless a test says otherwise.
 GAPS = st.lists(st.integers(0, 5), max_size=12)
 
 
@@ -56,7 +56,9 @@ def model(arrivals: list[tuple[float, Any]], end: float, every: float, slide: fl
 
 
 @given(gaps=GAPS, every=st.integers(1, 9), slide=st.integers(1, 9), last=st.integers(0, 9), empty=st.booleans())
-def test_each_window_has_what_came_in_its_time(gaps: list[int], every: int, slide: int, last: int, empty: bool) -> None:
+def test_each_window_has_the_items_that_arrived_in_its_time(
+    gaps: list[int], every: int, slide: int, last: int, empty: bool
+) -> None:
     arrivals = [(sum(gaps[: n + 1]) + 0.5, n) for n in range(len(gaps))]
     end = (arrivals[-1][0] if arrivals else 0) + last + 0.25
 
@@ -65,11 +67,11 @@ def test_each_window_has_what_came_in_its_time(gaps: list[int], every: int, slid
     assert got == model(arrivals, end, every, slide, empty=empty)
 
 
-def test_an_item_that_comes_as_a_window_ends_is_in_the_next_one() -> None:
+def test_an_item_that_arrives_as_a_window_ends_is_in_the_next_one() -> None:
     assert windows([(0, "a"), (10, "b")], 15, tf.window_time(10)) == [(10, ["a"]), (15, ["b"])]
 
 
-def test_quiet_windows_are_emitted_on_request() -> None:
+def test_empty_windows_are_emitted_on_request() -> None:
     assert windows([(1, "a"), (31, "b")], 35, tf.window_time(10, empty=True)) == [
         (10, ["a"]),
         (20, []),
@@ -91,7 +93,7 @@ async def test_R7_a_full_window_makes_its_source_wait_until_it_ends(autojump_clo
     assert trio.current_time() == pytest.approx(2)
 
 
-async def test_what_comes_while_the_reader_is_slow_is_in_the_window_in_which_it_is_taken(
+async def test_an_item_that_arrives_while_the_reader_is_slow_is_in_the_window_in_which_it_is_received(
     autojump_clock: MockClock,
 ) -> None:
     got: list[list[float]] = []
