@@ -1,4 +1,4 @@
-"""ByteBuffer against a plain `bytes` that does the same slowly; its bounds; its cost."""
+"""ByteBuffer compared with plain `bytes` that do the same slowly, its bounds and its cost."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ TestAgainstBytes = AgainstBytes.TestCase
 TestAgainstBytes.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
 
 
-def test_a_delimiter_that_comes_in_parts_is_found() -> None:
+def test_a_delimiter_split_across_chunks_is_found() -> None:
     buffer = tf.ByteBuffer()
     for part in (b"one\r", b"", b"\ntwo"):
         assert buffer.take_until(b"\r\n") is None
@@ -87,7 +87,7 @@ def test_a_delimiter_that_comes_in_parts_is_found() -> None:
     assert buffer.take_all() == b"two"
 
 
-def test_another_delimiter_is_looked_for_from_the_beginning() -> None:
+def test_the_search_for_another_delimiter_starts_at_the_beginning() -> None:
     buffer = tf.ByteBuffer()
     buffer.feed(b"a,b")
 
@@ -95,7 +95,7 @@ def test_another_delimiter_is_looked_for_from_the_beginning() -> None:
     assert buffer.take_until(b",") == b"a"
 
 
-def test_an_unfinished_piece_is_too_long_as_soon_as_that_is_certain() -> None:
+def test_an_unfinished_piece_is_refused_as_soon_as_it_is_certainly_too_long() -> None:
     buffer = tf.ByteBuffer()
     buffer.feed(b"12345\r")
     assert buffer.take_until(b"\r\n", max_length=5) is None  # the \r may be half of the delimiter
@@ -154,6 +154,6 @@ def put_back_byte_by_byte(size: int) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("work", [byte_by_byte, take_byte_by_byte, put_back_byte_by_byte])
-def test_work_is_linear_however_it_is_cut(work: Callable[[int], None]) -> None:
-    # Eight times as much takes eight times as long; were it quadratic, 64 times.
+def test_the_work_is_linear_for_any_chunking(work: Callable[[int], None]) -> None:
+    # Eight times the input takes eight times as long; quadratic work would take 64 times as long.
     assert seconds(work, 160_000) < 30 * seconds(work, 20_000)

@@ -1,4 +1,4 @@
-"""Chunks cut anew, counted and hashed."""
+"""rechunk, limit_bytes and digest."""
 
 from __future__ import annotations
 
@@ -42,20 +42,20 @@ async def test_any_chunking_gives_the_same_chunks(
     assert all(type(chunk) is bytes for chunk in got)
 
 
-async def test_a_chunk_of_the_right_size_is_passed_on_uncopied() -> None:
+async def test_a_chunk_of_the_right_size_is_passed_on_without_a_copy() -> None:
     chunk = bytes(100)
 
     assert (await through([chunk, chunk], tf.rechunk(100)))[1] is chunk
 
 
-async def test_R7_a_large_chunk_is_cut_as_there_is_room() -> None:
+async def test_R7_a_large_chunk_is_split_only_as_there_is_room() -> None:
     async with tf.from_iterable([bytes(1_000_000)]).pipe(tf.rechunk(1)).open(capacity=3) as receive:
         await wait_all_tasks_blocked()
         assert receive.statistics().items == 3
 
 
 @pytest.mark.parametrize("places", [[], [9], [10], [11], list(range(30))])
-async def test_limit_bytes_fails_at_the_first_byte_too_many(places: list[int]) -> None:
+async def test_limit_bytes_fails_at_the_first_byte_over_the_limit(places: list[int]) -> None:
     whole = bytes(30)
     assert b"".join(await through(cut(whole, places), tf.limit_bytes(30))) == whole
     with pytest.raises(ValueError, match=r"^limit_bytes: the input is longer than 10 bytes\n") as caught:
@@ -78,7 +78,7 @@ async def test_any_chunking_gives_the_same_digest(whole: bytes, places: list[int
     assert digest.digest() == hashlib.new(algorithm, whole).digest()
 
 
-async def test_R4_a_digest_runs_again_also_in_the_middle_of_a_chain_and_tells_of_its_last_run() -> None:
+async def test_R4_a_digest_can_run_again_and_has_the_hash_of_its_last_run() -> None:
     digest = tf.digest()
     chain = tf.rechunk(3).pipe(digest).pipe(tf.rechunk(4))
 
@@ -87,7 +87,7 @@ async def test_R4_a_digest_runs_again_also_in_the_middle_of_a_chain_and_tells_of
         assert digest.digest() == hashlib.sha256(whole).digest()
 
 
-async def test_a_run_that_did_not_end_changes_no_digest() -> None:
+async def test_a_run_that_did_not_end_does_not_change_the_digest() -> None:
     digest = tf.digest()
     with pytest.raises(RuntimeError, match="digest: no run has ended yet; read the hash after a run"):
         digest.hexdigest()
@@ -117,7 +117,9 @@ async def test_items_that_are_not_bytes_are_refused(make: Any) -> None:
         (lambda: tf.digest("shake_128"), ValueError, "an algorithm with a hash of fixed length, got 'shake_128'"),
     ],
 )
-def test_R1_a_wrong_argument_is_refused_when_the_value_is_built(make: Any, error: type[Exception], message: str) -> None:
+def test_R1_a_wrong_argument_is_refused_when_the_value_is_built(
+    make: Any, error: type[Exception], message: str
+) -> None:
     with pytest.raises(error, match=message):
         make()
 

@@ -1,4 +1,4 @@
-"""deflate, zstd and brotli, judged by their libraries: every cut, damage and bomb is told. gzip is in test_compression."""
+"""deflate, zstd and brotli, compared with their libraries: cut-off and damaged input and bombs are errors. See test_gzip."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ async def through(chunks: Any, *transforms: tf.Transform[Any, Any], capacity: fl
     places=places,
     capacity=st.sampled_from([1, 3, 256]),
 )
-async def test_any_chunking_gives_the_same_and_the_judge_agrees(
+async def test_any_chunking_gives_the_same_result_and_the_reference_library_agrees(
     name: str, size: int, is_noise: bool, places: list[int], capacity: int
 ) -> None:
     codec = CODECS[name]
@@ -123,7 +123,7 @@ async def test_R16_R17_compression_does_not_block_the_event_loop_and_ends_with_a
 
     def pack(data: bytes) -> bytes:
         trio.from_thread.run_sync(working.set)
-        assert go_on.wait(10)  # which only the loop sets: it goes on meanwhile
+        assert go_on.wait(10)  # only the event loop sets it, so the loop is not blocked
         done.append(len(data))
         return b"packed"
 
@@ -139,7 +139,7 @@ async def test_R16_R17_compression_does_not_block_the_event_loop_and_ends_with_a
     assert source.ended == 1
 
 
-async def test_a_block_that_gives_nothing_yet_is_no_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_block_without_output_is_not_a_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         zstd_brotli, "_Packer", lambda *_: SimpleNamespace(pack=lambda data: b"", finish=lambda: b"end")
     )
@@ -157,7 +157,7 @@ async def test_chunks_may_be_of_any_bytes_like_type(name: str, kind: Any) -> Non
 
 
 @codecs
-async def test_R10_an_input_cut_anywhere_is_an_error(name: str) -> None:
+async def test_R10_an_input_cut_off_anywhere_is_an_error(name: str) -> None:
     codec, packed = CODECS[name], PACKED[name]
     for stop in range(1, len(packed)):
         for chunks in ([packed[:stop]], cut(packed[:stop], [*range(0, stop, 3)])):
@@ -166,7 +166,7 @@ async def test_R10_an_input_cut_anywhere_is_an_error(name: str) -> None:
 
 
 @codecs
-async def test_R10_no_input_at_all_is_a_cut_one(name: str) -> None:
+async def test_R10_an_empty_input_counts_as_cut_off(name: str) -> None:
     for chunks in ([], [b"", b""]):
         with pytest.raises(EOFError, match=f"the input is empty, not even a {CODECS[name].header}\n"):
             await through(chunks, CODECS[name].unpack())
@@ -196,7 +196,7 @@ HELLO = b"hello, this is no compressed input"
         ("brotli", PACKED["brotli"] + b"x", NOT_BROTLI),
     ],
 )
-async def test_R10_a_wrong_input_is_told_at_once_in_any_chunking(
+async def test_R10_invalid_input_is_an_error_at_once_in_any_chunking(
     name: str, whole: bytes, message: str, places: list[int]
 ) -> None:
     source = Source(cut(whole, places), then=None)
@@ -208,8 +208,8 @@ async def test_R10_a_wrong_input_is_told_at_once_in_any_chunking(
 
 @settings(max_examples=100, deadline=None)
 @given(name=st.sampled_from(["deflate", "zstd"]), at=st.integers(0, 1000), bit=st.integers(0, 7), places=places)
-async def test_no_damage_gives_wrong_bytes_for_right_ones(name: str, at: int, bit: int, places: list[int]) -> None:
-    # Raw deflate and brotli have no checksum: there it may.
+async def test_damaged_input_never_gives_wrong_output(name: str, at: int, bit: int, places: list[int]) -> None:
+    # Raw deflate and brotli have no checksum, so damage can give wrong bytes there.
     codec, damaged = CODECS[name], bytearray(PACKED[name])
     damaged[at % len(damaged)] ^= 1 << bit
 
@@ -220,7 +220,7 @@ async def test_no_damage_gives_wrong_bytes_for_right_ones(name: str, at: int, bi
     assert got == TEXT
 
 
-async def test_zstd_frames_behind_each_other_and_skippable_ones_are_one_output() -> None:
+async def test_consecutive_and_skippable_zstd_frames_give_one_output() -> None:
     skippable = b"\x50\x2a\x4d\x18" + (4).to_bytes(4, "little") + b"skip"
     whole = PACKED["zstd"] + skippable + zstd.compress(b"") + PACKED["zstd"]
 
@@ -236,7 +236,7 @@ def bomb(name: str, size: int) -> bytes:
 @pytest.mark.slow
 @pytest.mark.parametrize("size", [10, 2**20])
 @codecs
-async def test_R7_a_bomb_fills_no_memory(name: str, size: int) -> None:
+async def test_R7_a_decompression_bomb_does_not_fill_the_memory(name: str, size: int) -> None:
     packed = bomb(name, 2**25)
     chunks = [packed[at : at + size] for at in range(0, len(packed), size)]
     tracemalloc.start()
@@ -259,7 +259,7 @@ async def test_R7_a_bomb_fills_no_memory(name: str, size: int) -> None:
 
 @pytest.mark.parametrize("over", [0, 1])
 @codecs
-async def test_R7_output_over_its_limit_is_refused_to_the_byte(name: str, over: int) -> None:
+async def test_R7_the_limit_of_output_is_exact_to_the_byte(name: str, over: int) -> None:
     unpack = CODECS[name].unpack(max_output=2**22 - over)
     unpacking = tf.from_iterable(bomb(name, 2**22)).pipe(unpack).pipe(tf.for_each(lambda piece: None))
     if over:
@@ -292,7 +292,9 @@ async def test_R11_a_chunk_that_is_not_bytes_raises_an_error_that_names_the_stag
         (lambda: tf.unbrotli(max_output=-1), ValueError, "max_output must be at least 1, got -1"),
     ],
 )
-def test_R1_a_wrong_argument_is_refused_when_the_value_is_built(make: Any, error: type[Exception], message: str) -> None:
+def test_R1_a_wrong_argument_is_refused_when_the_value_is_built(
+    make: Any, error: type[Exception], message: str
+) -> None:
     with pytest.raises(error, match=message):
         make()
 
@@ -301,7 +303,7 @@ def test_R1_a_wrong_argument_is_refused_when_the_value_is_built(make: Any, error
     ("name", "module", "extra"),
     [("zstd", zstd.__name__, "zstd"), ("unzstd", zstd.__name__, "zstd"), ("brotli", "brotli", "brotli")],
 )
-def test_a_missing_library_is_told_with_how_to_install_it(
+def test_the_error_for_a_missing_library_says_how_to_install_it(
     name: str, module: str, extra: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)

@@ -1,4 +1,4 @@
-"""CSV both ways: any cutting of the input gives what `csv` itself reads, and what is written can be read again."""
+"""CSV both ways: any chunking of the input gives what `csv` itself reads, and written rows can be read back."""
 
 from __future__ import annotations
 
@@ -39,7 +39,9 @@ async def parsed(chunks: list[Any], **options: Any) -> list[Any]:
 
 
 @given(text=TEXTS, form=st.sampled_from(FORMS), at=places)
-def test_any_cutting_gives_the_rows_that_csv_reads_of_the_whole(text: str, form: dict[str, Any], at: list[int]) -> None:
+def test_any_chunking_gives_the_rows_that_csv_reads_from_the_whole(
+    text: str, form: dict[str, Any], at: list[int]
+) -> None:
     try:
         expected: Any = read_whole(text, **form)
     except csv.Error:
@@ -55,13 +57,13 @@ def test_any_cutting_gives_the_rows_that_csv_reads_of_the_whole(text: str, form:
     if expected is ValueError:
         assert isinstance(got, (ValueError, EOFError))
     elif isinstance(got, EOFError):
-        assert form.get("quotechar", '"') in text  # csv itself takes a cell that is still open for a whole one
+        assert form.get("quotechar", '"') in text  # csv itself accepts a cell whose quote is never closed
     else:
         assert got == expected
 
 
 @given(rows=st.lists(st.lists(st.text(alphabet="ab,; \"'\n\r", max_size=6), min_size=2, max_size=2)), at=places)
-def test_what_is_written_is_read_again(rows: list[list[str]], at: list[int]) -> None:
+def test_rows_that_were_written_are_read_back(rows: list[list[str]], at: list[int]) -> None:
     async def main() -> list[list[str]]:
         written = await tf.from_iterable(rows).pipe(tf.csv_rows()).pipe(tf.join())
         return await parsed(cut(written or b"", at), header=False)
@@ -69,11 +71,11 @@ def test_what_is_written_is_read_again(rows: list[list[str]], at: list[int]) -> 
     assert trio.run(main) == rows
 
 
-async def test_rows_are_keyed_by_the_columns_that_the_first_row_names() -> None:
+async def test_rows_have_the_column_names_of_the_first_row_as_keys() -> None:
     assert await parsed(["a,b\n1,2\n\n3,4"]) == [{"a": "1", "b": "2"}, {"a": "3", "b": "4"}]
 
 
-async def test_columns_can_be_given() -> None:
+async def test_column_names_can_be_given() -> None:
     assert await parsed([b"1,2\n"], header=["a", "b"]) == [{"a": "1", "b": "2"}]
 
 
@@ -84,7 +86,7 @@ async def test_a_quote_inside_an_unquoted_cell_is_an_ordinary_character() -> Non
     ]
 
 
-async def test_the_byte_order_mark_of_a_spreadsheet_is_no_part_of_the_first_name() -> None:
+async def test_a_byte_order_mark_is_not_part_of_the_first_name() -> None:
     assert await parsed(["a,b\n1,2\n".encode("utf-8-sig")]) == [{"a": "1", "b": "2"}]
 
 
@@ -100,15 +102,13 @@ async def test_the_byte_order_mark_of_a_spreadsheet_is_no_part_of_the_first_name
         ("a\n" + "x" * 140_000 + "\n", {}, ValueError, "row 2 cannot be read: field larger than field limit"),
     ],
 )
-async def test_what_is_wrong_is_said_with_its_row(
-    text: str, options: dict[str, Any], error: type[Exception], words: str
-) -> None:
+async def test_an_error_names_the_row(text: str, options: dict[str, Any], error: type[Exception], words: str) -> None:
     for chunks in ([text], in_twos(text)):
         with pytest.raises(error, match=words):
             await parsed(chunks, **options)
 
 
-async def test_rows_before_a_wrong_one_are_given_first() -> None:
+async def test_rows_before_an_invalid_one_are_emitted_first() -> None:
     rows = []
 
     with pytest.raises(ValueError, match="row 3"):
@@ -117,7 +117,7 @@ async def test_rows_before_a_wrong_one_are_given_first() -> None:
     assert rows == [{"a": "1"}]
 
 
-def test_each_line_of_a_long_cell_is_looked_at_once() -> None:
+def test_each_line_of_a_long_cell_is_parsed_once() -> None:
     looked_at: list[str] = []
     ends = csv_codec._RowEnds(csv_codec._dialect("parse_csv", "excel", {}))
     is_row, is_cut = ends._in_quotes
@@ -166,7 +166,7 @@ async def test_a_header_is_written_once_and_before_the_first_row() -> None:
     assert await written([(1, 2)]) == b"1,2\r\n"
 
 
-async def test_a_header_that_was_given_is_written_for_no_rows_too() -> None:
+async def test_a_given_header_is_written_even_without_rows() -> None:
     assert await written([], header=["a", "b"]) == b"a,b\r\n"
 
 

@@ -1,4 +1,4 @@
-"""Frames put behind each other and told apart again, wherever the chunks were cut."""
+"""Frames are joined and separated again, however the chunks are cut."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def test_any_chunking_gives_the_frames_back(
 
 @settings(max_examples=40, deadline=None)
 @given(frames=st.lists(st.text("a-b", max_size=6).map(str.encode), max_size=8), places=places)
-async def test_any_chunking_gives_delimited_frames_back_or_they_are_refused(
+async def test_any_chunking_of_delimited_frames_gives_the_frames_back_or_the_frames_are_refused(
     frames: list[bytes], places: list[int]
 ) -> None:
     refused = [n for n, frame in enumerate(frames, 1) if b"--" in frame or frame.endswith(b"-")]
@@ -70,13 +70,13 @@ async def test_R10_an_input_that_ends_inside_a_frame_is_an_error(length: int, pl
 
 
 @pytest.mark.parametrize("places", [[], [2], [4], [7]])
-async def test_R7_a_frame_over_its_limit_is_refused_before_its_bytes_are_held(places: list[int]) -> None:
+async def test_R7_a_frame_over_the_limit_is_refused_before_its_bytes_are_buffered(places: list[int]) -> None:
     with pytest.raises(ValueError, match="frame 2 has 4294967295 bytes, more than max_length, 16777216") as caught:
         await through(cut(b"\0\0\0\x01a" + b"\xff" * 4, places), tf.parse_length_prefixed())
     assert caught.value.__notes__ == ["in stage 2 of 3: parse_length_prefixed()"]
 
 
-async def test_an_item_that_its_number_cannot_tell_is_refused() -> None:
+async def test_an_item_too_long_for_its_length_prefix_is_refused() -> None:
     with pytest.raises(ValueError, match="frame 2 has 256 bytes, more than max_length, 255"):
         await through([b"x" * 255, b"x" * 256], tf.length_prefixed(1, max_length=math.inf))
 
@@ -108,7 +108,9 @@ async def test_items_that_are_not_bytes_are_refused(make: Any) -> None:
         (lambda: tf.delimited(b""), ValueError, "the delimiter must not be empty"),
     ],
 )
-def test_R1_a_wrong_argument_is_refused_when_the_value_is_built(make: Any, error: type[Exception], message: str) -> None:
+def test_R1_a_wrong_argument_is_refused_when_the_value_is_built(
+    make: Any, error: type[Exception], message: str
+) -> None:
     with pytest.raises(error, match=message):
         make()
 

@@ -1,4 +1,4 @@
-"""gzip: judged by Python's own module and by the `gzip` command; every cut, damage and bomb is told."""
+"""gzip, compared with Python's own module and the `gzip` command: cut-off and damaged input and bombs are errors."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from trioflow.codecs.unpacking import PIECE, PORTION
 
 @pytest.fixture(params=["zlib", "isal"])
 def library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Run a test with Python's zlib alone, and with the extra."""
+    """Run a test with only Python's zlib, and with the extra."""
     name: str = request.param
     if name == "zlib":
         for module in (gzip_codec, parallel_deflate):
@@ -49,7 +49,7 @@ MEMBER = python_gzip.compress(TEXT, mtime=0)
 
 
 def packed(data: bytes, level: int = 6) -> bytes:
-    """Return what `gzip` is to give: a member without a time in its header."""
+    """Return what `gzip` must make of `data`: a member whose header has no time."""
     compressor = zlib.compressobj(level, zlib.DEFLATED, 31)
     return compressor.compress(data) + compressor.flush()
 
@@ -87,7 +87,7 @@ async def through(chunks: Iterable[Any], transform: tf.Transform[Any, bytes]) ->
     padding=st.integers(0, 50),
     places=places,
 )
-async def test_any_chunking_unpacks_the_same(
+async def test_any_chunking_decompresses_to_the_same_bytes(
     members: list[tuple[bytes, int]], padding: int, places: list[int], library: str
 ) -> None:
     whole = b"".join(packed(data, level) for data, level in members) + bytes(padding)
@@ -100,14 +100,16 @@ async def test_any_chunking_unpacks_the_same(
 
 @settings(max_examples=50, deadline=None)
 @given(data=contents, places=places, level=st.integers(0, 9))
-async def test_any_chunking_packs_what_unpacks_to_the_same(data: bytes, places: list[int], level: int) -> None:
+async def test_what_any_chunking_compresses_decompresses_to_the_same_bytes(
+    data: bytes, places: list[int], level: int
+) -> None:
     chunks = cut(data, places)
 
     whole = await through(chunks, tf.gzip(level=level))
 
     assert python_gzip.decompress(whole) == data
     assert await tf.from_iterable(chunks).pipe(tf.gzip(level=level)).pipe(tf.gunzip()).pipe(tf.join()) == data
-    assert not any(whole[4:8])  # no time: the same chunks give the same bytes tomorrow
+    assert not any(whole[4:8])  # no time in the header, so the same chunks always give the same bytes
     assert whole == await through(chunks, tf.gzip(level=level))
 
 
@@ -118,7 +120,7 @@ async def test_any_chunking_packs_what_unpacks_to_the_same(data: bytes, places: 
     threads=st.integers(1, 5),
     kind=st.sampled_from([(tf.gzip, 31), (tf.deflate, 15), (lambda: tf.deflate(raw=True), -15)]),
 )
-async def test_blocks_packed_side_by_side_are_one_stream_whatever_the_threads_and_the_chunks(
+async def test_blocks_compressed_in_parallel_are_one_stream_for_any_threads_and_chunks(
     size: int, places: list[int], threads: int, kind: tuple[Callable[[], tf.Transform[bytes, bytes]], int], library: str
 ) -> None:
     make, window = kind
@@ -143,7 +145,7 @@ async def test_R16_R17_compression_does_not_block_the_event_loop_and_ends_with_a
     def slow(self: Deflater, block: bytes, before: bytes, how: int) -> bytes:
         calls.append("begun")
         trio.from_thread.run_sync(working.set)
-        assert go_on.wait(10)  # which only the loop sets: it goes on meanwhile
+        assert go_on.wait(10)  # only the event loop sets it, so the loop is not blocked
         calls.append("over")
         return real(self, block, before, how)
 
@@ -172,7 +174,7 @@ async def test_a_higher_level_compresses_better(library: str) -> None:
 
 @pytest.mark.needs("gzip")
 @pytest.mark.parametrize("data", [b"", TEXT, noise(300_000), bytes(300_000)], ids=["nothing", "text", "noise", "zeros"])
-async def test_the_gzip_command_reads_ours_and_we_read_its(data: bytes, tmp_path: Path) -> None:
+async def test_the_gzip_command_and_trioflow_read_each_others_output(data: bytes, tmp_path: Path) -> None:
     (tmp_path / "in").write_bytes(data)
 
     await tf.pipeline(tf.read_file(tmp_path / "in", chunk_size=70_000), tf.gzip(), tf.write_file(tmp_path / "ours.gz"))
@@ -202,7 +204,9 @@ async def test_the_gzip_command_reads_ours_and_we_read_its(data: bytes, tmp_path
     ],
     ids=["one", "two", "padded", "nothing", "cut", "cut behind one", "garbage behind", "garbage", "zeros", "damaged"],
 )  # fmt: skip
-async def test_we_take_for_whole_what_the_gzip_command_does(whole: bytes, is_whole: bool, library: str) -> None:
+async def test_trioflow_accepts_as_complete_what_the_gzip_command_accepts(
+    whole: bytes, is_whole: bool, library: str
+) -> None:
     theirs = await command("gzip", "-dc", stdin=whole)
 
     assert (theirs.returncode == 0) is is_whole
@@ -219,7 +223,7 @@ async def test_chunks_may_be_of_any_bytes_like_type(kind: Callable[[bytes], Any]
     assert await through([kind(MEMBER[:40]), kind(MEMBER[40:])], tf.gunzip()) == TEXT
 
 
-async def test_R10_a_member_cut_anywhere_is_an_error(library: str) -> None:
+async def test_R10_a_member_cut_off_anywhere_is_an_error(library: str) -> None:
     for stop in range(len(MEMBER)):
         with pytest.raises(EOFError) as alone:
             await through([MEMBER[:stop]], tf.gunzip())
@@ -230,7 +234,7 @@ async def test_R10_a_member_cut_anywhere_is_an_error(library: str) -> None:
                 await through([MEMBER + MEMBER[:stop]], tf.gunzip())
 
 
-async def test_R10_no_input_at_all_is_a_cut_member() -> None:
+async def test_R10_an_empty_input_counts_as_a_cut_off_member() -> None:
     with pytest.raises(EOFError, match=r"^gunzip: the input is empty, not even a gzip header\n"):
         await through([], tf.gunzip())
     with pytest.raises(EOFError, match="is empty"):
@@ -255,8 +259,10 @@ async def test_R10_no_input_at_all_is_a_cut_member() -> None:
         (MEMBER[:10] + b"\xff" + MEMBER[11:], "gunzip: gzip member 1 is damaged: invalid block type"),
     ],
 )
-async def test_R10_input_that_is_no_gzip_is_told_at_once(whole: bytes, message: str, size: int, library: str) -> None:
-    if library == "isal":  # which has one error for both
+async def test_R10_input_that_is_not_gzip_is_an_error_at_once(
+    whole: bytes, message: str, size: int, library: str
+) -> None:
+    if library == "isal":  # zlib-ng has one error for both
         message = message.replace("incorrect length check", "incorrect data check")
     source = Source(in_parts(whole, size), then=None)
 
@@ -269,7 +275,7 @@ async def test_R10_input_that_is_no_gzip_is_told_at_once(whole: bytes, message: 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=WITH_EITHER)
 @given(at=st.integers(0, len(MEMBER) - 1), bit=st.integers(0, 7), places=places)
-async def test_no_damage_gives_wrong_bytes_for_right_ones(at: int, bit: int, places: list[int], library: str) -> None:
+async def test_damaged_input_never_gives_wrong_output(at: int, bit: int, places: list[int], library: str) -> None:
     damaged = bytearray(MEMBER)
     damaged[at] ^= 1 << bit
 
@@ -277,12 +283,12 @@ async def test_no_damage_gives_wrong_bytes_for_right_ones(at: int, bit: int, pla
         got = await through(cut(bytes(damaged), places), tf.gunzip())
     except (BadGzipFile, EOFError):
         return
-    assert got == TEXT  # the time and such in the header mean nothing to the data
+    assert got == TEXT  # damage to the header, such as its time, may leave the data intact
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("size", [1000, PORTION, 2**20])
-async def test_R7_a_bomb_fills_no_memory(size: int, library: str) -> None:
+async def test_R7_a_decompression_bomb_does_not_fill_the_memory(size: int, library: str) -> None:
     chunks = in_parts(bomb(), size)
     tracemalloc.start()
     try:
@@ -300,10 +306,10 @@ async def test_R7_a_bomb_fills_no_memory(size: int, library: str) -> None:
 
     assert count == 2**26
     assert held <= 256
-    assert peak < 2**26 / 3  # as is promised: 256 pieces in hand, and what the channel holds
+    assert peak < 2**26 / 3  # as documented: 256 pieces in the stage's hand, and what the channel holds
 
 
-async def test_R9_a_bomb_is_inflated_no_further_than_it_is_read() -> None:
+async def test_R9_a_decompression_bomb_is_inflated_only_as_far_as_it_is_read() -> None:
     given: list[int] = []
 
     first = await (
@@ -326,7 +332,7 @@ async def test_R7_output_over_its_limit_is_refused(size: int, library: str) -> N
 
 @settings(max_examples=30, deadline=None)
 @given(size=st.integers(0, 3 * PIECE), over=st.sampled_from([0, 1]), places=places)
-async def test_a_limit_holds_to_the_byte_over_all_members(size: int, over: int, places: list[int]) -> None:
+async def test_the_limit_of_output_is_exact_to_the_byte_across_members(size: int, over: int, places: list[int]) -> None:
     whole = packed(bytes(size)) + packed(b"ab")
     limited = tf.gunzip(max_output=size + 2 - over)
 
@@ -360,7 +366,9 @@ def test_R1_a_wrong_argument_is_refused_when_the_value_is_built(
 
 @pytest.mark.parametrize("name", ["gzip", "gunzip"])
 @pytest.mark.parametrize(("wrong", "kind"), [("text", "str"), (None, "NoneType"), ([1], "list")])
-async def test_R11_a_chunk_that_is_not_bytes_raises_an_error_that_names_the_stage(name: str, wrong: Any, kind: str) -> None:
+async def test_R11_a_chunk_that_is_not_bytes_raises_an_error_that_names_the_stage(
+    name: str, wrong: Any, kind: str
+) -> None:
     source = Source([wrong], then=None)
 
     with (
@@ -376,12 +384,12 @@ async def test_R11_a_chunk_that_is_not_bytes_raises_an_error_that_names_the_stag
 
 
 @pytest.mark.parametrize("level", range(10))
-async def test_zlib_can_be_asked_for_bytes_that_no_other_library_makes(level: int) -> None:
+async def test_zlib_can_be_chosen_for_reproducible_bytes(level: int) -> None:
     assert await through([TEXT], tf.gzip(level=level, library="zlib")) == packed(TEXT, level)
     assert await through([TEXT], tf.deflate(level=level, library="zlib")) == zlib.compress(TEXT, level)
 
 
-async def test_R13_a_cut_member_leaves_no_file(tmp_path: Path) -> None:
+async def test_R13_a_cut_off_member_leaves_no_file(tmp_path: Path) -> None:
     with pytest.raises(EOFError):
         await tf.pipeline([packed(noise(300_000))[:-1]], tf.gunzip(), tf.write_file(tmp_path / "out"))
 
@@ -399,7 +407,7 @@ THREE = zlib.compress(b"abc", wbits=31)
 
 
 @pytest.mark.parametrize("data", [THREE + bytes(9) + THREE + bytes(600), THREE + bytes(9) + THREE])
-async def test_zeros_between_members_are_skipped_as_pythons_gzip_skips_them(data: bytes) -> None:
+async def test_zeros_between_members_are_skipped_as_pythons_gzip_does(data: bytes) -> None:
     for chunks in ([data], in_twos(data)):
         assert (
             await tf.from_iterable(chunks).pipe(tf.gunzip()).pipe(tf.join())
@@ -414,7 +422,7 @@ async def test_garbage_after_zeros_is_refused(garbage: bytes) -> None:
         await tf.from_iterable([THREE, bytes(9), garbage]).pipe(tf.gunzip()).pipe(tf.join())
 
 
-async def test_a_preset_dictionary_can_be_given_and_is_asked_for_where_it_is_missing() -> None:
+async def test_a_preset_dictionary_can_be_given_and_its_absence_is_an_error() -> None:
     packer = zlib.compressobj(zdict=b"hello world")
     data = packer.compress(b"hello world, hello") + packer.flush()
 
@@ -430,7 +438,7 @@ async def test_a_preset_dictionary_can_be_given_and_is_asked_for_where_it_is_mis
         tf.inflate(dictionary="hello")  # type: ignore[arg-type]
 
 
-async def test_a_live_stream_can_be_read_up_to_what_has_come(library: str) -> None:
+async def test_a_live_stream_can_be_read_up_to_what_has_arrived(library: str) -> None:
     send, receive = tf.open_channel[bytes]()
     reader = zlib.decompressobj(wbits=31)
     async with tf.from_iterable(receive).pipe(tf.gzip(flush=True)).open() as packed:
@@ -444,7 +452,7 @@ async def test_a_live_stream_can_be_read_up_to_what_has_come(library: str) -> No
 
 @given(chunks=st.lists(st.binary(max_size=300_000), max_size=5))
 @settings(max_examples=20, deadline=None)
-def test_what_is_flushed_is_one_member_of_all_that_came(chunks: list[bytes]) -> None:
+def test_flushed_chunks_are_one_member_with_everything(chunks: list[bytes]) -> None:
     async def main() -> bytes:
         joined: bytes = await tf.from_iterable(chunks).pipe(tf.gzip(flush=True)).pipe(tf.join())
         return joined

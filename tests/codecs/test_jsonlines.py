@@ -1,4 +1,4 @@
-"""JSON lines, written and read, and what is not JSON told with its place."""
+"""JSON lines, written and read; errors say where the invalid JSON is."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from trioflow.codecs import jsonlines
 
 @pytest.fixture(params=["json", "msgspec"], autouse=True)
 def library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run each test of this module with the standard library alone, and with the extra."""
+    """Run each test of this module with only the standard library, and with the extra."""
     if request.param == "json":
         monkeypatch.setattr(jsonlines, "_library", lambda: None)
     else:
@@ -89,7 +89,7 @@ WRONG = [
 
 @pytest.mark.parametrize("places", [[], [1], [5, 7], list(range(20))])
 @pytest.mark.parametrize(("whole", "message"), WRONG)
-async def test_R10_what_is_not_json_is_told_with_its_line_and_place(
+async def test_R10_invalid_json_is_an_error_that_names_line_and_column(
     whole: bytes, message: str, places: list[int]
 ) -> None:
     with pytest.raises(ValueError, match=re.escape(message)) as caught:
@@ -97,7 +97,7 @@ async def test_R10_what_is_not_json_is_told_with_its_line_and_place(
     assert caught.value.__notes__ == ["in stage 2 of 3: parse_json_lines()"]
 
 
-async def test_a_number_of_too_many_digits_is_told() -> None:
+async def test_a_number_with_too_many_digits_is_refused() -> None:
     with pytest.raises(ValueError, match=r"^line 2 is not JSON: Exceeds the limit"):
         await through([b"1\n", b"9" * 5000], tf.parse_json_lines())
 
@@ -137,7 +137,7 @@ async def test_any_chunking_finds_the_same_first_error(lines: list[str], places:
         ("1\r", 1),
     ],
 )
-async def test_a_line_has_the_value_that_the_standard_library_finds_in_it(line: str, value: Any) -> None:
+async def test_a_line_has_the_value_that_the_standard_library_reads(line: str, value: Any) -> None:
     assert json.loads(line) == value
 
     whole: list[Any] = [f"{line}\n" * 2, f"0\n{line}\n\n{line}"]
@@ -147,7 +147,7 @@ async def test_a_line_has_the_value_that_the_standard_library_finds_in_it(line: 
 
 
 @pytest.mark.parametrize("lines", ["[1,\n2]", "1 2\n3", "[3\n4]\n1,2", "\u00a01", "1\x0b", "01", "[1,]", '"\x01"'])
-async def test_R10_no_line_is_taken_for_json_that_is_not(lines: str) -> None:
+async def test_R10_invalid_json_is_never_accepted(lines: str) -> None:
     with pytest.raises(ValueError, match=r"^line 1 is not JSON"):
         await through([lines.encode()], tf.parse_json_lines())
 
@@ -184,7 +184,7 @@ async def test_an_item_is_written_as_the_standard_library_writes_it(item: Any, l
     "value",
     [{3}, b"x", datetime.date(2001, 2, 3), uuid.UUID(int=3), decimal.Decimal(1), Kind.ONE, {(1, 2): 3}, {b"a": 1}],
 )
-async def test_what_json_does_not_know_is_refused_wherever_it_is(value: Any) -> None:
+async def test_a_value_without_a_json_form_is_refused_at_any_depth(value: Any) -> None:
     with pytest.raises(TypeError, match=r"is not JSON serializable|keys must be str"):
         await through([{"a": [value]}], tf.json_lines())
 
@@ -298,19 +298,19 @@ async def test_each_value_is_written_or_refused_as_the_standard_library_does(ite
     await written_as_the_standard_library_does(items)
 
 
-async def test_R10_a_last_line_without_its_end_is_an_error_where_strict() -> None:
+async def test_R10_an_unfinished_last_line_is_an_error_if_strict() -> None:
     assert await through([b"12"], tf.parse_json_lines()) == [12]
     with pytest.raises(EOFError, match="the input ends inside line 2"):
         await through([b"12\n3"], tf.parse_json_lines(strict=True))
 
 
 @pytest.mark.parametrize("item", [math.nan, [math.inf]])
-async def test_what_json_has_no_number_for_is_not_written(item: Any) -> None:
+async def test_numbers_that_json_does_not_have_are_refused(item: Any) -> None:
     with pytest.raises(ValueError, match="Out of range float values are not JSON compliant"):
         await through([item], tf.json_lines())
 
 
-async def test_what_json_does_not_know_is_an_error_or_given_to_default() -> None:
+async def test_a_value_without_a_json_form_is_passed_to_default_or_refused() -> None:
     day = datetime.date(2001, 2, 3)
     with pytest.raises(TypeError, match="date is not JSON serializable") as caught:
         await through([1, {"day": day}], tf.json_lines())
@@ -331,7 +331,7 @@ async def test_what_json_does_not_know_is_an_error_or_given_to_default() -> None
     ],
 )
 @pytest.mark.parametrize("capacity", [1, 256])
-async def test_an_item_that_cannot_be_written_is_told_by_its_number(
+async def test_the_error_for_an_item_that_cannot_be_written_has_its_number(
     item: Any, error: type[Exception], message: str, capacity: int
 ) -> None:
     with pytest.raises(error, match=message) as caught:
@@ -343,7 +343,7 @@ async def test_an_item_that_cannot_be_written_is_told_by_its_number(
     assert place == "in stage 2 of 3: json_lines()"
 
 
-async def test_what_default_raises_is_raised_with_its_cause() -> None:
+async def test_an_exception_in_default_is_raised_with_its_cause() -> None:
     def default(value: object) -> object:
         raise LookupError("no such code") from OSError("the table is gone")
 
@@ -352,7 +352,7 @@ async def test_what_default_raises_is_raised_with_its_cause() -> None:
     assert isinstance(caught.value.__cause__, OSError)
 
 
-async def test_text_that_begins_with_a_byte_order_mark_is_told_how_to_be_read() -> None:
+async def test_the_error_for_a_byte_order_mark_says_how_to_read_the_text() -> None:
     marked = "[1]\n".encode("utf-8-sig")
     with pytest.raises(ValueError, match=r'byte order mark \(BOM\); pipe through tf.decode\("utf-8-sig"\)'):
         await through([marked], tf.decode(), tf.parse_json_lines())
@@ -360,7 +360,7 @@ async def test_text_that_begins_with_a_byte_order_mark_is_told_how_to_be_read() 
     assert await through([marked], tf.decode("utf-8-sig"), tf.parse_json_lines()) == [[1]]
 
 
-async def test_chunks_of_two_kinds_are_told() -> None:
+async def test_a_mixture_of_str_and_bytes_is_refused() -> None:
     with pytest.raises(TypeError, match="parse_json_lines expects chunks of bytes or str, got int"):
         await through([1], tf.parse_json_lines())
     with pytest.raises(TypeError, match="parse_json_lines expects chunks of bytes, as the first was, got str"):
@@ -375,6 +375,8 @@ async def test_chunks_of_two_kinds_are_told() -> None:
         (lambda: tf.parse_json_lines(strict="yes"), TypeError, "strict must be a bool, got 'yes'"),
     ],
 )
-def test_R1_a_wrong_argument_is_refused_when_the_value_is_built(make: Any, error: type[Exception], message: str) -> None:
+def test_R1_a_wrong_argument_is_refused_when_the_value_is_built(
+    make: Any, error: type[Exception], message: str
+) -> None:
     with pytest.raises(error, match=message):
         make()

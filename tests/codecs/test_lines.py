@@ -27,7 +27,7 @@ texts = st.lists(st.sampled_from(["\n", "\r", "\r\n", "a", "bc", "é"]), max_siz
 @given(text=texts, places=places, keep_ends=st.booleans(), as_bytes=st.booleans())
 @example(text="a\r\nb", places=[2, 2], keep_ends=False, as_bytes=False)
 @example(text="\r\n\n", places=[1, 2], keep_ends=True, as_bytes=True)
-async def test_universal_lines_are_those_that_python_reads(
+async def test_universal_lines_are_the_lines_that_python_reads(
     text: str, places: list[int], keep_ends: bool, as_bytes: bool
 ) -> None:
     chunks = cut(text.encode() if as_bytes else text, places)
@@ -41,7 +41,7 @@ async def test_universal_lines_are_those_that_python_reads(
 @settings(max_examples=80, deadline=None)
 @given(text=texts, places=places, keep_ends=st.booleans(), limit=st.integers(1, 4))
 @example(text="a\r", places=[1], keep_ends=False, limit=4)
-async def test_crlf_lines_have_no_other_end_in_them_in_any_chunking(
+async def test_crlf_lines_that_contain_a_lone_cr_or_lf_are_refused_in_any_chunking(
     text: str, places: list[int], keep_ends: bool, limit: int
 ) -> None:
     expected = text.split("\r\n")
@@ -90,7 +90,9 @@ async def test_R10_an_unfinished_last_line_is_an_error_if_strict(
         (lambda: tf.split(b"-", strict="no"), TypeError, "strict must be a bool, got 'no'"),
     ],
 )
-def test_R1_a_wrong_argument_is_refused_when_the_value_is_built(make: Any, error: type[Exception], message: str) -> None:
+def test_R1_a_wrong_argument_is_refused_when_the_value_is_built(
+    make: Any, error: type[Exception], message: str
+) -> None:
     with pytest.raises(error, match=message):
         make()
 

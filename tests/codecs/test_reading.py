@@ -1,4 +1,4 @@
-"""An opened readable, read by hand."""
+"""`buffered`: an open readable, read by hand."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def test_any_chunking_gives_the_same_result(frames: list[bytes], places: l
     assert got == frames
 
 
-async def test_R10_an_end_between_calls_is_an_end_and_one_inside_a_call_an_error() -> None:
+async def test_R10_an_end_between_calls_is_the_end_and_one_inside_a_call_is_an_error() -> None:
     async with tf.from_iterable([b"abc"]).open() as receive:
         reader = tf.buffered(receive)
         with pytest.raises(EOFError, match="the input ends after 3 of 5 bytes"):
@@ -65,7 +65,7 @@ async def test_R10_an_end_between_calls_is_an_end_and_one_inside_a_call_an_error
         assert await reader.receive() == b"more"
 
 
-async def test_a_cancelled_call_has_taken_nothing() -> None:
+async def test_a_cancelled_call_takes_nothing() -> None:
     async with Source([b"ab", b"cd"], then=None).readable.open() as receive:
         reader = tf.buffered(receive)
         for call in (lambda: reader.receive_exactly(5), lambda: reader.receive_until(b";"), lambda: reader.peek(5)):
@@ -89,7 +89,7 @@ async def test_R7_no_more_is_read_than_was_asked_for() -> None:
         assert source.sent <= 2 + 1  # two received, one in the channel
 
 
-async def test_a_delimiter_that_does_not_come_is_told_at_the_limit() -> None:
+async def test_a_missing_delimiter_is_an_error_at_the_limit() -> None:
     source = Source([b"x" * 10] * 100)
     async with source.readable.open(capacity=1) as receive:
         reader = tf.buffered(receive)
@@ -98,7 +98,7 @@ async def test_a_delimiter_that_does_not_come_is_told_at_the_limit() -> None:
         assert await reader.receive() == b"x" * 30
 
 
-async def test_R11_a_failure_of_the_source_is_raised_as_it_is() -> None:
+async def test_R11_a_failure_of_the_source_is_raised_itself() -> None:
     error = Boom()
     with pytest.raises(Boom) as caught:
         async with Source([b"ab"], then=error).readable.open() as receive:
@@ -106,7 +106,7 @@ async def test_R11_a_failure_of_the_source_is_raised_as_it_is() -> None:
     assert caught.value is error
 
 
-async def test_closing_it_closes_the_channel_underneath() -> None:
+async def test_closing_a_buffered_reader_closes_its_channel() -> None:
     send, receive = tf.open_channel[bytes]()
     reader = tf.buffered(receive)
     await send.send(b"abc")
@@ -139,7 +139,7 @@ async def test_a_byte_stream_is_read_by_hand_while_it_is_written_to() -> None:
         nursery.cancel_scope.cancel()
 
 
-async def test_closing_it_closes_the_stream_underneath() -> None:
+async def test_closing_a_buffered_reader_closes_its_stream() -> None:
     ours, theirs = trio.testing.memory_stream_pair()
     await theirs.send_all(b"abc")
     async with tf.buffered(ours) as reader:
@@ -170,6 +170,6 @@ async def test_items_that_are_not_bytes_are_refused() -> None:
             await tf.buffered(receive).peek()  # type: ignore[arg-type]
 
 
-def test_what_is_not_an_opened_readable_is_told() -> None:
+def test_what_is_not_an_open_readable_is_refused() -> None:
     with pytest.raises(TypeError, match="buffered expects an opened readable or a byte stream, got Readable"):
         tf.buffered(tf.from_iterable([b""]))  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Text: decoded, encoded, cut into lines and pieces; the same however the chunks were cut."""
+"""Text: decoded, encoded, split into lines and pieces, with the same result for any chunking."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ async def test_any_chunking_decodes_the_same(data: list[bytes], places: list[int
     end=st.sampled_from(["", "\n", "あ"]),
     encoding=st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "utf-32", "utf-7", "gb18030", "iso-2022-jp-2004"]),
 )
-async def test_what_encode_gives_in_all_is_the_whole_encoded(items: list[str], end: str, encoding: str) -> None:
+async def test_encoding_any_chunking_gives_the_encoded_whole(items: list[str], end: str, encoding: str) -> None:
     whole = "".join(item + end for item in items)
 
     got = await through(items, tf.encode(encoding, end=end))
@@ -103,7 +103,7 @@ async def test_what_encode_gives_in_all_is_the_whole_encoded(items: list[str], e
     assert "".join(await through(got, tf.decode(encoding))) == whole
 
 
-async def test_a_line_ends_at_no_other_character() -> None:
+async def test_a_line_ends_only_at_a_newline() -> None:
     text = "a\x0bb\x0cc\x1cd\x1de\x1ef\x85g\u2028h\u2029i\rj"
 
     assert len(text.splitlines()) == 10
@@ -135,7 +135,7 @@ async def test_chunks_may_be_of_any_bytes_like_type(kind: Callable[[bytes], Any]
     assert {type(piece) for piece in pieces} == {bytes}
 
 
-async def test_R8_a_line_comes_before_the_next_has_begun() -> None:
+async def test_R8_a_line_is_emitted_before_the_next_has_started() -> None:
     send, receive = tf.open_channel[bytes](4)
 
     async with tf.from_iterable(receive).pipe(tf.lines()).open() as lines:
@@ -145,7 +145,7 @@ async def test_R8_a_line_comes_before_the_next_has_begun() -> None:
         assert await lines.receive() == "b"
 
 
-async def test_R9_a_reader_with_enough_lines_ends_a_source_that_does_not_end() -> None:
+async def test_R9_a_reader_that_stops_after_some_lines_ends_an_endless_source() -> None:
     source = Source([b"a\nb\nc\n"], then=None)
 
     with trio.fail_after(5):
@@ -175,7 +175,7 @@ async def test_R10_a_character_that_is_cut_off_is_an_error(name: str, encoding: 
 
 
 @pytest.mark.parametrize("make", [tf.decode, tf.lines])
-async def test_bytes_that_are_no_text_are_an_error_at_once(make: Callable[[], tf.Transform[Any, Any]]) -> None:
+async def test_bytes_that_are_not_text_are_an_error_at_once(make: Callable[[], tf.Transform[Any, Any]]) -> None:
     source = Source([b"ok\n\xff\n"], then=None)
 
     with pytest.raises(UnicodeDecodeError), trio.fail_after(5):
@@ -223,7 +223,7 @@ async def test_any_chunking_finds_the_same_piece_too_long(pieces: list[bytes], p
 
 
 @pytest.mark.parametrize("make", [tf.lines, lambda: tf.split(b"\n")])
-async def test_R7_an_endless_line_is_refused_at_its_limit(make: Callable[[], tf.Transform[bytes, Any]]) -> None:
+async def test_R7_an_endless_line_is_refused_at_the_limit(make: Callable[[], tf.Transform[bytes, Any]]) -> None:
     read = 0
 
     @tf.readable
@@ -240,7 +240,7 @@ async def test_R7_an_endless_line_is_refused_at_its_limit(make: Callable[[], tf.
 
 
 @pytest.mark.parametrize("part", ["ab", b"ab"])
-def test_R7_a_piece_of_many_small_parts_takes_no_more_memory_than_it_is_long(part: Any) -> None:
+def test_R7_a_piece_of_many_small_parts_takes_memory_only_for_its_length(part: Any) -> None:
     pieces = Pieces(part[:0] + (b"\n" if isinstance(part, bytes) else "\n"), 10**6, "line")
     tracemalloc.start()
     try:
@@ -250,11 +250,11 @@ def test_R7_a_piece_of_many_small_parts_takes_no_more_memory_than_it_is_long(par
     finally:
         tracemalloc.stop()
 
-    assert held < 8 * 100_000  # four bytes a character at most, and room to grow; a list of parts would take 6 MB
+    assert held < 8 * 100_000  # at most four bytes a character, and room to grow; a list of parts would take 6 MB
     assert pieces.rest() == [part * 50_000]
 
 
-def test_a_piece_is_looked_through_once_however_many_parts_it_spans() -> None:
+def test_a_piece_is_searched_once_however_many_chunks_it_spans() -> None:
     seen = 0
 
     class Watched(str):
@@ -273,7 +273,7 @@ def test_a_piece_is_looked_through_once_however_many_parts_it_spans() -> None:
 
 
 @pytest.mark.parametrize("limit", [1, 2**20, float("inf")])
-async def test_a_limit_may_be_any_count_or_none(limit: float) -> None:
+async def test_a_limit_can_be_any_count_or_infinite(limit: float) -> None:
     assert await through([b"a\nb"], tf.lines(max_length=limit)) == ["a", "b"]
     assert await through(["a-b"], tf.split("-", max_length=limit)) == ["a", "b"]
 
@@ -386,7 +386,7 @@ def test_R10_chunks_are_decoded_as_the_whole_is_with_the_same_errors(
 
 
 @pytest.mark.parametrize("encoding", ["idna", "punycode", "unicode_escape"])
-def test_what_cannot_be_decoded_chunk_by_chunk_is_refused(encoding: str) -> None:
+def test_a_codec_that_cannot_decode_chunk_by_chunk_is_refused(encoding: str) -> None:
     for make in (tf.decode, lambda name: tf.lines(encoding=name), lambda name: tf.parse_csv(encoding=name)):
         with pytest.raises(LookupError, match=f"{encoding} cannot be decoded chunk by chunk"):
             make(encoding)
