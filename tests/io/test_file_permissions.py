@@ -1,4 +1,4 @@
-"""Files that may not be read or written, as an ordinary user meets them; also where the tests are run by root."""
+"""Files that an ordinary user may not read or write; these tests also work if they are run by root."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NOBODY = 65534
 
 @pytest.fixture
 def open_to_all() -> Iterator[Path]:
-    """Return a directory that an ordinary user reaches: pytest's own are closed to others."""
+    """Return a directory that an ordinary user can enter, because pytest's own are closed to other users."""
     with tempfile.TemporaryDirectory() as directory:
         os.chmod(directory, 0o777)
         yield Path(directory)
@@ -25,7 +25,7 @@ def open_to_all() -> Iterator[Path]:
 
 @contextlib.contextmanager
 def as_nobody() -> Iterator[None]:
-    """Be an ordinary user for a while: root may read and write everything."""
+    """Become an ordinary user for a while, because root may read and write everything."""
     if os.geteuid() != 0:
         yield
         return
@@ -36,7 +36,7 @@ def as_nobody() -> Iterator[None]:
         os.seteuid(0)
 
 
-async def test_a_forbidden_file_is_named(open_to_all: Path) -> None:
+async def test_the_error_for_a_forbidden_file_names_it(open_to_all: Path) -> None:
     file = open_to_all / "file"
     file.write_bytes(b"old")
     os.chmod(file, 0)
@@ -45,7 +45,7 @@ async def test_a_forbidden_file_is_named(open_to_all: Path) -> None:
         await tf.read_file(file).pipe(tf.join())
 
 
-async def test_a_forbidden_target_is_named_and_kept(open_to_all: Path) -> None:
+async def test_the_error_for_a_forbidden_target_names_it_and_its_content_is_kept(open_to_all: Path) -> None:
     file = open_to_all / "file"
     file.write_bytes(b"old")
     os.chmod(file, 0o400)
@@ -57,7 +57,7 @@ async def test_a_forbidden_target_is_named_and_kept(open_to_all: Path) -> None:
     assert file.read_bytes() == b"old"
 
 
-async def test_a_forbidden_directory_is_named(open_to_all: Path) -> None:
+async def test_the_error_for_a_forbidden_directory_names_it(open_to_all: Path) -> None:
     os.chmod(open_to_all, 0o555)
 
     with as_nobody(), pytest.raises(PermissionError, match="file"):

@@ -1,4 +1,4 @@
-"""Where a file is written: into what is open already, in place of another, or in place; and what is refused at the start."""
+"""Where a file is written: to an open descriptor, in place of another file, or in place; and what is refused at the start."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def silent(output: tf.SendChannel[bytes]) -> None:
     await trio.sleep_forever()
 
 
-# What is open already
+# Targets that are already open
 
 
 @pytest.mark.skipif(not LINUX, reason="what /dev/stdout leads to is Linux's own")
@@ -58,7 +58,7 @@ async def silent(output: tf.SendChannel[bytes]) -> None:
         ("link", ">", False),
     ],
 )
-def test_a_file_that_the_shell_has_redirected_to_is_written_where_it_stands(
+def test_a_file_that_the_shell_redirects_to_is_written_at_its_current_position(
     name: str, redirect: str, append: bool, tmp_path: Path
 ) -> None:
     (tmp_path / "middle").symlink_to("/dev/stdout")
@@ -72,7 +72,9 @@ def test_a_file_that_the_shell_has_redirected_to_is_written_where_it_stands(
 
 @pytest.mark.skipif(not LINUX, reason="only Linux has /proc")
 @pytest.mark.parametrize("options", [{}, {"atomic": False}, {"append": True}])
-async def test_an_open_file_of_another_process_is_added_to(options: dict[str, bool], tmp_path: Path) -> None:
+async def test_writing_to_an_open_file_of_another_process_keeps_its_content(
+    options: dict[str, bool], tmp_path: Path
+) -> None:
     out = tmp_path / "out"
     async with tf.process(["sh", "-c", f"exec >{shlex.quote(str(out))}; echo before; read l; echo $l"]).open() as shell:
         pid = next(iter(_children()))
@@ -93,7 +95,7 @@ def _children() -> Iterator[int]:
 
 
 @pytest.mark.skipif(not LINUX, reason="what /dev/fd leads to is Linux's own")
-async def test_a_descriptor_that_is_open_for_reading_only_is_refused(tmp_path: Path) -> None:
+async def test_a_descriptor_open_only_for_reading_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"old")
     fd = os.open(tmp_path / "file", os.O_RDONLY)
     try:
@@ -118,12 +120,12 @@ async def test_a_name_that_only_looks_like_a_descriptor_is_replaced(tmp_path: Pa
     assert os.stat(tmp_path / "1").st_ino != before
 
 
-# What cannot be replaced
+# Files that cannot be replaced
 
 
 @contextmanager
 def mounted(source: Path, target: Path) -> Iterator[None]:
-    """Mount a file over another; skip where that is not allowed."""
+    """Mount a file over another; skip the test if that is not allowed."""
     if shutil.which("mount") is None or subprocess.run(["mount", "--bind", source, target], check=False).returncode:
         pytest.skip("mounting is not allowed here")
     try:
@@ -133,7 +135,7 @@ def mounted(source: Path, target: Path) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("is_seen", [True, False])
-async def test_an_atomic_write_onto_a_mounted_file_says_what_to_do(
+async def test_the_error_for_an_atomic_write_onto_a_mounted_file_says_what_to_do(
     is_seen: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "file"
@@ -156,8 +158,8 @@ async def test_an_atomic_write_onto_a_mounted_file_says_what_to_do(
     assert (content_of(path), content_of(tmp_path / "other")) == (b"old", b"new")
 
 
-async def test_a_writable_file_in_a_directory_that_takes_no_new_one_says_what_to_do() -> None:
-    # Not where TMPDIR says: nobody may not be let through to there.
+async def test_the_error_for_a_writable_file_in_a_read_only_directory_says_what_to_do() -> None:
+    # Not in TMPDIR, because the user nobody may not be able to enter it.
     with tempfile.TemporaryDirectory(dir="/tmp") as directory:
         path = Path(directory, "file")
         os.close(os.open(path, os.O_CREAT))
@@ -178,7 +180,7 @@ async def test_a_writable_file_in_a_directory_that_takes_no_new_one_says_what_to
         assert content_of(path) == b"new"
 
 
-# What is read while it is written
+# Files that are read while they are written
 
 
 SAME: list[Callable[[Path], Path | str]] = [
@@ -212,7 +214,7 @@ async def test_a_file_is_not_written_in_place_while_it_is_read(
     assert content_of(path) == b"a" * 100_000
 
 
-async def test_a_file_may_be_replaced_by_what_was_made_of_it_and_another_may_be_written_in_place(
+async def test_a_file_can_be_replaced_by_its_own_transformed_content_and_another_written_in_place(
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "file"
@@ -225,7 +227,7 @@ async def test_a_file_may_be_replaced_by_what_was_made_of_it_and_another_may_be_
     assert content_of(tmp_path / "other") == b"abc"
 
 
-async def test_in_place_a_missing_source_is_named_as_the_source(tmp_path: Path) -> None:
+async def test_writing_in_place_a_missing_source_is_reported_as_the_source(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"old")
     chain = tf.read_file(tmp_path / "missing").pipe(tf.map(bytes.upper))
 
@@ -235,11 +237,11 @@ async def test_in_place_a_missing_source_is_named_as_the_source(tmp_path: Path) 
     assert caught.value.__notes__[0].startswith("in stage 1 of 3: read_file(")
 
 
-# What is kept
+# What a write preserves
 
 
 def holes_of(path: Path) -> list[tuple[int, int]]:
-    """Return the stretches of data in a file, as the file system tells them."""
+    """Return the ranges of data in a file, as the file system reports them."""
     found: list[tuple[int, int]] = []
     size = os.stat(path).st_size
     with path.open("rb") as file:
@@ -283,7 +285,7 @@ async def test_a_copy_of_a_sparse_file_is_sparse(
     assert content_of(copy) == bytes(10_000 - 4096)
 
 
-async def test_a_hole_that_is_appended_is_written(tmp_path: Path) -> None:
+async def test_a_hole_in_appended_data_is_written_as_zeros(tmp_path: Path) -> None:
     path, copy = tmp_path / "sparse", tmp_path / "copy"
     path.touch()
     os.truncate(path, 1 << 20)
@@ -293,7 +295,7 @@ async def test_a_hole_that_is_appended_is_written(tmp_path: Path) -> None:
     assert content_of(copy) == b"old" + bytes(1 << 20)
 
 
-async def test_where_a_file_system_knows_no_holes_all_is_copied(
+async def test_on_a_file_system_without_holes_everything_is_copied(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "sparse"
@@ -340,7 +342,7 @@ async def test_extended_attributes_are_kept(tmp_path: Path, monkeypatch: pytest.
 
 
 @pytest.mark.skipif(not hasattr(os, "setxattr"), reason="only Linux has these")
-async def test_an_attribute_that_the_disk_refuses_is_a_failure_before_anything_is_lost(
+async def test_a_disk_that_fails_to_read_attributes_is_a_failure_before_anything_is_lost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "file"
@@ -356,7 +358,7 @@ async def test_an_attribute_that_the_disk_refuses_is_a_failure_before_anything_i
     assert (content_of(path), os.listdir(tmp_path)) == (b"old", ["file"])
 
 
-async def test_another_name_of_a_file_that_is_replaced_keeps_the_old_content(tmp_path: Path) -> None:
+async def test_a_hard_link_to_a_replaced_file_keeps_the_old_content(tmp_path: Path) -> None:
     path, other = tmp_path / "file", tmp_path / "other"
     path.write_bytes(b"old")
     os.link(path, other)

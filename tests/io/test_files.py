@@ -69,7 +69,7 @@ def note_of(exc: BaseException) -> str:
 
 
 def unchanged() -> tf.Transform[Any, Any]:
-    """Stand between a file and a file, so that chunks are sent."""
+    """Make a transform that prevents a copy as a whole, so that chunks are sent."""
     return tf.map(lambda chunk: chunk)
 
 
@@ -80,14 +80,14 @@ def open_on(path: Path) -> int:
 
 
 async def until(condition: Callable[[], object]) -> None:
-    """Wait for what a thread does."""
+    """Wait for something that a thread does."""
     with trio.fail_after(20):
         while not condition():
             await trio.lowlevel.checkpoint()
 
 
 def evict(path: Path) -> None:
-    """Make the page cache forget a file; skip where it will not."""
+    """Evict a file from the page cache; skip the test if that does not work."""
     fd = os.open(path, os.O_RDWR)
     try:
         os.fsync(fd)
@@ -114,7 +114,7 @@ async def test_R2_a_file_is_closed_however_it_is_read(consume: Consumer, file: P
     assert descriptors() == before
 
 
-async def test_R4_a_file_can_be_read_again_and_side_by_side(file: Path, content: bytes) -> None:
+async def test_R4_a_file_can_be_read_again_and_twice_at_the_same_time(file: Path, content: bytes) -> None:
     readable = tf.read_file(file)
 
     async with readable.open() as one, readable.open() as other:
@@ -134,7 +134,7 @@ async def test_R1_a_file_is_not_touched_before_await(tmp_path: Path) -> None:
     assert await readable.pipe(tf.join()) == b"now"
 
 
-async def test_an_empty_file_gives_nothing(tmp_path: Path) -> None:
+async def test_an_empty_file_yields_no_chunk(tmp_path: Path) -> None:
     path = tmp_path / "empty"
     path.touch()
 
@@ -148,7 +148,7 @@ async def test_an_empty_file_gives_nothing(tmp_path: Path) -> None:
     length=st.none() | st.integers(0, 710_000),
     chunk_size=st.none() | st.sampled_from([7, 4096, 131_072, 1 << 20, 1 << 21]),
 )
-def test_any_stretch_in_any_chunks_is_what_a_slice_gives(
+def test_any_range_of_a_file_in_any_chunk_size_equals_a_slice(
     size: int, start: int, length: int | None, chunk_size: int | None, tmp_path: Path, content: bytes
 ) -> None:
     path = tmp_path / "file"
@@ -162,7 +162,7 @@ def test_any_stretch_in_any_chunks_is_what_a_slice_gives(
     assert all(type(chunk) is bytes for chunk in chunks)
 
 
-async def test_a_file_far_larger_than_memory_is_read_where_one_asks(tmp_path: Path) -> None:
+async def test_ranges_of_a_file_far_larger_than_memory_can_be_read(tmp_path: Path) -> None:
     path = tmp_path / "sparse"
     with path.open("wb") as file:
         file.truncate(1 << 40)
@@ -175,7 +175,7 @@ async def test_a_file_far_larger_than_memory_is_read_where_one_asks(tmp_path: Pa
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux has /proc")
-async def test_a_file_that_says_it_is_empty_is_read_to_its_end(tmp_path: Path) -> None:
+async def test_a_file_whose_reported_size_is_0_is_read_to_its_end(tmp_path: Path) -> None:
     assert os.stat("/proc/self/status").st_size == 0
 
     assert (await read("/proc/self/status")).startswith(b"Name:")
@@ -183,14 +183,14 @@ async def test_a_file_that_says_it_is_empty_is_read_to_its_end(tmp_path: Path) -
 
 
 @pytest.mark.skipif(not Path("/sys/kernel/mm/ksm/run").exists(), reason="only Linux has /sys")
-async def test_a_file_that_says_it_is_larger_is_read_to_its_end(tmp_path: Path) -> None:
+async def test_a_file_whose_reported_size_is_too_large_is_read_to_its_end(tmp_path: Path) -> None:
     path = Path("/sys/kernel/mm/ksm/run")
     assert status_of(path).st_size == 4096
 
     assert await tf.read_file(path).pipe(tf.write_file(tmp_path / "copy")) == len(bytes_in(path))
 
 
-async def test_a_file_may_grow_while_it_is_read(tmp_path: Path) -> None:
+async def test_a_file_can_grow_while_it_is_read(tmp_path: Path) -> None:
     path = tmp_path / "log"
     path.write_bytes(b"a" * 10)
 
@@ -203,7 +203,7 @@ async def test_a_file_may_grow_while_it_is_read(tmp_path: Path) -> None:
     assert got in (b"a" * 10, b"a" * 10 + b"b" * 10)
 
 
-async def test_a_file_that_memory_does_not_know_is_opened_by_a_thread(
+async def test_a_file_that_cannot_be_opened_without_the_disk_is_opened_in_a_thread(
     file: Path, content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     threads = 0
@@ -239,7 +239,7 @@ async def test_a_path_with_a_null_byte_opens_nothing(file: Path) -> None:
 
 @pytest.mark.skipif(not file_reader.NOWAIT, reason="needs a page cache that can be asked")
 @pytest.mark.parametrize("chunk_size", [None, 1 << 17])
-async def test_a_long_file_begins_with_short_chunks_unless_they_have_a_size(
+async def test_a_long_file_starts_with_short_chunks_unless_chunk_size_is_given(
     chunk_size: int | None, tmp_path: Path
 ) -> None:
     for size, begins in (
@@ -293,17 +293,17 @@ async def test_files_that_are_read_at_the_same_time_share_one_buffer(tmp_path: P
     assert used < 16 * 3 * file_reader.FIRST + file_reader.CACHED
 
 
-async def test_what_the_page_cache_has_forgotten_is_read_by_a_thread(file: Path, content: bytes) -> None:
+async def test_a_file_evicted_from_the_page_cache_is_read_whole(file: Path, content: bytes) -> None:
     evict(file)
 
     assert await read(file) == content
 
 
-async def test_a_short_read_from_the_page_cache_is_no_end(file: Path, content: bytes) -> None:
+async def test_a_short_read_from_the_page_cache_is_not_the_end(file: Path, content: bytes) -> None:
     fd = os.open(file, os.O_RDONLY)
-    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_RANDOM)  # so that the system reads nothing ahead
+    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_RANDOM)  # so that the system does not read ahead
     for _ in range(20):
-        # A page that another processor still has at hand is not forgotten: sometimes more is left than the first byte tells.
+        # Pages in use on another processor are not evicted, so sometimes more is left than the first byte suggests.
         evict(file)
         os.pread(fd, 5000, 0)
         cached = os.preadv(fd, [bytearray(file_reader.CACHED)], 0, os.RWF_NOWAIT)
@@ -316,7 +316,7 @@ async def test_a_short_read_from_the_page_cache_is_no_end(file: Path, content: b
 
 
 @pytest.mark.parametrize("chunk_size", [None, 1000, 1 << 22])
-async def test_where_the_page_cache_cannot_be_asked_threads_read(
+async def test_without_access_to_the_page_cache_a_thread_reads(
     chunk_size: int | None, file: Path, content: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(file_reader, "NOWAIT", 0)
@@ -324,7 +324,7 @@ async def test_where_the_page_cache_cannot_be_asked_threads_read(
     assert await read(file, chunk_size=chunk_size) == content
 
 
-async def test_a_file_system_that_cannot_answer_at_once_is_read_by_threads(content: bytes) -> None:
+async def test_a_file_system_without_nonblocking_reads_is_read_in_threads(content: bytes) -> None:
     where = Path("/dev/shm")
     if not os.access(where, os.W_OK):
         pytest.skip("only Linux has /dev/shm")
@@ -337,7 +337,7 @@ async def test_a_file_system_that_cannot_answer_at_once_is_read_by_threads(conte
 
 
 @pytest.mark.skipif(not file_reader.NOWAIT, reason="the page cache cannot be asked")
-async def test_where_the_page_cache_denies_what_the_size_promises_a_thread_looks(
+async def test_if_the_page_cache_has_no_data_before_the_reported_size_a_thread_reads(
     file: Path, content: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "preadv", lambda *_: 0)
@@ -346,7 +346,7 @@ async def test_where_the_page_cache_denies_what_the_size_promises_a_thread_looks
 
 
 def break_disk(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """Let a function of `os` fail as with a broken disk."""
+    """Make a function of `os` fail as it would with a broken disk."""
 
     def broken(*_: object) -> int:
         raise OSError(errno.EIO, "the disk is broken")
@@ -369,7 +369,9 @@ async def test_a_broken_disk_is_a_failure_of_the_source(
     assert note_of(caught.value).startswith("in stage 1 of 2: read_file(")
 
 
-async def test_a_broken_disk_is_met_when_the_size_is_proved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_broken_disk_is_a_failure_while_the_size_is_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "empty").touch()
     break_disk(monkeypatch, "pread")
 
@@ -381,7 +383,7 @@ async def test_a_broken_disk_is_met_when_the_size_is_proved(tmp_path: Path, monk
 
 
 class Held:
-    """Stands for a function of `os` that a thread calls: it does not return before `release`, and tells when it is called."""
+    """Replaces a function of `os` that a thread calls: it returns only after `release`, and sets `called` when it is called."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
         self._real: Callable[..., Any] = getattr(os, name)
@@ -394,14 +396,14 @@ class Held:
         self.fd = next(arg for arg in args if isinstance(arg, int))
         trio.from_thread.run_sync(self.called.set)
         assert self._released.wait(10)
-        os.fstat(self.fd)  # raises if it was closed meanwhile
+        os.fstat(self.fd)  # raises if the file was closed in the meantime
         return self._real(*args)
 
     def release(self) -> None:
         self._released.set()
 
 
-async def test_R16_a_read_in_a_thread_is_over_before_the_file_is_closed(
+async def test_R16_a_file_is_closed_only_after_a_read_in_a_thread_has_finished(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(file_reader, "NOWAIT", 0)
@@ -423,7 +425,7 @@ async def test_R16_a_read_in_a_thread_is_over_before_the_file_is_closed(
 
 
 @pytest.mark.parametrize("options", [{"append": False}, {"append": True}])
-async def test_R13_a_write_in_a_thread_is_over_before_the_file_is_closed(
+async def test_R13_a_file_is_closed_only_after_a_write_in_a_thread_has_finished(
     options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "file"
@@ -444,7 +446,7 @@ async def test_R13_a_write_in_a_thread_is_over_before_the_file_is_closed(
 
 
 @pytest.mark.parametrize("direct", [True, False])
-async def test_a_missing_file_is_named_with_its_stage(direct: bool, tmp_path: Path) -> None:
+async def test_the_error_for_a_missing_file_names_it_and_its_stage(direct: bool, tmp_path: Path) -> None:
     path = tmp_path / "missing"
     middle = [] if direct else [unchanged()]
 
@@ -457,7 +459,7 @@ async def test_a_missing_file_is_named_with_its_stage(direct: bool, tmp_path: Pa
 
 
 @pytest.mark.parametrize("direct", [True, False])
-async def test_a_directory_is_no_file(direct: bool, tmp_path: Path) -> None:
+async def test_reading_a_directory_is_an_error(direct: bool, tmp_path: Path) -> None:
     middle = [] if direct else [unchanged()]
 
     with pytest.raises(IsADirectoryError) as caught:
@@ -512,7 +514,7 @@ def test_R1_flags_are_checked_when_the_value_is_built(options: dict[str, Any]) -
         tf.write_file("file", **options)
 
 
-def test_a_path_may_be_of_any_kind_and_is_named_as_it_was_written(tmp_path: Path) -> None:
+def test_a_path_may_be_of_any_type_and_is_shown_as_it_was_given(tmp_path: Path) -> None:
     path = tmp_path / "file"
 
     assert trio.run(tf.from_iterable([b"a"]).pipe, tf.write_file(os.fsencode(path))) == 1
@@ -534,7 +536,7 @@ async def test_many_runs_leave_no_descriptor(file: Path, tmp_path: Path) -> None
     assert len(descriptors()) == before
 
 
-async def test_R17_a_file_in_the_page_cache_does_not_keep_others_waiting(file: Path) -> None:
+async def test_R17_a_file_in_the_page_cache_does_not_keep_other_tasks_waiting(file: Path) -> None:
     turns = 0
 
     async def count() -> None:
@@ -577,7 +579,7 @@ async def test_a_pipe_is_read_from_its_first_writer_to_its_last(pipe: Path) -> N
 
 
 @pytest.mark.skipif(not descriptors(), reason="only Linux tells what is open")
-async def test_two_readers_of_a_pipe_share_what_comes(pipe: Path) -> None:
+async def test_two_readers_of_a_pipe_share_its_data(pipe: Path) -> None:
     got: list[bytes] = []
 
     async def read_it() -> None:
@@ -596,7 +598,7 @@ async def test_two_readers_of_a_pipe_share_what_comes(pipe: Path) -> None:
     assert sorted(got) == [b"", b"one"]
 
 
-async def test_a_pipe_is_read_where_nothing_answers_at_once(
+async def test_a_pipe_can_be_read_without_nonblocking_reads(
     pipe: Path, content: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(file_reader, "NOWAIT", 0)
@@ -616,7 +618,7 @@ async def test_a_pipe_that_breaks_is_a_failure(pipe: Path, monkeypatch: pytest.M
             await read(pipe)
 
 
-async def test_R16_a_pipe_that_nobody_writes_can_be_left(pipe: Path) -> None:
+async def test_R16_reading_a_pipe_that_nobody_writes_can_be_cancelled(pipe: Path) -> None:
     for options in ({}, {"start": 5, "stop": 9}):
         with trio.CancelScope() as scope:
             async with trio.open_nursery() as nursery:
@@ -629,7 +631,7 @@ async def test_R16_a_pipe_that_nobody_writes_can_be_left(pipe: Path) -> None:
 
 
 @pytest.mark.parametrize("direct", [True, False])
-async def test_a_stretch_of_a_pipe_is_what_comes_there(direct: bool, pipe: Path, tmp_path: Path) -> None:
+async def test_a_range_of_a_pipe_is_counted_from_its_first_byte(direct: bool, pipe: Path, tmp_path: Path) -> None:
     middle = [] if direct else [unchanged()]
     source = tf.read_file(pipe, start=70_000, stop=70_005)
 
@@ -673,7 +675,7 @@ async def test_a_file_is_copied_into_a_pipe(pipe: Path, file: Path, content: byt
     assert got == content[:1_000_000]
 
 
-async def test_R16_a_pipe_that_nobody_reads_can_be_left(pipe: Path, autojump_clock: MockClock) -> None:
+async def test_R16_writing_a_pipe_that_nobody_reads_can_be_cancelled(pipe: Path, autojump_clock: MockClock) -> None:
     with trio.move_on_after(1) as scope:
         await tf.from_iterable([b"a"]).pipe(tf.write_file(pipe))
 
@@ -690,13 +692,13 @@ async def test_R16_a_pipe_that_nobody_reads_can_be_left(pipe: Path, autojump_clo
         os.close(reader)
 
 
-async def test_R15_a_pipe_whose_reader_goes_is_a_failure(pipe: Path) -> None:
+async def test_R15_writing_a_pipe_whose_reader_has_left_is_a_failure(pipe: Path) -> None:
     reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
     source = Source([b"a"], then=None)
 
     def has_come() -> bool:
         try:
-            return bool(os.read(reader, 1))  # nothing, as long as there is no writer
+            return bool(os.read(reader, 1))  # reads nothing as long as there is no writer
         except BlockingIOError:
             return False
 
@@ -716,7 +718,7 @@ async def test_R15_a_pipe_whose_reader_goes_is_a_failure(pipe: Path) -> None:
     assert note_of(caught.value).startswith("in stage 1 of 1: write_file(")
 
 
-async def test_devices_are_read_and_written_as_they_are(tmp_path: Path) -> None:
+async def test_devices_can_be_read_and_written(tmp_path: Path) -> None:
     assert await tf.read_file("/dev/null").pipe(tf.collect()) == []
     assert await read("/dev/zero", start=100_000, stop=300_000) == bytes(200_000)
     assert await tf.read_file("/dev/zero", stop=10_000_000).pipe(tf.write_file("/dev/null")) == 10_000_000
@@ -751,7 +753,7 @@ async def test_a_full_disk_is_a_failure_of_the_sink(direct: bool, file: Path) ->
     step=st.sampled_from([1000, 65_536, 1 << 22]),
     capacity=st.sampled_from([1, 256, math.inf]),
 )
-def test_any_chunks_make_the_same_file(
+def test_any_chunking_makes_the_same_file(
     pieces: list[tuple[int, Callable[[bytes], Any]]],
     options: dict[str, bool],
     step: int,
@@ -776,7 +778,7 @@ def test_any_chunks_make_the_same_file(
     assert os.listdir(tmp_path) == ["file"]
 
 
-async def test_an_atomic_file_appears_at_the_end_and_whole(tmp_path: Path) -> None:
+async def test_an_atomic_file_appears_only_when_it_is_complete(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"old")
 
@@ -791,7 +793,7 @@ async def test_an_atomic_file_appears_at_the_end_and_whole(tmp_path: Path) -> No
 
 
 async def written(directory: Path, size: int) -> None:
-    """Wait until a file of `size` bytes is there, under whatever name."""
+    """Wait until there is a file of `size` bytes, under any name."""
     await until(lambda: size in [os.stat(directory / name).st_size for name in os.listdir(directory)])
 
 
@@ -840,7 +842,7 @@ async def test_R13_after_a_failure_nothing_is_left_and_nothing_is_lost(
 
 @contextmanager
 def no_file_over(size: int) -> Iterator[None]:
-    """Let the system refuse to make files longer than `size`."""
+    """Make the system refuse files longer than `size`."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
@@ -852,7 +854,7 @@ def no_file_over(size: int) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("direct", [True, False])
-async def test_R13_a_disk_that_takes_no_more_leaves_nothing(direct: bool, file: Path, tmp_path: Path) -> None:
+async def test_R13_a_full_disk_leaves_no_file(direct: bool, file: Path, tmp_path: Path) -> None:
     middle = [] if direct else [unchanged()]
     count = 3 - direct
 
@@ -863,7 +865,7 @@ async def test_R13_a_disk_that_takes_no_more_leaves_nothing(direct: bool, file: 
     assert os.listdir(tmp_path) == ["file"]
 
 
-async def test_what_is_written_in_place_stays_after_a_failure(tmp_path: Path) -> None:
+async def test_data_written_in_place_stays_after_a_failure(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"something old")
 
@@ -872,7 +874,7 @@ async def test_what_is_written_in_place_stays_after_a_failure(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("options", [{}, {"append": True}, {"atomic": False}])
-async def test_a_target_that_cannot_be_is_told_before_anything_is_received(
+async def test_an_impossible_target_is_an_error_before_anything_is_received(
     options: dict[str, bool], tmp_path: Path
 ) -> None:
     (tmp_path / "directory").mkdir()
@@ -895,7 +897,7 @@ async def test_a_target_that_cannot_be_is_told_before_anything_is_received(
         assert sorted(os.listdir(tmp_path)) == ["directory", "file"]
 
 
-async def test_a_link_stays_one_and_what_it_points_to_is_written(tmp_path: Path) -> None:
+async def test_a_symbolic_link_is_kept_and_its_target_is_written(tmp_path: Path) -> None:
     there = tmp_path / "there"
     there.mkdir()
     target, link, broken = there / "target", tmp_path / "link", tmp_path / "broken"
@@ -911,7 +913,7 @@ async def test_a_link_stays_one_and_what_it_points_to_is_written(tmp_path: Path)
     assert sorted(os.listdir(there)) == ["new", "target"]
 
 
-async def test_a_link_to_itself_is_told(tmp_path: Path) -> None:
+async def test_a_symbolic_link_to_itself_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("link")
 
     with pytest.raises(OSError, match="symbolic links"):
@@ -944,7 +946,7 @@ async def test_an_existing_file_keeps_its_owner(tmp_path: Path) -> None:
     assert (path.stat().st_uid, path.stat().st_gid) == (1234, 2345)
 
 
-async def test_a_mode_that_cannot_be_kept_leaves_nothing(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_mode_that_cannot_be_kept_leaves_no_file(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     break_disk(monkeypatch, "fchmod")
 
     with pytest.raises(OSError, match="the disk is broken"):
@@ -953,10 +955,8 @@ async def test_a_mode_that_cannot_be_kept_leaves_nothing(file: Path, monkeypatch
     assert os.listdir(file.parent) == ["file"]
 
 
-async def test_a_file_that_may_not_be_written_is_not_replaced_either(
-    file: Path, content: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(os, "access", lambda *_, **__: False)  # as it is for whoever is not root
+async def test_a_read_only_file_is_not_replaced(file: Path, content: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda *_, **__: False)  # as it is for an ordinary user
 
     with pytest.raises(PermissionError) as caught:
         await tf.from_iterable([b"a"]).pipe(tf.write_file(file))
@@ -965,7 +965,7 @@ async def test_a_file_that_may_not_be_written_is_not_replaced_either(
     assert bytes_in(file) == content
 
 
-async def test_a_file_of_another_group_is_written_by_who_may_not_give_it_away(
+async def test_a_file_of_another_group_can_be_written_by_a_user_who_cannot_set_that_group(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "file"
@@ -992,7 +992,7 @@ async def test_a_file_of_another_group_is_written_by_who_may_not_give_it_away(
         ([1] * 1000, r"write_file expects bytes, got list \[1, 1, .*\.\.\."),
     ],
 )
-async def test_an_item_that_is_not_bytes_is_named(item: object, message: str, tmp_path: Path) -> None:
+async def test_the_error_for_an_item_that_is_not_bytes_names_it(item: object, message: str, tmp_path: Path) -> None:
     with pytest.raises(TypeError, match=message.replace("()", r"\(\)")) as caught:
         await tf.pipeline([b"fine", item], tf.write_file(tmp_path / "file"))
 
@@ -1001,7 +1001,7 @@ async def test_an_item_that_is_not_bytes_is_named(item: object, message: str, tm
 
 
 @pytest.mark.parametrize("sink", ["file", "stdout", "stream", "byte stream"])
-async def test_an_item_that_is_not_bytes_is_named_without_all_of_it(sink: str, tmp_path: Path) -> None:
+async def test_the_error_for_an_item_that_is_not_bytes_shortens_it(sink: str, tmp_path: Path) -> None:
     text = "é" * 10**7
     sinks: dict[str, Callable[[], tf.Writable[Any, Any]]] = {
         "file": lambda: tf.write_file(tmp_path / "file"),
@@ -1034,7 +1034,7 @@ async def test_R18_empty_chunks_make_an_empty_file(tmp_path: Path) -> None:
         assert (tmp_path / "file").read_bytes() == b""
 
 
-async def test_a_name_that_cannot_be_given_leaves_nothing(tmp_path: Path) -> None:
+async def test_a_failed_rename_leaves_no_file(tmp_path: Path) -> None:
     path = tmp_path / "file"
 
     async def write() -> None:
@@ -1050,7 +1050,7 @@ async def test_a_name_that_cannot_be_given_leaves_nothing(tmp_path: Path) -> Non
     assert os.listdir(tmp_path) == ["file"]
 
 
-async def test_what_cannot_be_cleaned_up_is_told_beside_the_failure(tmp_path: Path) -> None:
+async def test_a_failed_cleanup_is_added_to_the_failure_as_a_note(tmp_path: Path) -> None:
     @tf.readable
     async def vandal() -> AsyncIterator[Any]:
         await until(lambda: os.listdir(tmp_path))
@@ -1068,7 +1068,7 @@ async def test_what_cannot_be_cleaned_up_is_told_beside_the_failure(tmp_path: Pa
 # Zero copy
 
 
-async def test_a_file_is_copied_whole_or_in_part(file: Path, content: bytes, tmp_path: Path) -> None:
+async def test_a_file_or_a_range_of_it_is_copied(file: Path, content: bytes, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
 
     assert await tf.read_file(file).pipe(tf.write_file(copy)) == MANY
@@ -1085,7 +1085,7 @@ async def test_a_file_is_copied_whole_or_in_part(file: Path, content: bytes, tmp
     assert sorted(os.listdir(tmp_path)) == ["copy", "file"]
 
 
-async def test_a_file_is_copied_onto_itself(file: Path, content: bytes) -> None:
+async def test_a_file_can_be_copied_onto_itself(file: Path, content: bytes) -> None:
     assert await tf.read_file(file).pipe(tf.write_file(file)) == MANY
 
     assert bytes_in(file) == content
@@ -1115,7 +1115,7 @@ async def test_no_byte_of_a_copy_passes_through_python(
 
 @pytest.mark.skipif(not hasattr(os, "copy_file_range"), reason="this system has no copy_file_range")
 @pytest.mark.parametrize("code", [0, errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP])
-async def test_where_the_kernel_does_not_copy_we_do(
+async def test_if_the_kernel_cannot_copy_trioflow_does(
     code: int, file: Path, content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def unable(*_: object) -> int:
@@ -1173,7 +1173,7 @@ async def test_R16_a_copy_is_cancelled_between_two_steps(
 
 
 class Region:
-    """A region of a test's own."""
+    """A region made by a test."""
 
     def __init__(self, failure: BaseException | None = None, *, is_there: bool = True) -> None:
         self._failure = failure
@@ -1198,7 +1198,7 @@ def regional(region: Region, take: Callable[[Any], Awaitable[Any]]) -> tuple[Rea
     return head, source, tail
 
 
-async def test_R3_a_sink_that_takes_the_region_gives_the_value_and_no_chunk_is_read() -> None:
+async def test_R3_a_sink_that_takes_the_region_returns_the_value_and_no_chunk_is_read() -> None:
     region = Region()
 
     async def take(opened: Any) -> Any:
@@ -1213,7 +1213,7 @@ async def test_R3_a_sink_that_takes_the_region_gives_the_value_and_no_chunk_is_r
     assert (source.started, region.opened, region.closed) == (0, 2, 2)
 
 
-async def test_a_transform_in_between_or_no_fixed_length_makes_chunks() -> None:
+async def test_with_a_transform_in_between_or_without_a_fixed_length_chunks_are_sent() -> None:
     async def take(_: Any) -> Any:
         raise AssertionError("there is nothing to take")
 
@@ -1244,7 +1244,7 @@ async def test_R11_a_region_that_cannot_be_opened_is_a_failure_of_the_source() -
     assert note_of(failure) == "in stage 1 of 2: head()"
 
 
-async def test_R11_a_sink_that_fails_to_take_it_is_named() -> None:
+async def test_R11_the_failure_of_a_sink_to_take_a_region_names_the_sink() -> None:
     failure, region = Boom(), Region()
 
     async def take(_: Any) -> Any:
@@ -1291,7 +1291,7 @@ async def test_R16_a_sink_that_takes_a_region_can_be_cancelled_and_fail_all_the_
     assert note_of(caught.value) == "in stage 2 of 2: tail()"
 
 
-async def test_a_region_knows_its_ends(file: Path, tmp_path: Path) -> None:
+async def test_a_region_has_the_start_and_stop_of_the_file(file: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
     for path, options, ends in [
         (file, {}, (0, MANY)),
@@ -1311,7 +1311,7 @@ async def test_a_region_knows_its_ends(file: Path, tmp_path: Path) -> None:
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What was asked of the disk, in order, by the names of files."""
+    """Return the calls to sync and rename files, in order, by the names of the files."""
     made: list[str] = []
     fsync, replace = os.fsync, os.replace
 
@@ -1340,7 +1340,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         ({"append": True}, True, []),
     ],
 )
-async def test_a_durable_file_is_on_the_disk_before_its_name_is(
+async def test_a_durable_file_is_synced_before_it_is_renamed(
     tmp_path: Path, calls: list[str], options: dict[str, bool], is_there: bool, expected: list[str]
 ) -> None:
     place = tmp_path / "place"
@@ -1352,12 +1352,12 @@ async def test_a_durable_file_is_on_the_disk_before_its_name_is(
     assert calls == expected
 
 
-async def test_a_copy_inside_the_kernel_is_made_durable_too(file: Path, tmp_path: Path, calls: list[str]) -> None:
+async def test_a_copy_inside_the_kernel_is_synced_too(file: Path, tmp_path: Path, calls: list[str]) -> None:
     assert await tf.read_file(file).pipe(tf.write_file(tmp_path / "copy", durable=True)) == MANY
     assert calls[:2] == ["fsync .copy.HEX.tmp", "replace copy"]
 
 
-async def test_R13_a_disk_that_cannot_keep_a_durable_file_leaves_none(
+async def test_R13_a_durable_file_that_cannot_be_synced_is_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(fd: int) -> None:
@@ -1369,7 +1369,7 @@ async def test_R13_a_disk_that_cannot_keep_a_durable_file_leaves_none(
     assert os.listdir(tmp_path) == []
 
 
-async def test_a_durable_write_to_a_pipe_needs_no_disk(tmp_path: Path, calls: list[str]) -> None:
+async def test_a_durable_write_to_a_pipe_syncs_nothing(tmp_path: Path, calls: list[str]) -> None:
     path = tmp_path / "pipe"
     os.mkfifo(path)
     async with trio.open_nursery() as nursery:

@@ -1,4 +1,4 @@
-"""A growing file, followed: it grows, shrinks, is replaced, is gone for a while."""
+"""Following a file that grows, shrinks, is replaced or is missing for a while."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from trioflow.io import file_follower
 
 
 class Followed:
-    """What has come of a file so far."""
+    """What has been read from a file so far."""
 
     def __init__(self) -> None:
         self.got = b""
@@ -31,7 +31,7 @@ class Followed:
             self.news.set()
 
     async def comes(self, expected: bytes) -> None:
-        """Wait until exactly this has come; a thread looks, so the time that takes is not the test's to say."""
+        """Wait until exactly this has been read; a thread reads the file, so real time passes."""
         with trio.fail_after(10):
             while len(self.got) < len(expected):
                 self.news = trio.Event()
@@ -74,7 +74,7 @@ def log(tmp_path: Path) -> Path:
     return path
 
 
-async def test_what_a_file_holds_and_what_is_added_is_given(log: Path) -> None:
+async def test_the_content_of_a_file_and_what_is_appended_are_emitted(log: Path) -> None:
     async with following(log) as followed:
         await followed.comes(b"one\n")
         for data in (b"two\n", b"3", b"x" * 300_000):
@@ -82,7 +82,7 @@ async def test_what_a_file_holds_and_what_is_added_is_given(log: Path) -> None:
             await followed.comes(data)
 
 
-async def test_it_starts_where_it_is_told_and_keeps_to_its_chunk_size(log: Path) -> None:
+async def test_it_starts_at_the_given_position_and_respects_its_chunk_size(log: Path) -> None:
     async with tf.read_file(log, start=2, follow=True, chunk_size=1, interval=0.001).open() as chunks:
         with trio.fail_after(10):
             assert [await chunks.receive() for _ in range(2)] == [b"e", b"\n"]
@@ -90,7 +90,7 @@ async def test_it_starts_where_it_is_told_and_keeps_to_its_chunk_size(log: Path)
             assert [await chunks.receive() for _ in range(2)] == [b"a", b"b"]
 
 
-async def test_a_file_that_became_shorter_is_read_from_its_beginning(log: Path) -> None:
+async def test_a_file_that_became_shorter_is_read_from_its_start(log: Path) -> None:
     async with following(log) as followed:
         await followed.comes(b"one\n")
         write(log, b"2\n")
@@ -110,7 +110,7 @@ async def test_a_file_that_was_replaced_is_read_to_its_end_and_then_the_new_one(
             remove(old)
 
 
-async def test_what_comes_late_into_a_replaced_file_is_given_too(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_data_appended_to_a_replaced_file_is_emitted_too(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     old = log.with_name("log.1")
     find = file_follower.Follower._find
 
@@ -128,7 +128,9 @@ async def test_what_comes_late_into_a_replaced_file_is_given_too(log: Path, monk
         await followed.comes(b"late, new")
 
 
-async def test_what_comes_even_later_is_given_too(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_data_appended_to_a_replaced_file_one_interval_later_is_emitted_too(
+    log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     old = log.with_name("log.1")
     look, sleep = file_follower.Follower._look, trio.sleep
     replaced = []
@@ -152,7 +154,7 @@ async def test_what_comes_even_later_is_given_too(log: Path, monkeypatch: pytest
         await followed.comes(b"later, new")
 
 
-async def test_a_file_that_is_gone_is_waited_for(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_it_waits_for_a_file_that_was_removed(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     looked = trio.Event()
     look = file_follower.Follower._look
 
@@ -178,7 +180,7 @@ PASSING = [
 
 
 @pytest.mark.parametrize("code", PASSING, ids=errno.errorcode.get)
-async def test_a_file_that_cannot_be_opened_for_a_moment_is_waited_for(
+async def test_it_waits_for_a_file_that_cannot_be_opened_for_a_moment(
     log: Path, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
     open_for_reading = file_follower.open_for_reading
@@ -201,7 +203,7 @@ async def test_a_file_that_cannot_be_opened_for_a_moment_is_waited_for(
 
 
 @pytest.mark.parametrize("code", PASSING, ids=errno.errorcode.get)
-async def test_a_name_that_cannot_be_looked_at_for_a_moment_is_waited_for(
+async def test_it_waits_for_a_path_whose_status_cannot_be_read_for_a_moment(
     log: Path, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
     stat, failed = os.stat, trio.Event()
@@ -222,7 +224,7 @@ async def test_a_name_that_cannot_be_looked_at_for_a_moment_is_waited_for(
 
 @pytest.fixture
 def looks(monkeypatch: pytest.MonkeyPatch) -> Callable[[], Awaitable[None]]:
-    """Wait until it has looked again, whatever it has seen."""
+    """Wait until it has checked the file again, whatever it found."""
     sleep, slept = trio.sleep, 0
 
     async def counted(seconds: float) -> None:
@@ -239,7 +241,7 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> Callable[[], Awaitable[None]]:
     return looks
 
 
-async def test_a_directory_in_its_place_and_none_above_it_are_waited_out(
+async def test_it_waits_while_a_directory_has_its_name_or_its_own_directory_is_missing(
     tmp_path: Path, looks: Callable[[], Awaitable[None]]
 ) -> None:
     place = tmp_path / "logs"
@@ -279,7 +281,7 @@ async def test_a_file_that_is_moved_away_and_back_is_not_read_twice(
         await followed.comes(b"two\n")
 
 
-async def test_a_file_that_is_moved_back_while_the_other_is_opened_is_not_read_twice(
+async def test_a_file_moved_back_while_its_replacement_is_opened_is_not_read_twice(
     log: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     open_for_reading, old = file_follower.open_for_reading, log.with_name("log.1")
@@ -307,7 +309,7 @@ def open_descriptors_of(path: Path) -> int:
     return list(open_descriptors().values()).count(str(path))
 
 
-async def test_what_is_broken_for_good_is_an_error(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_permanent_error_is_raised(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(path: Any) -> os.stat_result:
         raise OSError(errno.EIO, "the disk is broken")
 
@@ -318,12 +320,12 @@ async def test_what_is_broken_for_good_is_an_error(log: Path, monkeypatch: pytes
     assert caught.value.__notes__[0].startswith("in stage 1 of 2: read_file(")
 
 
-async def test_a_missing_file_is_an_error_at_the_beginning(tmp_path: Path) -> None:
+async def test_a_missing_file_is_an_error_at_the_start(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         await tf.read_file(tmp_path / "none", follow=True).pipe(tf.drain())
 
 
-async def test_a_file_that_is_missing_at_the_beginning_is_waited_for_where_that_is_asked_for(
+async def test_on_request_it_waits_for_a_file_that_is_missing_at_the_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looks = 0
@@ -347,7 +349,7 @@ async def test_a_file_that_is_missing_at_the_beginning_is_waited_for_where_that_
         log.parent.mkdir()
         await several_looks()
         log.mkdir()
-        await several_looks()  # while it is one itself
+        await several_looks()  # while the path itself is a directory
         log.rmdir()
         write(log, b"one\ntwo\n")
         await followed.comes(b"two\n")
@@ -355,7 +357,7 @@ async def test_a_file_that_is_missing_at_the_beginning_is_waited_for_where_that_
         await followed.comes(b"three\n")
 
 
-async def test_waiting_for_a_missing_file_raises_what_is_broken_for_good(
+async def test_waiting_for_a_missing_file_raises_a_permanent_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(path: str) -> tuple[int, os.stat_result]:
@@ -373,7 +375,7 @@ async def test_R16_waiting_for_a_missing_file_can_be_cancelled(tmp_path: Path, m
         nursery.cancel_scope.cancel()
 
 
-async def test_a_pipe_that_is_followed_ends_as_ever(tmp_path: Path) -> None:
+async def test_following_a_pipe_ends_with_its_last_writer(tmp_path: Path) -> None:
     path = tmp_path / "pipe"
     os.mkfifo(path)
     async with trio.open_nursery() as nursery:
@@ -382,11 +384,11 @@ async def test_a_pipe_that_is_followed_ends_as_ever(tmp_path: Path) -> None:
             assert await tf.read_file(path, follow=True).pipe(tf.join()) == b"abc"
 
 
-async def test_it_looks_at_each_interval_on_trios_clock(log: Path, mock_clock: MockClock) -> None:
+async def test_it_checks_the_file_at_each_interval_of_trios_clock(log: Path, mock_clock: MockClock) -> None:
     looks = []
     async with tf.read_file(log, follow=True, interval=10).open() as chunks:
         assert await chunks.receive() == b"one\n"
-        await wait_all_tasks_blocked(0.05)  # it is at the end of the file, be it by a thread
+        await wait_all_tasks_blocked(0.05)  # wait until it has reached the end of the file, even if a thread reads it
         append(log, b"two\n")
         await wait_all_tasks_blocked()
         with pytest.raises(trio.WouldBlock):
@@ -396,12 +398,12 @@ async def test_it_looks_at_each_interval_on_trios_clock(log: Path, mock_clock: M
     assert looks == [b"two\n"]
 
 
-async def test_R9_a_follower_is_ended_by_a_reader_that_has_enough(log: Path) -> None:
+async def test_R9_a_reader_that_stops_early_ends_the_follower(log: Path) -> None:
     with trio.fail_after(5):
         assert await tf.read_file(log, follow=True, interval=1000).pipe(tf.lines()).pipe(tf.first()) == "one"
 
 
-async def test_a_followed_file_is_copied_as_it_grows_and_not_taken_whole(log: Path, tmp_path: Path) -> None:
+async def test_a_followed_file_is_copied_as_it_grows_and_not_as_a_whole(log: Path, tmp_path: Path) -> None:
     copied = tmp_path / "copy"
     append(copied, b"")
     async with following(copied) as followed, trio.open_nursery() as nursery:
@@ -428,5 +430,5 @@ def test_R1_a_wrong_argument_is_refused_when_the_value_is_built(options: Any, er
         tf.read_file("x", **options)
 
 
-def test_a_follower_shows_the_call_that_made_it() -> None:
+def test_the_repr_of_a_follower_is_the_call_that_made_it() -> None:
     assert repr(tf.read_file("x", follow=True)) == "<Readable read_file('x', follow=True)>"

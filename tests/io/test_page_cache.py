@@ -1,4 +1,4 @@
-"""What memory holds of a file."""
+"""Reading only what the page cache holds of a file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from trioflow.io import page_cache
 
 
-def test_what_the_page_cache_holds_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_page_cache_gives_only_the_bytes_it_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     content = tmp_path / "content"
     content.write_bytes(os.urandom(5_000_000))
     with content.open("rb") as file:
@@ -38,12 +38,12 @@ def test_what_the_page_cache_holds_is_known(tmp_path: Path, monkeypatch: pytest.
 
 
 @pytest.mark.skipif(not Path("/dev/shm").is_mount(), reason="needs a file system in memory")
-def test_a_file_system_that_cannot_say_is_no_failure() -> None:
+def test_a_file_system_that_cannot_say_is_not_a_failure() -> None:
     with tempfile.TemporaryFile(dir="/dev/shm") as file:
         file.write(bytes(100))
         file.flush()
 
-        assert page_cache.is_cached(file.fileno(), 0, 100) in (True, False)  # newer kernels can say
+        assert page_cache.is_cached(file.fileno(), 0, 100) in (True, False)  # newer kernels support it
         assert page_cache.read_cached(file.fileno(), 0, 100) in (bytes(100), None)
 
 

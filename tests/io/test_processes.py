@@ -1,4 +1,4 @@
-"""Real processes: in the middle of a pipeline, at its ends, as a stream; and never one left behind."""
+"""Real processes: in the middle of a pipeline, at its ends, and as a stream; none is ever left behind."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def python(script: str) -> tf.Duplex[bytes, bytes]:
 
 
 def children() -> set[int]:
-    """Return the process ids of our children, zombies too."""
+    """Return the process ids of our children, including zombies."""
     tasks = Path("/proc/self/task")
     return {int(pid) for task in tasks.iterdir() for pid in (task / "children").read_text().split()}
 
 
 def living_in(group: int) -> list[str]:
-    """Return the processes of a group that have not ended; one that has may wait for its new parent to look at it."""
+    """Return the processes of a group that have not ended, without zombies that their new parent has not reaped yet."""
     found = []
     for status in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
@@ -70,7 +70,7 @@ async def quiet(*chunks: bytes) -> AsyncIterator[bytes]:
     await trio.sleep_forever()
 
 
-async def test_a_process_in_the_middle_reads_what_comes_and_gives_what_it_prints() -> None:
+async def test_a_process_in_the_middle_reads_the_items_and_emits_its_output() -> None:
     assert await tf.pipeline([b"pear\n", b"fig\n"], tf.process(["sort"]), tf.join()) == b"fig\npear\n"
 
 
@@ -86,7 +86,7 @@ async def test_three_commands_in_one_pipeline() -> None:
     assert got == b"9997\n9987\n"
 
 
-async def test_ten_megabytes_through_cat_come_out_the_same() -> None:
+async def test_ten_megabytes_pass_through_cat_unchanged() -> None:
     data = [bytes([n]) * 50_000 for n in range(200)]
 
     got = await tf.pipeline(data, tf.process(["cat"]), tf.join())
@@ -94,7 +94,7 @@ async def test_ten_megabytes_through_cat_come_out_the_same() -> None:
     assert got == b"".join(data)
 
 
-async def test_R4_a_process_value_runs_again_and_side_by_side() -> None:
+async def test_R4_a_process_value_can_run_again_and_twice_at_the_same_time() -> None:
     upper = tf.process(["tr", "a-z", "A-Z"])
     got = []
 
@@ -108,7 +108,7 @@ async def test_R4_a_process_value_runs_again_and_side_by_side() -> None:
     assert sorted(got) == [b"ONE", b"TWO"]
 
 
-async def test_a_process_begins_a_pipeline_with_nothing_to_read() -> None:
+async def test_a_process_at_the_start_of_a_pipeline_has_an_empty_input() -> None:
     with trio.fail_after(10):
         assert await tf.process(["cat"]).pipe(tf.join()) == b""
         assert await tf.pipeline(sh("echo hello"), tf.join()) == b"hello\n"
@@ -130,7 +130,7 @@ async def test_a_failing_process_at_the_end_of_a_pipeline_fails_it() -> None:
     assert caught.value.returncode == 4
 
 
-async def test_R4_its_directions_share_one_process_and_run_once() -> None:
+async def test_R4_the_directions_share_one_process_and_run_once() -> None:
     async with tf.process(["tr", "a-z", "A-Z"]) as upper:
         assert await tf.pipeline([b"abc"], upper.writable) == 3
         assert await upper.readable.pipe(tf.join()) == b"ABC"
@@ -149,7 +149,7 @@ async def test_R4_its_directions_share_one_process_and_run_once() -> None:
     assert len(got[0]) == 1_000_000
 
 
-async def test_a_process_that_ends_well_may_leave_its_input_unread_and_ends_what_is_upstream() -> None:
+async def test_a_process_that_exits_with_0_may_leave_its_input_unread_and_ends_everything_upstream() -> None:
     with trio.fail_after(10):
         assert await endless().pipe(tf.process(["head", "-c", "5"])).pipe(tf.join()) == b"xxxxx"
         assert await quiet(b"x").pipe(sh("echo ready")).pipe(tf.join()) == b"ready\n"
@@ -157,7 +157,7 @@ async def test_a_process_that_ends_well_may_leave_its_input_unread_and_ends_what
         assert await quiet(b"12345").pipe(tf.process(["head", "-c", "5"]).writable) == 5
 
 
-async def test_R9_a_take_behind_a_process_ends_it() -> None:
+async def test_R9_a_take_after_a_process_ends_the_process() -> None:
     with trio.fail_after(10):
         assert await tf.process(["yes"]).pipe(tf.take(1)).pipe(tf.count()) == 1
         assert await sh("echo ready; exec sleep 1000").pipe(tf.take(1)).pipe(tf.join()) == b"ready\n"
@@ -165,7 +165,7 @@ async def test_R9_a_take_behind_a_process_ends_it() -> None:
 
 
 @pytest.mark.parametrize("is_writing_first", [False, True])
-async def test_R9_a_reader_that_has_enough_ends_the_writer_that_runs_apart(is_writing_first: bool) -> None:
+async def test_R9_a_reader_that_stops_early_ends_a_writer_in_a_run_of_its_own(is_writing_first: bool) -> None:
     echoing = tf.process(["cat"])
     written = []
 
@@ -185,7 +185,7 @@ async def test_R9_a_reader_that_has_enough_ends_the_writer_that_runs_apart(is_wr
     assert len(written) == 1
 
 
-async def test_R11_a_process_that_fails_raises_behind_its_output_and_names_its_stage() -> None:
+async def test_R11_the_error_of_a_failed_process_comes_after_its_output_and_names_its_stage() -> None:
     got: list[bytes] = []
     with pytest.raises(subprocess.CalledProcessError) as caught:
         await tf.pipeline([b"x"], tf.tap(bytes.upper), sh("echo some; exit 3"), tf.for_each(got.append))
@@ -206,14 +206,14 @@ async def test_R11_a_process_that_fails_while_it_is_written_to_is_one_failure() 
         await endless().pipe(sh("exit 1", stderr=subprocess.PIPE)).pipe(tf.drain())
 
 
-async def test_a_process_that_a_signal_ends_fails() -> None:
+async def test_a_process_ended_by_a_signal_has_failed() -> None:
     with pytest.raises(subprocess.CalledProcessError) as caught:
         await sh("kill -KILL $$").pipe(tf.drain())
 
     assert caught.value.returncode == -signal.SIGKILL
 
 
-async def test_captured_errors_come_with_the_exception_the_last_of_them() -> None:
+async def test_the_exception_carries_the_last_part_of_captured_error_output() -> None:
     flood = "import sys; sys.stderr.write('x' * 1_000_000 + 'the reason\\n'); sys.exit(1)"
     with pytest.raises(subprocess.CalledProcessError) as caught:
         await tf.process([sys.executable, "-I", "-S", "-c", flood], stderr=subprocess.PIPE).pipe(tf.drain())
@@ -225,7 +225,7 @@ async def test_captured_errors_come_with_the_exception_the_last_of_them() -> Non
     assert len(caught.value.__notes__[0]) < 1100
 
 
-async def test_errors_are_captured_where_the_directions_run_apart_and_where_it_is_a_stream() -> None:
+async def test_error_output_is_captured_with_separate_directions_and_with_a_stream() -> None:
     flood = "head -c 200000 /dev/zero >&2; cat; echo reason >&2; exit 1"
     failing = sh(flood, stderr=subprocess.PIPE)
     with trio.fail_after(10):
@@ -246,7 +246,7 @@ async def test_errors_are_captured_where_the_directions_run_apart_and_where_it_i
     assert await tf.pipeline([b"x"], sh("cat; echo warning >&2", stderr=subprocess.PIPE), tf.join()) == b"x"
 
 
-async def test_what_leaves_the_block_of_a_process_with_captured_errors_is_itself() -> None:
+async def test_with_captured_error_output_an_exception_leaves_the_block_unchanged() -> None:
     async def leave() -> None:
         async with tf.process(["cat"], stderr=subprocess.PIPE).open():
             raise ZeroDivisionError
@@ -255,14 +255,14 @@ async def test_what_leaves_the_block_of_a_process_with_captured_errors_is_itself
         await leave()
 
 
-async def test_errors_that_another_process_holds_open_are_not_waited_for() -> None:
+async def test_error_output_that_another_process_holds_open_is_not_waited_for() -> None:
     with trio.fail_after(20):
         with pytest.raises(subprocess.CalledProcessError) as caught:
             await sh("sleep 30 >/dev/null & echo $! >&2; exit 1", stderr=subprocess.PIPE).pipe(tf.drain())
-        os.kill(int(caught.value.stderr), signal.SIGKILL)  # the one it left behind, which is not our child
+        os.kill(int(caught.value.stderr), signal.SIGKILL)  # the process that it left behind, which is not our child
 
 
-async def test_errors_may_join_the_output_or_go_to_a_file(tmp_path: Path) -> None:
+async def test_error_output_can_join_the_output_or_go_to_a_file(tmp_path: Path) -> None:
     assert await sh("echo oops >&2", stderr=subprocess.STDOUT).pipe(tf.join()) == b"oops\n"
     assert await sh("echo oops >&2", stderr=subprocess.DEVNULL).pipe(tf.join()) == b""
     async with await trio.open_file(tmp_path / "errors", "wb") as errors:
@@ -277,14 +277,14 @@ async def test_it_runs_in_its_directory_and_environment(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("options", [{}, {"cwd": "/nowhere/at/all"}])
-async def test_a_missing_program_or_directory_is_told_before_anything_is_taken(options: dict[str, str]) -> None:
+async def test_a_missing_program_or_directory_is_an_error_before_anything_is_received(options: dict[str, str]) -> None:
     taken = False
 
     @tf.readable
     async def source(output: tf.SendChannel[bytes]) -> None:
         nonlocal taken
         await output.send(b"x" * 4096 * 1000)
-        await output.send(b"x")  # waits for the first to be taken
+        await output.send(b"x")  # waits until the first is received
         taken = True
 
     program = "cat" if options else "no-such-program-anywhere"
@@ -295,13 +295,13 @@ async def test_a_missing_program_or_directory_is_told_before_anything_is_taken(o
     assert caught.value.__notes__[0].startswith(f"in stage 2 of 3: process(['{program}'])")
 
 
-async def test_a_program_that_may_not_be_run_says_so(tmp_path: Path) -> None:
+async def test_a_program_without_permission_to_run_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("no program")
     with pytest.raises(PermissionError):
         await tf.process([tmp_path / "data"]).pipe(tf.drain())
 
 
-async def test_R16_cancelled_a_process_is_asked_to_end(tmp_path: Path) -> None:
+async def test_R16_when_cancelled_a_process_gets_sigterm(tmp_path: Path) -> None:
     said = tmp_path / "said"
     async with trio.open_nursery() as nursery:
         script = f"trap 'echo asked >{shlex.quote(str(said))}; exit 0' TERM; echo ready; while :; do sleep 0.01; done"
@@ -325,7 +325,7 @@ async def cut_short(*chunks: bytes) -> AsyncIterator[bytes]:
 
 
 class Cut(Exception):
-    """What a test cuts off a process by."""
+    """The exception with which a test cuts off a process."""
 
 
 Program: TypeAlias = tf.Duplex[bytes, bytes]
@@ -397,7 +397,7 @@ CUTS = [
     cancel,
     close_while_it_is_written_to,
 ]
-READS_ALL = "while read line; do echo got; done; : >"  # and then does what takes its input for whole
+READS_ALL = "while read line; do echo got; done; : >"  # and then writes a file, as if its input were complete
 
 
 async def cut_off(cut: Callable[[Program], Awaitable[None]], program: Program) -> None:
@@ -411,7 +411,7 @@ async def cut_off(cut: Callable[[Program], Awaitable[None]], program: Program) -
 
 
 @pytest.mark.parametrize("cut", CUTS)
-async def test_R13_a_process_that_is_cut_off_sees_no_end_of_its_input(
+async def test_R13_a_process_that_is_cancelled_sees_no_end_of_its_input(
     cut: Callable[[Program], Awaitable[None]], tmp_path: Path
 ) -> None:
     async with trio.open_nursery() as nursery:
@@ -421,7 +421,7 @@ async def test_R13_a_process_that_is_cut_off_sees_no_end_of_its_input(
     assert os.listdir(tmp_path) == []
 
 
-async def test_R13_a_process_that_ends_late_sees_no_end_of_its_input_either(
+async def test_R13_a_process_that_exits_late_sees_no_end_of_its_input_either(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(processes, "PATIENCE", 0.05)
@@ -432,7 +432,7 @@ async def test_R13_a_process_that_ends_late_sees_no_end_of_its_input_either(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("cut", [fail_before, fail_after, fail_while_it_is_a_stream, cancel])
-async def test_R13_what_a_process_has_started_ends_with_it_where_it_has_a_group_of_its_own(
+async def test_R13_the_children_of_a_process_with_its_own_group_end_with_it(
     cut: Callable[[Program], Awaitable[None]], tmp_path: Path
 ) -> None:
     groups = []
@@ -441,7 +441,7 @@ async def test_R13_what_a_process_has_started_ends_with_it_where_it_has_a_group_
         committed, group = tmp_path / f"committed{number}", tmp_path / f"group{number}"
         script = f"echo $$ >{shlex.quote(str(group))}; cat | ({READS_ALL} {shlex.quote(str(committed))})"
         await cut_off(cut, sh(script, own_group=True))
-        if group.exists():  # it may have ended before it wrote that
+        if group.exists():  # it may have ended before it wrote its process id
             groups.append(group.read_text())
 
     async with trio.open_nursery() as nursery:
@@ -450,11 +450,13 @@ async def test_R13_what_a_process_has_started_ends_with_it_where_it_has_a_group_
 
     assert not [name for name in os.listdir(tmp_path) if name.startswith("committed")]
     with trio.fail_after(10):
-        while any(living_in(int(group)) for group in groups):  # a kill is heard, but not waited for
+        while any(
+            living_in(int(group)) for group in groups
+        ):  # SIGKILL arrives, but nobody waits until it has taken effect
             await trio.lowlevel.checkpoint()
 
 
-async def test_R16_who_does_not_end_in_the_group_of_a_process_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_R16_processes_of_the_group_that_do_not_end_are_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "PATIENCE", 0.2)
     got = []
 
@@ -479,7 +481,7 @@ async def test_R16_a_process_that_does_not_end_is_killed(monkeypatch: pytest.Mon
     assert got == b"ready\n"
 
 
-async def test_R16_closing_lets_a_process_end_by_itself_first(tmp_path: Path) -> None:
+async def test_R16_closing_first_lets_a_process_end_by_itself(tmp_path: Path) -> None:
     target = tmp_path / "written"
     async with sh(f"cat; echo ended >{shlex.quote(str(target))}") as duplex:
         await tf.pipeline([b"x"], duplex.writable)
@@ -490,7 +492,7 @@ async def test_R16_closing_lets_a_process_end_by_itself_first(tmp_path: Path) ->
     assert target.read_text() == "again\n"
 
 
-async def test_R16_closing_ends_a_process_that_waits_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_R16_closing_ends_a_process_that_ignores_the_end_of_its_input(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "PATIENCE", 0.05)
     with trio.fail_after(10):
         async with tf.process(["sleep", "1000"]).open() as stream:
@@ -502,7 +504,7 @@ async def test_R16_closing_ends_a_process_that_waits_for_nothing(monkeypatch: py
             await duplex.aclose()
 
 
-async def test_R16_closing_a_process_wakes_who_writes_to_it_and_who_reads() -> None:
+async def test_R16_closing_a_process_wakes_its_writer_and_its_reader() -> None:
     async with sh("exec sleep 1000", stderr=subprocess.PIPE).open() as stream, trio.open_nursery() as nursery:
 
         async def write() -> None:
@@ -519,7 +521,7 @@ async def test_R16_closing_a_process_wakes_who_writes_to_it_and_who_reads() -> N
         await trio.aclose_forcefully(stream)
 
 
-async def test_writing_to_a_process_that_has_exited_says_that_it_reads_no_more() -> None:
+async def test_writing_to_a_process_that_has_exited_raises_an_error_that_says_so() -> None:
     async with sh("exec true").open() as stream:
         assert await stream.receive_some() == b""
         with pytest.raises(trio.BrokenResourceError, match="the process has exited"):
@@ -531,7 +533,7 @@ async def test_writing_to_a_process_that_has_exited_says_that_it_reads_no_more()
         await trio.aclose_forcefully(stream)
 
 
-async def test_R16_a_failure_beside_a_process_ends_it_at_once() -> None:
+async def test_R16_a_failure_of_another_stage_ends_a_process_at_once() -> None:
     @tf.readable
     async def failing() -> AsyncIterator[bytes]:
         yield b"x"
@@ -580,7 +582,7 @@ def test_R16_cancelling_at_any_moment_leaves_no_process(delays: list[int], use: 
     assert children() == before
 
 
-async def test_a_hundred_processes_leave_nothing() -> None:
+async def test_a_hundred_processes_leave_nothing_behind() -> None:
     before = children()
     for _ in range(4):
         async with trio.open_nursery() as nursery:
@@ -590,7 +592,7 @@ async def test_a_hundred_processes_leave_nothing() -> None:
     assert children() <= before
 
 
-async def test_a_process_that_writes_nothing_while_it_is_not_read_waits() -> None:
+async def test_an_endless_process_is_held_back_while_nobody_reads_it() -> None:
     async with tf.process(["yes"]).readable.open(capacity=1) as receive:
         assert (await receive.receive()).startswith(b"y\ny\n")
         await wait_all_tasks_blocked()

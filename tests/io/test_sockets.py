@@ -1,4 +1,4 @@
-"""Real sockets: a connection as a stage, as two directions, as a stream; and the server beside it."""
+"""Real sockets: a connection as a stage, as two directions and as a stream; and the server."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def hold(duplex: Duplex) -> None:
 
 @asynccontextmanager
 async def serving(handler: Handler) -> AsyncIterator[int]:
-    """Serve on a port that the system chooses, as long as the block lasts."""
+    """Serve on a port that the system chooses, for the duration of the block."""
     async with trio.open_nursery() as nursery:
         [listener] = await nursery.start(partial(tf.serve_tcp, handler, 0, host=HOST))
         yield listener.socket.getsockname()[1]
@@ -43,7 +43,7 @@ async def serving(handler: Handler) -> AsyncIterator[int]:
 
 @asynccontextmanager
 async def accepting() -> AsyncIterator[tuple[int, trio.SocketListener]]:
-    """Listen on a port that the system chooses; the block accepts for itself."""
+    """Listen on a port that the system chooses; the block accepts connections itself."""
     [listener] = await trio.open_tcp_listeners(0, host=HOST)
     async with listener:
         yield listener.socket.getsockname()[1], listener
@@ -58,12 +58,12 @@ async def read_all(stream: trio.abc.ReceiveStream) -> bytes:
     return b"".join([chunk async for chunk in stream])
 
 
-async def test_a_connection_in_the_middle_sends_what_comes_in_and_gives_what_comes_back() -> None:
+async def test_a_connection_in_the_middle_sends_the_items_and_emits_the_answer() -> None:
     async with serving(echo) as port:
         assert await tf.pipeline([b"a", b"", b"b"], tf.connect_tcp(HOST, port), tf.join()) == b"ab"
 
 
-async def test_R4_each_run_as_a_transform_connects_anew_also_side_by_side() -> None:
+async def test_R4_each_run_as_a_transform_makes_its_own_connection() -> None:
     async with serving(echo) as port:
         connection = tf.connect_tcp(HOST, port)
         got = []
@@ -79,7 +79,7 @@ async def test_R4_each_run_as_a_transform_connects_anew_also_side_by_side() -> N
 
 
 @pytest.mark.parametrize("is_read_first", [False, True])
-async def test_R4_the_directions_share_a_connection_side_by_side_and_run_once(is_read_first: bool) -> None:
+async def test_R4_the_directions_share_a_connection_at_the_same_time_and_run_once(is_read_first: bool) -> None:
     async with serving(echo) as port:
         duplex = tf.connect_tcp(HOST, port)
         got = []
@@ -123,7 +123,7 @@ async def test_a_duplex_at_both_ends_of_a_pipeline_is_one_connection() -> None:
     assert asked
 
 
-async def test_R9_a_take_behind_a_quiet_connection_ends_it() -> None:
+async def test_R9_a_take_after_a_quiet_connection_ends_it() -> None:
     async def greet(duplex: Duplex) -> None:
         async with duplex.writable.open() as send:
             await send.send(b"hello")
@@ -134,7 +134,7 @@ async def test_R9_a_take_behind_a_quiet_connection_ends_it() -> None:
             assert await tf.connect_tcp(HOST, port).pipe(tf.take(1)).pipe(tf.join()) == b"hello"
 
 
-async def test_R9_a_server_that_has_enough_ends_what_is_upstream_of_it() -> None:
+async def test_R9_a_server_that_stops_reading_ends_everything_upstream() -> None:
     is_closed = False
 
     @tf.readable
@@ -168,7 +168,9 @@ async def test_R2_a_run_that_only_reads_or_only_writes_closes_its_connection() -
         await server.send_all(b"hello")
         await server.send_eof()
         with trio.fail_after(5):
-            assert await read_all(server) == b""  # the end of the connection: this direction alone was never used
+            assert (
+                await read_all(server) == b""
+            )  # the connection has ended, although the other direction was never used
         await server.aclose()
 
         async def write() -> None:
@@ -182,7 +184,7 @@ async def test_R2_a_run_that_only_reads_or_only_writes_closes_its_connection() -
     assert got == [b"hello", 1000]
 
 
-async def test_a_connection_that_is_only_written_to_does_not_choke_on_what_the_server_answers() -> None:
+async def test_a_connection_that_is_only_written_to_does_not_block_on_the_servers_answer() -> None:
     async with serving(echo) as port:
         with trio.fail_after(20):
             sent = await tf.pipeline([bytes(100_000)] * 200, tf.connect_tcp(HOST, port))
@@ -190,7 +192,7 @@ async def test_a_connection_that_is_only_written_to_does_not_choke_on_what_the_s
     assert sent == 20_000_000
 
 
-async def test_half_close_the_end_of_what_is_sent_leaves_the_other_direction_open() -> None:
+async def test_the_end_of_what_is_sent_leaves_the_other_direction_open() -> None:
     async def count(duplex: Duplex) -> None:
         async with duplex.open() as stream:
             total = len(await read_all(stream))
@@ -202,7 +204,7 @@ async def test_half_close_the_end_of_what_is_sent_leaves_the_other_direction_ope
     assert got == b"100 bytes"
 
 
-async def test_large_data_comes_back_whole_and_small_chunks_are_gathered() -> None:
+async def test_large_data_comes_back_whole_and_small_chunks_are_joined() -> None:
     data = [bytes([i % 256]) * (i * 97 % 3000) for i in range(5000)]
     sizes = []
 
@@ -232,7 +234,7 @@ async def test_full_chunks_are_received_256_KiB_at_a_time() -> None:
     assert asked == [65536, 262144, 262144, 65536, 65536]
 
 
-async def test_R15_a_connection_that_the_server_resets_surfaces_once_and_names_its_stage() -> None:
+async def test_R15_a_reset_by_the_server_is_raised_once_and_names_its_stage() -> None:
     async with accepting() as (port, listener), trio.open_nursery() as nursery:
 
         async def run() -> None:
@@ -247,7 +249,7 @@ async def test_R15_a_connection_that_the_server_resets_surfaces_once_and_names_i
         reset(server)
 
 
-async def test_R15_a_reset_while_both_directions_are_at_work_is_one_failure() -> None:
+async def test_R15_a_reset_while_both_directions_are_in_use_is_one_failure() -> None:
     async def endless() -> AsyncIterator[bytes]:
         while True:
             yield bytes(65536)
@@ -261,11 +263,11 @@ async def test_R15_a_reset_while_both_directions_are_at_work_is_one_failure() ->
         nursery.start_soon(run)
         server = await listener.accept()
         await server.receive_some()
-        await wait_all_tasks_blocked()  # it waits to write, and to read
+        await wait_all_tasks_blocked()  # one direction waits to write, the other to read
         reset(server)
 
 
-async def test_R11_a_reset_is_one_failure_where_both_directions_are_stages_of_one_run() -> None:
+async def test_R11_a_reset_is_one_failure_if_both_directions_are_stages_of_one_run() -> None:
     async with accepting() as (port, listener), trio.open_nursery() as nursery:
         broken = []
 
@@ -279,14 +281,14 @@ async def test_R11_a_reset_is_one_failure_where_both_directions_are_stages_of_on
             nursery.start_soon(run, tf.Duplex.from_stream(await listener.accept()))
             with trio.move_on_after(5):
                 await client.send_all(bytes(100_000))
-            await wait_all_tasks_blocked()  # one waits to write, the other to read or for the one that writes
+            await wait_all_tasks_blocked()  # one waits to write, the other to read or for its writer
             reset(client)
 
     assert len(broken) == 10
     assert all(len(failure.__notes__) == 1 for failure in broken)
 
 
-async def test_a_direction_that_runs_behind_a_failure_of_the_other_says_what_it_was() -> None:
+async def test_a_direction_that_runs_after_the_other_has_failed_raises_an_error_with_that_cause() -> None:
     async with accepting() as (port, listener):
         duplex = tf.connect_tcp(HOST, port)
         async with trio.open_nursery() as nursery:
@@ -332,7 +334,7 @@ async def test_R11_a_stream_that_breaks_in_both_directions_at_once_is_one_failur
         is_broken.set()
 
 
-async def test_R11_a_failure_of_both_directions_that_is_not_the_same_is_two() -> None:
+async def test_R11_different_failures_of_both_directions_are_a_group() -> None:
     near, far = memory_stream_pair()
     far.send_stream.close()
     gate = trio.Event()
@@ -354,7 +356,7 @@ async def test_R11_a_failure_of_both_directions_that_is_not_the_same_is_two() ->
         gate.set()
 
 
-async def test_R11_chunks_that_are_no_bytes_are_one_failure_of_the_writer() -> None:
+async def test_R11_chunks_that_are_not_bytes_are_one_failure_of_the_writer() -> None:
     async with accepting() as (port, listener), trio.open_nursery() as nursery:
         duplex = tf.connect_tcp(HOST, port)
 
@@ -371,7 +373,7 @@ async def test_R11_chunks_that_are_no_bytes_are_one_failure_of_the_writer() -> N
         await server.aclose()
 
 
-async def test_R15_a_failure_of_one_direction_is_told_in_the_other_that_runs_apart() -> None:
+async def test_R15_a_failure_of_one_direction_breaks_the_other_in_a_run_of_its_own() -> None:
     async with accepting() as (port, listener), trio.open_nursery() as nursery:
         duplex = tf.connect_tcp(HOST, port)
 
@@ -425,7 +427,7 @@ async def test_R13_F26_a_cancelled_write_resets_the_connection(is_whole: bool) -
             await duplex.readable.pipe(tf.join())
 
 
-async def test_R13_who_hung_up_after_all_was_sent_does_not_reset() -> None:
+async def test_R13_stopping_after_everything_was_sent_does_not_reset_the_connection() -> None:
     async with accepting() as (port, listener), trio.open_nursery() as nursery:
 
         async def run() -> None:
@@ -440,7 +442,7 @@ async def test_R13_who_hung_up_after_all_was_sent_does_not_reset() -> None:
         await server.aclose()
 
 
-async def test_R4_a_connection_that_could_not_be_made_may_be_tried_again() -> None:
+async def test_R4_a_connection_that_could_not_be_made_can_be_tried_again() -> None:
     with socket.socket() as reserved:
         reserved.bind((HOST, 0))
         port = reserved.getsockname()[1]
@@ -468,10 +470,10 @@ async def test_R1_a_connection_that_cannot_be_made_takes_nothing_from_its_source
         with trio.fail_after(5), pytest.raises(OSError, match="failed"):
             await source.pipe(tf.connect_tcp(HOST, reserved.getsockname()[1])).pipe(tf.join())
 
-    assert len(taken) <= 1  # what its channel held was not sent
+    assert len(taken) <= 1  # the item may wait in a channel, but it was not sent
 
 
-async def test_R16_closing_a_duplex_ends_what_runs_on_it_and_may_be_repeated() -> None:
+async def test_R16_closing_a_duplex_ends_its_runs_and_can_be_repeated() -> None:
     async with serving(hold) as port:
         async with tf.connect_tcp(HOST, port) as duplex, trio.open_nursery() as nursery:
 
@@ -487,7 +489,7 @@ async def test_R16_closing_a_duplex_ends_what_runs_on_it_and_may_be_repeated() -
             await tf.pipeline([b"x"], duplex.writable)
 
 
-async def test_R16_closing_while_it_connects_leaves_nothing_open() -> None:
+async def test_R16_closing_a_duplex_while_it_connects_leaves_nothing_open() -> None:
     async with serving(hold) as port, trio.open_nursery() as nursery:
         duplex = tf.connect_tcp(HOST, port)
 
@@ -500,7 +502,7 @@ async def test_R16_closing_while_it_connects_leaves_nothing_open() -> None:
         await duplex.aclose()
 
 
-async def test_R16_an_exception_that_leaves_the_block_closes_at_once_and_stays_itself() -> None:
+async def test_R16_an_exception_that_leaves_the_block_closes_at_once_and_is_unchanged() -> None:
     near, far = memory_stream_pair()
 
     async def leave() -> None:
@@ -514,7 +516,7 @@ async def test_R16_an_exception_that_leaves_the_block_closes_at_once_and_stays_i
     assert await far.receive_some() == b""
 
 
-async def test_R16_closing_a_peer_that_never_says_goodbye_takes_five_seconds(autojump_clock: MockClock) -> None:
+async def test_R16_closing_a_stream_that_does_not_close_takes_five_seconds(autojump_clock: MockClock) -> None:
     near, far = memory_stream_pair()
 
     class Slow(trio.abc.Stream):
@@ -568,7 +570,7 @@ async def test_from_stream_gives_a_duplex_whose_directions_run_once() -> None:
         tf.Duplex.from_stream(3)  # type: ignore[arg-type]
 
 
-async def test_R4_from_stream_runs_once_as_a_transform_and_leaves_one_direction_to_its_owner() -> None:
+async def test_R4_from_stream_runs_once_as_a_transform_and_leaves_the_other_direction_open() -> None:
     near, far = memory_stream_pair()
     await far.send_all(b"read")
     await far.send_eof()
@@ -606,7 +608,7 @@ async def test_a_one_way_stream_is_closed_at_the_end_and_cut_off_by_a_failure() 
         await receive.receive_some()
 
 
-async def test_a_two_way_stream_at_an_end_of_a_pipeline_is_ended_in_its_own_direction_only() -> None:
+async def test_a_two_way_stream_at_an_end_of_a_pipeline_is_ended_only_in_its_own_direction() -> None:
     near, far = memory_stream_pair()
     assert await tf.pipeline([b"there"], near) == 5
     assert await read_all(far) == b"there"
@@ -639,7 +641,7 @@ async def test_a_stream_without_half_close_is_written_without_an_end() -> None:
     assert await far.receive_some() == b""
 
 
-async def test_a_duplex_of_two_streams_runs_as_a_transform_and_ends_what_has_enough() -> None:
+async def test_a_duplex_of_two_streams_runs_as_a_transform() -> None:
     there_send, there_receive = tf.open_channel[bytes]()
     is_closed = False
 
@@ -674,7 +676,7 @@ async def test_a_duplex_of_two_streams_runs_as_a_transform_and_ends_what_has_eno
         tf.Duplex(answer(), one)  # type: ignore[arg-type]
 
 
-async def test_a_unix_socket_is_connected_to_by_its_path(tmp_path: Path) -> None:
+async def test_a_unix_socket_can_be_connected_by_its_path(tmp_path: Path) -> None:
     path = tmp_path / "socket"
     with trio.socket.socket(trio.socket.AF_UNIX) as server:
         await server.bind(str(path))
@@ -693,7 +695,7 @@ async def test_a_unix_socket_is_connected_to_by_its_path(tmp_path: Path) -> None
     assert "in stage 1 of 2: connect_unix(" in caught.value.__notes__[0]
 
 
-async def test_connecting_waits_where_too_many_wait_for_the_server_already(
+async def test_connecting_waits_while_the_backlog_of_the_server_is_full(
     tmp_path: Path, autojump_clock: MockClock
 ) -> None:
     path = str(tmp_path / "s")
@@ -718,7 +720,7 @@ async def test_connecting_waits_where_too_many_wait_for_the_server_already(
     assert answers == [b"y"] * 4
 
 
-async def test_who_waits_to_connect_can_be_cancelled(tmp_path: Path, autojump_clock: MockClock) -> None:
+async def test_waiting_to_connect_can_be_cancelled(tmp_path: Path, autojump_clock: MockClock) -> None:
     path = str(tmp_path / "s")
     with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as other:
         listener.bind(path)
@@ -731,7 +733,7 @@ async def test_who_waits_to_connect_can_be_cancelled(tmp_path: Path, autojump_cl
     assert scope.cancelled_caught
 
 
-async def test_a_client_that_resets_breaks_its_handler_alone_where_the_handler_says_so() -> None:
+async def test_a_reset_by_a_client_breaks_only_its_own_handler() -> None:
     broken = 0
 
     async def patient(duplex: Duplex) -> None:
@@ -796,7 +798,7 @@ def test_R16_cancelling_at_any_moment_leaves_nothing_open(delays: list[int], is_
         return trio.lowlevel.current_statistics().tasks_living
 
     assert trio.run(main) <= 3
-    gc.collect()  # a socket that was left open complains here
+    gc.collect()  # a socket that was left open warns here
 
 
 @pytest.mark.parametrize(
@@ -826,7 +828,7 @@ def test_R1_a_wrong_address_is_refused_when_the_value_is_built(
         ((echo, 0, 3), TypeError, "host must be a str or None, got 3"),
     ],
 )
-async def test_a_server_is_not_started_with_wrong_arguments(
+async def test_a_server_refuses_wrong_arguments(
     arguments: tuple[Any, Any, Any], error: type[Exception], said: str
 ) -> None:
     handler, port, host = arguments
@@ -858,7 +860,7 @@ async def fail_in_two_tasks(duplex: Duplex) -> None:
 @pytest.mark.parametrize(
     "fail", [fail_at_once, fail_in_a_run_that_only_reads, fail_after_half_of_the_answer, fail_in_two_tasks]
 )
-async def test_R13_an_exception_in_a_handler_resets_its_connection_is_logged_once_and_ends_no_other(
+async def test_R13_an_exception_in_a_handler_resets_only_its_connection_and_is_logged_once(
     fail: Handler, caplog: pytest.LogCaptureFixture
 ) -> None:
     first = True
@@ -880,7 +882,7 @@ async def test_R13_an_exception_in_a_handler_resets_its_connection_is_logged_onc
         assert await other.receive_some() == b"a"
         for _ in range(3):
             async with await trio.open_tcp_stream(HOST, port) as failing:
-                with pytest.raises(trio.BrokenResourceError):  # not an end, which could pass for a whole answer
+                with pytest.raises(trio.BrokenResourceError):  # not an end, which could pass for a complete answer
                     await ask(failing)
         await other.send_all(b"c")
         assert await other.receive_some() == b"c"
@@ -911,7 +913,7 @@ async def test_a_client_that_leaves_is_logged_in_one_line(caplog: pytest.LogCapt
     assert "broke" in record.getMessage()
 
 
-async def test_R17_what_is_no_exception_ends_the_server(caplog: pytest.LogCaptureFixture) -> None:
+async def test_R17_an_interrupt_ends_the_server(caplog: pytest.LogCaptureFixture) -> None:
     is_cancelled = False
 
     async def stop(duplex: Duplex) -> None:
@@ -943,7 +945,7 @@ async def test_R17_what_is_no_exception_ends_the_server(caplog: pytest.LogCaptur
     assert [record.levelname for record in caplog.records] == ["ERROR"]
 
 
-async def test_R2_a_connection_made_and_never_run_opens_nothing() -> None:
+async def test_R2_a_connection_value_that_never_runs_opens_nothing() -> None:
     duplex = tf.connect_tcp(HOST, 9)
 
     await duplex.aclose()

@@ -1,4 +1,4 @@
-"""Real sockets within TLS: a connection as a stage, as two directions, as a stream; and who is not to be trusted."""
+"""TLS over real sockets: a connection as a stage, as two directions and as a stream; and certificates."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ Stream = trio.SSLStream[trio.SocketStream]
 
 
 def trusting() -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # the system's own certificates take 36 ms
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # loading the system's own certificates takes 36 ms
     AUTHORITY.configure_trust(context)
     return context
 
 
 @asynccontextmanager
 async def serving(handler: Callable[[Stream], Awaitable[object]]) -> AsyncGenerator[int, None]:
-    """Serve within TLS, as long as the block lasts."""
+    """Serve over TLS, for the duration of the block."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     AUTHORITY.issue_cert(HOST).configure_cert(context)
 
@@ -35,7 +35,7 @@ async def serving(handler: Callable[[Stream], Awaitable[object]]) -> AsyncGenera
         try:
             await handler(stream)
         except trio.BrokenResourceError:
-            pass  # who connects does not trust us, or has left
+            pass  # the client does not trust the certificate, or has left
         finally:
             await trio.aclose_forcefully(stream)
 
@@ -58,7 +58,7 @@ def connect(port: int, **options: Any) -> tf.Duplex[bytes, bytes]:
     return tf.connect_tls(HOST, port, ssl_context=trusting(), **options)
 
 
-async def test_what_comes_in_is_sent_and_the_answer_comes_out_twice() -> None:
+async def test_as_a_transform_it_sends_the_items_and_emits_the_answer_in_each_run() -> None:
     with trio.fail_after(10):
         async with serving(shout_a_line) as port:
             chain = tf.from_iterable([b"hel", b"lo\n"]).pipe(connect(port))
@@ -66,7 +66,7 @@ async def test_what_comes_in_is_sent_and_the_answer_comes_out_twice() -> None:
             assert await chain.pipe(tf.join()) == b"HELLO\n"
 
 
-async def test_R4_its_two_directions_share_one_connection_and_each_runs_once() -> None:
+async def test_R4_the_two_directions_share_one_connection_and_each_runs_once() -> None:
     with trio.fail_after(10):
         async with serving(shout_a_line) as port, connect(port) as duplex:
             assert await tf.from_iterable(b"hello\n").pipe(duplex.writable) == 6
@@ -75,7 +75,7 @@ async def test_R4_its_two_directions_share_one_connection_and_each_runs_once() -
                 await duplex.pipe(tf.join())
 
 
-async def test_open_it_is_a_stream_with_a_connection_of_its_own_each_time() -> None:
+async def test_each_open_makes_a_stream_with_its_own_connection() -> None:
     with trio.fail_after(10):
         async with serving(shout_a_line) as port:
             duplex = connect(port)
@@ -85,7 +85,7 @@ async def test_open_it_is_a_stream_with_a_connection_of_its_own_each_time() -> N
                     assert b"".join([chunk async for chunk in stream]) == b"HELLO\n"
 
 
-async def test_R9_a_reader_that_has_enough_closes_the_connection() -> None:
+async def test_R9_a_reader_that_stops_early_closes_the_connection() -> None:
     left = trio.Event()
 
     async def talk(stream: Stream) -> None:
@@ -101,7 +101,7 @@ async def test_R9_a_reader_that_has_enough_closes_the_connection() -> None:
             await left.wait()
 
 
-async def test_what_is_written_alone_ends_with_a_goodbye() -> None:
+async def test_a_connection_that_is_only_written_to_ends_with_close_notify() -> None:
     got: list[bytes | bytearray] = []
     ended = trio.Event()
 
@@ -119,7 +119,7 @@ async def test_what_is_written_alone_ends_with_a_goodbye() -> None:
     assert b"".join(got) == b"hello"
 
 
-async def test_R13_who_is_cancelled_does_not_say_goodbye() -> None:
+async def test_R13_a_cancelled_writer_sends_no_close_notify() -> None:
     failures: list[BaseException] = []
     seen, gone = trio.Event(), trio.Event()
 
@@ -143,7 +143,7 @@ async def test_R13_who_is_cancelled_does_not_say_goodbye() -> None:
     assert len(failures) == 1
 
 
-async def test_R10_an_end_without_a_goodbye_is_a_failure_unless_one_asks() -> None:
+async def test_R10_an_end_without_close_notify_is_a_failure_unless_https_compatible() -> None:
     async def cut_off(stream: Stream) -> None:
         await stream.send_all(b"hel")
         await stream.transport_stream.send_eof()
@@ -157,7 +157,7 @@ async def test_R10_an_end_without_a_goodbye_is_a_failure_unless_one_asks() -> No
             assert await connect(port, https_compatible=True).readable.pipe(tf.join()) == b"hel"
 
 
-async def test_a_certificate_that_is_not_to_be_trusted_is_refused_before_anything_is_sent() -> None:
+async def test_an_untrusted_certificate_is_refused_before_anything_is_sent() -> None:
     got: list[bytes | bytearray] = []
 
     async def listen(stream: Stream) -> None:
@@ -174,7 +174,7 @@ async def test_a_certificate_that_is_not_to_be_trusted_is_refused_before_anythin
     assert got == []
 
 
-async def test_a_server_that_speaks_no_tls_is_an_ssl_error() -> None:
+async def test_a_server_without_tls_is_an_ssl_error() -> None:
     async def plain(stream: trio.SocketStream) -> None:
         await stream.send_all(b"220 hello, this is not TLS\r\n")
         await stream.receive_some()
@@ -196,7 +196,7 @@ async def test_a_server_that_speaks_no_tls_is_an_ssl_error() -> None:
         ({"server_hostname": 3}, TypeError, "server_hostname must be a str or None, got 3"),
     ],
 )
-def test_R1_arguments_are_checked_when_it_is_made(options: Any, error: type[Exception], message: str) -> None:
+def test_R1_arguments_are_checked_when_the_value_is_built(options: Any, error: type[Exception], message: str) -> None:
     arguments: dict[str, Any] = {"host": HOST, "port": 443, **options}
 
     with pytest.raises(error, match=message):

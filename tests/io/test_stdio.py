@@ -1,4 +1,4 @@
-"""Standard input and output, as processes have them: pipes, files, terminals, sockets, nothing."""
+"""Standard input and output of processes: pipes, files, terminals, sockets, or closed."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ import trio
 import trioflow as tf
 from trioflow.io import file_reader, stdio
 
-pytestmark = pytest.mark.slow  # each starts a Python of its own
+pytestmark = pytest.mark.slow  # each test starts a Python process
 
-PATIENCE = 30  # seconds; no test takes them unless it fails
+PATIENCE = 30  # seconds, which pass only if a test fails
 BEGIN = "import os, sys, trio, trioflow as tf\n"
 COPY = BEGIN + "print(trio.run(tf.stdin().pipe, tf.stdout()), file=sys.stderr)"
 WITHOUT_NOWAIT = "from trioflow.io import file_reader, stdio\nfile_reader.NOWAIT = stdio.NOWAIT = 0\n"
@@ -47,7 +47,7 @@ def test_pipes_carry_every_byte(given: bytes, before: str) -> None:
     assert lines_of(done) == [str(len(given))]
 
 
-def test_files_carry_every_byte_and_the_next_process_goes_on(tmp_path: Path) -> None:
+def test_files_carry_every_byte_and_the_next_process_continues_there(tmp_path: Path) -> None:
     source, target = tmp_path / "source", tmp_path / "target"
     source.write_bytes(b"skipped " + MUCH)
     with source.open("rb", buffering=0) as given, target.open("wb", buffering=0) as taken:
@@ -96,7 +96,7 @@ def test_a_full_disk_is_a_failure(before: str) -> None:
 @pytest.mark.parametrize(
     ("closed", "what", "place"), [("<&-", "input", "1 of 2: stdin()"), (">&-", "output", "2 of 2: stdout()")]
 )
-def test_a_process_without_it_is_told(closed: str, what: str, place: str) -> None:
+def test_a_process_without_a_standard_stream_gets_an_error_that_says_so(closed: str, what: str, place: str) -> None:
     command = ["sh", "-c", f'"$0" -c "$1" {closed}', sys.executable, COPY]
 
     done = subprocess.run(command, input=b"a", capture_output=True, timeout=PATIENCE, check=False)
@@ -130,7 +130,7 @@ def test_sockets_carry_every_byte(before: str) -> None:
 
 
 def terminal() -> tuple[int, int]:
-    """Open a terminal, which shows nothing of what is typed; give its owner's end and its own."""
+    """Open a pseudo-terminal without echo; return its controlling end and the terminal itself."""
     owner, own = pty.openpty()
     modes = termios.tcgetattr(own)
     modes[1] &= ~termios.OPOST
@@ -144,7 +144,7 @@ def is_blocking(fd: int) -> bool:
 
 
 @pytest.mark.parametrize("before", ["", WITHOUT_NOWAIT])
-def test_a_terminal_is_read_by_the_line_and_left_as_it_was(before: str) -> None:
+def test_a_terminal_is_read_line_by_line_and_its_settings_are_unchanged(before: str) -> None:
     owner, own = terminal()
     try:
         with subprocess.Popen(
@@ -167,7 +167,7 @@ def test_a_terminal_is_read_by_the_line_and_left_as_it_was(before: str) -> None:
         os.close(own)
 
 
-def test_a_pipe_shared_with_others_stays_as_it_was() -> None:
+def test_the_mode_of_a_pipe_shared_with_others_is_unchanged() -> None:
     read, write = os.pipe()
     answer, output = os.pipe()
     try:
@@ -186,7 +186,7 @@ def test_a_pipe_shared_with_others_stays_as_it_was() -> None:
 
 
 @pytest.mark.parametrize("before", ["", WITHOUT_NOWAIT])
-def test_R16_a_quiet_input_and_a_clogged_output_can_be_left(before: str) -> None:
+def test_R16_a_quiet_input_and_a_full_output_can_be_cancelled(before: str) -> None:
     program = (
         before
         + BEGIN
@@ -211,7 +211,7 @@ def test_R16_a_quiet_input_and_a_clogged_output_can_be_left(before: str) -> None
 
 
 @pytest.mark.parametrize("before", ["", WITHOUT_NOWAIT])
-def test_R15_a_reader_that_has_enough_ends_the_run(before: str) -> None:
+def test_R15_a_broken_output_pipe_ends_the_run_with_an_error(before: str) -> None:
     program = (
         before
         + BEGIN
@@ -257,14 +257,14 @@ def test_the_standard_streams_are_open_after_a_run() -> None:
     assert lines_of(done) == []
 
 
-def test_a_process_without_python_s_own_streams_writes_all_the_same() -> None:
+def test_stdout_works_if_sys_stdout_is_none() -> None:
     done = python(BEGIN + "sys.stdout = None\ntrio.run(tf.from_iterable(['a']).pipe, tf.stdout())")
 
     assert (done.stdout, lines_of(done)) == (b"a", [])
 
 
 def redirect(fd: int, target: int) -> Callable[[], None]:
-    """Put `target` in the place of a standard stream; give what puts the old one back."""
+    """Replace a standard stream by `target`; return a function that restores it."""
     old = os.dup(fd)
     os.dup2(target, fd)
 
@@ -275,7 +275,7 @@ def redirect(fd: int, target: int) -> Callable[[], None]:
     return undo
 
 
-async def test_a_directory_is_no_input(tmp_path: Path) -> None:
+async def test_a_directory_as_standard_input_is_an_error(tmp_path: Path) -> None:
     directory = os.open(tmp_path, os.O_RDONLY)
     undo = redirect(0, directory)
     try:
@@ -308,7 +308,7 @@ async def test_two_runs_do_not_share_the_input() -> None:
 
 
 @pytest.mark.parametrize("item", [None, 3, ["a"]])
-async def test_an_item_that_cannot_be_written_is_named(item: object) -> None:
+async def test_the_error_for_an_item_that_cannot_be_written_names_it(item: object) -> None:
     sink: tf.Writable[Any, int] = tf.stdout()
 
     with pytest.raises(TypeError, match="stdout expects bytes, got ") as caught:
@@ -317,7 +317,7 @@ async def test_an_item_that_cannot_be_written_is_named(item: object) -> None:
     assert caught.value.__notes__ == ["in stage 2 of 2: stdout()"]
 
 
-async def test_what_another_process_was_faster_to_take_or_fill_is_waited_for_again(
+async def test_it_waits_again_if_another_process_was_faster_to_read_or_write(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     read, write = os.pipe()
