@@ -1,4 +1,4 @@
-"""A server in the test's own nursery, and clients that say exactly what they are told. For the tests of trioflow.http."""
+"""A server in the test's own nursery, and clients that send exactly the given bytes, for the tests of trioflow.http."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import trio
 from trioflow import http
 
 RESET = struct.pack("ii", 1, 0)
-# What each answer says besides: the date, and how long its connection may rest.
+# What every response also has: the date, and how long its connection may be idle.
 DATE = re.compile(rb"Date: [^\r]*\r\n|Connection: keep-alive\r\nKeep-Alive: timeout=59\r\n")
 
 
@@ -32,14 +32,14 @@ async def serving(handler: Any, **options: Any) -> AsyncGenerator[int, None]:
 
 @asynccontextmanager
 async def served(root: Path, log: list[http.Access] | None = None) -> AsyncGenerator[str, None]:
-    """Serve a directory, note what is asked in `log`, and give its URL."""
+    """Serve a directory, record the requests in `log`, and yield its URL."""
     with trio.fail_after(60):
         async with serving(http.files(root), log=None if log is None else log.append) as port:
             yield f"http://127.0.0.1:{port}"
 
 
 async def ran(*command: str | Path, check: bool = True) -> bytes:
-    """Run a program and give what it prints."""
+    """Run a program and return what it prints."""
     done = await trio.run_process([*map(str, command)], capture_stdout=True, capture_stderr=True, check=check)
     return bytes(done.stdout)
 
@@ -63,7 +63,7 @@ async def read_all(stream: trio.abc.ReceiveStream) -> bytes:
 
 
 async def read_until(stream: trio.abc.ReceiveStream, what: bytes) -> bytes:
-    """Read until what came ends in `what`, without the dates; or to the end of it all."""
+    """Read until the data ends in `what`, or to its end; return it without the dates."""
     got = bytearray()
     while not got.endswith(what):
         chunk = await stream.receive_some()
@@ -74,7 +74,7 @@ async def read_until(stream: trio.abc.ReceiveStream, what: bytes) -> bytes:
 
 
 async def exchanged(port: int, *pieces: bytes, half_close: bool = True) -> bytes:
-    """Send, end our direction, and give all that comes."""
+    """Send data, end our direction, and return everything received."""
     async with connected(port) as stream:
         for piece in pieces:
             await stream.send_all(piece)
@@ -84,7 +84,7 @@ async def exchanged(port: int, *pieces: bytes, half_close: bool = True) -> bytes
 
 
 def reset(stream: trio.SocketStream) -> None:
-    """Leave as a client that crashed."""
+    """Reset the connection, as a client that crashed."""
     stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
     stream.socket.close()
 
@@ -98,7 +98,7 @@ def tcp_pair() -> tuple[socket.socket, socket.socket]:
 
 
 class Client:
-    """A client that holds the other side to the protocol: h11's."""
+    """A client that checks that the server follows the protocol: h11's."""
 
     def __init__(self, stream: trio.abc.Stream) -> None:
         self.stream = stream
@@ -107,7 +107,7 @@ class Client:
     async def ask(
         self, method: str, target: str, headers: list[tuple[str, str]] | None = None, body: list[bytes] | None = None
     ) -> tuple[int, dict[str, str], bytes]:
-        """Send a request and give status, headers and body of the answer."""
+        """Send a request and return the status, headers and body of the response."""
         if self.connection.our_state is h11.DONE:
             self.connection.start_next_cycle()
         fields = [("Host", "localhost"), *(headers or [])]
@@ -119,7 +119,7 @@ class Client:
         return await self.answer()
 
     async def answer(self) -> tuple[int, dict[str, str], bytes]:
-        """Read one answer."""
+        """Read one response."""
         status, headers, body = 0, {}, b""
         while True:
             event = self.connection.next_event()

@@ -1,6 +1,6 @@
 """A program that serves from several processes: `python -m tests.http.supervised OPTIONS`, as JSON. It prints its URLs.
 
-Handlers, for tests to name, find out of which process they answer, and wait for files.
+Tests choose a handler by name: they say which process answers, or wait for files.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ async def who(request: http.Request, response: http.Response) -> None:
 
 
 async def wait(request: http.Request, response: http.Response) -> None:
-    """Answer `/` at once; else leave one's number beside the file that is asked for, and wait until that is there."""
+    """Answer `/` at once; for other paths, write the process id beside that file, and wait until the file exists."""
     if request.path != "/":
         part = f"{request.path}.part"
         Path(part).write_text(str(os.getpid()))  # noqa: ASYNC240 - a few bytes, in a test
@@ -39,15 +39,15 @@ async def wait(request: http.Request, response: http.Response) -> None:
 
 
 async def block(request: http.Request, response: http.Response) -> None:
-    """Hold the whole process, as a handler should not."""
+    """Block the whole process, as a handler should not."""
     Path(request.path).write_text(str(os.getpid()))  # noqa: ASYNC240
     time.sleep(60)  # noqa: ASYNC251
 
 
 async def trace(request: http.Request, response: http.Response) -> None:
-    """Hold the whole process for a second, as one who looks at it with a debugger, and answer."""
+    """Block the whole process for a second, as a debugger would, and answer."""
     sys.settrace(lambda *_: None)
-    await trio.sleep(0.2)  # before that, a worker says that it is traced
+    await trio.sleep(0.2)  # so that the worker has reported that it is traced
     time.sleep(1)  # noqa: ASYNC251
     await who(request, response)
 

@@ -54,24 +54,24 @@ async def come(port: int, *sent: bytes, source: str = "127.0.0.1") -> AsyncGener
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET / HT", GET], ids=["nothing", "part", "whole"])
-async def test_at_the_limit_the_connection_that_has_rested_longest_goes(sent: bytes) -> None:
+async def test_at_the_limit_the_connection_that_has_been_idle_longest_is_closed(sent: bytes) -> None:
     async with (
         serving(answer, limits=Limits(connections=3, half_closed=0.01)) as port,
         come(port, sent, sent, sent) as streams,
         come(port, GET) as [new],
     ):
-        assert await read_all(streams[0]) == b""  # no 408 either: nothing was wrong with it
+        assert await read_all(streams[0]) == b""  # no 408 either, because nothing was wrong with it
         for stream in [new, *streams[1:]]:
             await stream.send_all(GET.removeprefix(sent) if sent == b"GET / HT" and stream is not new else GET)
             assert (await read_until(stream, b"hello")).endswith(b"hello")
 
 
-async def test_what_has_rested_longest_goes_whatever_it_rests_for() -> None:
+async def test_the_connection_idle_longest_is_closed_whatever_it_waits_for() -> None:
     async with (
         serving(answer, limits=Limits(connections=4, half_closed=0.01)) as port,
         come(port, GET, b"", b"GET / HT", GET) as [first, fresh, head, last],
     ):
-        await first.send_all(GET)  # now it is the youngest
+        await first.send_all(GET)  # now it is the most recently used
         await read_until(first, b"hello")
         await wait_all_tasks_blocked()
         for number, gone in enumerate((fresh, head, last), 1):
@@ -79,7 +79,7 @@ async def test_what_has_rested_longest_goes_whatever_it_rests_for() -> None:
                 assert await read_all(gone) == b""
 
 
-async def test_a_request_that_has_just_come_is_answered_before_its_connection_goes() -> None:
+async def test_a_request_that_has_just_arrived_is_answered_before_its_connection_is_closed() -> None:
     async with (
         serving(answer, limits=Limits(connections=2, half_closed=0.01)) as port,
         come(port, GET, GET) as [first, second],
@@ -92,7 +92,7 @@ async def test_a_request_that_has_just_come_is_answered_before_its_connection_go
             assert (await trio.to_thread.run_sync(new.recv, 1000)).endswith(b"hello")
 
 
-async def test_a_tls_handshake_that_does_not_go_on_keeps_nobody_out() -> None:
+async def test_a_stalled_tls_handshake_does_not_keep_other_clients_out() -> None:
     authority = trustme.CA()
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     authority.issue_cert("localhost").configure_cert(context)
@@ -131,7 +131,7 @@ async def test_one_client_has_no_more_than_its_share(caplog: pytest.LogCaptureFi
     ]
 
 
-async def test_clients_of_a_trusted_proxy_and_of_a_unix_socket_share_no_bound(tmp_path: Path) -> None:
+async def test_the_limit_for_one_client_does_not_apply_to_proxies_and_unix_sockets(tmp_path: Path) -> None:
     limits = Limits(per_client=1, half_closed=0.01)
     wait = GET.replace(b"/ ", b"/wait ")
     async with serving(answer, limits=limits, proxies=http.Proxies(["127.0.0.1"])) as port, come(port, wait, wait, GET):
@@ -147,7 +147,7 @@ async def test_clients_of_a_trusted_proxy_and_of_a_unix_socket_share_no_bound(tm
         nursery.cancel_scope.cancel()
 
 
-def test_an_ipv6_client_is_its_network() -> None:
+def test_an_ipv6_client_is_identified_by_its_network() -> None:
     def origin(address: Any, proxies: http.Proxies | None = None) -> bytes | None:
         return Peer(address, "http", proxies).origin
 
@@ -159,7 +159,7 @@ def test_an_ipv6_client_is_its_network() -> None:
     assert origin(("192.0.2.7", 80), http.Proxies(["192.0.2.0/24"])) is None
 
 
-async def test_what_happens_often_is_logged_once_and_then_once_a_minute(
+async def test_a_frequent_event_is_logged_once_and_then_once_a_minute(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     log = Repeated(logging.ERROR, "no %s left")
@@ -174,7 +174,7 @@ async def test_what_happens_often_is_logged_once_and_then_once_a_minute(
     assert 595 < int(said[1].split()[3]) < 605
 
 
-async def test_a_connection_at_rest_goes_where_no_descriptors_are_left(caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_idle_connection_is_closed_when_no_descriptors_are_left(caplog: pytest.LogCaptureFixture) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     async with serving(answer) as port, come(port, GET) as [resting]:
         sock = trio.socket.socket()
@@ -195,7 +195,7 @@ async def test_a_connection_at_rest_goes_where_no_descriptors_are_left(caplog: p
 @pytest.mark.slow
 @pytest.mark.slow
 @pytest.mark.parametrize("sent", [GET, b"GET / HT"], ids=["whole", "part"])
-async def test_a_thousand_resting_clients_keep_the_next_one_waiting_for_no_time(sent: bytes) -> None:
+async def test_a_thousand_idle_clients_do_not_delay_the_next_one(sent: bytes) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard < 2500:
         pytest.skip("it wants 2,500 descriptors")

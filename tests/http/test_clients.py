@@ -1,4 +1,4 @@
-"""Programs that people fetch files with: each is held to what it makes of our answers."""
+"""Programs with which people fetch files, and what they make of our responses."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ async def test_curl_resumes_where_it_stopped(root: Path, tmp_path: Path) -> None
     async with served(root) as url:
         await curl("-f", "-C", "-", "-o", half, f"{url}/big.bin")
         assert half.read_bytes() == BIG
-        # All of it is there: 416, which curl takes for that.
+        # The whole file is there: curl understands 416 as that.
         done = await curl("-C", "-", "-o", half, "-w", "%{http_code}", f"{url}/big.bin")
 
     assert half.read_bytes() == BIG
@@ -83,7 +83,7 @@ async def test_curl_takes_one_range_and_several(root: Path) -> None:
 
 
 @pytest.mark.needs("curl")
-async def test_curl_keeps_what_it_has_by_tag_and_by_date(root: Path, tmp_path: Path) -> None:
+async def test_curl_revalidates_its_copy_by_tag_and_by_date(root: Path, tmp_path: Path) -> None:
     os.utime(root / "big.bin", (10**9, 10**9))
     tag, copy = tmp_path / "tag", tmp_path / "copy.bin"
     code = ("-w", "%{http_code}", "-o", copy)
@@ -95,14 +95,14 @@ async def test_curl_keeps_what_it_has_by_tag_and_by_date(root: Path, tmp_path: P
 
 
 @pytest.mark.needs("curl")
-async def test_curl_unpacks_what_it_asks_for_packed(root: Path) -> None:
+async def test_curl_decompresses_what_it_requests_compressed(root: Path) -> None:
     async with served(root) as url:
         assert await curl("--compressed", f"{url}/a.txt") == TEXT
         assert await curl("-H", "Accept-Encoding: gzip", f"{url}/a.txt") == (root / "a.txt.gz").read_bytes()
 
 
 @pytest.mark.needs("curl")
-async def test_curl_of_other_days_and_manners_is_served_too(root: Path) -> None:
+async def test_curl_is_served_with_http_1_0_and_unusual_options(root: Path) -> None:
     async with served(root) as url:
         assert await curl("--http1.0", f"{url}/big.bin") == BIG
         assert await curl("-H", "Expect: 100-continue", "-X", "GET", "-d", "x" * 2000, f"{url}/a.txt") == TEXT
@@ -118,14 +118,14 @@ async def test_curl_of_other_days_and_manners_is_served_too(root: Path) -> None:
 
 
 @pytest.mark.needs("curl")
-async def test_curl_uploads_counted_in_chunks_and_after_asking(tmp_path: Path) -> None:
+async def test_curl_uploads_with_a_length_in_chunks_and_after_100_continue(tmp_path: Path) -> None:
     file = tmp_path / "big.bin"
     file.write_bytes(BIG)
     said = ("-s", "-D", "-", "-o", tmp_path / "got", "--expect100-timeout", "10")
     async with serving(echo) as port:
         url = f"http://127.0.0.1:{port}"
         for upload in (
-            ("-T", file),  # curl asks first: it is more than 1 MB
+            ("-T", file),  # curl sends Expect, because the file is larger than 1 MB
             ("-T", file, "-H", "Transfer-Encoding: chunked"),
             ("--data-binary", f"@{file}", "-H", "Expect: 100-continue"),
         ):
@@ -142,10 +142,13 @@ async def test_curl_uploads_counted_in_chunks_and_after_asking(tmp_path: Path) -
 
 
 @pytest.mark.needs("curl")
-async def test_curl_gets_new_bytes_although_their_size_and_date_are_the_old_ones(
+async def test_curl_gets_new_content_that_has_the_old_size_and_date(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("TICK", "COARSE"):  # as if the test had waited until the file can no longer change within a tick
+    for name in (
+        "TICK",
+        "COARSE",
+    ):  # as if the test had waited until the file can no longer change within the same tick
         monkeypatch.setattr(conditions, name, -1)
     old, new = BIG, BIG[::-1]
     tag, copy = tmp_path / "tag", tmp_path / "copy.bin"
@@ -175,7 +178,7 @@ async def test_curl_gets_new_bytes_although_their_size_and_date_are_the_old_ones
         ("/public/%2e%2e%2fsecret.txt", b"400"),
     ],
 )
-async def test_curl_gets_what_is_well_known_and_nothing_hidden_or_beside_the_path(
+async def test_curl_gets_well_known_files_but_no_hidden_ones_and_none_outside_the_root(
     target: str, status: bytes, root: Path
 ) -> None:
     (root / ".well-known" / "acme-challenge").mkdir(parents=True)
@@ -192,7 +195,7 @@ async def test_curl_gets_what_is_well_known_and_nothing_hidden_or_beside_the_pat
 
 @pytest.mark.needs("curl")
 @pytest.mark.parametrize("field", ["0-", "0-0", "-1"])
-async def test_curl_gets_an_empty_file_whatever_part_of_it_is_asked_for(field: str, root: Path) -> None:
+async def test_curl_gets_an_empty_file_for_any_range(field: str, root: Path) -> None:
     (root / "empty.mp3").touch()
     async with served(root) as url:
         got = await curl("-f", "-r", field, "-w", "%{http_code} %{size_download}", f"{url}/empty.mp3")
@@ -212,14 +215,14 @@ async def test_wget_gets_a_name_that_is_not_utf8_by_its_link(root: Path, tmp_pat
 
 
 @pytest.mark.needs("wget")
-async def test_wget_goes_on_and_looks_for_what_is_newer(root: Path, tmp_path: Path) -> None:
+async def test_wget_resumes_and_checks_for_newer_files(root: Path, tmp_path: Path) -> None:
     place = tmp_path / "here"
     place.mkdir()
     (place / "big.bin").write_bytes(BIG[:12345])
     async with served(root) as url:
         await ran("wget", "-q", "-c", "-P", place, f"{url}/big.bin")
         assert (place / "big.bin").read_bytes() == BIG
-        await ran("wget", "-q", "-c", "-P", place, f"{url}/big.bin")  # nothing is left to get
+        await ran("wget", "-q", "-c", "-P", place, f"{url}/big.bin")  # nothing is left to download
         await ran("wget", "-q", "-N", "-P", place, f"{url}/a.txt")
         before = (place / "a.txt").stat()
         await ran("wget", "-q", "-N", "-P", place, f"{url}/a.txt")
@@ -254,7 +257,7 @@ console.log(JSON.stringify(told));
 
 @pytest.mark.slow
 @pytest.mark.needs("node")
-async def test_nodes_fetch_takes_files_parts_and_leaves_in_the_middle(root: Path) -> None:
+async def test_fetch_in_node_gets_files_and_ranges_and_can_abort(root: Path) -> None:
     (root / "sub").mkdir()
     (root / "sub" / "index.html").write_text("home")
     async with served(root) as url:
@@ -271,7 +274,7 @@ async def test_nodes_fetch_takes_files_parts_and_leaves_in_the_middle(root: Path
     }
 
 
-async def test_httpx_on_trio_takes_files_parts_and_leaves_in_the_middle(root: Path) -> None:
+async def test_httpx_on_trio_gets_files_and_ranges_and_can_abort(root: Path) -> None:
     async with served(root) as url, httpx.AsyncClient(base_url=url, trust_env=False) as client:
         whole = await client.get("/a.txt")
         assert (whole.headers["content-encoding"], whole.content) == ("gzip", TEXT)
@@ -330,7 +333,7 @@ asyncio.run(main(*sys.argv[1:]))
 """
 
 
-async def test_aiohttp_takes_files_parts_leaves_in_the_middle_and_uploads(root: Path) -> None:
+async def test_aiohttp_gets_files_and_ranges_can_abort_and_uploads(root: Path) -> None:
     async with served(root) as files, serving(echo) as port:
         told = json.loads(await ran(sys.executable, "-c", AIOHTTP, files, f"http://127.0.0.1:{port}"))
 
@@ -375,7 +378,7 @@ console.log(JSON.stringify({ failed, reused }));
 
 @pytest.mark.slow
 @pytest.mark.needs("node")
-async def test_no_request_of_nodes_agent_and_fetch_meets_the_end_of_its_connection() -> None:
+async def test_no_request_of_nodes_agent_or_fetch_fails_because_the_server_closes_its_connection() -> None:
     async def handler(request: Request, response: Response) -> None:
         await response.send(b"hello")
 
@@ -383,7 +386,7 @@ async def test_no_request_of_nodes_agent_and_fetch_meets_the_end_of_its_connecti
         told = json.loads(await ran("node", "--input-type=module", "-e", AGENTS, f"http://127.0.0.1:{port}/"))
 
     assert told["failed"] == []
-    assert told["reused"] > 0  # it does keep connections
+    assert told["reused"] > 0  # so it does reuse connections
 
 
 BYTE_BY_BYTE = """
@@ -436,7 +439,7 @@ async def test_urllib_follows_a_directory_to_its_slash(root: Path) -> None:
 
 
 @pytest.mark.needs("curl")
-async def test_curl_is_answered_at_once_when_others_rest_in_every_place() -> None:
+async def test_curl_is_answered_at_once_when_idle_connections_use_the_whole_limit() -> None:
     get = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
     async def handler(request: Request, response: Response) -> None:
@@ -451,14 +454,14 @@ async def test_curl_is_answered_at_once_when_others_rest_in_every_place() -> Non
         for stream in (first, second, third):
             await stream.send_all(get)
             await read_until(stream, b"hello")
-        with trio.fail_after(5):  # the three may rest for a minute
+        with trio.fail_after(5):  # the three may be idle for a minute
             assert await curl(f"http://127.0.0.1:{port}") == b"hello"
             assert await first.receive_some() == b""
         await third.send_all(get)
         assert (await read_until(third, b"hello")).endswith(b"hello")
 
 
-async def test_httpx_opens_another_connection_when_the_one_it_keeps_was_ended_for_others() -> None:
+async def test_httpx_reconnects_when_its_idle_connection_was_closed_for_others() -> None:
     async def handler(request: Request, response: Response) -> None:
         await response.send(b"hello")
 

@@ -1,4 +1,4 @@
-"""Many clients that are slow, one that is not, and what is left when they have gone."""
+"""Many slow clients, one fast one, and what is left when they have gone."""
 
 from __future__ import annotations
 
@@ -24,12 +24,13 @@ pytestmark = pytest.mark.slow  # it serves hundreds of clients and measures memo
 READERS, TRICKLERS = 1000, 200
 LARGE = 1 << 30
 HEAD = b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n"
-EACH = 64 << 10  # bytes that a slow reader may cost
+EACH = 64 << 10  # bytes that each slow reader may cost
 
 
 @pytest.fixture(autouse=True)
 def _room_for_descriptors() -> Iterator[None]:
-    wanted = 2 * (READERS + TRICKLERS) + 400  # each connection has both its ends here, and each download a file
+    # Both ends of each connection are in this process, and each download has a file.
+    wanted = 2 * (READERS + TRICKLERS) + 400
     wanted += READERS
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard < wanted:
@@ -46,7 +47,7 @@ def resident() -> int:
 
 
 def slow(port: int, stack: ExitStack) -> socket.socket:
-    """Connect, and let the system take little of what comes."""
+    """Connect, with a small receive buffer."""
     sock = stack.enter_context(socket.socket())
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32768)
     sock.connect(("127.0.0.1", port))
@@ -54,7 +55,7 @@ def slow(port: int, stack: ExitStack) -> socket.socket:
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="only Linux tells the memory of a process")
-async def test_a_crowd_of_slow_clients_costs_little_holds_up_nobody_and_leaves_nothing(tmp_path: Path) -> None:
+async def test_many_slow_clients_cost_little_delay_nobody_and_leave_nothing(tmp_path: Path) -> None:
     (tmp_path / "large").touch()
     os.truncate(tmp_path / "large", LARGE)
     (tmp_path / "small.txt").write_bytes(b"small")
@@ -76,7 +77,7 @@ async def test_a_crowd_of_slow_clients_costs_little_holds_up_nobody_and_leaves_n
         await ask(20)
         before = trio.lowlevel.current_statistics().tasks_living
         files = len(open_descriptors())
-        for _ in range(2):  # what a crowd has cost once, the next one finds
+        for _ in range(2):  # memory that one crowd has used is reused by the next
             memory = resident()
             with ExitStack() as stack, trio.fail_after(60):
                 readers = [slow(port, stack) for _ in range(READERS)]

@@ -1,4 +1,4 @@
-"""Bodies that came compressed: as they are, or inflated within a limit."""
+"""Compressed request bodies: passed on unchanged, or inflated within a limit."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ BOMB = gzip.compress(bytes(1 << 22), mtime=0)
 
 
 async def sent(body: bytes, encoding: str | None, **options: Any) -> bytes | int:
-    """Return what a handler made of a body, or the status it was refused with."""
+    """Return what a handler read from a body, or the status with which it was refused."""
 
     async def handler(request: Request, response: Response) -> None:
         await response.send(await http.decoded(request, **options).pipe(tf.join()))
@@ -85,7 +85,7 @@ async def test_a_body_is_inflated_or_refused(
 @pytest.mark.parametrize(
     ("coding", "module"), [("br", "brotli"), ("zstd", "backports.zstd"), ("zstd", "compression.zstd")]
 )
-async def test_a_coding_whose_library_is_missing_is_not_known(
+async def test_a_coding_whose_library_is_missing_is_refused(
     coding: str, module: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     body = PACKERS[coding](b"hello")
@@ -99,11 +99,11 @@ async def test_a_coding_whose_library_is_missing_is_not_known(
 
 @settings(max_examples=30, deadline=None)
 @given(st.binary(max_size=5000), st.sampled_from(["gzip", *PACKERS]))
-async def test_what_was_packed_comes_out(body: bytes, coding: str) -> None:
+async def test_a_compressed_body_is_decompressed(body: bytes, coding: str) -> None:
     assert await sent({"gzip": gzip.compress, **PACKERS}[coding](body), coding) == body
 
 
-async def test_off_by_default() -> None:
+async def test_decompression_is_off_by_default() -> None:
     async def handler(request: Request, response: Response) -> None:
         await response.send(await request.body.pipe(tf.join()))
 
@@ -115,7 +115,7 @@ async def test_off_by_default() -> None:
 
 
 @pytest.mark.parametrize("max_size", [0, 1.5, "1"])
-async def test_R1_a_wrong_limit_is_told_when_it_is_given(max_size: Any) -> None:
+async def test_R1_a_wrong_limit_is_refused_at_once(max_size: Any) -> None:
     told = []
 
     async def handler(request: Request, response: Response) -> None:

@@ -25,7 +25,7 @@ LINE = st.text(st.characters(exclude_characters="\r\n\0", exclude_categories=["C
 
 
 def understood(stream: bytes) -> list[tuple[str, str, str]]:
-    """Read a stream as the HTML standard's section 9.2.6 says: type, data and last id of each message."""
+    """Parse a stream by section 9.2.6 of the HTML standard: return type, data and last id of each message."""
     found: list[tuple[str, str, str]] = []
     kind, data, last_id = "", "", ""
     for line in re.split("\r\n|\r|\n", stream.decode())[:-1]:
@@ -72,7 +72,7 @@ def test_an_event_is_encoded_field_by_field(event: Event, sent: bytes) -> None:
 
 @settings(max_examples=60)
 @given(st.lists(st.tuples(LINE, st.lists(LINE, min_size=1, max_size=3).map("\n".join), LINE), max_size=4))
-async def test_what_is_sent_is_what_a_client_understands(messages: list[tuple[str, str, str]]) -> None:
+async def test_a_client_understands_the_events_that_were_sent(messages: list[tuple[str, str, str]]) -> None:
     feed = [Event(data, event=kind or None, id=last) for kind, data, last in messages]
 
     assert understood(await encoded(*feed)) == [(kind or "message", data, last) for kind, data, last in messages]
@@ -92,7 +92,9 @@ async def test_what_is_sent_is_what_a_client_understands(messages: list[tuple[st
         ({"retry": math.inf}, "Event: retry must be finite, got inf"),
     ],
 )
-def test_R1_what_no_client_could_read_is_refused_when_it_is_made(arguments: dict[str, Any], complaint: str) -> None:
+def test_R1_an_event_that_no_client_could_read_is_refused_when_it_is_built(
+    arguments: dict[str, Any], complaint: str
+) -> None:
     with pytest.raises((TypeError, ValueError), match=complaint):
         Event(**arguments)
 
@@ -105,18 +107,18 @@ def test_R1_a_wrong_quiet_time_is_refused(keep_alive: Any, complaint: str) -> No
         events(keep_alive=keep_alive)
 
 
-async def test_an_item_that_is_no_event_is_told() -> None:
+async def test_an_item_that_is_not_an_event_is_refused() -> None:
     with pytest.raises(TypeError, match="events: each item must be an Event or a str, got bytes"):
         await encoded("a", b"b")
 
 
-async def test_what_comes_together_is_sent_together() -> None:
+async def test_events_that_arrive_together_are_sent_together() -> None:
     chunks = await tf.from_iterable(["a", "b"]).pipe(events()).pipe(tf.collect())
 
     assert chunks == [b"data: a\n\ndata: b\n\n"]
 
 
-async def test_R7_a_quiet_source_gives_a_comment_each_time_it_has_been_quiet(autojump_clock: MockClock) -> None:
+async def test_R7_a_quiet_source_sends_a_comment_after_each_quiet_period(autojump_clock: MockClock) -> None:
     @tf.readable
     async def slow() -> AsyncIterator[str]:
         await trio.sleep(25)
@@ -149,7 +151,7 @@ async def test_R6_comments_do_not_pile_up_for_a_slow_reader(autojump_clock: Mock
     assert held == 1
 
 
-async def test_an_event_that_waits_for_a_slow_reader_is_sent_once_though_the_keep_alive_passes(
+async def test_an_event_that_waits_for_a_slow_reader_is_sent_once_even_after_the_keep_alive_interval(
     autojump_clock: MockClock,
 ) -> None:
     send, receive = tf.open_channel[str]()
@@ -171,7 +173,7 @@ async def test_R12_a_failing_source_fails_the_stream() -> None:
         await Source(["a"], then=Boom()).readable.pipe(events()).pipe(tf.collect())
 
 
-async def test_a_client_goes_on_from_the_last_event_it_got() -> None:
+async def test_a_client_continues_after_its_last_event_id() -> None:
     seen: list[str | None] = []
 
     async def handler(request: Request, response: Response) -> None:
@@ -205,7 +207,7 @@ async def test_R9_a_client_that_leaves_ends_the_feed() -> None:
 
 
 @pytest.mark.needs("curl")
-async def test_curl_sees_each_event_as_it_comes() -> None:
+async def test_curl_gets_each_event_as_it_is_sent() -> None:
     send, receive = tf.open_channel[str](capacity=1)
 
     async def handler(request: Request, response: Response) -> None:

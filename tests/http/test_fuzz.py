@@ -1,4 +1,4 @@
-"""Requests that are in order, mutated and cut anywhere: nothing fails, nothing hangs, and every cut reads the same."""
+"""Valid requests, mutated and cut anywhere: nothing fails or hangs, and every chunking gives the same result."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ TELLING = [
     b"Content-Length: 3\r\n", b"Transfer-Encoding: chunked\r\n", HOST, b"\r\n ", b"chunked", b"x" * 300, b"A: b\r\n" * 12,
 ]  # fmt: skip
 ALLOWED = {100, 200, 400, 405, 408, 413, 414, 417, 431, 501, 505}
-# An unread body is drained as far as it may be long: whether it has come whole when its request ends is a matter of time.
+# An unread body is drained up to a limit: whether it has arrived whole when its request ends depends on timing.
 LIMITS = Limits(line_size=200, head_size=600, head_count=10, body_size=5000, extension_size=100, linger=1)
 
 logging.getLogger("trioflow.http").addHandler(logging.NullHandler())
@@ -41,7 +41,7 @@ logging.getLogger("trioflow.http").addHandler(logging.NullHandler())
 
 @st.composite
 def conversations(draw: st.DrawFn) -> bytes:
-    """Some requests behind each other, with a few accidents."""
+    """Draw pipelined requests with a few mutations."""
     data = bytearray(b"".join(draw(st.lists(st.sampled_from(SEEDS), min_size=1, max_size=3))))
     for _ in range(draw(st.integers(0, 4))):
         at = draw(st.integers(0, len(data)))
@@ -75,7 +75,7 @@ class Told(logging.Handler):
 
 
 async def converse(data: bytes, cuts: list[int], *, reads: bool) -> tuple[list[Any], bytes]:
-    """Send `data`, cut at `cuts`; give what the handler was told, and what the client was."""
+    """Send `data`, cut at `cuts`; return what the handler received, and what the client did."""
     heard: list[Any] = []
 
     async def handler(request: Request, response: Response) -> None:
@@ -101,13 +101,13 @@ async def converse(data: bytes, cuts: list[int], *, reads: bool) -> tuple[list[A
 
 
 def statuses(answers: bytes) -> set[int]:
-    return {int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3}) ", answers)}  # a text may name the version too
+    return {int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3}) ", answers)}  # the data may have it too
 
 
 @pytest.mark.slow
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(conversations(), st.booleans(), st.data())
-def test_whatever_is_sent_is_answered_and_the_same_however_it_is_cut(
+def test_any_input_is_answered_and_in_the_same_way_for_any_chunking(
     data: bytes, reads: bool, more: st.DataObject
 ) -> None:
     cuts = more.draw(st.lists(st.integers(1, max(len(data) - 1, 1)), max_size=8, unique=True).map(sorted), label="cuts")
@@ -122,10 +122,10 @@ def test_whatever_is_sent_is_answered_and_the_same_however_it_is_cut(
 
     assert told.records == []
     assert statuses(whole[1]) <= ALLOWED
-    # A client that waits is told to go on; whether it still waited depends on when its bytes came.
+    # A client that waits gets 100 Continue; whether it still waits depends on timing.
     cut_heard, cut_answers, whole_answers = cut[0], *(answers.replace(GO_ON, b"") for answers in (cut[1], whole[1]))
     if not reads and b"Expect: 100-continue" in data and cut_answers != whole_answers:
-        # Nor need its body ever come where nobody has read it: then the connection ends there (RFC 9110, 10.1.1).
+        # Nor does its body have to arrive if nobody reads it: then the connection ends there (RFC 9110, 10.1.1).
         assert cut_answers.count(b"Connection: close\r\n") == 1
         cut_answers = cut_answers.replace(b"Connection: close\r\n", b"")
         whole_answers = whole_answers[: len(cut_answers)]
@@ -136,7 +136,7 @@ def test_whatever_is_sent_is_answered_and_the_same_however_it_is_cut(
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.binary(min_size=1, max_size=200), st.integers(1, 50))
-def test_noise_is_refused_or_waited_for(data: bytes, step: int) -> None:
+def test_random_bytes_are_refused_or_more_is_awaited(data: bytes, step: int) -> None:
     heard, answer = trio.run(lambda: converse(data, list(range(step, len(data), step)), reads=True))
 
     assert heard == []

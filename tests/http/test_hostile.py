@@ -1,7 +1,7 @@
-"""Requests nobody should send, byte for byte, each sent whole and byte by byte; and odd ones that are in order.
+"""Malformed requests, each sent whole and byte by byte, and unusual ones that are valid.
 
-A request that is malformed is answered with its status, `Connection: close` and one plain sentence, and no handler
-hears of it. Where the body alone is malformed the handler reads that; no answer of its own is mixed with ours.
+A malformed request is answered with its status, `Connection: close` and one plain sentence, and no handler is
+called. If only the body is malformed, the handler gets the error, and its own response is not mixed with ours.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ Case = tuple[bytes, int]
 
 
 def lines(status: int, *starts: bytes) -> list[Case]:
-    """Requests of which the first line is wrong."""
+    """Requests with a wrong first line."""
     return [(start + b"\r\n" + HOST + END, status) for start in starts]
 
 
 def fields(status: int, *wrong: bytes, start: bytes = GET + HOST) -> list[Case]:
-    """Requests of which a header line is wrong."""
+    """Requests with a wrong header line."""
     return [(start + field + b"\r\n" + END, status) for field in wrong]
 
 
@@ -42,7 +42,7 @@ def hosts(status: int, *values: bytes) -> list[Case]:
 
 
 def posts(status: int, *framing: bytes, body: bytes = b"5\r\nhello\r\n0\r\n\r\n") -> list[Case]:
-    """Requests of which the framing is wrong; behind each stands what would be smuggled."""
+    """Requests with wrong framing, each followed by the request that it would smuggle."""
     start = b"POST / HTTP/1.1\r\n" + HOST
     return [(start + field + b"\r\n\r\n" + body + GET + HOST + END, status) for field in framing]
 
@@ -293,7 +293,7 @@ BODIES = [
 
 
 class Server:
-    """A server, and what its handler was given."""
+    """A server, and the requests that its handler got."""
 
     def __init__(self) -> None:
         self.port = 0
@@ -312,7 +312,7 @@ class Server:
 
 
 async def say(port: int, data: bytes, *, step: int = 1 << 20) -> bytes:
-    """Send `data` in pieces of `step` bytes, end our direction, and give all that comes."""
+    """Send `data` in pieces of `step` bytes, end our direction, and return everything received."""
     with trio.fail_after(5):
         async with connected(port) as stream:
             try:
@@ -320,7 +320,7 @@ async def say(port: int, data: bytes, *, step: int = 1 << 20) -> bytes:
                     await stream.send_all(data[at : at + step])
                     await trio.testing.wait_all_tasks_blocked()
                 await stream.send_eof()
-            except trio.BrokenResourceError:  # it has heard enough
+            except trio.BrokenResourceError:  # the server has already refused it
                 pass
             return await read_all(stream)
 
@@ -333,7 +333,7 @@ async def at_server() -> AsyncGenerator[Server, None]:
 
 
 def steps(data: bytes) -> list[int]:
-    """Whole, and byte by byte; what is long by the kilobyte and a bit."""
+    """Return the sizes of pieces: whole, and byte by byte, or for long data about a kilobyte."""
     return [len(data) or 1, 1 if len(data) < 1000 else 1021]
 
 
@@ -353,7 +353,7 @@ def named(cases: list[Case]) -> list[object]:
 
 
 @pytest.mark.parametrize(("data", "status"), named(HEADS))
-async def test_a_malformed_head_is_refused_and_no_handler_hears_of_it(
+async def test_a_malformed_head_is_refused_and_no_handler_is_called(
     data: bytes, status: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     for step in steps(data):
@@ -365,7 +365,7 @@ async def test_a_malformed_head_is_refused_and_no_handler_hears_of_it(
 
 
 @pytest.mark.parametrize("field", [b"A : b", b"Content-Length: x", b"Host: x", b"X: " + b"x" * 40000])
-async def test_a_malformed_head_request_is_refused_by_a_head_alone(field: bytes) -> None:
+async def test_a_malformed_head_request_is_refused_without_a_body(field: bytes) -> None:
     data = b"HEAD / HTTP/1.1\r\n" + HOST + field + b"\r\n" + END
     for step in steps(data):
         async with at_server() as server:
@@ -391,7 +391,7 @@ async def test_a_malformed_body_is_an_error_in_the_handler_and_is_refused(
 
 
 @pytest.mark.parametrize(("data", "status"), named((HEADS + BODIES)[::9]))
-async def test_it_is_so_behind_a_request_that_is_in_order(data: bytes, status: int) -> None:
+async def test_malformed_requests_are_refused_after_a_valid_one_too(data: bytes, status: int) -> None:
     async with at_server() as server:
         got = await say(server.port, GET + HOST + END + data)
 
@@ -401,7 +401,7 @@ async def test_it_is_so_behind_a_request_that_is_in_order(data: bytes, status: i
     assert_refused(rest, status)
 
 
-async def test_a_client_that_sent_nonsense_is_told_at_once_and_without_ending_its_direction() -> None:
+async def test_a_client_that_sent_nonsense_is_answered_at_once_even_if_it_keeps_its_side_open() -> None:
     async with serving(http.files(Path(__file__).parent)) as port:
         for data in (b"\x16\x03\x01", b"GET /\r\n", b"GET / HTTP/1.1\n", GET + b" folded", GET + HOST + b"A : b\r\n"):
             data += b"\r\n" * (data == GET + b" folded")
@@ -413,11 +413,11 @@ async def test_a_client_that_sent_nonsense_is_told_at_once_and_without_ending_it
                 assert_refused(got[: got.index(b"Date: ")] + got[got.index(b"Content-Type") :], 400)
 
 
-def test_the_table_is_long_enough() -> None:
+def test_the_table_has_at_least_400_malformed_requests() -> None:
     assert len({data for data, _ in HEADS + BODIES}) >= 400
 
 
-# What is odd, and in order.
+# Unusual but valid requests.
 
 ASK = GET + HOST + END
 TINY = b"".join(b"1\r\n%c\r\n" % byte for byte in b"hello")
@@ -501,7 +501,7 @@ ODD: list[tuple[bytes, list[tuple[str, str, str]], list[bytes]]] = [
 @pytest.mark.parametrize(
     ("data", "heard", "read"), [pytest.param(*case, id=f"{at}-{case[0][:70]!r}") for at, case in enumerate(ODD)]
 )
-async def test_what_is_odd_and_in_order_is_served(
+async def test_unusual_but_valid_requests_are_served(
     data: bytes, heard: list[tuple[str, str, str]], read: list[bytes], caplog: pytest.LogCaptureFixture
 ) -> None:
     for step in steps(data):
@@ -515,7 +515,7 @@ async def test_what_is_odd_and_in_order_is_served(
     assert caplog.records == []
 
 
-async def test_the_host_of_a_url_takes_the_place_of_the_host_header() -> None:
+async def test_the_host_of_a_url_replaces_the_host_header() -> None:
     async def handler(request: Request, response: Response) -> None:
         assert request.headers.get_all("host") == ["other:80"]
         await response.send(b"ok")
@@ -529,7 +529,7 @@ async def test_the_host_of_a_url_takes_the_place_of_the_host_header() -> None:
 
 
 @pytest.mark.parametrize("deep", [False, True])
-async def test_a_malformed_body_that_several_tasks_see_is_no_failure_of_the_server(
+async def test_a_malformed_body_that_several_tasks_read_is_not_a_failure_of_the_server(
     deep: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def read(request: Request) -> None:
@@ -550,12 +550,12 @@ async def test_a_malformed_body_that_several_tasks_see_is_no_failure_of_the_serv
     assert caplog.records == []
 
 
-# Files: what stands in a path, a range or a condition never does more than miss.
+# Files: the worst that a path, a range or a condition can do is not to match.
 
 TEXT = b"0123456789"
 
 
-@pytest.fixture(scope="module")  # nothing here changes it, and it takes longer to make than to ask
+@pytest.fixture(scope="module")  # no test changes it, and making it takes longer than a request
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tmp_path = tmp_path_factory.mktemp("files")
     top = tmp_path / "root"
@@ -584,7 +584,7 @@ PATHS = [
 
 
 @pytest.mark.parametrize(("path", "status"), PATHS)
-async def test_a_path_finds_a_file_of_the_root_or_nothing(
+async def test_a_path_leads_to_a_file_beneath_the_root_or_to_nothing(
     root: Path, path: bytes, status: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     data = b"GET " + path + b" HTTP/1.1\r\n" + HOST + END
@@ -598,8 +598,8 @@ async def test_a_path_finds_a_file_of_the_root_or_nothing(
     assert caplog.records == []
 
 
-# A range that breaks its grammar is no range, one that misses the file is 416; a condition that breaks its grammar
-# is none, but for If-Match: what cannot be read cannot match. Several ranges may be answered in parts, or in full.
+# A range with invalid syntax is ignored, and one outside the file is 416. A condition with invalid syntax is ignored,
+# except for If-Match, which then cannot match. Several ranges may be answered in parts, or with the whole file.
 MANY = b"bytes=" + b",".join([b"0-"] * 1300)
 ASKED = [
     *[(b"Range: " + value, {200}) for value in (b"", b"bytes", b"bytes=", b"bytes=-", b"bytes=a-b", b"bytes=0", b"=0-1")],
@@ -633,7 +633,7 @@ ASKED = [
 
 
 @pytest.mark.parametrize(("field", "statuses"), ASKED)
-async def test_a_range_or_a_condition_is_met_missed_or_passed_over(
+async def test_a_range_or_a_condition_is_satisfied_unsatisfied_or_ignored(
     root: Path, field: bytes, statuses: set[int], caplog: pytest.LogCaptureFixture
 ) -> None:
     data = b"GET /a.txt HTTP/1.1\r\n" + HOST + field + b"\r\n" + END

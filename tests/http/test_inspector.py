@@ -32,7 +32,7 @@ async def for_ever() -> AsyncIterator[int]:
 
 
 def mounted(inspector: Inspector, **options: Any) -> http.Handler:
-    """Return a handler that has the page at a path of its own."""
+    """Return a handler that serves the page at its own path."""
     show = http.inspector(inspector, **options)
 
     async def handler(request: Request, response: Response) -> None:
@@ -41,7 +41,7 @@ def mounted(inspector: Inspector, **options: Any) -> http.Handler:
     return handler
 
 
-async def test_the_numbers_are_told_as_json_at_any_path() -> None:
+async def test_the_numbers_are_served_as_json_at_any_path() -> None:
     async with tf.inspect() as inspector, serving(mounted(inspector, most=2)) as port, trio.open_nursery() as nursery:
         for _ in range(3):
             nursery.start_soon(lambda: for_ever().pipe(tf.drain()))
@@ -61,7 +61,7 @@ async def test_the_numbers_are_told_as_json_at_any_path() -> None:
     assert told["running"] == 3
 
 
-async def test_events_are_sent_while_somebody_reads_them_and_do_not_show_themselves() -> None:
+async def test_events_are_sent_while_there_is_a_reader_and_their_own_runs_are_not_shown() -> None:
     async with tf.inspect() as inspector, serving(mounted(inspector)) as port:
         async with connected(port) as stream:
             await stream.send_all(asked("/deep/down/events"))
@@ -84,7 +84,7 @@ async def test_events_are_sent_while_somebody_reads_them_and_do_not_show_themsel
         (asked("/deep/down/runs.json", "POST"), b"405 Method Not Allowed", b""),
     ],
 )
-async def test_the_page_loads_only_what_is_beside_it(request_: bytes, head: bytes, body: bytes) -> None:
+async def test_the_page_loads_only_from_its_own_server(request_: bytes, head: bytes, body: bytes) -> None:
     async with tf.inspect() as inspector, serving(mounted(inspector)) as port:
         got = await exchanged(port, request_)
 
@@ -124,7 +124,7 @@ def started(place: str) -> subprocess.Popen[str]:
 
 
 @pytest.mark.slow
-async def test_a_variable_serves_the_page_beside_any_program_which_ends_as_ever() -> None:
+async def test_with_the_variable_a_program_serves_the_page_and_ends_as_without_it() -> None:
     with started("127.0.0.1:0") as process:
         assert process.stderr is not None
         said = await trio.to_thread.run_sync(process.stderr.readline)
@@ -155,7 +155,7 @@ async def test_a_variable_serves_the_page_beside_any_program_which_ends_as_ever(
         ("192.0.2.1:0", "cannot inspect this program at 192.0.2.1:0: OSError"),
     ],
 )
-def test_what_the_variable_does_is_told_once(
+def test_the_effect_of_the_variable_is_printed_once(
     place: str, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(observing, "observers", ())
@@ -173,7 +173,7 @@ def test_what_the_variable_does_is_told_once(
     assert err.count("\n") == 1
 
 
-async def test_only_names_of_the_loopback_are_answered() -> None:
+async def test_only_host_names_of_the_loopback_are_answered() -> None:
     async with serving(_inspector_variable._by_loopback_names(mounted(tf.Inspector()))) as port:
         for host in (b"LOCALHOST:1", b"127.9.0.1", b"[::1]:80"):
             assert (await exchanged(port, asked("/deep/down/").replace(b"x\r", host + b"\r"))).startswith(

@@ -1,6 +1,6 @@
-"""Clients that leave while they are being answered, and clients that have only ended their direction.
+"""Clients that leave during a response, and clients that only half-close their connection.
 
-Both send the same thing, a FIN. What tells them apart is that a client that has gone resets what is sent to it.
+Both send the same thing, a FIN. The difference is that a client that has gone answers later data with a reset.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ POST = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
 
 
 class Quiet:
-    """A handler that sleeps, before or within its answer, and notes when it was cancelled."""
+    """A handler that sleeps before or within its response, and records when it was cancelled."""
 
     def __init__(self, begin: bytes = b"") -> None:
         self._begin = begin
@@ -82,7 +82,7 @@ async def test_a_client_that_sends_its_request_and_closes_at_once_is_noticed(aut
             await handler.ended.wait()
 
 
-async def test_a_client_that_ends_its_direction_and_then_resets_is_gone_at_once(autojump_clock: MockClock) -> None:
+async def test_a_client_that_half_closes_and_then_resets_is_noticed_at_once(autojump_clock: MockClock) -> None:
     handler = Quiet()
     async with serving(handler, limits=Limits(half_closed=math.inf)) as port, connected(port) as stream:
         await stream.send_all(GET)
@@ -95,7 +95,7 @@ async def test_a_client_that_ends_its_direction_and_then_resets_is_gone_at_once(
             await handler.ended.wait()
 
 
-async def test_a_client_that_ends_its_direction_may_wait_for_ever_where_there_is_no_limit(
+async def test_without_a_limit_a_half_closed_client_may_wait_forever(
     autojump_clock: MockClock,
 ) -> None:
     async def slow(request: Request, response: Response) -> None:
@@ -108,7 +108,7 @@ async def test_a_client_that_ends_its_direction_may_wait_for_ever_where_there_is
     assert got.endswith(b"\r\n\r\nhello")
 
 
-async def test_a_half_closed_client_that_is_written_to_in_time_is_not_given_up_later(autojump_clock: MockClock) -> None:
+async def test_a_half_closed_client_that_is_written_to_in_time_is_not_dropped_later(autojump_clock: MockClock) -> None:
     async def rare(request: Request, response: Response) -> None:
         async with response.open() as body:
             for _ in range(3):
@@ -122,7 +122,7 @@ async def test_a_half_closed_client_that_is_written_to_in_time_is_not_given_up_l
     assert got.endswith(b"\r\n\r\n1\r\nx\r\n1\r\nx\r\n1\r\nx\r\n0\r\n\r\n")
 
 
-async def test_a_half_closed_client_that_reads_slowly_gets_all_of_it(autojump_clock: MockClock) -> None:
+async def test_a_half_closed_client_that_reads_slowly_gets_the_whole_response(autojump_clock: MockClock) -> None:
     async def large(request: Request, response: Response) -> None:
         await tf.from_iterable([bytes(1 << 20)] * 20).pipe(response)
 
@@ -130,13 +130,13 @@ async def test_a_half_closed_client_that_reads_slowly_gets_all_of_it(autojump_cl
         await stream.send_all(GET)
         await wait_all_tasks_blocked()
         await stream.send_eof()
-        await trio.sleep(20)  # nothing is written meanwhile: the system holds all that it can
+        await trio.sleep(20)  # nothing is written in the meantime, because the buffers of the system are full
         got = await read_all(stream)
 
     assert got.endswith(b"\r\n0\r\n\r\n")
 
 
-async def test_a_half_closed_client_whose_body_is_still_read_is_not_given_up(autojump_clock: MockClock) -> None:
+async def test_a_half_closed_client_whose_body_is_still_read_is_not_dropped(autojump_clock: MockClock) -> None:
     async def slow(request: Request, response: Response) -> None:
         size = 0
         async with request.body.open(capacity=1) as chunks:
@@ -151,7 +151,7 @@ async def test_a_half_closed_client_whose_body_is_still_read_is_not_given_up(aut
     assert got.endswith(b"\r\n\r\n2000000")
 
 
-async def test_a_half_closed_client_whose_body_is_never_read_is_given_up(autojump_clock: MockClock) -> None:
+async def test_a_half_closed_client_whose_body_is_never_read_is_dropped(autojump_clock: MockClock) -> None:
     handler = Quiet()
     async with serving(handler) as port:
         async with connected(port) as stream:
@@ -160,7 +160,7 @@ async def test_a_half_closed_client_whose_body_is_never_read_is_given_up(autojum
             await handler.ended.wait()
 
 
-async def test_a_handler_that_has_answered_goes_on_when_its_client_leaves(autojump_clock: MockClock) -> None:
+async def test_a_handler_that_has_answered_continues_when_its_client_leaves(autojump_clock: MockClock) -> None:
     done = trio.Event()
 
     async def tidy(request: Request, response: Response) -> None:
@@ -175,7 +175,7 @@ async def test_a_handler_that_has_answered_goes_on_when_its_client_leaves(autoju
         await done.wait()
 
 
-async def test_of_pipelined_requests_each_is_answered_while_the_first_is_answered_in_time(
+async def test_if_the_first_pipelined_request_is_answered_in_time_all_of_them_are(
     autojump_clock: MockClock,
 ) -> None:
     times = iter([0.9, 30, 30])
@@ -190,7 +190,7 @@ async def test_of_pipelined_requests_each_is_answered_while_the_first_is_answere
     assert got.count(b"\r\n\r\nhello") == 3
 
 
-async def test_a_client_that_left_while_its_answered_handler_went_on_has_its_next_request_given_up(
+async def test_the_next_request_of_a_client_that_left_while_its_answered_handler_continued_is_cancelled(
     autojump_clock: MockClock,
 ) -> None:
     handler, answered = Quiet(), trio.Event()
@@ -211,7 +211,7 @@ async def test_a_client_that_left_while_its_answered_handler_went_on_has_its_nex
             await handler.ended.wait()
 
 
-async def test_nothing_is_kept_of_a_connection_that_ended_in_time() -> None:
+async def test_a_connection_that_ended_in_time_is_freed() -> None:
     async def handler(request: Request, response: Response) -> None:
         await wait_all_tasks_blocked()
         await response.send(b"hello")
@@ -222,7 +222,7 @@ async def test_nothing_is_kept_of_a_connection_that_ended_in_time() -> None:
         await wait_all_tasks_blocked()
         gc.collect()
 
-        assert sum(type(one) is Exchange for one in gc.get_objects()) <= 1  # the one that was waited for first
+        assert sum(type(one) is Exchange for one in gc.get_objects()) <= 1  # the exchange of the first connection
 
 
 async def test_a_connection_leaves_nothing_to_the_garbage_collector_even_if_its_client_has_left() -> None:
@@ -257,7 +257,7 @@ async def test_a_connection_leaves_nothing_to_the_garbage_collector_even_if_its_
             gc.enable()
 
 
-async def test_an_upgraded_connection_may_be_half_closed_for_any_time(autojump_clock: MockClock) -> None:
+async def test_an_upgraded_connection_may_stay_half_closed(autojump_clock: MockClock) -> None:
     async def late(request: Request, response: Response) -> None:
         connection = await response.upgrade("late")
         async with connection.open() as stream:
@@ -287,14 +287,14 @@ async def test_a_client_that_leaves_is_noticed_over_tls_too(autojump_clock: Mock
             await handler.ended.wait()
 
 
-# Programs. Their seconds are real ones.
+# Programs, which take real time.
 
 QUICK = Limits(half_closed=0.05)
 
 
 @pytest.mark.needs("curl")
 @pytest.mark.parametrize("begin", [b"", b"hello"])
-async def test_curl_that_is_killed_is_noticed(begin: bytes) -> None:
+async def test_a_killed_curl_is_noticed(begin: bytes) -> None:
     handler = Quiet(begin)
     async with serving(handler, limits=QUICK) as port, trio.open_nursery() as nursery:
         curl = ["curl", "-sN", f"http://127.0.0.1:{port}"]
@@ -335,7 +335,7 @@ async def nginx(root: Path, port: int) -> AsyncGenerator[str, None]:
 
 @pytest.mark.needs("nginx")
 @pytest.mark.parametrize("begin", [b"", b"hello"])
-async def test_a_client_of_nginx_that_leaves_is_noticed_by_the_server_after_it(begin: bytes, tmp_path: Path) -> None:
+async def test_the_server_after_nginx_notices_a_client_of_nginx_that_leaves(begin: bytes, tmp_path: Path) -> None:
     handler = Quiet(begin)
     async with serving(handler, limits=QUICK) as port, nginx(tmp_path, port) as path:
         stream = await trio.open_unix_socket(path)

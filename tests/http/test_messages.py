@@ -26,7 +26,7 @@ GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 async def asked(handler: Any, request: bytes = GET) -> bytes:
-    """Return the answer to one request."""
+    """Return the response to one request."""
     async with serving(handler) as port:
         return await exchanged(port, request)
 
@@ -34,7 +34,7 @@ async def asked(handler: Any, request: bytes = GET) -> bytes:
 # Headers.
 
 
-def test_headers_do_not_look_at_case() -> None:
+def test_header_names_are_case_insensitive() -> None:
     headers = Headers([("Content-Type", "text/html")])
 
     assert headers["content-type"] == headers["CONTENT-TYPE"] == "text/html"
@@ -60,7 +60,7 @@ def test_setting_a_header_replaces_and_adding_repeats() -> None:
     assert headers.lines(without="b") == b"C: 5\r\n"
 
 
-def test_lines_follow_each_change_and_those_of_another_mapping_do_not() -> None:
+def test_a_change_of_headers_appears_in_their_lines_and_not_in_those_of_a_copy() -> None:
     shared = Headers([("a", "1")])
     shared.freeze("it is shared")
     headers = Headers()
@@ -85,7 +85,7 @@ def test_lines_follow_each_change_and_those_of_another_mapping_do_not() -> None:
     assert shared.lines() == b"A: 1\r\n"
 
 
-def test_cookies_are_joined_in_their_own_way() -> None:
+def test_cookies_are_joined_and_set_cookie_lines_are_not() -> None:
     headers = Headers([("cookie", "a=1"), ("cookie", "b=2"), ("set-cookie", "c=3"), ("set-cookie", "d=4")])
 
     assert headers["cookie"] == "a=1; b=2"
@@ -96,12 +96,12 @@ def test_cookies_are_joined_in_their_own_way() -> None:
 @pytest.mark.parametrize(
     ("name", "shown"), [("content-type", b"Content-Type"), ("etag", b"ETag"), ("X-ODD-name", b"X-ODD-name")]
 )
-def test_names_go_out_in_title_case_unless_they_have_capitals(name: str, shown: bytes) -> None:
+def test_header_names_are_sent_in_title_case_unless_they_have_capitals(name: str, shown: bytes) -> None:
     assert Headers([(name, "x")]).lines() == shown + b": x\r\n"
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a:", "a\r\nb", "ä", "a\0", "(a)"])
-def test_a_name_that_cannot_stand_in_a_header_is_refused(name: str) -> None:
+def test_a_name_that_is_invalid_in_a_header_is_refused(name: str) -> None:
     headers = Headers()
     with pytest.raises(ValueError, match="a header name may only have letters"):
         headers[name] = "x"
@@ -113,7 +113,7 @@ def test_a_name_that_cannot_stand_in_a_header_is_refused(name: str) -> None:
 
 @settings(max_examples=60)
 @given(st.text(max_size=20))
-def test_a_value_goes_out_as_it_is_or_is_refused(value: str) -> None:
+def test_a_value_is_sent_unchanged_or_refused(value: str) -> None:
     headers = Headers()
     try:
         headers["x"] = value
@@ -127,7 +127,7 @@ def test_a_value_goes_out_as_it_is_or_is_refused(value: str) -> None:
         h11.Response(status_code=200, headers=[(b"X", sent)])
 
 
-def test_what_is_no_str_is_told() -> None:
+def test_a_header_that_is_not_a_str_is_refused() -> None:
     headers = Headers()
     with pytest.raises(TypeError, match="header 'content-length': the value must be a str, got 5"):
         headers["content-length"] = 5  # type: ignore[assignment]
@@ -153,7 +153,7 @@ def test_what_is_no_str_is_told() -> None:
         ("http://example.org", "/", "/", ""),
     ],
 )
-async def test_a_target_is_taken_apart(target: str, path: str, raw_path: str, query: str) -> None:
+async def test_a_target_is_parsed(target: str, path: str, raw_path: str, query: str) -> None:
     seen: list[Request] = []
 
     async def handler(request: Request, response: Response) -> None:
@@ -166,7 +166,7 @@ async def test_a_target_is_taken_apart(target: str, path: str, raw_path: str, qu
 
 
 @pytest.mark.parametrize("target", ["/%ff", "/a%c0%ae", "/%ed%a0%80", "/caf%e9/..%E9"])
-async def test_a_path_that_is_not_utf8_is_refused_when_a_handler_asks_for_it(
+async def test_a_path_that_is_not_utf8_is_refused_when_a_handler_reads_it(
     target: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def handler(request: Request, response: Response) -> None:
@@ -196,8 +196,8 @@ async def test_a_path_that_is_not_utf8_is_refused_when_a_handler_asks_for_it(
         ("/a%2f...", "/a/..."),
     ],
 )
-def test_a_dot_segment_that_only_an_encoded_slash_makes_is_refused(raw_path: str, path: str | None) -> None:
-    """A proxy that reads `..%2fadmin` as a name passes it as something below `/public/`."""
+def test_a_dot_segment_formed_by_an_encoded_slash_is_refused(raw_path: str, path: str | None) -> None:
+    """A proxy that reads `..%2fadmin` as a name passes it on as a path below `/public/`."""
     if path is None:
         with pytest.raises(RequestError, match="a dot segment next to an encoded slash"):
             normalised(raw_path)
@@ -205,7 +205,7 @@ def test_a_dot_segment_that_only_an_encoded_slash_makes_is_refused(raw_path: str
         assert normalised(raw_path) == path
 
 
-async def test_options_may_ask_for_the_whole_server() -> None:
+async def test_options_can_address_the_whole_server() -> None:
     async def handler(request: Request, response: Response) -> None:
         await response.send(f"{request.method} {request.path}".encode())
 
@@ -215,7 +215,7 @@ async def test_options_may_ask_for_the_whole_server() -> None:
 
 
 @given(st.text(alphabet="/.%2eFfa0\\", max_size=30).map(lambda text: "/" + text))
-def test_a_path_is_normal_or_refused(raw_path: str) -> None:
+def test_a_path_is_normalised_or_refused(raw_path: str) -> None:
     try:
         path = normalised(raw_path)
     except RequestError:
@@ -291,7 +291,7 @@ async def test_R11_a_body_that_fails_names_its_stage(caplog: pytest.LogCaptureFi
     assert not caplog.records
 
 
-async def test_what_is_kept_of_an_exchange_that_is_over_is_closed() -> None:
+async def test_a_request_and_a_response_kept_after_their_exchange_are_closed() -> None:
     kept: list[tuple[Request, Response]] = []
 
     async def handler(request: Request, response: Response) -> None:
@@ -313,7 +313,7 @@ async def test_what_is_kept_of_an_exchange_that_is_over_is_closed() -> None:
 # Responses.
 
 
-async def test_status_and_headers_go_out() -> None:
+async def test_status_and_headers_are_sent() -> None:
     async def handler(request: Request, response: Response) -> None:
         assert response.status == 200
         response.status = 404
@@ -333,7 +333,7 @@ async def test_status_and_headers_go_out() -> None:
     )
 
 
-async def test_a_date_is_sent_as_the_rfc_wants_it() -> None:
+async def test_a_date_is_sent_in_the_format_of_the_rfc() -> None:
     async def handler(request: Request, response: Response) -> None: ...
 
     async with serving(handler) as port, connected(port) as stream:
@@ -349,7 +349,7 @@ async def test_a_date_is_sent_as_the_rfc_wants_it() -> None:
     ("status", "error"),
     [("200", TypeError), (True, TypeError), (100, ValueError), (199, ValueError), (600, ValueError)],
 )
-async def test_a_status_that_is_none_is_refused(status: Any, error: type[Exception]) -> None:
+async def test_an_invalid_status_is_refused(status: Any, error: type[Exception]) -> None:
     async def handler(request: Request, response: Response) -> None:
         with pytest.raises(error, match="status must be"):
             response.status = status
@@ -358,7 +358,7 @@ async def test_a_status_that_is_none_is_refused(status: Any, error: type[Excepti
     assert (await asked(handler)).startswith(b"HTTP/1.1 200 OK\r\n")
 
 
-async def test_nothing_of_the_head_can_change_once_it_has_gone_out() -> None:
+async def test_a_head_that_was_sent_cannot_change() -> None:
     async def handler(request: Request, response: Response) -> None:
         async with response.open() as body:
             await body.send(b"x")
@@ -386,7 +386,7 @@ async def test_R4_a_response_runs_once() -> None:
     assert (await asked(handler)).endswith(b"\r\n\r\n1\r\nx\r\n0\r\n\r\n")
 
 
-async def test_R3_a_run_gives_the_number_of_bytes() -> None:
+async def test_R3_a_run_returns_the_number_of_bytes() -> None:
     async def handler(request: Request, response: Response) -> None:
         given = await tf.from_iterable([b"abc", bytearray(b"de"), memoryview(b"fghi")[::2]]).pipe(response)
         assert given == 7
@@ -402,7 +402,7 @@ async def test_R18_an_empty_chunk_does_not_end_a_body() -> None:
     assert got.endswith(b"b\r\n0\r\n\r\n")
 
 
-async def test_a_source_that_gives_nothing_is_an_empty_body() -> None:
+async def test_a_source_without_items_is_an_empty_body() -> None:
     async def handler(request: Request, response: Response) -> None:
         assert await tf.from_iterable([]).pipe(response) == 0
 
@@ -410,7 +410,9 @@ async def test_a_source_that_gives_nothing_is_an_empty_body() -> None:
 
 
 @pytest.mark.parametrize("chunk", ["text", 5, None, [b"x"]])
-async def test_what_is_not_bytes_is_told_with_its_stage(chunk: Any, caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_item_that_is_not_bytes_is_refused_with_its_stage(
+    chunk: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     async def handler(request: Request, response: Response) -> None:
         if request.path == "/send":
             await response.send(chunk)
@@ -427,7 +429,7 @@ async def test_what_is_not_bytes_is_told_with_its_stage(chunk: Any, caplog: pyte
 
 
 @pytest.mark.parametrize("declared", ["3", "5"])
-async def test_a_body_may_be_as_long_as_was_declared_and_no_other(declared: str) -> None:
+async def test_a_body_must_have_the_declared_length(declared: str) -> None:
     failures: list[str] = []
 
     async def handler(request: Request, response: Response) -> None:
@@ -457,7 +459,7 @@ async def test_a_body_may_be_as_long_as_was_declared_and_no_other(declared: str)
 
 
 @pytest.mark.parametrize("again", ["4", "5", "four", ""])
-async def test_a_length_that_is_declared_twice_is_refused(again: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_length_declared_twice_is_refused(again: str, caplog: pytest.LogCaptureFixture) -> None:
     async def handler(request: Request, response: Response) -> None:
         response.headers["Content-Length"] = "4"
         response.headers.add("content-length", again)
@@ -467,7 +469,7 @@ async def test_a_length_that_is_declared_twice_is_refused(again: str, caplog: py
     assert str(caplog.records[0].exc_info[1]) == f"Content-Length must be one number, got '4, {again}'"  # type: ignore[index]
 
 
-async def test_a_declared_length_is_not_framed_in_chunks() -> None:
+async def test_a_body_of_declared_length_is_not_sent_in_chunks() -> None:
     async def handler(request: Request, response: Response) -> None:
         response.headers["content-length"] = "4"
         await tf.from_iterable([b"ab", b"cd"]).pipe(response)
@@ -478,7 +480,7 @@ async def test_a_declared_length_is_not_framed_in_chunks() -> None:
 @pytest.mark.parametrize(
     ("name", "value"), [("content-length", "-1"), ("content-length", "x"), ("transfer-encoding", "chunked")]
 )
-async def test_framing_that_is_none_is_an_error(name: str, value: str) -> None:
+async def test_invalid_framing_headers_are_an_error(name: str, value: str) -> None:
     async def handler(request: Request, response: Response) -> None:
         response.headers[name] = value
         await tf.from_iterable([b"ab"]).pipe(response)
@@ -486,7 +488,7 @@ async def test_framing_that_is_none_is_an_error(name: str, value: str) -> None:
     assert (await asked(handler)).startswith(b"HTTP/1.1 500 ")
 
 
-async def test_a_head_can_go_out_before_there_is_a_body() -> None:
+async def test_a_head_can_be_sent_before_there_is_a_body() -> None:
     go_on = trio.Event()
 
     async def handler(request: Request, response: Response) -> None:
@@ -507,14 +509,14 @@ async def test_a_head_can_go_out_before_there_is_a_body() -> None:
         assert await read_until(stream, b"0\r\n\r\n") == b"4\r\nlate\r\n0\r\n\r\n"
 
 
-async def test_a_head_that_went_out_alone_is_followed_by_an_empty_body() -> None:
+async def test_a_head_sent_alone_is_followed_by_an_empty_body() -> None:
     async def handler(request: Request, response: Response) -> None:
         await response.start()
 
     assert (await asked(handler)).endswith(b"\r\n\r\n0\r\n\r\n")
 
 
-async def test_a_status_may_be_told_by_raising_it() -> None:
+async def test_a_status_can_be_raised() -> None:
     async def handler(request: Request, response: Response) -> None:
         raise RequestError(403, "not for you")
 
@@ -524,7 +526,7 @@ async def test_a_status_may_be_told_by_raising_it() -> None:
     assert got.endswith(b"\r\n\r\n403 Forbidden\n")
 
 
-async def test_a_time_limit_before_the_first_byte_leaves_room_for_an_answer(
+async def test_after_a_timeout_before_the_first_byte_the_handler_can_still_respond(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     @tf.readable
@@ -540,7 +542,7 @@ async def test_a_time_limit_before_the_first_byte_leaves_room_for_an_answer(
     assert (await asked(handler)).startswith(b"HTTP/1.1 504 Gateway Timeout\r\n")
 
 
-def test_a_response_names_itself() -> None:
+def test_a_response_is_a_writable() -> None:
     assert isinstance(Response, type)
     assert issubclass(Response, tf.Writable)
 
@@ -572,13 +574,13 @@ class Held(trio.abc.HalfCloseableStream):
         await self._stream.aclose()
 
     async def hold(self) -> None:
-        """Wait in the task that opened the stream; a handler whose client has gone is cancelled, but who holds it not."""
+        """Wait in the task that opened the stream: a handler whose client has gone is cancelled, this is not."""
         with trio.CancelScope(shield=True):
             await self.let_go.wait()
 
 
 def client_of(stream: trio.SocketStream) -> tf.Duplex[bytes, bytes]:
-    """A POST whose body is written while its answer is read."""
+    """A POST whose body is written while its response is read."""
     connection = h11.Connection(h11.CLIENT)
 
     @tf.writable

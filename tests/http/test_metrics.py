@@ -1,4 +1,4 @@
-"""What `http.metrics` answers to Prometheus, and what stays out of it."""
+"""What `http.metrics` sends to Prometheus, and what it leaves out."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ STATUS = SimpleNamespace(entries=7, lag=4, dead=2, oldest=1.5, retries=3, droppe
 
 
 def numbers(text: bytes) -> dict[str, float]:
-    """Return each sample's value, by its name and labels as they are written."""
+    """Return the value of each sample, by its name and labels as written."""
     found = {}
     for family in text_string_to_metric_families(text.decode()):
         for sample in family.samples:
@@ -76,7 +76,7 @@ async def test_requests_are_counted_by_method_and_class_of_status() -> None:
         f"{seconds}{{method=POST,status=2xx}}": 1,
         f"{seconds}{{method=GET,status=4xx}}": 1,
         f"{seconds}{{method=other,status=2xx}}": 2,
-        f"{seconds}{{method=other,status=4xx}}": 1,  # what could not be read
+        f"{seconds}{{method=other,status=4xx}}": 1,  # the request that could not be parsed
     }
     assert got["trioflow_http_responses_cut_total{method=GET}"] == 1
     assert got["trioflow_http_request_duration_seconds_bucket{le=+Inf,method=GET,status=2xx}"] == 2
@@ -86,7 +86,7 @@ async def test_requests_are_counted_by_method_and_class_of_status() -> None:
     assert got["trioflow_http_refusals_total"] == 2
 
 
-async def test_the_answer_comes_in_the_format_that_is_asked_for() -> None:
+async def test_metrics_are_sent_in_the_requested_format() -> None:
     _, headers, body = await scraped(http.metrics(), accept="application/openmetrics-text; version=1.0.0")
 
     assert headers["content-type"].startswith("application/openmetrics-text")
@@ -96,7 +96,7 @@ async def test_the_answer_comes_in_the_format_that_is_asked_for() -> None:
     assert (status, headers["allow"]) == (405, "GET, HEAD")
 
 
-async def test_metrics_are_registered_with_others_only_where_that_is_asked_for() -> None:
+async def test_metrics_join_only_the_registry_they_are_given() -> None:
     before = set(REGISTRY._names_to_collectors)
     registry = CollectorRegistry(auto_describe=True)
     Counter("orders", "Orders taken.", registry=registry).inc(5)
@@ -108,7 +108,7 @@ async def test_metrics_are_registered_with_others_only_where_that_is_asked_for()
         http.metrics(registry=registry)
 
 
-async def test_a_stream_whose_status_cannot_be_read_is_down_and_no_error(
+async def test_a_stream_whose_status_cannot_be_read_is_down_and_not_an_error(
     autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     asked: list[str] = []
@@ -170,7 +170,7 @@ def test_a_wrong_argument_is_refused(options: dict[str, Any], message: str) -> N
         http.metrics(**options)
 
 
-def test_without_its_library_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_opentelemetry_the_error_names_the_extra_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "prometheus_client", None)
 
     with pytest.raises(ImportError, match=r"http\.metrics needs prometheus_client: pip install 'trioflow\[metrics\]'"):
@@ -180,10 +180,10 @@ def test_without_its_library_the_extra_is_named(monkeypatch: pytest.MonkeyPatch)
 # Runs.
 
 
-async def test_runs_are_counted_by_name_and_stage_while_they_go_on_and_after_their_end() -> None:
+async def test_runs_are_counted_by_name_and_stage_during_and_after_the_run() -> None:
     async with tf.inspect(keep=1) as inspector:
         metrics = http.metrics(inspector=inspector)
-        for _ in range(3):  # two of them are forgotten by then
+        for _ in range(3):  # two of them have been dropped by then
             await tf.from_iterable([b"ab", b"c"]).pipe(tf.map(bytes)).pipe(tf.join())
         with pytest.raises(KeyError):
             await tf.failed(KeyError("secret")).pipe(tf.drain())
@@ -209,7 +209,7 @@ async def test_runs_are_counted_by_name_and_stage_while_they_go_on_and_after_the
     assert b"secret" not in text
 
 
-async def test_runs_of_too_many_names_are_counted_together() -> None:
+async def test_runs_with_too_many_different_names_are_counted_together() -> None:
     async with tf.inspect() as inspector:
         metrics = http.metrics(inspector=inspector)
         for i in range(NAMES + 5):
@@ -224,11 +224,11 @@ async def test_runs_of_too_many_names_are_counted_together() -> None:
     assert not [key for key in got if "(other)" in key and "stage" in key]
 
 
-# What is written about them.
+# The documentation of the metrics.
 
 
 async def names_of_all() -> set[str]:
-    """Return the name of every sample that can be answered."""
+    """Return the name of every sample that can be sent."""
 
     async def status() -> Any:
         return STATUS
@@ -239,13 +239,13 @@ async def names_of_all() -> set[str]:
         await tf.from_iterable([b"a"]).pipe(tf.join())
         metrics.observe(http.Access(0.0, "", "GET", "/", 200, 0, 0.1, False, None, None))
         await metrics._streams.refresh()
-        async with tf.repeat(b"a").open() as receive:  # so that a channel has a fill
+        async with tf.repeat(b"a").open() as receive:  # so that a channel holds something
             await receive.receive()
             parsed = text_string_to_metric_families(generate_latest(registry).decode())
             return {sample.name for family in parsed for sample in family.samples}
 
 
-async def test_the_dashboard_and_the_page_know_every_metric_and_no_other() -> None:
+async def test_the_dashboard_and_the_page_have_every_metric_and_no_other() -> None:
     names = {name for name in await names_of_all() if not name.endswith(("_created", "_sum"))}
     board = (ROOT / "examples" / "grafana.json").read_text(encoding="utf-8")
     page = (ROOT / "docs" / "how-to" / "metrics.md").read_text(encoding="utf-8").partition("## The metrics")[2]
@@ -264,7 +264,7 @@ async def test_the_dashboard_and_the_page_know_every_metric_and_no_other() -> No
 
 @pytest.mark.slow
 @pytest.mark.needs("redis-server")
-async def test_a_stream_in_a_real_redis_is_told_and_is_down_when_its_server_has_gone(tmp_path: Path) -> None:
+async def test_a_stream_in_a_real_redis_is_reported_and_is_down_when_its_server_has_gone(tmp_path: Path) -> None:
     server = Server(tmp_path)
     server.start()
     try:

@@ -1,4 +1,4 @@
-"""Whom trusted proxies name as the client, and whom nobody else can."""
+"""Trusted proxies determine the address of the client, and nobody else does."""
 
 from __future__ import annotations
 
@@ -42,25 +42,25 @@ def test_the_last_address_that_is_not_a_proxy_is_the_client(value: str, client: 
 @pytest.mark.parametrize(
     "value", ["", "unknown", "1.2.3", "192.0.2.7:port", "192.0.2.7 10.0.0.1", "192.0.2.7,", "é", "1" * 9999]
 )
-def test_what_is_no_address_is_not_believed(value: str) -> None:
+def test_a_value_that_is_not_an_address_is_ignored(value: str) -> None:
     assert seen(PROXIES, PROXY, ("X-Forwarded-For", value)) == (PROXY, "http")
 
 
 @pytest.mark.parametrize("peer", [("192.0.2.9", 1), ("2001:db8::9", 1, 0, 0), "", b"\0name"])
 @pytest.mark.parametrize("proxies", [PROXIES, STANDARD])
-def test_who_is_no_trusted_proxy_is_not_believed(peer: Any, proxies: Proxies) -> None:
+def test_the_headers_of_an_untrusted_peer_are_ignored(peer: Any, proxies: Proxies) -> None:
     fields = [("X-Forwarded-For", "1.1.1.1"), ("X-Forwarded-Proto", "https"), ("Forwarded", "for=1.1.1.1;proto=https")]
 
     assert seen(proxies, peer, *fields) == (peer, "http")
 
 
-def test_whoever_reaches_a_unix_socket_may_be_trusted() -> None:
+def test_clients_of_a_unix_socket_can_be_trusted() -> None:
     proxies = Proxies(["unix", "10.0.0.1"])
 
     assert seen(proxies, "", ("X-Forwarded-For", "192.0.2.7, 10.0.0.1")) == (("192.0.2.7", 0), "http")
 
 
-def test_the_field_that_the_proxies_do_not_set_is_not_read() -> None:
+def test_the_header_that_the_proxies_do_not_set_is_ignored() -> None:
     assert seen(STANDARD, PROXY, ("X-Forwarded-For", "1.1.1.1")) == (PROXY, "http")
     assert seen(PROXIES, PROXY, ("Forwarded", "for=1.1.1.1")) == (PROXY, "http")
 
@@ -102,15 +102,15 @@ def test_the_standard_field_is_read_as_its_rfc_says(value: str, client: Any, sch
 
 @settings(max_examples=100, deadline=None)
 @given(st.text(st.sampled_from('for=proto,;"\\ [:.1a%_'), max_size=60))
-def test_nothing_a_client_sends_fails_or_names_a_client_behind_a_stranger(value: str) -> None:
-    """Whatever a client sends, its proxy adds the client's own address, and that is the one that is seen."""
+def test_nothing_that_a_client_sends_fails_or_forges_its_address(value: str) -> None:
+    """Whatever a client sends, its proxy adds the client's own address, which is the one that is used."""
     for proxies, name, own in [
         (PROXIES, "X-Forwarded-For", "192.0.2.7"),
         (STANDARD, "Forwarded", "for=192.0.2.7"),
     ]:
         fields = [("x", "y"), (name, value), (name, own)]
         client, _ = seen(proxies, PROXY, *fields)
-        # An open quote swallows what follows: then nobody is believed.
+        # An open quote includes everything after it, and then no address is used.
         assert client == ("192.0.2.7", 0) or ('"' in value and client == PROXY)
 
 
@@ -123,6 +123,8 @@ def test_nothing_a_client_sends_fails_or_names_a_client_behind_a_stranger(value:
         ([], "x-real-ip", "header must be 'x-forwarded' or 'forwarded', got 'x-real-ip'"),
     ],
 )
-def test_R1_what_cannot_be_trusted_is_told_at_once(trusted: Any, header: Any, complaint: str) -> None:
+def test_R1_a_proxy_that_is_not_an_address_or_network_is_refused_at_once(
+    trusted: Any, header: Any, complaint: str
+) -> None:
     with pytest.raises((TypeError, ValueError), match=complaint):
         Proxies(trusted, header=header)

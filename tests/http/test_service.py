@@ -1,4 +1,4 @@
-"""Where a server listens, what it tells of its requests, what it counts, and whom it believes."""
+"""Where a server listens, what it logs and counts, and which proxies it trusts."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ async def test_curl_downloads_over_a_unix_socket(tmp_path: Path) -> None:
     assert done.stdout == bytes(3_000_000)
 
 
-async def test_a_path_that_a_server_left_behind_is_taken(tmp_path: Path) -> None:
+async def test_a_socket_file_that_a_server_left_behind_is_replaced(tmp_path: Path) -> None:
     path = tmp_path / "a.sock"
     with socket.socket(socket.AF_UNIX) as left:
         left.bind(str(path))
@@ -83,7 +83,7 @@ async def test_a_path_that_a_server_left_behind_is_taken(tmp_path: Path) -> None
         assert (await Client(stream).ask("GET", "/"))[2] == b"hello"
 
 
-async def test_a_path_that_another_server_uses_is_not_taken(tmp_path: Path) -> None:
+async def test_a_socket_file_that_another_server_uses_is_not_replaced(tmp_path: Path) -> None:
     path = tmp_path / "a.sock"
     async with listening(hello, unix=path):
         with pytest.raises(OSError, match="another server listens at this path"):
@@ -92,7 +92,7 @@ async def test_a_path_that_another_server_uses_is_not_taken(tmp_path: Path) -> N
             assert (await Client(stream).ask("GET", "/"))[2] == b"hello"
 
 
-async def test_a_file_at_the_path_is_left_alone(tmp_path: Path) -> None:
+async def test_an_ordinary_file_at_the_path_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "a.sock"
     path.write_text("mine")
     with pytest.raises(FileExistsError, match="the path exists and is not a socket"):
@@ -101,7 +101,7 @@ async def test_a_file_at_the_path_is_left_alone(tmp_path: Path) -> None:
     assert path.read_text() == "mine"
 
 
-async def test_what_took_the_path_meanwhile_is_not_removed(tmp_path: Path) -> None:
+async def test_a_file_that_has_replaced_the_socket_is_not_removed(tmp_path: Path) -> None:
     path = tmp_path / "a.sock"
     async with listening(hello, unix=path):
         path.unlink()
@@ -122,7 +122,7 @@ async def test_inherited_sockets_are_served_and_closed(tmp_path: Path) -> None:
             assert (await Client(stream).ask("GET", "/"))[2] == b"hello"
 
     assert first.fileno() == second.fileno() == -1
-    assert (tmp_path / "b.sock").exists()  # whoever made it sees to it
+    assert (tmp_path / "b.sock").exists()  # its creator is responsible for that
 
 
 async def test_a_first_request_that_has_arrived_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,15 +158,15 @@ async def test_a_socket_that_does_not_listen_is_refused() -> None:
         ({"log": "x"}, "log expects a function, got 'x'"),
     ],
 )
-async def test_what_serve_cannot_use_is_told(options: dict[str, Any], complaint: str) -> None:
+async def test_invalid_combinations_of_arguments_are_refused(options: dict[str, Any], complaint: str) -> None:
     with pytest.raises((TypeError, ValueError), match=complaint):
         await http.serve(hello, **options)
 
 
-# What it tells.
+# Its log.
 
 
-async def test_each_request_is_told_of() -> None:
+async def test_each_request_is_logged() -> None:
     told: list[Access] = []
 
     async def handler(request: Request, response: Response) -> None:
@@ -193,7 +193,7 @@ async def test_each_request_is_told_of() -> None:
     assert all(each.is_whole and each.seconds >= 0 and each.time > 1e9 for each in told)
 
 
-async def test_what_went_wrong_is_told_of(caplog: pytest.LogCaptureFixture) -> None:
+async def test_failures_are_logged(caplog: pytest.LogCaptureFixture) -> None:
     told: list[Access] = []
 
     async def handler(request: Request, response: Response) -> None:
@@ -236,7 +236,7 @@ async def test_what_went_wrong_is_told_of(caplog: pytest.LogCaptureFixture) -> N
     assert len(caplog.records) == 2
 
 
-async def test_of_a_file_that_was_cut_what_went_is_told(tmp_path: Path) -> None:
+async def test_the_log_has_the_bytes_sent_of_a_truncated_file(tmp_path: Path) -> None:
     (tmp_path / "large").touch()
     os.truncate(tmp_path / "large", 1 << 30)
     told: list[Access] = []
@@ -254,7 +254,7 @@ async def test_of_a_file_that_was_cut_what_went_is_told(tmp_path: Path) -> None:
     assert 0 < told[0].sent < counters.sent < 1 << 28
 
 
-async def test_a_log_that_fails_fails_no_request(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_failing_log_does_not_fail_a_request(caplog: pytest.LogCaptureFixture) -> None:
     def log(access: Access) -> None:
         raise OSError("full")
 
@@ -273,7 +273,7 @@ def test_a_line_of_the_log_cannot_be_forged() -> None:
     assert cut.as_line() == r'1970-01-01T00:00:00Z unix "-" - cut 5 1.2ms "-" "a\nb"'
 
 
-def test_a_line_of_json_says_the_same() -> None:
+def test_a_json_line_has_the_same_fields() -> None:
     line = SAMPLE.as_json()
 
     assert line.isascii()
@@ -285,10 +285,10 @@ def test_a_line_of_json_says_the_same() -> None:
     }
 
 
-# What it counts.
+# Its counters.
 
 
-async def test_what_happens_is_counted(caplog: pytest.LogCaptureFixture) -> None:
+async def test_requests_and_connections_are_counted(caplog: pytest.LogCaptureFixture) -> None:
     counters = Counters()
 
     async def handler(request: Request, response: Response) -> None:
@@ -336,7 +336,7 @@ async def test_a_file_is_counted(tmp_path: Path) -> None:
     assert 1_000_000 < counters.sent < 1_001_000
 
 
-async def test_a_health_page_tells_how_the_server_is() -> None:
+async def test_a_health_page_shows_the_state_of_the_server() -> None:
     counters = Counters()
     async with serving(http.health(counters), counters=counters) as port, connected(port) as stream:
         client = Client(stream)
@@ -358,10 +358,10 @@ async def test_a_health_page_needs_no_counters() -> None:
         health(5)
 
 
-# Whom it believes.
+# Trusted proxies.
 
 
-async def test_a_trusted_proxy_says_who_the_client_is() -> None:
+async def test_a_trusted_proxy_determines_the_client() -> None:
     told: list[Access] = []
     request = GET.replace(b"\r\n\r\n", b"\r\nX-Forwarded-For: 192.0.2.7\r\nX-Forwarded-Proto: https\r\n\r\n")
     async with serving(who, proxies=Proxies(["127.0.0.0/8"]), log=told.append) as port:
@@ -371,7 +371,7 @@ async def test_a_trusted_proxy_says_who_the_client_is() -> None:
     assert told[0].client == ("192.0.2.7", 0)
 
 
-async def test_nobody_else_does() -> None:
+async def test_an_untrusted_peer_does_not_determine_the_client() -> None:
     request = GET.replace(b"\r\n\r\n", b"\r\nX-Forwarded-For: 192.0.2.7\r\nX-Forwarded-Proto: https\r\n\r\n")
     for options in ({}, {"proxies": Proxies(["10.0.0.1"])}):
         async with serving(who, **options) as port:

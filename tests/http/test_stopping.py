@@ -1,4 +1,4 @@
-"""A server that stops: what it waits for, what it cuts, and what a handler can know."""
+"""A server that stops: what it waits for, what it cuts off, and what a handler can see of it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ UPGRADE = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: upgrade\r\nUpgrade:
 
 
 async def feed(request: Request, response: Response) -> None:
-    """Send one item, and then nothing for ever."""
+    """Send one item, and then nothing more."""
     async with response.open() as body:
         await body.send(b"first")
         await trio.sleep_forever()
@@ -44,7 +44,7 @@ async def feed_or_work(request: Request, response: Response) -> None:
 
 @asynccontextmanager
 async def asked(handler: Any, *requests: bytes, until: bytes = b"first\r\n") -> AsyncGenerator[list[trio.SocketStream]]:
-    """Serve, ask each of `requests` on a connection of its own, read the first answer up to `until`, run the block, and stop."""
+    """Serve, send each request on its own connection, read the first response up to `until`, run the block, stop."""
     streams: list[trio.SocketStream] = []
     try:
         async with serving(handler) as port:
@@ -65,7 +65,7 @@ async def read_rest(stream: trio.SocketStream, got: list[bytes]) -> None:
         got.append(await read_all(stream))
 
 
-async def test_a_quiet_feed_does_not_hold_up_the_stop_for_the_time_of_grace(autojump_clock: MockClock) -> None:
+async def test_a_quiet_feed_does_not_delay_the_shutdown_for_the_grace_period(autojump_clock: MockClock) -> None:
     began = trio.current_time()
     async with asked(feed, GET, GET):
         pass
@@ -73,7 +73,7 @@ async def test_a_quiet_feed_does_not_hold_up_the_stop_for_the_time_of_grace(auto
     assert 1 <= trio.current_time() - began < 1.5
 
 
-async def test_a_quiet_feed_goes_on_while_a_request_is_in_progress(autojump_clock: MockClock) -> None:
+async def test_a_quiet_feed_continues_while_a_request_is_in_progress(autojump_clock: MockClock) -> None:
     began = trio.current_time()
     got: list[bytes] = []
 
@@ -85,7 +85,7 @@ async def test_a_quiet_feed_goes_on_while_a_request_is_in_progress(autojump_cloc
     assert got[0].endswith(b"done")
 
 
-async def test_a_feed_whose_client_has_gone_does_not_hold_up_the_stop(autojump_clock: MockClock) -> None:
+async def test_a_feed_whose_client_has_gone_does_not_delay_the_shutdown(autojump_clock: MockClock) -> None:
     began = trio.current_time()
     async with asked(feed, GET) as [stream]:
         await stream.aclose()
@@ -93,7 +93,7 @@ async def test_a_feed_whose_client_has_gone_does_not_hold_up_the_stop(autojump_c
     assert trio.current_time() - began < 1.5
 
 
-async def test_an_upgraded_connection_that_is_quiet_does_not_hold_up_the_stop(autojump_clock: MockClock) -> None:
+async def test_a_quiet_upgraded_connection_does_not_delay_the_shutdown(autojump_clock: MockClock) -> None:
     async def chat(request: Request, response: Response) -> None:
         connection = await response.upgrade("chat")
         async with connection.writable.open() as send:
@@ -108,7 +108,7 @@ async def test_an_upgraded_connection_that_is_quiet_does_not_hold_up_the_stop(au
 
 
 @pytest.mark.parametrize("kind", ["sends", "length", "silent", "after"])
-async def test_what_may_still_come_to_its_end_has_the_time_of_grace(kind: str, autojump_clock: MockClock) -> None:
+async def test_a_response_that_may_still_end_gets_the_grace_period(kind: str, autojump_clock: MockClock) -> None:
     async def handler(request: Request, response: Response) -> None:
         if kind == "sends":
             await tf.ticks(0.5).pipe(tf.map(lambda _: b"first")).pipe(response)
@@ -128,7 +128,7 @@ async def test_what_may_still_come_to_its_end_has_the_time_of_grace(kind: str, a
     assert 5 <= trio.current_time() - began < 5.5
 
 
-async def test_a_handler_knows_that_the_server_stops_and_ends_its_feed_in_order(autojump_clock: MockClock) -> None:
+async def test_a_handler_can_see_that_the_server_stops_and_end_its_feed_properly(autojump_clock: MockClock) -> None:
     seen: list[bool] = []
 
     async def handler(request: Request, response: Response) -> None:
@@ -164,9 +164,9 @@ async def test_curl_reads_a_feed_to_its_end_when_the_server_stops() -> None:
             await body.send(b"last")
 
     async def listen(port: int) -> None:
-        got.append(await ran("curl", "-sSN", "-m", "20", f"http://127.0.0.1:{port}"))  # fails at what is cut off
+        got.append(await ran("curl", "-sSN", "-m", "20", f"http://127.0.0.1:{port}"))  # fails if cut off
 
-    with trio.fail_after(4):  # the time of grace is 5 seconds
+    with trio.fail_after(4):  # the grace period is 5 seconds
         async with trio.open_nursery() as nursery, serving(handler) as port:
             nursery.start_soon(listen, port)
             await begun.wait()
@@ -174,7 +174,7 @@ async def test_curl_reads_a_feed_to_its_end_when_the_server_stops() -> None:
     assert got == [b"first, last"]
 
 
-async def test_a_health_page_says_that_the_server_stops_without_being_given_counters() -> None:
+async def test_a_health_page_without_counters_shows_that_the_server_stops() -> None:
     healthy = http.health()
 
     async def handler(request: Request, response: Response) -> None:
@@ -195,7 +195,7 @@ async def test_a_health_page_says_that_the_server_stops_without_being_given_coun
 # `http.run`: a server as a whole program.
 
 
-def test_run_prints_where_it_serves_and_returns_at_a_signal(capsys: pytest.CaptureFixture[str]) -> None:
+def test_run_prints_its_address_and_returns_at_a_signal(capsys: pytest.CaptureFixture[str]) -> None:
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     got: list[bytes] = []
 
@@ -234,7 +234,7 @@ def test_run_prints_where_it_serves_and_returns_at_a_signal(capsys: pytest.Captu
     assert before == (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM))
 
 
-def test_run_raises_what_serve_does() -> None:
+def test_run_raises_the_exceptions_of_serve() -> None:
     with pytest.raises(ValueError, match=r"^run: port must be at most 65535, got 65536"):
         http.run(feed, port=65536)
     unknown: Any = {"novelty": 1}
@@ -242,7 +242,7 @@ def test_run_raises_what_serve_does() -> None:
         http.run(feed, **unknown)
 
 
-def test_run_serves_in_a_thread_where_no_signals_come() -> None:
+def test_run_works_in_a_thread_without_signals() -> None:
     async def handler(request: Request, response: Response) -> None:
         raise SystemExit
 
@@ -273,7 +273,7 @@ def test_run_serves_in_a_thread_where_no_signals_come() -> None:
     assert ended == [SystemExit]
 
 
-def test_the_options_of_run_are_those_of_serve() -> None:
+def test_run_has_the_options_of_serve() -> None:
     import inspect
 
     options = [name for name in inspect.signature(http.serve).parameters if name not in ("handler", "task_status")]
@@ -312,7 +312,7 @@ async def test_a_second_signal_ends_the_process_whatever_a_handler_does(number: 
                 await read_until(stream, b"first\r\n")
                 process.send_signal(number)
                 if path == "/block":
-                    await trio.sleep(0.2)  # or the system merges the two into one
+                    await trio.sleep(0.2)  # otherwise the system could merge the two signals into one
                     process.send_signal(number)
             rest = await read_until(process.stdout, b"\n")
             status = await process.wait()

@@ -23,7 +23,7 @@ PARENT = "b7ad6b7169203331"
 KNOWN = {"url.path", "url.scheme", "http.request.method", "client.address", "server.address"}
 
 
-asking = [trio.CancelScope()]  # the scope of the client that asks
+asking = [trio.CancelScope()]  # the cancel scope of the client
 
 
 async def until_the_client_leaves() -> None:
@@ -52,7 +52,7 @@ async def handler(request: Request, response: Response) -> None:
 
 
 async def spans_of(*requests: tuple[str, str, dict[str, str]]) -> tuple[ReadableSpan, ...]:
-    """Send each request over a connection of its own, and return the spans that have ended."""
+    """Send each request over its own connection, and return the spans that have ended."""
     spans = Spans()
     with tf.trace(spans.provider):
         async with serving(http.traced(handler, tracer_provider=spans.provider)) as port:
@@ -93,7 +93,7 @@ async def test_a_request_is_a_server_span_whose_children_are_the_runs_in_it() ->
     assert run.parent == span.context
 
 
-async def test_a_request_without_a_parent_begins_a_trace_and_one_with_nonsense_too() -> None:
+async def test_a_request_with_no_or_an_invalid_parent_starts_a_trace() -> None:
     spans = await spans_of(("HEAD", "/", {}), ("GET", "/", {"traceparent": "nonsense"}))
 
     assert [span.parent for span in spans if span.kind is SpanKind.SERVER] == [None, None]
@@ -112,7 +112,7 @@ async def test_a_request_without_a_parent_begins_a_trace_and_one_with_nonsense_t
         ("PROPFIND", "/busy", "HTTP", {"http.request.method_original": "PROPFIND"}, True),
     ],
 )
-async def test_a_span_says_how_the_request_was_answered(
+async def test_a_span_has_the_outcome_of_the_request(
     method: str, target: str, name: str, further: dict[str, Any], is_error: bool
 ) -> None:
     [span] = await spans_of((method, target, {}))
@@ -131,7 +131,7 @@ async def test_a_span_says_how_the_request_was_answered(
         ("example.org", {"server.address": "example.org"}),
     ],
 )
-async def test_the_address_is_the_one_that_the_client_asked(host: str, address: dict[str, Any]) -> None:
+async def test_the_server_address_is_the_one_the_client_requested(host: str, address: dict[str, Any]) -> None:
     async def ask(port: int) -> None:
         async with connected(port) as stream:
             await stream.send_all(f"GET /busy HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
@@ -145,11 +145,11 @@ async def test_the_address_is_the_one_that_the_client_asked(host: str, address: 
     assert {key: value for key, value in said(span).items() if key.startswith("server.")} == address
 
 
-def test_a_traced_handler_travels_to_worker_processes() -> None:
+def test_a_traced_handler_can_be_sent_to_worker_processes() -> None:
     assert pickle.loads(pickle.dumps(http.traced(handler))) == http.traced(handler)
 
 
-def test_a_plain_function_is_refused_and_without_its_library_the_extra_is_named(
+def test_a_plain_function_is_refused_and_a_missing_library_names_the_extra(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with pytest.raises(TypeError, match="traced expects an async function, got print"):

@@ -1,4 +1,4 @@
-"""A request's body on its way to a file: from the socket, in a thread, without a channel in between."""
+"""A request's body written to a file: from the socket, in a thread, without a channel in between."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def content(size: int) -> bytes:
 
 
 class Upload:
-    """A handler that writes each body to a file, and keeps what it raised."""
+    """A handler that writes each body to a file, and records exceptions."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -78,7 +78,7 @@ async def test_a_body_is_written_as_it_was_sent_and_the_next_request_is_read(
     assert os.listdir(tmp_path) == ["file"]
 
 
-async def test_what_follows_a_body_at_once_is_the_next_request(tmp_path: Path) -> None:
+async def test_bytes_directly_after_a_body_are_the_next_request(tmp_path: Path) -> None:
     upload = Upload(tmp_path / "file")
 
     async with serving(upload) as port:
@@ -88,7 +88,7 @@ async def test_what_follows_a_body_at_once_is_the_next_request(tmp_path: Path) -
     assert (tmp_path / "file").read_bytes() == b"ab"
 
 
-async def test_a_client_that_waits_is_told_to_go_on(tmp_path: Path) -> None:
+async def test_a_client_that_waits_for_100_continue_gets_it(tmp_path: Path) -> None:
     async with serving(Upload(tmp_path / "file")) as port, connected(port) as stream:
         await stream.send_all(head(5, "Expect: 100-continue\r\n"))
         assert await read_until(stream, b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -98,7 +98,7 @@ async def test_a_client_that_waits_is_told_to_go_on(tmp_path: Path) -> None:
     assert (tmp_path / "file").read_bytes() == b"hello"
 
 
-async def test_bytes_that_are_poured_are_counted(tmp_path: Path) -> None:
+async def test_bytes_written_directly_to_a_file_are_counted(tmp_path: Path) -> None:
     counters = http.Counters()
 
     async with serving(Upload(tmp_path / "file"), counters=counters) as port:
@@ -108,7 +108,7 @@ async def test_bytes_that_are_poured_are_counted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("part", [10, 2 * MIB])
-async def test_R10_R13_a_body_cut_off_is_an_error_of_its_stage_and_leaves_no_file(part: int, tmp_path: Path) -> None:
+async def test_R10_R13_a_cut_off_body_is_an_error_of_its_stage_and_leaves_no_file(part: int, tmp_path: Path) -> None:
     upload = Upload(tmp_path / "file")
 
     async with serving(upload) as port:
@@ -121,7 +121,7 @@ async def test_R10_R13_a_body_cut_off_is_an_error_of_its_stage_and_leaves_no_fil
     assert os.listdir(tmp_path) == []
 
 
-async def test_R13_a_client_that_breaks_off_leaves_no_file(tmp_path: Path) -> None:
+async def test_R13_a_client_that_aborts_its_upload_leaves_no_file(tmp_path: Path) -> None:
     upload = Upload(tmp_path / "file")
 
     with trio.fail_after(20):
@@ -134,7 +134,7 @@ async def test_R13_a_client_that_breaks_off_leaves_no_file(tmp_path: Path) -> No
     assert os.listdir(tmp_path) == []
 
 
-async def test_a_socket_that_breaks_while_a_thread_reads_it_is_a_lost_client() -> None:
+async def test_a_socket_that_breaks_while_a_thread_reads_it_counts_as_a_client_that_left() -> None:
     ours, theirs = socket.socketpair()
     lost: list[str] = []
     transport = SocketTransport(ours, stall=1, rate=0, on_loss=lambda: lost.append("lost"))
@@ -143,7 +143,7 @@ async def test_a_socket_that_breaks_while_a_thread_reads_it_is_a_lost_client() -
 
     def write(piece: bytes | memoryview) -> None:
         written.append(bytes(piece))
-        theirs.close()  # with what we sent unread: that is a reset
+        theirs.close()  # with unread data, which makes it a reset
 
     ours.send(b"unread")
     with pytest.raises(trio.BrokenResourceError):
@@ -154,7 +154,7 @@ async def test_a_socket_that_breaks_while_a_thread_reads_it_is_a_lost_client() -
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no full device")
-async def test_R11_a_full_disk_is_an_error_of_the_file(caplog: pytest.LogCaptureFixture) -> None:
+async def test_R11_a_full_disk_is_an_error_of_write_file(caplog: pytest.LogCaptureFixture) -> None:
     upload = Upload(Path("/dev/full"))
 
     async with serving(upload) as port:
@@ -166,7 +166,7 @@ async def test_R11_a_full_disk_is_an_error_of_the_file(caplog: pytest.LogCapture
     assert upload.note.startswith("in stage 2 of 2: write_file(")
 
 
-async def test_a_directory_that_is_missing_is_an_error_of_the_file_too(
+async def test_a_missing_directory_is_an_error_of_write_file_too(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     upload = Upload(tmp_path / "missing" / "file")
@@ -178,7 +178,7 @@ async def test_a_directory_that_is_missing_is_an_error_of_the_file_too(
     assert upload.note.startswith("in stage 2 of 2: write_file(")
 
 
-async def test_a_body_is_poured_once(tmp_path: Path) -> None:
+async def test_a_body_can_be_written_to_a_file_only_once(tmp_path: Path) -> None:
     seen: list[str] = []
 
     async def handler(request: http.Request, response: http.Response) -> None:
@@ -195,7 +195,7 @@ async def test_a_body_is_poured_once(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["file"]
 
 
-async def test_a_body_in_chunks_goes_through_a_channel_to_the_same_file(tmp_path: Path) -> None:
+async def test_a_body_in_chunks_is_written_through_a_channel_with_the_same_result(tmp_path: Path) -> None:
     request = (
         b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"
     )
@@ -206,7 +206,7 @@ async def test_a_body_in_chunks_goes_through_a_channel_to_the_same_file(tmp_path
     assert (tmp_path / "file").read_bytes() == b"abcde"
 
 
-async def test_a_pipe_is_written_to_as_its_reader_takes_it(tmp_path: Path) -> None:
+async def test_a_pipe_is_written_as_fast_as_its_reader_reads(tmp_path: Path) -> None:
     path = tmp_path / "pipe"
     os.mkfifo(path)
     sent = content(MIB)
@@ -219,7 +219,7 @@ async def test_a_pipe_is_written_to_as_its_reader_takes_it(tmp_path: Path) -> No
     assert got == sent
 
 
-async def test_R16_a_pipe_that_nobody_reads_holds_up_no_cancellation(tmp_path: Path) -> None:
+async def test_R16_a_pipe_that_nobody_reads_does_not_delay_a_cancellation(tmp_path: Path) -> None:
     path = tmp_path / "pipe"
     os.mkfifo(path)
     reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
@@ -236,7 +236,7 @@ async def test_R16_a_pipe_that_nobody_reads_holds_up_no_cancellation(tmp_path: P
     os.close(reader)
 
 
-async def test_R16_R17_pouring_never_holds_the_loop_and_is_over_when_a_cancelled_run_is(
+async def test_R16_R17_writing_a_body_to_a_file_does_not_block_the_event_loop_and_ends_with_a_cancelled_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real, working, go_on = file_writer.write_fully, trio.Event(), threading.Event()
@@ -244,8 +244,8 @@ async def test_R16_R17_pouring_never_holds_the_loop_and_is_over_when_a_cancelled
 
     def slow(fd: int, pieces: Any) -> None:
         trio.from_thread.run_sync(working.set)
-        assert go_on.wait(10)  # which only the loop sets: it goes on meanwhile
-        os.fstat(fd)  # raises if it was closed meanwhile
+        assert go_on.wait(10)  # only the event loop sets it, so the loop is not blocked
+        os.fstat(fd)  # raises if the file was closed in the meantime
         real(fd, pieces)
         calls.append("over")
 

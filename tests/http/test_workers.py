@@ -1,4 +1,4 @@
-"""Several processes behind one port: what they survive, and that clients hardly notice."""
+"""Several processes that serve one port: what they survive, and that clients hardly notice."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ GET = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 
 
 class Program:
-    """A supervisor that runs: its process, its port, and what it has said."""
+    """A running supervisor: its process, its port, and its output."""
 
     def __init__(self, process: trio.Process) -> None:
         self.process = process
@@ -111,7 +111,7 @@ async def asked(port: int) -> int:
 
 
 class Load:
-    """Clients that ask again and again: some with a connection for each request, some with one that stays."""
+    """Clients that send requests repeatedly: some with a connection for each, some with a persistent one."""
 
     def __init__(self, port: int) -> None:
         self.port = port
@@ -151,7 +151,7 @@ class Load:
             nursery.cancel_scope.cancel()
 
 
-async def test_several_processes_answer_at_one_port() -> None:
+async def test_several_processes_serve_one_port() -> None:
     async with supervising(workers=3) as program:
         workers = program.workers()
         assert len(workers) == 3
@@ -165,7 +165,7 @@ async def test_several_processes_answer_at_one_port() -> None:
     assert program.said == b""
 
 
-async def test_a_killed_worker_costs_its_requests_alone_and_is_replaced(tmp_path: Path) -> None:
+async def test_a_killed_worker_loses_only_its_own_requests_and_is_replaced(tmp_path: Path) -> None:
     async with supervising(handler="wait") as program, Load(program.port).on() as load:
         before = program.workers()
         async with connected(program.port) as stream:
@@ -179,7 +179,7 @@ async def test_a_killed_worker_costs_its_requests_alone_and_is_replaced(tmp_path
         [new] = program.workers() - before
         await program.until(lambda: new in load.answered_by)
 
-    # Each client had one request under way at most, and a refused connection there was none.
+    # Each client had at most one request in progress, and no connection was refused.
     assert len(load.failures) <= 3
     assert not any(isinstance(exc, ConnectionRefusedError) for exc in load.failures)
     assert f"worker process {victim} was killed by SIGKILL; starting another in 0.1 seconds" in program.said.decode()
@@ -221,7 +221,7 @@ async def test_sighup_while_a_worker_is_being_replaced_replaces_all_again() -> N
         assert await asked(program.port) in program.workers()
 
 
-async def test_sigterm_lets_requests_in_progress_end_and_accepts_no_more(tmp_path: Path) -> None:
+async def test_after_sigterm_requests_in_progress_finish_and_no_more_are_accepted(tmp_path: Path) -> None:
     async with supervising(handler="wait") as program, connected(program.port) as stream:
         await stream.send_all(f"GET {tmp_path}/go HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         await stream.send_eof()
@@ -240,7 +240,7 @@ async def test_sigterm_lets_requests_in_progress_end_and_accepts_no_more(tmp_pat
         assert await program.ended() == 0
 
 
-async def test_a_second_sigterm_kills_what_is_left(tmp_path: Path) -> None:
+async def test_a_second_sigterm_kills_the_remaining_workers(tmp_path: Path) -> None:
     async with supervising(handler="block", grace=60) as program, connected(program.port) as stream:
         await stream.send_all(f"GET {tmp_path}/pid HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         await program.until((tmp_path / "pid").exists)
@@ -265,13 +265,13 @@ async def test_workers_end_when_the_supervisor_is_killed(tmp_path: Path) -> None
         await trio.sleep(0.1)
         (tmp_path / "go").touch()
 
-        assert (await read_all(stream)).startswith(b"HTTP/1.1 200 OK\r\n")  # what is in progress ends well
+        assert (await read_all(stream)).startswith(b"HTTP/1.1 200 OK\r\n")  # requests in progress end normally
         await program.until(lambda: not any(map(called.is_there, workers)))
 
     assert len(workers) == 2
 
 
-async def test_a_worker_that_ends_soon_is_replaced_after_longer_and_longer() -> None:
+async def test_a_worker_that_keeps_failing_is_replaced_after_increasing_pauses() -> None:
     async with supervising(handler="leave") as program:
         for _ in range(3):
             assert await read_nothing(program.port) == b""
@@ -280,7 +280,7 @@ async def test_a_worker_that_ends_soon_is_replaced_after_longer_and_longer() -> 
 
     assert len(pauses) == 3
     assert set(pauses) <= {b"0.1", b"0.2", b"0.4"}
-    assert len(set(pauses)) >= 2  # of two, one has ended twice at least
+    assert len(set(pauses)) >= 2  # of two workers, at least one has ended twice
 
 
 async def read_nothing(port: int) -> bytes:
@@ -290,7 +290,7 @@ async def read_nothing(port: int) -> bytes:
         return b""
 
 
-async def test_a_worker_told_to_end_by_itself_is_replaced() -> None:
+async def test_a_worker_that_was_signalled_directly_is_replaced() -> None:
     async with supervising() as program:
         [one, other] = program.workers()
         os.kill(one, signal.SIGTERM)
@@ -300,7 +300,7 @@ async def test_a_worker_told_to_end_by_itself_is_replaced() -> None:
         assert f"worker process {one} ended with exit status 0" in program.said.decode()
 
 
-# A worker that does nothing.
+# Workers that do not respond.
 
 
 async def test_a_stopped_worker_is_replaced() -> None:
@@ -315,7 +315,7 @@ async def test_a_stopped_worker_is_replaced() -> None:
         assert said in program.said.decode()
 
 
-async def test_a_worker_whose_handler_never_awaits_is_replaced(tmp_path: Path) -> None:
+async def test_a_worker_whose_handler_blocks_is_replaced(tmp_path: Path) -> None:
     async with supervising(handler="block", worker_timeout=0.5) as program, connected(program.port) as stream:
         await stream.send_all(f"GET {tmp_path}/pid HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         with trio.fail_after(10):
@@ -326,7 +326,7 @@ async def test_a_worker_whose_handler_never_awaits_is_replaced(tmp_path: Path) -
         assert f"worker process {victim} has not run its tasks for 0.5 seconds" in program.said.decode()
 
 
-async def test_a_worker_that_waits_or_takes_its_time_to_end_goes_on(tmp_path: Path) -> None:
+async def test_a_worker_that_waits_or_ends_slowly_is_not_replaced(tmp_path: Path) -> None:
     async with supervising(handler="wait", worker_timeout=0.5) as program, connected(program.port) as stream:
         await stream.send_all(f"GET {tmp_path}/go HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         await program.until((tmp_path / "go.pid").exists)
@@ -340,7 +340,7 @@ async def test_a_worker_that_waits_or_takes_its_time_to_end_goes_on(tmp_path: Pa
         assert b"has not run" not in program.said
 
 
-async def test_no_time_passes_for_workers_while_their_supervisor_is_stopped_too() -> None:
+async def test_time_while_the_supervisor_was_stopped_does_not_count_against_its_workers() -> None:
     async with supervising(worker_timeout=0.5) as program:
         workers = program.workers()
         for number in (signal.SIGSTOP, signal.SIGCONT):
@@ -364,12 +364,12 @@ async def test_a_worker_under_a_debugger_is_replaced_only_if_a_number_is_set() -
         await program.until(lambda: b"has not run its tasks for 0.5 seconds" in program.said)
 
 
-# What the system may refuse.
+# Resources that the system may refuse.
 
 
 @contextmanager
 def descriptors_left(count: int, process: int = 0) -> Generator[None, None, None]:
-    """Let a process, this one if none is said, open no more than `count` descriptors."""
+    """Limit a process, by default this one, to `count` more descriptors."""
     used = {int(entry.name) for entry in Path(f"/proc/{process or os.getpid()}/fd").iterdir()}
     free = [number for number in range(max(used) + count + 2) if number not in used]
     before = resource.prlimit(process, resource.RLIMIT_NOFILE)
@@ -388,8 +388,9 @@ NEEDS_PROC = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="only
 
 
 @NEEDS_PROC
-@pytest.mark.parametrize("count", [0, 2])  # beside two of the dead worker: it fails at /dev/null, at the pipe of Popen
-async def test_a_worker_that_cannot_be_started_is_tried_again_and_the_others_go_on(count: int) -> None:
+# In addition to two of the dead worker, so that it fails at /dev/null or at Popen's pipe.
+@pytest.mark.parametrize("count", [0, 2])
+async def test_starting_a_worker_is_retried_while_the_others_continue(count: int) -> None:
     async with supervising() as program:
         [victim, other] = program.workers()
         with descriptors_left(count, program.process.pid):
@@ -404,11 +405,11 @@ async def test_a_worker_that_cannot_be_started_is_tried_again_and_the_others_go_
     pauses = re.findall(rb"Too many open files[^;]*; starting another in ([\d.]+) seconds", program.said)
     assert pauses[:2] == [b"0.2", b"0.4"]
     assert b"Traceback" not in program.said
-    assert b"ignored" not in program.said  # as a warning of what was left open would be
+    assert b"ignored" not in program.said  # as a warning about an unclosed resource would be
 
 
 @NEEDS_PROC
-async def test_where_sighup_cannot_start_a_worker_the_old_ones_go_on() -> None:
+async def test_if_sighup_cannot_start_a_worker_the_old_ones_continue() -> None:
     async with supervising() as program:
         old = program.workers()
         with descriptors_left(0, program.process.pid):  # it fails at the socket pair
@@ -433,9 +434,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGKILL])
-async def test_while_python_is_replaced_by_a_deployment_the_workers_go_on(
-    tmp_path: Path, number: signal.Signals
-) -> None:
+async def test_while_a_deployment_replaces_python_the_workers_continue(tmp_path: Path, number: signal.Signals) -> None:
     python = tmp_path / "python"
     python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
     python.chmod(0o755)
@@ -459,7 +458,7 @@ async def test_while_python_is_replaced_by_a_deployment_the_workers_go_on(
 
 @NEEDS_PROC
 @pytest.mark.parametrize("count", [0, 1, 6])  # one for all; for a worker five for a moment, two for as long as it runs
-async def test_where_the_first_workers_cannot_be_started_serve_raises(count: int) -> None:
+async def test_if_the_first_workers_cannot_be_started_serve_raises(count: int) -> None:
     listener = socket.create_server(("127.0.0.1", 0))
     with descriptors_left(count), pytest.raises(RuntimeError, match="worker process cannot be started"):
         await http.serve(supervised.who, listeners=[listener], workers=4)
@@ -474,7 +473,7 @@ if any("_worker_main" in word for word in sys.orig_argv):
 """
 
 
-def is_worker(process: int) -> bool:  # and not what `import trio` starts for a moment
+def is_worker(process: int) -> bool:  # and not a short-lived process of `import trio`
     return b"_worker_main" in Path(f"/proc/{process}/cmdline").read_bytes()
 
 
@@ -482,7 +481,7 @@ def is_worker(process: int) -> bool:  # and not what `import trio` starts for a 
 @pytest.mark.parametrize(
     "words", [["-m", "tests.http.supervised", "{}"], ["-m", "trioflow", "serve", ".", "--workers=2"]]
 )
-async def test_a_signal_is_heard_while_the_first_workers_start(
+async def test_a_signal_is_handled_while_the_first_workers_start(
     tmp_path: Path, words: list[str], number: signal.Signals
 ) -> None:
     (tmp_path / "sitecustomize.py").write_text(SLOW)
@@ -499,7 +498,7 @@ async def test_a_signal_is_heard_while_the_first_workers_start(
     assert program.said == b""
 
 
-async def test_a_signal_is_heard_while_workers_are_replaced(tmp_path: Path) -> None:
+async def test_a_signal_is_handled_while_workers_are_replaced(tmp_path: Path) -> None:
     path = os.pathsep.join([str(tmp_path), str(ROOT), os.environ.get("PYTHONPATH", "")])
     async with running(["-m", "tests.http.supervised", "{}"], PYTHONPATH=path) as program:
         old = program.workers()
@@ -531,7 +530,7 @@ if __name__ == "__main__":
 ANSWER = "async def handler(request, response): await response.send(b'{}')\n"
 
 
-async def test_new_workers_run_what_the_modules_say_now_and_where_that_fails_the_old_ones_go_on(tmp_path: Path) -> None:
+async def test_new_workers_load_the_current_code_and_if_that_fails_the_old_ones_continue(tmp_path: Path) -> None:
     place = tmp_path / "answer.py"
     place.write_text(ANSWER.format("old"))
     (tmp_path / "program.py").write_text(PROGRAM)
@@ -563,7 +562,7 @@ async def test_workers_that_cannot_start_end_the_server(tmp_path: Path) -> None:
         await program.until(lambda: b"ended with exit status 4 before it was ready" in program.said)
 
 
-async def test_over_tls_and_with_a_log(tmp_path: Path) -> None:
+async def test_several_processes_serve_over_tls_and_write_a_log(tmp_path: Path) -> None:
     authority = trustme.CA()
     pem = tmp_path / "all.pem"
     authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(pem))
@@ -579,7 +578,7 @@ async def test_over_tls_and_with_a_log(tmp_path: Path) -> None:
         await program.until(lambda: b"told 200\n" in program.printed)
 
 
-async def test_at_a_unix_socket(tmp_path: Path) -> None:
+async def test_several_processes_serve_a_unix_socket(tmp_path: Path) -> None:
     path = tmp_path / "a.sock"
     async with supervising(unix=str(path)) as program:
         assert program.line == f"http+unix:{path}"
@@ -592,7 +591,7 @@ async def test_at_a_unix_socket(tmp_path: Path) -> None:
     assert not path.is_socket()
 
 
-async def test_cancelled_it_ends_its_workers() -> None:
+async def test_a_cancelled_supervisor_ends_its_workers() -> None:
     before = set(called.children())
     async with trio.open_nursery() as nursery:
         [url] = await nursery.start(partial(http.serve, supervised.who, port=0, workers=2))
@@ -604,7 +603,7 @@ async def test_cancelled_it_ends_its_workers() -> None:
     assert not any(map(called.is_there, workers))
 
 
-async def test_cancelled_while_they_start_it_leaves_none() -> None:
+async def test_a_supervisor_cancelled_while_its_workers_start_leaves_none() -> None:
     before = set(called.children())
     with trio.move_on_after(0.1):
         await http.serve(supervised.who, port=0, workers=2)
@@ -612,7 +611,7 @@ async def test_cancelled_while_they_start_it_leaves_none() -> None:
     assert set(called.children()) <= before
 
 
-async def test_beside_the_main_thread_it_hears_no_signals() -> None:
+async def test_outside_the_main_thread_the_supervisor_handles_no_signals() -> None:
     async def main() -> int:
         async with trio.open_nursery() as nursery:
             [url] = await nursery.start(partial(http.serve, supervised.who, port=0, workers=2))
@@ -640,20 +639,20 @@ async def test_the_command_serves_a_directory_from_several_processes(tmp_path: P
 
 
 @pytest.mark.parametrize("number", ["0", "-1", "nan", "x"])
-async def test_the_command_refuses_such_a_timeout(number: str) -> None:
+async def test_the_command_refuses_an_invalid_timeout(number: str) -> None:
     async with running(["-m", "trioflow", "serve", ".", f"--worker-timeout={number}"]) as program:
         assert await program.ended() == 2
         await program.until(lambda: b"argument --worker-timeout: " in program.said)
 
 
 @pytest.mark.parametrize("number", ["0", "x", "2000"])
-async def test_the_command_refuses_other_numbers(number: str) -> None:
+async def test_the_command_refuses_an_invalid_number_of_workers(number: str) -> None:
     async with running(["-m", "trioflow", "serve", ".", "--workers", number]) as program:
         assert await program.ended() == 2
         await program.until(lambda: b"expected from 1 to 1024 workers" in program.said)
 
 
-# One client that wants everything.
+# One client that uses every connection.
 
 
 def slow_reader(port: int) -> socket.socket:
@@ -664,7 +663,7 @@ def slow_reader(port: int) -> socket.socket:
     return sock
 
 
-async def test_at_the_defaults_slow_readers_at_one_address_keep_no_other_out(tmp_path: Path) -> None:
+async def test_with_default_limits_slow_readers_at_one_address_do_not_keep_others_out(tmp_path: Path) -> None:
     (tmp_path / "large").touch()
     os.truncate(tmp_path / "large", 1 << 30)
     (tmp_path / "small").write_bytes(b"small")
@@ -697,7 +696,7 @@ async def opened(port: int, path: Path | str) -> trio.SocketStream:
     return stream
 
 
-async def test_the_connections_of_one_address_count_in_all_workers_until_they_end_or_their_worker_dies(
+async def test_connections_of_one_address_are_counted_across_workers_until_they_or_their_worker_end(
     tmp_path: Path,
 ) -> None:
     async with supervising(handler="wait", workers=3, per_client=6) as program:
@@ -743,7 +742,9 @@ async def within(request: http.Request, response: http.Response) -> None:
         (within, {"workers": True}, "workers must be an int, got True"),
     ],
 )
-async def test_R1_what_cannot_be_is_refused_at_once(handler: Any, options: dict[str, Any], complaint: str) -> None:
+async def test_R1_impossible_arguments_are_refused_at_once(
+    handler: Any, options: dict[str, Any], complaint: str
+) -> None:
     before = set(called.children())
 
     with pytest.raises((TypeError, ValueError), match=complaint):

@@ -1,4 +1,4 @@
-"""Small files that are kept for a moment: what is seen when they change, and how much is kept."""
+"""The short-lived cache of small files: what clients get when files change, and how much is cached."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Bytes(NamedTuple):
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The time by which it is decided what is forgotten; it stands still."""
+    """The clock of the cache, which stands still."""
     now = [100.0]
     monkeypatch.setattr(cache.time, "monotonic", lambda: now[0])
     return now
@@ -28,7 +28,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 @pytest.fixture
 def resting(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take each file for one that was changed long ago: the time at which its inode changed cannot be set."""
+    """Treat each file as changed long ago, because the time at which its inode changed cannot be set."""
     monkeypatch.setattr(cache, "RESTS", -1.0)
 
 
@@ -52,7 +52,7 @@ def old(path: Path, content: bytes) -> Path:
 
 
 @pytest.mark.usefixtures("resting")
-async def test_a_small_file_at_rest_is_opened_once_in_a_moment(
+async def test_a_small_unchanged_file_is_opened_once_in_a_short_time(
     tmp_path: Path, clock: list[float], opened: list[str]
 ) -> None:
     old(tmp_path / "a.txt", b"hello")
@@ -78,7 +78,7 @@ async def test_a_small_file_at_rest_is_opened_once_in_a_moment(
 
 
 @pytest.mark.usefixtures("resting")
-async def test_what_was_packed_for_one_client_is_not_given_to_another(tmp_path: Path, clock: list[float]) -> None:
+async def test_a_variant_cached_for_one_client_is_not_sent_to_another(tmp_path: Path, clock: list[float]) -> None:
     for name in ("a.css", "a.css.gz", "a.css.br"):
         old(tmp_path / name, name.encode())
     async with asking(http.files(tmp_path)) as client:
@@ -87,7 +87,7 @@ async def test_what_was_packed_for_one_client_is_not_given_to_another(tmp_path: 
 
 
 @pytest.mark.usefixtures("resting")
-async def test_a_file_that_was_replaced_or_removed_is_noticed_in_time(tmp_path: Path, clock: list[float]) -> None:
+async def test_a_replaced_or_removed_file_is_noticed_within_a_second(tmp_path: Path, clock: list[float]) -> None:
     path = old(tmp_path / "a.txt", b"one")
     async with asking(http.files(tmp_path)) as client:
         first = await client.ask("GET", "/a.txt")
@@ -104,7 +104,7 @@ async def test_a_file_that_was_replaced_or_removed_is_noticed_in_time(tmp_path: 
     assert cache.LASTS <= 1
 
 
-async def test_who_has_just_written_a_file_gets_what_was_written(tmp_path: Path, clock: list[float]) -> None:
+async def test_a_file_that_was_just_written_is_served_with_its_new_content(tmp_path: Path, clock: list[float]) -> None:
     async with asking(http.files(tmp_path)) as client:
         for text in (b"one", b"two", b"six"):
             (tmp_path / "a.txt").write_bytes(text)
@@ -112,7 +112,7 @@ async def test_who_has_just_written_a_file_gets_what_was_written(tmp_path: Path,
             assert (await client.ask("GET", "/a.txt"))[2] == text
 
 
-async def test_a_file_that_was_just_replaced_by_one_with_an_old_date_is_not_kept(
+async def test_a_file_that_was_just_replaced_by_one_with_an_old_date_is_not_cached(
     tmp_path: Path, clock: list[float]
 ) -> None:
     async with asking(http.files(tmp_path)) as client:
@@ -132,7 +132,7 @@ async def test_a_large_file_is_opened_each_time(tmp_path: Path, clock: list[floa
     assert opened == ["large.bin"] * 2
 
 
-def test_what_is_kept_has_a_bound_and_the_oldest_goes_first(clock: list[float]) -> None:
+def test_the_cache_has_a_bound_and_evicts_the_oldest_first(clock: list[float]) -> None:
     held: cache.FileCache[Bytes] = cache.FileCache()
     for number in range(1000):
         held.put((str(number), ()), Bytes(bytes(50_000)))
@@ -143,7 +143,7 @@ def test_what_is_kept_has_a_bound_and_the_oldest_goes_first(clock: list[float]) 
     assert held._weight <= cache.MOST
 
 
-def test_a_long_name_weighs_what_it_holds(clock: list[float]) -> None:
+def test_the_length_of_a_name_counts_against_the_bound(clock: list[float]) -> None:
     held: cache.FileCache[Bytes] = cache.FileCache()
     for number in range(1000):
         held.put((f"{number}{'x' * 30_000}", ()), Bytes(b""))
@@ -151,7 +151,7 @@ def test_a_long_name_weighs_what_it_holds(clock: list[float]) -> None:
     assert len(held._kept) * 30_000 < cache.MOST
 
 
-def test_what_was_forgotten_weighs_nothing(clock: list[float]) -> None:
+def test_expired_entries_do_not_count_against_the_bound(clock: list[float]) -> None:
     held: cache.FileCache[Bytes] = cache.FileCache()
     for _ in range(1000):
         held.put(("a", ()), Bytes(bytes(50_000)))
@@ -162,7 +162,7 @@ def test_what_was_forgotten_weighs_nothing(clock: list[float]) -> None:
     assert (held._weight, held._kept) == (0, {})
 
 
-def test_a_file_is_at_rest_when_it_has_not_changed_for_a_while() -> None:
+def test_a_file_is_cached_only_if_it_has_not_changed_for_a_while() -> None:
     now = time.time_ns()
 
     assert cache.is_at_rest(now - 3 * 10**9)
@@ -171,8 +171,8 @@ def test_a_file_is_at_rest_when_it_has_not_changed_for_a_while() -> None:
 
 
 @pytest.mark.usefixtures("resting")
-async def test_what_is_kept_is_kept_by_the_path_that_is_looked_up(tmp_path: Path, clock: list[float]) -> None:
-    """A handler that serves a directory for each host sets the path: the same request leads to two files."""
+async def test_files_are_cached_by_the_path_that_is_looked_up(tmp_path: Path, clock: list[float]) -> None:
+    """A handler that serves a directory for each host sets the path, so the same target leads to two files."""
     for host in ("a", "b"):
         (tmp_path / host).mkdir()
         old(tmp_path / host / "index.html", f"this is {host}".encode())
@@ -188,7 +188,7 @@ async def test_what_is_kept_is_kept_by_the_path_that_is_looked_up(tmp_path: Path
 
 
 @pytest.mark.usefixtures("resting")
-async def test_a_path_that_is_never_looked_up_gets_nothing_that_is_kept(tmp_path: Path, clock: list[float]) -> None:
+async def test_an_invalid_path_gets_nothing_from_the_cache(tmp_path: Path, clock: list[float]) -> None:
     (tmp_path / "sub").mkdir()
     old(tmp_path / "sub" / "a.txt", b"hello")
     async with asking(http.files(tmp_path)) as client:
@@ -198,7 +198,7 @@ async def test_a_path_that_is_never_looked_up_gets_nothing_that_is_kept(tmp_path
 
 
 @pytest.mark.usefixtures("resting")
-async def test_what_is_kept_is_not_found_at_a_path_with_an_encoded_slash(tmp_path: Path, clock: list[float]) -> None:
+async def test_a_path_with_an_encoded_slash_does_not_get_the_cached_file(tmp_path: Path, clock: list[float]) -> None:
     (tmp_path / "sub").mkdir()
     old(tmp_path / "sub" / "a.txt", b"hello")
     async with asking(http.files(tmp_path)) as client:

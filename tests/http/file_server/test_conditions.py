@@ -119,7 +119,7 @@ def ask(
         ("bytes=0-1" + " " * 8192, Whole()),
     ],
 )
-def test_a_range_is_read_by_its_grammar_and_else_ignored(field: str, outcome: Outcome) -> None:
+def test_a_valid_range_is_used_and_an_invalid_one_ignored(field: str, outcome: Outcome) -> None:
     assert ask(("Range", field)) == outcome
 
 
@@ -129,12 +129,12 @@ def test_a_range_of_an_empty_file_is_ignored(field: str) -> None:
     assert ask(("Range", field), size=0) == Whole()
 
 
-def test_only_get_has_ranges() -> None:
+def test_ranges_apply_only_to_get() -> None:
     assert ask(("Range", "bytes=0-1"), method="HEAD") == Whole()
     assert ask(("Range", "bytes=99-"), method="HEAD") == Whole()
 
 
-def test_two_range_lines_are_no_range() -> None:
+def test_two_range_headers_are_ignored() -> None:
     assert ask(("Range", "bytes=0-1"), ("Range", "bytes=3-4")) == Whole()
 
 
@@ -167,17 +167,17 @@ def test_if_range_matches_by_date_only_if_nothing_can_have_changed_since() -> No
     asked = [("Range", "bytes=0-1"), ("If-Range", DATE)]
 
     assert ask(*asked, now=MODIFIED + 1) == Part(0, 2)
-    assert ask(*asked, now=MODIFIED) == Whole()  # it may change again within this second
+    assert ask(*asked, now=MODIFIED) == Whole()  # the file may change again within this second
     assert ask(*asked, is_dated=False) == Whole()
     assert ask(asked[0], ("If-Range", ETAG), is_dated=False) == Part(0, 2)
 
 
-def test_a_range_beyond_the_end_of_another_version_gives_the_whole() -> None:
+def test_a_range_beyond_the_end_of_another_version_gives_the_whole_file() -> None:
     assert ask(("Range", "bytes=99-"), ("If-Range", '"other"')) == Whole()
     assert ask(("Range", "bytes=99-"), ("If-Range", ETAG)) == Unsatisfiable(12)
 
 
-def test_a_weak_tag_of_ours_never_matches_strongly() -> None:
+def test_our_own_weak_tag_never_matches_strongly() -> None:
     weak = f"W/{ETAG}"
 
     assert ask(("If-Match", weak), etag=weak) == PreconditionFailed()
@@ -216,7 +216,7 @@ def test_if_none_match_is_a_list_of_tags_or_a_star(field: str, is_known: bool) -
     assert ask(("If-None-Match", field), method="DELETE") == (PreconditionFailed() if is_known else Whole())
 
 
-def test_the_lines_of_a_list_are_one_list() -> None:
+def test_several_lines_of_a_list_are_one_list() -> None:
     assert ask(("If-None-Match", '"a"'), ("If-None-Match", ETAG)) == NotModified()
 
 
@@ -232,7 +232,7 @@ def test_the_lines_of_a_list_are_one_list() -> None:
         ("", False),
     ],
 )
-def test_if_match_wants_a_strong_match(field: str, is_met: bool) -> None:
+def test_if_match_requires_a_strong_match(field: str, is_met: bool) -> None:
     assert ask(("If-Match", field)) == (Whole() if is_met else PreconditionFailed())
 
 
@@ -266,7 +266,7 @@ def test_dates_are_compared_by_the_second_and_ignored_if_malformed(
     assert ask(("If-Unmodified-Since", since)) == unmodified
 
 
-def test_conditions_are_asked_in_the_order_of_the_rfc() -> None:
+def test_conditions_are_evaluated_in_the_order_of_the_rfc() -> None:
     assert ask(("If-Match", ETAG), ("If-Unmodified-Since", EARLIER)) == Whole()
     assert ask(("If-None-Match", '"other"'), ("If-Modified-Since", LATER)) == Whole()
     assert ask(("If-Match", '"other"'), ("If-None-Match", ETAG)) == PreconditionFailed()
@@ -284,7 +284,7 @@ def test_a_header_over_8_kib_is_not_read_even_in_many_lines() -> None:
 
 
 def reference(field: str, size: int) -> Outcome:
-    """RFC 9110, section 14, read slowly: position by position, character by character."""
+    """RFC 9110, section 14, implemented slowly: position by position, character by character."""
     unit, equals, members = field.partition("=")
     if unit.lower() != "bytes" or not equals:
         return Whole()
@@ -304,7 +304,7 @@ def reference(field: str, size: int) -> Outcome:
     if wanted and not any(wanted):
         return Unsatisfiable(size) if size else Whole()
     ends: list[Part] = []
-    for positions in wanted:  # each stretch of what is asked for, where the first of it is asked for
+    for positions in wanted:  # each contiguous part of the request, at the place of its first range
         for at in sorted(positions):
             if not any(part.start <= at < part.stop for part in ends):
                 everything = set().union(*wanted)
@@ -330,13 +330,13 @@ MEMBER = st.one_of(st.builds("{}-{}".format, NUMBER, NUMBER), st.sampled_from(["
 @settings(max_examples=300)
 @given(st.lists(MEMBER, max_size=4), st.integers(0, 20))
 @example(["-5"], 0)
-def test_ranges_are_those_of_a_slow_reading_of_the_rfc(members: list[str], size: int) -> None:
+def test_ranges_equal_those_of_a_slow_reference_implementation(members: list[str], size: int) -> None:
     field = "bytes=" + ",".join(members)
     assert ask(("Range", field), size=size) == reference(field, size)
 
 
 @given(st.text("bytes=0123456789-, \t", max_size=30), st.integers(0, 200))
-def test_no_text_gives_a_part_outside_the_file(text: str, size: int) -> None:
+def test_no_header_gives_a_range_outside_the_file(text: str, size: int) -> None:
     match ask(("Range", f"bytes={text}"), size=size):
         case Part(start, stop):
             assert 0 <= start < stop <= size
@@ -370,17 +370,17 @@ def test_work_is_linear_in_the_headers_length(name: str, value: str) -> None:
             ask((name, text))
         return time.process_time() - started
 
-    # What is quadratic takes 64 times as long for 8 times the length, and more than a second here.
+    # Quadratic work would take 64 times as long for 8 times the length, and more than a second here.
     assert min(cost(value) for _ in range(3)) < max(0.05, 30 * min(cost(value[:1000]) for _ in range(3)))
 
 
 @given(st.integers(0, 253402300799))
-def test_a_date_that_is_written_is_read_back(seconds: int) -> None:
+def test_a_formatted_date_is_parsed_back(seconds: int) -> None:
     assert format_date(seconds) == email.utils.formatdate(seconds, usegmt=True)
     assert parse_date(format_date(seconds), NOW) == seconds
 
 
-def test_a_date_beyond_what_http_can_write_is_the_nearest() -> None:
+def test_a_date_that_http_cannot_express_becomes_the_nearest_one() -> None:
     assert format_date(-5) == "Thu, 01 Jan 1970 00:00:00 GMT"
     assert format_date(10**18) == "Fri, 31 Dec 9999 23:59:59 GMT"
 
@@ -388,7 +388,7 @@ def test_a_date_beyond_what_http_can_write_is_the_nearest() -> None:
 @pytest.mark.parametrize(
     ("year", "meant"), [("26", 2026), ("76", 2076), ("77", 2077), ("78", 1978), ("94", 1994), ("00", 2000)]
 )
-def test_a_year_of_two_digits_is_at_most_fifty_years_ahead(year: str, meant: int) -> None:
+def test_a_two_digit_year_is_at_most_fifty_years_ahead(year: str, meant: int) -> None:
     seconds = parse_date(f"Friday, 01-May-{year} 00:00:00 GMT", NOW)  # NOW is in 2027
 
     assert seconds is not None
@@ -405,7 +405,7 @@ def test_an_etag_is_strong_and_changes_with_all_that_changes_with_the_content() 
 
 
 @pytest.mark.parametrize(("changed", "lasts"), [(10**18 + 1, TICK), (10**18, COARSE)])
-def test_while_a_file_may_change_again_at_the_same_time_no_tag_of_it_matches(
+def test_the_tag_of_a_file_that_may_change_again_within_the_same_tick_is_weak(
     changed: int, lasts: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(conditions, "TICK", TICK)
@@ -416,4 +416,4 @@ def test_while_a_file_may_change_again_at_the_same_time_no_tag_of_it_matches(
     assert all(tag.startswith('W/"') for tag in young)
     assert not old.startswith("W/")
     assert len({tag.removeprefix("W/") for tag in [*young, old]}) == 5
-    assert etag_of(1, changed, 16, 12, "", changed - lasts - 1) == old  # another machine's clock is wrong
+    assert etag_of(1, changed, 16, 12, "", changed - lasts - 1) == old  # the file is from a machine with a wrong clock

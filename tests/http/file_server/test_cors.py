@@ -19,13 +19,13 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-async def test_without_cors_no_origin_is_named(root: Path) -> None:
+async def test_without_cors_there_are_no_cors_headers(root: Path) -> None:
     _, headers, _ = await get(root, "/a.bin", ("Origin", HERE))
 
     assert not [name for name in headers if name.startswith("access-control")]
 
 
-async def test_all_origins_may_read_where_it_says_so(root: Path) -> None:
+async def test_with_a_star_every_origin_may_read(root: Path) -> None:
     for headers in ([("Origin", HERE)], []):
         status, got, body = await get(root, "/a.bin", *headers, cors="*")
 
@@ -34,7 +34,7 @@ async def test_all_origins_may_read_where_it_says_so(root: Path) -> None:
         assert "Content-Range" in got["access-control-expose-headers"]
 
 
-async def test_an_origin_that_is_named_may_read_and_another_may_not(root: Path) -> None:
+async def test_a_listed_origin_may_read_and_another_may_not(root: Path) -> None:
     for origin in (HERE, "http://localhost:3000", "null"):
         _, got, _ = await get(root, "/a.bin", ("Origin", origin), cors=[HERE, "http://localhost:3000", "null"])
         assert got["access-control-allow-origin"] == origin
@@ -45,14 +45,14 @@ async def test_an_origin_that_is_named_may_read_and_another_may_not(root: Path) 
         assert got["vary"] == "Origin"
 
 
-async def test_what_was_kept_for_one_origin_is_not_given_to_another(root: Path) -> None:
+async def test_the_cache_of_files_does_not_mix_up_origins(root: Path) -> None:
     async with asking(http.files(root, cors=[HERE, "https://b.example"])) as client:
         for origin in (HERE, "https://b.example", "https://c.example", HERE):
             _, got, _ = await client.ask("GET", "/a.bin", [("Origin", origin)])
             assert got.get("access-control-allow-origin") == (None if "c." in origin else origin)
 
 
-async def test_every_answer_can_be_read_be_it_an_error(root: Path) -> None:
+async def test_error_responses_have_cors_headers_too(root: Path) -> None:
     async with asking(http.files(root, cors="*")) as client:
         for target, condition in [
             ("/missing", []),
@@ -62,7 +62,7 @@ async def test_every_answer_can_be_read_be_it_an_error(root: Path) -> None:
             assert (await client.ask("GET", target, condition))[1]["access-control-allow-origin"] == "*"
 
 
-async def test_a_browsers_question_before_is_answered(root: Path) -> None:
+async def test_a_preflight_request_is_answered(root: Path) -> None:
     async with asking(http.files(root, cors=HERE)) as client:
         asks = [("Origin", HERE), ("Access-Control-Request-Method", "GET"), ("Access-Control-Request-Headers", "range")]
         status, got, body = await client.ask("OPTIONS", "/a.bin", asks)
@@ -79,7 +79,7 @@ async def test_a_browsers_question_before_is_answered(root: Path) -> None:
 @pytest.mark.parametrize(
     "cors", ["", "example.org", f"{HERE}/", "https://a b", [HERE, "x"], "https://u@h", "https://é"]
 )
-def test_R1_what_is_no_origin_is_told_when_the_handler_is_made(root: Path, cors: Any) -> None:
+def test_R1_an_invalid_origin_is_refused_when_the_handler_is_built(root: Path, cors: Any) -> None:
     with pytest.raises(ValueError, match="cors must be"):
         http.files(root, cors=cors)
     with pytest.raises(TypeError, match="cors must be origins"):

@@ -1,4 +1,4 @@
-"""Packed variants of files: which one a client is given, and what it is told of it."""
+"""Compressed variants of files: which one a client gets, and with which headers."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ ALL = ("br", "zstd", "gzip")
         ("gzip," * 2000, ()),
     ],
 )
-def test_a_coding_is_taken_as_the_client_weighs_it(field: str, taken: tuple[str, ...]) -> None:
+def test_codings_are_ordered_by_the_weights_of_the_client(field: str, taken: tuple[str, ...]) -> None:
     assert accepted(field, ALL) == taken
 
 
 @given(st.text("gzipbr*;q=0.1, \t", max_size=40))
-def test_no_field_gives_what_is_not_known_or_twice(field: str) -> None:
+def test_no_header_gives_an_unknown_coding_or_one_twice(field: str) -> None:
     taken = accepted(field, ALL)
 
     assert set(taken) <= set(ALL)
@@ -73,7 +73,7 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-async def test_the_variant_the_client_likes_best_is_sent_under_the_files_name(root: Path) -> None:
+async def test_the_variant_that_the_client_prefers_is_sent_under_the_name_of_the_file(root: Path) -> None:
     async with asking(http.files(root)) as client:
         for field, name, coding in [
             ("gzip, deflate, br, zstd", "a.css.br", "br"),
@@ -90,7 +90,7 @@ async def test_the_variant_the_client_likes_best_is_sent_under_the_files_name(ro
             assert headers["vary"] == "Accept-Encoding"
 
 
-async def test_each_variant_has_a_tag_of_its_own_and_ranges_of_its_own(root: Path) -> None:
+async def test_each_variant_has_its_own_tag_and_ranges(root: Path) -> None:
     packs = ("Accept-Encoding", "gzip")
     async with asking(http.files(root)) as client:
         plain = (await client.ask("GET", "/a.css"))[1]["etag"]
@@ -108,7 +108,7 @@ async def test_each_variant_has_a_tag_of_its_own_and_ranges_of_its_own(root: Pat
     assert unknown[0] == 200
 
 
-async def test_a_variant_is_passed_over_where_it_is_older_no_file_or_out_of_reach(root: Path) -> None:
+async def test_a_variant_is_ignored_if_it_is_older_not_a_file_or_outside_the_root(root: Path) -> None:
     os.utime(root / "a.css.br", (10**9 - 1, 10**9 - 1))
     (root / "a.css.zst").unlink()
     (root / "a.css.zst").mkdir()
@@ -121,7 +121,7 @@ async def test_a_variant_is_passed_over_where_it_is_older_no_file_or_out_of_reac
     assert "content-encoding" not in headers
 
 
-async def test_a_variant_alone_is_no_file_and_asked_for_by_name_it_is_what_it_is(root: Path) -> None:
+async def test_a_variant_without_its_file_is_found_only_by_its_own_name(root: Path) -> None:
     packs = ("Accept-Encoding", "gzip")
 
     assert (await get(root, "/only.css", packs))[0] == 404
@@ -130,7 +130,7 @@ async def test_a_variant_alone_is_no_file_and_asked_for_by_name_it_is_what_it_is
     assert "content-encoding" not in headers
 
 
-async def test_what_is_packed_in_itself_has_no_variants(root: Path) -> None:
+async def test_files_of_compressed_formats_have_no_variants(root: Path) -> None:
     status, headers, body = await get(root, "/photo.jpg", ("Accept-Encoding", "gzip"))
 
     assert (status, body) == (200, b"this is photo.jpg")
@@ -149,7 +149,7 @@ async def test_the_codings_to_look_for_can_be_chosen(root: Path) -> None:
         http.files(root, precompressed=["gzip", "deflate"])
 
 
-async def test_what_a_handler_says_it_varies_by_stays(root: Path) -> None:
+async def test_the_vary_header_of_a_handler_is_kept(root: Path) -> None:
     static = http.files(root)
 
     async def handler(request: Any, response: Any) -> None:
@@ -160,11 +160,11 @@ async def test_what_a_handler_says_it_varies_by_stays(root: Path) -> None:
         assert (await client.ask("GET", "/a.css"))[1]["vary"] == "Accept-Encoding"  # h11 gives the last of two lines
 
 
-# Packed on the way.
+# Compressed on the fly.
 
 
 @pytest.mark.parametrize("size", [1024, 65536, 65537, 1 << 20])
-async def test_a_text_is_packed_on_the_way_where_that_is_asked_for(tmp_path: Path, size: int) -> None:
+async def test_text_is_compressed_on_the_fly_on_request(tmp_path: Path, size: int) -> None:
     text = (b"so much text, and all alike; " * 40000)[:size]
     (tmp_path / "a.txt").write_bytes(text)
     packs = ("Accept-Encoding", "gzip")
@@ -181,7 +181,7 @@ async def test_a_text_is_packed_on_the_way_where_that_is_asked_for(tmp_path: Pat
     assert ("content-length" in headers) is (size <= 65536)
 
 
-async def test_what_is_packed_on_the_way_is_known_again_and_has_no_ranges(tmp_path: Path) -> None:
+async def test_responses_compressed_on_the_fly_have_a_tag_and_no_ranges(tmp_path: Path) -> None:
     text = b"text " * 20000
     (tmp_path / "a.txt").write_bytes(text)
     packs = ("Accept-Encoding", "gzip")
@@ -198,7 +198,7 @@ async def test_what_is_packed_on_the_way_is_known_again_and_has_no_ranges(tmp_pa
     assert (head[1]["content-encoding"], head[2]) == ("gzip", b"")
 
 
-async def test_what_is_short_no_text_or_packed_beside_it_is_not_packed_on_the_way(root: Path) -> None:
+async def test_short_files_binary_files_and_those_with_a_variant_are_not_compressed_on_the_fly(root: Path) -> None:
     (root / "data.bin").write_bytes(bytes(5000))
     (root / "a.css").write_bytes(b"a" * 5000)
     (root / "a.css.gz").write_bytes(b"packed before")
@@ -210,7 +210,7 @@ async def test_what_is_short_no_text_or_packed_beside_it_is_not_packed_on_the_wa
     assert (await get(root, "/a.css", ("Accept-Encoding", "br"), compress=True))[2] == b"a" * 5000
 
 
-def test_a_long_field_is_read_and_not_remembered() -> None:
+def test_a_long_header_is_parsed_and_not_cached() -> None:
     before = encodings._known.cache_info().currsize
     for size in (300, LONGEST + 1):
         assert accepted("br, " + "x" * size, ALL) == (("br",) if size < LONGEST else ())

@@ -51,7 +51,7 @@ Answer = tuple[int, dict[str, str], bytes]
 
 
 def make_tree(place: Path) -> Path:
-    """Make a directory with one of everything."""
+    """Make a directory with a file of every kind."""
     (place / "secret.txt").write_text("secret")
     (place / "root2").mkdir()
     (place / "root2" / "a.txt").write_text("secret")
@@ -115,20 +115,20 @@ def made_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(params=["kernel", "walk"])
 def how(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Look up by the kernel where it can, or by our own walk."""
+    """Look up names with the kernel if it can, or with our own walk."""
     if request.param == "walk":
         monkeypatch.setattr(lookup, "openat2", lambda: None)
 
 
 @pytest.fixture
 def root(how: None, tmp_path: Path) -> Path:
-    """A tree that a test may change."""
+    """A directory tree that a test may change."""
     return make_tree(tmp_path)
 
 
 @pytest.fixture
 def tree(how: None, made_once: Path) -> Path:
-    """A tree that all tests share, and none may change: to make one takes 20 ms."""
+    """A directory tree that all tests share and none may change, because making one takes 20 ms."""
     return made_once
 
 
@@ -144,10 +144,10 @@ async def get(root: Path, target: str, *headers: tuple[str, str], method: str = 
         return await client.ask(method, target, list(headers))
 
 
-# What is given.
+# What is served.
 
 
-async def test_a_file_is_given_with_all_that_caches_and_players_need(root: Path) -> None:
+async def test_a_file_is_sent_with_the_headers_that_caches_and_players_need(root: Path) -> None:
     os.utime(root / "a.txt", ns=(0, 1_000_000_000_000_000_255))
     about = (root / "a.txt").stat()
 
@@ -167,7 +167,7 @@ async def test_a_file_is_given_with_all_that_caches_and_players_need(root: Path)
     }
 
 
-async def test_head_gives_what_get_does_without_the_body(root: Path) -> None:
+async def test_head_gives_the_headers_of_get_without_the_body(root: Path) -> None:
     async with asking(http.files(root)) as client:
         for target in ("/a.txt", "/big.bin", "/none.bin", "/sub", "/sub/", "/missing"):
             got = await client.ask("GET", target)
@@ -178,18 +178,18 @@ async def test_head_gives_what_get_does_without_the_body(root: Path) -> None:
                 got[0],
                 got[1],
                 b"",
-            )  # a second may begin between
+            )  # a new second may have started in between
 
 
 @pytest.mark.parametrize("name", ["big.bin", "none.bin"])
-async def test_a_file_of_any_size_is_given_as_it_is(tree: Path, name: str) -> None:
+async def test_a_file_of_any_size_is_sent_unchanged(tree: Path, name: str) -> None:
     status, headers, body = await get(tree, f"/{name}")
 
     assert (status, body) == (200, (tree / name).read_bytes())
     assert headers["content-type"] == "application/octet-stream"
 
 
-async def test_names_of_any_kind_are_found(tree: Path) -> None:
+async def test_files_with_unusual_names_are_found(tree: Path) -> None:
     async with asking(http.files(tree)) as client:
         for name in ODD:
             status, _, body = await client.ask("GET", "/" + quote(name))
@@ -197,7 +197,7 @@ async def test_names_of_any_kind_are_found(tree: Path) -> None:
             assert (status, body.decode()) == (200, name)
 
 
-async def test_a_directory_gives_its_index(root: Path) -> None:
+async def test_a_directory_serves_its_index(root: Path) -> None:
     async with asking(http.files(root)) as client:
         assert (await client.ask("GET", "/sub/"))[2] == b"<p>sub"
         assert (await client.ask("GET", "/there/"))[1]["content-type"] == "text/html; charset=utf-8"
@@ -226,7 +226,7 @@ async def test_a_directory_redirects_to_its_path_and_never_to_another_host(
     assert (status, headers["location"]) == (301, location)
 
 
-# What is not.
+# What is not served.
 
 
 @pytest.mark.parametrize(
@@ -291,7 +291,7 @@ async def test_no_target_leads_out_of_the_root_or_to_what_is_hidden(tree: Path, 
 @pytest.mark.parametrize(
     "link", ["inside", "absolute", "directory/up", "chain", "there/up", "sub/self/self/up", "sub/slashed/up"]
 )
-async def test_a_link_that_stays_inside_is_followed(tree: Path, link: str) -> None:
+async def test_a_link_that_stays_inside_the_root_is_followed(tree: Path, link: str) -> None:
     assert (await get(tree, f"/{link}"))[::2] == (200, TEXT)
 
 
@@ -302,27 +302,27 @@ async def test_a_link_that_stays_inside_is_followed(tree: Path, link: str) -> No
         "file-slash", "file-dot",
     ],
 )  # fmt: skip
-async def test_a_link_that_leaves_or_leads_nowhere_is_not_found(tree: Path, link: str) -> None:
+async def test_a_link_that_leaves_the_root_or_dangles_is_not_found(tree: Path, link: str) -> None:
     assert (await get(tree, f"/{link}"))[::2] == (404, b"404 Not Found\n")
 
 
-async def test_a_link_is_its_owners_word_that_what_it_points_to_is_not_hidden(root: Path) -> None:
+async def test_a_link_to_a_hidden_file_makes_it_visible(root: Path) -> None:
     assert (await get(root, "/sub/shown"))[::2] == (200, b"secret")
 
 
-async def test_a_fifo_is_answered_at_once(root: Path) -> None:
+async def test_a_fifo_is_not_found_at_once(root: Path) -> None:
     with trio.fail_after(5):
         assert (await get(root, "/fifo"))[0] == 404
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "PROPFIND"])
-async def test_other_methods_are_refused_with_those_that_are_not(tree: Path, method: str) -> None:
+async def test_other_methods_are_refused_with_a_list_of_those_allowed(tree: Path, method: str) -> None:
     status, headers, _ = await get(tree, "/a.txt", method=method)
 
     assert (status, headers["allow"]) == (405, "GET, HEAD")
 
 
-async def test_nothing_is_sniffed_be_it_an_error(tree: Path) -> None:
+async def test_every_response_and_every_error_forbids_sniffing(tree: Path) -> None:
     async with asking(http.files(tree)) as client:
         for method, target in [("GET", "/a.txt"), ("GET", "/missing"), ("GET", "/sub"), ("POST", "/a.txt")]:
             assert (await client.ask(method, target))[1]["x-content-type-options"] == "nosniff"
@@ -332,7 +332,7 @@ async def test_nothing_is_sniffed_be_it_an_error(tree: Path) -> None:
     ("number", "status"),
     [(errno.EACCES, 403), (errno.EPERM, 403), (errno.EMFILE, 503), (errno.ENFILE, 503), (errno.EIO, 500)],
 )
-async def test_what_the_system_refuses_has_a_status_of_its_own(
+async def test_each_error_of_the_system_has_its_own_status(
     tree: Path,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -353,10 +353,10 @@ async def test_what_the_system_refuses_has_a_status_of_its_own(
     assert bool(caplog.records) is (status == 500)
 
 
-# Where the root is.
+# The root.
 
 
-async def test_a_prefix_puts_the_root_below_a_path(root: Path) -> None:
+async def test_a_prefix_places_the_root_below_a_path(root: Path) -> None:
     for prefix in ("/static", "/static/"):
         async with asking(http.files(root, prefix=prefix)) as client:
             assert (await client.ask("GET", "/static/a.txt"))[::2] == (200, TEXT)
@@ -367,7 +367,7 @@ async def test_a_prefix_puts_the_root_below_a_path(root: Path) -> None:
                 assert (await client.ask("GET", outside))[0] == 404
 
 
-async def test_it_is_called_from_a_handler_of_ones_own_whose_headers_are_kept(root: Path) -> None:
+async def test_a_handler_of_yours_can_call_it_and_its_headers_are_kept(root: Path) -> None:
     static = http.files(root, prefix="/static/")
 
     async def handler(request: Request, response: Response) -> None:
@@ -387,7 +387,7 @@ async def test_it_is_called_from_a_handler_of_ones_own_whose_headers_are_kept(ro
 
 
 @pytest.mark.parametrize("path", ["/../secret.txt", "/sub/../../secret.txt", "/./a.txt", "/..", "/a.txt\0"])
-async def test_a_path_that_a_handler_sets_leads_out_of_no_root_either(tree: Path, path: str) -> None:
+async def test_a_path_set_by_a_handler_cannot_lead_out_of_the_root_either(tree: Path, path: str) -> None:
     files = http.files(tree, hidden=True, follow_symlinks=True)
 
     async def handler(request: Request, response: Response) -> None:
@@ -398,7 +398,7 @@ async def test_a_path_that_a_handler_sets_leads_out_of_no_root_either(tree: Path
         assert (await client.ask("GET", "/"))[0] == 404
 
 
-async def test_a_root_that_is_a_link_is_followed_when_a_request_comes(root: Path) -> None:
+async def test_a_root_that_is_a_link_is_resolved_at_each_request(root: Path) -> None:
     current = root.parent / "current"
     current.symlink_to(root)
     async with asking(http.files(current)) as client:
@@ -410,7 +410,9 @@ async def test_a_root_that_is_a_link_is_followed_when_a_request_comes(root: Path
         assert (await client.ask("GET", "/"))[2] == b"<p>sub"
 
 
-async def test_a_relative_root_stays_where_it_was(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_relative_root_does_not_depend_on_later_changes_of_the_working_directory(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(root)
     handler = http.files("sub")
     monkeypatch.chdir("/")
@@ -418,7 +420,7 @@ async def test_a_relative_root_stays_where_it_was(root: Path, monkeypatch: pytes
         assert (await client.ask("GET", "/"))[0] == 200
 
 
-def test_R1_a_wrong_argument_is_told_when_the_handler_is_made(root: Path) -> None:
+def test_R1_a_wrong_argument_is_refused_when_the_handler_is_built(root: Path) -> None:
     with pytest.raises(FileNotFoundError, match="nowhere"):
         http.files(root / "nowhere")
     with pytest.raises(NotADirectoryError, match=r"a\.txt"):
@@ -432,7 +434,7 @@ def test_R1_a_wrong_argument_is_told_when_the_handler_is_made(root: Path) -> Non
         http.files(3)  # type: ignore[arg-type]
 
 
-# Parts and conditions.
+# Ranges and conditions.
 
 
 @pytest.mark.parametrize(
@@ -447,7 +449,7 @@ def test_R1_a_wrong_argument_is_told_when_the_handler_is_made(root: Path) -> Non
         (f"bytes=-{10**30}", 0, len(BIG)),
     ],
 )
-async def test_a_range_gives_just_these_bytes(tree: Path, field: str, start: int, stop: int) -> None:
+async def test_a_range_gives_exactly_these_bytes(tree: Path, field: str, start: int, stop: int) -> None:
     status, headers, body = await get(tree, "/big.bin", ("Range", field))
 
     assert status == 206
@@ -464,7 +466,7 @@ async def test_a_range_of_an_empty_file_gives_the_empty_file(root: Path, field: 
 
 
 @pytest.mark.parametrize("field", ["bytes=12-", "bytes=-0", "bytes=99-100"])
-async def test_a_range_with_none_of_its_bytes_is_told_how_many_there_are(tree: Path, field: str) -> None:
+async def test_an_unsatisfiable_range_is_answered_with_the_size(tree: Path, field: str) -> None:
     status, headers, _ = await get(tree, "/a.txt", ("Range", field))
 
     assert (status, headers["content-range"]) == (416, "bytes */12")
@@ -472,11 +474,11 @@ async def test_a_range_with_none_of_its_bytes_is_told_how_many_there_are(tree: P
 
 
 @pytest.mark.parametrize("field", ["bytes=0-1,x", "bytes=x", "items=0-1", "bytes=5-4", "bytes=" + "9" * 8000 + "x"])
-async def test_what_is_no_range_gives_the_whole(tree: Path, field: str) -> None:
+async def test_an_invalid_range_gives_the_whole_file(tree: Path, field: str) -> None:
     assert (await get(tree, "/a.txt", ("Range", field)))[::2] == (200, TEXT)
 
 
-async def test_a_client_that_has_it_is_told_so_without_a_body(root: Path) -> None:
+async def test_a_client_with_a_current_copy_gets_304_without_a_body(root: Path) -> None:
     async with asking(http.files(root)) as client:
         _, first, _ = await client.ask("GET", "/a.txt")
         for condition in [("If-None-Match", first["etag"]), ("If-Modified-Since", first["last-modified"])]:
@@ -489,7 +491,7 @@ async def test_a_client_that_has_it_is_told_so_without_a_body(root: Path) -> Non
         assert (await client.ask("GET", "/a.txt", [("If-Match", first["etag"])]))[0] == 200
 
 
-async def test_a_range_of_another_version_gives_all_of_this_one(root: Path) -> None:
+async def test_a_range_of_another_version_gives_the_whole_current_one(root: Path) -> None:
     async with asking(http.files(root)) as client:
         _, first, _ = await client.ask("GET", "/a.txt")
         condition = [("Range", "bytes=6-"), ("If-Range", first["etag"])]
@@ -507,17 +509,17 @@ def copied(path: Path, content: bytes) -> None:
 
 
 def installed(path: Path, content: bytes) -> None:
-    """As `rsync -t` and package managers do: a new file takes the name."""
+    """As `rsync -t` and package managers do: a new file replaces the old one."""
     path.with_name("new").write_bytes(content)
     path.with_name("new").replace(path)
 
 
 @pytest.mark.parametrize("change", [copied, installed])
 @pytest.mark.parametrize("name", ["a.txt", "big.bin"])
-async def test_content_that_changed_without_its_date_and_size_is_another_version(
+async def test_changed_content_with_the_same_date_and_size_is_another_version(
     root: Path, name: str, change: Callable[[Path, bytes], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(conditions, "TICK", 20_000_000)  # what it is without the tests' conftest.py
+    monkeypatch.setattr(conditions, "TICK", 20_000_000)  # its value outside of tests, which conftest.py changes
     path = root / name
     versions = [path.read_bytes().replace(old, new) for old, new in [(b"h", b"h"), (b"h", b"i"), (b"h", b"j")]]
     async with asking(http.files(root)) as client:
@@ -536,7 +538,7 @@ async def test_content_that_changed_without_its_date_and_size_is_another_version
             assert (await client.ask("GET", f"/{name}", [("If-Match", first["etag"])]))[0] == 412
 
 
-async def test_a_date_is_good_for_a_range_if_the_file_has_not_changed_since(root: Path) -> None:
+async def test_a_date_in_if_range_matches_if_the_file_has_not_changed_since(root: Path) -> None:
     async with asking(http.files(root)) as client:
         changed = (root / "a.txt").stat().st_ctime_ns
         os.utime(root / "a.txt", ns=(changed, changed))
@@ -548,7 +550,7 @@ async def test_a_date_is_good_for_a_range_if_the_file_has_not_changed_since(root
 
 
 @pytest.mark.parametrize("second", [0, 1])
-async def test_a_date_that_builds_set_on_every_file_is_none(root: Path, second: int) -> None:
+async def test_a_date_of_1970_as_set_by_builds_is_ignored(root: Path, second: int) -> None:
     os.utime(root / "a.txt", (second, second))
     async with asking(http.files(root)) as client:
         _, first, _ = await client.ask("GET", "/a.txt")
@@ -561,7 +563,7 @@ async def test_a_date_that_builds_set_on_every_file_is_none(root: Path, second: 
     assert (status, body) == (200, b"HELLO WORLD\n")
 
 
-async def test_a_file_from_the_future_was_modified_now(root: Path) -> None:
+async def test_a_modification_date_in_the_future_becomes_now(root: Path) -> None:
     os.utime(root / "a.txt", (time.time() + 10**6,) * 2)
 
     _, headers, _ = await get(root, "/a.txt")
@@ -577,7 +579,7 @@ async def test_a_file_from_the_future_was_modified_now(root: Path) -> None:
         ("bytes=" + ",".join(f"{at}-{at}" for at in range(0, 32, 2)), [(at, at + 1) for at in range(0, 32, 2)]),
     ],
 )
-async def test_several_ranges_come_in_parts_in_the_order_asked_for(
+async def test_several_ranges_are_sent_as_parts_in_the_order_requested(
     tree: Path, field: str, parts: list[tuple[int, int]]
 ) -> None:
     status, headers, body = await get(tree, "/big.bin", ("Range", field))
@@ -592,7 +594,7 @@ async def test_several_ranges_come_in_parts_in_the_order_asked_for(
     assert [part.get_payload(decode=True) for part in got] == [BIG[start:stop] for start, stop in parts]
 
 
-async def test_too_many_ranges_give_the_whole_and_ranges_that_meet_are_one(root: Path) -> None:
+async def test_too_many_ranges_give_the_whole_file_and_adjacent_ranges_are_merged(root: Path) -> None:
     many = ",".join(f"{at}-{at}" for at in range(0, 34, 2))
     async with asking(http.files(root)) as client:
         assert (await client.ask("GET", "/big.bin", [("Range", f"bytes={many}")]))[::2] == (200, BIG)
@@ -600,7 +602,7 @@ async def test_too_many_ranges_give_the_whole_and_ranges_that_meet_are_one(root:
         assert (await client.ask("HEAD", "/big.bin", [("Range", "bytes=0-0,5-5")]))[::2] == (200, b"")
 
 
-async def test_R13_a_file_cut_short_while_its_parts_are_sent_is_not_ended_as_if_it_were_whole(
+async def test_R13_a_file_truncated_while_its_parts_are_sent_does_not_end_the_response_properly(
     root: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = large(root)
@@ -621,10 +623,10 @@ async def test_R13_a_file_cut_short_while_its_parts_are_sent_is_not_ended_as_if_
     assert "the file ended at byte 1048576" in caplog.text
 
 
-# What can be chosen.
+# Options.
 
 
-async def test_hidden_names_are_served_where_that_is_asked_for(root: Path) -> None:
+async def test_hidden_files_are_served_on_request(root: Path) -> None:
     async with asking(http.files(root, hidden=True)) as client:
         assert (await client.ask("GET", "/.hidden"))[::2] == (200, b"secret")
         assert (await client.ask("GET", "/.git/config"))[0] == 200
@@ -632,7 +634,7 @@ async def test_hidden_names_are_served_where_that_is_asked_for(root: Path) -> No
         assert (await client.ask("GET", "/%2e%2e/secret.txt"))[0] == 400
 
 
-async def test_links_out_of_the_root_are_followed_where_that_is_asked_for(root: Path) -> None:
+async def test_links_out_of_the_root_are_followed_on_request(root: Path) -> None:
     async with asking(http.files(root, follow_symlinks=True)) as client:
         for link in ("out", "far", "sibling", "parent/secret.txt", "back"):
             assert (await client.ask("GET", f"/{link}"))[0] == 200
@@ -641,7 +643,7 @@ async def test_links_out_of_the_root_are_followed_where_that_is_asked_for(root: 
             assert (await client.ask("GET", f"/{link}"))[0] == 404
 
 
-async def test_cache_control_is_that_of_files_alone_and_a_handlers_own_stays(root: Path) -> None:
+async def test_cache_control_is_set_only_for_files_and_that_of_a_handler_is_kept(root: Path) -> None:
     static = http.files(root, cache_control="max-age=60")
 
     async def handler(request: Request, response: Response) -> None:
@@ -661,7 +663,7 @@ async def test_cache_control_is_that_of_files_alone_and_a_handlers_own_stays(roo
         http.files(root, cache_control="a\r\nb: c")
 
 
-# Every ending.
+# How a transfer can end.
 
 
 def large(root: Path) -> Path:
@@ -692,7 +694,7 @@ async def test_R2_a_client_that_leaves_leaves_no_file_open(root: Path) -> None:
         await until_closed(path)
 
 
-async def test_R13_a_file_cut_short_while_it_is_sent_is_not_ended_as_if_it_were_whole(
+async def test_R13_a_file_truncated_while_it_is_sent_does_not_end_the_response_properly(
     root: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = large(root)
@@ -711,7 +713,7 @@ async def test_R13_a_file_cut_short_while_it_is_sent_is_not_ended_as_if_it_were_
     assert "ended" in caplog.text
 
 
-async def test_a_file_that_is_replaced_while_it_is_sent_is_given_as_it_was(root: Path) -> None:
+async def test_a_file_replaced_while_it_is_sent_is_sent_as_it_was(root: Path) -> None:
     path = root / "large.bin"
     path.write_bytes(BIG * 200)
     (root / "other").write_bytes(b"other")
@@ -726,10 +728,10 @@ async def test_a_file_that_is_replaced_while_it_is_sent_is_given_as_it_was(root:
     assert again[::2] == (200, b"other")
 
 
-async def test_a_file_that_no_cache_holds_is_opened_and_read_in_threads_alone(
+async def test_a_file_outside_the_page_cache_is_opened_and_read_only_in_threads(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The loop asks the kernel for what it has in memory; here it has nothing."""
+    """The event loop reads only what the kernel has in memory, which here is nothing."""
     in_loop: list[str] = []
     loop = threading.get_ident()
 
@@ -757,7 +759,7 @@ async def test_a_file_that_no_cache_holds_is_opened_and_read_in_threads_alone(
     assert in_loop == []
 
 
-async def test_a_file_that_grows_while_it_is_sent_is_given_as_long_as_it_was(root: Path) -> None:
+async def test_a_file_that_grows_while_it_is_sent_is_sent_with_its_original_length(root: Path) -> None:
     path = root / "growing.log"
     path.write_bytes(BIG * 40)
     async with serving(http.files(root)) as port, connected(port) as stream:
@@ -766,7 +768,7 @@ async def test_a_file_that_grows_while_it_is_sent_is_given_as_long_as_it_was(roo
             client.connection.send(h11.Request(method="GET", target="/growing.log", headers=[("Host", "x")])) or b""
         )
         await stream.send_all(client.connection.send(h11.EndOfMessage()) or b"")
-        client.connection.receive_data(await stream.receive_some(1000))  # so that it has been measured
+        client.connection.receive_data(await stream.receive_some(1000))  # so that its length has been determined
         with path.open("ab") as file:
             file.write(b"more")
         status, _, body = await client.answer()
@@ -787,7 +789,7 @@ async def test_a_stopping_server_leaves_no_file_open(root: Path) -> None:
     assert str(path) not in open_descriptors().values()
 
 
-async def test_a_stretch_that_no_response_takes_whole_is_read_in_chunks(root: Path) -> None:
+async def test_a_range_that_is_not_sent_by_a_response_is_read_in_chunks(root: Path) -> None:
     with (root / "big.bin").open("rb") as file:
         opened = lookup.OpenFile(file.fileno(), os.fstat(file.fileno()))
 
@@ -797,7 +799,7 @@ async def test_a_stretch_that_no_response_takes_whole_is_read_in_chunks(root: Pa
         )
 
 
-# Beneath a root, with links of any kind.
+# Links of any kind beneath a root.
 
 NAMES = st.sampled_from(["a", "b", "file"])
 TARGETS = st.lists(st.sampled_from(["a", "b", "file", "..", ".", ""]), min_size=1, max_size=4).map("/".join)
@@ -810,7 +812,7 @@ TARGETS = st.lists(st.sampled_from(["a", "b", "file", "..", ".", ""]), min_size=
     st.booleans(),
 )
 @pytest.mark.slow
-def test_nothing_beneath_a_root_leads_out_of_it(
+def test_no_path_beneath_a_root_leads_out_of_it(
     links: dict[tuple[str, str], str], names: list[str], absolute: bool
 ) -> None:
     with TemporaryDirectory() as top:
@@ -846,7 +848,7 @@ def test_nothing_beneath_a_root_leads_out_of_it(
                 os.close(cached)
 
 
-def test_what_cannot_be_looked_at_does_not_stay_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_whose_status_cannot_be_read_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a").touch()
 
     def refuse(fd: int) -> os.stat_result:
@@ -864,7 +866,7 @@ def test_what_cannot_be_looked_at_does_not_stay_open(tmp_path: Path, monkeypatch
     assert str(tmp_path / "a") not in open_descriptors().values()
 
 
-def test_where_the_kernel_cannot_look_up_from_memory_a_thread_does(
+def test_if_the_kernel_cannot_look_up_without_the_disk_a_thread_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "a").touch()
@@ -872,12 +874,12 @@ def test_where_the_kernel_cannot_look_up_from_memory_a_thread_does(
         patched.setattr("sys.platform", "novelty")
         lookup.openat2.cache_clear()
         assert lookup.open_cached(str(tmp_path), [b"a"]) is None
-    lookup.openat2.cache_clear()  # only now: or what was found on no platform would be kept for all later tests
-    assert lookup.open_cached(str(tmp_path / "missing"), [b"a"]) is None  # the root itself is looked for in a thread
+    lookup.openat2.cache_clear()  # only now, or the result for the invented platform would stay cached for later tests
+    assert lookup.open_cached(str(tmp_path / "missing"), [b"a"]) is None  # the root itself is looked up in a thread
     os.close(lookup.open_beneath(str(tmp_path), [b"a"]))
 
 
-def test_a_root_that_is_the_root_of_all_can_be_served(tmp_path: Path) -> None:
+def test_the_root_of_the_file_system_can_be_served(tmp_path: Path) -> None:
     (tmp_path / "a").touch()
     (tmp_path / "link").symlink_to(tmp_path / "a")
     names = os.fsencode(tmp_path / "link").split(b"/")[1:]

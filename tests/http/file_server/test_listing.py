@@ -1,4 +1,4 @@
-"""A directory as a page: what is in it, how it is sorted, and that no name can do harm."""
+"""The listing of a directory: its entries and their order, and that no name can do harm."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ ODD = [
 
 
 class Page(HTMLParser):
-    """What a browser makes of a page."""
+    """Parses a page as a browser does."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -92,7 +92,7 @@ async def listed(root: Path, target: str = "/", **options: Any) -> Page:
     return Page(body.decode())
 
 
-async def test_a_directory_without_an_index_is_listed_where_that_is_asked_for(root: Path) -> None:
+async def test_a_directory_without_an_index_is_listed_on_request(root: Path) -> None:
     assert (await get(root, "/"))[0] == 404
     status, headers, body = await get(root, "/", listing=True)
 
@@ -104,7 +104,7 @@ async def test_a_directory_without_an_index_is_listed_where_that_is_asked_for(ro
     assert Page(body.decode()).names() == ["inside/", "sub/", "Zebra/", "a.txt", "b.txt", "C.txt"]
 
 
-async def test_an_index_goes_before_the_list_and_a_directory_before_its_slash(root: Path) -> None:
+async def test_an_index_takes_precedence_over_the_listing_and_a_directory_redirects_to_its_slash(root: Path) -> None:
     (root / "sub" / "index.html").write_text("mine")
     (root / "Zebra" / "index.html").mkdir()
     async with asking(http.files(root, listing=True)) as client:
@@ -132,14 +132,14 @@ async def test_an_index_goes_before_the_list_and_a_directory_before_its_slash(ro
         ("sort=-size&q=", ["a.txt", "b.txt", "C.txt"]),
     ],
 )
-async def test_it_is_sorted_as_its_reader_likes_directories_first(root: Path, query: str, names: list[str]) -> None:
+async def test_it_is_sorted_as_requested_with_directories_first(root: Path, query: str, names: list[str]) -> None:
     got = await listed(root, f"/?{query}")
 
     assert got.names()[3:] == names
     assert all(name.endswith("/") for name in got.names()[:3])
 
 
-async def test_each_column_is_a_button_for_its_order_and_the_one_sorted_by_for_the_other(root: Path) -> None:
+async def test_the_button_of_each_column_sorts_by_it_and_that_of_the_sorted_column_reverses_it(root: Path) -> None:
     got = await listed(root, "/?sort=size")
 
     assert [tag["value"] for name, tag in got.tags if name == "button"] == ["size", "name", "-size", "date"]
@@ -149,7 +149,7 @@ async def test_each_column_is_a_button_for_its_order_and_the_one_sorted_by_for_t
     ]
 
 
-async def test_the_order_is_kept_in_every_link_to_a_directory_and_no_crawler_needs_to_follow(root: Path) -> None:
+async def test_links_to_directories_keep_the_order_and_crawlers_are_told_not_to_follow(root: Path) -> None:
     plain, sorted_ = await listed(root, "/sub/"), await listed(root, "/sub/?sort=size&order=desc&q=e")
     followed = [tag for name, tag in sorted_.tags if name == "a" and tag["href"] and "?" in tag["href"]]
 
@@ -173,7 +173,7 @@ async def test_a_listing_is_filtered_by_a_part_of_the_name(root: Path, query: st
     assert got.names() == names
 
 
-async def test_what_is_asked_for_is_in_the_box_and_is_text_alone(root: Path) -> None:
+async def test_the_filter_is_shown_in_the_search_box_and_escaped(root: Path) -> None:
     _, _, body = await get(root, "/?q=%22%3E%3Cb%3E%ff", listing=True)
 
     assert b"No name matches." in body
@@ -181,7 +181,7 @@ async def test_what_is_asked_for_is_in_the_box_and_is_text_alone(root: Path) -> 
     assert b"<b>" not in body
 
 
-async def test_what_is_filtered_may_come_after_the_first_names(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_filter_also_finds_names_beyond_the_listed_limit(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_listing, "MOST", 100)
     for number in range(300):
         (root / "sub" / f"{number:03}").touch()
@@ -189,7 +189,7 @@ async def test_what_is_filtered_may_come_after_the_first_names(root: Path, monke
     assert (await listed(root, "/sub/?q=299")).names() == ["299"]
 
 
-async def test_a_listing_is_packed_if_texts_are(root: Path) -> None:
+async def test_a_listing_is_compressed_if_texts_are(root: Path) -> None:
     async with asking(http.files(root, listing=True, compress=True)) as client:
         status, headers, body = await client.ask("GET", "/", [("Accept-Encoding", "gzip")])
         plain = await client.ask("GET", "/")
@@ -199,7 +199,7 @@ async def test_a_listing_is_packed_if_texts_are(root: Path) -> None:
     assert (plain[1]["vary"], "content-encoding" in plain[1]) == ("Accept-Encoding", False)
 
 
-async def test_names_of_any_kind_are_text_and_their_links_lead_to_them(root: Path) -> None:
+async def test_unusual_names_are_escaped_and_their_links_work(root: Path) -> None:
     place = root / "sub" / "deep"
     for name in ODD:
         (place / name).write_text(name)
@@ -219,7 +219,7 @@ async def test_names_of_any_kind_are_text_and_their_links_lead_to_them(root: Pat
     }  # fmt: skip
 
 
-async def test_a_name_that_is_not_utf8_is_shown_and_its_link_leads_to_it(root: Path) -> None:
+async def test_a_name_that_is_not_utf8_is_shown_and_its_link_works(root: Path) -> None:
     directory = root / os.fsdecode(b"d\xff")
     directory.mkdir()
     (directory / os.fsdecode(b"caf\xe9.txt")).write_bytes(b"coffee")
@@ -233,7 +233,7 @@ async def test_a_name_that_is_not_utf8_is_shown_and_its_link_leads_to_it(root: P
         assert (await client.ask("GET", "/d%FF/caf%C3%A9.txt"))[0] == 404
 
 
-async def test_where_it_is_is_told_with_links_up_to_the_root_and_no_further(root: Path) -> None:
+async def test_the_path_is_shown_with_links_up_to_the_root_and_no_further(root: Path) -> None:
     got = await listed(root, "/static/files/sub/deep/", prefix="/static/files")
     up = [(href, text) for href, text in got.links if not href.startswith("?")]
 
@@ -248,14 +248,16 @@ async def test_an_empty_directory_says_so(root: Path) -> None:
     assert b"This directory is empty." in body
 
 
-async def test_hidden_names_and_links_out_are_listed_where_they_are_served(root: Path) -> None:
+async def test_hidden_files_and_links_out_are_listed_if_they_are_served(root: Path) -> None:
     assert ".hidden" in (await get(root, "/", listing=True, hidden=True))[2].decode()
     names = (await listed(root, follow_symlinks=True)).names()
     assert "out" in names
     assert "dangling" not in names
 
 
-async def test_a_large_directory_is_cut_and_says_so(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_listing_of_a_large_directory_is_truncated_and_says_so(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(_listing, "MOST", 100)
     for number in range(150):
         (root / "sub" / f"{number:03}").touch()
@@ -302,7 +304,7 @@ NAME = st.binary(min_size=1, max_size=12).filter(lambda name: not {0, 47} & set(
 
 @settings(max_examples=100)
 @given(st.lists(NAME, unique=True, max_size=5), st.sampled_from(["", "sort=size&order=desc", "sort=date"]))
-def test_any_bytes_make_a_page_where_each_name_is_a_link_to_it(names: list[bytes], query: str) -> None:
+def test_any_name_makes_a_page_with_a_working_link(names: list[bytes], query: str) -> None:
     entries = [(os.fsdecode(name), len(name) % 2 == 0, len(name), 10.0**9) for name in names]
     view = View.of(query)
     got = Page(b"".join(render("/x/", 1, sort_entries(entries, view), view)).decode())
@@ -315,8 +317,8 @@ def test_any_bytes_make_a_page_where_each_name_is_a_link_to_it(names: list[bytes
 
 
 @pytest.mark.parametrize("modified", [1e30, -1e30, float(2**62)])
-def test_a_time_that_no_calendar_has_is_left_out(modified: float) -> None:
-    assert b"<time" not in b"".join(render("/", 0, [("a", False, 1, modified)], View.of("")))
+def test_a_time_outside_the_calendar_is_left_out(modified: float) -> None:
+    assert b"<time" not in b"".join(render("/", 0, [("a", False, 1, modified)], ""))
 
 
 @pytest.mark.parametrize(
@@ -330,11 +332,11 @@ def test_a_time_that_no_calendar_has_is_left_out(modified: float) -> None:
         (1 << 80, "1048576 EiB"),
     ],
 )
-def test_sizes_are_short(size: int, shown: str) -> None:
+def test_sizes_are_abbreviated(size: int, shown: str) -> None:
     assert _listing._size(size) == shown
 
 
-def test_reading_passes_over_what_has_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_entry_that_disappears_while_it_is_read_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
     class Gone:
         name = "gone"
 
@@ -355,9 +357,7 @@ def test_reading_passes_over_what_has_gone(monkeypatch: pytest.MonkeyPatch) -> N
     assert found == []
 
 
-async def test_a_listing_is_read_sorted_and_made_into_a_page_by_one_thread(
-    root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_one_thread_reads_sorts_and_renders_a_listing(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     threads = []
 
     def sorts(entries: list[Entry], view: View) -> list[Entry]:
@@ -383,7 +383,7 @@ async def test_a_listing_is_read_sorted_and_made_into_a_page_by_one_thread(
 
 
 class Reading(threading.Thread):
-    """Reads a directory with a link, whose target it looks up until `go` is set."""
+    """Reads a directory with a link; looking up its target blocks until `go` is set."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -431,7 +431,7 @@ def test_directories_are_read_one_at_a_time(tmp_path: Path, monkeypatch: pytest.
     assert not lock.locked()
 
 
-def test_a_directory_on_a_slow_disk_does_not_hold_up_the_others(tmp_path: Path) -> None:
+def test_a_directory_on_a_slow_disk_does_not_delay_others(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("nowhere")
     readings = [Reading(tmp_path) for _ in range(3)]
     are_looking = [each.is_looking.wait(10) for each in readings]

@@ -1,4 +1,4 @@
-"""Players: they ask for what they need of a file, leave in the middle of it, and come back for more."""
+"""Media players, which request the ranges they need, leave in the middle, and come back for more."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from trioflow import http
 
 
 async def made(path: Path, *how: str | Path) -> int:
-    """Let ffmpeg make a file, and give its size."""
+    """Make a file with ffmpeg, and return its size."""
     await ran("ffmpeg", "-v", "error", *how, path)
     return (await trio.Path(path).stat()).st_size
 
 
 async def film(path: Path) -> int:
-    """A minute of noise, which cannot be packed; its index comes behind all that."""
+    """A minute of noise, which cannot be compressed; the index is at the end."""
     picture = ("-f", "lavfi", "-i", "nullsrc=s=64x64:r=5,geq=random(1)*255:128:128")
     index_at_end = ("-c:v", "libx264", "-preset", "ultrafast", "-g", "5", "-b:v", "1M", "-pix_fmt", "yuv420p")
     return await made(path, *picture, "-t", "60", *index_at_end)
@@ -49,7 +49,7 @@ async def test_ffprobe_seeks_a_film_whose_index_is_at_its_end(tmp_path: Path) ->
     assert float(length) == pytest.approx(60, abs=1)
     assert float(late.split(b",")[0].split()[0]) == pytest.approx(50, abs=2)
     assert {access.status for access in log} == {206}
-    assert len(log) >= 5  # for each: from the beginning, from the index, and where the packets are
+    assert len(log) >= 5  # for each: the beginning, the index, and the packets
     assert min(access.sent for access in log) < size / 10
 
 
@@ -84,7 +84,7 @@ def seek_in_chromium(url: str, media: list[tuple[str, str, float]]) -> list[list
 
 @pytest.mark.slow
 @pytest.mark.needs("ffmpeg", "chromium")
-async def test_chromium_seeks_sound_and_pictures_by_range(tmp_path: Path) -> None:
+async def test_chromium_seeks_audio_and_video_by_ranges(tmp_path: Path) -> None:
     (tmp_path / "page.html").write_text("<!doctype html><title>media</title>")
     tone = ("-f", "lavfi", "-i", "anoisesrc=r=44100", "-t", "60")
     sizes = {
@@ -102,5 +102,5 @@ async def test_chromium_seeks_sound_and_pictures_by_range(tmp_path: Path) -> Non
         assert at == to
     for name in sizes:
         asked = [access for access in log if access.target == name]
-        assert {206} <= {access.status for access in asked} <= {206, 304}  # some of it, it remembers
+        assert {206} <= {access.status for access in asked} <= {206, 304}  # some of the file is in its cache
     assert len([access for access in log if access.target == "/film.mp4"]) > 1

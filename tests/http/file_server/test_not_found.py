@@ -1,4 +1,4 @@
-"""What is served for a path that leads to nothing: an error page, a page of the owner's, an application, `about.html`."""
+"""What is served for a path without a file: an error page, the owner's page, an application, or `about.html`."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from tests.http.file_server.test_files import asking, get
 from trioflow import http
 from trioflow.http.wire.response_writer import error_page
 
-PAGE = [("Accept", "text/html,application/xhtml+xml,*/*;q=0.8")]  # as a browser asks for one
-PART = [("Accept", "*/*")]  # for what a page loads
+PAGE = [("Accept", "text/html,application/xhtml+xml,*/*;q=0.8")]  # as a browser requests a page
+PART = [("Accept", "*/*")]  # as a browser requests what a page loads
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def site(tmp_path: Path) -> Path:
     return site
 
 
-async def test_a_browser_gets_a_page_and_others_a_line(site: Path) -> None:
+async def test_a_browser_gets_an_error_page_and_other_clients_a_line(site: Path) -> None:
     async with asking(http.files(site)) as client:
         for method, target, status in [("GET", "/none", 404), ("GET", "/empty/", 404), ("POST", "/", 405)]:
             got = await client.ask(method, target, PAGE)
@@ -46,14 +46,14 @@ async def test_a_browser_gets_a_page_and_others_a_line(site: Path) -> None:
             assert got[1]["vary"] == plain[1]["vary"] == "Accept"
 
 
-async def test_a_page_of_an_error_says_that_it_varies_by_origin_too(site: Path) -> None:
+async def test_an_error_page_varies_by_origin_too(site: Path) -> None:
     got = await get(site, "/none", *PAGE, ("Origin", "https://a.example"), cors=["https://a.example"])
 
     assert got[1]["vary"] == "Accept"  # h11 gives the last of two lines
     assert got[1]["access-control-allow-origin"] == "https://a.example"
 
 
-async def test_a_handler_that_fails_is_a_page_for_a_browser() -> None:
+async def test_a_browser_gets_an_error_page_when_a_handler_fails() -> None:
     async def handler(request: http.Request, response: http.Response) -> None:
         raise http.RequestError(413, "too much")
 
@@ -64,7 +64,7 @@ async def test_a_handler_that_fails_is_a_page_for_a_browser() -> None:
 @pytest.mark.parametrize(
     "target", ["/none", "/none/", "/docs/none", "/.git", "/a%2fb", "/docs/", "/fifo", "/about.html/"]
 )
-async def test_what_is_not_found_is_the_page_of_the_owner(site: Path, target: str) -> None:
+async def test_the_not_found_page_of_the_owner_is_used(site: Path, target: str) -> None:
     conditions = [
         ("If-None-Match", "*"),
         ("Range", "bytes=0-1"),
@@ -83,13 +83,11 @@ async def test_what_is_not_found_is_the_page_of_the_owner(site: Path, target: st
 
 
 @pytest.mark.parametrize("name", ["none.html", "docs", "fifo", "docs/none.html"])
-async def test_a_page_that_is_not_there_is_the_one_of_the_server(site: Path, name: str) -> None:
+async def test_without_the_owners_page_the_page_of_the_server_is_used(site: Path, name: str) -> None:
     assert (await get(site, "/none", *PAGE, not_found=name))[2] == error_page(404, is_html=True)[1]
 
 
-async def test_a_file_that_may_not_be_read_is_not_said_to_be_missing(
-    site: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_file_without_read_permission_is_403_and_not_404(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **options: object) -> None:
         raise PermissionError(13, "no")
 
@@ -99,14 +97,14 @@ async def test_a_file_that_may_not_be_read_is_not_said_to_be_missing(
 
 
 @pytest.mark.parametrize("name", ["", "/404.html", "../404.html", "a//b", ".", "docs/"])
-def test_a_page_that_is_no_path_beneath_the_root_is_refused(site: Path, name: str) -> None:
+def test_a_not_found_page_outside_the_root_is_refused(site: Path, name: str) -> None:
     with pytest.raises(
         ValueError, match=r"not_found must be the path of a file beneath the root, such as '404\.html', got "
     ):
         http.files(site, not_found=name)
 
 
-async def test_an_application_reads_the_address_and_what_it_loads_is_not_found_as_before(site: Path) -> None:
+async def test_a_single_page_application_answers_page_requests_and_missing_resources_stay_404(site: Path) -> None:
     async with asking(http.files(site, spa=True, not_found="404.html", precompressed=())) as client:
         for target in ("/users/7", "/users/", "/docs/none", "/empty/"):
             status, headers, body = await client.ask("GET", target, PAGE)
@@ -119,18 +117,18 @@ async def test_an_application_reads_the_address_and_what_it_loads_is_not_found_a
         assert (await client.ask("GET", "/docs", PAGE))[1]["location"] == "/docs/"
 
 
-async def test_an_application_answers_only_below_its_prefix(site: Path) -> None:
+async def test_a_single_page_application_answers_only_below_its_prefix(site: Path) -> None:
     async with asking(http.files(site, spa=True, prefix="/app/")) as client:
         assert (await client.ask("GET", "/app/users", PAGE))[2] == b"<p>index.html"
         assert (await client.ask("GET", "/users", PAGE))[0] == 404
         assert (await client.ask("GET", "/app/index.html", PAGE))[2] == b"<p>index.html"
 
 
-async def test_an_application_without_an_index_is_not_found(tmp_path: Path) -> None:
+async def test_a_single_page_application_without_an_index_is_not_found(tmp_path: Path) -> None:
     assert (await get(tmp_path, "/users", *PAGE, spa=True))[0] == 404
 
 
-async def test_a_clean_path_leads_to_the_page_of_that_name(site: Path) -> None:
+async def test_a_path_without_a_suffix_serves_the_html_file_of_that_name(site: Path) -> None:
     (site / "about.html").write_text("x" * 2000)
     async with asking(http.files(site, clean_urls=True, compress=True)) as client:
         status, headers, body = await client.ask("GET", "/about", [("Accept-Encoding", "gzip")])
@@ -138,7 +136,7 @@ async def test_a_clean_path_leads_to_the_page_of_that_name(site: Path) -> None:
         assert gzip.decompress(body) == b"x" * 2000
         assert (await client.ask("GET", "/docs/guide"))[2] == b"<p>docs/guide.html"
         assert (await client.ask("GET", "/about.html"))[0] == 200
-        assert (await client.ask("GET", "/both"))[1]["location"] == "/both/"  # a directory comes first
+        assert (await client.ask("GET", "/both"))[1]["location"] == "/both/"  # a directory takes precedence
         for missing in ("/none", "/docs/guide/", "/docs/none", "/.html", "/fifo"):
             assert (await client.ask("GET", missing))[0] == 404
     assert (await get(site, "/about"))[0] == 404

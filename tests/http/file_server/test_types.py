@@ -1,4 +1,4 @@
-"""Content types: by the name, and by what is in the file where the name does not tell."""
+"""Content types: by the name of a file, or by its content if the name does not say."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ TEXT = "text/plain; charset=utf-8"
         ("", "application/octet-stream"),
     ],
 )
-def test_a_names_last_suffix_decides_its_type(name: str, kind: str) -> None:
+def test_the_last_suffix_of_a_name_decides_its_type(name: str, kind: str) -> None:
     assert content_type(name) == kind
 
 
-# The extensions of nginx's table that Python's has not, and others that people serve.
+# The extensions in nginx's table that Python's lacks, and others that people serve.
 SERVED = """
 7z ai asx atom bmp cco crt deb der dmg doc docx ear eot eps exe flv gif hqx htc ico img iso jad jar jardiff jng jnlp
 js json kar kml kmz m3u8 m4a mid midi mml mng msi odg odp ods odt pdb pdf pem pl pm png ppt pptx prc ps ra rar rpm rss rtf
@@ -57,7 +57,7 @@ heic jxl ttf otf opus flac mkv mka m4v parquet cbor zst geojson gpx webmanifest 
 """
 
 
-def test_what_people_serve_has_a_type() -> None:
+def test_common_file_names_have_a_type() -> None:
     assert [name for name in SERVED.split() if name not in type_table()] == []
     assert len(type_table()) > 1200
 
@@ -86,7 +86,7 @@ def test_what_people_serve_has_a_type() -> None:
         ("c", "text/x-c; charset=utf-8"),
     ],
 )
-def test_the_table_knows_it(suffix: str, kind: str) -> None:
+def test_the_table_has_the_type_of_a_suffix(suffix: str, kind: str) -> None:
     assert content_type(f"a.{suffix}") == kind
     assert not may_be_text(f"a.{suffix}")
 
@@ -94,14 +94,14 @@ def test_the_table_knows_it(suffix: str, kind: str) -> None:
 @pytest.mark.parametrize(
     "suffix", ["docx", "odt", "jar", "7z", "epub", "usdz", "kmz", "mp3", "woff2", "pdf", "apk", "rar"]
 )
-def test_what_is_compressed_in_itself_is_known(suffix: str) -> None:
+def test_compressed_formats_are_recognised(suffix: str) -> None:
     assert not is_compressible(content_type(f"a.{suffix}"))
 
 
 @pytest.mark.parametrize(
     "suffix", ["txt", "json", "svg", "atom", "gltf", "ipynb", "dae", "toml", "yaml", "wasm", "sql", "md"]
 )
-def test_what_compresses_well_is_known(suffix: str) -> None:
+def test_types_that_compress_well_are_recognised(suffix: str) -> None:
     kind = content_type(f"a.{suffix}")
 
     assert is_text(kind)
@@ -115,17 +115,17 @@ def test_what_compresses_well_is_known(suffix: str) -> None:
         (b"MIT License\n\n\tCopyright\r\n\x0c\x1b[1m", True),
         ("naïve 日本".encode(), True),
         (b"\xef\xbb\xbfwith a mark", True),
-        (b"a" * (BEGINNING - 1) + "é".encode()[:1], True),  # goes on in what is not looked at
+        (b"a" * (BEGINNING - 1) + "é".encode()[:1], True),  # the character continues after the part that is examined
         ("short é".encode()[:-1], False),
         (b"caf\xe9", False),
         (b"\x7fELF\x02\x01\x01\x00", False),
         ("text".encode("utf-16"), False),
         (b"a\x00b", False),
         (b"\xed\xa0\x80", False),
-        (b"G@\x00\x10", False),  # a stream of MPEG
+        (b"G@\x00\x10", False),  # an MPEG stream
     ],
 )
-def test_text_is_utf8_without_what_only_binary_files_have(begin: bytes, is_it: bool) -> None:
+def test_content_is_text_if_it_is_utf8_without_control_characters(begin: bytes, is_it: bool) -> None:
     assert begins_as_text(begin) is is_it
     assert begins_as_text(memoryview(begin)) is is_it
 
@@ -152,7 +152,7 @@ def test_text_is_utf8_without_what_only_binary_files_have(begin: bytes, is_it: b
         ("page.html", b"\0\1\2\3\4", "text/html; charset=utf-8"),
     ],
 )
-async def test_a_file_whose_name_does_not_tell_is_plain_text_or_bytes(
+async def test_a_file_with_an_unknown_suffix_is_plain_text_or_bytes(
     tmp_path: Path, name: str, content: bytes, kind: str, is_cold: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if is_cold:
@@ -177,7 +177,7 @@ async def test_a_variant_has_the_type_of_its_file(tmp_path: Path) -> None:
     assert body.startswith(b"\x0b")
 
 
-async def test_the_table_is_read_when_the_handler_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_table_is_read_when_the_handler_is_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.glb").touch()
     files = http.files(tmp_path)
     monkeypatch.setattr("pkgutil.get_data", None)

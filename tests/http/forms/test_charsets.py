@@ -1,4 +1,4 @@
-"""Text that is not UTF-8, names that are not ASCII, and what says so: from real clients and byte by byte."""
+"""Text that is not UTF-8 and names that are not ASCII, from real clients and byte by byte."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ async def fields_of(request: Request, **options: Any) -> list[tuple[str, str | N
 
 
 async def refusal(request: Request, **options: Any) -> str:
-    """Return what a form is refused with."""
+    """Return the error with which a form is refused."""
     with pytest.raises(RequestError) as caught:
         await fields_of(request, **options)
     assert caught.value.status == 400
     return str(caught.value)
 
 
-# Which charset a text is in.
+# The charset of a text.
 
 CHARSET = part('name="_charset_"', b"windows-1252")
 
@@ -59,11 +59,11 @@ CHARSET = part('name="_charset_"', b"windows-1252")
         (part('name="_charset_"') + part('name="a"', "é".encode()), "utf-8", "é"),
         (part('name="_charset_"; filename="x"', b"koi8-r") + part('name="a"', "é".encode()), "utf-8", "é"),
         (part('name="a"', b"plain", "Content-Type: text/plain"), "utf-8", "plain"),
-        # Short texts in GBK are also UTF-8: nothing is guessed.
+        # A short text in GBK can also be valid UTF-8, so nothing is guessed.
         (part('name="a"', "模".encode("gbk")), "gbk", "模"),
     ],
 )
-async def test_a_text_is_read_in_the_charset_of_its_part_of_the_form_or_of_the_caller(
+async def test_text_is_decoded_with_the_charset_of_its_part_the_form_or_the_caller(
     body: bytes, encoding: str, text: str
 ) -> None:
     got = await posted(partial(fields_of, encoding=encoding), body + END)
@@ -71,7 +71,7 @@ async def test_a_text_is_read_in_the_charset_of_its_part_of_the_form_or_of_the_c
     assert got[-1] == ("a", None, text)
 
 
-async def test_the_charset_of_a_form_holds_for_names_and_for_what_follows() -> None:
+async def test_the_charset_of_a_form_applies_to_names_and_later_fields() -> None:
     named = part('name="naïve"', b"1").decode().encode("cp1252")
     file = part('name="b"; filename="naïve.txt"', NAIVE).replace("naïve".encode(), "naïve".encode("cp1252"))
     body = part('name="a"', "é".encode()) + CHARSET + named + file + END
@@ -95,7 +95,7 @@ async def test_the_charset_of_a_form_holds_for_names_and_for_what_follows() -> N
         (b"a=%C3%A9", f"{URLENCODED}; charset=UTF-8", "windows-1252", [("a", "é")]),
     ],
 )
-async def test_an_urlencoded_form_has_a_charset_too(
+async def test_a_urlencoded_form_has_a_charset_too(
     body: bytes, kind: str, encoding: str, fields: list[tuple[str, str]]
 ) -> None:
     got = await posted(partial(fields_of, encoding=encoding), body, kind)
@@ -130,11 +130,11 @@ async def test_an_urlencoded_form_has_a_charset_too(
         (END, KIND + "; charset=rot13", "the unknown charset 'rot13'"),
     ],
 )
-async def test_a_refusal_says_which_field_and_byte(body: bytes, kind: str, says: str) -> None:
+async def test_the_error_names_the_field_and_the_byte(body: bytes, kind: str, says: str) -> None:
     assert says in await posted(refusal, body, kind)
 
 
-async def test_a_form_in_another_charset_is_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_form_in_another_charset_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     assert await posted(fields_of, part('name="title"', b"na\xefve") + END) == 400
 
     [record] = caplog.records
@@ -171,13 +171,13 @@ async def test_a_form_in_another_charset_is_in_the_log(caplog: pytest.LogCapture
         ("é", None),
     ],
 )
-def test_only_charsets_that_browsers_send_are_known(charset: str, codec: str | None) -> None:
+def test_only_charsets_that_browsers_send_are_accepted(charset: str, codec: str | None) -> None:
     assert codec_of(charset) == codec
     if codec is not None:
         assert "plain".encode(codec) == b"plain"
 
 
-async def test_R1_a_wrong_encoding_is_told_when_it_is_given() -> None:
+async def test_R1_a_wrong_encoding_is_refused_at_once() -> None:
     async def take(request: Request) -> str:
         with pytest.raises(ValueError, match=r"form: encoding must be a charset such as .* got 'rot13'"):
             http.form(request, encoding="rot13")
@@ -227,7 +227,7 @@ async def test_R1_a_wrong_encoding_is_told_when_it_is_given() -> None:
         ("\tname=a", "a", None),
     ],
 )
-async def test_a_part_has_a_name_or_is_refused(disposition: str, name: str | None, filename: str | None) -> None:
+async def test_a_part_without_a_valid_name_is_refused(disposition: str, name: str | None, filename: str | None) -> None:
     async def take(request: Request) -> list[tuple[str, str | None]]:
         return [(each.name, each.filename) for each in await http.form(request).pipe(tf.collect())]
 
@@ -306,4 +306,4 @@ async def test_chromium_sends_a_form_of_a_page_without_a_charset(caplog: pytest.
     assert [text.partition(";")[0] for text in shown] == [
         "the field 'text' is not utf_8: byte 0xef at position 2", "naïve", "naïve",
     ] * 2  # fmt: skip
-    assert caplog.records == []  # the handler has dealt with it
+    assert caplog.records == []  # the handler has handled the error

@@ -1,4 +1,4 @@
-"""Forms: parts as they come, files of any length, and nothing a client sends that is more than a 4xx."""
+"""Forms: parts as they arrive, files of any length, and no input that causes more than a 4xx."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ FORM = (
 
 
 def post(body: bytes, kind: str = KIND, *, chunk: int | None = None) -> list[bytes]:
-    """Return a POST in pieces: the head, then the body, all of it or in HTTP chunks."""
+    """Return a POST in pieces: the head, then the body, whole or in HTTP chunks."""
     framing = f"Content-Length: {len(body)}" if chunk is None else "Transfer-Encoding: chunked"
     head = f"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\n{framing}\r\nConnection: close\r\n\r\n"
     if chunk is None:
@@ -61,7 +61,7 @@ def post(body: bytes, kind: str = KIND, *, chunk: int | None = None) -> list[byt
 async def posted(
     take: Callable[[Request], Coroutine[Any, Any, Any]], body: bytes, kind: str = KIND, *, chunk: int | None = None
 ) -> Any:
-    """Return what `take` made of a request, or the status that it was answered with where it failed."""
+    """Return the result of `take` for a request, or the status of the response if it failed."""
     got: list[Any] = []
 
     async def handler(request: Request, response: Response) -> None:
@@ -95,11 +95,11 @@ WHOLE = [
 
 
 @pytest.mark.parametrize("chunk", [None, 1000, 7])
-async def test_a_form_comes_part_by_part(chunk: int | None) -> None:
+async def test_a_form_is_read_part_by_part(chunk: int | None) -> None:
     assert await posted(all_of, FORM, chunk=chunk) == WHOLE
 
 
-async def test_a_part_tells_its_headers() -> None:
+async def test_a_part_has_headers() -> None:
     async def take(request: Request) -> list[Part]:
         return await http.form(request).pipe(tf.collect())
 
@@ -147,7 +147,7 @@ async def test_a_file_that_is_not_read_is_skipped() -> None:
     assert await posted(take, part('name="a"') + big + part('name="b"') + END) == ["a", "picture", "b"]
 
 
-async def test_a_file_that_is_left_early_is_passed_over_from_there() -> None:
+async def test_the_rest_of_a_file_that_is_left_early_is_skipped() -> None:
     async def take(request: Request) -> list[str]:
         names = []
         async with http.form(request).open() as parts:
@@ -163,7 +163,7 @@ async def test_a_file_that_is_left_early_is_passed_over_from_there() -> None:
 
 
 async def test_R6_a_slow_reader_of_a_file_slows_the_form() -> None:
-    """R6, R7: no more of a file is taken than its reader has room for."""
+    """R6, R7: no more of a file is received than its reader has room for."""
     sizes: list[int] = []
 
     async def take(request: Request) -> int:
@@ -181,7 +181,7 @@ async def test_R6_a_slow_reader_of_a_file_slows_the_form() -> None:
     assert sizes[0] < 1 << 20
 
 
-async def test_R8_the_parts_behind_a_file_wait_until_it_is_begun() -> None:
+async def test_R8_the_parts_after_a_file_wait_until_it_is_read() -> None:
     async def take(request: Request) -> list[Any]:
         seen: list[Any] = []
         async with http.form(request).open() as parts:
@@ -222,7 +222,7 @@ async def test_files_are_saved_one_after_the_other(tmp_path: Path) -> None:
         ({"size": len(FORM)}, 200),
     ],
 )
-async def test_R6_who_sends_more_than_the_limits_is_told_so(limits: dict[str, float], status: int) -> None:
+async def test_R6_a_form_over_the_limits_is_answered_with_413(limits: dict[str, float], status: int) -> None:
     got = await posted(partial(all_of, **limits), FORM)
 
     assert got == (WHOLE if status == 200 else status)
@@ -288,11 +288,11 @@ async def test_R10_a_malformed_form_is_answered_with_400(
         ("", 415),
     ],
 )
-async def test_what_is_no_form_is_refused(kind: str, status: int) -> None:
+async def test_a_body_that_is_not_a_form_is_refused(kind: str, status: int) -> None:
     assert await posted(all_of, FORM, kind) == status
 
 
-def test_a_content_type_is_taken_apart() -> None:
+def test_a_content_type_is_parsed() -> None:
     value = r'Multipart/Form-Data ; x="a;\"b"; ; boundary=----x=/:y;'
 
     assert content_type(value.replace("=/:", "/:")) == ("multipart/form-data", {"x": 'a;"b', "boundary": "----x/:y"})
@@ -316,12 +316,12 @@ def test_a_content_type_is_taken_apart() -> None:
         "a preamble of half boundaries", "padding", "long padding",
     ],
 )  # fmt: skip
-async def test_a_preamble_an_epilogue_and_padding_are_thrown_away(form: bytes, chunk: int | None) -> None:
+async def test_a_preamble_an_epilogue_and_padding_are_ignored(form: bytes, chunk: int | None) -> None:
     """RFC 2046, section 5.1.1."""
     assert await posted(all_of, form, chunk=chunk) == WHOLE
 
 
-async def test_a_header_may_go_on_in_the_next_line() -> None:
+async def test_a_header_may_continue_on_the_next_line() -> None:
     async def take(request: Request) -> list[tuple[str, str]]:
         return [(each.name, each.headers["x-a"]) for each in await http.form(request).pipe(tf.collect())]
 
@@ -334,7 +334,7 @@ async def test_an_empty_form_has_no_parts() -> None:
     assert await posted(all_of, END) == []
 
 
-async def test_R11_the_failure_of_a_form_reaches_who_reads_a_file_and_is_one() -> None:
+async def test_R11_the_failure_of_a_form_reaches_the_reader_of_a_file_as_one_failure() -> None:
     failures: list[BaseException] = []
 
     async def take(request: Request) -> None:
@@ -399,17 +399,17 @@ async def test_a_file_read_after_the_form_was_left_fails() -> None:
     assert await posted(take, part('name="a"; filename="a"', bytes(500_000)) + END) is None
 
 
-# What a form is without I/O.
+# Forms without I/O.
 
 
-def test_an_empty_chunk_is_no_end() -> None:
+def test_an_empty_chunk_is_not_the_end() -> None:
     half = len(SMALL) // 2
 
     assert events_of([b"", SMALL[:half], b"", SMALL[half:], b""]) == events_of([SMALL])
 
 
 def events_of(chunks: list[bytes], **limits: float) -> list[Any]:
-    """Return the heads and the joined bodies that these chunks make, and the status they are refused with."""
+    """Return the heads and joined bodies of these chunks, and the status with which they are refused."""
     parser = Multipart(BOUNDARY, **{"count": 4, "header_size": 200, **limits})
     found: list[Any] = []
     try:
@@ -459,7 +459,7 @@ def mutated(draw: st.DrawFn) -> bytes:
 
 @settings(max_examples=300, deadline=None)
 @given(mutated(), st.lists(st.integers(0, 400), max_size=6), st.booleans())
-def test_how_a_form_is_cut_changes_nothing(form: bytes, cuts: list[int], by_bytes: bool) -> None:
+def test_any_chunking_of_a_form_gives_the_same_parts(form: bytes, cuts: list[int], by_bytes: bool) -> None:
     at = sorted({0, len(form), *(min(cut, len(form)) for cut in cuts)})
     pieces = [form[a:b] for a, b in pairwise(at)]
     if by_bytes:
@@ -467,14 +467,14 @@ def test_how_a_form_is_cut_changes_nothing(form: bytes, cuts: list[int], by_byte
 
     whole, parts = events_of([form]), events_of(pieces)
 
-    # Where it fails, how much of the last body has come by then is no matter, nor which of two faults is told.
+    # If it fails, it does not matter how much of the last body has arrived, or which of two faults is reported.
     if whole[-1:] in ([400], [413]) and parts[-1:] in ([400], [413]):
         whole, parts = whole[:-2], parts[: len(whole[:-2])]
     assert parts == whole
 
 
 @pytest.mark.parametrize("length", range(72, 88))
-def test_the_limit_of_a_head_is_the_same_however_it_is_cut(length: int) -> None:
+def test_the_limit_of_a_head_is_the_same_for_any_chunking(length: int) -> None:
     form = part("name=a", b"", "X: " + "y" * length) + END
     whole = events_of([form], header_size=120)
 
@@ -502,7 +502,7 @@ URLENCODED = "application/x-www-form-urlencoded"
         (b"a&" * 11, 413),
     ],
 )
-async def test_an_urlencoded_form_has_fields(body: bytes, fields: Any, chunk: int | None) -> None:
+async def test_a_urlencoded_form_has_fields(body: bytes, fields: Any, chunk: int | None) -> None:
     async def take(request: Request) -> list[tuple[str, str]]:
         parts = await http.form(request, count=10, field_size=101).pipe(tf.collect())
         assert all(each.filename is None and not each.headers for each in parts)
@@ -513,7 +513,7 @@ async def test_an_urlencoded_form_has_fields(body: bytes, fields: Any, chunk: in
 
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.tuples(st.text(max_size=5), st.text(max_size=5)), max_size=5))
-async def test_what_was_urlencoded_comes_back(fields: list[tuple[str, str]]) -> None:
+async def test_a_urlencoded_form_is_decoded(fields: list[tuple[str, str]]) -> None:
     async def take(request: Request) -> list[tuple[str, str]]:
         return [(each.name, each.value) for each in await http.form(request).pipe(tf.collect())]
 
@@ -531,7 +531,7 @@ async def test_a_field_that_is_not_utf_8_is_answered_with_400() -> None:
 
 
 @pytest.mark.parametrize("name", ["count", "header_size", "field_size", "file_size", "size"])
-async def test_R1_a_wrong_limit_is_told_when_it_is_given(name: str) -> None:
+async def test_R1_a_wrong_limit_is_refused_at_once(name: str) -> None:
     async def take(request: Request) -> str:
         wrong: list[Any] = [0, 1.5, "5", math.nan]
         for value in wrong:
@@ -565,7 +565,7 @@ async def test_curl_sends_a_form_with_a_file(tmp_path: Path) -> None:
     assert got == [("a", None, b"1"), ("f", 'a"b.txt', bytes(300_000)), ("b", None, "é".encode())]
 
 
-async def test_pythons_email_package_writes_a_form_with_a_preamble() -> None:
+async def test_a_form_with_a_preamble_written_by_pythons_email_package_is_read() -> None:
     message = email.mime.multipart.MIMEMultipart("form-data")
     message.preamble = "This is a message in several parts.\n"
     message.epilogue = "That was all.\n"

@@ -1,4 +1,4 @@
-"""Forms are read in small steps, so that other clients are served meanwhile."""
+"""Forms are read in small steps, so that other clients are served in the meantime."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from trioflow.http.forms.multipart import Multipart
 
 
 class Step(trio.abc.Instrument):
-    """Counts what is done within one step of a task."""
+    """Counts the work within one step of a task."""
 
     def __init__(self) -> None:
         self.done = self.most = 0
@@ -54,7 +54,7 @@ async def test_a_form_of_many_small_parts_is_read_in_small_steps(step: Step, mon
 
 
 @pytest.mark.parametrize(("names", "value"), [(1, "%41" * 300_000), (900, "%41" * 300), (900, "")])
-async def test_an_urlencoded_form_is_decoded_in_small_steps(
+async def test_a_urlencoded_form_is_decoded_in_small_steps(
     names: int, value: str, step: Step, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     unquote = form_module.unquote_to_bytes
@@ -71,7 +71,7 @@ async def test_an_urlencoded_form_is_decoded_in_small_steps(
 
 
 @given(st.text(alphabet="ab+%4 é&=", max_size=40), st.integers(3, 9))
-def test_an_escape_is_never_cut(text: str, piece: int) -> None:
+def test_a_percent_escape_is_never_split(text: str, piece: int) -> None:
     data = quote_plus(text, safe="%").encode()
     pairs = form_module._Pairs(None, 1, 1, "utf_8")  # type: ignore[arg-type]
     with pytest.MonkeyPatch.context() as patch:

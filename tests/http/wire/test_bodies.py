@@ -10,7 +10,7 @@ from trioflow.http.wire.limits import RequestError
 
 @settings(max_examples=100)
 @given(st.binary(max_size=40), st.integers(0, 40), st.lists(st.integers(1, 9), max_size=50))
-def test_a_counted_body_is_the_same_however_it_comes_and_takes_nothing_behind_it(
+def test_a_body_of_known_length_is_the_same_for_any_chunking_and_takes_nothing_after_it(
     data: bytes, length: int, sizes: list[int]
 ) -> None:
     length = min(length, len(data))
@@ -30,7 +30,7 @@ def test_a_counted_body_is_the_same_however_it_comes_and_takes_nothing_behind_it
     assert data[:at] == data[:length] + body.leftover
 
 
-def test_a_counted_body_is_read_when_it_was_taken_not_when_it_came() -> None:
+def test_a_body_of_known_length_has_ended_when_it_was_received_not_when_it_arrived() -> None:
     body = Counted(3, b"abc")
 
     assert not body.is_read
@@ -38,7 +38,7 @@ def test_a_counted_body_is_read_when_it_was_taken_not_when_it_came() -> None:
     assert body.is_read
 
 
-def test_R10_a_counted_body_that_ends_early_is_an_error_each_time_it_is_asked_for() -> None:
+def test_R10_a_body_of_known_length_that_ends_early_is_an_error_at_every_receive() -> None:
     body = Counted(5, b"ab")
 
     for _ in range(2):

@@ -1,4 +1,4 @@
-"""A body in chunks, read without a socket."""
+"""Chunked bodies, read without a socket."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SMALL = Limits(head_size=200, head_count=4, body_size=1000, extension_size=30)
 
 
 def read(data: bytes, cuts: list[int], limits: Limits = SMALL) -> tuple[bytes, int | None, bool]:
-    """Read a body that comes cut at `cuts`; return what it holds, the status it is refused with, and whether it ended."""
+    """Read a body cut at `cuts`; return its data, the status with which it is refused, and whether it ended."""
     body, came = Chunked(b"", limits), b""
     try:
         for start, stop in zip([0, *cuts], [*cuts, len(data)], strict=True):
@@ -82,12 +82,12 @@ CHUNKS: list[tuple[bytes, int | None]] = [
 
 
 @pytest.mark.parametrize(("body", "status"), CHUNKS)
-def test_a_chunked_body_has_one_status_however_it_comes(body: bytes, status: int | None) -> None:
+def test_a_chunked_body_has_one_status_for_any_chunking(body: bytes, status: int | None) -> None:
     for cuts in [[], every_byte(body), *([cut] for cut in every_byte(body))]:
         assert read(body, cuts)[1:] == (status, status is None)
 
 
-def test_what_stands_behind_a_body_is_not_looked_at() -> None:
+def test_bytes_after_a_body_are_not_read() -> None:
     body = Chunked(b"1\r\na\r\n0\r\n\r\n\x00\n\n", SMALL)
 
     assert body.take() == [b"a"]
@@ -104,7 +104,7 @@ def test_a_body_that_was_refused_stays_refused() -> None:
     assert not body.is_read
 
 
-def test_R10_a_body_in_chunks_that_ends_early_is_an_error_each_time_it_is_asked_for() -> None:
+def test_R10_a_chunked_body_that_ends_early_is_an_error_at_every_receive() -> None:
     body = Chunked(b"5\r\nhel", SMALL)
 
     assert body.take() == [b"hel"]
@@ -115,14 +115,14 @@ def test_R10_a_body_in_chunks_that_ends_early_is_an_error_each_time_it_is_asked_
 
 
 @given(st.lists(st.binary(min_size=1, max_size=40)), st.data())
-def test_a_body_in_chunks_is_the_same_however_it_is_cut(chunks: list[bytes], data: st.DataObject) -> None:
+def test_a_chunked_body_is_the_same_for_any_chunking(chunks: list[bytes], data: st.DataObject) -> None:
     body = b"".join(b"%X;a=b\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks) + b"0\r\nA: b\r\n\r\n"
     cuts = data.draw(st.lists(st.integers(1, len(body) - 1), max_size=9, unique=True).map(sorted))
 
     assert read(body, cuts, Limits()) == (b"".join(chunks), None, True)
 
 
-def test_what_is_read_at_once_is_bounded_by_lines() -> None:
+def test_the_number_of_lines_parsed_at_once_is_bounded() -> None:
     body = Chunked(b"1\r\na\r\n" * 1000 + b"1000\r\n" + bytes(4096) + b"\r\n0\r\n\r\n", Limits())
     taken = []
     while not body.is_read:
@@ -143,9 +143,7 @@ def test_what_is_read_at_once_is_bounded_by_lines() -> None:
         (b"0000000000000001\r\na\r\n", 4.0, 4096),  # 20 bytes for one
     ],
 )
-def test_chunks_that_cost_more_than_a_multiple_of_what_they_hold_are_refused(
-    chunk: bytes, framing: float, most: int | None
-) -> None:
+def test_chunks_with_far_more_framing_than_data_are_refused(chunk: bytes, framing: float, most: int | None) -> None:
     came, status, _ = read(chunk * 100_000, [], Limits(framing=framing))
 
     assert status == (None if most is None else 400)

@@ -1,4 +1,4 @@
-"""Bytes and requests: what is under the messages."""
+"""Bytes and requests, below the messages."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ WANTED = [
 
 @contextmanager
 def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
-    """Two connected sockets, not blocking."""
+    """Two connected non-blocking sockets."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         ours.setblocking(False)
@@ -88,7 +88,7 @@ def test_limits_have_defaults_and_can_be_lifted() -> None:
         ({"drain": -1}, ValueError),
     ],
 )
-def test_a_limit_that_is_none_is_refused(options: dict[str, Any], error: type[Exception]) -> None:
+def test_an_invalid_limit_is_refused(options: dict[str, Any], error: type[Exception]) -> None:
     with pytest.raises(error, match=f"{next(iter(options))} must be"):
         Limits(**options)
 
@@ -97,7 +97,7 @@ def test_a_limit_that_is_none_is_refused(options: dict[str, Any], error: type[Ex
 
 
 async def read_requests(data: bytes, cuts: list[int]) -> list[tuple[str, str, bytes]]:
-    """Feed `data` cut at `cuts`, answer each request, and give what was read."""
+    """Feed `data` cut at `cuts`, answer each request, and return what was read."""
     got = []
     with pair() as (ours, theirs):
         transport, _ = transport_over(ours)
@@ -127,11 +127,11 @@ async def read_requests(data: bytes, cuts: list[int]) -> list[tuple[str, str, by
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.integers(1, len(REQUESTS) - 1), max_size=12, unique=True).map(sorted))
-def test_requests_are_the_same_however_their_bytes_are_cut(cuts: list[int]) -> None:
+def test_requests_are_the_same_for_any_chunking(cuts: list[int]) -> None:
     assert trio.run(read_requests, REQUESTS, cuts) == WANTED
 
 
-async def test_a_body_of_tiny_chunks_is_given_in_batches_and_lets_others_run() -> None:
+async def test_a_body_of_tiny_chunks_is_received_in_batches_and_lets_other_tasks_run() -> None:
     head = b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
     with pair() as (ours, theirs):
         wire = Wire(transport_over(ours)[0], Limits())
@@ -159,7 +159,7 @@ async def test_a_body_of_tiny_chunks_is_given_in_batches_and_lets_others_run() -
 
 
 @pytest.mark.parametrize(("padding", "is_known"), [(0, True), (3000, False)])
-async def test_a_head_that_comes_again_is_not_parsed_again_where_it_is_small(padding: int, is_known: bool) -> None:
+async def test_a_small_head_that_is_repeated_is_not_parsed_again(padding: int, is_known: bool) -> None:
     data = b"GET /a%20b?c HTTP/1.1\r\nHost: localhost\r\nX-Padding: " + b"x" * padding + b"\r\n\r\n"
     heads: list[Head] = []
     for _ in range(2):
@@ -176,7 +176,7 @@ async def test_a_head_that_comes_again_is_not_parsed_again_where_it_is_small(pad
         heads[1].headers["host"] = "elsewhere"
 
 
-async def test_an_exchange_that_is_over_neither_takes_nor_gives() -> None:
+async def test_a_finished_exchange_neither_sends_nor_receives() -> None:
     with pair() as (ours, theirs):
         wire = Wire(transport_over(ours)[0], Limits())
         theirs.send(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nhello")
@@ -189,7 +189,7 @@ async def test_an_exchange_that_is_over_neither_takes_nor_gives() -> None:
                 await act()
 
 
-async def test_a_body_that_is_waited_for_when_the_exchange_ends_is_not_taken() -> None:
+async def test_a_receive_that_waits_when_the_exchange_ends_takes_nothing() -> None:
     failures: list[BaseException] = []
 
     async def read(exchange: Exchange) -> None:
@@ -212,7 +212,7 @@ async def test_a_body_that_is_waited_for_when_the_exchange_ends_is_not_taken() -
     assert len(failures) == 1
 
 
-async def test_a_100_that_is_being_sent_is_not_mixed_with_the_answer() -> None:
+async def test_a_100_continue_that_is_being_sent_is_not_mixed_with_the_response() -> None:
     with pair() as (ours, theirs):
         wire = Wire(transport_over(ours)[0], Limits(idle=math.inf))
         theirs.send(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nExpect: 100-continue\r\n\r\n")
@@ -237,7 +237,7 @@ async def test_a_100_that_is_being_sent_is_not_mixed_with_the_answer() -> None:
 
 
 def fill(sock: socket.socket) -> int:
-    """Send until there is no room, and give how much that was."""
+    """Send until there is no room, and return how much was sent."""
     count = 0
     try:
         while True:
@@ -246,7 +246,7 @@ def fill(sock: socket.socket) -> int:
         return count
 
 
-def test_every_limit_stands_in_the_reference_with_its_default() -> None:
+def test_every_limit_is_in_the_reference_with_its_default() -> None:
     page = (Path(__file__).parents[3] / "docs" / "reference" / "http.md").read_text(encoding="utf-8")
     told = dict(re.findall(r"^\| `(\w+)` \| (\d+) \|", page, re.MULTILINE))
 
@@ -265,7 +265,7 @@ def test_a_request_error_carries_its_status() -> None:
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.binary(max_size=20) | st.integers(1, 300_000).map(bytes), min_size=1, max_size=8))
-def test_what_is_sent_in_pieces_arrives_as_a_whole(pieces: list[bytes]) -> None:
+def test_data_sent_in_pieces_arrives_whole(pieces: list[bytes]) -> None:
     async def main() -> bytes:
         with pair() as (ours, theirs):
             transport, _ = transport_over(ours)
@@ -286,7 +286,7 @@ def test_what_is_sent_in_pieces_arrives_as_a_whole(pieces: list[bytes]) -> None:
     assert trio.run(main) == want
 
 
-async def test_more_pieces_than_a_system_call_takes_are_sent() -> None:
+async def test_more_pieces_than_a_system_call_accepts_are_sent() -> None:
     with pair() as (ours, theirs):
         transport, _ = transport_over(ours)
         await transport.send([b"x"] * 5000)
@@ -294,7 +294,7 @@ async def test_more_pieces_than_a_system_call_takes_are_sent() -> None:
         assert theirs.recv(10_000) == b"x" * 5000
 
 
-async def test_a_client_that_takes_nothing_is_given_up(autojump_clock: MockClock) -> None:
+async def test_a_client_that_receives_nothing_is_given_up(autojump_clock: MockClock) -> None:
     with pair() as (ours, _theirs):
         transport, lost = transport_over(ours, stall=7)
         began = trio.current_time()
@@ -305,7 +305,7 @@ async def test_a_client_that_takes_nothing_is_given_up(autojump_clock: MockClock
         assert lost == ["lost"]
 
 
-async def test_a_client_that_takes_little_is_not_given_up(
+async def test_a_client_that_receives_slowly_is_not_given_up(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     left = iter(range(100, 0, -1))
@@ -323,7 +323,7 @@ async def test_a_client_that_takes_little_is_not_given_up(
     assert not lost
 
 
-async def test_a_client_that_takes_too_little_is_given_up(
+async def test_a_client_that_receives_too_slowly_is_given_up(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     left = iter([1000, 929, 860])
@@ -381,7 +381,7 @@ async def test_lingering_reads_to_the_end(autojump_clock: MockClock) -> None:
 
 
 @pytest.mark.parametrize(("size", "rate", "seconds"), [(0, 100, 3), (50, 100, 6), (90, 100, 22), (1, 0, math.inf)])
-async def test_lingering_lasts_as_long_as_something_comes_at_the_pace(
+async def test_lingering_lasts_as_long_as_data_arrives_fast_enough(
     size: int, rate: float, seconds: float, autojump_clock: MockClock
 ) -> None:
     with pair() as (ours, theirs):
@@ -432,7 +432,7 @@ def content(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("cached", [True, False, None])
 @pytest.mark.parametrize(("start", "stop"), [(0, 5_000_000), (1, 4_999_999), (7, 7), (3_000_000, 3_000_001)])
-async def test_a_stretch_of_a_file_is_sent_by_the_loop_or_by_a_thread(
+async def test_a_range_of_a_file_is_sent_by_the_event_loop_or_a_thread(
     content: Path, start: int, stop: int, cached: bool | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if cached is not None:
@@ -457,7 +457,7 @@ async def test_a_stretch_of_a_file_is_sent_by_the_loop_or_by_a_thread(
 
 
 @pytest.mark.parametrize("trip", [0.0, 1.0])
-async def test_a_client_that_keeps_up_is_sent_the_rest_by_a_thread(
+async def test_the_rest_of_a_file_is_sent_by_a_thread_to_a_client_that_keeps_up(
     content: Path, trip: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loop = threading.get_ident()
@@ -499,10 +499,10 @@ async def test_a_client_that_keeps_up_is_sent_the_rest_by_a_thread(
     assert got == want
     assert sum(in_loop) < 500_000 < sum(in_thread)
     assert sum(in_loop) + sum(in_thread) == 5_000_000
-    assert len(asked) <= len(in_loop) + 1  # the thread does not ask the page cache
+    assert len(asked) <= len(in_loop) + 1  # the thread does not query the page cache
 
 
-async def test_a_client_that_pauses_holds_no_thread(content: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_client_that_pauses_does_not_occupy_a_thread(content: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sendfile, "is_cached", lambda fd, start, stop: True)
     monkeypatch.setattr(sendfile, "WINDOW", 1000)
     monkeypatch.setattr(sendfile, "_FAST", 2000)
@@ -551,7 +551,7 @@ async def test_R10_a_file_that_is_too_short_is_an_error(content: Path) -> None:
     assert told == [10]
 
 
-async def test_a_client_that_leaves_while_a_file_is_sent_is_told(content: Path) -> None:
+async def test_a_client_that_leaves_while_a_file_is_sent_breaks_the_transfer(content: Path) -> None:
     told: list[int] = []
     with pair() as (ours, theirs), content.open("rb") as file:
         transport, lost = transport_over(ours)
@@ -583,12 +583,12 @@ def test_a_response_is_a_writable_and_leaves_nothing_for_the_garbage_collector()
             gc.enable()
 
 
-# All of it, on a small scale.
+# Everything together, on a small scale.
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.binary(min_size=1, max_size=3000), max_size=6), st.integers(1, 300))
-def test_an_echo_gives_back_what_it_was_sent(chunks: list[bytes], step: int) -> None:
+def test_an_echo_handler_returns_what_was_sent(chunks: list[bytes], step: int) -> None:
     async def echo(request: Request, response: Response) -> None:
         await request.body.pipe(response)
 

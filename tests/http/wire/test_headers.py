@@ -10,8 +10,8 @@ import pytest
 from trioflow.http import Headers
 from trioflow.http.wire.headers import NEVER_TRAILERS, Trailers
 
-# Every way to get a name and a value into a mapping. Each makes the field itself, so that a wrong one is refused either
-# when it is made or when it is set.
+# Every way to put a name and a value into a mapping. Each builds the field itself, so that a wrong one is refused
+# either when it is built or when it is set.
 WAYS: dict[str, Callable[[Headers, str, str], object]] = {
     "__init__": lambda headers, name, value: type(headers)([(name, value)]),
     "__setitem__": lambda headers, name, value: headers.__setitem__(name, value),
@@ -47,9 +47,7 @@ DELETIONS: dict[str, Callable[[Headers], object]] = {
         ("", "y"),
     ],
 )
-def test_no_way_of_setting_lets_in_what_cannot_stand_in_a_header(
-    way: str, kind: type[Headers], name: str, value: str
-) -> None:
+def test_every_method_refuses_what_is_invalid_in_a_header(way: str, kind: type[Headers], name: str, value: str) -> None:
     headers = kind()
 
     with pytest.raises(ValueError, match="header"):
@@ -60,7 +58,7 @@ def test_no_way_of_setting_lets_in_what_cannot_stand_in_a_header(
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", sorted(NEVER_TRAILERS))
-def test_no_way_of_setting_lets_a_field_into_the_trailers_that_must_come_before_the_body(way: str, name: str) -> None:
+def test_every_method_refuses_a_trailer_that_must_be_sent_before_the_body(way: str, name: str) -> None:
     for spelled in (name, name.title(), name.upper()):
         trailers = Trailers()
 
@@ -78,7 +76,7 @@ CHANGES: dict[str, Callable[[Headers], object]] = {
 
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("kind", [Headers, Trailers])
-def test_nothing_changes_headers_that_have_been_sent(change: str, kind: type[Headers]) -> None:
+def test_headers_that_were_sent_cannot_be_changed(change: str, kind: type[Headers]) -> None:
     headers = kind([("x", "1")])
     headers.freeze("they have been sent")
 
@@ -107,9 +105,7 @@ class Odd(str):
 
 @pytest.mark.parametrize(("name", "value"), [(Own.NAME, Own.VALUE), (Odd("X-Odd"), Odd("odd"))])
 @pytest.mark.parametrize("way", WAYS)
-def test_a_subclass_of_str_is_sent_as_its_text_and_leaves_nothing_of_itself_to_others(
-    way: str, name: str, value: str
-) -> None:
+def test_a_subclass_of_str_is_sent_as_plain_text_and_not_cached(way: str, name: str, value: str) -> None:
     text, said = str.__str__(name), str.__str__(value)
     for pair in ((name, value), (text, said)):
         headers = Headers([pair]) if way == "__init__" else Headers()

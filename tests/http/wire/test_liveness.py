@@ -16,7 +16,7 @@ from trioflow.http.wire.liveness import IdleConnections
 
 
 class Watched:
-    """Notes what it is told of its client."""
+    """Records what is reported about its client."""
 
     def __init__(self) -> None:
         self.told: list[str] = []
@@ -71,7 +71,9 @@ async def test_an_end_and_a_reset_are_each_reported_once(watch: liveness.Watch, 
             nursery.cancel_scope.cancel()
 
 
-async def test_a_reset_without_an_end_is_only_that(watch: liveness.Watch, autojump_clock: MockClock) -> None:
+async def test_a_reset_without_an_end_is_reported_only_as_a_reset(
+    watch: liveness.Watch, autojump_clock: MockClock
+) -> None:
     leaving = Watched()
     ours, theirs = tcp_pair()
     ours.setblocking(False)
@@ -87,14 +89,14 @@ async def test_a_reset_without_an_end_is_only_that(watch: liveness.Watch, autoju
     assert leaving.told == ["left"]
 
 
-def test_without_epoll_each_connection_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_epoll_each_connection_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(liveness.select, "epoll", raising=False)
 
     assert isinstance(liveness.open_watch(), liveness.PollingWatch)
 
 
 class Connection:
-    """Notes when it expires."""
+    """Records when it expires."""
 
     def __init__(self) -> None:
         self.expired: list[float] = []
@@ -125,7 +127,7 @@ async def test_each_connection_expires_once_and_at_its_own_time(autojump_clock: 
     assert [[at - start for at in connection.expired] for connection in connections] == [[10], [11], [12]]
 
 
-async def test_a_connection_that_is_used_in_time_does_not_expire_and_its_time_begins_anew(
+async def test_a_connection_that_is_used_in_time_does_not_expire_and_its_time_restarts(
     autojump_clock: MockClock,
 ) -> None:
     connection, other = Connection(), Connection()
@@ -145,7 +147,7 @@ async def test_a_connection_that_is_used_in_time_does_not_expire_and_its_time_be
     assert [at - start for at in other.expired] == [10]
 
 
-async def test_a_connection_that_is_added_after_all_others_have_gone_expires_too(autojump_clock: MockClock) -> None:
+async def test_a_connection_added_after_all_others_have_gone_expires_too(autojump_clock: MockClock) -> None:
     connections = [Connection(), Connection()]
     async with expiring(10) as idle:
         for connection in connections:

@@ -1,4 +1,4 @@
-"""What the writer makes of a response, read by h11's client."""
+"""The bytes of a response, read by h11's client."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from trioflow.http.wire.response_writer import ResponseWriter, date, keep_alive_
 
 
 def read_by_h11(data: bytes, *, method: str = "GET", version: str = "1.1") -> tuple[h11.Response, bytes, bool]:
-    """Return the head and the body that a client understands, and whether it would use the connection again."""
+    """Return the head and the body as a client reads them, and whether it would reuse the connection."""
     client = h11.Connection(h11.CLIENT)
     headers = [("Host", "localhost")] if version == "1.1" else [("Host", "localhost"), ("Connection", "close")]
     client.send(h11.Request(method=method, target="/", headers=headers))
@@ -51,7 +51,7 @@ def written(writer: ResponseWriter, status: int, fields: list[tuple[str, str]], 
     keeps_alive=st.booleans(),
     connection=st.sampled_from(["", "close", "Close, foo", "foo"]),
 )
-def test_a_client_reads_what_was_written_and_knows_whether_to_go_on(
+def test_a_client_reads_what_was_written_and_knows_whether_to_reuse_the_connection(
     chunks: list[bytes], is_counted: bool, is_old: bool, keeps_alive: bool, connection: str
 ) -> None:
     body = b"".join(chunks)
@@ -72,7 +72,7 @@ def test_a_client_reads_what_was_written_and_knows_whether_to_go_on(
 
 @pytest.mark.parametrize("status", [200, 204, 304, 404, 599])
 @pytest.mark.parametrize("fields", [[], [("Content-Length", "5")]])
-def test_a_head_alone_is_a_whole_answer_to_HEAD(status: int, fields: list[tuple[str, str]]) -> None:
+def test_a_head_alone_is_a_complete_response_to_HEAD(status: int, fields: list[tuple[str, str]]) -> None:
     writer = ResponseWriter(is_head=True, is_old=False, keeps_alive=True)
 
     response, body, goes_on = read_by_h11(written(writer, status, fields, []), method="HEAD")
@@ -84,7 +84,7 @@ def test_a_head_alone_is_a_whole_answer_to_HEAD(status: int, fields: list[tuple[
 
 
 @pytest.mark.parametrize("status", [204, 304])
-def test_an_answer_that_has_no_body_is_not_framed(status: int) -> None:
+def test_a_response_that_cannot_have_a_body_has_no_framing(status: int) -> None:
     writer = ResponseWriter(is_head=False, is_old=False, keeps_alive=True)
 
     response, body, goes_on = read_by_h11(written(writer, status, [], []))
@@ -101,7 +101,9 @@ def test_an_answer_that_has_no_body_is_not_framed(status: int) -> None:
         (False, True, b"Connection: close\r\n"),
     ],
 )
-def test_an_old_client_is_told_whether_to_go_on(is_counted: bool, keeps_alive: bool, said: bytes) -> None:
+def test_an_http_1_0_client_is_told_whether_to_reuse_the_connection(
+    is_counted: bool, keeps_alive: bool, said: bytes
+) -> None:
     writer = ResponseWriter(is_head=False, is_old=True, keeps_alive=keeps_alive)
 
     head = writer.write_head(200, Headers([("date", "now")]), 5 if is_counted else None)
@@ -111,7 +113,7 @@ def test_an_old_client_is_told_whether_to_go_on(is_counted: bool, keeps_alive: b
     assert writer.keeps_alive is (is_counted and keeps_alive)
 
 
-def test_the_last_answer_says_so() -> None:
+def test_the_last_response_announces_the_close() -> None:
     writer = ResponseWriter(is_head=False, is_old=False, keeps_alive=True)
 
     assert writer.write_head(200, Headers(), 0, is_last=True).endswith(b"Connection: close\r\n\r\n")
@@ -128,7 +130,7 @@ def test_the_last_answer_says_so() -> None:
         ([("content-length", "5")], None, 7, "the body is at least 2 bytes longer than its Content-Length"),
     ],
 )
-def test_what_cannot_be_framed_is_refused_while_the_client_can_still_be_told(
+def test_a_response_that_cannot_be_framed_is_refused_before_anything_is_sent(
     fields: list[tuple[str, str]], length: int | None, first: int, problem: str
 ) -> None:
     writer = ResponseWriter(is_head=False, is_old=False, keeps_alive=True)
@@ -152,7 +154,7 @@ def test_an_informational_response_cannot_be_framed(name: str) -> None:
     assert not writer.is_begun
 
 
-def test_the_date_is_made_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_date_is_formatted_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(response_writer.time, "time", lambda: 784111777.5)
 
     assert date() == b"Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n"
@@ -162,7 +164,7 @@ def test_the_date_is_made_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None
 @pytest.mark.parametrize(
     ("idle", "said"), [(60.0, b"59"), (5.5, b"4"), (2, b"1"), (1.0, b"0"), (0.5, b"0"), (math.inf, None)]
 )
-def test_a_client_is_told_to_give_a_connection_up_a_second_before_it_is_closed(idle: float, said: bytes | None) -> None:
+def test_the_announced_keep_alive_timeout_is_a_second_less_than_the_limit(idle: float, said: bytes | None) -> None:
     lines = keep_alive_lines(idle)
     for keeps_alive in (True, False):
         writer = ResponseWriter(is_head=False, is_old=False, keeps_alive=keeps_alive, keep_alive=lines)

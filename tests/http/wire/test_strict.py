@@ -1,4 +1,4 @@
-"""The check of raw heads alone, without a socket. What a client sees of it is in test_http_hostile."""
+"""The check of raw heads, without a socket. test_hostile tests what a client sees of it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SMALL = Limits(line_size=40, head_size=200, head_count=4, body_size=1000)
 
 
 def status_of_head(data: bytes, cuts: list[int], limits: Limits) -> int | None:
-    """Check a head as it comes, cut at `cuts`; None where it is in order or not yet whole."""
+    """Check a head cut at `cuts`; return the status, or None if it is valid or incomplete."""
     came = b""
     try:
         for start, stop in zip([0, *cuts], [*cuts, len(data)], strict=True):
@@ -64,7 +64,7 @@ def every_byte(data: bytes) -> list[int]:
         (b"", 400),
     ],
 )
-def test_a_head_has_one_status_however_it_comes(head: bytes, status: int | None) -> None:
+def test_a_head_has_one_status_for_any_chunking(head: bytes, status: int | None) -> None:
     data = head + b"\r\n" * (2 if not head else 1)
 
     assert status_of_head(data, [], SMALL) == status
@@ -90,12 +90,12 @@ def test_a_head_has_one_status_however_it_comes(head: bytes, status: int | None)
         (GET + b"A: b\r\n" * 101, 431),
     ],
 )
-def test_what_cannot_become_a_head_is_refused_at_once(start: bytes, status: int) -> None:
+def test_bytes_that_cannot_become_a_head_are_refused_at_once(start: bytes, status: int) -> None:
     assert status_of_head(start, [], Limits()) == status
 
 
 @pytest.mark.parametrize("start", [b"G", GET, GET[:-1], GET + HOST[:-1], GET + b"Ho", b"x" * 8192 + b"\r"])
-def test_what_can_become_a_head_is_waited_for(start: bytes) -> None:
+def test_the_rest_of_a_valid_start_of_a_head_is_awaited(start: bytes) -> None:
     assert status_of_head(start, every_byte(start), Limits()) is None
 
 
@@ -125,14 +125,14 @@ PIECES = [
 
 @settings(max_examples=300, deadline=None)
 @given(st.lists(st.sampled_from(PIECES), max_size=12), st.booleans(), st.data())
-def test_any_head_has_one_status_however_it_is_cut(pieces: list[bytes], begun: bool, data: st.DataObject) -> None:
+def test_a_random_head_has_one_status_for_any_chunking(pieces: list[bytes], begun: bool, data: st.DataObject) -> None:
     head = GET * begun + b"".join(pieces) + b"\r\n\r\n"
     cuts = data.draw(st.lists(st.integers(1, len(head) - 1), max_size=6, unique=True).map(sorted))
 
     assert status_of_head(head, cuts, SMALL) == status_of_head(head, [], SMALL)
 
 
-def test_long_hosts_are_checked_and_not_remembered() -> None:
+def test_long_hosts_are_checked_and_not_cached() -> None:
     before = strict._known.cache_info().currsize
     for number in range(300):
         check_head(GET + b"Host: %d%b\r\n\r\n" % (number, b"x" * 1000), Limits())

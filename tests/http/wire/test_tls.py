@@ -1,4 +1,4 @@
-"""HTTPS: what holds over TCP holds within TLS too, and what TLS adds has its limits."""
+"""HTTPS: what holds over TCP holds over TLS too, and what TLS adds has limits."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def server_side(authority: trustme.CA) -> ssl.SSLContext:
 
 @pytest.fixture(params=[ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["1.2", "1.3"])
 def client_side(authority: trustme.CA, request: pytest.FixtureRequest) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # the system's own certificates take 36 ms
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # loading the system's own certificates takes 36 ms
     authority.configure_trust(context)
     context.minimum_version = context.maximum_version = request.param
     context.set_alpn_protocols(["h2", "http/1.1"])
@@ -86,7 +86,7 @@ async def test_a_request_is_answered_over_tls(server_side: ssl.SSLContext, clien
 
 
 @pytest.mark.parametrize("method", [b"GET", b"HEAD", b"DELETE", b"OPTIONS", b"M-SEARCH"])
-async def test_a_request_without_tls_is_told_so(
+async def test_a_request_without_tls_gets_a_response_that_says_so(
     method: bytes, server_side: ssl.SSLContext, caplog: pytest.LogCaptureFixture
 ) -> None:
     told: list[http.Access] = []
@@ -112,15 +112,15 @@ async def test_curl_shows_that_the_server_speaks_tls(server_side: ssl.SSLContext
     assert got.startswith(b"The server speaks TLS here")
 
 
-async def test_an_answer_ends_with_close_notify(server_side: ssl.SSLContext, client_side: ssl.SSLContext) -> None:
+async def test_a_response_ends_with_close_notify(server_side: ssl.SSLContext, client_side: ssl.SSLContext) -> None:
     async with serving(hello, server_side) as port, secured(port, client_side) as stream:
         await stream.send_all(LAST)
 
-        # A trio.SSLStream that is not told of HTTPS's habits raises where the goodbye is missing.
+        # Without https_compatible, a trio.SSLStream raises if close_notify is missing.
         assert (await read_all(stream)).endswith(b"hello over https")
 
 
-async def test_R13_an_answer_that_was_cut_off_ends_without_close_notify(
+async def test_R13_a_response_that_was_cut_off_ends_without_close_notify(
     server_side: ssl.SSLContext, client_side: ssl.SSLContext, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def half(request: Request, response: Response) -> None:
@@ -151,7 +151,7 @@ async def test_a_file_is_sent_whole(
     assert body == content[:size]
 
 
-async def test_a_large_body_comes_in_and_goes_out_at_once(
+async def test_a_large_body_is_received_and_sent_at_the_same_time(
     server_side: ssl.SSLContext, client_side: ssl.SSLContext
 ) -> None:
     async def echo(request: Request, response: Response) -> None:
@@ -174,7 +174,7 @@ async def test_a_large_body_comes_in_and_goes_out_at_once(
     assert len(got) > 5_000_000
 
 
-async def test_R6_a_client_that_takes_nothing_stops_the_handler_and_is_cut(
+async def test_R6_a_client_that_receives_nothing_stops_the_handler_and_is_disconnected(
     server_side: ssl.SSLContext, client_side: ssl.SSLContext
 ) -> None:
     sent = 0
@@ -202,7 +202,7 @@ async def test_R6_a_client_that_takes_nothing_stops_the_handler_and_is_cut(
     assert counters.stalls == 1
 
 
-async def test_a_connection_that_tls_cannot_be_set_up_for_ends_alone(
+async def test_a_connection_whose_tls_setup_fails_ends_alone(
     server_side: ssl.SSLContext,
     client_side: ssl.SSLContext,
     monkeypatch: pytest.MonkeyPatch,
@@ -222,7 +222,7 @@ async def test_a_connection_that_tls_cannot_be_set_up_for_ends_alone(
     assert [record.getMessage().partition("(")[0] for record in caplog.records] == ["the connection from "]
 
 
-async def test_who_does_not_shake_hands_is_closed(server_side: ssl.SSLContext) -> None:
+async def test_a_client_without_a_handshake_is_disconnected(server_side: ssl.SSLContext) -> None:
     limits = Limits(handshake=0.05)
     async with serving(hello, server_side, limits=limits) as port, connected(port) as stream:
         with trio.fail_after(5):
@@ -230,7 +230,7 @@ async def test_who_does_not_shake_hands_is_closed(server_side: ssl.SSLContext) -
 
 
 @pytest.mark.parametrize("junk", [b"\x80" + GET, b"\0" * 100, b"\x16\x03\x01\x00\x05hello", b""])
-async def test_who_speaks_no_tls_is_closed_and_nothing_is_logged(
+async def test_a_client_that_sends_no_tls_is_disconnected_and_nothing_is_logged(
     server_side: ssl.SSLContext, junk: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with serving(hello, server_side) as port:
@@ -247,7 +247,7 @@ async def test_who_speaks_no_tls_is_closed_and_nothing_is_logged(
     assert caplog.records == []
 
 
-async def test_a_client_that_ends_its_direction_gets_its_answer(
+async def test_a_half_closed_tls_client_gets_its_response(
     server_side: ssl.SSLContext, client_side: ssl.SSLContext
 ) -> None:
     async def late(request: Request, response: Response) -> None:
@@ -260,7 +260,7 @@ async def test_a_client_that_ends_its_direction_gets_its_answer(
         assert (await read_until(stream, b"late")).endswith(b"late")
 
 
-async def test_a_refused_request_is_told_why(server_side: ssl.SSLContext, client_side: ssl.SSLContext) -> None:
+async def test_a_refused_request_gets_the_reason(server_side: ssl.SSLContext, client_side: ssl.SSLContext) -> None:
     async with serving(hello, server_side) as port, secured(port, client_side) as stream:
         await stream.send_all(b"GET / HTTP/9.9\r\n\r\n" + bytes(100_000))
         answer = await read_all(stream)
@@ -276,11 +276,13 @@ async def test_R16_a_stopping_server_ends_its_connections(
             stream = await stack.enter_async_context(secured(port, client_side))
             await Client(stream).ask("GET", "/")
 
-        assert await stream.receive_some() == b""  # the goodbye, without which this would raise
+        assert await stream.receive_some() == b""  # close_notify, without which this would raise
 
 
 @pytest.mark.needs("curl")
-async def test_curl_trusts_and_gets_it(server_side: ssl.SSLContext, bundle: str, tmp_path: Path) -> None:
+async def test_curl_accepts_the_certificate_and_gets_the_file(
+    server_side: ssl.SSLContext, bundle: str, tmp_path: Path
+) -> None:
     (tmp_path / "a.bin").write_bytes(bytes(1_000_000))
     async with serving(http.files(tmp_path), server_side) as port:
         url = f"https://localhost:{port}/a.bin"
@@ -292,13 +294,13 @@ async def test_curl_trusts_and_gets_it(server_side: ssl.SSLContext, bundle: str,
     assert done.stdout == bytes(2_000_000)
 
 
-async def test_R1_a_context_that_is_none_is_told() -> None:
+async def test_R1_an_invalid_ssl_context_is_refused() -> None:
     serve: Any = http.serve
     with pytest.raises(TypeError, match="ssl_context must be SSLContext or a function that makes one, got True"):
         await serve(hello, port=0, ssl_context=True)
 
 
-async def test_a_file_that_is_cut_while_it_is_sent_cuts_the_answer(
+async def test_a_file_truncated_while_it_is_sent_cuts_off_the_response(
     tmp_path: Path, server_side: ssl.SSLContext, client_side: ssl.SSLContext, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "a.bin"

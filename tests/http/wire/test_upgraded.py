@@ -1,4 +1,4 @@
-"""What goes beside a response: informational ones before it, trailers behind it, another protocol in its place."""
+"""Informational responses, trailers, and upgrades to another protocol."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ WISH = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: keep-alive, Upgrade\r\
 # Informational responses.
 
 
-async def test_early_hints_come_before_the_response() -> None:
+async def test_early_hints_are_sent_before_the_response() -> None:
     async def handler(request: Request, response: Response) -> None:
         await response.inform(103, {"link": "</a.css>; rel=preload"})
         await response.inform(102)
@@ -57,7 +57,7 @@ async def test_early_hints_come_before_the_response() -> None:
         (103, {"a": "b\r\nc: d"}, "must be Latin-1 without line ends"),
     ],
 )
-async def test_what_is_no_informational_response_is_refused(status: Any, headers: Any, complaint: str) -> None:
+async def test_a_status_that_is_not_informational_is_refused(status: Any, headers: Any, complaint: str) -> None:
     async def handler(request: Request, response: Response) -> None:
         with pytest.raises((TypeError, ValueError), match=complaint):
             await response.inform(status, headers)
@@ -67,7 +67,7 @@ async def test_what_is_no_informational_response_is_refused(status: Any, headers
         assert (await exchanged(port, GET)).startswith(b"HTTP/1.1 200 OK\r\n")
 
 
-async def test_behind_the_head_nothing_comes_before_it() -> None:
+async def test_no_informational_response_can_be_sent_after_the_head() -> None:
     async def handler(request: Request, response: Response) -> None:
         await response.send(b"hello")
         with pytest.raises(trio.ClosedResourceError, match="the head of this response has been sent"):
@@ -80,7 +80,7 @@ async def test_behind_the_head_nothing_comes_before_it() -> None:
 
 
 @pytest.mark.needs("curl")
-async def test_curl_reads_past_hints_to_the_trailers() -> None:
+async def test_curl_reads_hints_and_trailers() -> None:
     async def handler(request: Request, response: Response) -> None:
         await response.inform(103, {"link": "</a>"})
         await chunks().pipe(response)
@@ -103,7 +103,7 @@ async def chunks() -> AsyncIterator[bytes]:
     yield b"cd"
 
 
-async def test_trailers_come_behind_a_body_in_chunks() -> None:
+async def test_trailers_are_sent_after_a_chunked_body() -> None:
     async def handler(request: Request, response: Response) -> None:
         async def count(source: tf.ReceiveChannel[bytes], output: tf.SendChannel[bytes]) -> None:
             size = 0
@@ -120,7 +120,7 @@ async def test_trailers_come_behind_a_body_in_chunks() -> None:
         assert (await exchanged(port, GET)).endswith(b"\r\n0\r\nX-Size: 4\r\n\r\n")
 
 
-async def test_trailers_stay_away_where_nothing_can_carry_them() -> None:
+async def test_trailers_are_omitted_without_a_chunked_body() -> None:
     async def handler(request: Request, response: Response) -> None:
         response.trailers["x"] = "y"
         await response.send(b"hello")
@@ -138,7 +138,7 @@ async def test_trailers_stay_away_where_nothing_can_carry_them() -> None:
         assert (await exchanged(port, GET)).endswith(b"hello")
 
 
-async def test_what_must_come_before_a_body_is_no_trailer() -> None:
+async def test_a_header_that_must_precede_the_body_is_refused_as_a_trailer() -> None:
     async def handler(request: Request, response: Response) -> None:
         for name in ("Content-Length", "transfer-encoding", "SET-COOKIE", "host"):
             with pytest.raises(ValueError, match=f"{name.lower()} cannot be sent as a trailer"):
@@ -160,7 +160,7 @@ async def echo(request: Request, response: Response) -> None:
     await connection.readable.pipe(connection.writable)
 
 
-async def test_a_connection_goes_on_in_another_protocol() -> None:
+async def test_a_connection_can_switch_to_another_protocol() -> None:
     async with serving(echo) as port, connected(port) as stream:
         await stream.send_all(WISH + b"came along, ")
         head = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\nX-Greeting: hello\r\n\r\n"
@@ -171,7 +171,7 @@ async def test_a_connection_goes_on_in_another_protocol() -> None:
         assert await read_all(stream) == b""
 
 
-async def test_a_connection_goes_on_within_tls() -> None:
+async def test_a_connection_can_switch_to_tls() -> None:
     authority = trustme.CA()
     ours, theirs = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context()
     authority.issue_cert("127.0.0.1").configure_cert(ours)
@@ -202,14 +202,16 @@ async def test_a_connection_goes_on_within_tls() -> None:
         WISH.replace(b"GET", b"POST").replace(b"Host", b"Content-Length: 3\r\nHost") + b"abc",
     ],
 )
-async def test_who_does_not_wish_for_it_is_answered_with_400(request_: bytes, caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_upgrade_without_a_valid_request_is_answered_with_400(
+    request_: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
     async with serving(echo) as port:
         assert (await exchanged(port, request_)).startswith(b"HTTP/1.1 400 Bad Request\r\n")
 
     assert caplog.records == []
 
 
-async def test_who_is_not_switched_gets_an_ordinary_answer() -> None:
+async def test_a_client_that_is_not_upgraded_gets_an_ordinary_response() -> None:
     async def handler(request: Request, response: Response) -> None:
         await response.send(b"hello")
 
@@ -217,7 +219,7 @@ async def test_who_is_not_switched_gets_an_ordinary_answer() -> None:
         assert (await exchanged(port, WISH, GET)).count(b"hello") == 2
 
 
-async def test_behind_the_switch_the_response_is_done() -> None:
+async def test_after_an_upgrade_the_response_cannot_be_used() -> None:
     told: list[str] = []
 
     async def handler(request: Request, response: Response) -> None:
@@ -259,7 +261,7 @@ async def test_R16_a_client_that_leaves_cancels_the_handler() -> None:
     assert counters.open == 0
 
 
-async def test_R13_a_handler_that_fails_cuts_the_connection(caplog: pytest.LogCaptureFixture) -> None:
+async def test_R13_a_handler_that_fails_resets_the_connection(caplog: pytest.LogCaptureFixture) -> None:
     async def handler(request: Request, response: Response) -> None:
         await response.upgrade("echo")
         raise ValueError("broken")
@@ -296,12 +298,12 @@ async def test_a_handler_may_close_the_connection_itself(is_cancelled: bool) -> 
             assert await read_all(stream) == b""
             assert not is_cancelled
         await closed.wait()
-        async with connected(port) as second:  # perhaps under the number of the first
+        async with connected(port) as second:  # perhaps with the descriptor number of the first
             await second.send_all(WISH + b"x")
             await read_until(second, b"bye")
 
 
-async def test_R20_the_stream_is_what_trio_asks_of_one() -> None:
+async def test_R20_the_upgraded_stream_passes_trios_checks() -> None:
     def over(sock: socket.socket) -> UpgradedStream:
         sock.setblocking(False)
         transport = SocketTransport(sock, stall=30, rate=0, on_loss=lambda: None)
@@ -332,7 +334,7 @@ async def test_R20_a_second_task_in_one_direction_is_refused() -> None:
         await check_a_second_task_is_refused(stream, other)
 
 
-async def test_what_came_along_is_given_first_and_as_asked_for() -> None:
+async def test_bytes_that_arrived_with_the_request_are_received_first() -> None:
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
     with theirs:
