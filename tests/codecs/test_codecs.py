@@ -1,4 +1,4 @@
-"""deflate, zstd and brotli, compared with their libraries: cut-off and damaged input and bombs are errors. See test_gzip."""
+"""deflate, zstd and brotli, compared with their libraries: cut or damaged input and bombs are errors. See test_gzip."""
 
 from __future__ import annotations
 

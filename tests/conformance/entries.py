@@ -205,7 +205,7 @@ FALLIBLE: dict[str, tuple[Callable[[], tf.Transform[int, Any]], list[int]]] = {
 
 
 def failing_after(*counts: int) -> tuple[Callable[[tf.Delivered], tf.Readable[int]], list[int]]:
-    """Make a function that resumes the numbers up to 9: its attempts fail after `counts` items each, and the next one ends."""
+    """Make a function that resumes the numbers up to 9: its attempts fail after `counts` items, the next one ends."""
     asked: list[int] = []
 
     def begin(delivered: tf.Delivered) -> tf.Readable[int]:

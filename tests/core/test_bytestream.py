@@ -50,7 +50,7 @@ async def clogged_over_channels() -> Pair:
 
 
 class Opener:
-    """Opens duplexes as streams in the background, because Trio's checks make and close streams without a `with` block."""
+    """Opens duplexes as streams in the background, because Trio's checks use streams without a `with` block."""
 
     def __init__(self, nursery: trio.Nursery) -> None:
         self._nursery = nursery

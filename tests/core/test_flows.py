@@ -500,7 +500,7 @@ class Trial:
 
     @property
     def bound(self) -> float:
-        """Return how many items may be alive: a channel and a batch on each side of a stage, and what stages declare (R7)."""
+        """Return how many items may be alive: a channel and a batch around each stage, and what stages declare (R7)."""
         return self.part.holds + (self.part.stages + 1) * (3 * self.capacity + 3)
 
 

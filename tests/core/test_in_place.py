@@ -24,7 +24,7 @@ class Refused(ValueError):
 
 
 class Reader:
-    """Reads a channel, and records which task handled each batch. It leaves a batch with a negative number to be done."""
+    """Reads a channel, and records which task handled each batch. It does not handle one with a negative number."""
 
     def __init__(self, source: tf.ReceiveChannel[int]) -> None:
         self.source = source

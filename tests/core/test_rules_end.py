@@ -1,4 +1,4 @@
-"""R8 to R10: the end arrives after the items, a reader that stops ends everything upstream, a cut-off unit is an error."""
+"""R8 to R10: the end arrives after the items, a reader that stops ends all upstream, a cut-off unit is an error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""R1 to R4: nothing runs before `await`, a run leaves nothing behind and returns the result, and how often it may run."""
+"""R1 to R4: nothing runs before `await`, a run returns its result and leaves nothing, and may run again."""
 
 from __future__ import annotations
 
@@ -46,9 +46,7 @@ async def test_R2_what_a_run_held_is_freed_at_its_end_without_the_garbage_collec
         yield item
 
     alive: list[weakref.ref[Item]] = []
-    await tf.pipeline(
-        items(), tf.tap(lambda item: None), tf.batch(2), tf.collect()
-    )  # so that what is created only once exists
+    await tf.pipeline(items(), tf.tap(lambda item: None), tf.batch(2), tf.collect())  # creates what is made once
     alive.clear()
     gc.collect()
     gc.disable()

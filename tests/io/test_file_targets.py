@@ -1,4 +1,4 @@
-"""Where a file is written: to an open descriptor, in place of another file, or in place; and what is refused at the start."""
+"""Where a file is written: to an open descriptor, in place of another, or in place; and what is refused first."""
 
 from __future__ import annotations
 

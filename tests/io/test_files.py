@@ -383,7 +383,7 @@ async def test_a_broken_disk_is_a_failure_while_the_size_is_checked(
 
 
 class Held:
-    """Replaces a function of `os` that a thread calls: it returns only after `release`, and sets `called` when it is called."""
+    """Replaces a function of `os` that a thread calls: it sets `called`, and returns only after `release`."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
         self._real: Callable[..., Any] = getattr(os, name)

@@ -168,9 +168,7 @@ async def test_R2_a_run_that_only_reads_or_only_writes_closes_its_connection() -
         await server.send_all(b"hello")
         await server.send_eof()
         with trio.fail_after(5):
-            assert (
-                await read_all(server) == b""
-            )  # the connection has ended, although the other direction was never used
+            assert await read_all(server) == b""  # it has ended, although the other direction was never used
         await server.aclose()
 
         async def write() -> None:

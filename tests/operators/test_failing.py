@@ -1,4 +1,4 @@
-"""`retry` and `recover`: sent items arrive once, and a failure is handled where that was requested, and nowhere else."""
+"""`retry` and `recover`: sent items arrive once, and a failure is handled where that was requested."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def copy_that_breaks_at(*sizes: int) -> tuple[Callable[[tf.Delivered], tf.Readab
 
 
 def from_the_beginning(size: int) -> tf.Readable[bytes]:
-    """Make a source that starts again at each run: the first run breaks off after `size` bytes, later ones are complete."""
+    """Make a source that starts again at each run: the first breaks off after `size` bytes, later ones do not."""
     runs = itertools.chain([chunks_of(CONTENT[:size], break_off=True)], itertools.repeat(chunks_of(CONTENT, False)))
     return tf.Readable(lambda output: next(runs).run(output))
 

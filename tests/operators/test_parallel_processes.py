@@ -1,4 +1,4 @@
-"""Calls in processes: in order and bounded; a killed process is the failure of one item, and nothing is left running."""
+"""Calls in processes: in order and bounded; a killed process fails one item, and nothing is left running."""
 
 from __future__ import annotations
 

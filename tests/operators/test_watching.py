@@ -69,9 +69,7 @@ async def test_a_reader_slower_than_its_paced_source_is_the_bottleneck(autojump_
     slowest = watch.snapshot().slowest
     assert slowest is not None
     assert (slowest.name, slowest.busy) == ("slowly(2)", pytest.approx(1))
-    assert watch.snapshot().stages[0].busy == pytest.approx(
-        1
-    )  # it sleeps between two items, and waits for no other stage
+    assert watch.snapshot().stages[0].busy == pytest.approx(1)  # it sleeps, and waits for no other stage
 
 
 async def test_a_wait_in_progress_is_counted(autojump_clock: MockClock) -> None:

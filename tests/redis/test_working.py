@@ -62,7 +62,7 @@ def test_a_worker_that_cannot_work_says_why(handler: Any, options: Any, complain
         redis.run(handler, URL, "jobs", group="g", **options)
 
 
-def test_the_options_of_run_are_those_of_work() -> None:
+def test_run_has_the_options_of_work() -> None:
     import inspect
 
     from trioflow.redis.working import WorkOptions
