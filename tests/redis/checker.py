@@ -1,12 +1,12 @@
-"""Check for an hour that streams in Redis keep what they promise while everything around them fails.
+"""Check for an hour that streams in Redis keep their promises while everything around them fails.
 
     python -m tests.redis.checker --minutes 60 --server /usr/bin/redis-server --seed 1
     python -m tests.redis.checker --minutes 60 --url redis://127.0.0.1:6379
 
-Senders, receivers and chains are processes (`parts`), whose connections go through a proxy. Each mix of faults has its own
-streams and its turn: faults come one after the other, as a seed decides, then everything is to end by itself; then
-`history` is asked. Prints a row for each mix; exits with 1 if a promise was broken. A server that is given by its `--url`
-is not stopped or restarted, and must be one for tests: its memory limit is set, its scripts are flushed.
+Senders, receivers and chains are processes (`parts`), whose connections go through a proxy. The mixes of faults run
+one after another, each with its own streams: a seed determines the sequence of faults, then everything has to end by
+itself, and `history` checks the notes. Prints a row for each mix; exits with 1 if a promise was broken. A server given
+by `--url` is not stopped or restarted, and must be one for tests: its memory limit is set, its scripts are flushed.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ ROOT = Path(__file__).parents[2]
 SENDERS = 3
 TIME_TO_BEGIN = 30.0  # seconds, on a busy machine
 TIME_TO_END = 60.0  # seconds after the last fault
-NO_SERVER = "OSError: no Redis server at "  # raised on entering a block, after three attempts
+NO_SERVER = "OSError: no Redis server at "  # what entering a block raises after three attempts
 NEEDS_SERVER = {"server killed", "server stopped", "server frozen"}
 MIXES: tuple[tuple[str, ...], ...] = (
     (),
@@ -71,7 +71,7 @@ MIXES: tuple[tuple[str, ...], ...] = (
 
 @dataclass
 class Row:
-    """What one mix came to."""
+    """The result of one mix."""
 
     mix: tuple[str, ...]
     seed: int
@@ -97,7 +97,7 @@ HEAD = """\
 
 
 class Mix:
-    """One mix of faults in its turn."""
+    """A run of one mix of faults."""
 
     def __init__(self, server: Server, *, is_ours: bool, place: Path, mix: tuple[str, ...], seed: int) -> None:
         self._server = server
@@ -148,7 +148,7 @@ class Mix:
         ]
 
     async def _keep(self, name: str, role: str, stream: str, *args: str) -> None:
-        """Run a process until it has ended by itself; if it is killed, or found no server, it is started again."""
+        """Run a process until it ends by itself; if it was killed, or found no server, start it again."""
         while True:
             seed = str(self._dice.random())
             url = f"redis://127.0.0.1:{self._proxy.port}"
@@ -175,14 +175,14 @@ class Mix:
                 return
 
     async def _hold(self, stream: str, task_status: trio.TaskStatus[None]) -> None:
-        """Keep a stream open until its senders have closed: they do not begin at the same time."""
+        """Keep a stream open until its senders have closed, because they do not start at the same time."""
         async with redis.open_sender(self._server.url, stream):
             task_status.started()
             while len({name for name in self._ended if name.startswith("sender")}) < SENDERS:  # noqa: ASYNC110
                 await trio.sleep(0.05)
 
     async def _watch(self) -> None:
-        """Note how long the streams get."""
+        """Record how long the streams become."""
         while True:
             for stream in self._longest:
                 try:
@@ -264,7 +264,7 @@ class Mix:
             flow.add(events, jobs, results)
             dead = [item for name in streams for item in dead_of[name]]
             left = [item for name in streams for item in left_of[name]]
-            # The end is an entry, too.
+            # The end is an entry too.
             is_ended, longest = all(ends[name] for name in streams), self._longest[jobs]
             wrong = violations(flow, dead, left, longest=longest, capacity=CAPACITY + 1, is_ended=is_ended)
             row.wrong += [f"{complaint} ({jobs})" for complaint in wrong]
@@ -279,7 +279,7 @@ class Mix:
         return [json.loads(letter.raw) for letter in await redis.dead_letters(self._server.url, stream, limit=100_000)]
 
     async def _left(self, stream: str) -> list[str]:
-        """Return the items that are still in a stream; of none that has ended."""
+        """Return the items that are still in a stream."""
         address = Address.of(self._server.url)
         connection = await open_connection(address, address.places[0], None)
         try:
@@ -301,7 +301,7 @@ def server_at(url: str) -> Server:
 async def check(
     server: Server, *, is_ours: bool, place: Path, mixes: Sequence[tuple[str, ...]], minutes: float, seed: int
 ) -> list[Row]:
-    """Return every mix its turn, and print its row."""
+    """Run every mix, and print its row."""
     rows = []
     seconds = max(minutes * 60 / len(mixes), 1.0)
     for n, mix in enumerate(mixes):

@@ -11,7 +11,7 @@ from trioflow.redis.scripts import Script
 
 @pytest.fixture
 def answered(monkeypatch: pytest.MonkeyPatch) -> Counter[Script]:
-    """Count the answers to each script, for tests that wait until a receiver has asked."""
+    """Count the answers to each script, for tests that wait until a receiver has sent a query."""
     counts: Counter[Script] = Counter()
     run = Client.run
 

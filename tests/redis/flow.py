@@ -1,4 +1,4 @@
-"""A flow of the items 0, 1, 2 ... from a sender to two receivers in this process, and what was counted of it."""
+"""A flow of the items 0, 1, 2 ... from a sender to two receivers in this process, and its counts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LEASE = 0.6
 
 @dataclass
 class Counts:
-    """What was seen of the items 0, 1, 2 ..., each of which should be sent, stored and done once."""
+    """Counts the items 0, 1, 2 ..., each of which should be sent, stored and done once."""
 
     sent: list[Any] = field(default_factory=list)
     delivered: Counter[Any] = field(default_factory=Counter)
@@ -26,14 +26,14 @@ class Counts:
     dead: int = 0
 
     def check(self, fault: str, *, dead: int = 0) -> None:
-        """Print the row of the table, and see that nothing is lost."""
+        """Print the row of the table, and check that nothing is lost."""
         lost = set(self.sent) - set(self.done)
         twice = sum(count - 1 for count in self.done.values())
         row = (len(self.sent), len(self.delivered), self.delivered.total(), self.done.total(), twice, self.dead)
         print("|", " | ".join([fault, *map(str, row), str(len(lost) - self.dead)]), "|")
         assert len(self.sent) == len(set(self.sent))
         assert set(self.done) <= set(self.sent)
-        assert set(self.delivered) == set(self.sent)  # stored, all of them
+        assert set(self.delivered) == set(self.sent)  # all items were stored
         assert (self.dead, len(lost)) == (dead, dead)
 
     @property
@@ -64,7 +64,7 @@ async def work(url: str, counts: Counts, *, pause: float = 0.0, prefetch: int = 
 async def flow(
     url: str, counts: Counts, count: int, *, pause: float = 0.0, wait_replicas: int = 0
 ) -> AsyncGenerator[None, None]:
-    """Send and work beside the block; leave it when the stream has ended."""
+    """Send and work while the block runs; leave when the stream has ended."""
     with trio.fail_after(PATIENCE):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(lambda: send(url, counts, count, pause=pause, wait_replicas=wait_replicas))

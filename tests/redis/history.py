@@ -1,4 +1,4 @@
-"""Whether what senders and receivers wrote down is what a stream promises, told by their notes and the server's state alone."""
+"""Checks the notes of senders and receivers, and the state of the server, against the promises of a stream."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Event(NamedTuple):
     """A line of the notes. `entry` is the server's name of an entry, or `-`."""
 
     time: float
-    what: str  # `stored`: a sender was told so; `begun` and `done`: by a receiver
+    what: str  # `stored`: confirmed to a sender; `begun` and `done`: by a receiver
     stream: str
     item: str
     entry: str
@@ -27,12 +27,12 @@ class Event(NamedTuple):
 
 @dataclass
 class Flow:
-    """What happened to the items of one stream; those of a chain are done when they are done in its stream of results."""
+    """What happened to the items of one stream; items of a chain count as done when their results are done."""
 
     stored: set[str] = field(default_factory=set)
     done: Counter[str] = field(default_factory=Counter)
     begun: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
-    entries: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))  # the server's names of each item
+    entries: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))  # their names in the server
 
     def add(self, events: Iterable[Event], jobs: str, results: str) -> None:
         for time, what, stream, item, entry in events:
@@ -60,7 +60,7 @@ def number(item: str) -> int:
 def violations(
     flow: Flow, dead: Sequence[str], left: Sequence[str], *, longest: int, capacity: int, is_ended: bool
 ) -> list[str]:
-    """Return what is wrong. `dead` and `left` are the items of dead letters, and those still in the streams."""
+    """Return what is wrong. `dead` and `left` are the items of dead letters and those still in the streams."""
     wrong = [f"lost: {item}" for item in sorted(flow.lost(dead, left))]
     wrong += [f"stored twice: {item}" for item, entries in flow.entries.items() if len(entries) > 1]
     order: dict[str, list[tuple[tuple[int, int], int]]] = defaultdict(list)
@@ -79,7 +79,7 @@ def violations(
 
 
 def percentiles(seconds: Sequence[float]) -> tuple[float, float]:
-    """Return the median, and what 99 of 100 are below."""
+    """Return the median and the 99th percentile."""
     if len(seconds) < 2:
         return (seconds[0], seconds[0]) if seconds else (0.0, 0.0)
     cuts = quantiles(seconds, n=100, method="inclusive")

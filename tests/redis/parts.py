@@ -1,10 +1,11 @@
-"""The processes of the checker, which are killed and stopped. Each writes down what it does, a line of NOTES for each thing.
+"""The processes of the checker, which are killed and stopped. Each writes a line to NOTES for everything it does.
 
     python -m tests.redis.parts sender URL STREAM NOTES SEED PRODUCER STOP POISON
     python -m tests.redis.parts receiver URL STREAM NOTES SEED
     python -m tests.redis.parts chain URL STREAM NOTES SEED RESULTS
 
-A sender ends when there is a file STOP. Its items are its name and 0, 1, 2 ...: if it is started again, it goes on after those that are stored.
+A sender ends when there is a file STOP. Its items are its name and 0, 1, 2 ...; if it is
+started again, it continues after those that are stored.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ TRIES = 4
 
 
 class Notes:
-    """A file that several processes append to: a line is written whole."""
+    """A file to which several processes append whole lines."""
 
     def __init__(self, path: str, stream: str) -> None:
         self._file: IO[str] = Path(path).open("a", buffering=1)  # noqa: SIM115 - as long as the process
@@ -40,7 +41,7 @@ class Notes:
 
 
 def do(item: str, times: int = 1) -> None:
-    """Fail or die, if the item is of that kind."""
+    """Fail or die if the item is of that kind."""
     if item.endswith("poison"):
         os.kill(os.getpid(), signal.SIGKILL)
     if item.endswith("fails") and times == 1:
@@ -96,7 +97,7 @@ async def chain(url: str, stream: str, notes: Notes, dice: random.Random, result
     async def work(item: str) -> str:
         notes.add("begun", item)
         await trio.sleep(dice.uniform(0, 0.01))
-        do(item, dice.choice([1, 2, 2, 2]))  # it does not know how often the item was tried
+        do(item, dice.choice([1, 2, 2, 2]))  # a chain does not know how often the item was tried
         return item
 
     jobs = redis.readable(url, stream, group="g", prefetch=8, lease=LEASE, tries=TRIES, on_error="return")

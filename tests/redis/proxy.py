@@ -1,4 +1,4 @@
-"""A TCP proxy that cuts its connections in the middle of what they carry, or holds them up."""
+"""A TCP proxy that cuts its connections in the middle of data, or holds data back."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import trio
 
 
 class Proxy:
-    """Listens on a port of its own, and leads to another. `await nursery.start(proxy.serve)` starts it."""
+    """Listens on a port of its own, and forwards to another. `await nursery.start(proxy.serve)` starts it."""
 
     def __init__(self, port: int, dice: random.Random) -> None:
         self.port = 0
@@ -60,12 +60,12 @@ class Proxy:
         scope.cancel()
 
     def cut(self) -> None:
-        """Cut each connection within the next piece of data that it carries."""
+        """Cut each connection within the next piece of data that it forwards."""
         for pair in self._open:
             pair.is_to_cut = True
 
     def hold(self) -> None:
-        """Carry nothing until `release`."""
+        """Forward nothing until `release`."""
         self._flowing = trio.Event()
 
     def release(self) -> None:

@@ -1,4 +1,4 @@
-"""A real redis-server for tests: on a port of its own, in a directory of its own, ended by its process id."""
+"""A real redis-server for tests, with its own port and directory, stopped by its process id."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from pathlib import Path
 
 import trio
 
-PATIENCE = 30  # seconds in which anything must have happened, however busy the machine is
+PATIENCE = 30  # seconds after which a test fails, long enough for a busy machine
 
 
 async def until(is_so: Callable[[], bool | Awaitable[bool]]) -> None:
-    """Wait for what announces itself to nobody: the state of the server, of a file, or of another process."""
+    """Poll something that sends no notification: the state of the server, of a file, or of another process."""
     with trio.fail_after(PATIENCE):
         while True:
             answer = is_so()
@@ -28,7 +28,7 @@ async def until(is_so: Callable[[], bool | Awaitable[bool]]) -> None:
 
 
 class Server:
-    """A server that can be stopped, killed, frozen and started again with what it has stored."""
+    """A server that can be stopped, killed, frozen and restarted with its stored data."""
 
     def __init__(
         self, place: Path, *options: str, wrapper: Sequence[str] = (), program: str | Path = "redis-server"
@@ -45,7 +45,7 @@ class Server:
 
     @classmethod
     def at(cls, port: int) -> Server:
-        """Return a server that somebody else has started, to ask it."""
+        """Return a server that was started by someone else, to send it commands."""
         self = cls.__new__(cls)
         self.port = port
         return self
@@ -103,7 +103,7 @@ class Server:
 
 
 class Sentinel(Server):
-    """A sentinel that alone decides on a failover of `master`, which it calls `jobs-db`, after a second."""
+    """A sentinel that decides alone on a failover of `master`, named `jobs-db`, after a second."""
 
     def __init__(self, place: Path, master: Server, *lines: str) -> None:
         super().__init__(place)
@@ -117,6 +117,6 @@ class Sentinel(Server):
         ]
 
     def _command(self) -> list[str]:
-        settings = self.place / "sentinel.conf"  # which it rewrites
+        settings = self.place / "sentinel.conf"  # the sentinel rewrites this file
         settings.write_text("\n".join(self._lines))
         return ["redis-server", str(settings), "--sentinel"]

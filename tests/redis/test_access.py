@@ -1,4 +1,4 @@
-"""Who may talk to a server: TLS, certificates of clients, and users with few permissions."""
+"""Access to a server: TLS, client certificates, and users with few permissions."""
 
 from __future__ import annotations
 
@@ -54,9 +54,9 @@ async def test_over_tls_the_certificate_is_checked(tmp_path: Path, monkeypatch: 
         server.stop(signal.SIGKILL)
 
 
-async def test_both_ends_and_all_questions_offer_the_certificate_of_the_ssl_context(tmp_path: Path) -> None:
+async def test_both_ends_and_all_queries_present_the_certificate_of_the_ssl_context(tmp_path: Path) -> None:
     authority = trustme.CA()
-    server = secure_server(tmp_path, authority)  # which wants a certificate
+    server = secure_server(tmp_path, authority)  # a server that requires a certificate
     server.start()
     context = ssl.create_default_context(cafile=str(tmp_path / "ca.pem"))
     try:
@@ -85,9 +85,7 @@ async def test_both_ends_and_all_questions_offer_the_certificate_of_the_ssl_cont
 
 
 @pytest.mark.parametrize("is_secure", [False, True], ids=["plain", "TLS"])
-async def test_a_connection_that_is_cancelled_at_any_moment_leaves_no_socket_open(
-    tmp_path: Path, is_secure: bool
-) -> None:
+async def test_a_connection_cancelled_at_any_moment_leaves_no_socket_open(tmp_path: Path, is_secure: bool) -> None:
     server = secure_server(tmp_path, trustme.CA(), "--tls-auth-clients", "no")
     server.start()
     context = ssl.create_default_context(cafile=str(tmp_path / "ca.pem")) if is_secure else None
@@ -108,7 +106,7 @@ async def test_a_connection_that_is_cancelled_at_any_moment_leaves_no_socket_ope
                     await wait_all_tasks_blocked() if turns > 10 else await trio.lowlevel.checkpoint()
                 nursery.cancel_scope.cancel()
             turns += 1
-            await until(lambda: _clients_of(server) == 1)  # the one that asks
+            await until(lambda: _clients_of(server) == 1)  # the connection that sends this command
     finally:
         server.stop(signal.SIGKILL)
 
@@ -135,7 +133,7 @@ def permissions() -> list[str]:
 
 
 async def use_all(url: str) -> None:
-    """Use what anybody may of the stream `jobs`: waiting for room, failing, dead letters, questions."""
+    """Use everything that the stream `jobs` offers: waiting for room, failing, dead letters, queries."""
     async with redis.open_sender(url, "jobs", capacity=1) as send, trio.open_nursery() as nursery:
 
         async def fail() -> None:
@@ -157,7 +155,7 @@ async def use_all(url: str) -> None:
     assert await redis.trim_dead_letters(url, "jobs", 0) == 0
 
 
-async def test_a_user_with_the_documented_permissions_may_do_all_that_a_stream_needs(server: Server) -> None:
+async def test_a_user_with_the_documented_permissions_can_do_everything_that_a_stream_needs(server: Server) -> None:
     assert server.ask("ACL", "SETUSER", "worker", *permissions()) == b"+OK\r\n"
     url = server.url.replace("//", "//worker:secret@") + "/1"
 

@@ -1,4 +1,4 @@
-"""The checker itself: it finds what is wrong in a history that was made up, and nothing in a short run."""
+"""The checker itself: it finds what is wrong in an invented history, and nothing in a short run."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def found(notes: str, *, dead: tuple[str, ...] = (), longest: int = 2, is_ended:
     return violations(flow, dead, [], longest=longest, capacity=2, is_ended=is_ended)
 
 
-def test_a_history_that_keeps_all_promises_is_right() -> None:
+def test_a_history_without_faults_has_no_violations() -> None:
     flow = Flow()
     flow.add([Event.of(line) for line in RIGHT.split("\n") if line], "jobs", "jobs")
 

@@ -1,4 +1,4 @@
-"""One connection: whoever waits reads for all, and nobody gets what belongs to another."""
+"""One connection shared by tasks: one of them reads for all, and each gets its own answer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from trioflow.redis.connection import Connection, ErrorAnswer, command, open_con
 
 @dataclass
 class Peer:
-    """A server that reads all it is sent, and answers when the test says so."""
+    """A server that reads everything, and answers when the test says so."""
 
     stream: trio.SocketStream | None = None
     received: bytearray = field(default_factory=bytearray)
@@ -49,7 +49,7 @@ async def connected(peer: Peer) -> AsyncGenerator[Connection, None]:
 
 
 class Calls:
-    """Calls made by tasks of their own, and what came of each."""
+    """Calls, each made by its own task, and their results."""
 
     def __init__(self, connection: Connection, nursery: trio.Nursery) -> None:
         self.came: dict[str, object] = {}
@@ -68,7 +68,7 @@ class Calls:
                 self.came[name] = type(exc)
 
 
-async def test_each_of_several_callers_gets_its_own_answer_in_pieces_and_together() -> None:
+async def test_each_of_several_callers_gets_its_own_answer_however_the_answers_are_cut() -> None:
     peer = Peer()
     async with connected(peer) as connection, trio.open_nursery() as nursery:
         calls = Calls(connection, nursery)
@@ -81,7 +81,7 @@ async def test_each_of_several_callers_gets_its_own_answer_in_pieces_and_togethe
 
 
 @pytest.mark.parametrize("cancelled", ["A", "B"])
-async def test_a_call_that_is_cancelled_breaks_the_connection_for_all(cancelled: str) -> None:
+async def test_a_cancelled_call_breaks_the_connection_for_all_callers(cancelled: str) -> None:
     peer, scope = Peer(), trio.CancelScope()
     async with connected(peer) as connection, trio.open_nursery() as nursery:
         calls = Calls(connection, nursery)
@@ -108,7 +108,7 @@ async def test_the_end_of_the_connection_ends_all_calls() -> None:
     assert calls.came == {"A": ConnectionError, "B": ConnectionError}
 
 
-async def test_commands_larger_than_the_systems_buffers_go_out_whole_and_in_order() -> None:
+async def test_commands_larger_than_the_systems_buffers_are_sent_whole_and_in_order() -> None:
     peer = Peer()
     large = [command("SET", bytes([65 + n]) * (2 << 20)) for n in range(3)]
     async with connected(peer) as connection, trio.open_nursery() as nursery:

@@ -1,4 +1,4 @@
-"""Rare events in a stream in Redis: refusals, names taken over, an end that a dead receiver had taken."""
+"""Rare events in a stream in Redis: refused commands, names taken over, an end that a dead receiver had taken."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def take_all(url: str, name: str = "jobs", **options: Any) -> list[Any]:
         return await source.pipe(redis.acknowledge()).pipe(tf.collect())
 
 
-async def test_the_end_that_a_dead_receiver_took_is_given_to_others(server: Server, url: str) -> None:
+async def test_the_end_that_a_dead_receiver_had_taken_is_delivered_to_others(server: Server, url: str) -> None:
     async with redis.open_receiver(url, "jobs", group="g"):
         pass
     await fill(url, [])
@@ -59,7 +59,7 @@ async def test_the_end_that_a_dead_receiver_took_is_given_to_others(server: Serv
 
 @dataclasses.dataclass(frozen=True)
 class Frozen(Exception):
-    """Refuses that any of its attributes is set."""
+    """Refuses to have its attributes set."""
 
     code: int
 
@@ -95,14 +95,16 @@ async def test_R11_an_exception_that_rejects_attributes_is_raised_itself(url: st
 
 
 async def nothing_comes(receive: tf.ReceiveChannel[Any], answered: Counter[Script]) -> None:
-    """See that nothing is delivered in the time in which a receiver with room looks for it several times."""
+    """Check that nothing is delivered while a receiver with room queries several times."""
     renewed = answered[RENEW] + 4
     await until(lambda: answered[RENEW] >= renewed)
     with pytest.raises(trio.WouldBlock):
         receive.receive_nowait()
 
 
-async def test_a_last_try_waits_until_nothing_else_is_in_hand(url: str, answered: Counter[Script]) -> None:
+async def test_an_entry_gets_its_last_try_only_when_no_other_is_in_progress(
+    url: str, answered: Counter[Script]
+) -> None:
     await fill(url, range(3))
     with trio.fail_after(PATIENCE):
         async with redis.open_receiver(url, "jobs", group="g", prefetch=3, tries=2, lease=LEASE) as receive:
@@ -111,7 +113,7 @@ async def test_a_last_try_waits_until_nothing_else_is_in_hand(url: str, answered
             first.give_back(together=True)
             await nothing_comes(receive, answered)
             second.done()
-            third.give_back(together=True)  # its last try too, and they are not in hand together
+            third.give_back(together=True)  # its last try too, and the two are not delivered together
             again = await receive.receive()
             await nothing_comes(receive, answered)
             again.done()
@@ -123,7 +125,7 @@ async def test_a_last_try_waits_until_nothing_else_is_in_hand(url: str, answered
 
 
 @pytest.mark.parametrize("stage", [tf.flat_map, tf.filter])
-async def test_a_function_that_fails_gives_its_entry_back_whatever_it_would_have_given(url: str, stage: Any) -> None:
+async def test_a_function_that_fails_gives_its_entry_back_whatever_it_returns(url: str, stage: Any) -> None:
     def give(n: int) -> list[int]:
         return [12 // n]
 
@@ -136,7 +138,7 @@ async def test_a_function_that_fails_gives_its_entry_back_whatever_it_would_have
     assert (await redis.status(url, "jobs")).dead == 1
 
 
-async def test_of_a_list_that_fails_all_entries_are_given_back(url: str) -> None:
+async def test_all_entries_of_a_list_that_fails_are_given_back(url: str) -> None:
     tried = []
 
     async def store(numbers: list[int]) -> int:
@@ -157,7 +159,7 @@ async def test_of_a_list_that_fails_all_entries_are_given_back(url: str) -> None
     assert stored == 3
 
 
-async def test_a_server_that_forbids_is_told_and_not_asked_again(server: Server, url: str) -> None:
+async def test_a_refused_permission_is_raised_and_not_retried(server: Server, url: str) -> None:
     async def sending() -> None:
         async with redis.open_sender(url, "jobs") as send:
             server.ask("ACL", "SETUSER", "me", "-evalsha")
@@ -203,7 +205,7 @@ async def test_a_server_that_forbids_is_told_and_not_asked_again(server: Server,
         server.ask("ACL", "SETUSER", "me", "+@all")
 
 
-async def test_who_closes_its_receiving_end_is_given_nothing_more_and_loses_nothing(url: str) -> None:
+async def test_a_closed_receiver_gets_nothing_more_and_loses_nothing(url: str) -> None:
     with trio.fail_after(PATIENCE):
         async with redis.open_receiver(url, "jobs", group="g") as receive:
             receive.close()
@@ -212,7 +214,7 @@ async def test_who_closes_its_receiving_end_is_given_nothing_more_and_loses_noth
     assert await take_all(url) == [1]
 
 
-async def test_a_receiver_whose_name_was_taken_is_told(server: Server, url: str) -> None:
+async def test_a_receiver_whose_name_was_taken_over_gets_an_error(server: Server, url: str) -> None:
     async def receive() -> None:
         async with redis.open_receiver(url, "jobs", group="g", receiver="r", lease=LEASE):
             server.ask("HSET", "{jobs}:names", "r", "another 9999999999999")
@@ -227,7 +229,7 @@ async def test_a_receiver_whose_name_was_taken_is_told(server: Server, url: str)
         await receive()
 
 
-async def test_leaving_while_the_server_is_away_takes_no_longer_than_it_may(server: Server, url: str) -> None:
+async def test_leaving_while_the_server_is_down_takes_a_limited_time(server: Server, url: str) -> None:
     await fill(url, [1])
     with trio.fail_after(10):
         async with redis.open_receiver(url, "jobs", group="g", lease=LEASE) as receive:
@@ -238,7 +240,7 @@ async def test_leaving_while_the_server_is_away_takes_no_longer_than_it_may(serv
     assert delivery.value == 1
 
 
-async def test_a_sender_of_a_stream_that_has_ended_meanwhile_is_told(server: Server, url: str) -> None:
+async def test_a_sender_of_a_stream_that_has_ended_gets_an_error(server: Server, url: str) -> None:
     async def send() -> None:
         async with redis.open_sender(url, "jobs", patience=0) as sender:
             server.ask("HSET", "{jobs}:meta", "closed", 1)
@@ -248,14 +250,14 @@ async def test_a_sender_of_a_stream_that_has_ended_meanwhile_is_told(server: Ser
         await send()
 
 
-async def test_work_that_takes_longer_than_the_lease_keeps_its_place_at_both_ends(url: str) -> None:
-    lease = 2.0  # so long that a busy machine cannot miss it: it is renewed three times as often
+async def test_work_that_takes_longer_than_the_lease_is_not_taken_over_at_either_end(url: str) -> None:
+    lease = 2.0  # long enough for a busy machine, because it is renewed three times as often
 
     async def slow(n: int) -> int:
         await trio.sleep(lease * 1.5 * n)
         return n
 
-    async def other() -> None:  # it has nothing to do, and would close the results
+    async def other() -> None:  # without work, it would close the results
         jobs = redis.readable(url, "jobs", group="g", prefetch=1, lease=lease)
         await jobs.pipe(tf.map_async(slow)).pipe(redis.writable(url, "results", lease=lease))
 
@@ -269,7 +271,7 @@ async def test_work_that_takes_longer_than_the_lease_keeps_its_place_at_both_end
 
 
 @pytest.mark.parametrize("is_done", [True, False])
-async def test_results_of_what_others_have_done_are_not_missed_and_others_are(
+async def test_an_ended_stream_of_results_is_an_error_only_if_others_have_not_done_the_entry(
     server: Server, url: str, *, is_done: bool
 ) -> None:
     begun, may_go = trio.Event(), trio.Event()
@@ -307,7 +309,7 @@ async def test_results_of_what_others_have_done_are_not_missed_and_others_are(
 
 
 @pytest.mark.parametrize("has_died", [False, True])
-async def test_only_an_entry_whose_receiver_died_once_has_its_last_try_alone(
+async def test_only_an_entry_whose_receiver_died_once_gets_its_last_try_alone(
     server: Server, url: str, answered: Counter[Script], has_died: bool
 ) -> None:
     with trio.fail_after(PATIENCE):

@@ -1,4 +1,4 @@
-"""What an entry may carry beside its item: headers, a delay, a time to live, a key for order, a key against storing twice."""
+"""The options of an entry: headers, a delay, a time to live, a key for order, and an idempotency key."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def take_all(url: str, **options: Any) -> list[redis.Delivery[Any]]:
     return got
 
 
-async def test_headers_and_the_key_arrive_beside_the_item_by_hand_and_in_chains(url: str) -> None:
+async def test_headers_and_the_key_arrive_with_the_item_by_hand_and_in_chains(url: str) -> None:
     async with redis.open_sender(url, "jobs") as send:
         await send.send(1)
         await send.send(2, headers={"traceparent": "00-ä", "content-type": ""}, key="k")
@@ -70,7 +70,7 @@ async def test_headers_and_the_key_arrive_beside_the_item_by_hand_and_in_chains(
         second.headers["x"] = "y"  # type: ignore[index]
 
 
-async def test_a_delayed_entry_comes_when_it_is_due_and_the_stream_ends_after_it(url: str) -> None:
+async def test_a_delayed_entry_arrives_when_it_is_due_and_the_stream_ends_after_it(url: str) -> None:
     begun = trio.current_time()
     async with redis.open_sender(url, "jobs") as send:
         await send.send("late", delay=0.7)
@@ -89,7 +89,7 @@ async def test_a_delayed_entry_comes_when_it_is_due_and_the_stream_ends_after_it
     assert seconds > 0.7
 
 
-async def test_a_receiver_that_leaves_or_dies_brings_no_delayed_entry_forward(server: Server, url: str) -> None:
+async def test_a_receiver_that_leaves_or_dies_does_not_advance_a_delayed_entry(server: Server, url: str) -> None:
     async with redis.open_sender(url, "jobs") as send:
         await send.send(1, delay=1)
     async with redis.open_receiver(url, "jobs", group="g", receiver="a"):
@@ -106,7 +106,7 @@ async def waits(url: str, count: int) -> bool:
     return (await redis.status(url, "jobs")).waiting == count
 
 
-async def test_a_retry_waits_twice_as_long_each_time_and_as_long_as_the_handler_says(url: str) -> None:
+async def test_a_retry_waits_twice_as_long_each_time_or_as_long_as_the_handler_says(url: str) -> None:
     async with redis.open_sender(url, "jobs") as send:
         await send.send_many(["fails", "says"])
     given_back: dict[str, float] = {}
@@ -133,7 +133,7 @@ async def test_a_retry_waits_twice_as_long_each_time_and_as_long_as_the_handler_
     assert (await redis.status(url, "jobs")).dead == 2
 
 
-async def test_what_has_expired_is_deleted_and_counted_wherever_it_was(server: Server, url: str) -> None:
+async def test_expired_entries_are_deleted_and_counted_wherever_they_were(server: Server, url: str) -> None:
     async with redis.open_sender(url, "jobs", capacity=5) as send:
         await send.send("unread", ttl=0.1)
         await send.send("delayed", ttl=0.1, delay=9)
@@ -167,14 +167,14 @@ async def test_an_item_whose_idempotency_key_is_known_is_not_stored_again(server
         assert (status.entries, status.idempotency_keys) == (2, 2)
         await trio.sleep(0.31)
         await send.send(1, idempotency_key="order-1")
-        assert server.ask("ZCARD", "{jobs}:once") == b":1\r\n"  # what is too old is forgotten
+        assert server.ask("ZCARD", "{jobs}:once") == b":1\r\n"  # keys that are too old are forgotten
         await trio.sleep(0.31)
 
     assert server.ask("EXISTS", "{jobs}:once") == b":0\r\n"
     assert [delivery.value for delivery in await take_all(url)] == [1, 2, 1]
 
 
-async def test_entries_of_one_key_are_done_in_order_one_at_a_time_though_receivers_die_and_fail(
+async def test_entries_of_one_key_are_processed_in_order_one_at_a_time_even_if_receivers_die_or_fail(
     server: Server, url: str
 ) -> None:
     chance = random.Random(7)
@@ -220,7 +220,7 @@ async def test_entries_of_one_key_are_done_in_order_one_at_a_time_though_receive
                     for key in map(str, range(keys)):
                         await send.send([key, n], key=key)
                     await send.send(["plain", n])
-                    # The first of some keys, and some that come after others.
+                    # The first entries of some keys, and some that follow others.
                     server.ask("XREADGROUP", "GROUP", "g", "dead", "COUNT", 3, "STREAMS", "{jobs}:stream", ">")
                     nursery.start_soon(work, nursery)
 
@@ -232,7 +232,7 @@ async def test_entries_of_one_key_are_done_in_order_one_at_a_time_though_receive
     assert server.ask("EXISTS", "{jobs}:order", "{jobs}:later", "{jobs}:why") == b":0\r\n"
 
 
-async def test_a_dead_letter_keeps_headers_and_key_and_lets_the_next_of_its_key_go(url: str) -> None:
+async def test_a_dead_letter_keeps_headers_and_key_and_lets_the_next_entry_of_its_key_proceed(url: str) -> None:
     async with redis.open_sender(url, "jobs") as send:
         for n in range(2):
             await send.send(n, headers={"n": str(n)}, key="k")
@@ -251,7 +251,7 @@ async def test_a_dead_letter_keeps_headers_and_key_and_lets_the_next_of_its_key_
     assert (again.value, again.headers, again.key) == (0, {"n": "0"}, "k")
 
 
-async def test_entries_that_others_delete_or_that_a_lost_stream_had_hold_up_nothing(server: Server, url: str) -> None:
+async def test_entries_deleted_by_others_or_lost_with_their_stream_block_nothing(server: Server, url: str) -> None:
     async with redis.open_sender(url, "jobs") as send:
         for n in range(3):
             await send.send(n, key="k")
@@ -273,7 +273,7 @@ async def test_entries_that_others_delete_or_that_a_lost_stream_had_hold_up_noth
 
 
 @pytest.mark.parametrize("fault", ["cut", "oom", "silent"])
-async def test_faults_neither_bring_entries_forward_nor_mix_up_keys(server: Server, url: str, fault: str) -> None:
+async def test_faults_neither_advance_delayed_entries_nor_mix_up_keys(server: Server, url: str, fault: str) -> None:
     done: list[Any] = []
     sent_at = 0.0
 
@@ -347,7 +347,7 @@ async def test_R1_options_of_an_item_are_checked(url: str, options: Any, error: 
     assert (await redis.status(url, "jobs")).entries == 0
 
 
-async def test_R1_an_entry_takes_over_the_options_of_another_and_the_ends_check_theirs() -> None:
+async def test_R1_an_entry_can_copy_the_options_of_another_and_the_ends_check_theirs() -> None:
     first = redis.Entry("ä", headers={"a": "b"}, key="k", delay=1)
     second = redis.Entry(first, key="l")
     assert (second, second.headers, second.key, second._options["delay"]) == ("ä".encode(), {"a": "b"}, "l", 1000)

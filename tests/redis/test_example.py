@@ -67,7 +67,7 @@ def rows(database: Path) -> int:
     with closing(sqlite3.connect(database, timeout=PATIENCE)) as connection:
         try:
             [(count,)] = connection.execute("SELECT count(*) FROM counts")
-        except sqlite3.OperationalError:  # no table yet
+        except sqlite3.OperationalError:  # no table has been printed yet
             return 0
     return int(count)
 
@@ -77,7 +77,7 @@ async def until(is_so: Callable[[], Awaitable[bool]]) -> None:
         await trio.sleep(0.01)
 
 
-async def test_words_are_counted_right_whoever_is_killed(server: Server, tmp_path: Path) -> None:
+async def test_words_are_counted_correctly_whichever_process_is_killed(server: Server, tmp_path: Path) -> None:
     source = random.Random(7)
     texts = tmp_path / "texts"
     texts.mkdir()
@@ -120,7 +120,7 @@ async def test_words_are_counted_right_whoever_is_killed(server: Server, tmp_pat
     assert all(line.endswith(" files counted here\n") for line in counted)
 
 
-async def test_every_file_gets_its_digest_though_a_worker_is_stopped(server: Server, tmp_path: Path) -> None:
+async def test_every_file_gets_its_digest_even_if_a_worker_is_stopped(server: Server, tmp_path: Path) -> None:
     files = tmp_path / "files"
     files.mkdir()
     for n in range(FILES):

@@ -25,7 +25,7 @@ Start: TypeAlias = Callable[..., Any]
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Start servers, each in a directory of its own, and kill them at the end."""
+    """Start servers, each in its own directory, and kill them at the end."""
     servers: list[Server] = []
 
     def start(kind: type[Server] = Server, *args: Any) -> Server:
@@ -46,7 +46,7 @@ async def replica_of(start: Start, master: Server) -> Any:
     return replica
 
 
-async def test_both_ends_follow_the_master_that_a_sentinel_names_and_lose_nothing_that_replicas_have(
+async def test_both_ends_follow_the_master_of_a_sentinel_and_lose_nothing_that_replicas_have(
     start: Start,
 ) -> None:
     master = start(Server, "--repl-diskless-sync-delay", "0")
@@ -67,13 +67,13 @@ async def test_both_ends_follow_the_master_that_a_sentinel_names_and_lose_nothin
 
 
 def waits_of(server: Server) -> int:
-    """Return how often it was asked to wait for replicas."""
+    """Return how often the server was told to wait for replicas."""
     found = re.search(rb"cmdstat_wait:calls=(\d+)", server.ask("INFO", "commandstats"))
     return int(found[1]) if found else 0
 
 
 @pytest.mark.parametrize("wait_replicas", [0, 1])
-async def test_a_failover_loses_what_replicas_did_not_have_unless_the_sender_waits_for_them(
+async def test_a_failover_loses_entries_that_replicas_lack_unless_the_sender_waits_for_them(
     start: Start, monkeypatch: pytest.MonkeyPatch, wait_replicas: int
 ) -> None:
     monkeypatch.setattr(client, "REPLICAS_TIMEOUT", 0.05)
@@ -175,7 +175,7 @@ async def cluster(start: Start, place: Path, count: int) -> list[Any]:
 
 
 class Slot:
-    """The slot of the stream `jobs`, and the node that has it."""
+    """The slot of the stream `jobs`, and the node that owns it."""
 
     def __init__(self, nodes: list[Any]) -> None:
         self._nodes = nodes
@@ -183,12 +183,12 @@ class Slot:
         self.node = next(node for node in nodes if not node.ask("EXISTS", "{jobs}").startswith(b"-MOVED"))
 
     def begin_to_move(self, to: Server) -> None:
-        """Let the two nodes know that the slot is being moved."""
+        """Tell the two nodes that the slot is being moved."""
         to.ask("CLUSTER", "SETSLOT", self._number, "IMPORTING", name_of(self.node))
         self.node.ask("CLUSTER", "SETSLOT", self._number, "MIGRATING", name_of(to))
 
     def move(self, to: Server) -> None:
-        """Move the keys, and let all nodes know that the slot is moved."""
+        """Move the keys, and tell all nodes that the slot has moved."""
         while keys := re.findall(rb"\{jobs\}\S+", self.node.ask("CLUSTER", "GETKEYSINSLOT", self._number, 100)):
             words = [key.decode() for key in keys]
             assert self.node.ask("MIGRATE", "127.0.0.1", to.port, "", 0, 5000, "KEYS", *words) == b"+OK\r\n"
@@ -217,14 +217,14 @@ async def test_in_a_cluster_both_ends_follow_the_slot_of_their_stream_while_it_i
             slot.begin_to_move(to)
             await until(lambda: slot.node.refusals("TRYAGAIN") + slot.node.refusals("ASK") > 3)
             slot.move(to)
-            slot.node.cut_all()  # the way leads over another node again
+            slot.node.cut_all()  # the connection goes through another node again
 
     counts.check("its slot moved to another node of a cluster, three times")
     assert (await redis.status(url, "jobs")).is_ended
     assert await redis.dead_letters(url, "jobs") == []
 
 
-async def test_a_sentinel_is_told_the_password_if_it_wants_one(start: Start) -> None:
+async def test_a_sentinel_gets_its_password(start: Start) -> None:
     master = start()
     master.ask("CONFIG", "SET", "requirepass", "secret")
     lines = ("sentinel auth-pass jobs-db secret",)
@@ -240,7 +240,7 @@ async def test_a_sentinel_is_told_the_password_if_it_wants_one(start: Start) -> 
             await redis.status(url.replace("secret", "other"), "jobs")
 
 
-async def test_what_a_sentinel_names_must_be_a_master(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_server_named_by_a_sentinel_must_be_a_master(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     master = start()
     sentinel = start(Sentinel, master)
     url = f"redis+sentinel://127.0.0.1:{sentinel.port}/jobs-db/1"

@@ -1,4 +1,4 @@
-"""What a stream in Redis survives, and what it costs: everything is counted, nothing may be lost.
+"""The faults that a stream in Redis survives, and their cost: everything is counted, and nothing may be lost.
 
     python -m pytest tests/redis/test_faults.py -rP | grep '^|'
 
@@ -32,7 +32,7 @@ from trioflow.redis.scripts import Script
 pytestmark = pytest.mark.needs("redis-server")
 
 ROOT = Path(__file__).parents[2]
-SAFE_LEASE = 2.0  # so long that a busy machine does not miss it: it is renewed three times as often
+SAFE_LEASE = 2.0  # long enough for a busy machine, because it is renewed three times as often
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 
 class Workers:
-    """Processes of tests/redis/worker.py, and what they have written down."""
+    """Processes of tests/redis/worker.py, and their notes."""
 
     def __init__(self, url: str, place: Path, *, seconds: float, lease: float = SAFE_LEASE) -> None:
         self._command = [
@@ -94,7 +94,7 @@ class Workers:
 
 
 async def results(url: str) -> Counter[Any]:
-    """Take all results, until they end: that the end comes is proven too."""
+    """Receive all results until they end, which also proves that they end."""
     with trio.fail_after(PATIENCE):
         source = redis.readable(url, "results", group="g", prefetch=500, lease=LEASE)
         return Counter(await source.pipe(redis.acknowledge()).pipe(tf.collect()))
@@ -117,10 +117,10 @@ async def test_kill_9_of_a_worker_mid_item_loses_nothing_and_the_results_end(ser
     counts.check("`kill -9` of a worker mid-item")
     assert set(stored) == set(counts.sent)
     assert held > 0
-    assert counts.duplicates <= held  # in its hands, or done and not acknowledged yet
+    assert counts.duplicates <= held  # delivered to it, or done but not yet acknowledged
 
 
-async def test_a_worker_stopped_beyond_its_lease_loses_nothing(server: Server, tmp_path: Path) -> None:
+async def test_a_worker_stopped_for_longer_than_its_lease_loses_nothing(server: Server, tmp_path: Path) -> None:
     counts = Counts(sent=list(range(120)))
     await tf.from_iterable(counts.sent).pipe(redis.writable(server.url, "jobs", producer="p"))
     with Workers(server.url, tmp_path, seconds=0.01) as workers:
@@ -163,7 +163,7 @@ async def test_an_entry_that_kills_its_workers_becomes_a_dead_letter(server: Ser
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
-async def test_a_server_that_ends_and_comes_back_loses_nothing(server: Server, number: signal.Signals) -> None:
+async def test_a_server_that_restarts_loses_nothing(server: Server, number: signal.Signals) -> None:
     counts = Counts()
     async with flow(server.url, counts, 200, pause=0.002):
         for share in (50, 120):
@@ -175,7 +175,7 @@ async def test_a_server_that_ends_and_comes_back_loses_nothing(server: Server, n
     counts.check(f"server {number.name} and restart, twice")
 
 
-async def test_a_frozen_server_is_waited_for(server: Server) -> None:
+async def test_both_ends_wait_for_a_frozen_server(server: Server) -> None:
     counts = Counts()
     async with flow(server.url, counts, 200, pause=0.002):
         await until_some(counts, 50)
@@ -186,7 +186,7 @@ async def test_a_frozen_server_is_waited_for(server: Server) -> None:
     counts.check("server SIGSTOP for two leases")
 
 
-async def test_connections_cut_again_and_again_lose_nothing_and_store_nothing_twice(server: Server) -> None:
+async def test_repeatedly_cut_connections_lose_nothing_and_store_nothing_twice(server: Server) -> None:
     counts = Counts()
     cuts = 0
     async with flow(server.url, counts, 500, pause=0.002):
@@ -199,14 +199,14 @@ async def test_connections_cut_again_and_again_lose_nothing_and_store_nothing_tw
     assert cuts > 10
 
 
-async def test_a_server_without_memory_is_waited_for(server: Server) -> None:
+async def test_both_ends_wait_for_a_server_without_memory(server: Server) -> None:
     counts = Counts()
     async with flow(server.url, counts, 200, pause=0.001):
         await until_some(counts, 50)
         server.ask("CONFIG", "SET", "maxmemory", "1")
-        await until(lambda: server.refusals() > 0)  # so no earlier call to add is on its way
+        await until(lambda: server.refusals() > 0)  # so no earlier call that adds entries is in progress
         sent = len(counts.sent)
-        await until(lambda: counts.done.total() == sent)  # what was there is worked on
+        await until(lambda: counts.done.total() == sent)  # existing entries are processed
         await until(lambda: server.refusals() > 2)
         assert len(counts.sent) == sent == counts.done.total()  # and nothing more is stored
         server.ask("CONFIG", "SET", "maxmemory", "0")
@@ -214,7 +214,7 @@ async def test_a_server_without_memory_is_waited_for(server: Server) -> None:
     counts.check("server out of memory until a sender was refused three times")
 
 
-async def test_cancel_storms_at_both_ends_lose_nothing(server: Server) -> None:
+async def test_frequent_cancellations_at_both_ends_lose_nothing(server: Server) -> None:
     counts = Counts()
     cancelled = 0
 
@@ -233,7 +233,7 @@ async def test_cancel_storms_at_both_ends_lose_nothing(server: Server) -> None:
     async def work_in_a_storm() -> None:
         nonlocal cancelled
         is_over = False
-        while not is_over:  # opened and closed again and again, too
+        while not is_over:  # they are opened and closed repeatedly too
             async with redis.open_receiver(server.url, "jobs", group="g", prefetch=3, lease=SAFE_LEASE) as receive:
                 for _ in range(40):
                     with trio.move_on_after(random.uniform(0, 0.003)) as scope:
@@ -306,7 +306,7 @@ async def test_two_receivers_with_one_name_are_refused(server: Server) -> None:
         pass  # the name is free again
 
 
-async def test_a_sender_that_died_goes_on_under_its_name_and_stores_nothing_twice(server: Server) -> None:
+async def test_a_sender_restarted_under_its_name_continues_and_stores_nothing_twice(server: Server) -> None:
     counts = Counts()
     with suppress(ZeroDivisionError):
         async with redis.open_sender(server.url, "jobs", producer="p") as sender:
@@ -325,7 +325,7 @@ async def test_a_sender_that_died_goes_on_under_its_name_and_stores_nothing_twic
     assert counts.duplicates == 0
 
 
-async def test_what_came_in_a_lost_answer_is_looked_for_until_the_server_tells(
+async def test_entries_in_a_lost_answer_are_looked_up_until_the_server_answers(
     server: Server, answered: Counter[Script], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = Client.run
@@ -356,7 +356,7 @@ async def test_what_came_in_a_lost_answer_is_looked_for_until_the_server_tells(
     assert (losses, answered[HELD]) == (1, 2)
 
 
-async def test_who_leaves_gives_back_what_came_in_a_lost_answer_too(server: Server) -> None:
+async def test_a_receiver_that_leaves_also_gives_back_entries_in_a_lost_answer(server: Server) -> None:
     got = []
     with trio.fail_after(PATIENCE):
         async with (

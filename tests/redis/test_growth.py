@@ -1,4 +1,4 @@
-"""What stays in the server: senders, what is remembered of them, dead letters; and for how long."""
+"""What stays in the server and for how long: senders, their state, and dead letters."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def send_one_each(url: str, *producers: str | None) -> None:
             await send.send(1)
 
 
-async def test_nothing_is_remembered_of_a_sender_without_a_name_that_has_closed(server: Server) -> None:
+async def test_nothing_is_kept_of_a_closed_sender_without_a_name(server: Server) -> None:
     async with redis.open_sender(server.url, "jobs", producer="coordinator"):
         await send_one_each(server.url, *[None] * 20)
 
@@ -38,7 +38,7 @@ async def test_nothing_is_remembered_of_a_sender_without_a_name_that_has_closed(
         assert (await redis.status(server.url, "jobs"))[:8] == (20, 0, 0, 1, False, False, 0, 0)
 
 
-async def test_a_sender_with_a_name_is_remembered_for_a_week_after_it_has_closed(server: Server) -> None:
+async def test_a_closed_sender_with_a_name_is_remembered_for_a_week(server: Server) -> None:
     async with redis.open_sender(server.url, "jobs", producer="coordinator"):
         await send_one_each(server.url, "p", "q")
         assert (await redis.status(server.url, "jobs")).remembered == 2
@@ -53,7 +53,7 @@ async def test_a_sender_with_a_name_is_remembered_for_a_week_after_it_has_closed
             assert send.stored == 0
 
 
-async def test_a_sender_that_failed_is_seen_and_can_be_dropped_so_that_the_stream_ends(server: Server) -> None:
+async def test_a_failed_sender_is_listed_and_can_be_dropped_so_that_the_stream_ends(server: Server) -> None:
     async def send_and_fail() -> None:
         async with redis.open_sender(server.url, "jobs") as send:
             await send.send(1)
@@ -77,7 +77,7 @@ async def test_a_sender_that_failed_is_seen_and_can_be_dropped_so_that_the_strea
         await redis.drop_sender(server.url, "jobs", "")
 
 
-async def test_a_sender_that_was_dropped_alive_registers_again_and_stores_nothing_twice(server: Server) -> None:
+async def test_a_sender_dropped_while_alive_registers_again_and_stores_nothing_twice(server: Server) -> None:
     async with (
         redis.open_sender(server.url, "jobs", producer="coordinator"),
         redis.open_sender(server.url, "jobs", producer="p") as send,
@@ -89,14 +89,14 @@ async def test_a_sender_that_was_dropped_alive_registers_again_and_stores_nothin
         assert (status.entries, status.senders, status.remembered) == (2, 2, 0)
 
 
-async def test_a_sender_with_a_lease_is_listed_with_what_is_left_of_it(server: Server) -> None:
+async def test_a_sender_with_a_lease_is_listed_with_the_remaining_time(server: Server) -> None:
     server.ask("ZADD", "{jobs}:senders", int(server.ask("TIME").split(b"\r\n")[2]) * 1000 + 60_000, "p")
 
     [sender] = await redis.senders(server.url, "jobs")
     assert 50 < sender.lease <= 61
 
 
-async def test_of_dead_letters_the_newest_are_kept_and_the_rest_are_counted(server: Server) -> None:
+async def test_the_newest_dead_letters_are_kept_and_the_rest_are_counted(server: Server) -> None:
     with trio.fail_after(PATIENCE):
         async with redis.open_sender(server.url, "jobs") as send:
             await send.send_many(range(10))

@@ -1,4 +1,4 @@
-"""Dead letters say why they died, and are listed, requeued, dropped and trimmed; `status` says who holds what."""
+"""Dead letters have a reason, and can be listed, requeued, dropped and trimmed; `status` shows what receivers hold."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def fill(url: str, items: Any) -> None:
 
 
 async def fail_all(url: str, error: BaseException | None = None, *, tries: int = 1) -> None:
-    """Make dead letters of everything, and wait for the end."""
+    """Turn everything into dead letters, and wait for the end."""
     with trio.fail_after(PATIENCE):
         async with redis.open_receiver(
             url, "jobs", group="g", receiver="r", prefetch=10, tries=tries, lease=LEASE
@@ -80,7 +80,7 @@ class Silent(Exception):
     ],
     ids=lambda value: type(value).__name__,
 )
-async def test_a_dead_letter_says_which_error_ended_its_last_try(
+async def test_a_dead_letter_has_the_error_of_its_last_try(
     url: str, error: BaseException | None, name: str, message: str
 ) -> None:
     await fill(url, [1])
@@ -91,7 +91,7 @@ async def test_a_dead_letter_says_which_error_ended_its_last_try(
     assert (letter.raw, letter.tries, letter.receiver, letter.error, letter.message) == (b"1", 1, "r", name, message)
 
 
-async def test_a_function_in_a_chain_says_why_its_entries_died_one_by_one_or_in_a_list(url: str) -> None:
+async def test_a_dead_letter_of_a_chain_has_the_error_of_its_function_for_single_entries_and_lists(url: str) -> None:
     def refuse(items: list[int]) -> Any:
         raise KeyError(items[0])
 
@@ -125,7 +125,7 @@ async def entry_of(server: Server) -> str:
     return server.ask("XRANGE", "{jobs}:stream", "-", "+", "COUNT", 1).split(b"\r\n")[3].decode()
 
 
-async def test_what_is_done_in_the_end_leaves_no_reason(server: Server) -> None:
+async def test_an_entry_that_succeeds_in_the_end_leaves_no_error(server: Server) -> None:
     await fill(server.url, [1, 2])
 
     with trio.fail_after(PATIENCE):
@@ -141,7 +141,7 @@ async def test_what_is_done_in_the_end_leaves_no_reason(server: Server) -> None:
     assert (status.retries, status.dead, status.is_ended) == (2, 0, True)
 
 
-async def test_dead_letters_are_put_back_and_the_stream_ends_again(url: str) -> None:
+async def test_dead_letters_can_be_requeued_and_the_stream_ends_again(url: str) -> None:
     await fill(url, range(3))
     await fail_all(url)
     one, two, three = await redis.dead_letters(url, "jobs")
@@ -160,7 +160,7 @@ async def test_dead_letters_are_put_back_and_the_stream_ends_again(url: str) -> 
     assert one.id < three.id
 
 
-async def test_dead_letters_are_put_back_while_a_receiver_has_taken_the_end(server: Server) -> None:
+async def test_dead_letters_can_be_requeued_while_a_receiver_has_taken_the_end(server: Server) -> None:
     await fill(server.url, [1])
     await fail_all(server.url)
     assert b"end" in server.ask("XREADGROUP", "GROUP", "g", "dead", "STREAMS", "{jobs}:stream", ">")
@@ -170,7 +170,7 @@ async def test_dead_letters_are_put_back_while_a_receiver_has_taken_the_end(serv
     assert await take_all(server.url) == [1]
 
 
-async def test_more_dead_letters_than_a_page_are_dropped_or_trimmed(server: Server) -> None:
+async def test_more_dead_letters_than_a_page_can_be_dropped_or_trimmed(server: Server) -> None:
     for n in range(250):
         server.ask("XADD", "{jobs}:dead", f"{n + 1}-0", "v", n, "id", f"{n}-1", "tries", 1, "why", "r E m")
 
@@ -182,7 +182,7 @@ async def test_more_dead_letters_than_a_page_are_dropped_or_trimmed(server: Serv
     assert await redis.trim_dead_letters(server.url, "jobs", 0) == 0
 
 
-async def test_letters_of_a_stream_that_was_deleted_are_not_put_back_unseen(server: Server) -> None:
+async def test_requeuing_dead_letters_of_a_deleted_stream_is_an_error(server: Server) -> None:
     server.ask("XADD", "{jobs}:dead", "*", "v", 1, "id", "1-1", "tries", 1, "why", "r E m")
     await fill(server.url, [1])
     server.ask("DEL", "{jobs}:stream")
@@ -193,7 +193,7 @@ async def test_letters_of_a_stream_that_was_deleted_are_not_put_back_unseen(serv
 
 
 @pytest.mark.parametrize("ids", ["1-1", [1]], ids=str)
-async def test_R1_ids_that_are_no_list_of_str_are_refused(ids: Any) -> None:
+async def test_R1_ids_that_are_not_a_list_of_str_are_refused(ids: Any) -> None:
     for function in (redis.requeue_dead_letters, redis.drop_dead_letters):
         with pytest.raises(TypeError, match="ids must be an iterable of str"):
             await function("redis://localhost", "jobs", ids)
@@ -201,7 +201,7 @@ async def test_R1_ids_that_are_no_list_of_str_are_refused(ids: Any) -> None:
         await redis.trim_dead_letters("redis://localhost", "jobs", -1)
 
 
-async def test_status_says_who_holds_what_how_much_waits_and_for_how_long(server: Server) -> None:
+async def test_status_shows_what_each_receiver_holds_how_much_waits_and_for_how_long(server: Server) -> None:
     with trio.fail_after(PATIENCE):
         async with redis.open_sender(server.url, "jobs") as send:
             assert (await redis.status(server.url, "jobs")).oldest == 0

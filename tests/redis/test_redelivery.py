@@ -47,9 +47,7 @@ async def until_backlog(server: Server) -> None:
 
 
 @pytest.mark.parametrize("prefetch", [1, 16])
-async def test_what_failed_once_is_redone_soon_although_the_stream_is_never_empty(
-    server: Server, prefetch: int
-) -> None:
+async def test_a_failed_entry_is_retried_soon_even_if_the_stream_is_never_empty(server: Server, prefetch: int) -> None:
     failed: dict[int, float] = {}
     seconds: list[float] = []
     with trio.fail_after(PATIENCE):
@@ -78,10 +76,10 @@ async def test_what_failed_once_is_redone_soon_although_the_stream_is_never_empt
 
     cuts = quantiles(seconds, n=100)
     print(f"| given back, `prefetch={prefetch}`, two receivers | {cuts[49]:.2f} s | {cuts[98]:.2f} s |")
-    assert max(seconds) < 5  # the page says one, on a machine that has time
+    assert max(seconds) < 5  # the documentation says one, on an idle machine
 
 
-async def test_what_a_dead_receiver_held_is_taken_over_soon_after_its_lease_although_the_stream_is_never_empty(
+async def test_entries_of_a_dead_receiver_are_taken_over_soon_after_its_lease_even_if_the_stream_is_never_empty(
     server: Server,
 ) -> None:
     lease = 1.0
@@ -124,16 +122,16 @@ async def deliveries(server: Server, due: int, new: int, prefetch: int) -> list[
 
 
 @pytest.mark.parametrize("prefetch", [1, 8])
-async def test_due_and_new_entries_share_the_turns_whatever_the_prefetch(server: Server, prefetch: int) -> None:
+async def test_due_and_new_entries_alternate_whatever_the_prefetch(server: Server, prefetch: int) -> None:
     got = await deliveries(server, 40, 40, prefetch)
 
-    ahead = 0  # how many more due entries than new ones have come: at most what one look claims
+    ahead = 0  # how many more due entries than new ones have arrived: at most what one query claims
     for delivery in got[:60]:
         ahead += 1 if delivery.times > 1 else -1
         assert 0 <= ahead <= (prefetch + 1) // 2
 
 
-async def test_an_entry_that_fails_again_and_again_does_not_keep_others_waiting(server: Server) -> None:
+async def test_an_entry_that_keeps_failing_does_not_keep_others_waiting(server: Server) -> None:
     tried: Counter[int] = Counter()
     with trio.fail_after(PATIENCE):
         async with redis.open_sender(server.url, "jobs") as send:
@@ -153,7 +151,7 @@ async def test_an_entry_that_fails_again_and_again_does_not_keep_others_waiting(
     assert tried.total() == 31
 
 
-async def test_what_was_given_back_need_not_wait_for_the_leases_after_a_silence(server: Server) -> None:
+async def test_entries_given_back_do_not_wait_for_leases_after_an_idle_time(server: Server) -> None:
     with trio.fail_after(PATIENCE):
         async with (
             redis.open_sender(server.url, "jobs") as send,
@@ -169,7 +167,7 @@ async def test_what_was_given_back_need_not_wait_for_the_leases_after_a_silence(
                 assert again.times == 2
 
 
-async def test_a_receiver_without_room_looks_for_nothing(server: Server, answered: Counter[Script]) -> None:
+async def test_a_receiver_without_room_sends_no_queries(server: Server, answered: Counter[Script]) -> None:
     with trio.fail_after(PATIENCE):
         async with (
             redis.open_sender(server.url, "jobs") as send,

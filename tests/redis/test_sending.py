@@ -1,4 +1,4 @@
-"""The queue of a sender, beside a server that is a few lines: what goes with which call, whatever is cancelled or lost."""
+"""The queue of a sender, with a fake server: which item goes with which call, whatever is cancelled or lost."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ async def start(nursery: trio.Nursery, sender: RedisSender[str], items: str, got
         await wait_all_tasks_blocked()
 
 
-async def test_what_is_sent_at_once_goes_with_the_next_call_in_order(
+async def test_items_sent_at_the_same_time_go_with_the_next_call_in_order(
     server: FakeServer, autojump_clock: MockClock
 ) -> None:
     sender, sent = server.sender(), list[str]()
@@ -110,9 +110,7 @@ async def test_what_is_sent_at_once_goes_with_the_next_call_in_order(
     assert sender.stored == 4
 
 
-async def test_one_that_is_cancelled_before_its_turn_has_not_sent(
-    server: FakeServer, autojump_clock: MockClock
-) -> None:
+async def test_a_send_cancelled_before_its_turn_sends_nothing(server: FakeServer, autojump_clock: MockClock) -> None:
     sender, sent = server.sender(), list[str]()
     async with trio.open_nursery() as nursery:
         await start(nursery, sender, "a", sent)
@@ -125,7 +123,7 @@ async def test_one_that_is_cancelled_before_its_turn_has_not_sent(
     assert sent == ["a", "c"]
 
 
-async def test_one_that_is_cancelled_while_its_item_is_in_a_call_of_another_has_sent(
+async def test_a_send_cancelled_while_its_item_is_in_another_tasks_call_has_sent(
     server: FakeServer, autojump_clock: MockClock
 ) -> None:
     sender, sent = server.sender(), list[str]()
@@ -140,7 +138,7 @@ async def test_one_that_is_cancelled_while_its_item_is_in_a_call_of_another_has_
     assert sorted(sent) == ["a", "b", "c"]
 
 
-async def test_one_that_is_cancelled_in_a_call_that_has_no_room_for_it_has_not_sent(
+async def test_a_send_cancelled_in_a_call_without_room_for_it_sends_nothing(
     server: FakeServer, autojump_clock: MockClock
 ) -> None:
     sender, sent = server.sender(), list[str]()
@@ -158,7 +156,7 @@ async def test_one_that_is_cancelled_in_a_call_that_has_no_room_for_it_has_not_s
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
-async def test_a_call_in_doubt_is_repeated_as_it_was_for_those_that_still_wait(
+async def test_a_call_without_an_answer_is_repeated_unchanged_for_those_that_still_wait(
     server: FakeServer, autojump_clock: MockClock, moment: str
 ) -> None:
     sender, sent = server.sender(), list[str]()
@@ -168,7 +166,7 @@ async def test_a_call_in_doubt_is_repeated_as_it_was_for_those_that_still_wait(
         async with trio.open_nursery() as cancelled:
             await start(cancelled, sender, "b", sent)
             await start(nursery, sender, "c", sent)
-            await trio.sleep(2.5)  # the head waits, to make its call again
+            await trio.sleep(2.5)  # the first sender waits before it repeats its call
             cancelled.cancel_scope.cancel()
         await start(nursery, sender, "d", sent)
 
@@ -178,7 +176,7 @@ async def test_a_call_in_doubt_is_repeated_as_it_was_for_those_that_still_wait(
 
 
 @pytest.mark.parametrize("error", [Lost("no answer", 1.0), Refused("NOPERM"), trio.BrokenResourceError("for too long")])
-async def test_numbers_that_may_be_used_are_not_used_again(
+async def test_numbers_that_may_have_been_used_are_not_used_again(
     server: FakeServer, autojump_clock: MockClock, error: Exception
 ) -> None:
     sender = server.sender()
@@ -197,7 +195,7 @@ async def test_numbers_that_may_be_used_are_not_used_again(
     assert sender.stored == 3
 
 
-async def test_a_call_that_was_not_carried_out_takes_with_it_what_has_come_meanwhile(
+async def test_a_repeated_call_that_was_not_carried_out_includes_items_sent_in_the_meantime(
     server: FakeServer, autojump_clock: MockClock
 ) -> None:
     sender, sent = server.sender(), list[str]()
@@ -208,7 +206,7 @@ async def test_a_call_that_was_not_carried_out_takes_with_it_what_has_come_meanw
     assert server.calls == [(b"a",), (b"a", b"b", b"c")]
 
 
-async def test_closing_comes_after_what_was_sent_before_and_refuses_what_is_sent_later(
+async def test_closing_waits_for_earlier_sends_and_refuses_later_ones(
     server: FakeServer, autojump_clock: MockClock
 ) -> None:
     sender, sent = server.sender(), list[str]()
@@ -225,7 +223,7 @@ async def test_closing_comes_after_what_was_sent_before_and_refuses_what_is_sent
 
 
 @pytest.mark.parametrize("seed", range(10))
-async def test_storms_of_cancellations_and_losses_store_nothing_twice_and_lose_nothing(
+async def test_many_cancellations_and_losses_store_nothing_twice_and_lose_nothing(
     server: FakeServer, autojump_clock: MockClock, seed: int
 ) -> None:
     dice = random.Random(seed)
@@ -267,7 +265,7 @@ async def test_storms_of_cancellations_and_losses_store_nothing_twice_and_lose_n
 
 @given(st.lists(st.integers(0, BYTES_PER_CALL * 2), max_size=12), st.integers(0, 11))
 @settings(max_examples=50, deadline=None)
-def test_one_call_carries_one_item_at_least_and_no_more_than_it_may(sizes: list[int], start: int) -> None:
+def test_a_call_carries_at_least_one_item_and_no_more_than_the_limit(sizes: list[int], start: int) -> None:
     items = [b"x" * size for size in sizes]
     if start >= len(items):
         return

@@ -1,4 +1,4 @@
-"""States that a server passes through, and what either end does: all that `trioflow/redis/answers.py` sorts."""
+"""Temporary states of a server, and what both ends do: everything that `trioflow/redis/answers.py` distinguishes."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def busy(server: Server) -> AsyncGenerator[None, None]:
     with inline(server, "eval 'while true do end' 0"):
         await until(lambda: server.ask("PING").startswith(b"-BUSY"))
         yield
-        await trio.sleep(0.3)  # nothing counts errors now
+        await trio.sleep(0.3)  # nothing counts errors in this state
         assert server.ask("SCRIPT", "KILL") == b"+OK\r\n"
 
 
@@ -98,7 +98,7 @@ State: TypeAlias = Callable[[Server], AbstractAsyncContextManager[None]]
 
 
 @pytest.mark.parametrize("state", [busy, no_replicas, failed_save, demotion, password])
-async def test_a_state_that_passes_is_waited_for_and_loses_nothing(server: Server, state: State) -> None:
+async def test_both_ends_wait_for_a_temporary_state_and_lose_nothing(server: Server, state: State) -> None:
     counts = Counts()
     async with flow(server.url, counts, 100, pause=0.002):
         await until_some(counts, 30)
@@ -118,7 +118,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("state", [busy, no_replicas, failed_save, demotion])
-async def test_opening_waits_where_running_waits(server: Server, state: State) -> None:
+async def test_opening_waits_in_the_states_in_which_a_run_waits(server: Server, state: State) -> None:
     opened = trio.Event()
 
     async def send() -> None:
@@ -135,7 +135,7 @@ async def test_opening_waits_where_running_waits(server: Server, state: State) -
     assert (await redis.status(server.url, "jobs")).entries == 1
 
 
-async def test_a_question_waits_until_the_server_is_not_busy(server: Server) -> None:
+async def test_a_query_waits_until_the_server_is_not_busy(server: Server) -> None:
     asked: list[redis.Status] = []
 
     async def ask() -> None:
@@ -150,7 +150,7 @@ async def test_a_question_waits_until_the_server_is_not_busy(server: Server) -> 
     assert asked[0].entries == 0
 
 
-async def test_a_send_that_is_cancelled_while_the_server_cannot_write_has_sent_nothing(server: Server) -> None:
+async def test_a_send_cancelled_while_the_server_cannot_write_sends_nothing(server: Server) -> None:
     async with redis.open_sender(server.url, "jobs", producer="p", patience=0) as send:
         server.ask("CONFIG", "SET", "min-replicas-to-write", 1)
         async with trio.open_nursery() as nursery:
@@ -174,10 +174,10 @@ async def test_waiting_for_room_ends_if_the_server_forbids_it(server: Server) ->
         await send()
 
 
-# ---- what was deleted
+# ---- deleted streams
 
 
-async def test_a_group_that_was_destroyed_is_joined_anew_by_readers_and_by_those_with_full_hands(
+async def test_receivers_join_a_destroyed_group_again_whether_they_wait_or_hold_entries(
     server: Server,
 ) -> None:
     with trio.fail_after(PATIENCE):
@@ -198,7 +198,7 @@ async def test_a_group_that_was_destroyed_is_joined_anew_by_readers_and_by_those
 
 
 async def lose(server: Server, *command: str) -> dict[str, str]:
-    """Let a sender and a receiver meet the loss of three entries; return what each has raised."""
+    """Lose three entries of a sender and a receiver; return what each has raised."""
     raised: dict[str, str] = {}
     ready = [trio.Event(), trio.Event()]
 
@@ -233,7 +233,7 @@ async def lose(server: Server, *command: str) -> dict[str, str]:
     return raised
 
 
-async def test_a_stream_that_was_deleted_is_told_to_both_ends_and_once_to_those_that_open(server: Server) -> None:
+async def test_the_sender_of_a_deleted_stream_and_only_the_first_receiver_to_open_get_an_error(server: Server) -> None:
     async with redis.open_sender(server.url, "jobs") as send:
         await send.send_many(range(3))
         server.ask("DEL", "{jobs}:stream")
@@ -255,7 +255,7 @@ async def test_a_stream_that_was_deleted_is_told_to_both_ends_and_once_to_those_
         (("FLUSHALL",), r"\{jobs\}:stream is gone, with entries in hand here and all that were unread"),
     ],
 )
-async def test_a_receiver_whose_entries_are_lost_is_told(
+async def test_a_receiver_whose_entries_are_lost_gets_an_error(
     server: Server, command: tuple[str, ...], complaint: str
 ) -> None:
     raised = await lose(server, *command)
@@ -308,7 +308,7 @@ async def test_closing_a_sender_of_a_stream_that_was_deleted_does_not_end_it(ser
     assert not (await redis.status(server.url, "jobs")).is_closed
 
 
-async def test_a_server_that_begins_to_evict_is_noticed_while_running(
+async def test_a_server_that_starts_to_evict_keys_is_noticed_during_a_run(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(client, "CHECK_INTERVAL", 0.05)
@@ -325,7 +325,7 @@ async def test_a_server_that_begins_to_evict_is_noticed_while_running(
         await send()
 
 
-# ---- what does not answer
+# ---- servers that do not answer
 
 
 class Hole:
@@ -337,7 +337,7 @@ class Hole:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(("127.0.0.1", port))
         listener.listen(0)
-        for _ in range(2):  # more than it has room for
+        for _ in range(2):  # more connections than it has room for
             filler = self._stack.enter_context(socket.socket())
             filler.setblocking(False)
             filler.connect_ex(listener.getsockname())
@@ -350,9 +350,7 @@ class Hole:
         self._stack.close()
 
 
-async def test_packets_that_are_dropped_for_a_while_end_neither_end(
-    server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_packets_dropped_for_a_while_break_neither_end(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     counts = Counts()
     timed_out = trio.Event()
     connect = client.open_connection
@@ -375,21 +373,21 @@ async def test_packets_that_are_dropped_for_a_while_end_neither_end(
     counts.check("the network drops all packets for five seconds")
 
 
-async def test_what_does_not_answer_at_the_opening_is_no_server(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_server_that_does_not_answer_at_the_opening_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "ATTEMPTS", 1)
     with Hole() as hole, pytest.raises(OSError, match=r"no Redis server at .*: no answer within 5 s"):
         async with redis.open_sender(f"redis://127.0.0.1:{hole.port}", "jobs"):
             pass
 
 
-async def test_tls_to_a_server_without_it_is_no_server(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_tls_to_a_server_without_tls_is_an_error(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "ATTEMPTS", 1)
     with pytest.raises(OSError, match="no Redis server at"):
         async with redis.open_sender(server.url.replace("redis:", "rediss:"), "jobs"):
             pass
 
 
-async def test_a_question_raises_what_it_says(server: Server) -> None:
+async def test_a_query_raises_the_documented_errors(server: Server) -> None:
     server.ask("SET", "{jobs}:stream", "text")
     server.ask("SET", "{jobs}:dead", "text")
     with pytest.raises(OSError, match="refuses: WRONGTYPE"):
@@ -424,11 +422,11 @@ async def test_cancelling_while_the_server_is_frozen_ends_within_five_seconds(se
     assert trio.current_time() - begun < 5.9
 
 
-async def test_an_idle_sender_does_not_lose_patience(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_idle_sender_does_not_exceed_its_patience(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "CHECK_INTERVAL", 0.02)
     async with redis.open_sender(server.url, "jobs", patience=0.1) as send:
         server.stop(signal.SIGKILL)
-        await trio.sleep(0.4)  # it is checked whether the server evicts, in vain, for longer than that
+        await trio.sleep(0.4)  # longer than patience, during which checks for eviction fail
         await trio.to_thread.run_sync(server.start)
         with trio.fail_after(PATIENCE):
             await send.send(1)

@@ -57,7 +57,7 @@ async def take_all(url: str, name: str = "jobs") -> list[Any]:
 # ---- the two ends
 
 
-async def test_R18_what_was_sent_is_received_in_order_and_then_ends(url: str) -> None:
+async def test_R18_items_are_received_in_order_and_then_the_stream_ends(url: str) -> None:
     async with redis.open_sender(url, "jobs") as send:
         await send.send({"n": 1})
         await send.send_many([2, None, "", False, "é"])
@@ -125,7 +125,7 @@ async def test_receivers_of_a_group_share_the_work_and_all_see_the_end(url: str)
                 nursery.start_soon(work, mine)
 
     assert sorted(n for mine in got for n in mine) == list(range(100))
-    assert await take_all(url) == []  # who comes late sees the end too
+    assert await take_all(url) == []  # a late receiver gets the end too
 
 
 async def test_a_failing_block_gives_its_delivery_back_until_it_is_a_dead_letter(url: str) -> None:
@@ -147,7 +147,7 @@ async def test_a_failing_block_gives_its_delivery_back_until_it_is_a_dead_letter
     assert (await redis.status(url, "jobs")).dead == 1
 
 
-async def test_a_cancelled_block_and_a_receiver_that_leaves_give_back_what_counts_as_never_tried(url: str) -> None:
+async def test_entries_given_back_by_a_cancelled_block_or_a_leaving_receiver_count_as_never_tried(url: str) -> None:
     await fill(url, range(5))
     with trio.fail_after(PATIENCE):
         async with redis.open_receiver(url, "jobs", group="g", prefetch=5) as receive:
@@ -199,7 +199,7 @@ async def test_R13_a_sender_whose_block_fails_does_not_end_the_stream(url: str) 
     assert await take_all(url) == [1, 2, 3]
 
 
-async def test_of_two_senders_with_one_name_the_newer_goes_on(url: str) -> None:
+async def test_of_two_senders_with_one_name_the_newer_continues(url: str) -> None:
     async with redis.open_sender(url, "jobs", producer="p") as newer:
         async with redis.open_sender(url, "jobs", producer="q") as other:
             with pytest.raises(
@@ -226,7 +226,7 @@ async def overtaken(url: str) -> None:
         await older.send("older")
 
 
-async def test_a_stream_that_has_ended_takes_no_more(url: str) -> None:
+async def test_a_stream_that_has_ended_accepts_no_more_items(url: str) -> None:
     await fill(url, [])
 
     with pytest.raises(trio.BrokenResourceError, match="the stream 'jobs' has ended"):
@@ -240,7 +240,7 @@ async def test_a_second_group_is_refused(url: str) -> None:
                 pass
 
 
-async def test_a_lost_delivery_says_so_and_acknowledging_it_late_does_no_harm(url: str) -> None:
+async def test_a_lost_delivery_says_so_and_acknowledging_it_late_is_harmless(url: str) -> None:
     await fill(url, [1])
     with trio.fail_after(PATIENCE):
         async with redis.open_receiver(url, "jobs", group="g", receiver="slow", lease=LEASE) as receive:
@@ -261,7 +261,7 @@ async def steal(url: str, delivery: redis.Delivery[Any]) -> None:
     server.ask("XCLAIM", "{jobs}:stream", "g", "thief", 0, delivery.id)
 
 
-async def test_what_cannot_be_encoded_or_decoded_is_told(url: str) -> None:
+async def test_an_item_that_cannot_be_encoded_or_decoded_is_an_error(url: str) -> None:
     async with redis.open_sender(url, "jobs") as send:
         with pytest.raises(TypeError, match="not JSON serializable"):
             await send.send(object())
@@ -275,7 +275,7 @@ async def test_what_cannot_be_encoded_or_decoded_is_told(url: str) -> None:
             delivery.value  # noqa: B018
 
 
-async def test_a_server_that_is_not_there_or_refuses_is_told_at_once(server: Server) -> None:
+async def test_a_server_that_is_down_or_refuses_access_is_an_error_at_once(server: Server) -> None:
     for url, complaint in (
         ("redis://127.0.0.1:1", "no Redis server at 127.0.0.1:1"),
         ("unix:///nowhere/socket", "no Redis server at /nowhere/socket"),
@@ -289,7 +289,7 @@ async def test_a_server_that_is_not_there_or_refuses_is_told_at_once(server: Ser
                 pass
 
 
-async def test_a_server_that_throws_away_entries_is_refused(server: Server) -> None:
+async def test_a_server_that_evicts_entries_is_refused(server: Server) -> None:
     server.ask("CONFIG", "SET", "maxmemory", 1 << 30, "maxmemory-policy", "allkeys-lru")
     try:
         with pytest.raises(OSError, match="must be noeviction, not allkeys-lru"):
@@ -298,7 +298,7 @@ async def test_a_server_that_throws_away_entries_is_refused(server: Server) -> N
         server.ask("CONFIG", "SET", "maxmemory", 0, "maxmemory-policy", "noeviction")
 
 
-async def test_patience_ends(tmp_path_factory: pytest.TempPathFactory) -> None:
+async def test_calls_fail_when_patience_has_run_out(tmp_path_factory: pytest.TempPathFactory) -> None:
     server = Server(tmp_path_factory.mktemp("patience"))
     server.start()
 
@@ -312,7 +312,7 @@ async def test_patience_ends(tmp_path_factory: pytest.TempPathFactory) -> None:
         await send_on()
 
 
-async def test_a_server_without_persistence_that_restarts_is_filled_again(
+async def test_a_server_that_restarts_without_persistence_can_be_used_again(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     server = Server(tmp_path_factory.mktemp("forgetful"), "--appendonly", "no")
@@ -349,12 +349,12 @@ async def test_passwords_databases_and_unix_sockets(tmp_path_factory: pytest.Tem
         await fill(unix, [1])
         assert [(await redis.status(tcp + db, "jobs")).entries for db in ("/2", "?db=2", "/?db=2")] == [1, 1, 1]
         assert await take_all(tcp + "?db=2") == [1]
-        assert (await redis.status(server.url, "jobs")).is_ended is False  # in database 0 there is no such stream
+        assert (await redis.status(server.url, "jobs")).is_ended is False  # there is no such stream in database 0
     finally:
         server.stop(signal.SIGKILL)
 
 
-# ---- from end to end
+# ---- chains
 
 
 async def double(n: int) -> int:
@@ -362,7 +362,7 @@ async def double(n: int) -> int:
     return n * 2
 
 
-async def test_from_end_to_end_an_entry_is_acknowledged_when_its_result_is_stored(url: str) -> None:
+async def test_in_a_chain_an_entry_is_acknowledged_when_its_result_is_stored(url: str) -> None:
     await tf.from_iterable(range(100)).pipe(redis.writable(url, "jobs"))
 
     with trio.fail_after(PATIENCE):
@@ -390,7 +390,7 @@ async def test_from_end_to_end_an_entry_is_acknowledged_when_its_result_is_store
     ],
     ids=lambda value: ",".join(repr(stage) for stage in value)[:60] if value and hasattr(value[0], "pipe") else "",
 )
-async def test_followed_through_transforms_all_entries_are_acknowledged(
+async def test_entries_followed_through_transforms_are_all_acknowledged(
     url: str, transforms: list[Any], results: list[Any] | None
 ) -> None:
     await fill(url, range(30))
@@ -419,7 +419,7 @@ async def test_followed_through_transforms_all_entries_are_acknowledged(
     ],
     ids=repr,
 )
-def test_what_could_lose_sight_of_entries_is_refused_when_piped(stage: Any) -> None:
+def test_a_stage_that_could_lose_track_of_entries_is_refused_when_piped(stage: Any) -> None:
     jobs = redis.readable("redis://localhost", "jobs", group="g")
 
     with pytest.raises(TypeError, match="an entry of Redis cannot be followed through"):
@@ -428,7 +428,7 @@ def test_what_could_lose_sight_of_entries_is_refused_when_piped(stage: Any) -> N
         tf.pipeline(jobs, stage, redis.writable("redis://localhost", "results"))
 
 
-def test_a_duplex_or_what_is_no_stream_is_refused() -> None:
+def test_a_duplex_or_an_object_that_is_not_a_stream_is_refused() -> None:
     jobs: Any = redis.readable("redis://localhost", "jobs", group="g")
 
     with pytest.raises(TypeError, match="cannot be followed through"):
@@ -437,7 +437,7 @@ def test_a_duplex_or_what_is_no_stream_is_refused() -> None:
         jobs.pipe(7)
 
 
-async def test_a_sink_that_does_not_tell_when_something_is_stored_is_refused() -> None:
+async def test_a_sink_that_does_not_report_what_it_has_stored_is_refused() -> None:
     jobs = redis.readable("redis://localhost", "jobs", group="g").pipe(tf.map(str))
 
     for run in (lambda: jobs.pipe(tf.collect()), lambda: tf.pipeline(jobs, tf.count())):
@@ -448,12 +448,12 @@ async def test_a_sink_that_does_not_tell_when_something_is_stored_is_refused() -
             await receive.receive()
 
 
-async def test_acknowledge_wants_followed_items() -> None:
+async def test_acknowledge_requires_followed_items() -> None:
     with pytest.raises(TypeError, match="must come after redis"):
         await tf.from_iterable([1]).pipe(redis.acknowledge()).pipe(tf.collect())
 
 
-async def test_behind_acknowledge_anything_may_follow(url: str) -> None:
+async def test_any_stage_may_follow_acknowledge(url: str) -> None:
     await fill(url, range(9))
 
     with trio.fail_after(PATIENCE):
@@ -463,7 +463,7 @@ async def test_behind_acknowledge_anything_may_follow(url: str) -> None:
     assert got == [["0", "1", "2", "3"], ["4", "5", "6", "7"], ["8"]]
 
 
-async def test_R11_a_failing_function_stops_the_run_and_its_entry_alone_counts_as_tried(url: str) -> None:
+async def test_R11_a_failing_function_stops_the_run_and_only_its_entry_counts_as_tried(url: str) -> None:
     def fail(n: int) -> int:
         if n == 1:
             raise KeyError(n)
@@ -485,7 +485,7 @@ async def test_R11_a_failing_function_stops_the_run_and_its_entry_alone_counts_a
     assert set(tries.values()) <= {1}
 
 
-async def test_with_on_error_return_the_run_goes_on_and_a_dead_letter_is_left(url: str) -> None:
+async def test_with_on_error_return_the_run_continues_and_leaves_a_dead_letter(url: str) -> None:
     async def fail(n: int) -> int:
         if n % 4 == 1:
             raise KeyError(n)
@@ -504,7 +504,7 @@ async def test_with_on_error_return_the_run_goes_on_and_a_dead_letter_is_left(ur
 
 
 @pytest.mark.parametrize("on_error", ["stop", "return"])
-async def test_what_cannot_be_decoded_is_tried_and_given_back(url: str, on_error: str) -> None:
+async def test_an_entry_that_cannot_be_decoded_counts_as_tried_and_is_given_back(url: str, on_error: str) -> None:
     await fill(url, [1])
 
     async def run() -> object:
@@ -532,7 +532,7 @@ async def test_a_result_that_cannot_be_encoded_counts_as_a_try(url: str) -> None
     assert delivery.times == 2
 
 
-async def test_of_nothing_comes_an_ended_stream_of_nothing(url: str) -> None:
+async def test_an_empty_stream_makes_an_empty_stream_that_has_ended(url: str) -> None:
     await fill(url, [])
     with trio.fail_after(PATIENCE):
         for _ in range(2):
@@ -542,7 +542,7 @@ async def test_of_nothing_comes_an_ended_stream_of_nothing(url: str) -> None:
     assert await take_all(url, "results") == []
 
 
-async def test_R16_a_run_that_is_cancelled_gives_back_what_it_has_not_stored(url: str) -> None:
+async def test_R16_a_cancelled_run_gives_back_entries_whose_results_are_not_stored(url: str) -> None:
     await fill(url, range(20))
     begun = []
 
@@ -612,7 +612,7 @@ async def test_R16_a_run_that_is_cancelled_gives_back_what_it_has_not_stored(url
     ],
     ids=str,
 )
-def test_R1_arguments_of_receivers_are_checked_when_they_are_given(changed: dict[str, Any], complaint: str) -> None:
+def test_R1_arguments_of_receivers_are_checked_at_once(changed: dict[str, Any], complaint: str) -> None:
     arguments: dict[str, Any] = {"url": "redis://localhost", "name": "jobs", "group": "g"} | changed
 
     for function in (redis.readable, redis.open_receiver):
@@ -633,7 +633,7 @@ def test_R1_arguments_of_receivers_are_checked_when_they_are_given(changed: dict
     ],
     ids=str,
 )
-def test_R1_arguments_of_senders_are_checked_when_they_are_given(changed: dict[str, Any], complaint: str) -> None:
+def test_R1_arguments_of_senders_are_checked_at_once(changed: dict[str, Any], complaint: str) -> None:
     arguments: dict[str, Any] = {"url": "redis://localhost", "name": "jobs"} | changed
 
     for function in (redis.writable, redis.open_sender):
@@ -655,7 +655,7 @@ def test_on_error_and_the_lease_of_a_writable_are_checked() -> None:
     st.integers(0, 99),
 )
 @settings(max_examples=50, deadline=None)
-def test_an_address_is_read_as_it_was_written(user: str, password: str, port: int, db: int) -> None:
+def test_an_address_is_parsed(user: str, password: str, port: int, db: int) -> None:
     from urllib.parse import quote
 
     address = Address.of(f"rediss://{quote(user)}:{quote(password, safe='')}@host:{port}/{db}")
@@ -664,7 +664,7 @@ def test_an_address_is_read_as_it_was_written(user: str, password: str, port: in
     assert str(address) == f"host:{port}"
 
 
-def test_an_address_of_sentinels_names_them_all_and_what_they_call_the_master() -> None:
+def test_an_address_of_sentinels_has_all_of_them_and_the_name_of_the_master() -> None:
     address = Address.of("rediss+sentinel://me:p%2Fw@one,two:1/jobs%20db/3")
 
     assert address == ((("one", 26379), ("two", 1)), "", "me", "p/w", 3, True, "jobs db")

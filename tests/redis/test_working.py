@@ -57,7 +57,7 @@ async def generator(delivery: redis.Delivery[Any]) -> AsyncIterator[None]:
         (handle, {"lease": math.inf}, "lease must be finite"),
     ],
 )
-def test_a_worker_that_cannot_work_says_why(handler: Any, options: Any, complaint: str) -> None:
+def test_work_refuses_invalid_handlers_and_options(handler: Any, options: Any, complaint: str) -> None:
     with pytest.raises((TypeError, ValueError), match=complaint):
         redis.run(handler, URL, "jobs", group="g", **options)
 
@@ -73,7 +73,7 @@ def test_run_has_the_options_of_work() -> None:
 
 @pytest.mark.slow
 @pytest.mark.needs("redis-server")
-async def test_a_call_may_take_longer_than_its_lease_and_no_more_run_than_asked_for(server: Server) -> None:
+async def test_a_call_may_take_longer_than_its_lease_and_concurrency_is_limited(server: Server) -> None:
     running = most = 0
     times: list[int] = []
 
@@ -94,7 +94,7 @@ async def test_a_call_may_take_longer_than_its_lease_and_no_more_run_than_asked_
 
 @pytest.mark.slow
 @pytest.mark.needs("redis-server")
-async def test_a_cancelled_worker_gives_back_what_it_has_not_begun_at_once_and_finishes_the_rest(
+async def test_a_cancelled_worker_gives_back_entries_it_has_not_started_and_finishes_the_others(
     server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "trioflow.redis")
@@ -136,7 +136,7 @@ async def test_a_cancelled_worker_gives_back_what_it_has_not_begun_at_once_and_f
 
 @pytest.mark.slow
 @pytest.mark.needs("redis-server")
-async def test_a_plain_handler_runs_in_a_thread_that_is_abandoned_after_the_grace(server: Server) -> None:
+async def test_a_plain_handler_runs_in_a_thread_that_is_abandoned_after_the_grace_period(server: Server) -> None:
     entered, leaving = threading.Event(), threading.Event()
     tries: list[int] = []
 
@@ -165,7 +165,7 @@ async def test_a_plain_handler_runs_in_a_thread_that_is_abandoned_after_the_grac
 
 @pytest.mark.slow
 @pytest.mark.needs("redis-server")
-async def test_what_is_no_exception_ends_the_worker(server: Server) -> None:
+async def test_an_interrupt_ends_the_worker(server: Server) -> None:
     async def leave(delivery: redis.Delivery[Any]) -> None:
         raise SystemExit(3)
 
@@ -177,7 +177,7 @@ async def test_what_is_no_exception_ends_the_worker(server: Server) -> None:
 
 @pytest.mark.slow
 @pytest.mark.needs("redis-server")
-async def test_a_worker_that_is_cancelled_before_it_has_begun_ends_at_once(server: Server) -> None:
+async def test_a_worker_cancelled_before_it_has_started_ends_at_once(server: Server) -> None:
     server.send(signal.SIGSTOP)
     with trio.move_on_after(0.2) as scope:
         await redis.work(handle, server.url, "jobs", group="g")

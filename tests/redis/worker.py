@@ -1,4 +1,4 @@
-"""A worker for tests, a process to be killed and stopped: it works on entries of `jobs` and writes down what it does.
+"""A worker process for tests to kill and stop: it processes entries of `jobs` and notes what it does.
 
     python -m tests.redis.worker URL NOTES SECONDS LEASE [NAME]
 
@@ -20,7 +20,7 @@ from trioflow import redis
 
 
 async def main(url: str, notes: str, seconds: str, lease: str, receiver: str | None = None) -> None:
-    # Opened to append: a line is written whole, whoever writes beside.
+    # Opened to append, so that lines of several writers stay whole.
     with Path(notes).open("a", buffering=1) as book:  # noqa: ASYNC230 - a few bytes
 
         async def work(item: object) -> object:
