@@ -34,7 +34,7 @@ async def hold(duplex: Duplex) -> None:
 
 @asynccontextmanager
 async def serving(handler: Handler) -> AsyncIterator[int]:
-    """Serve on a port that the system chooses, for the duration of the block."""
+    """Serve on a port that the system chooses, until the block ends."""
     async with trio.open_nursery() as nursery:
         [listener] = await nursery.start(partial(tf.serve_tcp, handler, 0, host=HOST))
         yield listener.socket.getsockname()[1]

@@ -27,7 +27,7 @@ def trusting() -> ssl.SSLContext:
 
 @asynccontextmanager
 async def serving(handler: Callable[[Stream], Awaitable[object]]) -> AsyncGenerator[int, None]:
-    """Serve over TLS, for the duration of the block."""
+    """Serve over TLS until the block ends."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     AUTHORITY.issue_cert(HOST).configure_cert(context)
 

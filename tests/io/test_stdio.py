@@ -257,7 +257,7 @@ def test_the_standard_streams_are_open_after_a_run() -> None:
     assert lines_of(done) == []
 
 
-def test_stdout_works_if_sys_stdout_is_none() -> None:
+def test_stdout_works_without_sys_stdout() -> None:
     done = python(BEGIN + "sys.stdout = None\ntrio.run(tf.from_iterable(['a']).pipe, tf.stdout())")
 
     assert (done.stdout, lines_of(done)) == (b"a", [])
