@@ -1,4 +1,4 @@
-"""Functions for other processes to call: of the standard library alone, so that a process is there soon."""
+"""Functions for other processes to call; they use only the standard library, so that a process starts quickly."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 @dataclasses.dataclass(frozen=True)
 class Frozen(Exception):
-    """Refuses that any of its attributes is set."""
+    """Refuses to have its attributes set."""
 
     code: int
 
@@ -26,7 +26,7 @@ def freeze(code: int) -> NoReturn:
 
 
 class Refused(Exception):
-    """An exception that cannot be made of its `args`."""
+    """An exception that cannot be created from its `args`."""
 
     def __init__(self, item: object, *, why: str) -> None:
         super().__init__(f"{item}: {why}")
@@ -69,7 +69,7 @@ def die_at_three(n: int) -> int:
 
 
 def die_once(place: str) -> str:
-    """Die if the file is not there, which it then is; an empty name is harmless."""
+    """Create the file and die, unless it exists; an empty name does nothing."""
     if place and not Path(place).exists():
         Path(place).touch()
         os.kill(os.getpid(), signal.SIGKILL)
@@ -102,7 +102,7 @@ def shout(word: str) -> str:
 
 
 def tell_and_sleep(place: str) -> None:
-    """Write one's number to `place`, and go on for a minute."""
+    """Write the process id to `place`, and continue for a minute."""
     part = Path(f"{place}.part")
     part.write_text(str(os.getpid()))
     part.rename(place)
@@ -110,7 +110,7 @@ def tell_and_sleep(place: str) -> None:
 
 
 def wait_for(place: str) -> str:
-    """Write one's number to `place`, wait until a file of that name and `.go` is there, and leave a trace."""
+    """Write the process id to `place`, wait until a file of that name with `.go` exists, and leave a trace."""
     part = Path(f"{place}.part")
     part.write_text(str(os.getpid()))
     part.rename(place)
@@ -125,15 +125,15 @@ def main_file(item: object) -> object:
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:
-    """Wait for what another process does."""
+    """Wait for something that another process does."""
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "it has not come to be so"
+        assert time.monotonic() < deadline, "the condition was not met in time"
         time.sleep(0.01)
 
 
 def children(process: int | None = None) -> list[int]:
-    """Return the processes that run and were started by one, this one if none is said: by any of its threads."""
+    """Return the running processes that any thread of a process, by default this one, has started."""
     found: list[int] = []
     with contextlib.suppress(OSError):
         for task in Path(f"/proc/{process or os.getpid()}/task").iterdir():
@@ -143,7 +143,7 @@ def children(process: int | None = None) -> list[int]:
 
 
 def is_there(process: int) -> bool:
-    """Tell whether a process runs: one that has ended and waits to be looked at does not."""
+    """Return whether a process runs; a zombie does not."""
     with contextlib.suppress(OSError):
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     return False

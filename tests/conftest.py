@@ -1,4 +1,4 @@
-"""What all tests share: outside programs that some need, and a look at what each leaves open."""
+"""What all tests share: external programs that some need, and a check for what each leaves open."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Leave what is there by now out of garbage collections, which would otherwise look at thousands of tests each time."""
+    """Exclude everything that exists by now from garbage collection, which would visit thousands of tests each time."""
     gc.collect()
     gc.freeze()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip what is marked `@pytest.mark.needs("curl")` where curl is missing; CI must have it, so fail there."""
+    """Skip a test marked `@pytest.mark.needs("curl")` if curl is missing, but fail in CI, which must have it."""
     for marker in item.iter_markers("needs"):
         missing = [command for command in marker.args if shutil.which(command) is None]
         if not missing:
@@ -40,7 +40,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 def open_descriptors() -> dict[str, str]:
-    """Return each open file descriptor's number, and what it is open on."""
+    """Return the number of each open file descriptor, and what it is open on."""
     found = {}
     for entry in DESCRIPTORS.iterdir():
         try:
@@ -51,7 +51,7 @@ def open_descriptors() -> dict[str, str]:
 
 
 def _open_files() -> set[tuple[int, int, int]]:
-    """Return each open file descriptor, with the device and inode of its file: quicker than asking for its name."""
+    """Return each open file descriptor, with the device and inode of its file, which is faster than its name."""
     found = set()
     for number in map(int, os.listdir(DESCRIPTORS)):
         try:
@@ -64,14 +64,14 @@ def _open_files() -> set[tuple[int, int, int]]:
 
 @pytest.fixture(autouse=True)
 def _leaves_no_descriptor_open() -> Iterator[None]:
-    """Fail a test that leaves a file, a socket or a pipe open: every rule about closing comes down to this."""
-    if not DESCRIPTORS.is_dir():  # Linux alone lists them
+    """Fail a test that leaves a file, a socket or a pipe open, which every rule about closing forbids."""
+    if not DESCRIPTORS.is_dir():  # only Linux lists them
         yield
         return
     before = _open_files()
     yield
     if _open_files() - before:
-        # What only garbage holds is another complaint: the ResourceWarning, which is an error already.
+        # A descriptor held only by garbage causes a ResourceWarning, which already is an error.
         gc.collect()
         left = [os.readlink(DESCRIPTORS / str(number)) for number, *_ in _open_files() - before]
         assert not left, f"left open: {', '.join(left)}"

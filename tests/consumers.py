@@ -1,4 +1,4 @@
-"""What tests of streams share: a source that tells what became of it, and the four ways to consume a readable."""
+"""What tests of streams share: a source that records its runs, and the four ways to consume a readable."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ Consumer: TypeAlias = Callable[[tf.Readable[Any]], Awaitable[list[Any]]]
 
 
 class Boom(Exception):
-    """A failure of a test's own."""
+    """A failure made by a test."""
 
 
 class Source:
-    """A source of `items`, which then ends, raises, or sleeps for ever where `then` is None; it counts its runs."""
+    """A source of `items`, which then ends, raises, or sleeps forever if `then` is None; it counts its runs."""
 
     def __init__(self, items: Iterable[Any] = (), then: BaseException | str | None = "end") -> None:
         self.items = items
@@ -46,7 +46,7 @@ class Source:
 
 
 class Sink:
-    """A sink that tells what it got, and how it ended."""
+    """A sink that records what it got, and how it ended."""
 
     def __init__(self) -> None:
         self.got: list[Any] = []
@@ -101,7 +101,7 @@ CONSUMERS: list[Consumer] = [to_the_end, item_by_item, left_early, cancelled]
 
 
 def tasks() -> set[trio.lowlevel.Task]:
-    """Return all tasks there are, to see that none is left."""
+    """Return all tasks, to check that none is left."""
     found: set[trio.lowlevel.Task] = set()
     root = trio.lowlevel.current_root_task()
     left = [] if root is None else [root]
@@ -121,7 +121,7 @@ async def passes(count: int) -> None:
 async def serve(
     readable: Callable[[tf.Readable[Any]], tf.Readable[Any]], items: Any, expected: Any, consume: Consumer
 ) -> None:
-    """See that what is piped behind a source gives what is expected, and ends its source, whoever consumes it."""
+    """Check that the stages after a source emit what is expected and end the source, however they are consumed."""
     source = Source(items)
 
     got = await consume(readable(source.readable))

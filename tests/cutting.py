@@ -1,4 +1,4 @@
-"""What tests of chunked input share: an input cut at any places."""
+"""What tests of chunked input share: an input cut at arbitrary places."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ places = st.lists(st.integers(0, 10_000), max_size=12)
 
 
 def cut(whole: Any, places: Sequence[int]) -> list[Any]:
-    """Cut at places that are taken modulo the length; the same place twice gives an empty chunk."""
+    """Cut at places modulo the length; the same place twice gives an empty chunk."""
     at = sorted(place % (len(whole) + 1) for place in places)
     return [whole[start:stop] for start, stop in pairwise([0, *at, len(whole)])]
 

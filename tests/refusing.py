@@ -12,10 +12,10 @@ from trio.testing import wait_all_tasks_blocked
 async def check_a_second_task_is_refused(
     stream: trio.abc.HalfCloseableStream, other: trio.abc.ReceiveStream, held: bytes = b""
 ) -> None:
-    """Check that a refused call changes nothing: neither the call that goes on, nor what is refused next.
+    """Check that a refused call changes neither the call in progress nor what is refused next.
 
     Args:
-        stream: Nothing has come to it yet, and it cannot send a megabyte unless `other` reads.
+        stream: It has received nothing yet, and it cannot send a megabyte unless `other` reads.
         other: Reads what is sent to `stream`.
         held: What has been sent already.
     """

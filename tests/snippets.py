@@ -1,6 +1,6 @@
 """Programs shown to readers, run as they stand. For test_docs and test_examples.
 
-A program that serves says port 8000, as a reader would; here it and its commands get a free one instead.
+A program that serves uses port 8000, as for a reader; here it and its commands get a free port instead.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ def with_port(text: str, port: int) -> str:
 
 @contextmanager
 def serving(source: str, *, name: str, port: int, cwd: Path) -> Iterator[Path]:
-    """Run a program that serves on `port`, from when it accepts connections until the block ends, then end it.
+    """Run a program that serves on `port`: enter the block when it accepts connections, and end it after the block.
 
-    The block is given the file that has what the program prints.
+    Yields the file with the program's output.
 
     It is ended as its reader would, by Ctrl-C, and must leave nothing open: -X dev shows what was never closed.
     """
@@ -59,7 +59,7 @@ def serving(source: str, *, name: str, port: int, cwd: Path) -> Iterator[Path]:
                 cwd=cwd,
                 stdout=output,
                 stderr=output,
-                # Ignored is inherited: so it would be where the tests are a job in the background.
+                # An ignored signal is inherited, as it would be if the tests run as a background job.
                 preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )
         try:
@@ -69,11 +69,11 @@ def serving(source: str, *, name: str, port: int, cwd: Path) -> Iterator[Path]:
                 assert time.monotonic() < deadline, f"{name} does not accept connections:\n{log.read_text()}"
                 time.sleep(0.02)
             yield log
-            assert process.poll() is None, f"{name} ended while it was asked:\n{log.read_text()}"
+            assert process.poll() is None, f"{name} ended while it was serving requests:\n{log.read_text()}"
             process.send_signal(signal.SIGINT)
             process.wait(PATIENCE)
             said = log.read_text()
-            # One that takes the signal itself, as a server with workers does, simply returns.
+            # A program that handles the signal itself, as a server with workers does, simply returns.
             assert process.returncode == 0 or "KeyboardInterrupt" in said, f"{name} does not end by Ctrl-C:\n{said}"
             assert "Warning" not in said, f"{name} left something behind:\n{said}"
         finally:

@@ -1,4 +1,4 @@
-"""The command line as its users have it: processes, signals, what is printed."""
+"""The command line as users see it: processes, signals and output."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ BIG = 1 << 26
 
 @asynccontextmanager
 async def started(*arguments: str, **options: Any) -> AsyncGenerator[tuple[trio.Process, str], None]:
-    """A command that serves, and the line it printed; it is stopped, if it has not ended by then."""
+    """Start a command that serves; yield it with the line it printed, and stop it at the end unless it has ended."""
     process = await trio.lowlevel.open_process(
         [sys.executable, "-W", "error", "-m", "trioflow", *arguments],
         stdout=subprocess.PIPE,
@@ -57,7 +57,7 @@ async def started(*arguments: str, **options: Any) -> AsyncGenerator[tuple[trio.
 
 
 async def ended(process: trio.Process) -> tuple[int, str]:
-    """Wait for a command's end; give its exit code and what it complained about."""
+    """Wait for a command to end; return its exit code and its error output."""
     assert process.stderr is not None
     said = b""
     with trio.fail_after(20):
@@ -81,7 +81,7 @@ def ran(*arguments: str | bytes) -> tuple[int, str, str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-async def test_serve_tells_where_once_it_answers_and_ends_cleanly_at_a_signal(
+async def test_serve_prints_its_address_once_it_answers_and_ends_cleanly_at_a_signal(
     tmp_path: Path, number: signal.Signals
 ) -> None:
     (tmp_path / "a.txt").write_text("hello")
@@ -90,7 +90,7 @@ async def test_serve_tells_where_once_it_answers_and_ends_cleanly_at_a_signal(
         async with connected(port_in(line)) as stream:
             assert (await Client(stream).ask("GET", "/a.txt"))[2] == b"hello"
 
-            process.send_signal(number)  # a connection at rest is no reason to stay
+            process.send_signal(number)  # an idle connection does not delay the end
 
             assert await ended(process) == (0, "")
 
@@ -105,7 +105,7 @@ async def test_a_signal_ends_serve_cleanly_in_the_middle_of_a_download(tmp_path:
             await stream.send_all(b"GET /big.bin HTTP/1.1\r\nHost: localhost\r\n\r\n")
             got = len(await stream.receive_some())
 
-            process.send_signal(number)  # a download may still end well, within the time of grace
+            process.send_signal(number)  # a download may still finish within the grace period
             async for chunk in stream:
                 got += len(chunk)
 
@@ -123,21 +123,21 @@ async def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
             await stream.receive_some()
             process.send_signal(signal.SIGTERM)
             with trio.fail_after(20):
-                while True:  # until the first is taken: it listens no more
+                while True:  # until the first signal is handled, when it no longer listens
                     try:
                         await (await trio.open_tcp_stream("127.0.0.1", port_in(line))).aclose()
                     except OSError:
                         break
             process.send_signal(signal.SIGTERM)
 
-            with trio.fail_after(2):  # the time of grace is 5 seconds
+            with trio.fail_after(2):  # the grace period is 5 seconds
                 code, said = await ended(process)
 
         assert (code, said) == (0, "")
 
 
 @pytest.mark.slow
-async def test_serve_takes_what_http_files_does(tmp_path: Path) -> None:
+async def test_serve_has_the_options_of_http_files(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("hello " * 1000)
     (tmp_path / ".b").write_text("dot")
     options = ["--prefix", "/x/", "--index", "home", "--listing", "--hidden", "--compress", "--precompressed", ""]
@@ -168,7 +168,7 @@ async def test_serve_takes_what_http_files_does(tmp_path: Path) -> None:
         ("--cache-control", "a\nb", "must be Latin-1 without line ends"),
     ],
 )
-def test_what_serve_cannot_be_told_is_told_in_one_line(
+def test_an_invalid_option_of_serve_is_reported_in_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str, value: str, said: str
 ) -> None:
     assert cli.main(["serve", str(tmp_path), f"{option}={value}"]) == 2
@@ -191,7 +191,7 @@ async def test_slow_readers_cost_the_server_little_memory(tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
-async def test_the_demo_tells_where_it_is_and_ends_cleanly() -> None:
+async def test_the_demo_prints_its_address_and_ends_cleanly() -> None:
     async with started("demo", "--host", "localhost", "--port", "0") as (process, line):
         assert re.match(r"The trioflow demo is at http://(127\.0\.0\.1|\[::1\]):\d+", line)
         process.send_signal(signal.SIGINT)
@@ -200,7 +200,7 @@ async def test_the_demo_tells_where_it_is_and_ends_cleanly() -> None:
 
 
 @pytest.mark.slow
-async def test_a_port_in_use_is_told_in_one_line(tmp_path: Path) -> None:
+async def test_a_port_in_use_is_reported_in_one_line(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         for command in (["serve", str(tmp_path)], ["demo"]):
@@ -211,7 +211,7 @@ async def test_a_port_in_use_is_told_in_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_host_that_is_none_is_told_in_one_line(tmp_path: Path) -> None:
+def test_an_invalid_host_is_reported_in_one_line(tmp_path: Path) -> None:
     code, out, said = ran("serve", str(tmp_path), "--port", "0", "--host", "203.0.113.1")
 
     assert (code, out) == (1, "")
@@ -220,7 +220,7 @@ def test_a_host_that_is_none_is_told_in_one_line(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("make", "reason"), [(None, "no such file or directory"), (Path.touch, "not a directory")])
-def test_what_is_no_directory_is_told_in_one_line(tmp_path: Path, make: object, reason: str) -> None:
+def test_a_path_that_is_not_a_directory_is_reported_in_one_line(tmp_path: Path, make: object, reason: str) -> None:
     path = tmp_path / "x"
     if callable(make):
         make(path)
@@ -229,7 +229,7 @@ def test_what_is_no_directory_is_told_in_one_line(tmp_path: Path, make: object, 
 
 
 @pytest.mark.slow
-def test_a_name_that_cannot_be_printed_is_told_all_the_same(tmp_path: Path) -> None:
+def test_a_name_that_cannot_be_printed_is_reported_too(tmp_path: Path) -> None:
     code, out, said = ran("serve", os.fsencode(tmp_path) + b"/\xff\n\x1b[31m")
 
     assert (code, out) == (2, "")
@@ -237,7 +237,7 @@ def test_a_name_that_cannot_be_printed_is_told_all_the_same(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("port", ["x", "-1", "65536", "1e3", "", "٣", "9" * 5000])
-def test_a_wrong_port_is_told_in_one_line(port: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_port_is_reported_in_one_line(port: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit:
         cli.main(["serve", ".", f"--port={port}"])
 
@@ -249,7 +249,7 @@ def test_a_wrong_port_is_told_in_one_line(port: str, capsys: pytest.CaptureFixtu
 
 
 @pytest.mark.parametrize("arguments", [[], ["novelty"], ["demo", "extra"], ["serve", ".", "--novelty"]])
-def test_a_wrong_command_is_told_in_one_line(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_command_is_reported_in_one_line(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit:
         cli.main(arguments)
 
@@ -261,7 +261,7 @@ def test_a_wrong_command_is_told_in_one_line(arguments: list[str], capsys: pytes
     assert said.count("\n") == 1
 
 
-def test_help_and_version_are_told(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_help_and_version_are_printed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     for arguments in (["--help"], ["serve", "--help"], ["demo", "--help"], ["--version"]):
         with pytest.raises(SystemExit) as exit:
             cli.main(arguments)
@@ -292,7 +292,7 @@ socket.getaddrinfo = getaddrinfo
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-async def test_a_signal_is_heard_while_it_looks_up_where_to_listen(tmp_path: Path, number: signal.Signals) -> None:
+async def test_a_signal_is_handled_while_the_host_is_looked_up(tmp_path: Path, number: signal.Signals) -> None:
     (tmp_path / "sitecustomize.py").write_text(SLOW)
     path = os.pathsep.join([str(tmp_path), *sys.path])
     environment = {**os.environ, "PYTHONPATH": path}
@@ -306,7 +306,7 @@ async def test_a_signal_is_heard_while_it_looks_up_where_to_listen(tmp_path: Pat
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-async def test_a_signal_is_heard_while_it_imports(tmp_path: Path, number: signal.Signals) -> None:
+async def test_a_signal_is_handled_during_imports(tmp_path: Path, number: signal.Signals) -> None:
     (tmp_path / "h11.py").write_text("import time\nprint('imported', flush=True)\ntime.sleep(60)\n")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
     async with started("serve", ".", env=environment) as (process, line):
@@ -317,10 +317,10 @@ async def test_a_signal_is_heard_while_it_imports(tmp_path: Path, number: signal
             assert await ended(process) == (0, "")
 
 
-def test_what_the_signals_do(
+def test_signals_stop_the_server_and_a_second_one_ends_the_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As above, in this process: here a debugger, and coverage, can look."""
+    """As above, in this process, where a debugger and coverage work."""
     exits: list[int] = []
 
     async def serve(
@@ -355,7 +355,7 @@ def test_help_imports_nothing_that_only_serving_needs() -> None:
     assert not {"trioflow.http", "trioflow.demo", "h11"} & set(loaded)
 
 
-def test_what_cannot_be_is_told(
+def test_errors_are_reported_in_one_line_and_python_m_runs_the_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -369,7 +369,7 @@ def test_what_cannot_be_is_told(
     assert runpy.run_module("trioflow.__main__")["main"] is cli.main
 
 
-# Beside files: where it listens, TLS, the log, proxies.
+# Other options than those of files: where it listens, TLS, the log, proxies.
 
 
 async def line_from(process: trio.Process) -> str:
@@ -390,7 +390,7 @@ async def test_a_line_is_printed_for_each_request(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-async def test_a_line_may_be_json_and_name_the_client_of_a_proxy(tmp_path: Path) -> None:
+async def test_a_line_can_be_json_and_has_the_client_of_a_proxy(tmp_path: Path) -> None:
     options = ["--log", "json", "--trust-proxy", "127.0.0.1", "--proxy-header", "forwarded"]
     started_so = started("serve", str(tmp_path), "--port", "0", *options)
     async with started_so as (process, line), connected(port_in(line)) as stream:
@@ -401,7 +401,7 @@ async def test_a_line_may_be_json_and_name_the_client_of_a_proxy(tmp_path: Path)
 
 
 @pytest.mark.slow
-async def test_no_line_is_printed_where_none_is_wanted(tmp_path: Path) -> None:
+async def test_no_line_is_printed_if_the_log_is_off(tmp_path: Path) -> None:
     async with started("serve", str(tmp_path), "--port", "0", "--log", "off") as (process, line):
         async with connected(port_in(line)) as stream:
             await Client(stream).ask("GET", "/none")
@@ -427,7 +427,7 @@ async def test_a_log_that_nobody_reads_stops_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.needs("curl")
-async def test_serve_speaks_tls_at_a_unix_socket(tmp_path: Path) -> None:
+async def test_serve_accepts_tls_at_a_unix_socket(tmp_path: Path) -> None:
     authority = trustme.CA()
     issued = authority.issue_cert("localhost")
     (tmp_path / "cert").write_bytes(b"".join(each.bytes() for each in issued.cert_chain_pems))
@@ -448,7 +448,7 @@ async def test_serve_speaks_tls_at_a_unix_socket(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-async def test_serve_listens_at_what_it_inherits(tmp_path: Path) -> None:
+async def test_serve_listens_at_an_inherited_socket(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("hello")
     with socket.create_server(("127.0.0.1", 0)) as listener:
         number = listener.fileno()
@@ -471,7 +471,7 @@ async def test_serve_listens_at_what_it_inherits(tmp_path: Path) -> None:
         (["--fd", "99999999999999999999"], "file descriptor 99999999999999999999 is not a socket"),
     ],
 )
-def test_what_serve_cannot_listen_with_is_told_in_one_line(
+def test_invalid_listening_options_are_reported_in_one_line(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -488,7 +488,7 @@ def test_what_serve_cannot_listen_with_is_told_in_one_line(
     assert told.count("\n") == 1
 
 
-def test_a_socket_that_does_not_listen_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_socket_that_does_not_listen_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.socket() as sock:
         number = os.dup(sock.fileno())
         try:
@@ -499,7 +499,7 @@ def test_a_socket_that_does_not_listen_is_told(capsys: pytest.CaptureFixture[str
     assert capsys.readouterr().err == f"trioflow: file descriptor {number} is not a listening socket\n"
 
 
-def test_a_path_that_cannot_be_listened_at_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_path_that_cannot_be_a_socket_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "a").touch()
 
     assert cli.main(["serve", ".", "--unix", str(tmp_path / "a")]) == 1
@@ -530,7 +530,7 @@ LINE = ACCESS.as_line() + "\n"
 
 @pytest.mark.parametrize("kind", ["off", "text"])
 def test_the_log_in_this_process(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], kind: str) -> None:
-    """As above: here coverage can look."""
+    """As above, in this process, where coverage works."""
 
     async def serve(*arguments: object, log: Any, task_status: trio.TaskStatus[list[str]], **options: object) -> None:
         assert (log is None) is (kind == "off")
@@ -547,7 +547,9 @@ def test_the_log_in_this_process(monkeypatch: pytest.MonkeyPatch, capfd: pytest.
     assert capfd.readouterr().out == "The trioflow demo is at http://a\n" + (LINE * 3 if kind == "text" else "")
 
 
-def test_what_it_was_handed_may_be_useless(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unusable_inherited_sockets_are_reported(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     async def serve(*arguments: object, listeners: list[socket.socket], **options: object) -> None:
         listeners[0].close()
         raise OSError(22, "Invalid argument")

@@ -1,4 +1,4 @@
-"""The command's access log: whole lines, no request waits for their reader, and what is left out is counted."""
+"""The command's access log: lines are whole, no request waits for their reader, and missing lines are counted."""
 
 from __future__ import annotations
 
@@ -77,11 +77,11 @@ def missing_in(data: bytes) -> int:
     return sum(int(line.split()[0]) for line in data.decode().splitlines() if line.endswith(NOTICE))
 
 
-def test_a_full_pipe_holds_up_no_request_and_the_log_says_how_many_are_missing(
+def test_a_full_pipe_delays_no_request_and_the_log_says_how_many_lines_are_missing(
     pipe: Pipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_log, "MOST", 1 << 18)
-    os.set_blocking(pipe.writer, False)  # as a program that shares our output may do
+    os.set_blocking(pipe.writer, False)  # as a program that shares our output might do
     log = made(*[ACCESS] * 5000)
     until(lambda: log._left_out)
     got = pipe.read()
@@ -97,7 +97,7 @@ def test_a_full_pipe_holds_up_no_request_and_the_log_says_how_many_are_missing(
     assert got.endswith(LINE)
 
 
-def test_it_is_said_at_most_once_a_second_that_lines_are_missing(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_lines_are_reported_at_most_once_a_second(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
     log = made(ACCESS)
     log._left_out = 3
     until(lambda: log._pieces == 1)
@@ -114,7 +114,7 @@ def test_it_is_said_at_most_once_a_second_that_lines_are_missing(pipe: Pipe, mon
     assert [line.split()[0] for line in pipe.read().decode().splitlines() if line.endswith(NOTICE)] == ["2", "1"]
 
 
-def test_lines_that_nobody_reads_are_given_up_at_the_end_and_counted(
+def test_lines_that_nobody_reads_are_dropped_at_the_end_and_counted(
     pipe: Pipe, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(_log, "PATIENCE", 0.05)
@@ -128,9 +128,9 @@ def test_lines_that_nobody_reads_are_given_up_at_the_end_and_counted(
     assert got.endswith(LINE)
 
 
-def test_a_terminal_that_takes_nothing_does_not_delay_the_end(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_blocked_terminal_does_not_delay_the_end(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_log, "PATIENCE", 0.05)
-    monkeypatch.setattr(_log, "_STDERR", pipe.writer)  # full, too
+    monkeypatch.setattr(_log, "_STDERR", pipe.writer)  # it is full too
 
     assert b"missing" not in given_up(made(*[ACCESS] * 5000), pipe)
 
@@ -161,13 +161,11 @@ def test_no_other_process_can_write_into_a_line(pipe: Pipe, monkeypatch: pytest.
     made(*[ACCESS] * 500, long, *[ACCESS] * 10).close()
 
     assert all(piece.endswith(b"\n") for piece in pieces)
-    assert sum(len(piece) > select.PIPE_BUF for piece in pieces) == 1  # the long one, alone
+    assert sum(len(piece) > select.PIPE_BUF for piece in pieces) == 1  # only the long line
     assert b"".join(pieces).count(b"\n") == 511
 
 
-def test_a_disk_that_was_full_loses_lines_and_the_log_says_how_many(
-    pipe: Pipe, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_loses_lines_and_the_log_says_how_many(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
     def write(fd: int, data: memoryview) -> int:
         raise OSError(errno.ENOSPC, "no space")
 
@@ -181,7 +179,7 @@ def test_a_disk_that_was_full_loses_lines_and_the_log_says_how_many(
     assert pipe.read().decode() == f"2{NOTICE}\n{LINE.decode()}"
 
 
-def test_lines_are_thrown_away_once_their_reader_has_gone(
+def test_lines_are_discarded_once_their_reader_has_gone(
     pipe: Pipe, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     def write(fd: int, data: object) -> int:
@@ -201,12 +199,12 @@ def test_lines_are_thrown_away_once_their_reader_has_gone(
     assert capfd.readouterr().err == ""
 
 
-def test_where_there_is_no_output_no_other_file_is_written_to(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_standard_output_no_other_file_is_written(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "__stdout__", None)
     made(*[ACCESS] * 3).close()
 
     assert pipe.read() == b""
 
 
-def test_what_is_missing_is_json_in_a_log_of_json() -> None:
+def test_in_a_json_log_missing_lines_are_reported_as_json() -> None:
     assert json.loads(_FORMATS["json"][1].format(7)) == {"missing": 7}

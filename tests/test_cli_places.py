@@ -1,4 +1,4 @@
-"""Where the command serves, and with which limits: what may be typed, and what is answered at each address."""
+"""Where the command serves, and with which limits: its arguments, and the responses at each address."""
 
 from __future__ import annotations
 
@@ -39,7 +39,9 @@ def parsed(*arguments: str) -> argparse.Namespace:
         (["\u0663"], "\u0663", 8000),
     ],
 )
-def test_serve_takes_a_directory_and_a_port_and_needs_neither(arguments: list[str], directory: str, port: int) -> None:
+def test_serve_accepts_a_directory_and_a_port_and_requires_neither(
+    arguments: list[str], directory: str, port: int
+) -> None:
     got = parsed(*arguments)
 
     assert (got.directory, got.port) == (directory, port)
@@ -58,7 +60,7 @@ def test_serve_takes_a_directory_and_a_port_and_needs_neither(arguments: list[st
         (["--limit", "idle=x"], "expected a number, or 'inf' for no limit, got 'x'"),
     ],
 )
-def test_places_and_limits_that_cannot_be_are_reported_in_one_line(
+def test_invalid_addresses_and_limits_are_reported_in_one_line(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -92,7 +94,7 @@ def test_limits_that_the_server_refuses_are_reported_in_one_line(
 
 
 @pytest.mark.slow
-async def test_serve_without_arguments_lists_where_it_is_started(tmp_path: Path) -> None:
+async def test_serve_without_arguments_lists_the_working_directory(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("hello")
     async with started("serve", "-p", "0", cwd=tmp_path) as (_, line), connected(port_in(line)) as stream:
         client = Client(stream)
@@ -146,7 +148,7 @@ async def test_open_says_so_if_there_is_no_browser(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", pytest.param("::", marks=HAS_BOTH), None])
-async def test_a_server_for_all_addresses_says_at_which_it_is_reached(host: str | None) -> None:
+async def test_a_server_on_all_addresses_prints_how_to_reach_it(host: str | None) -> None:
     places = await Listeners.open(host, 0, None, None)
     try:
         urls = places.urls("http")
@@ -161,14 +163,14 @@ async def test_a_server_for_all_addresses_says_at_which_it_is_reached(host: str 
 
 
 @HAS_BOTH
-async def test_a_socket_for_ipv6_alone_is_reached_by_ipv6() -> None:
+async def test_an_ipv6_only_socket_is_reached_by_ipv6() -> None:
     with socket.create_server(("::", 0), family=socket.AF_INET6) as listener:
         first, *_ = Listeners([listener]).urls("http")
 
     assert first.startswith("http://[::1]:")
 
 
-async def test_a_machine_without_a_network_has_its_own_address_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_without_a_network_only_the_loopback_address_is_printed(monkeypatch: pytest.MonkeyPatch) -> None:
     def unreachable(*_: object) -> None:
         raise OSError(101, "Network is unreachable")
 
@@ -181,7 +183,7 @@ async def test_a_machine_without_a_network_has_its_own_address_alone(monkeypatch
 
 
 @HAS_BOTH
-async def test_the_address_of_all_takes_both_kinds_of_client_and_knows_each_by_its_own_address() -> None:
+async def test_the_wildcard_address_accepts_ipv4_and_ipv6_clients_with_their_own_addresses() -> None:
     async def handler(request: http.Request, response: http.Response) -> None:
         await response.send(str(request.client[0]).encode())
 
@@ -194,7 +196,7 @@ async def test_the_address_of_all_takes_both_kinds_of_client_and_knows_each_by_i
 @HAS_BOTH
 @pytest.mark.slow
 @pytest.mark.needs("curl")
-async def test_curl_reaches_the_command_by_either_kind_of_address(tmp_path: Path) -> None:
+async def test_curl_reaches_the_command_over_ipv4_and_ipv6(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("hello")
     async with started("serve", str(tmp_path), "0", "--host", "::") as (_, line):
         for host in ("127.0.0.1", "[::1]"):
@@ -204,7 +206,7 @@ async def test_curl_reaches_the_command_by_either_kind_of_address(tmp_path: Path
 
 
 @HAS_BOTH
-async def test_a_taken_port_of_all_addresses_is_reported_with_its_place() -> None:
+async def test_a_port_in_use_on_all_addresses_is_reported_with_its_address() -> None:
     with socket.create_server(("0.0.0.0", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(OSError, match="in use") as failure:

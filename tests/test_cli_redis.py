@@ -70,7 +70,7 @@ def fill_with_dead_letters(url: str, count: int) -> None:
     trio.run(in_time)
 
 
-def test_dead_letters_are_listed_put_back_and_dropped(server: Server, command: Command) -> None:
+def test_dead_letters_are_listed_requeued_and_dropped(server: Server, command: Command) -> None:
     fill_with_dead_letters(server.url, 4)
 
     letters = command.json("dead")
@@ -155,7 +155,7 @@ def ran(*words: str) -> tuple[int, tuple[str, str]]:
     ],
     ids=str,
 )
-def test_what_was_mistyped_is_one_line_and_code_2(
+def test_a_mistyped_command_is_reported_in_one_line_with_exit_code_2(
     command: Command, words: list[str], code: int, complaint: str
 ) -> None:
     got, out, err = command(*words)
@@ -163,7 +163,7 @@ def test_what_was_mistyped_is_one_line_and_code_2(
     assert complaint in err
 
 
-def test_a_wrong_url_or_server_is_one_line(server: Server, command: Command) -> None:
+def test_a_wrong_url_or_server_is_reported_in_one_line(server: Server, command: Command) -> None:
     command.url = "redis://127.0.0.1:1"
     assert command("status")[0] == 1
     command.url = "redis://localhost?ssl=1"
@@ -187,13 +187,15 @@ def test_without_the_extra_it_says_what_to_install() -> None:
     assert done.stderr == "trioflow: trioflow.redis needs coredis: pip install 'trioflow[redis]'\n"
 
 
-def test_a_reader_that_leaves_is_no_error(server: Server) -> None:
+def test_a_broken_output_pipe_is_not_an_error(server: Server) -> None:
     program = f"{sys.executable} -W error -m trioflow redis {server.url} jobs status | true; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", program], capture_output=True, text=True, timeout=PATIENCE)
     assert (done.stdout, done.stderr) == ("0\n", "")
 
 
-def test_tls_options_say_what_to_trust_and_to_offer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_tls_options_set_the_trusted_and_the_own_certificate(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     authority = trustme.CA()
     authority.cert_pem.write_to_path(tmp_path / "ca.pem")
     pem = authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem

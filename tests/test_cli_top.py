@@ -57,7 +57,7 @@ async def top(url: str, **options: Any) -> None:
     await trio.to_thread.run_sync(_top.top, arguments)
 
 
-async def test_what_waits_the_most_comes_first_and_the_bottleneck_is_marked(capsys: pytest.CaptureFixture[str]) -> None:
+async def test_the_busiest_run_comes_first_and_the_bottleneck_is_marked(capsys: pytest.CaptureFixture[str]) -> None:
     async with serving(answering({"runs": [FAILED, HASTY, WAITING]})) as port:
         await top(f"127.0.0.1:{port}/any/path/")
         text = capsys.readouterr().out
@@ -71,7 +71,7 @@ async def test_what_waits_the_most_comes_first_and_the_bottleneck_is_marked(caps
     assert blocks[2].splitlines()[-2:] == ["    OSError: \\x1b]0;", "    in stage 1 of 1: map()"]
 
 
-async def test_the_table_shows_the_same_and_what_a_name_contains_does_nothing(
+async def test_the_table_shows_the_same_and_names_are_printed_literally(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     runs = [_top._read(each) for each in (WAITING, run("[red]", stage("[bold]a")), FAILED)]
@@ -89,7 +89,7 @@ async def test_the_table_shows_the_same_and_what_a_name_contains_does_nothing(
     assert "\x1b" not in drawn.get()
 
 
-async def test_a_program_without_runs_has_none_to_show(capsys: pytest.CaptureFixture[str]) -> None:
+async def test_a_program_without_runs_shows_none(capsys: pytest.CaptureFixture[str]) -> None:
     async with tf.inspect() as inspector, serving(http.inspector(inspector)) as port:
         await top(f"127.0.0.1:{port}")
 
@@ -111,7 +111,7 @@ async def test_a_program_without_runs_has_none_to_show(capsys: pytest.CaptureFix
     ],
     ids=str,
 )
-async def test_what_is_no_inspector_is_said_to_be_none(handler: Any) -> None:
+async def test_an_address_without_an_inspector_is_reported(handler: Any) -> None:
     async with serving(handler) as port:
         with pytest.raises(Failed, match=rf"127\.0\.0\.1:{port} is not an inspector: ") as failed:
             await top(f"127.0.0.1:{port}")
@@ -119,7 +119,7 @@ async def test_what_is_no_inspector_is_said_to_be_none(handler: Any) -> None:
     assert failed.value.code == 1
 
 
-async def test_a_server_that_cannot_be_reached_is_named_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_server_that_cannot_be_reached_is_reported_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     async with serving(answering(b"")) as port:
         pass
     with pytest.raises(Failed, match=rf"cannot reach 127\.0\.0\.1:{port}: connection refused"):
@@ -137,7 +137,7 @@ async def test_a_server_that_cannot_be_reached_is_named_with_the_reason(monkeypa
 @pytest.mark.parametrize(
     "url", ["", "ftp://a", "http://", "http://a:b", "http://a:0", "http://a b", "http://\x1b", "ä"]
 )
-async def test_what_is_no_url_is_refused(url: str) -> None:
+async def test_an_invalid_url_is_refused(url: str) -> None:
     with pytest.raises(
         Failed, match=r"expected the URL of an inspector, such as http://127.0.0.1:8000/, got "
     ) as failed:
@@ -146,7 +146,7 @@ async def test_what_is_no_url_is_refused(url: str) -> None:
     assert failed.value.code == 2
 
 
-async def test_it_goes_on_until_the_server_ends_and_says_so(
+async def test_it_continues_until_the_server_ends_and_says_so(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = 0
@@ -157,7 +157,8 @@ async def test_it_goes_on_until_the_server_ends_and_says_so(
             nonlocal asked
             asked += 1
             if asked == 2:
-                await trio.sleep_forever()  # as one whose loop is held up for a while: what came before is shown again
+                # As if its event loop was blocked for a while: the previous numbers are shown again.
+                await trio.sleep_forever()
             await response.send(json.dumps({"runs": [HASTY]}).encode())
             if asked == 3:
                 nursery.cancel_scope.cancel()
@@ -189,7 +190,7 @@ async def test_https_is_read_with_the_certificates_that_openssl_trusts(
     assert capsys.readouterr().out == "no runs\n"
 
 
-async def test_to_draw_takes_a_terminal_and_rich(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_drawing_requires_a_terminal_and_rich(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(Failed, match="stdout is not a terminal; add --once or --json to print"):
         await top("127.0.0.1", once=False)
 
@@ -200,7 +201,7 @@ async def test_to_draw_takes_a_terminal_and_rich(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf", "often"])
-def test_how_often_to_look_is_a_number_of_seconds(seconds: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_interval_must_be_a_number_of_seconds(seconds: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit:
         cli.main(["top", "127.0.0.1", f"--every={seconds}"])
 
@@ -210,7 +211,7 @@ def test_how_often_to_look_is_a_number_of_seconds(seconds: str, capsys: pytest.C
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-async def test_on_a_terminal_it_draws_until_a_signal_and_gives_the_terminal_back(number: int) -> None:
+async def test_on_a_terminal_it_draws_until_a_signal_and_restores_the_terminal(number: int) -> None:
     async with serving(answering({"runs": [WAITING]})) as port:
         code, drawn = await trio.to_thread.run_sync(_drawn, f"127.0.0.1:{port}", number)
 
@@ -221,7 +222,7 @@ async def test_on_a_terminal_it_draws_until_a_signal_and_gives_the_terminal_back
 
 
 def _drawn(url: str, number: int) -> tuple[int, bytes]:
-    """Run the command on a terminal of its own, and end it with a signal once it has drawn."""
+    """Run the command on its own terminal, and end it with a signal once it has drawn."""
     ours, theirs = pty.openpty()
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "120", "LINES": "20"}
     command = [sys.executable, "-m", "trioflow", "top", url, "--every", "0.05"]
@@ -235,7 +236,7 @@ def _drawn(url: str, number: int) -> tuple[int, bytes]:
             process.send_signal(number)
             while True:
                 drawn += os.read(ours, 65536)
-        except OSError:  # its end is closed
+        except OSError:  # the other end is closed
             pass
         finally:
             os.close(ours)

@@ -1,4 +1,4 @@
-"""`trioflow work MODULE:FUNCTION` in processes of its own, against a real server."""
+"""`trioflow work MODULE:FUNCTION` in its own processes, against a real server."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 
 class Worker:
-    """A process of the command, ended by its block at the latest."""
+    """A process of the command, which ends with its block at the latest."""
 
     def __init__(self, server: Server, function: str, *words: str) -> None:
         options = ["--url", server.url, "--stream", "jobs", "--group", "g", *words]
@@ -84,7 +84,7 @@ class Worker:
         return self.process.returncode, re.sub(r"^\d{4}-\d\d-\d\d [\d:,]{12} ", "", err, flags=re.MULTILINE)
 
     def notes(self, word: str) -> list[tuple[int, int]]:
-        """Return the items that it has begun, or done, each with the number of its try."""
+        """Return the items that it has started, or done, each with the number of its try."""
         text = Path("notes").read_text() if Path("notes").exists() else ""
         lines = [line.split() for line in text.splitlines()]
         return [
@@ -105,7 +105,7 @@ async def fill(server: Server, count: int) -> None:
 
 @pytest.mark.slow
 @pytest.mark.needs("redis-server")
-async def test_at_a_signal_what_is_in_hand_is_finished_and_the_rest_is_left_to_others(server: Server) -> None:
+async def test_at_a_signal_entries_in_progress_are_finished_and_the_rest_is_left_to_others(server: Server) -> None:
     async def has_given_back() -> bool:
         return (await redis.status(server.url, "jobs")).returned >= 2
 
@@ -131,7 +131,9 @@ async def test_at_a_signal_what_is_in_hand_is_finished_and_the_rest_is_left_to_o
 
 @pytest.mark.slow
 @pytest.mark.needs("redis-server")
-async def test_what_takes_longer_than_the_grace_is_given_back_and_that_is_no_try(server: Server) -> None:
+async def test_an_entry_that_takes_longer_than_the_grace_period_is_given_back_without_counting_as_a_try(
+    server: Server,
+) -> None:
     with trio.fail_after(PATIENCE):
         await fill(server, 1)
         with Worker(server, "endless", "--grace", "0.2") as worker:
@@ -150,7 +152,7 @@ async def test_what_takes_longer_than_the_grace_is_given_back_and_that_is_no_try
 
 @pytest.mark.slow
 @pytest.mark.needs("redis-server")
-async def test_a_worker_that_is_killed_or_holds_up_its_loop_loses_its_entries_to_others(server: Server) -> None:
+async def test_entries_of_a_worker_that_is_killed_or_blocks_its_event_loop_go_to_others(server: Server) -> None:
     with trio.fail_after(PATIENCE):
         await fill(server, 2)
         with Worker(server, "endless", "--lease", "1") as killed:
@@ -165,18 +167,18 @@ async def test_a_worker_that_is_killed_or_holds_up_its_loop_loses_its_entries_to
                     assert (await other.ended())[0] == (await deaf.ended())[0] == 0
 
     assert sorted(other.notes("done")) == [(0, 2), (1, 2)]
-    assert deaf.notes("done") == deaf.notes("begun")  # so it was done twice
+    assert deaf.notes("done") == deaf.notes("begun")  # so the entry was processed twice
 
 
 @pytest.mark.slow
 @pytest.mark.needs("redis-server")
-async def test_a_second_signal_ends_it_at_once_though_a_handler_holds_up_the_loop(server: Server) -> None:
+async def test_a_second_signal_ends_it_at_once_even_if_a_handler_blocks_the_event_loop(server: Server) -> None:
     with trio.fail_after(PATIENCE):
         await fill(server, 1)
         with Worker(server, "deaf") as worker:
             await until(lambda: worker.notes("begun") != [])
             worker.process.send_signal(signal.SIGTERM)
-            await trio.sleep(0.2)  # or the system merges the two into one
+            await trio.sleep(0.2)  # otherwise the system could merge the two signals into one
             worker.process.send_signal(signal.SIGTERM)
             await worker.ended()
 
@@ -185,7 +187,7 @@ async def test_a_second_signal_ends_it_at_once_though_a_handler_holds_up_the_loo
 
 @pytest.mark.slow
 @pytest.mark.needs("redis-server")
-async def test_a_handler_that_raises_is_logged_in_a_line_and_the_others_go_on(server: Server) -> None:
+async def test_a_handler_that_raises_is_logged_in_one_line_and_the_others_continue(server: Server) -> None:
     with trio.fail_after(PATIENCE):
         await fill(server, 3)
         with Worker(server, "picky", "--tries", "2") as worker:
@@ -204,7 +206,7 @@ async def test_a_handler_that_raises_is_logged_in_a_line_and_the_others_go_on(se
 
 
 @pytest.mark.parametrize("is_verbose", [False, True])
-def test_a_traceback_is_printed_only_if_it_was_asked_for(is_verbose: bool) -> None:
+def test_a_traceback_is_printed_only_on_request(is_verbose: bool) -> None:
     from trioflow.cli._work import OneLine
 
     try:
@@ -242,7 +244,7 @@ def test_a_traceback_is_printed_only_if_it_was_asked_for(is_verbose: bool) -> No
     ],
     ids=str,
 )
-def test_what_was_mistyped_is_one_line(
+def test_a_mistyped_command_is_reported_in_one_line(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -268,7 +270,7 @@ def test_what_was_mistyped_is_one_line(
     assert complaint in err
 
 
-def test_a_server_that_several_tasks_have_lost_is_one_line(
+def test_a_server_lost_by_several_tasks_is_reported_in_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "tasks.py").write_text(TASKS)

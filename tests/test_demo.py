@@ -37,14 +37,14 @@ async def demonstrating() -> AsyncGenerator[tuple[Client, int], None]:
 
 @asynccontextmanager
 async def answering(port: int, request: bytes) -> AsyncGenerator[trio.SocketStream, None]:
-    """A request whose answer goes on."""
+    """Send a request whose response continues; yield its stream."""
     async with connected(port) as stream:
         await stream.send_all(request + b" HTTP/1.1\r\nHost: x\r\n\r\n")
         yield stream
 
 
 async def beats_until(pulse: trio.SocketStream, is_wanted: Any) -> Any:
-    """Read a pulse until a beat is as wanted."""
+    """Read a pulse until a beat meets a condition."""
     while True:
         for line in (await read_until(pulse, b"\n\n\r\n")).splitlines():
             if line.startswith(b"data: ") and is_wanted(beat := json.loads(line[6:])):
@@ -52,7 +52,7 @@ async def beats_until(pulse: trio.SocketStream, is_wanted: Any) -> Any:
 
 
 async def wait_until(is_so: Any) -> None:
-    """Wait for what happens in the server, or in another task of it."""
+    """Wait for something that happens in the server, or in another of its tasks."""
     while not is_so():  # noqa: ASYNC110 - nothing tells of it
         await trio.sleep(0.01)
 
@@ -90,7 +90,7 @@ TYPES = {
 
 
 def file_of(name: str) -> Path:
-    """Return the file that is served by a name: the slow reader is drawn by what draws the inspector's page."""
+    """Return the file that is served under a name; the script of the inspector's page also draws the slow reader."""
     return INSPECTOR / name.removeprefix("inspector/") if name.startswith("inspector/") else PAGE / name
 
 
@@ -116,7 +116,7 @@ def test_the_page_needs_no_other_host() -> None:
         assert not re.search(r"https?://|//[a-z]+\.", text)
 
 
-def test_the_scripts_find_what_they_look_for() -> None:
+def test_the_scripts_find_the_elements_they_use() -> None:
     ids = set(Page().ids)
     for name in SCRIPTS:
         script = (PAGE / name).read_text()
@@ -174,7 +174,7 @@ def test_the_media_are_ours_and_small() -> None:
         ("GET", "/upload", 405, "/upload expects POST, got GET"),
     ],
 )
-async def test_what_cannot_be_is_told_in_words(method: str, target: str, status: int, told: str) -> None:
+async def test_invalid_values_are_refused_with_a_message(method: str, target: str, status: int, told: str) -> None:
     async with demonstrating() as (client, _):
         got, headers, body = await client.ask(method, target)
 
@@ -188,7 +188,7 @@ async def test_what_cannot_be_is_told_in_words(method: str, target: str, status:
 
 
 @pytest.mark.parametrize("how", ["whole", "piped"])
-async def test_a_crowd_gets_the_file_whole_or_piped(monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+async def test_many_clients_get_the_file_read_whole_or_piped(monkeypatch: pytest.MonkeyPatch, how: str) -> None:
     monkeypatch.setattr(_whole, "MEGABYTES", 1)
     monkeypatch.setattr(_whole, "SPEED", 1 << 30)
     async with demonstrating() as (client, _):
@@ -201,12 +201,12 @@ async def test_a_crowd_gets_the_file_whole_or_piped(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.slow
-async def test_a_second_crowd_has_to_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_second_group_of_clients_has_to_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     async with demonstrating() as (client, port):
         async with answering(port, b"POST /crowd?how=piped&clients=1"):
             await wait_until(lambda: _whole._crowds.borrowed_tokens)
             status, _headers, body = await client.ask("POST", "/crowd?how=whole&clients=1")
-        await wait_until(lambda: not _whole._crowds.borrowed_tokens)  # who leaves ends the crowd
+        await wait_until(lambda: not _whole._crowds.borrowed_tokens)  # a client that leaves ends its group
 
     assert (status, body) == (409, b"other clients are being served; try again when they are done\n")
 
@@ -214,7 +214,7 @@ async def test_a_second_crowd_has_to_wait(monkeypatch: pytest.MonkeyPatch) -> No
 # ---- 2: a picture in chunks
 
 
-async def test_the_picture_comes_whole_whatever_its_chunks() -> None:
+async def test_the_picture_is_complete_for_any_chunk_size() -> None:
     async with demonstrating() as (client, _):
         status, headers, body = await client.ask("GET", "/picture?size=50000&pause=1")
 
@@ -224,7 +224,7 @@ async def test_the_picture_comes_whole_whatever_its_chunks() -> None:
     assert body == (MEDIA / "picture.webp").read_bytes()
 
 
-async def test_the_picture_comes_a_thousand_bytes_at_a_time_with_a_rest() -> None:
+async def test_the_picture_is_sent_a_thousand_bytes_at_a_time_with_pauses() -> None:
     got = b""
     async with demonstrating() as (_, port):
         began = trio.current_time()
@@ -235,7 +235,7 @@ async def test_the_picture_comes_a_thousand_bytes_at_a_time_with_a_rest() -> Non
     assert trio.current_time() - began >= 0.04
 
 
-async def test_the_pulse_tells_how_much_of_a_picture_was_sent() -> None:
+async def test_the_pulse_reports_how_much_of_a_picture_was_sent() -> None:
     async with demonstrating() as (client, port), answering(port, b"GET /pulse?visit=v") as pulse:
         await beats_until(pulse, lambda beat: True)
         await client.ask("GET", "/picture?visit=v&size=60000&pause=0")
@@ -249,7 +249,7 @@ async def test_the_pulse_tells_how_much_of_a_picture_was_sent() -> None:
 
 
 @pytest.mark.parametrize("name", ["picture.webp", "melody.mp3", "clip.mp4"])
-async def test_media_are_served_in_ranges_and_the_pulse_tells_which(name: str) -> None:
+async def test_media_are_served_in_ranges_which_the_pulse_reports(name: str) -> None:
     data = (MEDIA / name).read_bytes()
     async with demonstrating() as (client, port), answering(port, b"GET /pulse?visit=v") as pulse:
         await beats_until(pulse, lambda beat: True)
@@ -277,16 +277,16 @@ async def test_channels_fill_up_and_the_source_stops(autojump_clock: trio.testin
     looks = [look[0] for look in looks if look]
     assert [stage["name"] for stage in looks[0]["stages"]] == ["counting", "squared", "slowly"]
     source, squares, reader = looks[-1]["stages"]
-    assert source["fill"] == 1  # and so the source waits
+    assert source["fill"] == 1  # so the source waits
     assert squares["fill"] > 0.9
-    assert source["items"] - looks[-11]["stages"][0]["items"] <= 6  # in a second; it would make 50
+    assert source["items"] - looks[-11]["stages"][0]["items"] <= 6  # in a second, in which it could make 50
     assert 25 <= reader["items"] <= 31
 
 
 # ---- 5: request bodies
 
 
-async def test_an_upload_goes_to_the_disk_and_is_removed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+async def test_an_upload_is_written_to_disk_and_removed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     data = bytes(range(256)) * 1000
     async with demonstrating() as (client, port), answering(port, b"GET /pulse?visit=v") as pulse:
@@ -299,7 +299,7 @@ async def test_an_upload_goes_to_the_disk_and_is_removed(monkeypatch: pytest.Mon
     assert not os.listdir(tmp_path)
 
 
-async def test_an_upload_that_is_broken_off_leaves_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+async def test_an_aborted_upload_leaves_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     async with demonstrating() as (_, port):
         async with connected(port) as stream:
@@ -319,14 +319,14 @@ async def test_an_upload_that_is_broken_off_leaves_nothing(monkeypatch: pytest.M
         ([b"\xc3"], 400, "the body is not valid UTF-8: unexpected end of data, byte 0xc3\n"),
     ],
 )
-async def test_a_body_comes_back_as_text_or_with_what_is_wrong(body: list[bytes], status: int, told: str) -> None:
+async def test_a_body_is_returned_as_text_or_refused_with_the_reason(body: list[bytes], status: int, told: str) -> None:
     async with demonstrating() as (client, _):
         answer = await client.ask("POST", "/echo", [("Transfer-Encoding", "chunked")], body)
 
     assert (answer[0], answer[2].decode()) == (status, told)
 
 
-async def test_a_text_that_goes_wrong_late_or_is_too_long_is_told_as_well() -> None:
+async def test_an_error_late_in_a_text_or_excessive_length_is_reported_too() -> None:
     async with demonstrating() as (client, _):
         length = [("Transfer-Encoding", "chunked")]
         late = await client.ask("POST", "/echo", length, [b"a" * 300_000, b"\xff"])
@@ -340,7 +340,7 @@ async def test_a_text_that_goes_wrong_late_or_is_too_long_is_told_as_well() -> N
 # ---- 6: there and back
 
 
-async def test_lines_come_back_while_others_are_still_to_be_sent() -> None:
+async def test_lines_are_returned_while_others_are_still_being_sent() -> None:
     async with demonstrating() as (_, port), connected(port) as stream:
         await stream.send_all(b"POST /shout HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
         await stream.send_all(b"6\r\nhello\n\r\n")
@@ -356,7 +356,7 @@ async def test_lines_come_back_while_others_are_still_to_be_sent() -> None:
     ("how", "expected"),
     [("upper", b"ONE\nTWO\n"), ("numbers", b"    1  one\n    2  two\n"), ("gzip", gzip.compress(b"one\ntwo"))],
 )
-async def test_pieces_come_back_changed(how: str, expected: bytes) -> None:
+async def test_pieces_are_returned_transformed(how: str, expected: bytes) -> None:
     async with demonstrating() as (client, port), answering(port, b"GET /pulse?visit=v") as pulse:
         await beats_until(pulse, lambda beat: True)
         async with connected(port) as stream:
@@ -378,7 +378,7 @@ async def send_pieces(client: Client) -> None:
     assert (await client.ask("POST", "/piece?visit=v&last=1", [("Content-Length", "2")], [b"wo"]))[0] == 200
 
 
-async def test_pieces_that_are_no_text_are_told_and_no_more_are_taken() -> None:
+async def test_pieces_that_are_not_text_are_an_error_and_no_more_are_received() -> None:
     async with demonstrating() as (client, port), answering(port, b"GET /pulse?visit=v") as pulse:
         await beats_until(pulse, lambda beat: True)
         async with answering(port, b"GET /changed?visit=v&how=upper") as stream:
@@ -394,7 +394,7 @@ async def test_pieces_that_are_no_text_are_told_and_no_more_are_taken() -> None:
 # ---- 7: a live feed
 
 
-async def test_a_reader_who_leaves_stops_its_source_and_the_pulse_tells() -> None:
+async def test_a_reader_that_leaves_stops_its_source_as_the_pulse_reports() -> None:
     async with demonstrating() as (_, port), answering(port, b"GET /pulse?visit=v") as pulse:
         await beats_until(pulse, lambda beat: True)
         async with answering(port, b"GET /feed?visit=v") as stream:
@@ -410,7 +410,7 @@ async def test_a_reader_who_leaves_stops_its_source_and_the_pulse_tells() -> Non
 
 
 @pytest.mark.parametrize(("last", "first"), [("41", 42), ("", 1), ("yesterday", 1)])
-async def test_the_feed_goes_on_behind_what_a_client_has(last: str, first: int) -> None:
+async def test_the_feed_resumes_after_what_a_client_already_has(last: str, first: int) -> None:
     async with demonstrating() as (_, port), connected(port) as stream:
         await stream.send_all(f"GET /feed HTTP/1.1\r\nHost: x\r\nLast-Event-ID: {last}\r\n\r\n".encode())
         got = await read_until(stream, b"\n\n\r\n")
@@ -418,7 +418,7 @@ async def test_the_feed_goes_on_behind_what_a_client_has(last: str, first: int) 
     assert f"id: {first}\n".encode() in got
 
 
-async def test_the_list_goes_on_from_where_one_is(autojump_clock: trio.testing.MockClock) -> None:
+async def test_the_list_resumes_at_the_current_position(autojump_clock: trio.testing.MockClock) -> None:
     async with demonstrating() as (client, _):
         status, headers, body = await client.ask("GET", "/list?start=360")
 
@@ -429,7 +429,7 @@ async def test_the_list_goes_on_from_where_one_is(autojump_clock: trio.testing.M
     assert entries[7]["factors"] == [367]
 
 
-async def test_the_pulse_beats_with_the_servers_memory() -> None:
+async def test_the_pulse_reports_the_servers_memory() -> None:
     async with demonstrating() as (_, port), answering(port, b"GET /pulse") as pulse:
         beat = await beats_until(pulse, lambda beat: True)
 
@@ -437,7 +437,7 @@ async def test_the_pulse_beats_with_the_servers_memory() -> None:
     assert beat["sources"] == beat["ranges"] == []
 
 
-async def test_a_page_that_connects_anew_keeps_its_new_visit() -> None:
+async def test_a_page_that_reconnects_keeps_its_new_visit() -> None:
     async with demonstrating() as (_, port):
         async with answering(port, b"GET /pulse?visit=v") as second:
             async with answering(port, b"GET /pulse?visit=v") as first:
@@ -450,7 +450,7 @@ async def test_a_page_that_connects_anew_keeps_its_new_visit() -> None:
 
 
 @pytest.mark.parametrize(("platform", "unit"), [("linux", 1024), ("darwin", 1)])
-def test_where_there_is_no_proc_the_most_memory_ever_is_told(
+def test_without_proc_the_peak_memory_is_reported(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, platform: str, unit: int
 ) -> None:
     monkeypatch.setattr(_memory, "_STATM", tmp_path / "missing")
@@ -460,12 +460,12 @@ def test_where_there_is_no_proc_the_most_memory_ever_is_told(
     assert _memory.resident() > 1 << 10
 
 
-def test_where_the_system_takes_no_memory_back_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_malloc_trim_releasing_memory_does_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_memory.ctypes, "CDLL", lambda name: object())
 
     assert _memory.give_back() is None  # type: ignore[func-returns-value]
 
 
-def test_json_is_a_line() -> None:
+def test_json_is_written_as_one_line() -> None:
     assert _asked.as_json({"a": "é"}) == b'{"a": "\\u00e9"}\n'
     assert _media.PICTURE.is_file()

@@ -1,4 +1,4 @@
-"""The conformance kit: it passes what keeps the rules, and names the rule that a stage breaks."""
+"""The conformance kit: it passes stages that follow the rules, and names the rule that a stage breaks."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ async def doubled(items: AsyncIterable[int]) -> AsyncIterator[int]:
         yield item * 2
 
 
-async def test_a_generator_that_keeps_the_rules_passes() -> None:
+async def test_a_generator_that_follows_the_rules_passes() -> None:
     @tf.readable
     async def numbers() -> AsyncIterator[int]:
         for n in range(600):
@@ -49,23 +49,23 @@ async def test_a_source_that_runs_once_passes() -> None:
     await check_readable(lambda: tf.from_iterable(iter([1, 2])), expected=[1, 2])
 
 
-async def test_a_sink_that_has_enough_passes() -> None:
+async def test_a_sink_that_stops_early_passes() -> None:
     await check_writable(tf.first, [1, 2, 3], 1)
 
 
-async def test_joined_chunks_may_be_cut_anywhere() -> None:
+async def test_the_output_may_be_cut_into_any_chunks_if_they_join_to_the_expected() -> None:
     await check_transform(lambda: tf.map(bytes.upper), [b"ab", b"c"], b"ABC", is_stream=True)
 
     with pytest.raises(AssertionError, match=r"^R6: items joined, capacity 1: "):
         await check_transform(lambda: tf.map(len), [b"ab", b"c"], [2, 1], is_stream=True)
 
 
-async def test_the_factory_must_make_what_is_checked() -> None:
+async def test_the_factory_must_return_the_kind_of_stage_that_is_checked() -> None:
     with pytest.raises(TypeError, match="the factory must return a Readable, got <Writable collect"):
         await check_readable(tf.collect)  # type: ignore[arg-type]
 
 
-async def test_R1_a_value_that_starts_something_is_seen() -> None:
+async def test_R1_a_value_that_starts_something_is_reported() -> None:
     scope = trio.CancelScope()
 
     async def eager() -> None:
@@ -81,7 +81,7 @@ async def test_R1_a_value_that_starts_something_is_seen() -> None:
     scope.cancel()
 
 
-async def test_R2_a_task_that_is_left_is_seen() -> None:
+async def test_R2_a_task_left_running_is_reported() -> None:
     scope = trio.CancelScope()
 
     async def stray() -> None:
@@ -97,7 +97,7 @@ async def test_R2_a_task_that_is_left_is_seen() -> None:
     scope.cancel()
 
 
-async def test_R2_a_descriptor_that_is_left_open_is_seen(tmp_path: Path) -> None:
+async def test_R2_a_descriptor_left_open_is_reported(tmp_path: Path) -> None:
     (tmp_path / "left").touch()
     opened = []
 
@@ -111,12 +111,12 @@ async def test_R2_a_descriptor_that_is_left_open_is_seen(tmp_path: Path) -> None
         os.close(fd)
 
 
-async def test_R3_a_wrong_result_of_a_sink_is_seen() -> None:
+async def test_R3_a_wrong_result_of_a_sink_is_reported() -> None:
     with pytest.raises(AssertionError, match=r"^R3: items of a plain iterable, capacity 1: got 2, expected 3"):
         await check_writable(tf.count, "ab", 3)
 
 
-async def test_R4_a_value_that_remembers_its_last_run_is_seen() -> None:
+async def test_R4_a_value_that_remembers_its_last_run_is_reported() -> None:
     def make() -> tf.Readable[int]:
         counter = itertools.count()
 
@@ -129,7 +129,7 @@ async def test_R4_a_value_that_remembers_its_last_run_is_seen() -> None:
         await check_readable(make, expected=[0])
 
 
-async def test_R6_a_stage_whose_result_hangs_on_the_capacity_is_seen() -> None:
+async def test_R6_a_stage_whose_result_depends_on_the_capacity_is_reported() -> None:
     async def batches(source: Source, output: Output) -> None:
         async for items in source.batches():
             await output.send(len(items))
@@ -138,7 +138,7 @@ async def test_R6_a_stage_whose_result_hangs_on_the_capacity_is_seen() -> None:
         await check_transform(lambda: tf.Transform(batches), [7, 7, 7], [1, 1, 1])
 
 
-async def test_R7_a_hoarder_is_seen() -> None:
+async def test_R7_a_stage_that_holds_too_much_is_reported() -> None:
     @tf.transform
     async def hoard(items: AsyncIterable[int]) -> AsyncIterator[int]:
         for item in [item async for item in items]:
@@ -150,7 +150,7 @@ async def test_R7_a_hoarder_is_seen() -> None:
         await check_transform(hoard, [1, 2, 3], [1, 2, 3], holds=1)
 
 
-async def test_R11_a_stage_that_converts_a_failure_is_seen() -> None:
+async def test_R11_a_stage_that_converts_a_failure_is_reported() -> None:
     async def converting(source: Source, output: Output) -> None:
         try:
             async for item in source:
@@ -162,7 +162,7 @@ async def test_R11_a_stage_that_converts_a_failure_is_seen() -> None:
         await check_transform(lambda: tf.Transform(converting), [1], [1])
 
 
-async def test_R11_a_source_that_converts_its_cancellation_is_seen() -> None:
+async def test_R11_a_source_that_converts_its_cancellation_is_reported() -> None:
     async def converting(output: Output) -> None:
         try:
             await output.send(1)
@@ -174,7 +174,7 @@ async def test_R11_a_source_that_converts_its_cancellation_is_seen() -> None:
         await check_readable(lambda: tf.Readable(converting), expected=[1, 2])
 
 
-async def test_R11_a_stage_that_swallows_its_cancellation_is_seen() -> None:
+async def test_R11_a_stage_that_suppresses_its_cancellation_is_reported() -> None:
     async def swallowing(source: Source, output: Output) -> None:
         try:
             async for item in source:
@@ -196,7 +196,7 @@ async def test_R11_a_stage_that_swallows_its_cancellation_is_seen() -> None:
         await check_readable(lambda: tf.Readable(stubborn), expected=[0, 1, 2])
 
 
-async def test_R13_a_sink_that_takes_a_failure_for_the_end_is_seen() -> None:
+async def test_R13_a_sink_that_mistakes_a_failure_for_the_end_is_reported() -> None:
     async def careless(source: Source) -> int:
         count = 0
         try:
@@ -212,7 +212,7 @@ async def test_R13_a_sink_that_takes_a_failure_for_the_end_is_seen() -> None:
         await check_writable(lambda: tf.Writable(careless), [1, 2], 2)
 
 
-async def test_R16_a_stage_that_does_not_end_is_seen(autojump_clock: MockClock) -> None:
+async def test_R16_a_stage_that_does_not_end_is_reported(autojump_clock: MockClock) -> None:
     async def deaf(output: Output) -> None:
         await output.send(1)
         with trio.CancelScope(shield=True):

@@ -1,4 +1,4 @@
-"""A demo in a process of its own, Debian's Chromium, and pages whose console must stay quiet."""
+"""The demo in its own process, Debian's Chromium, and pages whose console must stay empty."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, expect, sync_playwright
 
-# Where to put pictures of the page, for the docs: `TRIOFLOW_SCREENSHOTS=docs/tutorial/images pytest tests/browser`.
+# Where to save pictures of the page for the docs: `TRIOFLOW_SCREENSHOTS=docs/tutorial/images pytest tests/browser`.
 SCREENSHOTS = os.environ.get("TRIOFLOW_SCREENSHOTS")
 
 
@@ -36,7 +36,7 @@ def demo() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
-        # A machine without loudspeakers plays all the same; nobody is there to press a key before it does.
+        # So that media play on a machine without loudspeakers, and without a key press first.
         options = ["--autoplay-policy=no-user-gesture-required", "--mute-audio"]
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=options)
         yield browser
@@ -48,7 +48,7 @@ Open = Callable[..., Page]
 
 @pytest.fixture
 def open_demo(demo: str, browser: Browser) -> Iterator[Open]:
-    """Return what opens the demo; what the console then complains of fails the test, unless it is said to be expected."""
+    """Return a function that opens the demo; complaints in the console fail the test, unless they are expected."""
     complaints: list[str] = []
     contexts = []
 
@@ -80,7 +80,7 @@ Shoot = Callable[..., None]
 
 @pytest.fixture
 def shoot() -> Shoot:
-    """Return what takes a picture of the page, or of an element, where pictures are wanted."""
+    """Return a function that takes a picture of the page or an element, if pictures are wanted."""
 
     def shoot_(page: Page, name: str, element: Locator | None = None, of: str = "demo-") -> None:
         if not SCREENSHOTS:

@@ -1,6 +1,6 @@
-"""A program with a bottleneck, for the inspector to show: `look_up` takes one order at a time. It ends at SIGTERM.
+"""A program with a bottleneck for the inspector: `look_up` takes one order at a time. It ends at SIGTERM.
 
-With TRIOFLOW_INSPECT=127.0.0.1:0 in its environment it says where its page is.
+With TRIOFLOW_INSPECT=127.0.0.1:0 in its environment, it prints the address of its page.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def named(text: str) -> str:
 
 
 async def main() -> None:
-    named.__name__ = "<img src=x onerror=alert(1)>"  # what a program names a function is text, and stays text
+    named.__name__ = "<img src=x onerror=alert(1)>"  # the name of a function must be shown as text
     await tf.pipeline(["a"], tf.map(named), tf.drain())
     async with trio.open_nursery() as nursery:
         found = orders().pipe(tf.map(bytes.upper)).pipe(tf.map_async(look_up, concurrency=1)).pipe(tf.lines())

@@ -1,4 +1,4 @@
-"""The demo's page in a real browser: what each panel promises is seen, and the console stays quiet."""
+"""The demo's page in a real browser: each panel shows what it promises, and the console stays empty."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def panel(page: Page, name: str) -> Locator:
 
 
 def wait_for(page: Page, script: str, *, seconds: float = 15) -> None:
-    """Wait until a script gives true. Playwright's own waiting would need a policy that lets scripts be evaluated."""
+    """Wait until a script returns true. Playwright's own waiting would need a policy that allows `eval`."""
     for _ in range(int(seconds / 0.05)):
         if page.evaluate(script):
             return
@@ -99,7 +99,7 @@ def test_everything_can_be_reached_and_used_by_keyboard(open_demo: Open) -> None
     expect(page.locator("#pace-shown")).to_have_text("120")
 
 
-def test_a_file_read_whole_costs_memory_for_each_client_and_piped_it_does_not(open_demo: Open, shoot: Shoot) -> None:
+def test_a_file_read_whole_costs_memory_for_each_client_and_a_piped_one_does_not(open_demo: Open, shoot: Shoot) -> None:
     page = open_demo()
     whole = panel(page, "whole")
     page.fill("#clients", "20")
@@ -114,12 +114,12 @@ def test_a_file_read_whole_costs_memory_for_each_client_and_piped_it_does_not(op
     assert grew["piped"] < 60
     page.set_viewport_size({"width": 1280, "height": 620})
     page.mouse.wheel(0, 400)
-    page.wait_for_timeout(200)  # a beat, which draws the curve in its new place
+    page.wait_for_timeout(200)  # a beat, which draws the curve at its new place
     shoot(page, "whole")
 
 
 @pytest.mark.parametrize("wrong", ["0", "51", "", "1.5"])
-def test_a_wrong_number_of_clients_is_told(open_demo: Open, wrong: str) -> None:
+def test_an_invalid_number_of_clients_is_reported(open_demo: Open, wrong: str) -> None:
     page = open_demo()
     whole = panel(page, "whole")
     page.fill("#clients", wrong)
@@ -133,7 +133,7 @@ def test_a_wrong_number_of_clients_is_told(open_demo: Open, wrong: str) -> None:
 
 def test_the_picture_grows_chunk_by_chunk(open_demo: Open, shoot: Shoot, browser: Browser) -> None:
     page, reader = open_demo(), browser.new_page()
-    page.evaluate("document.getElementById('pause').value = 50")  # slow enough for our looks
+    page.evaluate("document.getElementById('pause').value = 50")  # slow enough for the checks below
     frame = panel(page, "picture").locator(".frame")
     total = (MEDIA / "picture.webp").stat().st_size
     bytes_, parts = [0], [0.0]
@@ -149,12 +149,12 @@ def test_the_picture_grows_chunk_by_chunk(open_demo: Open, shoot: Shoot, browser
 
     assert bytes_ == sorted(bytes_)
     assert parts == sorted(parts)
-    assert parts[-2] < 1  # some of it, while the rest was to come
+    assert parts[-2] < 1  # part of the picture, while the rest was still to come
     assert reader.evaluate(PAINTED, base64.b64encode(frame.screenshot()).decode()) == 1
     reader.close()
 
 
-# What part of the frame's height is painted, near its left edge: where the picture is not, there is a light pattern.
+# The painted part of the frame's height, near its left edge: without the picture there is a light pattern.
 PAINTED = """async (data) => {
     const bytes = Uint8Array.from(atob(data), (each) => each.charCodeAt(0));
     const image = await createImageBitmap(new Blob([bytes]));
@@ -204,7 +204,7 @@ def test_the_melody_plays_and_the_clip_seeks_by_ranges(open_demo: Open, shoot: S
     assert all(re.search(r"bytes=\d+-.*206 bytes \d+-", each, re.DOTALL) for each in ranges)
 
 
-def test_a_slow_reader_stops_the_source_and_a_fast_one_lets_it_go(open_demo: Open, shoot: Shoot) -> None:
+def test_a_slow_reader_stops_the_source_and_a_fast_one_does_not(open_demo: Open, shoot: Shoot) -> None:
     page = open_demo()
     slow = panel(page, "slow")
     page.click("#slow-toggle")
@@ -225,7 +225,7 @@ def test_a_slow_reader_stops_the_source_and_a_fast_one_lets_it_go(open_demo: Ope
     expect(page.locator("#slow-verdict")).to_contain_text("the reader has left")
 
 
-def test_an_upload_is_digested_and_memory_stays_flat(open_demo: Open, shoot: Shoot, tmp_path: Path) -> None:
+def test_an_upload_is_hashed_and_memory_stays_flat(open_demo: Open, shoot: Shoot, tmp_path: Path) -> None:
     page = open_demo()
     body = panel(page, "body")
     before = mebibytes(page.locator("#memory").inner_text())
@@ -246,7 +246,7 @@ def test_an_upload_is_digested_and_memory_stays_flat(open_demo: Open, shoot: Sho
     shoot(page, "upload", body)
 
 
-def test_a_body_that_is_no_utf_8_is_answered_400_in_words(open_demo: Open) -> None:
+def test_a_body_that_is_not_utf_8_is_answered_with_400_and_a_message(open_demo: Open) -> None:
     page = open_demo(expected=r"status of 400 \(Bad Request\) \(http\S+/echo\)")
     panel(page, "body")
     page.click("#echo-form button")
@@ -261,7 +261,7 @@ def test_a_body_that_is_no_utf_8_is_answered_400_in_words(open_demo: Open) -> No
 @pytest.mark.parametrize(
     ("bytes_", "told"), [("", "enter at least one"), ("xy", "0 to 9 and a to f"), ("c3 2", "a digit is missing")]
 )
-def test_bytes_that_are_none_are_told(open_demo: Open, bytes_: str, told: str) -> None:
+def test_a_hex_text_that_is_not_bytes_is_reported(open_demo: Open, bytes_: str, told: str) -> None:
     page = open_demo()
     body = panel(page, "body")
     page.fill("#echo-hex", bytes_)
@@ -270,14 +270,14 @@ def test_bytes_that_are_none_are_told(open_demo: Open, bytes_: str, told: str) -
     expect(body.locator(".wrong")).to_contain_text(told)
 
 
-def test_lines_come_back_as_they_are_typed(open_demo: Open, shoot: Shoot) -> None:
+def test_lines_are_returned_as_they_are_typed(open_demo: Open, shoot: Shoot) -> None:
     page = open_demo()
     change = panel(page, "change")
     back = page.locator("#change-back")
     for line in ("one", "two", "three"):
         page.fill("#change-line", line)
         page.keyboard.press("Enter")
-        expect(back).to_contain_text(line.upper())  # while the answer goes on
+        expect(back).to_contain_text(line.upper())  # while the response continues
     page.check("[value=numbers]")
     for line in ("a slow reader", "slows its source"):
         page.fill("#change-line", line)
@@ -292,7 +292,7 @@ def test_lines_come_back_as_they_are_typed(open_demo: Open, shoot: Shoot) -> Non
     expect(change.locator(".wrong")).to_have_text("the line is empty; type one")
 
 
-def test_a_file_goes_through_gzip_and_can_be_saved(open_demo: Open, tmp_path: Path) -> None:
+def test_a_file_is_compressed_and_can_be_saved(open_demo: Open, tmp_path: Path) -> None:
     page = open_demo()
     change = panel(page, "change")
     content = b"".join(b"%06d: the same again\n" % i for i in range(200_000))
@@ -307,11 +307,11 @@ def test_a_file_goes_through_gzip_and_can_be_saved(open_demo: Open, tmp_path: Pa
     expect(change.locator("#change-sent")).to_have_text(f"{len(content) / 2**20:.1f} MiB")
 
 
-def test_a_file_that_is_too_large_is_told_before_it_is_sent(open_demo: Open, tmp_path: Path) -> None:
+def test_a_file_that_is_too_large_is_refused_before_it_is_sent(open_demo: Open, tmp_path: Path) -> None:
     page = open_demo()
     file = tmp_path / "large"
     with file.open("wb") as large:
-        large.truncate(3 << 29)  # a hole, which takes no room
+        large.truncate(3 << 29)  # a hole, which takes no space on disk
     page.set_input_files("#upload-file", file)
     page.set_input_files("#change-file", file)
 
@@ -319,7 +319,7 @@ def test_a_file_that_is_too_large_is_told_before_it_is_sent(open_demo: Open, tmp
     expect(page.locator("#change .wrong")).to_have_text("the file has 1.5 GiB; this page keeps at most 256.0 MiB")
 
 
-def test_a_dropped_file_comes_back_and_one_that_is_no_text_is_told(open_demo: Open) -> None:
+def test_a_dropped_file_is_returned_and_one_that_is_not_text_is_refused(open_demo: Open) -> None:
     page = open_demo()
     panel(page, "change")
     drop = """([bytes]) => {
@@ -335,7 +335,7 @@ def test_a_dropped_file_comes_back_and_one_that_is_no_text_is_told(open_demo: Op
     expect(page.locator("#change .wrong")).to_have_text("that is not a file; drop a file")
 
 
-def test_a_feed_that_is_left_stops_its_source_at_once(open_demo: Open, shoot: Shoot) -> None:
+def test_leaving_a_feed_stops_its_source_at_once(open_demo: Open, shoot: Shoot) -> None:
     page = open_demo()
     feed = panel(page, "feed")
     page.click("#feed-toggle")
@@ -352,13 +352,13 @@ def test_a_feed_that_is_left_stops_its_source_at_once(open_demo: Open, shoot: Sh
     page.click("#feed-toggle")
     wait_for(page, "document.querySelectorAll('#sources tr').length > 2")
     if SCREENSHOTS:
-        page.wait_for_timeout(12_000)  # for a curve that is worth a picture
+        page.wait_for_timeout(12_000)  # for a curve worth a picture
     shoot(page, "feed", feed)
 
-    assert row.last.locator("td").nth(1).inner_text() == made  # it made no more
+    assert row.last.locator("td").nth(1).inner_text() == made  # the source made no more
 
 
-def test_the_list_goes_on_as_one_scrolls_until_one_leaves(open_demo: Open) -> None:
+def test_the_list_grows_while_the_user_scrolls_until_the_page_is_left(open_demo: Open) -> None:
     page = open_demo()
     panel(page, "feed")
     page.click("#list-form button")
@@ -380,7 +380,7 @@ def test_the_list_goes_on_as_one_scrolls_until_one_leaves(open_demo: Open) -> No
     expect(page.locator("#feed .wrong")).to_have_text("start must be a whole number from 2 to 1,000,000")
 
 
-def test_who_closes_the_page_takes_all_that_it_had_begun_with_it(open_demo: Open, demo: str) -> None:
+def test_closing_the_page_ends_everything_that_it_had_started(open_demo: Open, demo: str) -> None:
     open_demo()
     at_rest = len(connections(demo))
     page = open_demo()
@@ -400,7 +400,7 @@ def test_who_closes_the_page_takes_all_that_it_had_begun_with_it(open_demo: Open
 
 
 def connections(url: str) -> list[str]:
-    """Return the server's connections, by their clients' addresses."""
+    """Return the addresses of the clients that are connected to the server."""
     port = f":{int(url.rpartition(':')[2].strip('/')):04X}"
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     return [client for _, server, client, state, *_ in rows if server.endswith(port) and state == "01"]

@@ -1,4 +1,4 @@
-"""Chromium's own ways to leave a server, and to send it more than it wants."""
+"""How Chromium leaves a server, and sends it more than it reads."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_a_tab_that_is_closed_ends_its_feed(browser: Browser, site: Site) -> Non
     assert site.next() == "left /feed"
 
 
-def test_a_fetch_that_is_aborted_ends_its_handler(page: Page, site: Site) -> None:
+def test_an_aborted_fetch_ends_its_handler(page: Page, site: Site) -> None:
     page.evaluate(
         "() => { window.left = new AbortController(); fetch('/waits', {signal: left.signal}).catch(() => 0) }"
     )
@@ -114,7 +114,7 @@ def test_a_fetch_that_is_aborted_ends_its_handler(page: Page, site: Site) -> Non
 
 
 @pytest.mark.parametrize(("path", "answer"), [("/unread", [200, "/unread"]), ("/see-other", [200, "/login"])])
-def test_an_answer_to_an_upload_that_nobody_reads_arrives(page: Page, path: str, answer: list[object]) -> None:
+def test_the_response_to_an_unread_upload_arrives(page: Page, path: str, answer: list[object]) -> None:
     script = """async path => {
         const response = await fetch(path, {method: 'POST', body: new Blob([new Uint8Array(100_000_000)])});
         return [response.status, await response.text()];
@@ -123,7 +123,7 @@ def test_an_answer_to_an_upload_that_nobody_reads_arrives(page: Page, path: str,
         assert page.evaluate(script, path) == answer
 
 
-def test_an_upload_to_a_directory_of_files_is_told_that_it_is_not_allowed(page: Page) -> None:
+def test_an_upload_to_http_files_gets_405(page: Page) -> None:
     script = (
         "async () => (await fetch('/files', {method: 'POST', body: new Blob([new Uint8Array(100_000_000)])})).status"
     )

@@ -1,4 +1,4 @@
-"""The inspector's page in a real browser, beside a program with a bottleneck: seen, read and heard.
+"""The inspector's page of a program with a bottleneck, in a real browser.
 
 The picture of the docs is taken again by `TRIOFLOW_SCREENSHOTS=docs/images pytest tests/browser/test_inspector_page.py`.
 """
@@ -78,7 +78,7 @@ def test_the_bottleneck_is_marked_in_the_drawing_and_in_the_numbers(page: Page, 
     shoot(page, "inspector", of="")
 
 
-def test_a_name_is_text_whatever_is_in_it(page: Page) -> None:
+def test_a_name_is_shown_as_text_whatever_it_contains(page: Page) -> None:
     run = page.locator("#ended .run").filter(has_text="<img")
     run.locator("summary").click()
     expect(run.locator(".stage").nth(1)).to_contain_text("map(<img src=x onerror=alert(1)>)")
@@ -87,7 +87,7 @@ def test_a_name_is_text_whatever_is_in_it(page: Page) -> None:
 
 
 @pytest.mark.parametrize("page", LOOKS, ids=["desk", "phone, dark"], indirect=True)
-def test_it_fits_and_can_be_read_by_eyes_and_by_a_screen_reader(page: Page) -> None:
+def test_it_fits_and_is_readable_on_screen_and_with_a_screen_reader(page: Page) -> None:
     page.locator("#ended .run").filter(has_text="failed").locator("summary").click()
     expect(page.locator(".failure:visible")).to_have_count(1)
 
@@ -96,7 +96,7 @@ def test_it_fits_and_can_be_read_by_eyes_and_by_a_screen_reader(page: Page) -> N
 
 
 @pytest.mark.parametrize("page", [{**DESK, "reduced_motion": "reduce"}], indirect=True)
-def test_it_can_be_stopped_and_does_not_move_by_itself(page: Page) -> None:
+def test_it_can_be_paused_and_has_no_animation(page: Page) -> None:
     assert page.locator(".gauge i").first.evaluate("e => getComputedStyle(e).transitionDuration") == "0s"
     page.get_by_role("button", name="Pause").press("Enter")
     expect(page.get_by_role("status")).to_have_text("paused")
@@ -108,7 +108,7 @@ def test_it_can_be_stopped_and_does_not_move_by_itself(page: Page) -> None:
     expect(page.locator("#running")).not_to_have_text(before)
 
 
-# What a checker such as axe looks for, as far as this page has it; each fault is a sentence.
+# What an accessibility checker such as axe looks for, as far as it applies to this page; each fault is a sentence.
 FAULTS = """() => {
     const faults = [];
     const shown = (e) => e.checkVisibility() && getComputedStyle(e).clipPath === "none" && !e.closest("thead, caption");

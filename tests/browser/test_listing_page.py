@@ -1,4 +1,4 @@
-"""The listing and the 404 page of `trioflow serve` in a real browser, on a desk and on a phone."""
+"""The listing and the 404 page of `trioflow serve` in a real browser, on a desktop and on a phone."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def names_on(page: Page) -> list[str]:
     return [name for name in page.locator("tbody td:first-child a").all_inner_texts() if name != "Up one level"]
 
 
-def test_each_date_is_seen_and_nothing_is_wider_than_the_page(page: Page, url: str) -> None:
+def test_each_date_is_visible_and_nothing_is_wider_than_the_page(page: Page, url: str) -> None:
     page.goto(url)
 
     for time in page.locator("time").all():
@@ -56,7 +56,7 @@ def test_each_date_is_seen_and_nothing_is_wider_than_the_page(page: Page, url: s
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
-def test_everything_to_press_is_large_enough_for_a_finger(page: Page, url: str) -> None:
+def test_every_control_is_large_enough_for_a_finger(page: Page, url: str) -> None:
     page.goto(f"{url}/sub/deep/")
 
     for each in page.locator("a, button, input").all():
@@ -65,7 +65,7 @@ def test_everything_to_press_is_large_enough_for_a_finger(page: Page, url: str) 
         assert min(box["width"], box["height"]) >= 24, each.inner_text()
 
 
-def test_sorting_filtering_and_entering_a_directory_keep_what_was_chosen(page: Page, url: str) -> None:
+def test_sorting_filtering_and_entering_a_directory_keep_the_current_choices(page: Page, url: str) -> None:
     page.goto(url)
     page.get_by_role("button", name="Size").click()
     page.get_by_role("button", name="Size").click()
@@ -85,7 +85,7 @@ def test_sorting_filtering_and_entering_a_directory_keep_what_was_chosen(page: P
     page.wait_for_url(f"{url}/?sort=-size")
 
 
-def test_what_is_not_found_can_be_read_on_a_phone(page: Page, url: str) -> None:
+def test_the_not_found_page_is_readable_on_a_phone(page: Page, url: str) -> None:
     page.goto(f"{url}/nothing")
 
     heading = page.get_by_role("heading", name="404 Not Found")

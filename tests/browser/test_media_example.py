@@ -1,4 +1,4 @@
-"""The media server in examples/ plays in a browser, which asks it for ranges."""
+"""The media server in examples/ plays in a browser, which requests ranges."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.needs("chromium")
 SOURCE = Path(__file__).parents[2] / "examples" / "media_server.py"
 
 
-def test_the_media_servers_page_plays_and_seeks_in_what_the_directory_has(browser: Browser, tmp_path: Path) -> None:
+def test_the_media_servers_page_plays_and_seeks_the_files_of_the_directory(browser: Browser, tmp_path: Path) -> None:
     port = free_port()
     source = with_port(SOURCE.read_text(encoding="utf-8"), port)
     with serving(source, name=SOURCE.name, port=port, cwd=tmp_path), browser.new_context() as context:

@@ -1,4 +1,4 @@
-"""What Chromium does with a file on a click: texts and models of data are shown, archives are downloaded, nothing is guessed."""
+"""What Chromium does with a file on a click: text is shown, other files are downloaded, and no type is guessed."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def page(browser: Browser) -> Iterator[Page]:
     context.close()
 
 
-def test_a_text_is_shown_whatever_its_name_and_its_markup_is_text(page: Page, url: str) -> None:
+def test_a_text_file_is_shown_whatever_its_name_and_its_markup_is_not_rendered(page: Page, url: str) -> None:
     for name in TEXTS:
         page.goto(url)
         page.click(f"text={name}")
@@ -54,7 +54,7 @@ def test_a_text_is_shown_whatever_its_name_and_its_markup_is_text(page: Page, ur
         assert page.title() != "1"
 
 
-def test_what_is_no_text_is_downloaded_under_its_name(page: Page, url: str) -> None:
+def test_a_file_that_is_not_text_is_downloaded_under_its_name(page: Page, url: str) -> None:
     page.goto(url)
     for name, kind in BINARIES.items():
         with page.expect_download() as download:
