@@ -1,6 +1,6 @@
-"""The benchmarks' own harness: turns, ratios, and that nothing wrong, missing or crashed passes for a number.
+"""The benchmarks' harness: turns, ratios, and that nothing wrong, missing or crashed passes for a number.
 
-Nothing here says how fast anything is: `python -m tests.benchmarks` does.
+These tests do not measure speed: `python -m tests.benchmarks` does.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def work(*peers: Peer, is_cost: bool = False) -> Work:
 
 
 def giving(*figures: float) -> Peer:
-    """A peer that measures one figure after the other, and as much for each CPU second."""
+    """Make a peer that measures the given figures in order, and the same by CPU time."""
     left = list(figures)
 
     def measured(scale: Scale) -> Sample:
@@ -48,7 +48,7 @@ def failing(scale: Scale) -> Sample:
 
 @pytest.fixture
 def own_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A directory of this test's own, and nothing remembered of another."""
+    """A directory for this test, without cached values of another."""
 
     def forget() -> None:
         for cached in (_place.random_file, _place.log_file, _place.gzip_file, _place.digest, _place.installed):
@@ -76,7 +76,7 @@ def test_peers_are_measured_in_turns() -> None:
 
 
 def test_a_ratio_is_the_median_of_the_rounds_and_not_the_ratio_of_medians() -> None:
-    # The machine was three times slower in the second round: it does not show in the ratio.
+    # The machine was three times slower in the second round, which does not change the ratio.
     ours, theirs = measure(work(giving(30, 10, 60), giving(15, 5, 20)), SCALE, 3)
 
     assert ratio(ours, theirs) == 2
@@ -103,7 +103,7 @@ def test_a_missing_peer_is_named_in_table_json_and_plot_and_is_never_run() -> No
     assert "missing" in svg([(toy, rows)])
 
 
-def test_a_failed_peer_is_told_of_and_the_others_go_on() -> None:
+def test_a_failed_peer_is_reported_and_the_others_continue() -> None:
     toy = work(giving(4, 4), Peer("broken", failing), giving(2, 2))
 
     ours, broken, other = rows = measure(toy, SCALE, 2)
@@ -131,7 +131,7 @@ def test_a_program_that_fails_once_has_no_figure_at_all() -> None:
 @pytest.mark.parametrize(
     ("is_cost", "reached", "met"), [(False, 2.5, True), (False, 2.4, False), (True, 1.2, False), (True, 1.0, True)]
 )
-def test_a_target_is_a_lower_bound_and_of_a_cost_an_upper_one(is_cost: bool, reached: float, met: bool) -> None:
+def test_a_target_is_a_lower_bound_and_for_a_cost_an_upper_one(is_cost: bool, reached: float, met: bool) -> None:
     toy = work(giving(1), is_cost=is_cost)
     target = 1.0 if is_cost else 2.5
 
@@ -140,7 +140,7 @@ def test_a_target_is_a_lower_bound_and_of_a_cost_an_upper_one(is_cost: bool, rea
     assert is_met(toy, None, target) is None
 
 
-def test_the_table_says_what_was_met_and_what_was_missed() -> None:
+def test_the_table_shows_which_targets_were_met_and_missed() -> None:
     near, far = (Peer(str(i), lambda scale: Sample.rate(2, 1, 1), target=i) for i in (2, 9))
     toy = work(Peer("ours", lambda scale: Sample.rate(6, 1, 1)), near, far)
 
@@ -174,7 +174,7 @@ def test_numbers_are_shown_at_three_digits(value: float | None, unit: str, text:
     assert _report.shown(value, unit) == text
 
 
-def test_expect_says_what_came_and_what_was_wanted() -> None:
+def test_expect_names_the_result_and_the_expected_value() -> None:
     expect("the sum", 3, 3)
     with pytest.raises(Failed, match="the sum is 4, not 3"):
         expect("the sum", 4, 3)
@@ -186,7 +186,7 @@ def program(tmp_path: Path, code: str) -> Path:
     return path
 
 
-def test_a_program_that_computes_the_wrong_thing_fails_however_fast(tmp_path: Path) -> None:
+def test_a_program_with_a_wrong_result_fails_however_fast(tmp_path: Path) -> None:
     told = {"runs": 1, "wall": 1e-9, "cpu": 1e-9, "result": [6, 41]}
     wrong = program(tmp_path, f"print({json.dumps(told)!r})")
 
@@ -202,12 +202,12 @@ def test_a_program_that_computes_the_wrong_thing_fails_however_fast(tmp_path: Pa
         ("", "printed no JSON object"),
     ],
 )
-def test_a_program_that_crashes_or_tells_nothing_fails(tmp_path: Path, code: str, why: str) -> None:
+def test_a_program_that_crashes_or_prints_nothing_fails(tmp_path: Path, code: str, why: str) -> None:
     with pytest.raises(Failed, match=f"program.py {why}"):
         _programs.run([sys.executable, program(tmp_path, code)])
 
 
-def test_a_program_that_takes_too_long_is_ended_with_all_it_has_started(tmp_path: Path) -> None:
+def test_a_program_that_takes_too_long_is_ended_with_all_its_processes(tmp_path: Path) -> None:
     endless = program(
         tmp_path,
         "import pathlib, subprocess, sys, time\n"
@@ -222,7 +222,7 @@ def test_a_program_that_takes_too_long_is_ended_with_all_it_has_started(tmp_path
 
 
 def ends_within(seconds: float, process: int) -> bool:
-    """Wait for a process that is not our child: it may be dying still."""
+    """Wait for a process that is not our child, and may still be ending."""
     try:
         fd = os.pidfd_open(process)
     except ProcessLookupError:
@@ -259,7 +259,7 @@ def test_a_server_that_dies_fails(tmp_path: Path) -> None:
         pytest.fail("it never served")
 
 
-def test_data_have_the_size_asked_for_and_are_the_same_each_time(own_place: Path) -> None:
+def test_data_have_the_requested_size_and_are_the_same_each_time(own_place: Path) -> None:
     for make in (_place.random_file, _place.log_file):
         first = make(3_000_017).read_bytes()
         assert len(first) == 3_000_017
@@ -273,7 +273,7 @@ def test_data_have_the_size_asked_for_and_are_the_same_each_time(own_place: Path
     assert _place.size_in(_place.gzip_file(3_000_017)) == 3_000_017
 
 
-def test_without_an_environment_each_of_its_peers_is_missing_by_name(
+def test_without_an_environment_its_peers_are_listed_as_missing(
     own_place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert _place.installed() == {}
@@ -284,7 +284,7 @@ def test_without_an_environment_each_of_its_peers_is_missing_by_name(
     assert _place.package("aiostream").how == "python -m tests.benchmarks --install"
 
 
-def test_list_names_every_work_and_runs_none(capsys: pytest.CaptureFixture[str]) -> None:
+def test_list_prints_every_work_and_runs_none(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--list"]) == 0
 
     out = capsys.readouterr().out
@@ -294,7 +294,7 @@ def test_list_names_every_work_and_runs_none(capsys: pytest.CaptureFixture[str])
             assert peer.name in out
 
 
-def test_a_name_chooses_a_work_or_all_that_begin_with_it() -> None:
+def test_a_name_selects_a_work_or_all_that_begin_with_it() -> None:
     assert [each.name for each in chosen(WORKS, ["run"])] == ["run-1", "run-3", "run-10"]
     assert [each.name for each in chosen(WORKS, ["log"])] == ["log"]
     assert [each.name for each in chosen(WORKS, ["gzip"])] == ["gzip", "gzip-isal"]
@@ -305,7 +305,7 @@ def test_a_name_chooses_a_work_or_all_that_begin_with_it() -> None:
     ]
 
 
-def test_an_unknown_name_is_told_with_those_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_name_is_refused_with_a_list_of_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["integer"]) == 2
 
     err = capsys.readouterr().err
@@ -322,11 +322,11 @@ def test_names_are_unique_and_ours_is_first() -> None:
         assert each.smoke <= each.size
 
 
-def test_every_number_through_the_limit_is_what_the_harness_expects() -> None:
+def test_expected_gives_the_count_and_the_sum_of_the_results() -> None:
     assert expected(4) == [3, 2 + 4 + 8]
 
 
-def test_a_smoke_run_of_real_programs_is_written_for_people_machines_and_the_eye(
+def test_a_smoke_run_of_real_programs_writes_a_table_json_and_a_plot(
     own_place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     numbers, bars = own_place / "numbers.json", own_place / "bars.svg"
@@ -364,7 +364,7 @@ def test_peers_and_data_are_kept_outside_the_project(monkeypatch: pytest.MonkeyP
     assert not _place.home().is_relative_to(_programs.ROOT)
 
 
-def test_a_page_gets_hits_misses_and_who_is_missing_between_its_marks() -> None:
+def test_a_page_gets_hits_misses_and_missing_peers_between_its_marks() -> None:
     toy = work(giving(30), Peer("slow", giving(10).measure, target=2), Peer("fast", giving(60).measure, target=1))
     absent = Peer("absent", failing, [ABSENT])
     rows = measure(Work("toy", "a toy", "items/s", 10, 1, [*toy.peers, absent]), SCALE, 1)

@@ -1,4 +1,4 @@
-"""The catalogue names every public name and nothing that there is not, and each tells what a reader asks of a stage."""
+"""The catalogue has every public name and no other, and each docstring says what a reader needs to know."""
 
 from __future__ import annotations
 
@@ -26,21 +26,23 @@ def names() -> set[str]:
     return {name for first, *_ in rows() for name in re.findall(r"`(\w+)`", first)}
 
 
-def test_every_public_name_has_its_row_and_every_row_is_of_one() -> None:
+def test_every_public_name_has_a_row_and_every_row_a_public_name() -> None:
     assert names() == set(tf.__all__)
 
 
-def test_every_row_has_the_words_of_others() -> None:
+def test_every_row_has_the_names_of_other_libraries() -> None:
     for first, *cells in rows():
-        assert len(cells) >= 3, f"{first} has no words of others"
-        assert all(cells), f"{first} has an empty cell: a dash where there is no word"
+        assert len(cells) >= 3, f"{first} has no names of other libraries"
+        assert all(cells), f"{first} has an empty cell: write a dash if there is no name"
 
 
 @pytest.mark.parametrize("name", sorted({*public_names(STAGES), "stdin"}))
-def test_a_stage_tells_when_it_emits_waits_and_ends_what_cancelling_loses_and_what_it_holds(name: str) -> None:
+def test_the_docstring_of_a_stage_says_when_it_emits_waits_and_ends_what_cancelling_loses_and_what_it_holds(
+    name: str,
+) -> None:
     told = inspect.getdoc(getattr(tf, name)) or ""
 
     headings = (
         HEADINGS[1:] if name in public_names(SINKS) else HEADINGS
-    )  # a sink gives its result at the end, and nothing before
+    )  # a sink returns its result at the end, and emits nothing
     assert re.findall(r"^(?:Emits|Waits|Ends|On|Holds)(?: when| cancel)?:(?= \S)", told, re.MULTILINE) == headings

@@ -1,4 +1,4 @@
-"""What contributors and CI run is what there is; the `docs` session of nox parses the YAML files themselves."""
+"""What contributors and CI run exists; nox's `docs` session checks the YAML files themselves."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def sessions() -> set[str]:
 
 
 def called(text: str) -> set[str]:
-    """Return the sessions that a text names: after `nox -s`, as a list, or as an entry of the matrix for it."""
+    """Return the sessions that a text names: after `nox -s`, in a list, or as an entry of the matrix."""
     lists = re.findall(r"(?:nox -s|\|\| set --) +([\w ]+)", text)
     if matrix := re.search(r"^ +session:\n((?: +- .+\n)+)", text, re.MULTILINE):
         lists += re.findall(r"- (.+)", matrix[1])
@@ -45,7 +45,7 @@ def test_ci_runs_every_session_but_the_release() -> None:
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
-def test_a_workflow_pins_its_actions_and_says_what_it_may_do(path: Path) -> None:
+def test_a_workflow_pins_its_actions_and_declares_its_permissions(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     actions = re.findall(r"uses: (\S+)", text)
 
@@ -69,7 +69,7 @@ def test_ci_installs_every_program_that_a_test_needs() -> None:
     assert len(needed) > 5
 
 
-def test_pre_commit_runs_the_linter_that_the_project_asks_for() -> None:
+def test_pre_commit_runs_the_linter_version_of_the_project() -> None:
     wanted = re.search(r'"(ruff>=[\d.]+)"', (ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     hooks = (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8")
 

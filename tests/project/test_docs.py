@@ -1,19 +1,19 @@
 """Every block in README and its neighbours, docs/ and docstrings runs, offline.
 
-How a page says what its blocks are, by the word after the fence:
+The word after the fence says what a block is:
 
     python          runs as it stands, `await` at the top allowed; the blocks of a page share their names
                     and one empty directory, in order; a block that starts with >>> is a doctest
-    python server   a program that goes on serving, at port 8000, until the page ends or another one starts
+    python server   a program that serves at port 8000 until the page ends or another one starts
     text            right after a python block: what that block prints, and the exception if it raises one, with the
                     traceback if the text shows one
     text NAME       a file of that name, for the blocks below
     console         `$ command`s, each with what it prints
 
-In expected output `...` stands for anything. What a page needs but a reader need not see stands in a comment
-that starts with `<!-- python` or `<!-- text NAME` on a line of its own. Other blocks (sh, js, no word) are not run.
+In expected output `...` stands for anything. Code that a page needs but readers do not is in a comment that starts
+with `<!-- python` or `<!-- text NAME` on a line of its own. Other blocks (sh, js, no word) are not run.
 
-In a docstring the public names, `tf`, `trio` and `run` are there; `run(awaitable)` gives what it results in.
+A docstring can use the public names, `tf`, `trio` and `run`; `run(awaitable)` returns its result.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def blocks_of(text: str) -> list[Block]:
 
 
 def execute(block: Block, page: str, names: dict[str, Any]) -> None:
-    """Run a block in the names of its page."""
+    """Run a block with the names of its page."""
     if block.body.startswith(">>>"):
         told: list[str] = []
         example = doctest.DocTestParser().get_doctest(block.body, names, page, page, block.line - 1)
@@ -136,7 +136,7 @@ def page_parameters() -> list[Any]:
             marks += [pytest.mark.slow]
         if "tests.redis.server" in text:
             marks += [pytest.mark.needs("redis-server"), pytest.mark.slow]
-        if "stamina" in text:  # it waits between two attempts
+        if "stamina" in text:  # the page waits between two attempts
             marks += [pytest.mark.slow]
         parameters.append(pytest.param(path, id=str(path.relative_to(ROOT)), marks=marks))
     return parameters
@@ -152,7 +152,7 @@ def test_the_blocks_of_a_page_run(
 
 
 @pytest.mark.parametrize("path", PAGES, ids=[str(path.relative_to(ROOT)) for path in PAGES])
-def test_the_links_of_a_page_lead_somewhere(path: Path) -> None:
+def test_the_links_of_a_page_have_targets(path: Path) -> None:
     text = BLOCK.sub("", path.read_text(encoding="utf-8"))
     links = re.findall(r"\]\((?!\w+:|#)([^)#\s]+)", text)
 
@@ -176,7 +176,7 @@ def run(awaitable: Awaitable[T]) -> T:
 
 
 @pytest.mark.parametrize("name", module_names())
-def test_the_examples_in_the_docstrings_of_a_module_hold(
+def test_the_examples_in_the_docstrings_of_a_module_run(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -242,7 +242,7 @@ $ printf "%s\\n" \\
 
 
 @pytest.mark.needs("curl")
-def test_a_server_on_a_page_is_asked(
+def test_a_server_on_a_page_gets_requests(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)

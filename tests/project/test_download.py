@@ -1,4 +1,4 @@
-"""The download of examples/download.py: it resumes only where the rest is sure to be of the same file, and else it fails."""
+"""examples/download.py: it resumes only if the rest is certainly of the same file, and otherwise fails."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def download(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 class Server:
-    """Answers as a server does whose answers break off after `size` bytes, until it has been asked `breaks` times."""
+    """Acts as a server whose responses break off after `size` bytes, for the first `breaks` requests."""
 
     def __init__(self, *, size: int = 50_000, breaks: int = 1, etags: tuple[str, str] = ('"1"', '"1"')) -> None:
         self._size, self._breaks, self._etags = size, breaks, etags
@@ -59,7 +59,7 @@ class Server:
         return httpx.AsyncClient(transport=httpx.MockTransport(self.answer))
 
 
-async def test_a_download_that_breaks_off_three_times_is_whole(
+async def test_a_download_interrupted_three_times_is_complete(
     download: Callable[..., tf.Readable[bytes]], tmp_path: Path, autojump_clock: MockClock
 ) -> None:
     server = Server(size=40_001, breaks=3)
@@ -79,7 +79,7 @@ async def test_a_download_that_breaks_off_three_times_is_whole(
         (('W/"1"', 'W/"1"'), True, "sent no strong ETag"),
     ],
 )
-async def test_a_download_that_could_be_of_two_versions_fails_and_leaves_what_was_there(
+async def test_a_download_that_could_mix_two_versions_fails_and_keeps_the_old_file(
     download: Callable[..., tf.Readable[bytes]],
     tmp_path: Path,
     autojump_clock: MockClock,
@@ -98,7 +98,7 @@ async def test_a_download_that_could_be_of_two_versions_fails_and_leaves_what_wa
     assert len(list(await trio.Path(tmp_path).iterdir())) == 1
 
 
-async def test_a_download_that_broke_off_before_its_first_byte_asks_for_the_whole_file_again(
+async def test_a_download_interrupted_before_its_first_byte_requests_the_whole_file_again(
     download: Callable[..., tf.Readable[bytes]], tmp_path: Path, autojump_clock: MockClock
 ) -> None:
     server = Server(size=0, breaks=2, etags=("", ""))

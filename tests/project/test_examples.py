@@ -1,8 +1,8 @@
-"""Each program in examples/ shows one idea; it runs, and prints what its last lines say it prints.
+"""Each program in examples/ shows one idea, runs, and prints what its last lines say.
 
-Those lines are comments, from `# Prints:` on. `...` stands for anything. Where the first of them is a `$ command`, each
-command prints what stands below it: one that runs the example itself, or a client of it. Then it is a server at port
-8000, which gets a free one here, says its address and is ended by Ctrl-C.
+Those lines are comments, from `# Prints:` on. `...` stands for anything. If the first of them is a `$ command`, each
+command prints the lines below it; it runs the example itself, or is a client of it. In the second case the example is
+a server at port 8000, which gets a free port here, prints its address and is ended by Ctrl-C.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pytest
 
 from tests.snippets import PATIENCE, ask, difference, free_port, matches, serving, with_port
 
-pytestmark = pytest.mark.slow  # each is a program of its own
+pytestmark = pytest.mark.slow  # each test runs a program
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted(ROOT.glob("examples/*.py"))
@@ -68,7 +68,7 @@ WHOLE_PROGRAMS = {
     "top_ten",
     "upload_once",
     "websocket",
-}  # they show how ideas meet, and may be longer
+}  # they combine several ideas, and may be longer
 
 
 def printed_by(source: str) -> str:
@@ -115,7 +115,7 @@ def marks_of(path: Path) -> list[pytest.MarkDecorator]:
 
 
 @pytest.mark.parametrize("path", [pytest.param(path, id=path.name, marks=marks_of(path)) for path in EXAMPLES])
-def test_an_example_prints_what_it_says(path: Path, tmp_path: Path) -> None:
+def test_an_example_prints_what_its_last_lines_say(path: Path, tmp_path: Path) -> None:
     run_example(path, tmp_path)
 
 
@@ -151,7 +151,7 @@ def ideas_of(path: Path) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=[path.name for path in EXAMPLES])
-def test_an_example_is_short_and_has_its_line_in_the_index(path: Path) -> None:
+def test_an_example_is_short_and_has_a_line_in_the_index(path: Path) -> None:
     idea, node = ideas_of(path)
     length = len(path.read_text(encoding="utf-8").splitlines())
 

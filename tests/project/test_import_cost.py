@@ -1,6 +1,6 @@
-"""`import trioflow` stays cheap: what it must not import is tested, what it costs is measured where asked.
+"""`import trioflow` stays cheap: tests check what it imports, and its time is measured on request.
 
-A time is no test on a shared machine: run this file as a program to see the milliseconds (CI prints them).
+Times are not tested, because machines are shared: run this file as a program to see the milliseconds (CI prints them).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import sys
 
 import pytest
 
-pytestmark = pytest.mark.slow  # each starts a Python of its own
+pytestmark = pytest.mark.slow  # each test starts a Python process
 
 BUDGET = 10  # ms beyond `import trio`
 RUNS = 21
@@ -21,7 +21,7 @@ NOT_AT_IMPORT += ["opentelemetry", "prometheus_client", "rich"]
 
 
 def run(code: str) -> str:
-    # An installed package has its bytecode beside it; so must this one, whatever the environment says.
+    # An installed package has its bytecode, so this one needs it too, whatever the environment says.
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, env=environment)
     return done.stdout.strip()
@@ -43,7 +43,7 @@ def test_a_name_imports_what_it_needs_and_no_more() -> None:
     assert not loaded & {"trioflow.io.files", "trioflow.codecs.csv", "trioflow.operators.timing"}
 
 
-def test_all_names_together_import_neither_http_nor_any_extra_nor_anything_of_others_but_trio() -> None:
+def test_all_names_together_import_no_http_no_extra_and_no_other_package_than_trio() -> None:
     loaded = loaded_by("from trioflow import *")
 
     assert [name for name in NOT_AT_IMPORT if name in loaded] == []
@@ -53,7 +53,7 @@ def test_all_names_together_import_neither_http_nor_any_extra_nor_anything_of_ot
 def milliseconds(module: str, after: str) -> float:
     """Measure what `import module` adds to `import after`: the best of fresh processes, bytecode already cached.
 
-    The best, not the middle: what else runs on the machine can only add.
+    The best and not the median, because other programs on the machine can only add time.
     """
     timed = f"import time, {after}; t = time.perf_counter(); import {module}; print(time.perf_counter() - t)"
     run(timed)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-# A room is a package, or a few modules of one; each may import from itself and from the rooms named beside it, and
+# A room is a package, or a few modules of one. Each may import from itself and from the rooms listed with it, and
 # nothing else of ours. "face" is trioflow/__init__.py.
 ROOMS: dict[str, set[str]] = {
     "_core": set(),
@@ -36,8 +36,8 @@ ROOMS: dict[str, set[str]] = {
 # The room http.messages.
 MESSAGES = {f"http.{name}" for name in ("_access", "_connection", "_proxies", "_request", "_response", "_service")}
 
-# Who may import what from outside the standard library: an extra's package has one module that knows it, but for rich, by
-# which two things are drawn, and the type of a provider of OpenTelemetry.
+# Which modules may import third-party packages: one for each package, except for rich, which draws two things, and a
+# type of OpenTelemetry.
 EVERYWHERE = {"trio"}
 ONLY_IN: dict[str, str] = {
     "h11": "http.wire.h11_reader",
@@ -71,11 +71,11 @@ WITHOUT_IO = {
 }
 IO_PACKAGES = {"trio", "os", "io", "socket", "pathlib", "threading", "subprocess", "ssl"}
 
-LONGEST = 400  # lines; at 300 one asks, at 400 one splits
+LONGEST = 400  # lines; at 300 ask whether to split it, at 400 split it
 
 
 def where_trioflow_is() -> Path:
-    # Not this file's neighbour: CI runs the tests against the installed wheel.
+    # Not the directory next to this one: CI runs the tests against the installed wheel.
     spec = importlib.util.find_spec("trioflow")
     assert spec is not None
     assert spec.origin is not None
@@ -125,7 +125,7 @@ def imports_of(module: str, source: str) -> Iterator[tuple[int, str]]:
 
 
 def target_of(name: str) -> str | None:
-    """Return which of our modules `name` is or is defined in, None for another project's module."""
+    """Return the module of ours that `name` is or is defined in; None for another project's module."""
     first, _, rest = name.partition(".")
     if first != "trioflow":
         return None
@@ -157,7 +157,7 @@ def wrong_imports(module: str, source: str) -> list[str]:
 
 
 def circles(arrows: dict[str, set[str]]) -> list[str]:
-    """Return a circle of `arrows`, the first name again at its end; an empty list where there is none."""
+    """Return a cycle of `arrows`, with the first name again at its end; an empty list if there is none."""
     try:
         TopologicalSorter(arrows).prepare()
     except CycleError as exc:
@@ -165,18 +165,18 @@ def circles(arrows: dict[str, set[str]]) -> list[str]:
     return []
 
 
-def test_the_rooms_themselves_have_no_circle() -> None:
+def test_the_rooms_have_no_import_cycle() -> None:
     assert circles(ROOMS) == []
 
 
-def test_the_page_of_the_architecture_has_each_room_and_its_arrows() -> None:
+def test_the_architecture_page_has_each_room_and_its_arrows() -> None:
     page = Path(__file__).parents[2] / "docs" / "contributing" / "architecture.md"
     rows = re.findall(r"^\| `([\w.]+)` \| (.+?) \|", page.read_text(encoding="utf-8"), re.MULTILINE)
 
     assert {room: set(re.findall(r"`([\w.]+)`", below)) for room, below in rows} == ROOMS
 
 
-def test_no_modules_import_each_other_in_a_circle() -> None:
+def test_no_modules_have_an_import_cycle() -> None:
     arrows: dict[str, set[str]] = {}
     for module, path in FILES.items():
         targets = {target_of(name) for _, name in imports_of(module, path.read_text(encoding="utf-8"))}
@@ -186,7 +186,7 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
 
 
 @pytest.mark.parametrize("module", FILES)
-def test_arrows_point_down_only(module: str) -> None:
+def test_imports_point_only_to_rooms_below(module: str) -> None:
     wrong = wrong_imports(module, FILES[module].read_text(encoding="utf-8"))
 
     assert not wrong, "\n" + "\n".join(wrong)
@@ -200,7 +200,7 @@ def test_a_module_is_short_enough_to_be_one_concept(module: str) -> None:
 
 
 @pytest.mark.parametrize("module", sorted(PACKAGES))
-def test_a_package_face_has_no_logic(module: str) -> None:
+def test_the_init_of_a_package_has_no_logic(module: str) -> None:
     for node in ast.parse(FILES[module].read_text(encoding="utf-8")).body:
         match node:
             case ast.Import() | ast.ImportFrom() | ast.Expr(value=ast.Constant(value=str())):
@@ -215,7 +215,8 @@ def test_a_package_face_has_no_logic(module: str) -> None:
             ):
                 continue
             case ast.If(test=ast.Call(func=name), body=[ast.Expr(value=ast.Call())], orelse=[]):
-                assert ast.unparse(name) == "os.environ.get"  # what the environment switches on is one call elsewhere
+                # What the environment switches on is one call to another module.
+                assert ast.unparse(name) == "os.environ.get"
             case ast.If(test=ast.Name(id="TYPE_CHECKING"), body=imports, orelse=[]):
                 assert all(isinstance(each, ast.ImportFrom) for each in imports)
             case _:
@@ -240,7 +241,7 @@ def test_a_package_face_has_no_logic(module: str) -> None:
         ("codecs.text", "import httpx", "httpx is not among"),
     ],
 )
-def test_a_wrong_arrow_is_seen(module: str, source: str, complaint: str) -> None:
+def test_a_wrong_import_is_found(module: str, source: str, complaint: str) -> None:
     assert complaint in "\n".join(wrong_imports(module, source))
 
 
@@ -253,14 +254,14 @@ def test_a_wrong_arrow_is_seen(module: str, source: str, complaint: str) -> None
         ("demo.pages", "from trioflow.demo import media\nfrom . import media"),
     ],
 )
-def test_a_right_arrow_passes(module: str, source: str) -> None:
+def test_a_permitted_import_passes(module: str, source: str) -> None:
     assert wrong_imports(module, source) == []
 
 
-def test_a_circle_is_seen() -> None:
+def test_an_import_cycle_is_found() -> None:
     assert circles({"a": {"b"}, "b": {"c"}, "c": {"a"}}) != []
 
 
-def test_a_module_outside_the_rooms_is_told_what_to_do() -> None:
+def test_the_error_for_a_module_outside_the_rooms_says_what_to_do() -> None:
     with pytest.raises(pytest.fail.Exception, match="put it into a package"):
         room_of("novelty")

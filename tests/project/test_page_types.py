@@ -1,7 +1,7 @@
 """Every Python block of a page passes mypy --strict and pyright strict, as a reader's own program should.
 
-A block becomes a module, its code on the lines that it has on the page. What it uses of the blocks before it, it imports
-from their modules.
+A block becomes a module, with its code on the same lines as on the page. It imports the names that it uses of earlier
+blocks from their modules.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tests.project.test_docs import PAGES, ROOT, Block, blocks_of
 
 pytestmark = pytest.mark.slow  # the type checkers take seconds to start
 
-# A block uses what one before it has imported, and may await at the top, as `execute` in test_docs lets it.
+# A block may use the imports of earlier ones and a top-level await, as `execute` in test_docs allows.
 MYPY = ["mypy", "--strict", "--implicit-reexport", "--disable-error-code=top-level-await"]
 PYRIGHT = ["pyright", "--pythonpath", sys.executable, "--project"]
 PYRIGHT_SETTINGS = {"typeCheckingMode": "strict", "extraPaths": [str(ROOT)], "reportUnusedImport": False}
@@ -30,7 +30,7 @@ AT_THE_TOP = re.compile(r"(outside|outside of|only within) async function")
 
 
 def code_of(block: Block) -> str:
-    """Return a block's code on the lines that it has on the page; of a doctest, what follows the prompts."""
+    """Return a block's code on the lines that it has on the page; for a doctest, the code after the prompts."""
     if not block.body.startswith(">>>"):
         return "\n" * (block.line - 1) + block.body
     lines: list[str] = []
@@ -47,11 +47,11 @@ def modules_of(name: str, text: str) -> dict[str, str]:
         if block.kind != "python":
             continue
         module, code = f"{name}_{block.line}", code_of(block)
-        if block.argument != "server":  # that is a program of its own
+        if block.argument != "server":  # that block is a complete program
             top = compile(code, module, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
             binds = {each.argval for each in dis.get_instructions(top) if each.opname == "STORE_NAME"}
             uses = {each.id for each in ast.walk(ast.parse(code)) if isinstance(each, ast.Name)} - binds
-            # The first line of the code is empty: there is at least the fence before a block.
+            # The first line of the code is empty, because there is at least the fence before a block.
             code = "; ".join(f"from {bound[each]} import {each}" for each in sorted(uses & {*bound})) + code
             bound |= dict.fromkeys(binds, module)
         modules[module] = code
@@ -59,7 +59,7 @@ def modules_of(name: str, text: str) -> dict[str, str]:
 
 
 def complaints(checker: list[str], pages: dict[str, str]) -> list[str]:
-    """Return what a type checker says of the blocks of pages, with the page and its line first."""
+    """Return what a type checker says about the blocks of pages, with the page and its line first."""
     with tempfile.TemporaryDirectory() as place:
         Path(place, "pyrightconfig.json").write_text(json.dumps(PYRIGHT_SETTINGS), encoding="utf-8")
         for number, text in enumerate(pages.values()):
@@ -76,14 +76,14 @@ both = pytest.mark.parametrize("checker", [MYPY, PYRIGHT], ids=["mypy", "pyright
 
 
 @both
-def test_the_blocks_of_all_pages_have_right_types(checker: list[str]) -> None:
+def test_the_blocks_of_all_pages_pass_the_type_checkers(checker: list[str]) -> None:
     pages = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in PAGES}
 
     assert complaints(checker, pages) == []
 
 
 @both
-def test_a_wrong_type_is_seen_in_any_block_of_a_page(checker: list[str]) -> None:
+def test_a_wrong_type_is_found_in_any_block_of_a_page(checker: list[str]) -> None:
     page = """
 <!-- python
 import trio

@@ -1,4 +1,4 @@
-"""The page for those who come from Node has every name of Node's streams, and names nothing of ours that there is not."""
+"""The page for Node users has every name of Node's streams, and only names of ours that exist."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from trioflow import http
 PAGE = (Path(__file__).parents[2] / "docs" / "how-to" / "port-a-node-pipeline.md").read_text(encoding="utf-8")
 TABLES = PAGE[PAGE.index("## Every name") :]
 
-# What is public in Node 20, and what later ones add, without what every event emitter has.
+# The public names of Node 20 and later versions, without those of every event emitter.
 NODE = {
     "stream": """
         Readable Writable Duplex Transform PassThrough Stream pipeline finished compose duplexPair addAbortSignal
@@ -55,7 +55,7 @@ def left_and_right() -> tuple[str, str]:
 
 
 @pytest.mark.parametrize("module", NODE)
-def test_every_name_of_node_has_its_row(module: str) -> None:
+def test_every_name_of_node_has_a_row(module: str) -> None:
     left, _ = left_and_right()
 
     assert [name for name in NODE[module].split() if not re.search(rf"(?<!\w){name}(?!\w)", left)] == []
@@ -68,7 +68,7 @@ def test_every_row_has_a_spelling_or_a_reason() -> None:
     assert [row for row in rows if len(row) != 4 or not row[1].strip() or not row[2].strip()] == []
 
 
-def test_the_page_names_nothing_of_ours_that_there_is_not() -> None:
+def test_every_name_of_ours_on_the_page_exists() -> None:
     code = "".join(re.findall(r"```python[^\n]*\n(.*?)```", PAGE, re.DOTALL))
     _, right = left_and_right()
 

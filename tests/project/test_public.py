@@ -1,4 +1,4 @@
-"""What a user sees is meant to be seen: the names of the package and of its values, and what `help` says of them."""
+"""What users see is public on purpose: the names of the package and of its values, and their `help`."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ def shown(value: object) -> set[str]:
     return {name for name in dir(value) if not name.startswith("_")}
 
 
-def test_the_package_shows_its_public_names_its_subpackages_and_its_version() -> None:
+def test_dir_of_the_package_has_its_public_names_subpackages_and_version() -> None:
     assert dir(tf) == sorted([*tf.__all__, "__version__", "http", "redis", "testing"])
     assert all(hasattr(tf, name) for name in dir(tf))
 
 
-def test_a_name_is_found_where_type_checkers_find_it() -> None:
+def test_a_name_is_imported_from_where_type_checkers_find_it() -> None:
     homes = {f"trioflow.{home}": names for home, names in tf._HOMES.items()}
     [imports] = [
         node for node in ast.parse(inspect.getsource(tf)).body if isinstance(node, ast.If) and len(node.body) > 1
@@ -48,7 +48,7 @@ def test_a_name_is_found_where_type_checkers_find_it() -> None:
     assert sorted(name for names in homes.values() for name in names) == sorted(tf.__all__)
 
 
-def test_names_can_be_imported_one_by_one_all_together_and_pickled() -> None:
+def test_names_can_be_imported_singly_or_with_a_star_and_pickled() -> None:
     everything: dict[str, Any] = {}
     exec("from trioflow import *", everything)
 
@@ -58,11 +58,11 @@ def test_names_can_be_imported_one_by_one_all_together_and_pickled() -> None:
 
 
 @pytest.mark.parametrize("package", [http, redis])
-def test_a_subpackage_shows_its_public_names(package: Any) -> None:
+def test_dir_of_a_subpackage_has_its_public_names(package: Any) -> None:
     assert dir(package) == sorted(package.__all__)
 
 
-def test_subpackages_are_imported_when_they_are_asked_for() -> None:
+def test_subpackages_are_imported_on_first_use() -> None:
     program = (
         "import sys, trioflow as tf; before = {*sys.modules}; tf.http.serve;"
         "print('trioflow.http' in before, 'h11' in before, 'trioflow.http' in sys.modules)"
@@ -72,17 +72,17 @@ def test_subpackages_are_imported_when_they_are_asked_for() -> None:
     assert told.split() == ["False", "False", "True"]
 
 
-def test_a_name_that_is_not_there_is_an_attribute_error_as_of_any_module() -> None:
+def test_an_unknown_name_is_an_attribute_error_as_in_any_module() -> None:
     with pytest.raises(AttributeError, match="module 'trioflow' has no attribute 'nonsense'"):
         tf.nonsense  # noqa: B018
 
 
 @pytest.mark.parametrize(("value", "names"), VALUES, ids=lambda value: type(value).__name__)
-def test_a_stream_shows_only_what_users_call(value: object, names: set[str]) -> None:
+def test_dir_of_a_stream_has_only_what_users_call(value: object, names: set[str]) -> None:
     assert shown(value) == names
 
 
-def test_the_ends_of_a_channel_show_what_trio_has_and_what_is_documented() -> None:
+def test_dir_of_a_channel_end_has_what_trio_has_and_what_is_documented() -> None:
     send, receive = tf.open_channel[int]()
     with send, receive:
         many = {
@@ -115,13 +115,13 @@ def test_help_shows_a_real_signature(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["open_channel", *FUNCTIONS])
-def test_help_begins_with_the_call(name: str) -> None:
+def test_help_starts_with_the_call(name: str) -> None:
     text = pydoc.render_doc(getattr(tf, name), renderer=pydoc.plaintext)  # type: ignore[attr-defined]
 
     assert text.split("\n")[2].removeprefix("async ").startswith(f"{name}(")
 
 
-def test_pipe_tells_what_it_takes_and_returns() -> None:
+def test_the_help_of_pipe_says_what_it_takes_and_returns() -> None:
     text = pydoc.render_doc(tf.Readable, renderer=pydoc.plaintext)  # type: ignore[attr-defined]
 
     assert "pipe(self, stage: 'Transform[T, U] | Writable[T, R] | Duplex[U, T]')" in text

@@ -1,4 +1,4 @@
-"""The package in examples/published_package is built, installed, tested and used, as its reader would do it, without a network."""
+"""The package in examples/published_package is built, installed, tested and used as by a reader, without a network."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def run(*arguments: str | Path, cwd: Path, path: Path | None = None) -> str:
     return done.stdout
 
 
-def test_a_package_with_its_own_transform_is_built_installed_and_proven(tmp_path: Path) -> None:
+def test_a_package_with_its_own_transform_can_be_built_installed_and_tested(tmp_path: Path) -> None:
     project, site = tmp_path / "project", tmp_path / "site"
     shutil.copytree(SOURCE, project, ignore=shutil.ignore_patterns("__pycache__", ".*"))
     run("pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", tmp_path, ".", cwd=project)
     [wheel] = tmp_path.glob("*.whl")
     run("pip", "install", "-q", "--no-deps", "--target", site, wheel, cwd=tmp_path)
-    shutil.rmtree(project / "trioflow_netstrings")  # what is tested is what was installed
+    shutil.rmtree(project / "trioflow_netstrings")  # so that the installed package is tested
 
     assert (site / "trioflow_netstrings" / "py.typed").exists()
     told = run("pytest", "-q", "-p", "no:cacheprovider", "tests", cwd=project, path=site)

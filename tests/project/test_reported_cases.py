@@ -1,4 +1,4 @@
-"""The pages of reported cases and of what a queue promises name tests and examples that exist, and have every row."""
+"""The pages of reported cases and of queue promises name existing tests and examples, and have every row."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_every_program_that_the_page_names_is_an_example() -> None:
     assert [name for name in programs if not (TESTS.parent / "examples" / name).exists()] == []
 
 
-def test_every_point_of_the_comparison_of_queues_has_its_tests() -> None:
+def test_every_row_of_the_comparison_of_queues_has_tests() -> None:
     page = (DOCS / "explanation" / "queues.md").read_text(encoding="utf-8")
     tables = page[page.index("## What happens to an item") : page.index('"–" means')]
     points = re.findall(r"^\| ([\w' ]+) \|", tables, re.MULTILINE)

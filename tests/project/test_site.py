@@ -1,4 +1,4 @@
-"""What the pages and the changelog say is what there is; the site itself is built by .ci/run."""
+"""The pages and the changelog match the code; .ci/run builds the site itself."""
 
 from __future__ import annotations
 
@@ -51,15 +51,15 @@ def defaults() -> dict[str, str]:
     return found
 
 
-def test_the_page_of_defaults_has_every_number_that_an_argument_has() -> None:
+def test_the_page_of_defaults_has_the_number_of_every_argument() -> None:
     page = (DOCS / "reference" / "defaults.md").read_text(encoding="utf-8")
 
     told = dict(re.findall(r"^\| `([^`]+\))` \| ([\w.]+) \|", page, re.MULTILINE))
 
-    assert told == defaults(), "docs/reference/defaults.md is to be brought in step with the code"
+    assert told == defaults(), "update docs/reference/defaults.md to match the code"
 
 
-def test_the_page_of_defaults_tells_the_numbers_that_nobody_can_set() -> None:
+def test_the_page_of_defaults_has_the_numbers_that_cannot_be_set() -> None:
     page = (DOCS / "reference" / "defaults.md").read_text(encoding="utf-8")
 
     rows = re.findall(r"^\| ([\d.]+) \| .* \| `([\w.]+)\.(\w+)` \|$", page, re.MULTILINE)
@@ -72,23 +72,23 @@ def test_the_page_of_defaults_tells_the_numbers_that_nobody_can_set() -> None:
 reference = runpy.run_path(str(DOCS / "_site" / "reference.py"))
 
 
-def test_every_public_name_has_its_place_in_one_page_of_the_reference() -> None:
+def test_every_public_name_is_on_one_page_of_the_reference() -> None:
     pages = "".join(path.read_text(encoding="utf-8") for path in sorted(DOCS.glob("reference/*.md")))
 
     modules = " ".join(re.findall(r"^<!-- members of ([\w. ]+) -->$", pages, re.MULTILINE)).split()
     shown = Counter(name for module in modules for name in reference["members"](module))
 
     wanted = {f"trioflow.{prefix}{name}" for prefix, package in PACKAGES.items() for name in package.__all__}
-    assert set(shown) == wanted, "a module wants its line `<!-- members of ... -->` in a page of docs/reference"
+    assert set(shown) == wanted, "add a line `<!-- members of ... -->` for the module to a page of docs/reference"
     assert max(shown.values()) == 1
 
 
 @pytest.mark.skipif(sys.version_info >= (3, 13), reason="a docstring's indentation and some annotations differ there")
 @pytest.mark.parametrize("path", sorted(DOCS.glob("reference/*.md")), ids=lambda path: path.name)
-def test_a_page_of_the_reference_says_what_the_docstrings_say(path: Path) -> None:
+def test_a_page_of_the_reference_matches_the_docstrings(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
 
-    assert reference["page_text"](text) == text, "bring it in step: python docs/_site/reference.py"
+    assert reference["page_text"](text) == text, "update it: python docs/_site/reference.py"
 
 
 def test_the_site_lists_every_page() -> None:
@@ -101,7 +101,7 @@ def test_the_site_lists_every_page() -> None:
 
 
 @pytest.mark.parametrize("path", sorted(DOCS.rglob("*.svg")), ids=lambda path: path.name)
-def test_a_picture_can_be_read_by_day_and_by_night_and_says_what_it_shows(path: Path) -> None:
+def test_a_picture_has_a_title_dark_colours_and_no_external_links(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     root = ET.fromstring(text)
 
@@ -153,12 +153,12 @@ def test_a_file_of_changes_with_an_unknown_kind_is_refused(tmp_path: Path) -> No
         script["main"]([], root=tmp_path)
 
 
-def test_contributing_can_be_read_at_once() -> None:
+def test_contributing_is_short() -> None:
     assert (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").count("\n") <= 80
 
 
 @pytest.mark.parametrize("section", ["tutorial", "how-to"])
-def test_a_section_names_all_its_pages(section: str) -> None:
+def test_a_section_lists_all_its_pages(section: str) -> None:
     named = re.findall(r"\]\(([\w-]+\.md)\)", (DOCS / section / "README.md").read_text(encoding="utf-8"))
 
     assert sorted(named) == sorted(path.name for path in (DOCS / section).glob("*.md") if path.name != "README.md")

@@ -1,7 +1,7 @@
-"""What a user's type checker makes of our public names: mypy --strict and pyright strict read tests/typing/*.py.
+"""The types of our public names: mypy --strict and pyright strict read tests/typing/*.py.
 
-What must fail is marked there by mypy's code, `# type: ignore[arg-type]`; a mark that either of the two does not need is
-itself an error, so both must refuse it. The settings stand in pyproject.toml.
+What must fail is marked there with mypy's code, `# type: ignore[arg-type]`; an unneeded mark is an error for both
+checkers, so both must refuse the line. The settings are in pyproject.toml.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def test_the_types_of_the_public_names_are_exact(checker: list[str]) -> None:
     assert not complaints, f"\n{complaints}"
 
 
-def test_every_public_name_is_read() -> None:
+def test_every_public_name_is_checked() -> None:
     read: set[str] = set()
     for path in ROOT.glob("tests/typing/*.py"):
         text = path.read_text(encoding="utf-8")
@@ -54,7 +54,7 @@ def test_every_public_name_is_read() -> None:
 
 
 @pytest.mark.parametrize("checker", [MYPY, PYRIGHT], ids=["mypy", "pyright"])
-def test_a_wrong_type_is_seen(checker: list[str], tmp_path: Path) -> None:
+def test_a_wrong_type_is_found(checker: list[str], tmp_path: Path) -> None:
     case = tmp_path / "case.py"
     case.write_text("import trioflow as tf\n\ntf.open_channel[str](capacity='x')\n", encoding="utf-8")
 
@@ -62,4 +62,4 @@ def test_a_wrong_type_is_seen(checker: list[str], tmp_path: Path) -> None:
 
     errors = [line for line in complaints.splitlines() if " error: " in line]
     assert errors
-    assert all("case.py:3:" in error for error in errors), complaints  # so `import trioflow` is found, with its types
+    assert all("case.py:3:" in error for error in errors), complaints  # `import trioflow` is found, with its types
