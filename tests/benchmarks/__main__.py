@@ -1,4 +1,4 @@
-"""python -m tests.benchmarks [NAME ...]: what trioflow does beside its peers, in turns, in one run."""
+"""python -m tests.benchmarks [NAME ...]: trioflow compared with its peers, in turns, in one run."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ WORKS: list[Work] = [*items.WORKS, *runs.WORKS, *calls.WORKS, *workers.WORKS, *f
 
 
 def chosen(works: Sequence[Work], names: Sequence[str]) -> list[Work]:
-    """Return the works that are named: each name is a work's own, or what its name begins with up to a dash.
+    """Return the named works; a name is that of a work, or its beginning up to a dash.
 
     Raises:
-        ValueError: a name is no work's.
+        ValueError: there is no such work.
     """
     found = []
     for name in names:
@@ -32,7 +32,7 @@ def chosen(works: Sequence[Work], names: Sequence[str]) -> list[Work]:
 
 
 def among(work: Work, names: Sequence[str]) -> Work:
-    """Return the work with only those peers whose name has one of `names` in it, and with ours."""
+    """Return the work with only ours and the peers whose name contains one of `names`."""
     if not names:
         return work
     ours, *others = work.peers
@@ -86,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         listing(works)
         return 0
     if options.page:
-        _page.filled(options.page.read_text(encoding="utf-8"), [])  # lacking marks are told now, not after an hour
+        _page.filled(options.page.read_text(encoding="utf-8"), [])  # missing marks are reported now, not after an hour
     rounds = 1 if options.smoke else options.rounds
     about = _report.machine()
     out = sys.stderr if str(options.json) == "-" else sys.stdout

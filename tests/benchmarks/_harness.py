@@ -1,8 +1,8 @@
-"""Works measured beside their peers, in turns.
+"""Works measured in turns with their peers.
 
-Rule 1: A B C A B C: what slows the machine for a while slows all of them.
-Rule 2: a ratio is the median of the ratios round by round, each of two samples taken shortly after each other.
-Rule 3: who computes the wrong thing has failed, however fast; who is not installed is named, never left out.
+Rule 1: A B C A B C, so that a temporary slowdown of the machine affects all of them.
+Rule 2: a ratio is the median of the ratios of each round, whose samples were taken shortly after each other.
+Rule 3: a peer with a wrong result has failed, however fast; one that is not installed is listed, never left out.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import Any
 
 
 class Failed(Exception):
-    """A program has crashed, has taken too long, or has computed the wrong thing."""
+    """A program has crashed, has taken too long, or has a wrong result."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What one run of one peer gave: the figure, the same by CPU time where that means something, and the seconds."""
+    """The result of one run of one peer: the figure, the same by CPU time if that is meaningful, and the seconds."""
 
     figure: float
     per_cpu: float | None
@@ -28,23 +28,23 @@ class Sample:
 
     @classmethod
     def rate(cls, amount: float, wall: float, cpu: float) -> Sample:
-        """Make one of how much was done in a second."""
+        """Make a sample from how much was done in a second."""
         return cls(amount / wall, amount / cpu if cpu else None, wall, cpu)
 
     @classmethod
     def cost(cls, times: int, wall: float, cpu: float) -> Sample:
-        """Make one of how long it took, of `times` times."""
+        """Make a sample from how long `times` repetitions took."""
         return cls(wall / times, cpu / times if cpu else None, wall / times, cpu / times)
 
     @classmethod
     def level(cls, value: float, wall: float, cpu: float) -> Sample:
-        """Make one of a number that CPU time says nothing about."""
+        """Make a sample from a number that does not depend on CPU time."""
         return cls(value, None, wall, cpu)
 
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """How large a work is: its `size`, and for how many `seconds` at least it is repeated where it is short."""
+    """How large a work is: its `size`, and for how many `seconds` at least a short one is repeated."""
 
     size: int
     seconds: float
@@ -61,7 +61,7 @@ class Need:
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """One program to measure. `target` and `cpu_target` are what our ratio to it should be; None: not said."""
+    """One program to measure. `target` and `cpu_target` are what our ratio to it should be, or None."""
 
     name: str
     measure: Callable[[Scale], Sample]
@@ -73,7 +73,7 @@ class Peer:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """One thing that ours, the first of `peers`, and others do. `smoke` is the size that only proves that it runs."""
+    """One task for ours, the first of `peers`, and others. `smoke` is a size that only shows that it runs."""
 
     name: str
     title: str
@@ -81,13 +81,13 @@ class Work:
     size: int
     smoke: int
     peers: Sequence[Peer]
-    is_cost: bool = False  # the smaller the figure, the better; then targets are upper bounds
+    is_cost: bool = False  # smaller figures are better, so targets are upper bounds
     seconds: float = 0.0
 
 
 @dataclass(slots=True)
 class Row:
-    """What came of one peer: its samples in the order of the rounds, or why there are none."""
+    """The result of one peer: its samples in the order of the rounds, or why there are none."""
 
     peer: Peer
     samples: list[Sample] = field(default_factory=list)
@@ -101,7 +101,7 @@ class Row:
 
     @property
     def spread(self) -> float | None:
-        """Return how far the samples' figures lie apart, as a part of their median."""
+        """Return the spread of the samples' figures, as a fraction of their median."""
         middle = self.median("figure")
         if not middle:
             return None
@@ -110,13 +110,13 @@ class Row:
 
 
 def turns(peers: Sequence[Peer], rounds: int) -> Iterator[Peer]:
-    """Return whose turn it is, again and again in the same order."""
+    """Return whose turn it is, always in the same order."""
     for _ in range(rounds):
         yield from peers
 
 
 def measure(work: Work, scale: Scale, rounds: int, tell: Callable[[Row], object] = lambda row: None) -> list[Row]:
-    """Measure all peers of `work` in turns; `tell` hears of each row when something has come to it."""
+    """Measure all peers of `work` in turns; `tell` is called with each row that has changed."""
     rows = {peer.name: Row(peer) for peer in work.peers}
     for row in rows.values():
         lacking = [need for need in row.peer.needs if not need.is_there()]
@@ -131,13 +131,13 @@ def measure(work: Work, scale: Scale, rounds: int, tell: Callable[[Row], object]
             row.samples.append(peer.measure(scale))
         except Failed as exc:
             row.failed = str(exc)
-            row.samples.clear()  # what a wrong program did before is no measurement
+            row.samples.clear()  # earlier samples of a wrong program are not measurements
         tell(row)
     return list(rows.values())
 
 
 def ratio(ours: Row, theirs: Row, name: str = "figure") -> float | None:
-    """Return ours divided by theirs, the median of all rounds; None where either lacks the number."""
+    """Return ours divided by theirs, the median of all rounds; None if either lacks the number."""
     pairs = [(getattr(mine, name), getattr(its, name)) for mine, its in zip(ours.samples, theirs.samples, strict=False)]
     if not pairs or any(not mine or not its for mine, its in pairs):
         return None
@@ -146,7 +146,7 @@ def ratio(ours: Row, theirs: Row, name: str = "figure") -> float | None:
 
 
 def is_met(work: Work, reached: float | None, target: float | None) -> bool | None:
-    """Tell whether a ratio is what it should be; None where there is nothing to say."""
+    """Return whether a ratio meets its target; None if there is no ratio or no target."""
     if reached is None or target is None:
         return None
     return reached <= target if work.is_cost else reached >= target

@@ -1,4 +1,4 @@
-"""What was measured as one table of a page, hits and misses alike, between two marks that stay."""
+"""The measurements as one table of a page, hits and misses alike, between two permanent marks."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Where peers are installed and data lies: one directory outside the project, kept from run to run.
 
 Rule 1: it is `$TRIOFLOW_BENCH_ENV`, else `trioflow-benchmarks` in the user's cache directory.
-Rule 2: nothing is installed unless it is asked for (`--install`), and nothing into our own environment.
+Rule 2: nothing is installed unless requested (`--install`), and nothing into our own environment.
 Rule 3: data are the same on every machine: a size gives the bytes.
 """
 
@@ -30,13 +30,13 @@ from typing import Any
 
 from tests.benchmarks._harness import Need
 
-# httptools and uvloop come with uvicorn's `standard`: it is measured as it is deployed.
+# httptools and uvloop come with uvicorn's `standard`, because it is measured as it is deployed.
 PACKAGES = ["aiostream", "anyio", "aiofiles", "aiohttp", "starlette", "uvicorn[standard]", "hypercorn[trio]", "redis"]
 _BLOCK = 1 << 20
 
 
 def home() -> Path:
-    """Return the directory; it is made when something is put there."""
+    """Return the directory, which is created when something is put there."""
     given = os.environ.get("TRIOFLOW_BENCH_ENV")
     if given:
         return Path(given)
@@ -44,12 +44,12 @@ def home() -> Path:
 
 
 def peers_python() -> Path:
-    """Return the interpreter of the peers' environment, there or not."""
+    """Return the interpreter of the peers' environment, which may not exist."""
     return home() / "python" / "bin" / "python"
 
 
 def install() -> None:
-    """Make the peers' environment, or bring it up to date. Trio is the one that ours runs on."""
+    """Create or update the peers' environment, with the version of Trio that ours uses."""
     print(f"installing {', '.join(PACKAGES)} into {home() / 'python'}", flush=True)
     if not peers_python().exists():
         venv.create(home() / "python", with_pip=True, symlinks=True)
@@ -83,7 +83,7 @@ def command(name: str, debian: str) -> Need:
 
 
 def find(name: str) -> str | None:
-    """Return where a program is: /usr/sbin, where Debian puts servers, is not on every user's path."""
+    """Return where a program is, also in /usr/sbin, where Debian puts servers and which is not on every user's path."""
     return shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
 
 
@@ -131,13 +131,13 @@ def random_file(size: int) -> Path:
 
 @functools.cache
 def log_file(size: int) -> Path:
-    """Return a file of a web server's log lines, every tenth of them with status 500; it compresses as such do."""
+    """Return a file of a web server's log lines, every tenth with status 500; it compresses as well as real logs."""
 
     def lines() -> Iterator[bytes]:
         source = random.Random(size)
         methods, paths = ["GET", "GET", "GET", "POST"], ["/", "/index.html", "/api/items", "/img/café.png", "/login"]
         block = []
-        for _ in range(20_000):  # longer than what gzip looks back on
+        for _ in range(20_000):  # longer than gzip's window
             client = ".".join(str(source.randrange(1, 255)) for _ in range(4))
             status = source.choice([200] * 7 + [304, 404, 500])
             path = f"{source.choice(paths)}?id={source.randrange(10**9)}"
@@ -154,7 +154,7 @@ def log_file(size: int) -> Path:
 
 
 def _records(size: int) -> list[dict[str, object]]:
-    """Return what a web server might log, enough to be repeated: of ten requests, two fail."""
+    """Return records as a web server might log them, enough to be repeated: two of ten requests fail."""
     source = random.Random(size)
     records: list[dict[str, object]] = []
     for number in range(20_000):
@@ -176,7 +176,7 @@ def _records(size: int) -> list[dict[str, object]]:
 
 
 def _whole_lines(text: bytes, size: int) -> Iterator[bytes]:
-    """Repeat lines up to `size`, and not beyond: the last line is a whole one."""
+    """Repeat lines up to `size` at most; the last line is complete."""
     for _ in range(size // len(text)):
         yield text
     yield text[: text.rfind(b"\n", 0, size % len(text)) + 1]
@@ -184,7 +184,7 @@ def _whole_lines(text: bytes, size: int) -> Iterator[bytes]:
 
 @functools.cache
 def json_file(size: int) -> Path:
-    """Return a file of JSON lines, of at most `size` bytes: a server's log again, with values in values."""
+    """Return a file of JSON lines, of at most `size` bytes: a server's log with nested values."""
     text = "".join(json.dumps(record, ensure_ascii=False, separators=(",", ":")) + "\n" for record in _records(size))
     return _made(f"records-{size}.jsonl", None, _whole_lines(text.encode(), size))
 
@@ -211,12 +211,12 @@ def gzip_file(size: int) -> Path:
 
 
 def size_in(path: Path) -> int:
-    """Return the size that a file of ours was asked for with: it stands in its name."""
+    """Return the size with which a file of ours was requested, which is in its name."""
     return int(path.name.partition("-")[2].partition(".")[0])
 
 
 def _made(name: str, size: int | None, chunks: Iterator[bytes]) -> Path:
-    """Return a file of our directory, made if it is not there as large as it is to be, and read once for the page cache."""
+    """Return a file of our directory, made unless it exists with the right size, and read once for the page cache."""
     path = home() / "data" / name
     if not path.exists() or path.stat().st_size != (size or path.stat().st_size):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -229,10 +229,10 @@ def _made(name: str, size: int | None, chunks: Iterator[bytes]) -> Path:
 
 
 def make_ready(source: Path, target: Path) -> None:
-    """Write what is to be written to the disk, and copy `source` to `target` once, which is removed again.
+    """Flush pending writes to the disk, and copy `source` to `target` once, which is then removed.
 
-    So the page cache has the source, and the machine has the memory for a copy: a virtual one that must ask its host
-    for it took eight times as long for one copy in five.
+    So the page cache has the source, and the machine has the memory for a copy: on a virtual machine that has to request
+    it from its host, one copy in five took eight times as long.
     """
     os.sync()
     shutil.copyfile(source, target)
@@ -241,11 +241,11 @@ def make_ready(source: Path, target: Path) -> None:
 
 @functools.cache
 def digest(path: Path) -> str:
-    """Return what a file of ours holds, in short."""
+    """Return a hash of a file of ours."""
     return fresh_digest(path)
 
 
 def fresh_digest(path: Path) -> str:
-    """Return what a file holds now, in short."""
+    """Return a hash of the current content of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "blake2b").hexdigest()

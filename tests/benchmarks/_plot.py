@@ -1,4 +1,4 @@
-"""Bars, one block of them for each work, as SVG of our own making. Ours is coloured, a limit is hollow."""
+"""An SVG with a block of bars for each work. Ours is coloured, a limit is hollow."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _STYLE = """
 
 
 def svg(results: Sequence[tuple[Work, Sequence[Row]]]) -> str:
-    """Draw all works, each in its own scale."""
+    """Draw all works, each with its own scale."""
     marks: list[str] = []
     y = 0
     for work, rows in results:

@@ -1,4 +1,4 @@
-"""Programs to measure, each in a process and a session of its own, so that all it starts is counted and ended with it.
+"""Programs to measure, each in its own process and session, so that everything it starts is counted and ended with it.
 
 Rule 1: a program times itself, from when it is ready until it is done; starting it is not measured.
 Rule 2: a server's CPU time and memory are read from outside, for its whole session.
@@ -32,7 +32,7 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def with_trioflow() -> list[str]:
-    """Return the command that runs Python as we do, which knows trioflow and Trio."""
+    """Return the command that runs our Python, which can import trioflow and Trio."""
     return [sys.executable, "-X", "utf8"]
 
 
@@ -67,10 +67,10 @@ def _failed(argv: Sequence[str], why: str, complaints: IO[bytes]) -> Failed:
 
 
 def run(argv: Sequence[str | Path | int | float], patience: float = PATIENCE) -> dict[str, Any]:
-    """Run a program and give the JSON object that is the last line it prints.
+    """Run a program and return the JSON object in the last line it prints.
 
     Raises:
-        Failed: it ends otherwise than with 0, prints something else, or takes longer than `patience` seconds.
+        Failed: its exit code is not 0, it prints something else, or takes longer than `patience` seconds.
     """
     command = [str(word) for word in argv]
     with tempfile.TemporaryFile() as complaints, _started(command, complaints) as process:
@@ -97,7 +97,7 @@ class Server:
     session: int
 
     def children(self) -> list[int]:
-        """Return the processes that the first one has started and that run."""
+        """Return the running processes that the first one has started."""
         return [
             int(entry.name)
             for entry, fields in _processes(self.session)
@@ -112,7 +112,7 @@ class Server:
         return ticks / _TICKS
 
     def private_bytes(self) -> int:
-        """Return the memory that all its processes would give back if they ended."""
+        """Return the memory that would be freed if all its processes ended."""
         total = 0
         for entry, _ in _processes(self.session):
             with contextlib.suppress(OSError):
@@ -129,7 +129,7 @@ def _processes(session: int) -> Iterator[tuple[Path, list[str]]]:
             continue
         try:
             fields = (entry / "stat").read_text().rpartition(")")[2].split()
-        except OSError:  # it has just ended
+        except OSError:  # the process has just ended
             continue
         if int(fields[3]) == session:
             yield entry, fields
@@ -137,7 +137,7 @@ def _processes(session: int) -> Iterator[tuple[Path, list[str]]]:
 
 @contextlib.contextmanager
 def serving(argv: Sequence[str | Path | int], port: int = 0) -> Iterator[Server]:
-    """Run a server beside the block; it prints its port as JSON, or was told `port`.
+    """Run a server while the block runs; it prints its port as JSON, or uses `port`.
 
     Raises:
         Failed: it does not accept connections soon.

@@ -1,6 +1,6 @@
-"""What was measured, for people and for machines.
+"""Reports of the measurements, for people and for machines.
 
-Rule 1: a ratio is ours divided by theirs; where a cost is measured, smaller is better, and the target an upper bound.
+Rule 1: a ratio is ours divided by theirs; for a cost, smaller is better, and the target is an upper bound.
 Rule 2: what is missing or has failed has its line too.
 """
 
@@ -42,7 +42,7 @@ def shown(value: float | None, unit: str) -> str:
 
 
 def machine() -> dict[str, Any]:
-    """Return what the numbers were measured on, and with."""
+    """Return the machine and the versions with which the numbers were measured."""
     versions = {name: version for name, version in sorted(_place.installed().items()) if name in _SHOWN}
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -74,7 +74,7 @@ _SHOWN = {
     "httptools",
     "hypercorn",
     "redis",
-    "hiredis",  # redis-py uses it where it is installed, and is faster then
+    "hiredis",  # if it is installed, redis-py uses it and is faster
 }
 
 
@@ -150,7 +150,7 @@ def table(work: Work, rows: Sequence[Row], *, is_smoke: bool = False) -> Iterato
 
 
 def name_of(row: Row) -> str:
-    """Return a peer's name, marked where it is what the machine can do at best."""
+    """Return a peer's name, marked if it is the limit of the machine."""
     return f"{row.peer.name} (limit)" if row.peer.is_limit else row.peer.name
 
 
@@ -167,7 +167,7 @@ def _verdict(work: Work, reached: float | None, target: float | None) -> str:
 
 
 def as_json(work: Work, scale: Scale, rows: Sequence[Row]) -> dict[str, Any]:
-    """Return all of a work's numbers as what JSON can hold."""
+    """Return all numbers of a work in a form that can be converted to JSON."""
     ours = rows[0]
 
     def one(row: Row) -> dict[str, Any]:

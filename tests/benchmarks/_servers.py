@@ -1,6 +1,6 @@
 """The HTTP servers to measure: each serves the files of a directory, from one process.
 
-All answer `GET /file.bin`; those that can also `POST /upload`, which writes `upload.bin`; `GET /gzip`, the text
+All answer `GET /file.bin`; and, if they can, `POST /upload`, which writes `upload.bin`; `GET /gzip`, the text
 packed on the fly at level 6; `GET /chain`, the file through three transforms that change nothing; `GET /names/`, a page
 that lists a directory; and `GET /feed`, server-sent events, the same to all clients, four a second.
 """
@@ -31,7 +31,7 @@ def _ours(root: Path) -> AbstractContextManager[Server]:
 
 
 def _command(log: str) -> Callable[[Path], AbstractContextManager[Server]]:
-    """Return what starts `trioflow serve`; its lines go to a file."""
+    """Return a function that starts `trioflow serve` with its log in a file."""
 
     def start(root: Path) -> AbstractContextManager[Server]:
         port = free_port()

@@ -1,4 +1,4 @@
-"""Calls of a function that computes: in processes, in threads, and here; from which cost on it pays to send them away."""
+"""Calls of a function that computes: in processes, in threads, and here; and the cost from which processes pay off."""
 
 from __future__ import annotations
 

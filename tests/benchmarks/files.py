@@ -1,8 +1,8 @@
-"""Files: what streaming costs beside the loop that only does the work. The page cache has the source; targets are new.
+"""Files: the cost of streaming compared with a plain loop. The page cache has the source; targets are new.
 
-Rule 1: every program reads and writes the same bytes, and what it wrote is looked at afterwards.
-Rule 2: nobody pays for what another has still to write, nor for memory that was given back meanwhile.
-Rule 3: who would take minutes for all of it is given a part; a rate is a rate, and its name says so.
+Rule 1: every program reads and writes the same bytes, and its output is checked afterwards.
+Rule 2: no program pays for the pending writes of another, or for memory that was returned in between.
+Rule 3: a program that would take minutes gets only a part; rates stay comparable, and its name says so.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ def timed(
     check: Callable[[Path, Path], None],
     part: float = 1.0,
 ) -> Callable[[Scale], Sample]:
-    """Make the measurement of a program that is given a file to read and one to write.
+    """Make the measurement of a program with a file to read and one to write.
 
-    The rate counts the bytes that go in, or come out where they are more.
+    The rate counts the bytes that are read, or written if they are more.
     """
 
     def measure(scale: Scale) -> Sample:
@@ -59,7 +59,7 @@ def filtered(source: Path, target: Path) -> None:
 
 
 def gunzips(source: Path, target: Path) -> None:
-    """Check a gzip file: its bytes depend on who made them, what they stand for does not."""
+    """Check a gzip file by its content, because its bytes depend on the library."""
     try:
         whole = zlib.decompress(target.read_bytes(), wbits=31)
     except zlib.error as exc:
@@ -73,13 +73,13 @@ def gunzipped(source: Path, target: Path) -> None:
 
 
 def failures(source: Path, target: Path) -> None:
-    """Check what remains of JSON lines: how a number or a letter is written may differ, its value may not."""
+    """Check the filtered JSON lines: the notation of a number or a letter may differ, but not its value."""
     with source.open("rb") as lines:
         same_values(target, (record for line in lines if (record := json.loads(line))["status"] >= 400))
 
 
 def tabled(source: Path, target: Path) -> None:
-    """Check the JSON lines that a table has become."""
+    """Check the JSON lines made from a table."""
     with source.open(encoding="utf-8", newline="") as lines:
         same_values(target, csv.DictReader(lines))
 

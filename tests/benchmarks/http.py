@@ -1,8 +1,8 @@
-"""HTTP over loopback: one process serves, another asks and throws away what it gets.
+"""HTTP over loopback: one process serves, another sends requests and discards the responses.
 
-Rule 1: each sample starts its server anew, and lets it answer once before it is measured.
+Rule 1: each sample starts a new server, and lets it answer once before it is measured.
 Rule 2: the client is cheaper than any server: large bodies are dropped in the kernel, small ones counted by wrk.
-Rule 3: CPU seconds are the server's alone; on a machine with few cores they tell more than the wall's.
+Rule 3: CPU seconds are the server's alone; on a machine with few cores they say more than wall time.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Measure = Callable[[Server, Path, Scale], Sample]
 
 @contextmanager
 def _root(name: str, file: Path) -> Iterator[Path]:
-    """Return a directory with one file of ours in it."""
+    """Return a directory with one of our files in it."""
     with _place.scratch() as root:
         os.link(file, root / name)
         yield root
@@ -41,18 +41,18 @@ def _on(kind: _servers.Kind, measure: Measure, prepare: Callable[[int], Path], n
 
 
 def _client(program: str, *arguments: object) -> dict[str, Any]:
-    """Run a client; Python's own, for which no peer pays."""
+    """Run a client with our Python, whose CPU time counts for no peer."""
     return run([*with_trioflow(), PEERS / program, *map(str, arguments)])
 
 
 def _first_answer(server: Server, path: str, file: Path) -> None:
-    """Ask once, and look at the whole answer: what follows is only counted."""
+    """Send one request and check the whole response; later ones are only counted."""
     with urllib.request.urlopen(f"http://127.0.0.1:{server.port}{path}", timeout=60) as answer:
         expect("the first answer", answer.read() == file.read_bytes(), True)
 
 
 def read_large(readers: int) -> Measure:
-    """Make the measurement of one large file, read by so many at once."""
+    """Make the measurement of one large file, read by several clients at once."""
 
     def measure(server: Server, root: Path, scale: Scale) -> Sample:
         file = root / "file.bin"
@@ -66,13 +66,13 @@ def read_large(readers: int) -> Measure:
 
 
 def many_small(server: Server, root: Path, scale: Scale) -> Sample:
-    """Measure how often a small file is served over 16 connections that stay."""
+    """Measure how often a small file is served over 16 keep-alive connections."""
     _first_answer(server, "/file.bin", root / "file.bin")
     return _asked_again(server, "/file.bin", 16, scale.size, scale.seconds)
 
 
 def _asked_again(server: Server, path: str, connections: int, size: int, seconds: float) -> Sample:
-    """Measure how often something of `size` bytes or more is served over connections that stay."""
+    """Measure how often something of `size` bytes or more is served over keep-alive connections."""
     wrk: list[str | Path | int | float] = [_place.find("wrk") or "wrk", "-t", 1, "-c", connections]
     wrk += ["-s", PEERS / "report.lua"]
     url = f"http://127.0.0.1:{server.port}{path}"
@@ -82,14 +82,14 @@ def _asked_again(server: Server, path: str, connections: int, size: int, seconds
     told = run([*wrk, "-d", f"{max(1, round(seconds))}s", url])
     cpu = server.cpu_seconds() - cpu
     expect("the answers that failed", told["errors"], 0)
-    # What is on its way when the time is over is counted in bytes or in requests, never in both.
+    # A response in transit when the time is over is counted in bytes or in requests, never in both.
     if told["requests"] < 1 or told["bytes"] < (told["requests"] - connections) * size:
         raise Failed(f"{told['requests']} answers had {told['bytes']} bytes, not {size} each")
     return Sample.rate(told["requests"], told["wall"], cpu)
 
 
 def listing(server: Server, root: Path, scale: Scale) -> Sample:
-    """Measure how often a page that lists `scale.size` names is served over 4 connections that stay."""
+    """Measure how often a page that lists `scale.size` names is served over 4 keep-alive connections."""
     names = root / "names"
     names.mkdir()
     for number in range(scale.size):
@@ -123,7 +123,7 @@ def post(server: Server, root: Path, scale: Scale) -> Sample:
 
 
 def packed(server: Server, root: Path, scale: Scale) -> Sample:
-    """Measure a text that is packed while it is sent; the rate counts the text's bytes."""
+    """Measure a text that is compressed while it is sent; the rate counts the bytes of the text."""
     cpu = server.cpu_seconds()
     told = _client("load_gzip.py", server.port, "/gzip")
     cpu = server.cpu_seconds() - cpu
@@ -134,7 +134,7 @@ def packed(server: Server, root: Path, scale: Scale) -> Sample:
 
 
 def first_byte(path: str) -> Measure:
-    """Make the measurement of the time from connecting to the first byte of a body, again and again."""
+    """Make the measurement of the time from connecting to the first byte of a body, repeatedly."""
 
     def measure(server: Server, root: Path, scale: Scale) -> Sample:
         times = 200 if scale.seconds else 3

@@ -1,4 +1,4 @@
-"""Small items: what a hop costs. Every program does the same to the same numbers, and gives a list."""
+"""Small items: the cost of a hop. Every program does the same to the same numbers, and returns a list."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def expected(count: int) -> list[int]:
 
 
 def timed(command: Callable[[], Sequence[str]], program: str, *variant: str) -> Callable[[Scale], Sample]:
-    """Make the measurement of a program that is given a count and how long to repeat."""
+    """Make the measurement of a program that gets a count and how long to repeat."""
 
     def measure(scale: Scale) -> Sample:
         told = run([*command(), PEERS / program, *variant, scale.size, scale.seconds])
@@ -36,7 +36,7 @@ def _node() -> list[str]:
 
 
 def _peers(aiostream: str) -> list[Peer]:
-    """Return what both works have in common; none of these is faster with generators of its own."""
+    """Return the peers of both works; none of these is faster with its own generators."""
     aiostream_is = timed(_theirs, "items_aiostream.py", aiostream)
     anyio = [_place.package("anyio")]
     return [

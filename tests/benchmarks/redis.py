@@ -1,4 +1,4 @@
-"""The channel on Redis Streams, from one process to another, beside raw pipelines that do as much of it as they can.
+"""The channel on Redis Streams, from one process to another, compared with raw pipelines that do as much as they can.
 
 Both have the durability that the page of streams in Redis asks for: `appendonly yes`, written to the disk each second.
 """

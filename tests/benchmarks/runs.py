@@ -1,4 +1,4 @@
-"""What one run costs: stages with nothing to do, beside a nursery with as many tasks."""
+"""The cost of one run: stages with nothing to do, compared with a nursery with as many tasks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.benchmarks._programs import PEERS, run, with_trioflow
 
 
 def timed(program: str, *variant: str) -> Callable[[Scale], Sample]:
-    """Make the measurement of a program that runs nothing, again and again."""
+    """Make the measurement of a program that repeatedly runs nothing."""
 
     def measure(scale: Scale) -> Sample:
         told = run([*with_trioflow(), PEERS / program, *variant, scale.size])

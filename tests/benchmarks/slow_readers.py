@@ -1,11 +1,11 @@
-"""Slow readers of a large file, and what they cost the server in memory. Run `python -m tests.benchmarks.slow_readers`.
+"""Slow readers of a large file, and the memory they cost the server. Run `python -m tests.benchmarks.slow_readers`.
 
 `trioflow serve` serves a 2 GiB file with holes to one client that reads 1 MiB a second, then to many at once. The
-server's resident memory (VmRSS) is read every half second. Prints what was seen; exit code 1 where the growth is above
+server's resident memory (VmRSS) is read every half second. Prints the results; exit code 1 if the growth is above
 the limit: 10 MiB for one client, 64 KiB each for many.
 
-Rule 1: before it is measured, a server has answered: what it loads once, it has loaded.
-Rule 2: every client checks that it gets the file, at its pace and to the last moment.
+Rule 1: a server has answered a request before it is measured, so that everything is loaded.
+Rule 2: every client checks that it gets the file at its pace until the end.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def resident(pid: int) -> int:
 
 @asynccontextmanager
 async def served(directory: str) -> AsyncGenerator[tuple[int, int], None]:
-    """Run `trioflow serve`; give its process id and port."""
+    """Run `trioflow serve`; yield its process id and port."""
     command = [sys.executable, "-m", "trioflow", "serve", directory, "--port", "0"]
     process = await trio.lowlevel.open_process(command, stdout=subprocess.PIPE)
     assert process.stdout is not None
@@ -45,7 +45,7 @@ async def served(directory: str) -> AsyncGenerator[tuple[int, int], None]:
             line += await process.stdout.receive_some()
         yield process.pid, int(line.rpartition(b":")[2])
     finally:
-        process.kill()  # downloads are under way, which a signal would let go on
+        process.kill()  # a signal would let the current downloads continue
         await process.wait()
         await process.stdout.aclose()
 

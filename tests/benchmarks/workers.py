@@ -1,4 +1,4 @@
-"""Several processes behind one port: requests a second, and how many fail when one is killed or all are replaced."""
+"""Several processes that serve one port: requests a second, and how many fail if one is killed or all are replaced."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def kill_one(server: Server) -> None:
 
 
 def replace_all(server: Server) -> None:
-    """Let the supervisor replace its workers."""
+    """Make the supervisor replace its workers."""
     os.kill(server.session, signal.SIGHUP)
 
 
 def asked(workers: int, event: Event | None, figure: str) -> Callable[[Scale], Sample]:
-    """Make the measurement of so many workers, with something that happens in the middle."""
+    """Make the measurement of several workers, with an event in the middle."""
 
     def measure(scale: Scale) -> Sample:
         seconds = max(1, round(scale.seconds))

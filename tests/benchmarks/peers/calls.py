@@ -1,6 +1,6 @@
 """Calls of a function that computes, in two processes, in threads, or here: `calls.py HOW COUNT MICROSECONDS`.
 
-Starting processes is not measured: each way first does a call in each of them, which sleeps so that both are needed.
+Starting processes is not measured: each way first makes a call in each of them, which sleeps so that both are needed.
 """
 
 import json
@@ -19,7 +19,7 @@ WORKERS = 2
 
 
 def loops(count: int, item: int) -> int:
-    """Compute for a while; the sum is known: it is the count of loops and the item."""
+    """Compute for a while; the sum is the count of loops and the item."""
     if item < 0:
         time.sleep(0.3)
         return item
@@ -29,7 +29,7 @@ def loops(count: int, item: int) -> int:
 
 
 def loops_in(seconds: float) -> int:
-    """Return how many loops take so long, at the machine's best."""
+    """Return how many loops take this long at best."""
     best = min(_timed(partial(loops, 20_000, 0)) for _ in range(20))
     return max(1, round(20_000 * seconds / best))
 

@@ -51,7 +51,7 @@ def json_lines() -> None:
 
 
 def json_msgspec() -> None:
-    library = importlib.import_module("msgspec.json")  # it is there if this is called
+    library = importlib.import_module("msgspec.json")  # it is installed if this is called
     decode, encode = library.Decoder().decode, library.Encoder().encode
     with open(source, "rb") as lines, open(target, "wb") as output:
         for line in lines:

@@ -1,6 +1,6 @@
-"""Ours: a log filtered, a file copied, packed and unpacked, records parsed and written.
+"""Ours: a log filtered, a file copied, compressed and decompressed, records parsed and written.
 
-After the job's name comes the extra that it is measured with, if any; the others are as if they were not installed.
+The second argument is the extra to measure with, if any; other extras are treated as not installed.
 """
 
 import sys

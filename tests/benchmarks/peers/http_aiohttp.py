@@ -1,4 +1,4 @@
-"""aiohttp: static files, and a body written as it comes."""
+"""aiohttp: static files, and a body written as it arrives."""
 
 import json
 import socket

@@ -1,7 +1,7 @@
-"""A client in a hurry: how long its requests take when it is alone, and how long beside a crowd that is not.
+"""A fast client: how long its requests take when it is alone, and how long with many slow clients.
 
-The crowd, a process of its own: readers that take 16 KiB of a large file once a second, and connections that send their
-head a byte a second.
+The slow clients, in their own process: readers that take 16 KiB of a large file once a second, and connections that
+send their head a byte a second.
 """
 
 import json
@@ -50,7 +50,7 @@ def crowd(ready: int) -> None:
 
 
 def asked(sock: socket.socket) -> float:
-    """Ask once, and give how long the whole answer took."""
+    """Send a request, and return how long the whole response took."""
     began = time.perf_counter()
     sock.sendall(f"GET {small} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
     answer = b""
@@ -63,7 +63,7 @@ def asked(sock: socket.socket) -> float:
 
 
 def in_a_hurry() -> list[float]:
-    """Ask again and again, with a pause as long as an answer takes, and give how long each took."""
+    """Send requests, each after a pause as long as the response took, and return how long each took."""
     taken: list[float] = []
     over = time.perf_counter() + seconds
     while time.perf_counter() < over:

@@ -1,6 +1,6 @@
-"""The client of a feed: connects so many times, waits until an event has come to all, and counts for so many seconds.
+"""The client of a feed: opens many connections, waits until each has got an event, and counts for some seconds.
 
-The server's CPU time is read at the beginning and the end of these seconds: what it costs to connect is not measured.
+The server's CPU time is read at the start and the end of these seconds, so the cost of connecting is not measured.
 """
 
 import json
@@ -21,7 +21,7 @@ def cpu_seconds() -> float:
 
 
 def take(left: float) -> int:
-    """Wait for what comes next, at most so many seconds, and return how many events came."""
+    """Wait for the next data, at most for the given seconds, and return how many events arrived."""
     events = 0
     for key, _ in ready.select(left):
         data = key.fileobj.recv(65536)

@@ -1,4 +1,4 @@
-"""The client that leaves early: connects, asks, waits for the first bytes of the body, and hangs up; again and again."""
+"""The client that leaves early: repeatedly connects, sends a request, waits for the first bytes of the body, leaves."""
 
 import json
 import socket

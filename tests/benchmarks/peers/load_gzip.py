@@ -1,4 +1,4 @@
-"""The client of packed texts: takes one as it comes, and unpacks it when the time is over."""
+"""The client of compressed texts: receives one, and decompresses it after the measured time."""
 
 import hashlib
 import http.client

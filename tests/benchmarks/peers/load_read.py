@@ -1,4 +1,4 @@
-"""The client of large files: so many connections at once, each for the whole file, dropped in the kernel unseen.
+"""The client of large files: several connections at once, each for the whole file, which the kernel discards.
 
 The first and last 4 KiB of each are compared, and all are counted.
 """
@@ -27,7 +27,7 @@ class Reader:
         self.head, self.got, self.tail = b"", -1, b""
 
     def read(self, buffer: bytearray) -> bool:
-        """Take what is there; tell whether the body is complete."""
+        """Receive what has arrived; return whether the body is complete."""
         if self.got < 0:
             return self.read_head()
         left = size - EDGE - self.got

@@ -1,4 +1,4 @@
-"""The client of uploads: sends a file as a body, by sendfile, and waits for the answer."""
+"""The client of uploads: sends a file as a body with sendfile, and waits for the response."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""The client of many slow readers: each takes 16 KiB twice a second, all at once, for so many seconds."""
+"""Many slow readers: each takes 16 KiB twice a second, all at once, for the given seconds."""
 
 import json
 import resource

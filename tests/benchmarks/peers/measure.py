@@ -40,7 +40,7 @@ async def repeated(job: Callable[[int], Awaitable[list[int]]], count: int, secon
 
 
 async def once_each(job: Callable[[], Awaitable[int]], times: int) -> None:
-    """Warm up with a twentieth, then do a small work so many times."""
+    """Warm up with a twentieth, then repeat a small work `times` times."""
     result = 0
     for _ in range(max(1, times // 20)):
         result += await job()

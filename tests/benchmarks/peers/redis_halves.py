@@ -1,4 +1,4 @@
-"""How both programs are timed: the sender is a process of its own, which connects, says so, and waits to be told to go."""
+"""How both programs are timed: the sender is a separate process, which connects, says so, and waits for its start."""
 
 import json
 import subprocess
@@ -15,7 +15,7 @@ def cpu_seconds() -> float:
 
 
 def begin() -> None:
-    """Say, as the sender, that it is connected, and wait until it may begin."""
+    """Report, as the sender, that it is connected, and wait until it may start."""
     print("ready", flush=True)
     sys.stdin.readline()
 

@@ -1,4 +1,4 @@
-"""redis-py, as fast as it goes: pipelines of XADD, then reading in a group, acknowledging and deleting in pipelines."""
+"""redis-py, as fast as possible: pipelines of XADD, then reading in a group, acknowledging, deleting in pipelines."""
 
 import sys
 

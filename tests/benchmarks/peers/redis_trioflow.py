@@ -1,4 +1,4 @@
-"""Ours: bounded, each stored once, acknowledged."""
+"""Ours: bounded, each item stored once, acknowledged."""
 
 import sys
 from functools import partial

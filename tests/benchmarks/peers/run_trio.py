@@ -1,4 +1,4 @@
-"""Trio alone: a nursery with so many tasks; they return at once, or are joined by channels that nothing passes through."""
+"""Trio alone: a nursery with many tasks, which return at once, or are joined by channels without items."""
 
 import sys
 from typing import Any

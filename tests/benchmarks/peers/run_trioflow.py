@@ -1,4 +1,4 @@
-"""Ours: a pipeline of so many tasks that nothing passes through."""
+"""Ours: a pipeline of many tasks without items."""
 
 import sys
 from typing import Any
