@@ -1,9 +1,9 @@
-"""Check program.py where trio-typing is installed: an environment of its own, an older mypy, the plugin on.
+"""Check program.py with trio-typing installed: in its own environment, with an older mypy and the plugin.
 
     python tests/trio_typing/check.py [WHAT]
 
 WHAT is what pip installs, with its extra `trio-typing` added: this project's directory, or a wheel of it.
-docs/contributing/trio-typing.md says why this is apart from the other checks.
+docs/contributing/trio-typing.md says why this is separate from the other checks.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ plugins = trio_typing.plugin
 enable_error_code = ignore-without-code
 """
 
-# A check that cannot fail checks nothing: this must be refused, and by these words.
+# A check that cannot fail checks nothing, so this must be refused, with these words.
 WRONG = """\
 import trio
 import trioflow as tf

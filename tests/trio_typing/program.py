@@ -1,4 +1,4 @@
-"""A user's program against the public API, read by an older mypy where trio-typing is installed; never run.
+"""A user's program, checked by an older mypy with trio-typing installed; never run.
 
 Lambdas get their types through `pipe`, and what must fail is marked: the check is strict, so an unneeded mark fails too.
 """

@@ -1,4 +1,4 @@
-"""The check of check.py as a test, where asked: it makes an environment, and needs the network for it."""
+"""check.py as a test, on request, because it creates an environment and needs the network."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ import pytest
 
 
 @pytest.mark.skipif("TRIOFLOW_NETWORK" not in os.environ, reason="needs the network: set TRIOFLOW_NETWORK=1")
-def test_a_program_is_well_typed_where_trio_typing_is_installed() -> None:
+def test_a_program_type_checks_with_trio_typing_installed() -> None:
     subprocess.run([sys.executable, Path(__file__).with_name("check.py")], check=True)

@@ -1,4 +1,4 @@
-"""Chains keep the items' types from end to end, through lambdas too; a wrong pipe is refused."""
+"""Chains keep the types of items from end to end, also through lambdas; a wrong pipe is refused."""
 
 from collections.abc import AsyncIterator, Coroutine, Iterable
 from typing import Any, TypeGuard, assert_type
@@ -105,7 +105,7 @@ assert_type(words.pipe(tf.changes(lambda word: word.lower())), tf.Readable[str])
 assert_type(numbers.pipe(tf.changes()), tf.Readable[int])
 assert_type(numbers.pipe(tf.enumerate()), tf.Readable[tuple[int, int]])
 assert_type(words.pipe(tf.enumerate(1)), tf.Readable[tuple[int, str]])
-# Pyright does not find a list's item type through an Iterable's, as mypy does: there it is named, or given a function.
+# Unlike mypy, pyright does not infer a list's item type through an Iterable's: it needs an annotation or a function.
 flat: tf.Transform[Iterable[int], int] = tf.flatten()
 assert_type(numbers.pipe(tf.batch(2)).pipe(flat), tf.Readable[int])
 assert_type(numbers.pipe(tf.batch(2)).pipe(tf.flat_map(lambda items: items)), tf.Readable[int])
@@ -174,7 +174,7 @@ async def runs() -> None:
     assert_type(await numbers.pipe(tf.for_each(show)), None)
     assert_type(await numbers.pipe(tf.reduce(lambda total, n: total + n, 0)), int)
     assert_type(await numbers.pipe(tf.reduce(add, 0.5)), float)
-    # Where any object will do, the state keeps the type of its initial value.
+    # If any object is allowed, the state keeps the type of its initial value.
     print(await numbers.pipe(tf.reduce(lambda total, n: total + n, 0)), await numbers.pipe(tf.reduce(add, 0.5)))
     print(await tf.pipeline(numbers, tf.reduce(lambda total, n: total + n, 0)))
     print(await numbers.pipe(tf.reduce(lambda total, n: total.upper(), 0)))  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""What runs at once keeps the items' types too, through lambdas, tuples and branches."""
+"""Concurrent stages keep the types of items too, through lambdas, tuples and branches."""
 
 from collections.abc import AsyncIterator
 from typing import assert_type

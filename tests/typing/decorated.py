@@ -1,4 +1,4 @@
-"""The decorators keep the items' types and the caller's own parameters, whichever form the source is annotated in."""
+"""The decorators keep the types of items and the parameters of the caller, however the source is annotated."""
 
 from collections.abc import AsyncIterable, AsyncIterator
 from typing import assert_type

@@ -1,4 +1,4 @@
-"""Where bytes begin and end, how they become text, and what watches them: the types are these, and lambdas keep them."""
+"""The types of endpoints, of bytes and text, and of what observes runs, also through lambdas."""
 
 from collections.abc import AsyncIterable, AsyncIterator
 from pathlib import Path
@@ -38,7 +38,7 @@ assert_type(tf.from_iterable([b"a"]).pipe(tf.process(["sort"])), tf.Readable[byt
 tf.from_iterable([1]).pipe(tf.process(["sort"]))  # type: ignore[arg-type]
 tf.connect_tcp("localhost", "80")  # type: ignore[arg-type]
 
-# Watching. A monitor is kept by a name, before its items are known: so it gives Any.
+# Observing. A monitor is assigned to a name before its items are known, so it yields Any.
 watching = tf.monitor("here")
 
 assert_type(tf.from_iterable([1]).pipe(watching), tf.Readable[Any])

@@ -1,4 +1,4 @@
-"""What trioflow.http gives and takes, as the type checkers see it; nothing here runs."""
+"""The types of trioflow.http, as type checkers see them; nothing here runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The types that users write in annotations, where the values that have them come from."""
+"""The types that users write in annotations, with the values that have them."""
 
 from collections.abc import Callable
 from typing import assert_type

@@ -1,4 +1,4 @@
-"""A pipeline of up to ten stages has its sink's type, and a stage that does not fit the one before it is refused."""
+"""A pipeline of up to ten stages has the type of its sink, and a stage that does not fit the one before is refused."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -32,7 +32,7 @@ async def parts(n: int) -> AsyncIterator[str]:
 
 
 async def runs() -> None:
-    # Stages whose types stand alone, and what the sink makes of the last one's items
+    # Stages with types of their own, and what the sink makes of the last items
     assert_type(await tf.pipeline(numbers, tf.map(to_text), tf.collect()), list[str])
     assert_type(await tf.pipeline(numbers, tf.map(to_text), tf.map(len), tf.collect()), list[int])
     assert_type(await tf.pipeline(parts(1), tf.map(str.upper), tf.map(len), tf.first()), int)
@@ -53,8 +53,8 @@ async def runs() -> None:
     assert_type(await tf.pipeline(mixed, tf.filter(is_word), tf.map(str.upper), tf.collect()), list[str])
     assert_type(await tf.pipeline(mixed, tf.filter(is_word), tf.collect()), list[str])
 
-    # Where such a stage decides what the sink gives, pyright knows it, and mypy takes it for Any, which any annotation
-    # accepts. Both are exact where the sink has a type of its own, and where such a stage is piped to the source.
+    # If such a stage determines the result of the sink, pyright infers it, and mypy infers Any, which any annotation
+    # accepts. Both are exact if the sink has its own type, and if such a stage is piped to the source.
     floats: tf.Writable[float, list[float]] = tf.collect()
     assert_type(await tf.pipeline(numbers, tf.map(lambda n: n + 0.5), floats), list[float])
     lists: tf.Writable[list[int], list[list[int]]] = tf.collect()
@@ -94,7 +94,7 @@ async def runs() -> None:
     assert_type(await tf.pipeline(duplex, tf.lines(), tf.encode(), tf.process(["sort"]), duplex), int)
 
 
-# What must fail. Mypy names the place where it knows the type before, else it says that it finds none that fits both.
+# What must fail. Mypy names the place if it knows the type before; otherwise it says that it finds none that fits both.
 tf.pipeline(tf.read_file("a"), tf.encode(), tf.write_file("b"))  # type: ignore[misc, unused-coroutine]
 tf.pipeline(tf.read_file("a"), tf.lines(), 5, "nonsense")  # type: ignore[call-overload]
 tf.pipeline(tf.read_file("a"), tf.lines(), tf.write_file("b"))  # type: ignore[arg-type, unused-coroutine]
@@ -105,7 +105,7 @@ tf.pipeline(words, tf.collect)  # type: ignore[arg-type, unused-coroutine]
 tf.pipeline(Path("a"), tf.lines(), tf.collect())  # type: ignore[call-overload]
 tf.pipeline(words)  # type: ignore[call-overload]
 
-# Kept by a name, a transform of a lambda needs its type.
+# A transform of a lambda that is assigned to a name needs an annotation.
 double: tf.Transform[int, int] = tf.map(lambda n: 2 * n)
 assert_type(numbers.pipe(double), tf.Readable[int])
 assert_type(words.pipe(tf.recover(lambda failure: [1])), tf.Readable[str | int])
@@ -113,6 +113,6 @@ assert_type(words.pipe(tf.recover(lambda failure: ())), tf.Readable[str])
 assert_type(words.pipe(tf.recover(lambda failure: numbers)), tf.Readable[str | int])
 assert_type(words.pipe(tf.keep_alive(1, None)), tf.Readable[str | None])
 assert_type(words.pipe(tf.on_item_error(tf.map(int), "drop")), tf.Readable[int])
-# At the head of a chain of transforms nothing says what comes in: a function does.
+# At the start of a chain of transforms, only a typed function says what arrives.
 lengths: tf.Transform[str, bytes] = tf.map(double_length).pipe(tf.json_lines())
 assert_type(words.pipe(lengths), tf.Readable[bytes])

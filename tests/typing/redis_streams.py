@@ -1,4 +1,4 @@
-"""Streams in Redis: what `decode` makes is what a `readable` gives, through lambdas too."""
+"""Streams in Redis: a `readable` yields what `decode` returns, also through lambdas."""
 
 from typing import Any, assert_type
 
