@@ -10,11 +10,11 @@ MESSAGES = [b"hello", b"", b"1:a,", b"x" * 300]
 ENCODED = b"5:hello,0:,4:1:a,,300:" + b"x" * 300 + b","
 
 
-async def test_netstrings_keeps_the_rules() -> None:
+async def test_netstrings_follows_the_rules() -> None:
     await check_transform(netstrings, MESSAGES, ENCODED, holds=0)
 
 
-async def test_parse_netstrings_keeps_the_rules_wherever_its_input_is_cut() -> None:
+async def test_parse_netstrings_follows_the_rules_for_any_chunking() -> None:
     await check_transform(parse_netstrings, [ENCODED], MESSAGES, is_stream=True)
 
 
@@ -27,7 +27,7 @@ async def test_parse_netstrings_keeps_the_rules_wherever_its_input_is_cut() -> N
         (b"123456", "max_length|delimiter"),
     ],
 )
-async def test_what_is_no_netstring_is_refused(data: bytes, words: str) -> None:
+async def test_invalid_input_is_refused(data: bytes, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         await tf.from_iterable(data).pipe(parse_netstrings(max_length=5000)).pipe(tf.drain())
 
