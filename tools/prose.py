@@ -19,7 +19,7 @@ from typing import Final
 ROOT: Final = Path(__file__).parent.parent
 TARGET: Final = ROOT / "build" / "prose"
 PAGES: Final = ("*.md", "docs/**/*.md", "examples/**/*.md")
-SOURCES: Final = ("trioflow/**/*.py", "examples/**/*.py")
+SOURCES: Final = ("trioflow/**/*.py", "examples/**/*.py", "tests/**/*.py")
 # Blocks, what the reference was made of, spans of code, and where links lead.
 CODE: Final = re.compile(
     r"^ *```.*?^ *```[ ]*$|^<!-- members of.*?^<!-- end of members -->$|<!--.*?-->|`[^`\n]+`|(?<=\])\([^)\s]*\)",
@@ -55,7 +55,7 @@ def prose_of_page(text: str) -> str:
 
 
 def prose_of_source(text: str) -> str:
-    """Return the docstrings, comments and error messages of a module, each on the line where it stands."""
+    """Return the docstrings, comments, messages and names of tests of a module, each on the line where it stands."""
     lines = [""] * (text.count("\n") + 1)
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and (
@@ -64,8 +64,10 @@ def prose_of_source(text: str) -> str:
             first = node.body[0].lineno - 1
             for i, line in enumerate(re.sub(r"^ *>>> .*?(?=^ *$|\Z)", "", docstring, flags=re.M | re.S).split("\n")):
                 lines[min(first + i, len(lines) - 1)] = line
-        if isinstance(node, ast.Raise):
-            for part in ast.walk(node):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.name.startswith("test_"):
+            lines[node.lineno - 1] = node.name.removeprefix("test_").replace("_", " ")
+        if message := node if isinstance(node, ast.Raise) else isinstance(node, ast.Assert) and node.msg:
+            for part in ast.walk(message):
                 if isinstance(part, ast.Constant) and isinstance(part.value, str):
                     lines[part.lineno - 1] += " " + part.value.replace("\n", " ")
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
