@@ -193,7 +193,6 @@ async def test_an_idle_connection_is_closed_when_no_descriptors_are_left(caplog:
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 @pytest.mark.parametrize("sent", [GET, b"GET / HT"], ids=["whole", "part"])
 async def test_a_thousand_idle_clients_do_not_delay_the_next_one(sent: bytes) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

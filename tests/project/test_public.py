@@ -12,7 +12,6 @@ import sys
 from typing import Any
 
 import pytest
-import trio.testing
 
 import trioflow as tf
 from trioflow import http, redis
@@ -80,24 +79,6 @@ def test_an_unknown_name_is_an_attribute_error_as_in_any_module() -> None:
 @pytest.mark.parametrize(("value", "names"), VALUES, ids=lambda value: type(value).__name__)
 def test_dir_of_a_stream_has_only_what_users_call(value: object, names: set[str]) -> None:
     assert shown(value) == names
-
-
-def test_dir_of_a_channel_end_has_what_trio_has_and_what_is_documented() -> None:
-    send, receive = tf.open_channel[int]()
-    with send, receive:
-        many = {
-            "send_many",
-            "send_many_nowait",
-            "receive_many",
-            "receive_many_nowait",
-            "batches",
-            "statistics",
-            "close",
-        }
-        assert shown(send) - shown(trio.abc.SendChannel) - many == {
-            *("abort", "clone", "room", "send_nowait", "wait_for_room"),
-        }
-        assert shown(receive) - shown(trio.abc.ReceiveChannel) - many == {"clone", "receive_nowait"}
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)

@@ -188,22 +188,11 @@ async def test_files_are_cached_by_the_path_that_is_looked_up(tmp_path: Path, cl
 
 
 @pytest.mark.usefixtures("resting")
-async def test_an_invalid_path_gets_nothing_from_the_cache(tmp_path: Path, clock: list[float]) -> None:
+async def test_a_path_with_an_encoded_slash_gets_nothing_from_the_cache(tmp_path: Path, clock: list[float]) -> None:
     (tmp_path / "sub").mkdir()
     old(tmp_path / "sub" / "a.txt", b"hello")
     async with asking(http.files(tmp_path)) as client:
         assert (await client.ask("GET", "/sub/a.txt"))[0] == 200
-        assert (await client.ask("GET", "/sub%2Fa.txt"))[0] == 404
+        for slash in ("%2F", "%2f"):
+            assert (await client.ask("GET", f"/sub{slash}a.txt"))[0] == 404
         assert (await client.ask("GET", "/s%75b/a.txt"))[::2] == (200, b"hello")
-
-
-@pytest.mark.usefixtures("resting")
-async def test_a_path_with_an_encoded_slash_does_not_get_the_cached_file(tmp_path: Path, clock: list[float]) -> None:
-    (tmp_path / "sub").mkdir()
-    old(tmp_path / "sub" / "a.txt", b"hello")
-    async with asking(http.files(tmp_path)) as client:
-        statuses = [
-            (await client.ask("GET", path))[0] for path in ("/sub/a.txt", "/sub%2Fa.txt", "/sub%2fa.txt", "/sub/a.txt")
-        ]
-
-    assert statuses == [200, 404, 404, 200]
