@@ -372,6 +372,7 @@ async def test_R16_waiting_for_a_missing_file_can_be_cancelled(tmp_path: Path, m
     async with trio.open_nursery() as nursery:
         nursery.start_soon(tf.read_file(tmp_path / "log", follow=True, missing="wait").pipe, tf.drain())
         await wait_all_tasks_blocked()
+        assert len(nursery.child_tasks) == 1
         nursery.cancel_scope.cancel()
 
 

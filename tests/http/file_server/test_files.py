@@ -884,4 +884,8 @@ def test_the_root_of_the_file_system_can_be_served(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "a")
     names = os.fsencode(tmp_path / "link").split(b"/")[1:]
 
-    os.close(lookup.open_beneath("/", names))
+    found = lookup.open_beneath("/", names)
+    try:
+        assert os.path.samestat(os.fstat(found), os.stat(tmp_path / "a"))
+    finally:
+        os.close(found)
