@@ -35,7 +35,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             continue
         reason = f"needs {', '.join(missing)}"
         if os.environ.get("TRIOFLOW_REQUIRE_ALL"):
-            pytest.fail(f"{reason}, and TRIOFLOW_REQUIRE_ALL forbids to skip", pytrace=False)
+            pytest.fail(f"{reason}, and TRIOFLOW_REQUIRE_ALL forbids skipping", pytrace=False)
         pytest.skip(reason)
 
 

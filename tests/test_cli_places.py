@@ -16,7 +16,7 @@ from trioflow import cli, http
 from trioflow.cli._command import _parser
 from trioflow.http._listeners import Listeners
 
-HAS_BOTH = pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="no socket takes IPv6 and IPv4 here")
+HAS_BOTH = pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="no socket accepts both IPv6 and IPv4 here")
 
 
 def parsed(*arguments: str) -> argparse.Namespace:

@@ -145,7 +145,7 @@ def test_each_line_of_a_long_cell_is_parsed_once() -> None:
         ({"encoding": "klingon"}, LookupError, "klingon"),
     ],
 )
-def test_R1_wrong_arguments_are_refused_when_the_stage_is_made(
+def test_R1_wrong_arguments_are_refused_when_the_stage_is_built(
     options: dict[str, Any], error: type[Exception], words: str
 ) -> None:
     for make in (tf.parse_csv, tf.csv_rows):

@@ -80,7 +80,7 @@ async def test_a_cancelled_call_takes_nothing() -> None:
         assert await reader.receive_exactly(4) == b"abcd"
 
 
-async def test_R7_no_more_is_read_than_was_asked_for() -> None:
+async def test_R7_no_more_is_read_than_was_requested() -> None:
     source = Source([b"x" * 10] * 100)
     async with source.readable.open(capacity=1) as receive:
         assert await tf.buffered(receive).receive_exactly(15) == b"x" * 15

@@ -313,20 +313,24 @@ def fives(whole: bytes) -> list[bytes]:
 CHUNKS = fives(BYTES)
 MEMBER = gzip.compress(BYTES, mtime=0)
 
-DISTINCT = "R7: of items that all came before it takes all"
+DISTINCT = "R7: it takes everything if all items have been seen before"
 SOURCES = {
-    "balance": Entry(balanced, expected=NUMBERS, but="R12 and R7: who reads in turn is the test's own: test_splitting"),
+    "balance": Entry(balanced, expected=NUMBERS, but="R12 and R7: the test reads the branches: test_splitting"),
     "concat": Entry(lambda: tf.concat(tf.from_iterable([0, 1]), tf.empty(), tf.from_iterable([2])), expected=[0, 1, 2]),
     "empty": Entry(tf.empty, expected=[]),
     "failed": Entry(
-        lambda: tf.failed(Boom()).pipe(tf.recover(lambda failure: ())), expected=[], but="it only fails: recovered here"
+        lambda: tf.failed(Boom()).pipe(tf.recover(lambda failure: ())),
+        expected=[],
+        but="it only fails, so it is recovered here",
     ),
     "from_iterable": Entry(lambda: tf.from_iterable(range(9)), expected=NUMBERS),
     "interleave": Entry(
         lambda: tf.interleave(*map(tf.from_iterable, ([1, 4, 6, 7], [2, 5], [3]))), expected=[*range(1, 8)]
     ),
     "merge": Entry(
-        lambda: tf.merge(tf.from_iterable(NUMBERS)), expected=NUMBERS, but="of two the order is free: test_flows"
+        lambda: tf.merge(tf.from_iterable(NUMBERS)),
+        expected=NUMBERS,
+        but="with two sources any order is right: test_flows",
     ),
     "merge_sorted": Entry(lambda: tf.merge_sorted(tf.from_iterable([0, 2]), tf.from_iterable([1])), expected=[0, 1, 2]),
     "queue": Entry(lambda: filled(NUMBERS), expected=NUMBERS),
@@ -335,7 +339,7 @@ SOURCES = {
     "recover": Entry(
         lambda: Source(NUMBERS, then=Boom()).readable.pipe(tf.recover(lambda failure: [9])),
         expected=[*NUMBERS, 9],
-        but="R12: what was sent before a failure that is dealt with comes first (docs/contributing/rules.md)",
+        but="R12: items sent before a handled failure arrive first (docs/contributing/rules.md)",
     ),
     "repeat": Entry(lambda: tf.repeat(None), but="endless: its first three items are compared"),
     "repeat: a few times": Entry(lambda: tf.repeat(None, 4), expected=[None] * 4),
@@ -343,7 +347,7 @@ SOURCES = {
     "retry": Entry(lambda: tf.retry(failing_after(2, 0, 3)[0]), expected=NUMBERS, timed=True, but="R12: as recover"),
     "retry: of what never fails": Entry(lambda: tf.retry(Source(NUMBERS).readable), expected=NUMBERS),
     "ticks": Entry(
-        lambda: tf.ticks(1).pipe(tf.map(lambda at: None)), timed=True, but="endless, and the time is another each run"
+        lambda: tf.ticks(1).pipe(tf.map(lambda at: None)), timed=True, but="endless, and the times differ in each run"
     ),
     "unfold": Entry(lambda: tf.unfold(halves, 9), expected=[9, 4, 2, 1]),
     "unfold: async": Entry(lambda: tf.unfold(later(halves), 9), expected=[9, 4, 2, 1]),
@@ -373,10 +377,10 @@ TRANSFORMS = {
     "brotli: and back": Entry(lambda: tf.brotli().pipe(tf.unbrotli()), CHUNKS, BYTES, is_stream=True),
     "buffer": Entry(lambda: tf.buffer(4), NUMBERS, NUMBERS, holds=12),
     "buffer: dropping new ones": Entry(
-        lambda: tf.buffer(1000, overflow="drop_newest"), NUMBERS, NUMBERS, but="R7: it takes all"
+        lambda: tf.buffer(1000, overflow="drop_newest"), NUMBERS, NUMBERS, but="R7: it takes everything"
     ),
     "buffer: dropping old ones": Entry(
-        lambda: tf.buffer(1000, overflow="drop_oldest"), NUMBERS, NUMBERS, but="R7: it takes all"
+        lambda: tf.buffer(1000, overflow="drop_oldest"), NUMBERS, NUMBERS, but="R7: it takes everything"
     ),
     "buffer: failing": Entry(lambda: tf.buffer(1000, overflow="fail"), NUMBERS, NUMBERS, but="R7: it fails"),
     "buffer: large": Entry(lambda: tf.buffer(1000), NUMBERS, NUMBERS, holds=2004),
@@ -393,7 +397,9 @@ TRANSFORMS = {
     ),
     "connect_unix": Entry(lambda: tf.passthrough().pipe(tf.connect_unix("echo")), CHUNKS, BYTES, is_stream=True),
     "csv_rows": Entry(tf.csv_rows, [(1, "a"), ("b,", None)], b'1,a\r\n"b,",\r\n', holds=4),
-    "debounce": Entry(lambda: tf.debounce(1), NUMBERS, [8], timed=True, but="R7: it takes all of an endless source"),
+    "debounce": Entry(
+        lambda: tf.debounce(1), NUMBERS, [8], timed=True, but="R7: it takes everything from an endless source"
+    ),
     "decode": Entry(tf.decode, in_twos(LOG.encode()), LOG, is_stream=True, holds=4),
     "decode: gb18030": Entry(
         lambda: tf.decode("gb18030"), in_twos(LOG.encode("gb18030")), LOG, is_stream=True, holds=4
@@ -412,8 +418,8 @@ TRANSFORMS = {
     "distinct": Entry(tf.distinct, AGAIN, [1, 2, 3], but=DISTINCT),
     "distinct: by key": Entry(lambda: tf.distinct(str.lower), WORDS, ["a", "b"], but=DISTINCT),
     "distinct: by key, async": Entry(lambda: tf.distinct(later(str.lower)), WORDS, ["a", "b"], but=DISTINCT),
-    "distinct: that forgets": Entry(lambda: tf.distinct(remember=1), AGAIN, [1, 2, 1, 3, 2], but=DISTINCT),
-    "distinct: that never forgets": Entry(lambda: tf.distinct(remember=math.inf), AGAIN, [1, 2, 3], but=DISTINCT),
+    "distinct: with a limit": Entry(lambda: tf.distinct(remember=1), AGAIN, [1, 2, 1, 3, 2], but=DISTINCT),
+    "distinct: without a limit": Entry(lambda: tf.distinct(remember=math.inf), AGAIN, [1, 2, 3], but=DISTINCT),
     "drop": Entry(lambda: tf.drop(7), NUMBERS, [7, 8], holds=4),
     "drop: all": Entry(lambda: tf.drop(100), NUMBERS, [], holds=4),
     "drop: none": Entry(lambda: tf.drop(0), NUMBERS, NUMBERS, holds=4),
@@ -446,7 +452,7 @@ TRANSFORMS = {
         [1, 2, 3],
         [1, 1, 1, 2, 2, 2, 3, 3, 3],
         holds=9,
-        but="of two at once the order is free: test_flattening",
+        but="with two at once any order is right: test_flattening",
     ),
     "flat_map_merge: empties": Entry(lambda: tf.flat_map_merge(lambda n: tf.empty()), [1, 2], [], holds=9),
     "flat_map_merge: lists": Entry(
@@ -460,7 +466,7 @@ TRANSFORMS = {
         NUMBERS,
         NUMBERS,
         holds=600,
-        but="of two groups the order is free: test_keyed",
+        but="with two groups any order is right: test_keyed",
     ),
     "gunzip": Entry(tf.gunzip, fives(MEMBER), BYTES, is_stream=True),
     "gunzip: limited": Entry(lambda: tf.gunzip(max_output=len(BYTES)), fives(MEMBER), BYTES, is_stream=True),
@@ -485,7 +491,7 @@ TRANSFORMS = {
         CHUNKS,
         BYTES,
         is_stream=True,
-        but="R7: of an endless source it takes its limit",
+        but="R7: it takes up to its limit from an endless source",
     ),
     "lines": Entry(tf.lines, in_twos(LOG.encode()), LOG_LINES, is_stream=True, holds=4),
     "lines: crlf": Entry(
@@ -555,7 +561,9 @@ TRANSFORMS = {
     "rechunk: of less": Entry(lambda: tf.rechunk(1000), in_twos(BYTES), [BYTES], is_stream=True),
     "rechunk: of nothing": Entry(lambda: tf.rechunk(100), [b""], [], is_stream=True, holds=60),
     "rechunk: of one": Entry(lambda: tf.rechunk(1), [b"ab", b"", b"c"], [b"a", b"b", b"c"], is_stream=True, holds=60),
-    "sample": Entry(lambda: tf.sample(1), NUMBERS, [8], timed=True, but="R7: it takes all of an endless source"),
+    "sample": Entry(
+        lambda: tf.sample(1), NUMBERS, [8], timed=True, but="R7: it takes everything from an endless source"
+    ),
     "scan": Entry(
         lambda: tf.scan(lambda total, n: total + n, 0), NUMBERS, list(itertools.accumulate(NUMBERS)), holds=4
     ),
@@ -570,7 +578,7 @@ TRANSFORMS = {
         lambda: tf.switch_map(lambda n: tf.repeat(n, 3)),
         [1],
         [1, 1, 1],
-        but="R7: it never waits for its source; what a second item cuts off is left to chance: test_flattening",
+        but="R7: it never waits for its source, and what a second item cuts off varies: test_flattening",
     ),
     "switch_map: empties": Entry(lambda: tf.switch_map(lambda n: tf.empty()), [1, 2], [], but="R7: as switch_map"),
     "switch_map: of nothing": Entry(lambda: tf.switch_map(tf.repeat), [], [], but="R7: as switch_map"),

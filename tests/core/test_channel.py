@@ -713,12 +713,12 @@ async def test_a_sender_can_wait_until_everything_has_been_received(item: Any) -
         assert seen == ["empty"]
 
         await send.send(item)
-        nursery.start_soon(told_that_the_reader_has_gone, send._wait_empty)
+        nursery.start_soon(expect_the_reader_to_have_left, send._wait_empty)
         await wait_all_tasks_blocked()
         receive.close()
 
 
-async def told_that_the_reader_has_gone(call: Callable[[], Awaitable[object]]) -> None:
+async def expect_the_reader_to_have_left(call: Callable[[], Awaitable[object]]) -> None:
     with pytest.raises(trio.BrokenResourceError, match="the last reader of this channel has closed"):
         await call()
 

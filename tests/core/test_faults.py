@@ -156,12 +156,12 @@ PLANS = st.builds(
 )
 
 
-def booms_in(exc: BaseException | None) -> list[BaseException]:
+def failures_in(exc: BaseException | None) -> list[BaseException]:
     """Return all failures of stages in `exc`, and those in flight when one was raised in a cleanup."""
     if exc is None:
         return []
     parts = exc.exceptions if isinstance(exc, BaseExceptionGroup) else ()
-    found = [boom for part in (*parts, exc.__context__) for boom in booms_in(part)]
+    found = [boom for part in (*parts, exc.__context__) for boom in failures_in(part)]
     return [*found, exc] if isinstance(exc, Boom) else found
 
 
@@ -228,7 +228,7 @@ async def test_the_rules_hold_whatever_goes_wrong(
                 try:
                     result = await consume()
                 except Exception as exc:  # noqa: BLE001 - looked at below
-                    seen = booms_in(exc)
+                    seen = failures_in(exc)
                     notes = exc.__notes__ if isinstance(exc, Boom) else ["in stage"]
             nursery.cancel_scope.cancel()
 

@@ -50,7 +50,7 @@ class World:
     opened: int = 0
     closed: Counter[int] = field(default_factory=Counter)
     raised: list[Boom] = field(default_factory=list)  # failures that nothing handles
-    dealt: list[Boom] = field(default_factory=list)  # failures that a `retry` or `recover` handles
+    handled: list[Boom] = field(default_factory=list)  # failures that a `retry` or `recover` handles
     failed_at: float = math.inf
     most: int = 0  # items alive at once
     numbers: int = 0
@@ -59,15 +59,15 @@ class World:
         self.numbers += count
         return range(self.numbers - count, self.numbers)
 
-    def fail(self, *, is_dealt: bool) -> None:
-        failure = Boom(len(self.raised), is_dealt)
-        (self.dealt if is_dealt else self.raised).append(failure)
-        if not is_dealt:
+    def fail(self, *, is_handled: bool) -> None:
+        failure = Boom(len(self.raised), is_handled)
+        (self.handled if is_handled else self.raised).append(failure)
+        if not is_handled:
             self.failed_at = min(self.failed_at, trio.current_time())
         raise failure
 
     @asynccontextmanager
-    async def resource(self, faults: Faults, *, is_dealt: bool) -> AsyncIterator[None]:
+    async def resource(self, faults: Faults, *, is_handled: bool) -> AsyncIterator[None]:
         """Stand for a resource: opened, and closed after some scheduler passes, which may fail."""
         self.opened += 1
         me = self.opened
@@ -78,7 +78,7 @@ class World:
             with trio.CancelScope(shield=True):
                 await passes(faults.closing)
             if faults.fails_in_closing:
-                self.fail(is_dealt=is_dealt)
+                self.fail(is_handled=is_handled)
 
 
 @dataclass
@@ -133,18 +133,18 @@ class Source:
         return Part(readable, expected, len(expected), SUBSTITUTES, 2, ends=self.ends or has_failed)
 
     def run(self, world: World, numbers: range, faults: Faults) -> tf.Readable[Item]:
-        is_dealt = self.guard != "nobody"
+        is_handled = self.guard != "nobody"
 
         def items() -> Iterator[Item]:
             for n in numbers:
                 if n - numbers.start == faults.fails_at:
-                    world.fail(is_dealt=is_dealt)
+                    world.fail(is_handled=is_handled)
                 item = Item(n)
                 world.most = max(world.most, Item.alive)
                 yield item
 
         async def channel(output: tf.SendChannel[Item]) -> None:
-            async with world.resource(faults, is_dealt=is_dealt):
+            async with world.resource(faults, is_handled=is_handled):
                 for item in items():
                     if faults.pause:
                         await trio.sleep(faults.pause)
@@ -154,14 +154,14 @@ class Source:
 
         @tf.readable
         async def generator() -> AsyncIterator[Item]:
-            async with world.resource(faults, is_dealt=is_dealt):
+            async with world.resource(faults, is_handled=is_handled):
                 for item in items():
                     yield item
                     await trio.sleep(faults.pause)
                 if not self.ends:
                     await trio.sleep_forever()
 
-        if self.kind == "plain" and self.ends and not is_dealt:
+        if self.kind == "plain" and self.ends and not is_handled:
             return tf.from_iterable(Iterable(items))
         if self.kind == "generator":
             return generator()
@@ -206,9 +206,9 @@ class Stage:
         part.stages += 1
         return part
 
-    def look(self, world: World, item: Item, *, is_dealt: bool = False) -> Item:
+    def look(self, world: World, item: Item, *, is_handled: bool = False) -> Item:
         if item.n % 50 == self.faults.fails_at:
-            world.fail(is_dealt=is_dealt)
+            world.fail(is_handled=is_handled)
         return item
 
     def _map(self, world: World, part: Part) -> Any:
@@ -235,7 +235,7 @@ class Stage:
     def _generator(self, world: World, part: Part) -> Any:
         @tf.transform
         async def stage(items: AsyncIterable[Item]) -> AsyncIterator[Item]:
-            async with world.resource(self.faults, is_dealt=False):
+            async with world.resource(self.faults, is_handled=False):
                 async for item in items:
                     yield self.look(world, item)
                     await trio.sleep(self.faults.pause)
@@ -244,7 +244,7 @@ class Stage:
 
     def _channels(self, world: World, part: Part) -> Any:
         async def stage(source: tf.ReceiveChannel[Item], output: tf.SendChannel[Item]) -> None:
-            async with world.resource(self.faults, is_dealt=False):
+            async with world.resource(self.faults, is_handled=False):
                 async for item in source:
                     await trio.sleep(self.faults.pause)
                     await output.send(self.look(world, item))
@@ -253,7 +253,7 @@ class Stage:
 
     def _workers(self, world: World, part: Part, *, ordered: bool = True) -> Any:
         async def step(item: Item) -> Item:
-            async with world.resource(self.faults, is_dealt=False):
+            async with world.resource(self.faults, is_handled=False):
                 await trio.sleep(self.faults.pause * (item.n % 3))
                 return self.look(world, item)
 
@@ -292,7 +292,7 @@ class Stage:
         part.expected = [n for n in part.expected if n % 50 != self.faults.fails_at]
         part.count = len(part.expected) if part.is_exact else None
         part.holds += 24
-        return tf.on_item_error(tf.map(lambda item: self.look(world, item, is_dealt=True)), "drop")
+        return tf.on_item_error(tf.map(lambda item: self.look(world, item, is_handled=True)), "drop")
 
     def _groups(self, world: World, part: Part) -> Any:
         part.is_exact = False
@@ -409,12 +409,12 @@ def grown(flow: Any, stages: list[tuple[str, int, Faults]]) -> Any:
     return flow
 
 
-def booms_in(exc: BaseException | None) -> list[Boom]:
+def failures_in(exc: BaseException | None) -> list[Boom]:
     """Return all failures in `exc`, and those in flight when one was raised in a cleanup."""
     if exc is None:
         return []
     parts = exc.exceptions if isinstance(exc, BaseExceptionGroup) else ()
-    found = [boom for part in (*parts, exc.__context__) for boom in booms_in(part)]
+    found = [boom for part in (*parts, exc.__context__) for boom in failures_in(part)]
     return [*found, exc] if isinstance(exc, Boom) else found
 
 
@@ -522,9 +522,9 @@ def test_any_flow_follows_the_rules(
 
     trial.run()
 
-    seen = booms_in(trial.raised)
+    seen = failures_in(trial.raised)
     assert others_in(trial.raised) == []  # only what stages have raised (R11),
-    assert {*seen} <= {*world.raised, *world.dealt}  # the very objects,
+    assert {*seen} <= {*world.raised, *world.handled}  # the very objects,
     assert {*world.raised} <= {*seen}  # and all of them (R17)
     assert [world.closed[n + 1] for n in range(world.opened)] == [1] * world.opened  # R2
     if part.is_exact:

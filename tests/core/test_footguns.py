@@ -139,8 +139,8 @@ async def test_F8_after_a_source_fails_before_the_first_byte_the_handler_can_sti
             assert (status, body) == (404, b"not here")
 
 
-@pytest.mark.parametrize("is_minded", [True, False])
-async def test_F9_if_one_of_two_destinations_fails_the_other_gets_everything_or_is_cancelled(is_minded: bool) -> None:
+@pytest.mark.parametrize("is_raised", [True, False])
+async def test_F9_if_one_of_two_destinations_fails_the_other_gets_everything_or_is_cancelled(is_raised: bool) -> None:
     sink, failure = Sink(), Boom()
 
     def fail(item: int) -> None:
@@ -151,7 +151,7 @@ async def test_F9_if_one_of_two_destinations_fails_the_other_gets_everything_or_
         try:
             await branch.pipe(tf.for_each(fail))
         except Boom:
-            if is_minded:
+            if is_raised:
                 raise
 
     async def run() -> None:
@@ -159,7 +159,7 @@ async def test_F9_if_one_of_two_destinations_fails_the_other_gets_everything_or_
             nursery.start_soon(lambda: kept.pipe(sink.writable))
             nursery.start_soon(fail_alone, gone)
 
-    if is_minded:
+    if is_raised:
         with pytest.RaisesGroup(Boom):
             await run()
         assert sink.how == "Cancelled"

@@ -197,7 +197,7 @@ async def test_an_idle_connection_is_closed_when_no_descriptors_are_left(caplog:
 async def test_a_thousand_idle_clients_do_not_delay_the_next_one(sent: bytes) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard < 2500:
-        pytest.skip("it wants 2,500 descriptors")
+        pytest.skip("needs 2,500 descriptors")
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2500), hard))
     try:
         async with serving(answer) as port, come(port, *[sent] * 1000):

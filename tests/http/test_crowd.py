@@ -34,7 +34,7 @@ def _room_for_descriptors() -> Iterator[None]:
     wanted += READERS
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard < wanted:
-        pytest.skip(f"wants {wanted} descriptors, and may have {hard}")
+        pytest.skip(f"needs {wanted} descriptors, and the limit is {hard}")
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
     yield
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
@@ -54,7 +54,7 @@ def slow(port: int, stack: ExitStack) -> socket.socket:
     return sock
 
 
-@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="only Linux tells the memory of a process")
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="only Linux reports the memory of a process there")
 async def test_many_slow_clients_cost_little_delay_nobody_and_leave_nothing(tmp_path: Path) -> None:
     (tmp_path / "large").touch()
     os.truncate(tmp_path / "large", LARGE)

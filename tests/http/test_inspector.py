@@ -26,7 +26,7 @@ def asked(path: str, method: str = "GET") -> bytes:
 
 
 @tf.readable
-async def for_ever() -> AsyncIterator[int]:
+async def forever() -> AsyncIterator[int]:
     yield 1
     await trio.sleep_forever()
 
@@ -44,7 +44,7 @@ def mounted(inspector: Inspector, **options: Any) -> http.Handler:
 async def test_the_numbers_are_served_as_json_at_any_path() -> None:
     async with tf.inspect() as inspector, serving(mounted(inspector, most=2)) as port, trio.open_nursery() as nursery:
         for _ in range(3):
-            nursery.start_soon(lambda: for_ever().pipe(tf.drain()))
+            nursery.start_soon(lambda: forever().pipe(tf.drain()))
         await tf.pipeline([1], tf.drain())
 
         head, _, body = (await exchanged(port, asked("/deep/down/runs.json"))).partition(b"\r\n\r\n")
@@ -54,8 +54,8 @@ async def test_the_numbers_are_served_as_json_at_any_path() -> None:
     assert b"Content-Type: application/json\r\n" in head
     assert b"Cache-Control: no-store\r\n" in head
     assert [(run["name"], run["state"]) for run in told["runs"]] == [
-        ("for_ever | drain", "running"),
-        ("for_ever | drain", "running"),
+        ("forever | drain", "running"),
+        ("forever | drain", "running"),
         ("from_iterable | drain", "done"),
     ]
     assert told["running"] == 3

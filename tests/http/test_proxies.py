@@ -96,7 +96,7 @@ def test_the_scheme_is_the_one_the_client_used(names: str, schemes: str, scheme:
         ("", PROXY, "http"),
     ],
 )
-def test_the_standard_field_is_read_as_its_rfc_says(value: str, client: Any, scheme: str) -> None:
+def test_the_forwarded_header_is_parsed_as_its_rfc_says(value: str, client: Any, scheme: str) -> None:
     assert seen(STANDARD, PROXY, ("Forwarded", value)) == (client, scheme)
 
 

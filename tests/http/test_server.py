@@ -431,13 +431,13 @@ async def test_closing_a_connection_takes_a_limited_time_however_much_arrives(au
         began = trio.current_time()
         await stream.send_all(POST + b"Content-Length: 3000000\r\n\r\n")
 
-        async def send_for_ever() -> None:
+        async def send_forever() -> None:
             while True:
                 await stream.send_all(bytes(1000))
                 await trio.sleep(1)
 
         with pytest.raises(trio.BrokenResourceError):
-            await send_for_ever()
+            await send_forever()
 
         assert 100 <= trio.current_time() - began < 103
 
@@ -491,7 +491,7 @@ async def test_a_client_that_never_stops_sending_is_disconnected_after_a_limited
 ) -> None:
     async with serving(echo, limits=http.Limits(body_size=1000)) as port, connected(port) as stream:
 
-        async def send_for_ever() -> None:
+        async def send_forever() -> None:
             while True:
                 await stream.send_all(b"x")
                 await trio.sleep(1)
@@ -499,7 +499,7 @@ async def test_a_client_that_never_stops_sending_is_disconnected_after_a_limited
         began = trio.current_time()
         await stream.send_all(POST + b"Content-Length: 3000000\r\n\r\n")
         with pytest.raises(trio.BrokenResourceError):
-            await send_for_ever()
+            await send_forever()
 
         assert 3 <= trio.current_time() - began < 6
 
@@ -532,7 +532,7 @@ async def test_a_body_that_stalls_is_given_up(autojump_clock: MockClock) -> None
 
 
 @pytest.mark.parametrize(("size", "is_given_up"), [(99, True), (101, False)])
-async def test_a_body_that_comes_too_slowly_is_given_up(
+async def test_a_body_that_arrives_too_slowly_is_given_up(
     size: int, is_given_up: bool, autojump_clock: MockClock
 ) -> None:
     """Data never pauses for long but is too slow: 1 % below the rate costs 1 % of the tolerated time."""
@@ -881,7 +881,7 @@ async def test_a_slow_reader_slows_the_source_and_is_disconnected(autojump_clock
         assert made < 400  # what the sockets took, and what one channel holds
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what was not taken")
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux reports unsent bytes")
 @pytest.mark.parametrize("reads", [False, True])
 async def test_a_slow_reader_of_buffered_data_is_kept_as_long_as_it_reads(
     reads: bool, tmp_path: Path, autojump_clock: MockClock

@@ -153,7 +153,7 @@ async def test_a_socket_that_breaks_while_a_thread_reads_it_counts_as_a_client_t
     transport.close()
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no full device")
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
 async def test_R11_a_full_disk_is_an_error_of_write_file(caplog: pytest.LogCaptureFixture) -> None:
     upload = Upload(Path("/dev/full"))
 

@@ -44,7 +44,7 @@ async def silent(output: tf.SendChannel[bytes]) -> None:
 # Targets that are already open
 
 
-@pytest.mark.skipif(not LINUX, reason="what /dev/stdout leads to is Linux's own")
+@pytest.mark.skipif(not LINUX, reason="only Linux resolves /dev/stdout this way")
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "redirect", "append"),
@@ -94,7 +94,7 @@ def _children() -> Iterator[int]:
         yield from map(int, (task / "children").read_text().split())
 
 
-@pytest.mark.skipif(not LINUX, reason="what /dev/fd leads to is Linux's own")
+@pytest.mark.skipif(not LINUX, reason="only Linux resolves /dev/fd this way")
 async def test_a_descriptor_open_only_for_reading_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"old")
     fd = os.open(tmp_path / "file", os.O_RDONLY)
@@ -314,7 +314,7 @@ async def test_on_a_file_system_without_holes_everything_is_copied(
     assert content_of(tmp_path / "copy") == bytes(1 << 20)
 
 
-@pytest.mark.skipif(not hasattr(os, "setxattr"), reason="only Linux has these")
+@pytest.mark.skipif(not hasattr(os, "setxattr"), reason="only Linux has extended attributes")
 async def test_extended_attributes_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"old")
@@ -322,7 +322,7 @@ async def test_extended_attributes_are_kept(tmp_path: Path, monkeypatch: pytest.
         os.setxattr(path, "user.one", b"1")
         os.setxattr(path, "user.two", b"2")
     except OSError:
-        pytest.skip("this file system keeps none")
+        pytest.skip("this file system has no extended attributes")
 
     await write(path)
     assert (content_of(path), os.getxattr(path, "user.one"), os.getxattr(path, "user.two")) == (b"new", b"1", b"2")
@@ -341,7 +341,7 @@ async def test_extended_attributes_are_kept(tmp_path: Path, monkeypatch: pytest.
     await write(path)
 
 
-@pytest.mark.skipif(not hasattr(os, "setxattr"), reason="only Linux has these")
+@pytest.mark.skipif(not hasattr(os, "setxattr"), reason="only Linux has extended attributes")
 async def test_a_disk_that_fails_to_read_attributes_is_a_failure_before_anything_is_lost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -95,7 +95,7 @@ def evict(path: Path) -> None:
         with pytest.raises(BlockingIOError):
             os.preadv(fd, [bytearray(1)], 0, os.RWF_NOWAIT)
     except (pytest.fail.Exception, AttributeError, OSError):
-        pytest.skip("the page cache keeps what it should forget, or cannot be asked")
+        pytest.skip("the page cache does not evict, or cannot be queried")
     finally:
         os.close(fd)
 
@@ -237,7 +237,7 @@ async def test_a_path_with_a_null_byte_opens_nothing(file: Path) -> None:
         await tf.read_file(f"{file}\0.txt").pipe(tf.write_file(file.with_name("copy")))
 
 
-@pytest.mark.skipif(not file_reader.NOWAIT, reason="needs a page cache that can be asked")
+@pytest.mark.skipif(not file_reader.NOWAIT, reason="needs a page cache that can be queried")
 @pytest.mark.parametrize("chunk_size", [None, 1 << 17])
 async def test_a_long_file_starts_with_short_chunks_unless_chunk_size_is_given(
     chunk_size: int | None, tmp_path: Path
@@ -336,7 +336,7 @@ async def test_a_file_system_without_nonblocking_reads_is_read_in_threads(conten
         path.unlink()
 
 
-@pytest.mark.skipif(not file_reader.NOWAIT, reason="the page cache cannot be asked")
+@pytest.mark.skipif(not file_reader.NOWAIT, reason="the page cache cannot be queried")
 async def test_if_the_page_cache_has_no_data_before_the_reported_size_a_thread_reads(
     file: Path, content: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -359,7 +359,7 @@ async def test_a_broken_disk_is_a_failure_of_the_source(
     asked: bool, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if asked and not file_reader.NOWAIT:
-        pytest.skip("the page cache cannot be asked")
+        pytest.skip("the page cache cannot be queried")
     monkeypatch.setattr(file_reader, "NOWAIT", file_reader.NOWAIT if asked else 0)
     break_disk(monkeypatch, "preadv" if asked else "pread")
 
@@ -578,7 +578,7 @@ async def test_a_pipe_is_read_from_its_first_writer_to_its_last(pipe: Path) -> N
             await receive.receive()
 
 
-@pytest.mark.skipif(not descriptors(), reason="only Linux tells what is open")
+@pytest.mark.skipif(not descriptors(), reason="only Linux lists open descriptors")
 async def test_two_readers_of_a_pipe_share_its_data(pipe: Path) -> None:
     got: list[bytes] = []
 
@@ -935,7 +935,7 @@ async def test_an_existing_file_keeps_its_mode_and_a_new_one_gets_that_of_the_um
     assert stat.S_IMODE(new.stat().st_mode) == 0o640
 
 
-@pytest.mark.skipif(not ROOT, reason="only root gives files away")
+@pytest.mark.skipif(not ROOT, reason="only root can change the owner of a file")
 async def test_an_existing_file_keeps_its_owner(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.touch()
@@ -1260,7 +1260,7 @@ async def test_R11_the_failure_of_a_sink_to_take_a_region_names_the_sink() -> No
     assert region.closed == 1
 
 
-async def test_R16_a_sink_that_takes_a_region_can_be_cancelled_and_fail_all_the_same() -> None:
+async def test_R16_a_sink_that_takes_a_region_can_be_cancelled_and_still_fail() -> None:
     region = Region()
     failure = Boom()
     fails = False

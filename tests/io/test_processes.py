@@ -362,7 +362,7 @@ async def fail_beside_both_directions(program: Program) -> None:
         await program.readable.pipe(tf.map(lambda chunk: 1 // 0)).pipe(tf.drain())
 
 
-async def have_enough(program: Program) -> None:
+async def stop_reading_early(program: Program) -> None:
     await quiet(b"a\n").pipe(program).pipe(tf.take(1)).pipe(tf.drain())
     raise Cut
 
@@ -393,7 +393,7 @@ CUTS = [
     fail_while_the_input_is_open,
     fail_while_it_is_a_stream,
     fail_beside_both_directions,
-    have_enough,
+    stop_reading_early,
     cancel,
     close_while_it_is_written_to,
 ]
@@ -425,7 +425,7 @@ async def test_R13_a_process_that_exits_late_sees_no_end_of_its_input_either(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(processes, "PATIENCE", 0.05)
-    await cut_off(have_enough, sh("trap '' TERM; " + READS_ALL + shlex.quote(str(tmp_path / "committed"))))
+    await cut_off(stop_reading_early, sh("trap '' TERM; " + READS_ALL + shlex.quote(str(tmp_path / "committed"))))
 
     assert os.listdir(tmp_path) == []
 

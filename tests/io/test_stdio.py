@@ -61,7 +61,7 @@ def test_files_carry_every_byte_and_the_next_process_continues_there(tmp_path: P
     assert target.read_bytes() == b"before " + MUCH + b" after"
 
 
-def test_a_file_is_left_where_the_run_left_off(tmp_path: Path) -> None:
+def test_the_position_in_a_file_is_where_the_run_stopped(tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.write_bytes(MUCH * 20)
     program = (

@@ -120,7 +120,7 @@ async def test_an_item_that_arrives_while_the_reader_is_slow_is_in_the_window_in
         ((1,), {"most": 0}, ValueError, "most must be at least 1"),
     ],
 )
-def test_R1_wrong_arguments_are_refused_when_the_stage_is_made(
+def test_R1_wrong_arguments_are_refused_when_the_stage_is_built(
     args: tuple[Any, ...], options: dict[str, Any], error: type[Exception], words: str
 ) -> None:
     with pytest.raises(error, match=words):

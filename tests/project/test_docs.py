@@ -118,7 +118,7 @@ def run_page(text: str, page: str, capfd: pytest.CaptureFixture[str]) -> None:
                     source = with_port(block.body, port)
                     server.enter_context(serving(source, name=f"{Path(page).stem}.py", port=port, cwd=here))
                 case "python", other:
-                    pytest.fail(f"{page}, line {block.line}: a python block is a `server` or nothing, not {other!r}")
+                    pytest.fail(f"{page}, line {block.line}: after `python` only `server` is allowed, not {other!r}")
                 case "text", name if name:
                     Path(name).parent.mkdir(parents=True, exist_ok=True)
                     Path(name).write_text(block.body, encoding="utf-8")

@@ -83,7 +83,9 @@ def test_every_public_name_is_on_one_page_of_the_reference() -> None:
     assert max(shown.values()) == 1
 
 
-@pytest.mark.skipif(sys.version_info >= (3, 13), reason="a docstring's indentation and some annotations differ there")
+@pytest.mark.skipif(
+    sys.version_info >= (3, 13), reason="the indentation of docstrings and some annotations differ in this version"
+)
 @pytest.mark.parametrize("path", sorted(DOCS.glob("reference/*.md")), ids=lambda path: path.name)
 def test_a_page_of_the_reference_matches_the_docstrings(path: Path) -> None:
     text = path.read_text(encoding="utf-8")

@@ -35,7 +35,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
     server.stop(signal.SIGKILL)
 
 
-async def send_for_ever(url: str) -> None:
+async def send_forever(url: str) -> None:
     """Keep a backlog of a thousand entries."""
     async with redis.open_sender(url, "jobs", capacity=1000) as send:
         for n in count(0, 100):
@@ -52,7 +52,7 @@ async def test_a_failed_entry_is_retried_soon_even_if_the_stream_is_never_empty(
     seconds: list[float] = []
     with trio.fail_after(PATIENCE):
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(send_for_ever, server.url)
+            nursery.start_soon(send_forever, server.url)
             await until_backlog(server)
 
             async def work() -> None:
@@ -85,7 +85,7 @@ async def test_entries_of_a_dead_receiver_are_taken_over_soon_after_its_lease_ev
     lease = 1.0
     with trio.fail_after(PATIENCE):
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(send_for_ever, server.url)
+            nursery.start_soon(send_forever, server.url)
             await until_backlog(server)
             async with redis.open_receiver(server.url, "jobs", group="g", lease=lease) as receive:
                 server.ask("XREADGROUP", "GROUP", "g", "dead", "COUNT", 3, "STREAMS", "{jobs}:stream", ">")

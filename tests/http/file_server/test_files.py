@@ -280,7 +280,7 @@ async def test_a_directory_redirects_to_its_path_and_never_to_another_host(
         ("/a.txt:stream", 404),
     ],
 )
-async def test_no_target_leads_out_of_the_root_or_to_what_is_hidden(tree: Path, target: str, status: int) -> None:
+async def test_no_target_leads_out_of_the_root_or_to_a_hidden_file(tree: Path, target: str, status: int) -> None:
     async with serving(http.files(tree)) as port:
         got = await exchanged(port, f"GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
 
