@@ -105,7 +105,7 @@ def room_of(module: str) -> str:
     room = room if room in ROOMS else parts[0]
     if room not in ROOMS:
         pytest.fail(
-            f"trioflow.{module} is in no room: move it into a package, or add it to a room in ROOMS of {__file__}"
+            f"trioflow.{module} is in no room: put it into a package, or add it to a room in ROOMS of {__file__}"
         )
     return room
 
