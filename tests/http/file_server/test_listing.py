@@ -318,7 +318,7 @@ def test_any_name_makes_a_page_with_a_working_link(names: list[bytes], query: st
 
 @pytest.mark.parametrize("modified", [1e30, -1e30, float(2**62)])
 def test_a_time_outside_the_calendar_is_left_out(modified: float) -> None:
-    assert b"<time" not in b"".join(render("/", 0, [("a", False, 1, modified)], ""))
+    assert b"<time" not in b"".join(render("/", 0, [("a", False, 1, modified)], View.of("")))
 
 
 @pytest.mark.parametrize(
