@@ -21,8 +21,8 @@ def sessions() -> set[str]:
 
 
 def called(text: str) -> set[str]:
-    """Return the sessions that a text names: after `nox -s`, in a list, or as an entry of the matrix."""
-    lists = re.findall(r"(?:nox -s|\|\| set --) +([\w ]+)", text)
+    """Return the sessions that a text names: after `nox -s`, in an array of the shell, or as an entry of the matrix."""
+    lists = re.findall(r"nox -s +([\w ]+)", text) + re.findall(r"^\w+=\(([\w ]+)\)$", text, re.MULTILINE)
     if matrix := re.search(r"^ +session:\n((?: +- .+\n)+)", text, re.MULTILINE):
         lists += re.findall(r"- (.+)", matrix[1])
     return {name for words in lists for name in words.split()}
