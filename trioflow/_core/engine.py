@@ -122,7 +122,6 @@ async def run(stages: Sequence[Stage], capacity: float, watch: Watch | None = No
 
     With `watch` every stage runs as usual, so that it sees each. Otherwise a sink may take the source's content whole.
     """
-    this: Any = None
     try:
         offer = stages[0].offer if len(stages) == 2 and watch is None else None
         if offer is not None and (take := stages[1].takes.get(offer.kind)):
@@ -137,7 +136,6 @@ async def run(stages: Sequence[Stage], capacity: float, watch: Watch | None = No
             return await _result_of(this)
     except BaseException as exc:
         shorten_traceback(exc)
-        this = None  # the run has the failure, whose traceback refers to this frame: a reference cycle
         raise
 
 
