@@ -393,3 +393,33 @@ async def test_R17_a_block_whose_sink_hung_up_does_not_hide_the_cancellation() -
             pytest.fail("the sink was cancelled, yet the block was left as if it had returned")
 
     assert scope.cancelled_caught
+
+
+@pytest.mark.parametrize("how", ["awaited", "read", "written"])
+async def test_R11_a_run_of_several_tasks_that_is_cancelled_raises_cancelled_itself_and_no_group(how: str) -> None:
+    async def use() -> None:
+        stages = Source([], then=None).readable.pipe(tf.Transform(passing_on)).pipe(tf.Transform(passing_on))
+        if how == "awaited":
+            await stages.pipe(tf.drain())
+        elif how == "read":
+            async with stages.open() as items:
+                await items.receive()
+        else:
+            async with tf.Transform(passing_on).pipe(tf.Transform(passing_on)).pipe(tf.drain()).open():
+                await trio.sleep_forever()
+
+    raised: list[BaseException] = []
+    with trio.CancelScope() as scope:
+        async with trio.open_nursery() as nursery:
+
+            @nursery.start_soon
+            async def run() -> None:
+                try:
+                    await use()
+                except BaseException as exc:
+                    raised.append(exc)
+                    raise
+
+            await wait_all_tasks_blocked()
+            scope.cancel()
+    assert [type(exc) for exc in raised] == [trio.Cancelled]
