@@ -87,7 +87,7 @@ class Work:
 
 @dataclass(slots=True)
 class Row:
-    """The result of one peer: its samples in the order of the rounds, or why there are none."""
+    """The result of one peer: its samples in the order of the rounds, or the reason why it has no samples."""
 
     peer: Peer
     samples: list[Sample] = field(default_factory=list)

@@ -159,7 +159,7 @@ def wrong_imports(module: str, source: str) -> list[str]:
 
 
 def circles(arrows: dict[str, set[str]]) -> list[str]:
-    """Return a cycle of `arrows`, with the first name again at its end; an empty list if there is none."""
+    """Return a cycle of `arrows`, with the first name again at its end; an empty list without a cycle."""
     try:
         TopologicalSorter(arrows).prepare()
     except CycleError as exc:

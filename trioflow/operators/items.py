@@ -38,7 +38,7 @@ def map(fn: Callable[[T], Coroutine[Any, Any, U] | U]) -> Transform[T, U]:
     Waits when: downstream is not ready.
     Ends when: the source ends.
     On cancel: a call in progress is cancelled, and its item is lost.
-    Holds: one batch, or one item if `fn` is a coroutine function.
+    Holds: one batch.
 
     Raises:
         TypeError: `fn` is not callable, or is a plain function that returns a coroutine.
@@ -69,7 +69,7 @@ def starmap(fn: Callable[[*Ts], Coroutine[Any, Any, U] | U]) -> Transform[tuple[
     Waits when: downstream is not ready.
     Ends when: the source ends.
     On cancel: a call in progress is cancelled, and its item is lost.
-    Holds: one batch, or one item if `fn` is a coroutine function.
+    Holds: one batch.
 
     Raises:
         TypeError: `fn` is not callable, or is a plain function that returns a coroutine; an item is not iterable.
@@ -106,7 +106,7 @@ def filter(fn: Callable[[T], object]) -> Transform[T, Any]:
     Waits when: downstream is not ready.
     Ends when: the source ends.
     On cancel: a call in progress is cancelled, and its item is lost.
-    Holds: one batch, or one item if `fn` is a coroutine function.
+    Holds: one batch.
 
     Raises:
         TypeError: `fn` is not callable, or is a plain function that returns a coroutine.
@@ -240,7 +240,7 @@ def tap(fn: Callable[[T], object] | OfAny) -> Transform[T, T]:
     Waits when: downstream is not ready.
     Ends when: the source ends.
     On cancel: a call in progress is cancelled, and its item is lost.
-    Holds: one batch, or one item if `fn` is a coroutine function.
+    Holds: one batch.
 
     Raises:
         TypeError: `fn` is not callable, or is a plain function that returns a coroutine.

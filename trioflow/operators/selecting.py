@@ -95,7 +95,7 @@ def take_while(fn: Callable[[T], object] | OfAny, *, inclusive: bool = False) ->
     Waits when: downstream is not ready.
     Ends when: `fn` returns something false, which cancels everything upstream at once; or the source ends.
     On cancel: a call in progress is cancelled, and its item is lost.
-    Holds: one batch, or one item if `fn` is a coroutine function.
+    Holds: one batch.
 
     Args:
         fn: The predicate. It is not called again after it has returned something false.
@@ -192,7 +192,7 @@ def drop_while(fn: Callable[[T], object] | OfAny) -> Transform[T, T]:
     Waits when: downstream is not ready.
     Ends when: the source ends.
     On cancel: a call in progress is cancelled, and its item is lost.
-    Holds: one batch, or one item if `fn` is a coroutine function.
+    Holds: one batch.
 
     Raises:
         TypeError: `fn` is not callable, or is a plain function that returns a coroutine.

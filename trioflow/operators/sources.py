@@ -85,7 +85,7 @@ def unfold(
     Waits when: downstream is not ready. `fn` is called for at most one item that the reader has no room for.
     Ends when: `fn` returns `None`.
     On cancel: a call in progress is cancelled, and the state is lost.
-    Holds: the state and one batch, or one item if `fn` is a coroutine function.
+    Holds: the state and one batch.
 
     Raises:
         TypeError: `fn` is not callable, is a plain function that returns a coroutine, or returns neither a pair nor

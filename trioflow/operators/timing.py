@@ -84,7 +84,7 @@ def throttle(
     Waits when: there are not, or downstream is not ready.
     Ends when: the source ends.
     On cancel: the item that waits is lost.
-    Holds: one item.
+    Holds: the item that waits, and one batch of those that need not.
 
     Args:
         rate: How many items may pass in `per` seconds, or how much they may cost together.
