@@ -18,6 +18,7 @@ from trioflow.demo._memory import give_back
 MEGABYTES: Final = 8
 ASKED: Final = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 SPEED: Final = 3 << 20  # bytes per second that one client takes
+PATIENCE: Final = 60.0  # seconds: the clients close their sending side at once, and on a busy machine answers are late
 _crowds: Final = trio.CapacityLimiter(1)  # one crowd at a time: fifty copies take enough memory
 
 
@@ -52,7 +53,8 @@ async def crowd(request: http.Request, response: http.Response) -> None:
         path = Path(folder) / "rows.txt"
         async with _crowds, trio.open_nursery() as serving:
             await rows(MEGABYTES).pipe(tf.write_file(path))
-            [url] = await serving.start(partial(http.serve, partial(handler, path), port=0))
+            serve = partial(http.serve, partial(handler, path), port=0, limits=http.Limits(half_closed=PATIENCE))
+            [url] = await serving.start(serve)
             async with trio.open_nursery() as clients_at_once:
                 for _ in range(clients):
                     clients_at_once.start_soon(slow_client, int(url.rpartition(":")[2]), taken)
