@@ -333,9 +333,8 @@ class Buffer(Generic[T]):
             while True:
                 waiter.is_asleep = True
                 await wait_task_rescheduled(waiter.abort)
-                await (
-                    checkpoint_if_cancelled()
-                )  # a failure since then has cancelled us, and overtakes what woke us (R12)
+                # A failure since then has cancelled us, and overtakes what woke us (R12).
+                await checkpoint_if_cancelled()
                 on_woken()
                 if attempt(line[0] is waiter):
                     return
