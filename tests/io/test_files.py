@@ -361,7 +361,8 @@ async def test_a_broken_disk_is_a_failure_of_the_source(
     if asked and not file_reader.NOWAIT:
         pytest.skip("the page cache cannot be queried")
     monkeypatch.setattr(file_reader, "NOWAIT", file_reader.NOWAIT if asked else 0)
-    break_disk(monkeypatch, "preadv" if asked else "pread")
+    for name in ("preadv", "pread"):
+        break_disk(monkeypatch, name)
 
     with pytest.raises(OSError, match="the disk is broken") as caught:
         await read(file)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import trio
 
-PATIENCE = 30  # seconds after which a test fails, long enough for a busy machine
+PATIENCE = 90  # seconds, which pass only if a test fails: to start a process takes 5 on a busy machine
 
 
 async def until(is_so: Callable[[], bool | Awaitable[bool]]) -> None:

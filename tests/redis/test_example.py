@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from tests.redis.server import Server
+from tests.redis.server import PATIENCE, Server
 from trioflow import redis
 
 pytestmark = pytest.mark.needs("redis-server")
@@ -22,7 +22,6 @@ pytestmark = pytest.mark.needs("redis-server")
 EXAMPLES = Path(__file__).parents[2] / "examples"
 EXAMPLE = EXAMPLES / "word_count"
 FILES = 150
-PATIENCE = 40
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ Rule 2: a write in a thread is waited for, even if cancelled: otherwise the desc
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import select
@@ -28,10 +29,6 @@ _WORTH_A_TRIP: Final = 1 << 19  # bytes; below this, more is added if it is read
 _BOUNCE: Final = 1 << 18  # bytes copied at once if the kernel cannot copy by itself
 _PASSES: Final = 2  # turns given to other tasks, in which a busy source has more: 10 µs each, a trip costs 200
 PATIENCE: Final = 0.05  # seconds between two checks for a pipe's reader
-# Errors of copy_file_range that mean it cannot: two file systems, a pipe, a file opened to append, an old kernel.
-_CANNOT_COPY: Final = frozenset(
-    (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF, errno.EPERM, errno.ETXTBSY)
-)
 
 
 class Target:
@@ -112,13 +109,12 @@ class Target:
                 return data - start
         count = min(STEP, self._data_end - start)
         if self._can_copy:
-            try:
+            # It cannot with two file systems, a pipe, a file opened to append, an old kernel, or in a sandbox; some file
+            # systems return 0 before the end. If something else is wrong, it is raised below.
+            with contextlib.suppress(OSError):
                 if copied := os.copy_file_range(source, self._fd, count, start):
                     return copied
-            except OSError as exc:
-                if exc.errno not in _CANNOT_COPY:
-                    raise
-            self._can_copy = False  # also if it copied nothing: some file systems return 0 before the end
+            self._can_copy = False
         block = os.pread(source, min(_BOUNCE, count), start)
         write_fully(self._fd, [memoryview(block)])
         return len(block)

@@ -5,14 +5,12 @@ Rule: if the cache does not answer, for whatever reason, the caller reads in a t
 
 from __future__ import annotations
 
-import errno
 import os
 from typing import Final
 
 STRIDE: Final = 1 << 17  # bytes between two probes: Linux reads this much ahead at once, so all of it is cached or none
 
 NOWAIT: Final[int] = getattr(os, "RWF_NOWAIT", 0)  # 0 if the system has no such call
-UNSUPPORTED: Final = frozenset((errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS, errno.ESPIPE))
 
 
 def is_cached(fd: int, start: int, stop: int) -> bool:

@@ -23,7 +23,7 @@ from trioflow._core.engine import Stage
 from trioflow._core.streams import Readable, Writable, label
 from trioflow.io.file_reader import FileReader, reader_of, refuse_directory, send_all
 from trioflow.io.file_writer import check_chunks, steps, write_fully
-from trioflow.io.page_cache import NOWAIT, UNSUPPORTED
+from trioflow.io.page_cache import NOWAIT
 
 _INPUT: Final = 0
 _OUTPUT: Final = 1
@@ -150,10 +150,10 @@ class _Output:
             if self._asks:
                 try:
                     return os.pwritev(self._fd, [piece], -1, NOWAIT)
-                except OSError as exc:
-                    if exc.errno not in UNSUPPORTED:
-                        raise
-                    self._asks = False
+                except BlockingIOError:
+                    raise
+                except OSError:
+                    self._asks = False  # without this call, or in a sandbox; what else is wrong is raised below
             if self._is_pipe:
                 return os.write(self._fd, piece[: select.PIPE_BUF])  # a writable pipe has room for this much
             # A terminal may take less than it is given and then block, so a thread writes to it.

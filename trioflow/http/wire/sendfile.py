@@ -4,7 +4,8 @@ Rule 1: the kernel copies from the page cache to the socket. What is not in the 
     may wait for the disk.
 Rule 2: in the event loop, a task yields after every window. A client that keeps up is sent the rest by a thread, which
     need not ask the page cache.
-Rule 3: a file that has become shorter is an error; it is never padded.
+Rule 3: where `sendfile` does not work, the same is done by reading and writing.
+Rule 4: a file that has become shorter is an error; it is never padded.
 """
 
 from __future__ import annotations
@@ -36,12 +37,21 @@ def is_ready(fd: int, event: int, patience: int) -> bool:
     return bool(ready.poll(patience))
 
 
+def _send_piece(out: int, fd: int, start: int, size: int) -> int:
+    try:
+        return os.sendfile(out, fd, start, size)
+    except (BlockingIOError, ConnectionError):
+        raise
+    except OSError:  # this file system or sandbox has no sendfile; what else is wrong is raised below
+        return os.write(out, os.pread(fd, size, start))
+
+
 def _send(out: int, fd: int, start: int, stop: int) -> tuple[int, bool]:
     """Send until `stop`, the end of the file, or the socket is full; return how far it came, and whether it is full."""
     while start < stop:
         size = min(_PIECE, stop - start)
         try:
-            sent = os.sendfile(out, fd, start, size)
+            sent = _send_piece(out, fd, start, size)
         except BlockingIOError:
             return start, True
         start += sent
