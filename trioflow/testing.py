@@ -28,9 +28,9 @@ async def check_readable(
 ) -> None:
     """Check that a source, or a source with transforms, follows the rules.
 
-    It must start nothing before it is run (R1), leave nothing running or open (R2), yield the same items in a second run
-    or refuse it (R4), yield exactly `expected` at any capacity (R6), end after the last item (R8), stop when its reader
-    leaves (R9), not swallow cancellation (R11), and end in time (R16).
+    It must start nothing before it is run (R1), and leave nothing running or open (R2). It must yield exactly `expected` at
+    any capacity (R6), then end (R8), and yield the same items in a second run or refuse it (R4). It must stop when its
+    reader leaves (R9), not swallow cancellation (R11), and end in time (R16).
 
     Args:
         factory: A function that returns a new Readable, with the same items each time.
@@ -65,10 +65,10 @@ async def check_transform(
 ) -> None:
     """Check that a transform follows the rules.
 
-    It must start nothing before it is run (R1), leave nothing running or open (R2), yield the same items in a second run
-    or refuse it (R4), yield exactly `expected` at any capacity and however the items are grouped (R6), hold no more than
-    `holds` (R7), end after the last item (R8), stop when its reader leaves (R9), pass on the source's exception and not
-    swallow cancellation (R11), send nothing after a failure (R12), and end in time (R16).
+    It must start nothing before it is run (R1), and leave nothing running or open (R2). It must yield exactly `expected` at
+    any capacity and however the items are grouped (R6), then end (R8), and yield the same items in a second run or refuse
+    it (R4). It must hold no more than `holds` (R7), stop when its reader leaves (R9), pass on the source's exception and
+    not swallow cancellation (R11), send nothing after a failure (R12), and end in time (R16).
 
     Args:
         factory: A function that returns a new Transform.
@@ -103,10 +103,10 @@ async def check_writable(
 ) -> None:
     """Check that a sink, or transforms and a sink, follow the rules.
 
-    It must start nothing before it is run (R1), leave nothing running or open (R2), return the same result at any capacity
-    and however the items are grouped (R3, R6), and again in a second run unless it refuses that (R4), stop its source when
-    it returns early (R9), pass on the source's exception and not swallow cancellation (R11), not take a failure for the
-    end (R12, R13), and end in time (R16).
+    It must start nothing before it is run (R1), and leave nothing running or open (R2). It must return the same result at
+    any capacity and however the items are grouped (R3, R6), and again in a second run unless it refuses that (R4). It must
+    stop its source when it returns early (R9), pass on the source's exception and not swallow cancellation (R11), not take
+    a failure for the end (R12, R13), and end in time (R16).
 
     Args:
         factory: A function that returns a new Writable.

@@ -72,7 +72,8 @@ def _parser() -> argparse.ArgumentParser:
         commands.add_parser(
             "top",
             help="watch the streams of a running program",
-            description="Watch the runs of a program that serves http.inspector(...), the one that waits most first.",
+            description="Watch the runs of a program that serves an inspector: http.inspector(...), or TRIOFLOW_INSPECT in its "
+            "environment. The run that waits most comes first.",
         )
     )
     _add_redis(

@@ -93,7 +93,8 @@ def retry(
     Waits when: downstream is not ready, and between attempts.
     Ends when: `readable` does.
     On cancel: items in transit are lost; a pause ends at once.
-    Holds: one batch, and the times of the failures in the last `within` seconds unless `attempts` or `within` is inf.
+    Holds: what the channels of the current attempt hold, and the times of the failures in the last `within` seconds unless
+        `attempts` or `within` is inf.
 
     Args:
         readable: The source, or a function that returns one that starts after what was delivered.
@@ -243,8 +244,8 @@ def recover(
     Emits when: an item arrives. Items that were sent before the failure come before those that `fn` returned.
     Waits when: downstream is not ready.
     Ends when: the source ends, or what `fn` returned does.
-    On cancel: only the batch in hand is lost.
-    Holds: one batch, and what `fn` returned.
+    On cancel: items in transit are lost.
+    Holds: what `fn` returned; of a `Readable`, what its channels hold.
 
     Args:
         fn: Returns an iterable, an async iterable or a `Readable`; `()` for nothing more. A `str` is one item.

@@ -44,7 +44,8 @@ def on_item_error(
     Ends when: `transform` does, after the writable has written everything it was sent. If the reader leaves early, the
         writable still gets ten seconds to finish. If the run fails, the writable is cancelled, as any sink is.
     On cancel: `transform` and the writable are cancelled.
-    Holds: what `transform` holds, what the function returns for one item, and one batch.
+    Holds: what `transform` holds, what the function returns for one item, one batch, and at most two more channels: after
+        `transform`, and before the writable.
 
     Args:
         transform: The transform to run.

@@ -28,7 +28,9 @@ def map(fn: Callable[[T], Coroutine[Any, Any, U] | U]) -> Transform[T, U]: ...
 @overload
 def map(fn: Callable[[T], Coroutine[Any, Any, U]]) -> Transform[T, U]: ...
 def map(fn: Callable[[T], Coroutine[Any, Any, U] | U]) -> Transform[T, U]:
-    """Yield `fn(item)` for each item.
+    """Yield `fn(item)` for each item; `fn` may be a coroutine function.
+
+    A coroutine function is called for one item at a time; to make several calls at once, use `map_async`.
 
     Type checkers infer the type of a lambda's argument when you pass the transform to `pipe`. If you assign it to a name
     first, annotate the name: `double: Transform[int, int] = map(lambda n: 2 * n)`. At the start of a chain of transforms,
@@ -63,7 +65,7 @@ def starmap(fn: Callable[[*Ts], Coroutine[Any, Any, U] | U]) -> Transform[tuple[
 @overload
 def starmap(fn: Callable[[*Ts], Coroutine[Any, Any, U]]) -> Transform[tuple[*Ts], U]: ...
 def starmap(fn: Callable[[*Ts], Coroutine[Any, Any, U] | U]) -> Transform[tuple[*Ts], U]:
-    """Yield `fn(*item)` for each item, which is a tuple of arguments.
+    """Yield `fn(*item)` for each item, a tuple of arguments; `fn` may be a coroutine function.
 
     Emits when: `fn` returns.
     Waits when: downstream is not ready.
@@ -190,6 +192,8 @@ def scan(fn: Callable[[U, T], Coroutine[Any, Any, U] | U], initial: U) -> Transf
 def scan(fn: Callable[[U, T], Coroutine[Any, Any, U]], initial: U) -> Transform[T, U]: ...
 def scan(fn: Callable[[U, T], Coroutine[Any, Any, U] | U], initial: U) -> Transform[T, U]:
     """Yield a running result, `state = fn(state, item)`, for each item, starting from `initial`.
+
+    `fn` may be a coroutine function.
 
     Emits when: `fn` returns; `initial` itself is not emitted.
     Waits when: downstream is not ready.

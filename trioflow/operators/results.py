@@ -103,6 +103,8 @@ def reduce(fn: Callable[[R, T], Coroutine[Any, Any, R] | R], initial: R) -> Writ
 def reduce(fn: Callable[[R, T], Coroutine[Any, Any, R] | R], initial: R) -> Writable[T, Any]:
     """Compute `state = fn(state, item)` for each item, starting from `initial`, and return the last state.
 
+    `fn` may be a coroutine function.
+
     Waits when: `fn` runs.
     Ends when: the source ends. If nothing came, it returns `initial`.
     On cancel: the state is lost.

@@ -154,8 +154,8 @@ def take_until(event: Waitable) -> Transform[T, T]:
     Emits when: an item arrives.
     Waits when: downstream is not ready.
     Ends when: `event.wait()` returns, which cancels everything upstream at once; or the source ends.
-    On cancel: the batch in hand is lost, as it is when the event is set.
-    Holds: one batch.
+    On cancel: items in transit are lost, as they are when the event is set.
+    Holds: nothing.
 
     Args:
         event: A `trio.Event`, for example, or `Request.stopping` to end a feed when the server stops.

@@ -66,8 +66,8 @@ def broadcast(
         others; if you do not need it, open it and leave it.
     Ends when: the source ends, and each branch after what it holds; or when all readers have left.
     On cancel: leaving the block cancels the source, and items that were not received are lost.
-    Holds: `capacity` for each branch, plus what the channels around it hold, and one batch if it fits, or one item. The
-        channels after a branch that drops have capacity 1, so that items do not grow old there.
+    Holds: `capacity` for each branch, plus what the channels around it hold, and one batch. The channels after a branch
+        that drops have capacity 1, so that items do not grow old there.
 
     Args:
         readable: The source; it starts when the block is entered.

@@ -250,8 +250,8 @@ def monitor(name: str = "") -> Monitor[Any]:
     Emits when: an item arrives.
     Waits when: downstream is not ready.
     Ends when: the source ends.
-    On cancel: what it holds is lost.
-    Holds: one batch, if it is a stage itself.
+    On cancel: items in transit are lost.
+    Holds: nothing.
 
     Raises:
         TypeError: `name` is not a str.
