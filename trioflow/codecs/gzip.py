@@ -155,7 +155,7 @@ def gunzip(*, max_output: float = math.inf) -> Transform[bytes, bytes]:
 
     With `trioflow[isal]` installed, isal does it, about twice as fast.
 
-    Emits when: zlib has output: pieces of at most 256 KiB, made as downstream has room for them.
+    Emits when: there is output: pieces of at most 256 KiB, made as downstream has room for them.
     Waits when: downstream is not ready, even in the middle of a chunk.
     Ends when: the source ends.
     On cancel: unread output is lost.
