@@ -87,6 +87,15 @@ def test_a_delimiter_split_across_chunks_is_found() -> None:
     assert buffer.take_all() == b"two"
 
 
+def test_a_byte_buffer_shows_its_size() -> None:
+    buffer = tf.ByteBuffer()
+
+    buffer.feed(b"4 data")
+    buffer.take(2)
+
+    assert repr(buffer) == "<ByteBuffer 4 bytes>"
+
+
 def test_the_search_for_another_delimiter_starts_at_the_beginning() -> None:
     buffer = tf.ByteBuffer()
     buffer.feed(b"a,b")

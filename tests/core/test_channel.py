@@ -33,6 +33,16 @@ async def test_items_come_out_in_the_order_they_went_in() -> None:
     assert await receive.receive_many() == [3, 4]
 
 
+async def test_each_end_shows_what_the_channel_holds_and_whether_the_end_is_closed() -> None:
+    send, receive = tf.open_channel[bytes](16)
+
+    await send.send(bytes(8193))
+    send.close()
+
+    assert (repr(send), repr(receive)) == ("<SendChannel 3 of 16, closed>", "<ReceiveChannel 3 of 16>")
+    assert repr(tf.open_channel(math.inf)[0]) == "<SendChannel 0 of inf>"
+
+
 def test_the_ends_of_a_channel_are_trio_channels() -> None:
     pair = tf.open_channel[int](math.inf)
 

@@ -54,6 +54,11 @@ async def test_each_run_of_a_subscription_joins_again(autojump_clock: MockClock)
         assert await subscription.pipe(tf.first()) > first
 
 
+async def test_a_hub_shows_its_source_and_how_many_subscribe() -> None:
+    async with tf.hub(tf.ticks(1)) as news:
+        assert repr(news) == "<Hub hub(<Readable ticks(1)>), 0 subscribers>"
+
+
 async def test_a_slow_subscriber_that_drops_delays_no_other(autojump_clock: MockClock) -> None:
     got: list[int] = []
 

@@ -24,6 +24,10 @@ class End:
         self._moved = 0  # items since this end last let other tasks run
         self._partner: End | None = None  # the other end of the same stage: if one lets others run, it counts for both
 
+    def __repr__(self) -> str:
+        held = f"{self._buffer.used} of {self._buffer.capacity:g}"
+        return f"<{type(self).__name__} {held}{', closed' if self._closed else ''}>"
+
     def statistics(self) -> ChannelStatistics:
         """Return `ChannelStatistics`: the current weights, counts, open ends and waiting tasks."""
         return self._buffer.statistics()

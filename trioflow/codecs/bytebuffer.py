@@ -44,6 +44,9 @@ class ByteBuffer:
         self._wanted = b""  # the delimiter that the last search did not find
         self._looked = 0  # how many of the held bytes it searched
 
+    def __repr__(self) -> str:
+        return f"<ByteBuffer {len(self)} bytes>"
+
     def __len__(self) -> int:
         return len(self._data) - self._start
 

@@ -47,6 +47,9 @@ class Hub(Generic[T]):
         self._is_over = False
         self._failure: BaseException | None = None
 
+    def __repr__(self) -> str:
+        return f"<Hub {self._name}, {self.subscribers} subscribers>"
+
     @property
     def subscribers(self) -> int:
         """The number of current subscribers."""
