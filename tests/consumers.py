@@ -133,3 +133,21 @@ async def serve(
         assert got == expected[: len(got)]
         assert len(got) == len(expected) or consume in CONSUMERS[2:]
     assert source.started == source.ended == 1
+
+
+class Steps(trio.abc.Instrument):
+    """Counts the steps of all tasks."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        self.count += 1
+
+
+async def steps_of(run: Any) -> int:
+    steps = Steps()
+    trio.lowlevel.add_instrument(steps)
+    await run
+    trio.lowlevel.remove_instrument(steps)
+    return steps.count

@@ -49,6 +49,24 @@ def _peers(aiostream: str) -> list[Peer]:
     ]
 
 
+def _channel(tasks: int) -> Work:
+    """Return the work of `tasks` senders and as many readers that share one channel, item by item."""
+    who = "one sender and one reader" if tasks == 1 else f"{tasks} senders and {tasks} readers"
+    return Work(
+        f"channel-{tasks}",
+        f"integers over one channel, item by item: {who}",
+        "items/s",
+        200_000,
+        2_000,
+        [
+            Peer("trioflow", timed(with_trioflow, "channels_trio.py", "trioflow", str(tasks))),
+            Peer("Trio: memory channel", timed(with_trioflow, "channels_trio.py", "trio", str(tasks)), target=2.5),
+            Peer("asyncio.Queue", timed(with_trioflow, "channels_asyncio.py", str(tasks))),
+        ],
+        seconds=1.0,
+    )
+
+
 WORKS = [
     Work(
         "integers",
@@ -95,6 +113,8 @@ WORKS = [
         ],
         seconds=1.0,
     ),
+    _channel(1),
+    _channel(4),
     Work(
         "generators",
         "integers through three async generators",

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from trio.testing import assert_checkpoints, wait_all_tasks_blocked
 
 import trioflow as tf
-from tests.consumers import Boom
+from tests.consumers import Boom, steps_of
 
 
 async def test_items_come_out_in_the_order_they_went_in() -> None:
@@ -492,6 +492,75 @@ async def test_senders_are_served_first_come_first_served() -> None:
             receive.clone().close()
 
     assert got == [-1, 0, 1, 2, 3, 4]
+
+
+async def test_a_sender_goes_ahead_of_those_that_wait_only_if_there_is_room_for_them_too() -> None:
+    send, receive = tf.open_channel[str](4)
+    await send.send_many("abcd")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(send.send, "waits")
+        nursery.start_soon(send.send, "waits")
+        await wait_all_tasks_blocked()
+        assert receive.receive_nowait() == "a"
+        assert receive.receive_nowait() == "b"
+        with pytest.raises(trio.WouldBlock):
+            send.send_nowait("new")
+        assert receive.receive_nowait() == "c"
+        send.send_nowait("new")
+        with pytest.raises(trio.WouldBlock):
+            send.send_many_nowait(["newer"])
+
+    assert await receive.receive_many() == ["d", "new", "waits", "waits"]
+
+
+async def test_a_reader_goes_ahead_of_those_that_wait_only_if_there_are_items_for_them_too() -> None:
+    send, receive = tf.open_channel[int](8)
+    got: list[int] = []
+
+    async def take() -> None:
+        got.append(await receive.receive())
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(take)
+        nursery.start_soon(take)
+        await wait_all_tasks_blocked()
+        await send.send_many([1, 2])
+        with pytest.raises(trio.WouldBlock):
+            receive.receive_nowait()
+        send.send_nowait(3)
+        assert receive.receive_nowait() == 1
+        with pytest.raises(trio.WouldBlock):
+            receive.receive_nowait()
+        with pytest.raises(trio.WouldBlock):
+            receive.receive_many_nowait()
+
+    assert got == [2, 3]
+
+
+@pytest.mark.parametrize("count", [2, 8, 100])
+async def test_tasks_that_send_and_receive_single_items_do_not_switch_for_each(count: int) -> None:
+    send, receive = tf.open_channel[int]()
+    got: list[int] = []
+
+    async def put(start: int) -> None:
+        for n in range(start, 10_000, count):
+            await send.send(n)
+
+    async def take() -> None:
+        async for n in receive:
+            got.append(n)
+
+    async def all_of_them() -> None:
+        async with trio.open_nursery() as readers:
+            for _ in range(count):
+                readers.start_soon(take)
+            async with send, trio.open_nursery() as senders:
+                for start in range(count):
+                    senders.start_soon(put, start)
+
+    assert await steps_of(all_of_them()) < 5000
+    assert sorted(got) == list(range(10_000))
 
 
 async def test_a_heavy_item_is_not_starved_by_light_ones() -> None:

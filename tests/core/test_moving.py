@@ -12,27 +12,10 @@ from hypothesis import strategies as st
 from trio.testing import wait_all_tasks_blocked
 
 import trioflow as tf
+from tests.consumers import steps_of
 from trioflow._core.buffer import weight_of
 from trioflow._core.moving import forward
 from trioflow._core.one_by_one import one_by_one
-
-
-class Steps(trio.abc.Instrument):
-    """Counts the steps of all tasks."""
-
-    def __init__(self) -> None:
-        self.count = 0
-
-    def before_task_step(self, task: trio.lowlevel.Task) -> None:
-        self.count += 1
-
-
-async def steps_of(run: Any) -> int:
-    steps = Steps()
-    trio.lowlevel.add_instrument(steps)
-    await run
-    trio.lowlevel.remove_instrument(steps)
-    return steps.count
 
 
 async def move_until_broken(

@@ -3,7 +3,7 @@
 Rule 1: a cancelled `send` has not sent, and a cancelled `receive` has not taken: between deciding and doing it, nothing
     is awaited.
 Rule 2: every call is a cancellation point, and a task lets others run at least once every `capacity` items (R17).
-Rule 3: calls at one end are served in order: a new one waits until those before it are done.
+Rule 3: calls at one end are served in order: a new one waits until those before it are done, unless there is enough for all.
 Rule 4: the end of the channel arrives after the items (R8); a failure overtakes them (R12).
 """
 
@@ -60,7 +60,7 @@ class SendChannel(End, trio.abc.SendChannel[SendT]):
         if self._closed or buffer.failure is not None or not buffer.receivers:
             self._check()
         weight = weight_of(value)
-        if buffer.fits(weight) and (is_next or not buffer.sending):
+        if buffer.fits(weight) and (is_next or not buffer.sending or weight <= buffer.room()):
             buffer.put(value, weight)
         elif buffer.overflow == "wait":
             return False
@@ -247,14 +247,14 @@ class ReceiveChannel(End, trio.abc.ReceiveChannel[ReceiveT]):
         """
         if self._buffer.items or not self._must_wait:  # otherwise it waits below, which is a checkpoint already
             await self._checkpoint()
-        if not self._ready():
+        if not (self._ready() or self._has_enough_for_all):
             await self._wait()
         item: ReceiveT = self._buffer.take()
         return item
 
     def receive_nowait(self) -> ReceiveT:
         """Return the next item without waiting. Raises as `receive` does, and `trio.WouldBlock` if the channel is empty."""
-        if not self._ready():
+        if not (self._ready() or self._has_enough_for_all):
             raise trio.WouldBlock
         item: ReceiveT = self._buffer.take()
         return item
@@ -315,7 +315,7 @@ class ReceiveChannel(End, trio.abc.ReceiveChannel[ReceiveT]):
         try:
             if self._buffer.items or not self._must_wait:
                 await self._checkpoint()
-            if not self._ready():
+            if not (self._ready() or self._has_enough_for_all):
                 await self._wait()
             item: ReceiveT = self._buffer.take()
             return item
@@ -327,6 +327,11 @@ class ReceiveChannel(End, trio.abc.ReceiveChannel[ReceiveT]):
         """Whether a `receive` has to wait now, and so lets other tasks run."""
         buffer = self._buffer
         return not buffer.items and not self._closed and buffer.senders > 0 and buffer.failure is None
+
+    @property
+    def _has_enough_for_all(self) -> bool:
+        """Whether there is an item for this end even if each task that waits takes one."""
+        return len(self._buffer.items) > len(self._buffer.receiving)
 
     def _ready(self, is_next: bool = False) -> bool:  # noqa: FBT001, FBT002 - called by `Buffer.wait_in`
         buffer = self._buffer
