@@ -114,6 +114,18 @@ async def test_a_plain_function_that_returns_a_coroutine_is_refused_anywhere_in_
 
 
 @pytest.mark.parametrize("name", ["map", "filter", "tap"])
+async def test_a_plain_function_that_returns_a_coroutine_is_refused_even_if_it_gets_its_first_item_late(name: str) -> None:
+    async def later(n: int) -> int:
+        return n
+
+    operator: Callable[..., tf.Transform[Any, Any]] = getattr(tf, name)
+    late = tf.map(abs).pipe(tf.filter(lambda n: n > 600))
+
+    with pytest.raises(TypeError, match=f"{name}: the function returned a coroutine"):
+        await tf.from_iterable(range(700)).pipe(late).pipe(operator(lambda n: later(n))).pipe(tf.collect())
+
+
+@pytest.mark.parametrize("name", ["map", "filter", "tap"])
 async def test_a_stop_iteration_from_a_function_is_an_error_and_not_the_end(name: str) -> None:
     numbers = iter(range(5))
     operator: Callable[..., tf.Transform[Any, Any]] = getattr(tf, name)

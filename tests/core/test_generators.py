@@ -172,6 +172,27 @@ async def test_a_generator_can_continue_receiving_after_one_of_its_loops_was_can
     assert await every_two_seconds().pipe(by_five_seconds()).pipe(tf.collect()) == [[0, 1], [2, 3]]
 
 
+async def test_R8_a_loop_that_is_cancelled_inside_another_does_not_end_the_items_of_a_generator(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    @tf.readable
+    async def three_at_a_time() -> AsyncIterator[int]:
+        for number in range(8):
+            await trio.sleep(0 if number % 3 else 2)
+            yield number
+
+    @tf.transform
+    async def by_pauses(items: AsyncIterable[int]) -> AsyncIterator[list[int]]:
+        async for item in items:
+            received = [item]
+            with trio.move_on_after(1):
+                async for after in items:
+                    received.append(after)
+            yield received
+
+    assert await three_at_a_time().pipe(by_pauses()).pipe(tf.collect()) == [[0, 1, 2], [3, 4, 5], [6, 7]]
+
+
 async def test_R8_a_cancelled_anext_does_not_end_the_items_of_a_generator(
     autojump_clock: trio.testing.MockClock,
 ) -> None:

@@ -15,7 +15,7 @@ Rule 2: each function has a line of its own in the loop, so that a failure's tra
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, Final, Literal, NamedTuple, Self, TypeAlias
 
@@ -45,7 +45,8 @@ class Each(Operator[Any, Any]):
 
     def __init__(self, kind: Kind, function: Callable[..., Any]) -> None:
         self._steps = [_Step(kind, function)]
-        self._functions: Sequence[Callable[..., Any]] = ()  # once the first batch has been looked at
+        self._functions: list[Callable[..., Any]] = []  # of the steps; those that were never called are wrapped
+        self._has_wrapped = False
         self._loop: Callable[..., list[Any]] | None = None
 
     def joined(self, after: Operator[Any, Any], *, is_counted: bool) -> Self | None:
@@ -58,30 +59,42 @@ class Each(Operator[Any, Any]):
         return self
 
     def feed(self, items: list[Any]) -> list[Any]:
-        """Return what the functions make of `items`. The results for the first batch are checked one by one."""
-        loop = self._loop
+        """Return what the functions make of `items`. The results of a function's first batch are checked one by one."""
+        if self._loop is None:
+            self._loop = _loop(tuple(step.kind for step in self._steps))
+            self._functions = [_Checked(step) for step in self._steps]
+            self._has_wrapped = True
         try:
-            if loop is not None:
-                return loop(items, *self._functions)
-            self._loop = loop = _loop(tuple(step.kind for step in self._steps))
-            self._functions = [step.function for step in self._steps]
-            return loop(items, *(_checked(*step) for step in self._steps))
+            given = self._loop(items, *self._functions)
         except BaseException as exc:
             self.at = _find_step(exc)
             if isinstance(exc, StopIteration):  # a generator up the stack would make another message of it
                 raise RuntimeError(f"the function given to {self._steps[self.at].kind} raised StopIteration") from exc
             raise
-
-
-def _checked(kind: Kind, function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return `function` for the first batch: a plain function that returns a coroutine is refused."""
-
-    def call(*args: Any) -> Any:
-        given = function(*args)
-        refuse_coroutine(kind, given)
+        if self._has_wrapped:
+            self._functions = [each.unwrapped() if isinstance(each, _Checked) else each for each in self._functions]
+            self._has_wrapped = any(isinstance(each, _Checked) for each in self._functions)
         return given
 
-    return call
+
+class _Checked:
+    """The function of a step that has not been called yet: a plain function that returns a coroutine is refused."""
+
+    __slots__ = ("_step", "_was_called")
+
+    def __init__(self, step: _Step) -> None:
+        self._step = step
+        self._was_called = False
+
+    def __call__(self, *args: Any) -> Any:
+        given = self._step.function(*args)
+        refuse_coroutine(self._step.kind, given)
+        self._was_called = True
+        return given
+
+    def unwrapped(self) -> Callable[..., Any]:
+        """Return the function itself if it has been called: a filter before it may have dropped all items so far."""
+        return self._step.function if self._was_called else self
 
 
 @lru_cache(1000)

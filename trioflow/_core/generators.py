@@ -56,20 +56,22 @@ class _StageReader(ReceiveChannel[T]):
         if (calls := self._buffer.on_abort) and source in calls:
             calls[self] = calls.pop(source)
         source.close()
-        self._each = self._iterate()
+        self._each: types.AsyncGeneratorType[T, None] | None = None
         self._task = trio.lowlevel.current_task()
 
     def __aiter__(self) -> AsyncIterator[T]:  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride]
         # The fast path is a generator, for an `async for` in this task only. Other tasks, as in a nursery, get the channel:
         # a generator serves one task at a time, and we see only the traps of ours. A call of `aiter` gets the channel too:
         # a cancelled `anext` would end a generator, and the next `anext` would take that for the end of the items (R8). In
-        # a loop this cannot happen, as a cancellation ends the loop as well.
+        # a loop this cannot happen, as a cancellation ends the loop as well. So a generator serves only one loop: a second
+        # one, which may be inside the first, gets the channel, unless a cancellation has ended the first.
         frame = sys._getframe(1)
         is_loop = frame.f_code.co_code[frame.f_lasti] == _BEGIN_LOOP
         if not is_loop or trio.lowlevel.current_task() is not self._task:
             return self
-        if cast("types.AsyncGeneratorType[T, None]", self._each).ag_frame is None:
-            self._each = self._iterate()  # an earlier loop was cancelled, which ended its generator; this one continues
+        if self._each is not None and self._each.ag_frame is not None:
+            return self
+        self._each = cast("types.AsyncGeneratorType[T, None]", self._iterate())
         return self._each
 
     async def _iterate(self) -> AsyncGenerator[T, None]:
@@ -104,7 +106,8 @@ class _StageReader(ReceiveChannel[T]):
 
     async def aclose(self) -> None:
         self.close()
-        await self._each.aclose()
+        if self._each is not None:
+            await self._each.aclose()
 
 
 class _BatchWriter(Generic[T]):
