@@ -114,7 +114,9 @@ async def test_a_plain_function_that_returns_a_coroutine_is_refused_anywhere_in_
 
 
 @pytest.mark.parametrize("name", ["map", "filter", "tap"])
-async def test_a_plain_function_that_returns_a_coroutine_is_refused_even_if_it_gets_its_first_item_late(name: str) -> None:
+async def test_a_plain_function_that_returns_a_coroutine_is_refused_even_if_it_gets_its_first_item_late(
+    name: str,
+) -> None:
     async def later(n: int) -> int:
         return n
 

@@ -278,11 +278,17 @@ async def test_R17_a_busy_run_lets_others_run_and_can_be_cancelled(case: str) ->
 
 @pytest.mark.parametrize("cost", [1e-6, 40e-6, 0.5e-3, 1.2e-3])
 @pytest.mark.parametrize("head", ["iterable", "channel"])
+@pytest.mark.parametrize("tail", ["a sink in their task", "a channel", "a channel for one item of 20"])
 async def test_R17_busy_synchronous_operators_delay_other_tasks_by_10_ms_at_most(
-    cost: float, head: str, monkeypatch: pytest.MonkeyPatch
+    cost: float, head: str, tail: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 0.0
     beats = [now]
+    after: dict[str, tf.Transform[int, int]] = {
+        "a sink in their task": tf.flat_map(lambda n: [work(n)]),
+        "a channel": passing(),
+        "a channel for one item of 20": tf.filter(lambda n: n % 20 == 0).pipe(passing()),
+    }
 
     def work(n: int) -> int:
         nonlocal now
@@ -300,7 +306,7 @@ async def test_R17_busy_synchronous_operators_delay_other_tasks_by_10_ms_at_most
         numbers = numbers.pipe(passing())
     async with trio.open_nursery() as nursery:
         nursery.start_soon(beat)
-        await numbers.pipe(tf.map(work)).pipe(tf.filter(work)).pipe(tf.flat_map(lambda n: [work(n)])).pipe(tf.drain())
+        await numbers.pipe(tf.map(work)).pipe(tf.filter(work)).pipe(after[tail]).pipe(tf.drain())
         nursery.cancel_scope.cancel()
 
     assert now > 5000 * cost

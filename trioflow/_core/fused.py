@@ -17,7 +17,7 @@ all of this, or at a checkpoint. Before something is pulled from an iterator, `r
 Rule 1: an operator does no I/O: `feed(items)` returns items, `flush()` returns the rest. Each run makes a new one.
 Rule 2: a batch is as large as its reader has room for, up to 256 items, and smaller if items take long, as one batch
     should take less than `SLOW` seconds. With a fold in the same task it may have `LONE_BATCH` items, as no channel holds
-    them. Where nothing is sent, the task yields after `SLOW / 8` seconds (R17).
+    them. The task yields once it has worked for `TURN` seconds (R17).
 Rule 3: `at` is always the part that is working, so that a failure can name its stage (R11).
 """
 
@@ -44,6 +44,7 @@ R = TypeVar("R")
 # many at once start the garbage collector.
 LONE_BATCH: Final = 1024
 SLOW: Final = 0.004  # seconds; a heartbeat beside a busy run may notice ten milliseconds
+TURN: Final = SLOW / 8  # a turn for other tasks after each batch would cost 9 % of the time of three functions
 
 
 class Portions(Generic[T]):
@@ -111,8 +112,8 @@ class Fused:
         self._first_open = 0  # the first operator to feed; those before it are no longer needed
         self._places = [0]  # the index among the parts of each operator, and of what comes after the last
         self._yielded = 0.0  # when other tasks last got their turn here
-        # Seconds until they get the next. A turn after each batch would cost 9 % of the time of three functions.
-        self._rest = SLOW / 8 if self._most == DEFAULT_CAPACITY else 0.0
+        # Seconds until they get the next, where nothing is sent. With small channels it comes after each batch.
+        self._rest = TURN if self._most == DEFAULT_CAPACITY else 0.0
         self._pulling = 0.0  # seconds that the iterator took for the current batch
         self.is_watched = False  # whether to count the items that each part returns
         self._counts: list[int] = []  # of the incoming items, then of those that each operator returned
@@ -254,11 +255,12 @@ class Fused:
                 is_light = await output._send_batch(items)
                 if not self._operators:
                     self._has_weights = not is_light
-            elif now - self._yielded >= self._rest:
-                await trio.lowlevel.checkpoint()
-                self._yielded = perf_counter()
             else:
                 await trio.lowlevel.checkpoint_if_cancelled()
+            # What was sent may be few of many items, or have taken long, so the channel alone would yield too seldom.
+            if now - self._yielded >= (TURN if output is not None and items else self._rest):
+                await trio.lowlevel.checkpoint()
+                self._yielded = perf_counter()
             if fold is not None and fold.done:
                 return
 
