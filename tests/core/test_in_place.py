@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import weakref
 
 import pytest
@@ -185,6 +186,24 @@ async def test_a_reader_that_takes_items_late_handles_one_at_a_time(nursery: tri
     send.close()
 
 
+async def test_a_sender_of_more_than_there_is_room_for_goes_on_when_its_first_items_were_handled_in_place(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    monkeypatch.setattr(in_place, "perf_counter", itertools.count().__next__)  # a second passes after each item
+    send, receive = tf.open_channel[int](4)
+    reader = Reader(receive)
+    await send.send_many(range(20, 24))
+    nursery.start_soon(send.send_many, range(24, 30))
+    await wait_all_tasks_blocked()
+    nursery.start_soon(reader.read)
+    with trio.fail_after(5):
+        await send.send_many(range(30, 40))
+        await wait_all_tasks_blocked()
+        await send.send_many(range(40, 50))
+    assert [item for batch in reader.batches for item in batch] == [*range(20, 50)]
+    send.close()
+
+
 async def test_clones_get_an_item_in_the_order_in_which_they_wait(nursery: trio.Nursery, clock: list[float]) -> None:
     send, receive = tf.open_channel[int](4)
     first, second = Reader(receive), Reader(receive.clone())
@@ -226,20 +245,28 @@ async def test_an_exception_while_handling_leaves_no_reference_cycle(nursery: tr
     items=st.lists(st.integers(-3, 12), max_size=40),
     pauses=st.lists(st.booleans(), min_size=40, max_size=40),
     yields=st.lists(st.booleans(), min_size=40, max_size=40),
+    sizes=st.lists(st.integers(1, 9), min_size=40, max_size=40),
     capacity=st.integers(1, 8),
 )
 def test_every_item_is_handled_once_and_in_order(
-    items: list[int], pauses: list[bool], yields: list[bool], capacity: int
+    items: list[int], pauses: list[bool], yields: list[bool], sizes: list[int], capacity: int
 ) -> None:
     async def main() -> None:
         send, receive = tf.open_channel[int](capacity)
         reader = Reader(receive)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(reader.read)
-            with send:
-                for item, pause, lets_run in zip(items, pauses, yields, strict=False):
+            with send, trio.fail_after(5):
+                start = 0
+                for size, pause, lets_run in zip(sizes, pauses, yields, strict=True):
                     now[0] += PAUSE if pause else 0
-                    await send.send(item)
+                    part = items[start : start + size]
+                    if size > 1:
+                        await send.send_many(part)
+                    else:
+                        for item in part:
+                            await send.send(item)
+                    start += size
                     if lets_run:
                         await trio.lowlevel.checkpoint()
         assert [item for batch in reader.batches for item in batch] == items
@@ -248,4 +275,4 @@ def test_every_item_is_handled_once_and_in_order(
     now = [0.0]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(in_place, "perf_counter", lambda: now[0])
-        trio.run(main)
+        trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))

@@ -88,18 +88,22 @@ class SendChannel(End, trio.abc.SendChannel[SendT]):
         def put(is_next: bool) -> bool:  # noqa: FBT001 - called by `Buffer.wait_in`
             nonlocal start
             self._check()
-            room = buffer.capacity - buffer.used if is_next else buffer.room()
-            count = len(items) - start
-            if room < count:
-                count = max(int(room), 0)
-            if count == len(items):
-                buffer.put_light(items, size)
-            elif count:
-                part = items[start : start + count]
-                buffer.put_light(part, (light_size(part) or 0) if size else 0)
-            self._moved += count
-            start += count
-            return start == len(items)
+            while (
+                count := len(items) - start
+            ):  # again if the reader has taken them in place, as nobody would wake this task
+                room = buffer.capacity - buffer.used if is_next else buffer.room()
+                if room < count:
+                    count = int(room)
+                    if count <= 0:
+                        return False
+                if count == len(items):
+                    buffer.put_light(items, size)
+                else:
+                    part = items[start : start + count]
+                    buffer.put_light(part, (light_size(part) or 0) if size else 0)
+                self._moved += count
+                start += count
+            return True
 
         await self._checkpoint(0)
         if not put(False):
