@@ -88,9 +88,8 @@ class SendChannel(End, trio.abc.SendChannel[SendT]):
         def put(is_next: bool) -> bool:  # noqa: FBT001 - called by `Buffer.wait_in`
             nonlocal start
             self._check()
-            while (
-                count := len(items) - start
-            ):  # again if the reader has taken them in place, as nobody would wake this task
+            # Again if the reader has taken them in place: then nobody would wake this task.
+            while count := len(items) - start:
                 room = buffer.capacity - buffer.used if is_next else buffer.room()
                 if room < count:
                     count = int(room)

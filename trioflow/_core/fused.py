@@ -111,9 +111,9 @@ class Fused:
         self._source: ReceiveChannel[Any] | None = None
         self._first_open = 0  # the first operator to feed; those before it are no longer needed
         self._places = [0]  # the index among the parts of each operator, and of what comes after the last
-        self._yielded = 0.0  # when other tasks last got their turn here
-        # Seconds until they get the next, where nothing is sent. With small channels it comes after each batch.
+        # Seconds of work between two turns for other tasks, where nothing is sent. With small channels, after each batch.
         self._rest = TURN if self._most == DEFAULT_CAPACITY else 0.0
+        self._worked = 0.0  # seconds since the last turn; waiting does not count
         self._pulling = 0.0  # seconds that the iterator took for the current batch
         self.is_watched = False  # whether to count the items that each part returns
         self._counts: list[int] = []  # of the incoming items, then of those that each operator returned
@@ -121,8 +121,10 @@ class Fused:
     async def run(self, source: ReceiveChannel[Any] | None, output: SendChannel[Any] | None) -> Any:
         """Run as a stage between two channels. Without `source` there is an iterator, without `output` a fold."""
         self._source = source
-        if output is None and self._most == DEFAULT_CAPACITY:
-            self._most = LONE_BATCH
+        if output is None:
+            self._worked = TURN  # nothing else here is sure to be a checkpoint
+            if self._most == DEFAULT_CAPACITY:
+                self._most = LONE_BATCH
         try:
             self._make_parts()
             while not self._has_enough:
@@ -241,9 +243,10 @@ class Fused:
             if fold is not None and items:
                 self.at = len(self.factories) - 1
                 fold.feed(items)
-            now = perf_counter()
+            took = perf_counter() - began + self._pulling
             # The end of a lazy result takes no time, but says nothing about the next batch.
-            spent = max(now - began + self._pulling, 0.0 if items else spent)
+            spent = took if items else max(took, spent)
+            self._worked += took
             self._pulling = 0.0
             if spent > SLOW:
                 self._size = max(self._size // 4, 1)
@@ -258,9 +261,9 @@ class Fused:
             else:
                 await trio.lowlevel.checkpoint_if_cancelled()
             # What was sent may be few of many items, or have taken long, so the channel alone would yield too seldom.
-            if now - self._yielded >= (TURN if output is not None and items else self._rest):
+            if self._worked >= (TURN if output is not None and items else self._rest):
                 await trio.lowlevel.checkpoint()
-                self._yielded = perf_counter()
+                self._worked = 0.0
             if fold is not None and fold.done:
                 return
 
