@@ -272,6 +272,34 @@ async def test_an_upgraded_connection_may_stay_half_closed(autojump_clock: MockC
     assert got.endswith(b"\r\n\r\nhello")
 
 
+@pytest.mark.parametrize("is_client_first", [True, False])
+async def test_an_upgraded_connection_is_read_to_its_end_after_both_sides_are_half_closed(
+    is_client_first: bool, autojump_clock: MockClock
+) -> None:
+    got: list[bytes] = []
+
+    async def slow(request: Request, response: Response) -> None:
+        connection = await response.upgrade("slow")
+        async with connection.open() as stream:
+            if is_client_first:
+                await trio.sleep(2)
+            await stream.send_eof()
+            await trio.sleep(100)
+            got.append(await read_all(stream))
+
+    asked = GET[:-2] + b"Connection: Upgrade\r\nUpgrade: slow\r\n\r\n"
+    async with serving(slow) as port, connected(port) as stream:
+        await stream.send_all(asked)
+        if not is_client_first:
+            await read_all(stream)
+        await stream.send_all(b"hello")
+        await stream.send_eof()
+        await read_all(stream)
+        await trio.sleep(200)
+
+    assert got == [b"hello"]
+
+
 async def test_a_client_that_leaves_is_noticed_over_tls_too(autojump_clock: MockClock) -> None:
     authority = trustme.CA()
     server, client = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), ssl.create_default_context()

@@ -63,7 +63,7 @@ class Connection:
             sock, stall=limits.write_stall, rate=limits.write_rate, on_loss=self.client_left, counters=service.counters
         )
         self._wire = Wire(transport, limits)
-        self._wire.before_close = partial(service.watch.remove, sock)
+        self._wire.before_end = partial(service.watch.remove, sock)
         self._asked = 0  # requests received
         self._scope = trio.CancelScope()
         self._at_rest_in: IdleConnections | None = None  # set while nothing is owed to the client

@@ -36,14 +36,14 @@ class Wire:
     """One connection, which carries one exchange after another."""
 
     __slots__ = (
-        "_due", "_read_head", "_rest", "_scanned", "before_close", "exchange", "keep_alive", "limits", "stopping",
+        "_due", "_read_head", "_rest", "_scanned", "before_end", "exchange", "keep_alive", "limits", "stopping",
         "transport",
     )  # fmt: skip
 
     def __init__(self, transport: SocketTransport, limits: Limits) -> None:
         self.transport = transport
         self.limits = limits
-        self.before_close: Callable[[], None] = _nothing  # called before a handler closes an upgraded connection
+        self.before_end: Callable[[], None] = _nothing  # `UpgradedStream` says when it is called
         self.stopping = False  # whether the next response closes the connection
         self.exchange: Exchange | None = None  # the one that started last
         self._due: IdleConnections | None = None  # times the next response after the client has closed its sending side
@@ -336,7 +336,7 @@ class Exchange:
         """Send a 101 response, and return the connection as a stream for the new protocol."""
         self._check()
         await self.write([self.writer.upgrade(headers)])
-        return UpgradedStream(self._wire.transport, self._wire.take_rest(), self._wire.before_close)
+        return UpgradedStream(self._wire.transport, self._wire.take_rest(), self._wire.before_end)
 
     async def refuse(self, status: int) -> None:
         """Send an error response; it closes the connection."""

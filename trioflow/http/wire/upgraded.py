@@ -43,13 +43,14 @@ class UpgradedStream(trio.abc.HalfCloseableStream):
     Args:
         transport: The connection.
         received: Bytes that have arrived already.
-        before_close: Called before the transport is closed.
+        before_end: Called before our sending side is closed, and before the transport is: from then on the system reports
+            a client that closes its own sending side as one that has gone.
     """
 
-    def __init__(self, transport: SocketTransport, received: bytes, before_close: Callable[[], None]) -> None:
+    def __init__(self, transport: SocketTransport, received: bytes, before_end: Callable[[], None]) -> None:
         self._transport = transport
         self._received = received
-        self._before_close = before_close
+        self._before_end = before_end
         self._sending = BusyGuard("sending to this stream")
         self._receiving = BusyGuard("receiving from this stream")
         self._is_closed = False
@@ -84,6 +85,7 @@ class UpgradedStream(trio.abc.HalfCloseableStream):
             self._check()
             if not self._is_ended:
                 self._is_ended = True
+                self._before_end()
                 await self._transport.end()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
@@ -105,7 +107,7 @@ class UpgradedStream(trio.abc.HalfCloseableStream):
         """Close both directions. You can call it more than once."""
         if not self._is_closed:
             self._is_closed = True
-            self._before_close()
+            self._before_end()
             if trio.current_effective_deadline() == -math.inf:
                 self._transport.cut()
             else:
