@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import math
 import shutil
+import socket
 import ssl
 import subprocess
 from collections.abc import AsyncGenerator
@@ -120,6 +121,29 @@ async def test_a_half_closed_client_that_is_written_to_in_time_is_not_dropped_la
         got = await exchanged(port, GET)
 
     assert got.endswith(b"\r\n\r\n1\r\nx\r\n1\r\nx\r\n1\r\nx\r\n0\r\n\r\n")
+
+
+@pytest.mark.parametrize("has_body", [False, True])
+async def test_a_client_that_half_closes_at_once_may_wait_after_the_beginning_of_its_response(
+    has_body: bool, autojump_clock: MockClock
+) -> None:
+    async def handler(request: Request, response: Response) -> None:
+        if not has_body:
+            await response.start()
+            await trio.sleep(20)
+        async with response.open() as body:
+            for _ in range(2):
+                await body.send(b"x")
+                await trio.sleep(20)
+
+    async with serving(handler) as port:
+        with socket.create_connection(("127.0.0.1", port)) as sock:
+            sock.sendall(GET)
+            sock.shutdown(socket.SHUT_WR)  # before the server takes the connection
+            stream = trio.SocketStream(trio.socket.from_stdlib_socket(sock))
+            got = await read_all(stream)
+
+    assert got.endswith(b"\r\n\r\n1\r\nx\r\n1\r\nx\r\n0\r\n\r\n")
 
 
 async def test_a_half_closed_client_that_reads_slowly_gets_the_whole_response(autojump_clock: MockClock) -> None:

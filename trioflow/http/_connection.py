@@ -64,6 +64,7 @@ class Connection:
         )
         self._wire = Wire(transport, limits)
         self._wire.before_end = partial(service.watch.remove, sock)
+        self._wire.look = service.watch.look
         self._asked = 0  # requests received
         self._scope = trio.CancelScope()
         self._at_rest_in: IdleConnections | None = None  # set while nothing is owed to the client

@@ -36,7 +36,7 @@ class Wire:
     """One connection, which carries one exchange after another."""
 
     __slots__ = (
-        "_due", "_read_head", "_rest", "_scanned", "before_end", "exchange", "keep_alive", "limits", "stopping",
+        "_due", "_read_head", "_rest", "_scanned", "before_end", "exchange", "keep_alive", "limits", "look", "stopping",
         "transport",
     )  # fmt: skip
 
@@ -44,6 +44,7 @@ class Wire:
         self.transport = transport
         self.limits = limits
         self.before_end: Callable[[], None] = _nothing  # `UpgradedStream` says when it is called
+        self.look: Callable[[], None] = _nothing  # called before the head of a response that may pause after it
         self.stopping = False  # whether the next response closes the connection
         self.exchange: Exchange | None = None  # the one that started last
         self._due: IdleConnections | None = None  # times the next response after the client has closed its sending side
@@ -323,6 +324,10 @@ class Exchange:
     def is_whole(self) -> bool:
         """Whether all of the response has been sent."""
         return self.writer.is_ended and not self.failed
+
+    def look(self) -> None:
+        """Learn now whether the client has closed its sending side: what is sent after that is progress."""
+        self._wire.look()
 
     async def inform(self, status: int, headers: Headers) -> None:
         """Send an informational response."""

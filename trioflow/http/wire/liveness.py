@@ -50,13 +50,17 @@ class EpollWatch:
         """Watch until cancelled."""
         while True:
             await trio.lowlevel.wait_readable(self._epoll.fileno())
-            for fd, events in self._epoll.poll(0):
-                if events & (select.EPOLLERR | select.EPOLLHUP):
-                    self._epoll.unregister(fd)
-                    self._watched.pop(fd).client_left()
-                else:
-                    self._epoll.modify(fd, 0)
-                    self._watched[fd].client_ended()
+            self.look()
+
+    def look(self) -> None:
+        """Notify the connections of what has happened until now, as `run` does soon."""
+        for fd, events in self._epoll.poll(0):
+            if events & (select.EPOLLERR | select.EPOLLHUP):
+                self._epoll.unregister(fd)
+                self._watched.pop(fd).client_left()
+            else:
+                self._epoll.modify(fd, 0)
+                self._watched[fd].client_ended()
 
     def close(self) -> None:
         """Release the operating system's resources."""
@@ -92,6 +96,9 @@ class PollingWatch:
                 elif sock not in self._ended and _has_ended(sock):
                     self._ended.add(sock)
                     connection.client_ended()
+
+    def look(self) -> None:
+        pass  # a round takes too long to do one now
 
     def close(self) -> None:
         self._watched.clear()

@@ -175,6 +175,8 @@ class ResponseSender:
         exchange = self._exchange
         if not exchange.can_answer:
             return []
+        if length is None:
+            exchange.look()
         head = exchange.writer.write_head(self.status, self.headers, length, first=first, is_last=exchange.is_last)
         self.headers.freeze(HEAD_SENT)
         return [head]
