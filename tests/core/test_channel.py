@@ -611,6 +611,14 @@ async def test_nowait_follows_the_overflow_policy() -> None:
     assert newest.receive_nowait() == oldest.receive_nowait() == 1
 
 
+async def test_a_full_channel_says_that_an_item_is_too_heavy_for_the_rest() -> None:
+    send, _ = tf.open_channel[bytes](4, overflow="fail")
+    send.send_nowait(bytes(10_000))
+
+    with pytest.raises(BufferError, match=r"it holds 3 of 4, and this item weighs 2, 1 for each 4 KiB$"):
+        send.send_nowait(bytes(5000))
+
+
 # Leaks
 
 

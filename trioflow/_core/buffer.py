@@ -259,7 +259,8 @@ class Buffer(Generic[T]):
     def make_room(self, weight: int) -> bool:
         """Apply the overflow policy to an item that does not fit. Return whether to put it."""
         if self.overflow == "fail":
-            raise BufferError(f"the channel is full: it holds {self.used} of {self.capacity}")
+            heavy = f", and this item weighs {weight}, 1 for each 4 KiB" if weight > 1 else ""
+            raise BufferError(f"the channel is full: it holds {self.used} of {self.capacity}{heavy}")
         if self.overflow == "drop_oldest":
             while not self.fits(weight):
                 self.pop()
