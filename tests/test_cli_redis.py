@@ -193,6 +193,17 @@ def test_a_broken_output_pipe_is_not_an_error(server: Server) -> None:
     assert (done.stdout, done.stderr) == ("0\n", "")
 
 
+@pytest.mark.parametrize(
+    ("output", "code", "complaint"),
+    [(">/dev/full", 1, "trioflow: cannot write to stdout: no space left on device\n"), (">&-", 0, "")],
+)
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has /dev/full")
+def test_output_that_cannot_be_written_is_no_traceback(output: str, code: int, complaint: str, server: Server) -> None:
+    program = f"{sys.executable} -W error -m trioflow redis {server.url} jobs status {output}"
+    done = subprocess.run(["bash", "-c", program], capture_output=True, text=True, timeout=PATIENCE)
+    assert (done.returncode, done.stderr) == (code, complaint)
+
+
 def test_tls_options_set_the_trusted_and_the_own_certificate(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

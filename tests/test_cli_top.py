@@ -190,6 +190,27 @@ async def test_https_is_read_with_the_certificates_that_openssl_trusts(
     assert capsys.readouterr().out == "no runs\n"
 
 
+@pytest.mark.parametrize(
+    ("words", "output", "code", "complaint"),
+    [
+        ("--once", ">/dev/full", 1, "trioflow: cannot write to stdout: no space left on device\n"),
+        ("--once --json", ">/dev/full", 1, "trioflow: cannot write to stdout: no space left on device\n"),
+        ("--json --every 0.01", "| head -c 1 >/dev/null; exit ${PIPESTATUS[0]}", 0, ""),
+        ("--once", ">&-", 0, ""),
+        ("", ">&-", 2, "trioflow: stdout is not a terminal; add --once or --json to print\n"),
+    ],
+)
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has /dev/full")
+async def test_output_that_cannot_be_written_is_no_traceback(
+    words: str, output: str, code: int, complaint: str
+) -> None:
+    async with serving(answering({"runs": []})) as port:
+        program = f"{sys.executable} -W error -m trioflow top http://127.0.0.1:{port} {words} {output}"
+        done = await trio.run_process(["bash", "-c", program], capture_stderr=True, check=False)
+
+    assert (done.returncode, done.stderr.decode()) == (code, complaint)
+
+
 async def test_drawing_requires_a_terminal_and_rich(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(Failed, match="stdout is not a terminal; add --once or --json to print"):
         await top("127.0.0.1", once=False)

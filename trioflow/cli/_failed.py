@@ -1,9 +1,11 @@
-"""How a command fails: with an exit code and one line that is safe to print, or because its output is closed."""
+"""How a command fails: with an exit code and one line that is safe to print, also if it cannot print its answer."""
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Generator
+from contextlib import contextmanager
 
 
 class Failed(Exception):
@@ -24,6 +26,17 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
 
 
-def drop_output() -> None:
-    """Send further output to /dev/null, after the reader of stdout has left, such as `| head`."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+@contextmanager
+def printing() -> Generator[None, None, None]:
+    """Print in this block. If the reader of stdout has left, as `| head` does, the block ends without an error.
+
+    Raises:
+        Failed: the output cannot be written, such as on a full disk.
+    """
+    try:
+        yield
+        print(end="", flush=True)
+    except OSError as exc:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is written when the process ends
+        if not isinstance(exc, BrokenPipeError):
+            raise Failed(1, f"cannot write to stdout: {reason_of(exc)}") from exc

@@ -6,14 +6,13 @@ import argparse
 import json
 import math
 import ssl
-import sys
 from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any, Final, TypeAlias
 
 import trio
 
-from trioflow.cli._failed import Failed, drop_output, printable, reason_of
+from trioflow.cli._failed import Failed, printable, printing, reason_of
 
 try:
     from trioflow import redis as redis
@@ -39,13 +38,10 @@ def run(arguments: argparse.Namespace) -> None:
         raise Failed(2, printable(str(exc))) from exc
     except (OSError, trio.BrokenResourceError) as exc:
         raise Failed(1, printable(str(exc))) from exc
-    try:
+    with printing():
         for row in rows:
             for line in [json.dumps(_finite(row))] if arguments.json else _lines(row):
                 print(line)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        drop_output()
 
 
 def ssl_context(arguments: argparse.Namespace) -> ssl.SSLContext | None:

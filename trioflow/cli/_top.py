@@ -22,7 +22,7 @@ from urllib.parse import urljoin, urlsplit
 from urllib.request import HTTPSHandler, OpenerDirector, ProxyHandler, Request, build_opener
 
 import trioflow as tf
-from trioflow.cli._failed import Failed, drop_output, printable, reason_of
+from trioflow.cli._failed import Failed, printable, printing, reason_of
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -63,17 +63,16 @@ def top(arguments: argparse.Namespace) -> None:
     ask = _asker(arguments.url)
     show: Show = _print_json if arguments.json else _print_text
     try:
-        if arguments.once:
-            show(ask())
-        elif arguments.json:
-            _watch(arguments.every, ask, show)
-        else:
-            with _on_terminal() as draw:
-                _watch(arguments.every, ask, draw)
+        with printing():
+            if arguments.once:
+                show(ask())
+            elif arguments.json:
+                _watch(arguments.every, ask, show)
+            else:
+                with _on_terminal() as draw:
+                    _watch(arguments.every, ask, draw)
     except _NoAnswer as exc:
         raise Failed(1, str(exc)) from exc
-    except BrokenPipeError:
-        drop_output()
 
 
 def _watch(every: float, ask: Callable[[], list[_Run]], show: Show) -> None:
@@ -149,7 +148,7 @@ def _print_text(runs: list[_Run]) -> None:
 @contextmanager
 def _on_terminal() -> Generator[Show, None, None]:
     """Draw on the whole terminal until Ctrl-C or SIGTERM."""
-    if not sys.stdout.isatty():
+    if not (sys.stdout and sys.stdout.isatty()):  # it is None if stdout is closed
         raise Failed(2, "stdout is not a terminal; add --once or --json to print")
     try:
         from rich.live import Live
