@@ -421,6 +421,8 @@ async def test_a_relative_root_does_not_depend_on_later_changes_of_the_working_d
 
 
 def test_R1_a_wrong_argument_is_refused_when_the_handler_is_built(root: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        http.files("")
     with pytest.raises(FileNotFoundError, match="nowhere"):
         http.files(root / "nowhere")
     with pytest.raises(NotADirectoryError, match=r"a\.txt"):

@@ -117,7 +117,8 @@ def files(
             valid header value.
     """
     top = os.path.abspath(os.fspath(root))
-    os.close(os.open(top, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+    # Not `top`: for an empty path, such as that of an unset variable, it is the current directory.
+    os.close(os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
     type_table()  # read it from disk now, not later in the event loop
     if not prefix.startswith("/"):
         raise ValueError(f"prefix must begin with a slash, got {prefix!r}")
