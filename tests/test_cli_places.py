@@ -82,7 +82,7 @@ def test_invalid_addresses_and_limits_are_reported_in_one_line(
         (["--limit", "novelty=1"], "unknown limit 'novelty'; the limits are line_size, "),
         (["--limit", "connections=2.5"], "the limit connections must be an int or math.inf, got 2.5\n"),
         (["--limit", "idle=0"], "the limit idle must be above 0, got 0\n"),
-        (["--grace", "nan"], "the limit grace must be above 0, got nan\n"),
+        (["--grace", "nan"], "the limit grace must be 0 or more, got nan\n"),
         (["--open", "--unix", "sock"], "--open needs a port: no browser opens a Unix socket\n"),
     ],
 )

@@ -87,8 +87,8 @@ async def test_a_client_understands_the_events_that_were_sent(messages: list[tup
         ({"id": "a\rb"}, "Event: id must not contain a line end"),
         ({"id": "a\0b"}, "Event: id must not contain a NUL"),
         ({"retry": "5"}, "retry must be a number, got '5'"),
-        ({"retry": -1}, "retry must be above 0, got -1"),
-        ({"retry": math.nan}, "retry must be above 0, got nan"),
+        ({"retry": -1}, "retry must be 0 or more, got -1"),
+        ({"retry": math.nan}, "retry must be 0 or more, got nan"),
         ({"retry": math.inf}, "Event: retry must be finite, got inf"),
     ],
 )

@@ -152,7 +152,7 @@ async def test_with_the_variable_a_program_serves_the_page_and_ends_as_without_i
         ("[::1]:0", "inspect this program at http://[::1]:"),
         ("here", "TRIOFLOW_INSPECT must be HOST:PORT, such as 127.0.0.1:0, got 'here'; nothing is inspected"),
         ("127.0.0.1:66000", "TRIOFLOW_INSPECT must be HOST:PORT"),
-        ("192.0.2.1:0", "cannot inspect this program at 192.0.2.1:0: OSError"),
+        ("192.0.2.1:0", "cannot inspect this program at 192.0.2.1:0: Cannot assign requested address\n"),
     ],
 )
 def test_the_effect_of_the_variable_is_printed_once(

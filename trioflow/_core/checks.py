@@ -51,12 +51,12 @@ def check_limit(name: str, value: object, least: int = 1) -> float:
     return math.inf if value == math.inf else check_count(name, value, least)
 
 
-def check_positive(name: str, value: object) -> float:
-    """Return `value` if it is a number above 0, such as a time in seconds."""
+def check_positive(name: str, value: object, *, may_be_0: bool = False) -> float:
+    """Return `value` if it is a number above 0, such as a time in seconds; with `may_be_0` also if it is 0."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(_of_call(f"{name} must be a number, got {value!r}"))
-    if not value > 0:
-        raise ValueError(_of_call(f"{name} must be above 0, got {value}"))
+    if not (value > 0 or (may_be_0 and value == 0)):
+        raise ValueError(_of_call(f"{name} must be {'0 or more' if may_be_0 else 'above 0'}, got {value}"))
     return value
 
 

@@ -58,7 +58,7 @@ class Event:
                 raise ValueError(f"Event: {name} must not contain a line end, got {value!r}")
         if self.id and "\0" in self.id:
             raise ValueError(f"Event: id must not contain a NUL, because clients ignore such an id; got {self.id!r}")
-        if self.retry and check_positive("retry", self.retry) == math.inf:
+        if self.retry is not None and check_positive("retry", self.retry, may_be_0=True) == math.inf:
             raise ValueError("Event: retry must be finite, got inf")
 
     def encode(self) -> bytes:

@@ -60,7 +60,7 @@ async def _serve(inspector: Inspector, host: str, port: int) -> None:
         with inspector.hidden():
             await serve(handler, host=host.strip("[]"), port=port, limits=_LIMITS, task_status=_Told())
     except Exception as exc:  # noqa: BLE001 - raised in a system task, it would end the program
-        _say(f"cannot inspect this program at {host}:{port}: {exc!r}")
+        _say(f"cannot inspect this program at {host}:{port}: {getattr(exc, 'strerror', '') or repr(exc)}")
 
 
 def _by_loopback_names(handler: Handler) -> Handler:

@@ -80,10 +80,8 @@ class Limits:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if field.name in _MAY_BE_0 and value == 0:
-                continue
             if isinstance(field.default, float):
-                check_positive(field.name, value)
+                check_positive(field.name, value, may_be_0=field.name in _MAY_BE_0)
             else:
                 check_limit(field.name, value, 0 if field.name == "drain" else 1)
 
