@@ -235,14 +235,15 @@ async def test_the_next_request_of_a_client_that_left_while_its_answered_handler
             await handler.ended.wait()
 
 
-async def test_a_connection_that_ended_in_time_is_freed() -> None:
+@pytest.mark.parametrize("number", [1, 2])
+async def test_a_connection_that_ended_in_time_is_freed(number: int) -> None:
     async def handler(request: Request, response: Response) -> None:
         await wait_all_tasks_blocked()
         await response.send(b"hello")
 
     async with serving(handler, limits=Limits(half_closed=math.inf)) as port:
         for _ in range(5):
-            assert (await exchanged(port, GET)).endswith(b"hello")
+            assert (await exchanged(port, GET * number)).endswith(b"hello")
         await wait_all_tasks_blocked()
         gc.collect()
 

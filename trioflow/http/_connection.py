@@ -177,7 +177,7 @@ class Connection:
 
     def _close(self) -> None:
         self._stir()
-        self._wire.forget(self._service.half_closed)
+        self._wire.forget()
         self._stop_watching()
         if self._phase == "busy":
             self._wire.transport.cut()

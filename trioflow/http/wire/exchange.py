@@ -123,10 +123,10 @@ class Wire:
         self._due = due
         self._time_answer(due)
 
-    def forget(self, due: IdleConnections) -> None:
+    def forget(self) -> None:
         """Drop the last exchange, because the connection is being closed."""
         if self.exchange is not None:
-            due.remove(self.exchange)
+            self.exchange.stop_timing()
             self.exchange = None
 
     def _time_answer(self, due: IdleConnections) -> None:
@@ -163,6 +163,7 @@ class Exchange:
         self.request = head
         # Whether the client still waits for `100 Continue` before it sends its body.
         self._waits = head.wants_continue and received == b""
+        self._due: IdleConnections | None = None  # times this, if the client has closed its sending side
         self._continuing: trio.Event | None = None  # while a 100 is being sent; set once it has been
         self._over = False
         self._is_wanted = False  # whether the handler has started to read the body
@@ -185,10 +186,16 @@ class Exchange:
         self._unread = unread(self._wire.transport.sock)
         due.add(self)
 
+    def stop_timing(self) -> None:
+        """End the timeout, if there is one."""
+        if self._due is not None:
+            self._due.remove(self)
+
     def expire(self) -> None:
         """Assume that the client has gone if nothing was sent; allow more time if some of its request was read."""
+        assert self._due is not None
         transport, writer = self._wire.transport, self.writer
-        if self._over or writer.is_ended or self._written != (writer.is_begun, writer.sent) or unsent(transport.sock):
+        if writer.is_ended or self._written != (writer.is_begun, writer.sent) or unsent(transport.sock):
             return
         before, self._unread = self._unread, unread(transport.sock)
         if self._unread != before:
@@ -390,6 +397,7 @@ class Exchange:
     def finish(self) -> bool:
         """End the exchange, put back bytes that arrived after it, and return whether the connection can be reused."""
         self._over = True
+        self.stop_timing()
         if self._body is not None:
             self._wire.put_back(self._body.leftover)
         return self.is_read() and not self.failed and self.writer.is_ended and self.writer.keeps_alive
