@@ -6,6 +6,8 @@ import logging
 import resource
 import socket
 import ssl
+import subprocess
+import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -190,6 +192,39 @@ async def test_an_idle_connection_is_closed_when_no_descriptors_are_left(caplog:
         assert await read_all(resting) == b""
 
     assert len(caplog.records) == 1
+
+
+NEW = """
+import os, resource, socket, trio, trio.testing
+from functools import partial
+from trioflow import http
+
+async def main():
+    async with trio.open_nursery() as nursery:
+        [url] = await nursery.start(partial(http.serve, http.files("."), port=0))
+        place = ("127.0.0.1", int(url.rpartition(":")[2]))
+        idle, last = socket.socket(), socket.socket()
+        idle.connect(place)
+        await trio.testing.wait_all_tasks_blocked()
+        free = os.dup(0)
+        os.close(free)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+        last.connect(place)
+        last.setblocking(False)
+        stream = trio.SocketStream(trio.socket.from_stdlib_socket(last))
+        await stream.send_all(b"GET / HTTP/1.0\\r\\n\\r\\n")
+        print((await stream.receive_some())[:12].decode())
+        nursery.cancel_scope.cancel()
+
+trio.run(main)
+"""
+
+
+@pytest.mark.slow
+def test_a_new_process_without_descriptors_imports_nothing_more() -> None:
+    done = subprocess.run([sys.executable, "-c", NEW], capture_output=True, text=True, timeout=60)
+
+    assert (done.returncode, done.stdout) == (0, "HTTP/1.1 503\n"), done.stderr
 
 
 @pytest.mark.slow

@@ -44,7 +44,8 @@ class Wire:
         self.transport = transport
         self.limits = limits
         self.before_end: Callable[[], None] = _nothing  # `UpgradedStream` says when it is called
-        self.look: Callable[[], None] = _nothing  # called before the head of a response that may pause after it
+        # Learns whether the client has just closed its sending side: what is sent after that is progress.
+        self.look: Callable[[], None] = _nothing
         self.stopping = False  # whether the next response closes the connection
         self.exchange: Exchange | None = None  # the one that started last
         self._due: IdleConnections | None = None  # times the next response after the client has closed its sending side
@@ -124,9 +125,9 @@ class Wire:
         self._time_answer(due)
 
     def forget(self) -> None:
-        """Drop the last exchange, because the connection is being closed."""
+        """End and drop the last exchange, because the connection is being closed."""
         if self.exchange is not None:
-            self.exchange.stop_timing()
+            self.exchange.finish()
             self.exchange = None
 
     def _time_answer(self, due: IdleConnections) -> None:
@@ -155,11 +156,12 @@ class Exchange:
 
     __slots__ = (
         "_body", "_continuing", "_due", "_is_wanted", "_over", "_patience", "_unread", "_waits", "_wire", "_written",
-        "failed", "request", "writer",
+        "failed", "look", "request", "writer",
     )  # fmt: skip
 
     def __init__(self, wire: Wire, head: Head, received: bytes | None = None) -> None:
         self._wire = wire
+        self.look = wire.look
         self.request = head
         # Whether the client still waits for `100 Continue` before it sends its body.
         self._waits = head.wants_continue and received == b""
@@ -185,11 +187,6 @@ class Exchange:
         self._written = (self.writer.is_begun, self.writer.sent)
         self._unread = unread(self._wire.transport.sock)
         due.add(self)
-
-    def stop_timing(self) -> None:
-        """End the timeout, if there is one."""
-        if self._due is not None:
-            self._due.remove(self)
 
     def expire(self) -> None:
         """Assume that the client has gone if nothing was sent; allow more time if some of its request was read."""
@@ -332,10 +329,6 @@ class Exchange:
         """Whether all of the response has been sent."""
         return self.writer.is_ended and not self.failed
 
-    def look(self) -> None:
-        """Learn now whether the client has closed its sending side: what is sent after that is progress."""
-        self._wire.look()
-
     async def inform(self, status: int, headers: Headers) -> None:
         """Send an informational response."""
         self._check()
@@ -397,7 +390,8 @@ class Exchange:
     def finish(self) -> bool:
         """End the exchange, put back bytes that arrived after it, and return whether the connection can be reused."""
         self._over = True
-        self.stop_timing()
+        if self._due is not None:
+            self._due.remove(self)
         if self._body is not None:
             self._wire.put_back(self._body.leftover)
         return self.is_read() and not self.failed and self.writer.is_ended and self.writer.keeps_alive

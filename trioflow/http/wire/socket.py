@@ -23,6 +23,10 @@ from trioflow.http.wire.counters import Counters
 from trioflow.http.wire.limits import Patience
 from trioflow.http.wire.sendfile import PATIENCE, TRIP, is_ready, send_file
 
+if sys.platform == "linux":  # now, because importing needs a free descriptor
+    import fcntl
+    import termios
+
 CHUNK: Final = 65536  # bytes received at once
 _SMALL: Final = 16384  # bytes: a few pieces of this size together are joined, as one buffer is sent in 2 µs less
 _FEW: Final = 8
@@ -254,9 +258,6 @@ def unread(sock: socket.socket) -> int:
 def _queued(sock: socket.socket, request: str) -> int:
     if sys.platform != "linux":
         return 0
-    import fcntl
-    import termios
-
     try:
         return int.from_bytes(fcntl.ioctl(sock, getattr(termios, request), bytes(4)), sys.byteorder)
     except OSError:  # not every kind of socket supports it
