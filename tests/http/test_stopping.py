@@ -107,13 +107,17 @@ async def test_a_quiet_upgraded_connection_does_not_delay_the_shutdown(autojump_
     assert 1 <= trio.current_time() - began < 1.5
 
 
-@pytest.mark.parametrize("kind", ["sends", "length", "silent", "after"])
+@pytest.mark.parametrize("kind", ["sends", "length", "silent", "after", "closed"])
 async def test_a_response_that_may_still_end_gets_the_grace_period(kind: str, autojump_clock: MockClock) -> None:
     async def handler(request: Request, response: Response) -> None:
         if kind == "sends":
             await tf.ticks(0.5).pipe(tf.map(lambda _: b"first")).pipe(response)
         elif kind == "after":
             await response.send(b"first\r\n")
+        elif kind == "closed":
+            connection = await response.upgrade("chat")
+            async with connection.open() as stream:
+                await stream.send_all(b"first\r\n")
         elif kind == "length":
             response.headers["content-length"] = "1000"
             async with response.open() as body:
@@ -122,7 +126,8 @@ async def test_a_response_that_may_still_end_gets_the_grace_period(kind: str, au
         await trio.sleep_forever()
 
     began = trio.current_time()
-    async with asked(handler, GET, until=b"" if kind == "silent" else b"first\r\n"):
+    asking = UPGRADE if kind == "closed" else GET
+    async with asked(handler, asking, until=b"" if kind == "silent" else b"first\r\n"):
         pass
 
     assert 5 <= trio.current_time() - began < 5.5

@@ -115,7 +115,8 @@ class Connection:
         """Return whether an endless response is in progress and no byte has moved since this was last called."""
         transport, exchange = self._wire.transport, self._wire.exchange
         has_moved, transport.has_moved = transport.has_moved, False
-        if has_moved or self._phase != "busy" or exchange is None:
+        is_closed = transport.sock.fileno() == -1  # by a handler that upgraded it, and that may still have work to do
+        if has_moved or self._phase != "busy" or exchange is None or is_closed:
             return False
         return exchange.writer.is_open_ended and not unsent(transport.sock)
 
