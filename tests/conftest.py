@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,11 @@ import pytest
 DESCRIPTORS = Path("/proc/self/fd")
 TESTS = Path(__file__).parent
 SLOW = ("browser", "redis")  # directories whose tests all start Chromium or a Redis server
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C interrupt this process and those that it starts, also if the tests run as a background job."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

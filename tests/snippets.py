@@ -30,13 +30,6 @@ def difference(what: str, got: str, want: str) -> str:
     return f"{what}\nprints:\n{got}\nbut it says:\n{want}"
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 def with_port(text: str, port: int) -> str:
     return re.sub(r"\b8000\b", str(port), text)
 
@@ -59,8 +52,6 @@ def serving(source: str, *, name: str, port: int, cwd: Path) -> Iterator[Path]:
                 cwd=cwd,
                 stdout=output,
                 stderr=output,
-                # An ignored signal is inherited, as it would be if the tests run as a background job.
-                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )
         try:
             deadline = time.monotonic() + PATIENCE

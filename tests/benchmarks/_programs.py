@@ -171,10 +171,3 @@ def _told_port(command: Sequence[str], process: subprocess.Popen[bytes], complai
         return int(json.loads(line)["port"])
     except (ValueError, KeyError, TypeError):
         raise _failed(command, f"printed no port but {line!r:.60}", complaints) from None
-
-
-def free_port() -> int:
-    """Return a port that the system had free a moment ago."""
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        port: int = sock.getsockname()[1]
-        return port

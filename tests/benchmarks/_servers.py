@@ -14,7 +14,8 @@ from pathlib import Path
 
 from tests.benchmarks import _place
 from tests.benchmarks._harness import Need
-from tests.benchmarks._programs import PEERS, Server, free_port, serving, with_trioflow
+from tests.benchmarks._programs import PEERS, Server, serving, with_trioflow
+from tests.ports import free_port
 
 
 @dataclass(frozen=True, slots=True)

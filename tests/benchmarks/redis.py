@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 
 from tests.benchmarks import _place
 from tests.benchmarks._harness import Failed, Need, Peer, Sample, Scale, Work, expect
-from tests.benchmarks._programs import PEERS, free_port, run, serving, with_trioflow
+from tests.benchmarks._programs import PEERS, run, serving, with_trioflow
+from tests.ports import free_port
 
 SERVER = _place.command("redis-server", "redis-server")
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser
 
-from tests.snippets import free_port, serving, with_port
+from tests.ports import free_port
+from tests.snippets import serving, with_port
 
 pytestmark = pytest.mark.needs("chromium")
 

@@ -352,7 +352,7 @@ async def test_a_killed_curl_is_noticed(begin: bytes) -> None:
     async with serving(handler, limits=QUICK) as port, trio.open_nursery() as nursery:
         curl = ["curl", "-sN", f"http://127.0.0.1:{port}"]
         process = await nursery.start(partial(trio.run_process, curl, capture_stdout=True, check=False))
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             await handler.began.wait()
             process.kill()
             await handler.ended.wait()
@@ -379,9 +379,14 @@ async def nginx(root: Path, port: int) -> AsyncGenerator[str, None]:
     async with trio.open_nursery() as nursery:
         run = partial(trio.run_process, command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
         process: trio.Process = await nursery.start(run)
-        with trio.fail_after(20):
-            while not path.exists():  # noqa: ASYNC110 - nginx makes it, and tells nobody
-                await trio.sleep(0.01)
+        with trio.fail_after(60):
+            while True:  # until it listens, of which it tells nobody
+                try:
+                    await (await trio.open_unix_socket(path)).aclose()
+                except OSError:
+                    await trio.sleep(0.01)
+                else:
+                    break
         yield str(path)
         process.terminate()
 
@@ -393,7 +398,7 @@ async def test_the_server_after_nginx_notices_a_client_of_nginx_that_leaves(begi
     async with serving(handler, limits=QUICK) as port, nginx(tmp_path, port) as path:
         stream = await trio.open_unix_socket(path)
         await stream.send_all(GET)
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             await handler.began.wait()
             await trio.aclose_forcefully(stream)
             await handler.ended.wait()

@@ -34,7 +34,8 @@ from typing import Any, TypeVar
 import pytest
 import trio
 
-from tests.snippets import ask, difference, free_port, matches, serving, with_port
+from tests.ports import free_port
+from tests.snippets import ask, difference, matches, serving, with_port
 
 T = TypeVar("T")
 

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.snippets import PATIENCE, ask, difference, free_port, matches, serving, with_port
+from tests.ports import free_port
+from tests.snippets import PATIENCE, ask, difference, matches, serving, with_port
 
 pytestmark = pytest.mark.slow  # each test runs a program
 

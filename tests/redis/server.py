@@ -14,6 +14,8 @@ from pathlib import Path
 
 import trio
 
+from tests.ports import free_port
+
 PATIENCE = 90  # seconds, which pass only if a test fails: to start a process takes 5 on a busy machine
 
 
@@ -35,9 +37,7 @@ class Server:
     ) -> None:
         self.place = place
         self._program = str(program)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+        self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}"
         self._options = options
         self._environment = {**os.environ, **dict(pair.split("=", 1) for pair in wrapper)}
