@@ -17,10 +17,6 @@ from typing import Any
 import trio
 
 from trioflow import http
-from trioflow.http import _workers
-
-if "TIMEOUT" in os.environ:
-    _workers.TIMEOUT = float(os.environ["TIMEOUT"])  # type: ignore[misc]
 
 
 async def who(request: http.Request, response: http.Response) -> None:
@@ -41,15 +37,7 @@ async def wait(request: http.Request, response: http.Response) -> None:
 async def block(request: http.Request, response: http.Response) -> None:
     """Block the whole process, as a handler should not."""
     Path(request.path).write_text(str(os.getpid()))  # noqa: ASYNC240
-    time.sleep(60)  # noqa: ASYNC251
-
-
-async def trace(request: http.Request, response: http.Response) -> None:
-    """Block the whole process for a second, as a debugger would, and answer."""
-    sys.settrace(lambda *_: None)
-    await trio.sleep(0.2)  # so that the worker has reported that it is traced
-    time.sleep(1)  # noqa: ASYNC251
-    await who(request, response)
+    time.sleep(600)  # noqa: ASYNC251
 
 
 async def leave(request: http.Request, response: http.Response) -> None:

@@ -186,7 +186,7 @@ class Supervisor:
                 except (OSError, trio.ClosedResourceError):
                     sent = b""
                 if not sent:
-                    await trio.sleep_forever()  # it is ending, and sends nothing more
+                    await trio.sleep_forever()  # it is ending, and sends nothing more; its time to do so is as long
                 is_traced = sent.endswith(_IS_TRACED)
                 silent = 0
         scope.cancel()
