@@ -185,7 +185,7 @@ async def test_an_idle_connection_is_closed_when_no_descriptors_are_left(caplog:
             await sock.connect(("127.0.0.1", port))
             async with trio.SocketStream(sock) as stream:
                 await stream.send_all(GET)
-                with trio.fail_after(5):
+                with trio.fail_after(60):
                     assert (await read_until(stream, b"hello")).endswith(b"hello")
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
@@ -229,7 +229,7 @@ def test_a_new_process_without_descriptors_imports_nothing_more() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sent", [GET, b"GET / HT"], ids=["whole", "part"])
-async def test_a_thousand_idle_clients_do_not_delay_the_next_one(sent: bytes) -> None:
+async def test_a_thousand_idle_clients_do_not_delay_the_next_one(sent: bytes, autojump_clock: MockClock) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard < 2500:
         pytest.skip("needs 2,500 descriptors")
@@ -238,6 +238,6 @@ async def test_a_thousand_idle_clients_do_not_delay_the_next_one(sent: bytes) ->
         async with serving(answer) as port, come(port, *[sent] * 1000):
             began = trio.current_time()
             async with come(port, GET, source="127.0.0.2"), come(port, GET):
-                assert trio.current_time() - began < 1
+                assert trio.current_time() == began
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

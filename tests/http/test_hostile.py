@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import trio
 import trio.testing
+from trio.testing import MockClock
 
 import trioflow as tf
 from tests.http.client import connected, read_all, serving
@@ -313,7 +314,7 @@ class Server:
 
 async def say(port: int, data: bytes, *, step: int = 1 << 20) -> bytes:
     """Send `data` in pieces of `step` bytes, end our direction, and return everything received."""
-    with trio.fail_after(5):
+    with trio.fail_after(60):
         async with connected(port) as stream:
             try:
                 for at in range(0, len(data), step):
@@ -401,15 +402,18 @@ async def test_malformed_requests_are_refused_after_a_valid_one_too(data: bytes,
     assert_refused(rest, status)
 
 
-async def test_a_client_that_sent_nonsense_is_answered_at_once_even_if_it_keeps_its_side_open() -> None:
+async def test_a_client_that_sent_nonsense_is_answered_at_once_even_if_it_keeps_its_side_open(
+    autojump_clock: MockClock,
+) -> None:
+    began = trio.current_time()
     async with serving(http.files(Path(__file__).parent)) as port:
         for data in (b"\x16\x03\x01", b"GET /\r\n", b"GET / HTTP/1.1\n", GET + b" folded", GET + HOST + b"A : b\r\n"):
             data += b"\r\n" * (data == GET + b" folded")
             async with connected(port) as stream:
                 await stream.send_all(data)
-                with trio.fail_after(1):
-                    got = await stream.receive_some()
+                got = await stream.receive_some()
 
+                assert trio.current_time() == began
                 assert_refused(got[: got.index(b"Date: ")] + got[got.index(b"Content-Type") :], 400)
 
 

@@ -364,14 +364,11 @@ def test_no_header_gives_a_range_outside_the_file(text: str, size: int) -> None:
     ],
 )
 def test_work_is_linear_in_the_headers_length(name: str, value: str) -> None:
-    def cost(text: str) -> float:
-        started = time.process_time()
-        for _ in range(5):
-            ask((name, text))
-        return time.process_time() - started
+    began = time.process_time()
+    for _ in range(5):
+        ask((name, value))
 
-    # Quadratic work would take 64 times as long for 8 times the length, and more than a second here.
-    assert min(cost(value) for _ in range(3)) < max(0.05, 30 * min(cost(value[:1000]) for _ in range(3)))
+    assert time.process_time() - began < 0.5  # linear work takes a hundredth of that, quadratic work two seconds
 
 
 @given(st.integers(0, 253402300799))
