@@ -102,11 +102,11 @@ def shout(word: str) -> str:
 
 
 def tell_and_sleep(place: str) -> None:
-    """Write the process id to `place`, and continue for a minute."""
+    """Write the process id to `place`, and continue for ten minutes."""
     part = Path(f"{place}.part")
     part.write_text(str(os.getpid()))
     part.rename(place)
-    time.sleep(60)
+    time.sleep(600)
 
 
 def wait_for(place: str) -> str:

@@ -40,7 +40,7 @@ async def started(*arguments: str, **options: Any) -> AsyncGenerator[tuple[trio.
     )
     assert process.stdout is not None
     try:
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             line = b""
             while not line.endswith(b"\n"):
                 chunk = await process.stdout.receive_some()
@@ -60,7 +60,7 @@ async def ended(process: trio.Process) -> tuple[int, str]:
     """Wait for a command to end; return its exit code and its error output."""
     assert process.stderr is not None
     said = b""
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         async for chunk in process.stderr:
             said += chunk
         return await process.wait(), said.decode()
@@ -74,7 +74,7 @@ def port_in(line: str) -> int:
 
 def ran(*arguments: str | bytes) -> tuple[int, str, str]:
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "trioflow", *arguments], capture_output=True, timeout=20
+        [sys.executable, "-W", "error", "-m", "trioflow", *arguments], capture_output=True, timeout=60
     )
     return done.returncode, done.stdout.decode(), done.stderr.decode()
 
@@ -85,7 +85,7 @@ async def test_serve_prints_its_address_once_it_answers_and_ends_cleanly_at_a_si
     tmp_path: Path, number: signal.Signals
 ) -> None:
     (tmp_path / "a.txt").write_text("hello")
-    async with started("serve", str(tmp_path), "--port", "0") as (process, line):
+    async with started("serve", str(tmp_path), "--port", "0", "--grace", "600") as (process, line):
         assert re.fullmatch(rf"Serving {re.escape(str(tmp_path))} at http://127\.0\.0\.1:\d+\n", line)
         async with connected(port_in(line)) as stream:
             assert (await Client(stream).ask("GET", "/a.txt"))[2] == b"hello"
@@ -100,7 +100,7 @@ async def test_serve_prints_its_address_once_it_answers_and_ends_cleanly_at_a_si
 async def test_a_signal_ends_serve_cleanly_in_the_middle_of_a_download(tmp_path: Path, number: signal.Signals) -> None:
     (tmp_path / "big.bin").touch()
     os.truncate(tmp_path / "big.bin", BIG)
-    async with started("serve", str(tmp_path), "--port", "0") as (process, line):
+    async with started("serve", str(tmp_path), "--port", "0", "--grace", "600") as (process, line):
         async with connected(port_in(line)) as stream:
             await stream.send_all(b"GET /big.bin HTTP/1.1\r\nHost: localhost\r\n\r\n")
             got = len(await stream.receive_some())
@@ -117,12 +117,12 @@ async def test_a_signal_ends_serve_cleanly_in_the_middle_of_a_download(tmp_path:
 async def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
     (tmp_path / "big.bin").touch()
     os.truncate(tmp_path / "big.bin", BIG)
-    async with started("serve", str(tmp_path), "--port", "0") as (process, line):
+    async with started("serve", str(tmp_path), "--port", "0", "--grace", "600") as (process, line):
         async with connected(port_in(line)) as stream:
             await stream.send_all(b"GET /big.bin HTTP/1.1\r\nHost: localhost\r\n\r\n")
             await stream.receive_some()
             process.send_signal(signal.SIGTERM)
-            with trio.fail_after(20):
+            with trio.fail_after(60):
                 while True:  # until the first signal is handled, when it no longer listens
                     try:
                         await (await trio.open_tcp_stream("127.0.0.1", port_in(line))).aclose()
@@ -130,8 +130,7 @@ async def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
                         break
             process.send_signal(signal.SIGTERM)
 
-            with trio.fail_after(2):  # the grace period is 5 seconds
-                code, said = await ended(process)
+            code, said = await ended(process)
 
         assert (code, said) == (0, "")
 
@@ -284,7 +283,7 @@ def getaddrinfo(host, port, family=0, type=0, proto=0, flags=0):
     if flags & socket.AI_NUMERICHOST:
         raise socket.gaierror(socket.EAI_NONAME, "not a number")
     print("asked", flush=True)
-    time.sleep(60)
+    time.sleep(600)
 
 socket.getaddrinfo = getaddrinfo
 """
@@ -300,21 +299,19 @@ async def test_a_signal_is_handled_while_the_host_is_looked_up(tmp_path: Path, n
         assert line == "asked\n"
         process.send_signal(number)
 
-        with trio.fail_after(3):
-            assert await ended(process) == (0, "")
+        assert await ended(process) == (0, "")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 async def test_a_signal_is_handled_during_imports(tmp_path: Path, number: signal.Signals) -> None:
-    (tmp_path / "h11.py").write_text("import time\nprint('imported', flush=True)\ntime.sleep(60)\n")
+    (tmp_path / "h11.py").write_text("import time\nprint('imported', flush=True)\ntime.sleep(600)\n")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
     async with started("serve", ".", env=environment) as (process, line):
         assert line == "imported\n"
         process.send_signal(number)
 
-        with trio.fail_after(3):
-            assert await ended(process) == (0, "")
+        assert await ended(process) == (0, "")
 
 
 def test_signals_stop_the_server_and_a_second_one_ends_the_process(
@@ -348,7 +345,7 @@ def test_signals_stop_the_server_and_a_second_one_ends_the_process(
 @pytest.mark.slow
 def test_help_imports_nothing_that_only_serving_needs() -> None:
     code = "import sys; from trioflow.cli import main\ntry: main(['--help'])\nfinally: print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     loaded = done.stdout.rpartition("\n")[0].rpartition("\n")[2].split()
 
     assert "trioflow.cli" in loaded
@@ -375,7 +372,7 @@ def test_errors_are_reported_in_one_line_and_python_m_runs_the_command(
 async def line_from(process: trio.Process) -> str:
     assert process.stdout is not None
     line = b""
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         while not line.endswith(b"\n"):
             line += await process.stdout.receive_some()
     return line.decode()

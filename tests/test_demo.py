@@ -30,7 +30,7 @@ MEDIA = Path(demo.__file__).parent / "media"
 @asynccontextmanager
 async def demonstrating() -> AsyncGenerator[tuple[Client, int], None]:
     async with serving(demo.handler()) as port, connected(port) as stream:
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             yield Client(stream), port
     assert not _visits._visits
 

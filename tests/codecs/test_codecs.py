@@ -123,7 +123,7 @@ async def test_R16_R17_compression_does_not_block_the_event_loop_and_ends_with_a
 
     def pack(data: bytes) -> bytes:
         trio.from_thread.run_sync(working.set)
-        assert go_on.wait(10)  # only the event loop sets it, so the loop is not blocked
+        assert go_on.wait(60)  # only the event loop sets it, so the loop is not blocked
         done.append(len(data))
         return b"packed"
 

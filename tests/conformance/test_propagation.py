@@ -201,7 +201,7 @@ async def test_WPT_close_backward_ends_the_source_without_an_error(stage: Any, t
     async def enough(receive: tf.ReceiveChannel[int]) -> list[int]:
         return [await receive.receive() for _ in range(count)]
 
-    with trio.fail_after(5):
+    with trio.fail_after(60):
         got = await source.readable.pipe(stage()).pipe(tf.Writable(enough))
 
     assert got == [*range(count)]

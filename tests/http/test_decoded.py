@@ -42,7 +42,7 @@ async def sent(body: bytes, encoding: str | None, **options: Any) -> bytes | int
     field = "" if encoding is None else f"Content-Encoding: {encoding}\r\n"
     head = f"POST / HTTP/1.1\r\nHost: localhost\r\n{field}Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
     async with serving(handler) as port:
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             answer = await exchanged(port, head.encode() + body, half_close=False)
     status = int(answer.split(b" ")[1])
     return answer.partition(b"\r\n\r\n")[2] if status == 200 else status

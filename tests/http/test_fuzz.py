@@ -88,7 +88,7 @@ async def converse(data: bytes, cuts: list[int], *, reads: bool) -> tuple[list[A
                 raise
         await response.send(b"ok")
 
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         async with serving(handler, limits=LIMITS) as port, connected(port) as stream:
             try:
                 for start, stop in zip([0, *cuts], [*cuts, len(data)], strict=True):

@@ -342,7 +342,7 @@ async def test_a_date_is_sent_in_the_format_of_the_rfc() -> None:
 
     date = re.search(rb"\r\nDate: (.*) GMT\r\n", got)
     assert date is not None
-    assert abs(time.time() - parsedate_to_datetime(f"{date[1].decode()} +0000").timestamp()) < 5
+    assert abs(time.time() - parsedate_to_datetime(f"{date[1].decode()} +0000").timestamp()) < 60
 
 
 @pytest.mark.parametrize(
@@ -629,6 +629,6 @@ async def test_R20_a_body_and_its_response_are_a_byte_stream(turned: bool) -> No
             theirs = await taken.receive()
             return (theirs, ours) if turned else (ours, theirs)
 
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             await trio.testing.check_half_closeable_stream(make, None)
         nursery.cancel_scope.cancel()

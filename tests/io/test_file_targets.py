@@ -78,7 +78,7 @@ async def test_writing_to_an_open_file_of_another_process_keeps_its_content(
     out = tmp_path / "out"
     async with tf.process(["sh", "-c", f"exec >{shlex.quote(str(out))}; echo before; read l; echo $l"]).open() as shell:
         pid = next(iter(_children()))
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             while not out.exists() or content_of(out) != b"before\n":
                 await trio.lowlevel.checkpoint()
         await write(f"/proc/{pid}/fd/1", **options)
@@ -146,7 +146,7 @@ async def test_the_error_for_an_atomic_write_onto_a_mounted_file_says_what_to_do
 
     with mounted(tmp_path / "other", path):
         source = silent() if is_seen else tf.from_iterable([b"new"])
-        with trio.fail_after(10), pytest.raises(OSError, match="it is a mount") as caught:
+        with trio.fail_after(60), pytest.raises(OSError, match="it is a mount") as caught:
             await source.pipe(tf.write_file(path))
         assert caught.value.errno == errno.EBUSY
         assert caught.value.filename == str(path)
@@ -205,7 +205,7 @@ async def test_a_file_is_not_written_in_place_while_it_is_read(
     other = str(SAME[spelling](path))
     try:
         for source in (tf.read_file(path), tf.read_file(path, follow=True)):
-            with trio.fail_after(10), pytest.raises(OSError, match="cannot be written in place while it is read"):
+            with trio.fail_after(60), pytest.raises(OSError, match="cannot be written in place while it is read"):
                 await tf.pipeline(source, *between, tf.write_file(other, **options))
     finally:
         if other.startswith("/dev/fd/"):

@@ -81,7 +81,7 @@ def open_on(path: Path) -> int:
 
 async def until(condition: Callable[[], object]) -> None:
     """Wait for something that a thread does."""
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         while not condition():
             await trio.lowlevel.checkpoint()
 
@@ -396,7 +396,7 @@ class Held:
     def __call__(self, *args: Any) -> Any:
         self.fd = next(arg for arg in args if isinstance(arg, int))
         trio.from_thread.run_sync(self.called.set)
-        assert self._released.wait(10)
+        assert self._released.wait(60)
         os.fstat(self.fd)  # raises if the file was closed in the meantime
         return self._real(*args)
 

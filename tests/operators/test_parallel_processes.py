@@ -252,7 +252,7 @@ async def test_a_function_that_returns_a_coroutine_is_refused() -> None:
 
 async def test_R16_when_cancelled_it_kills_the_processes_of_calls_in_progress(tmp_path: Path) -> None:
     place = tmp_path / "number"
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         async with trio.open_nursery() as nursery:
             stage = tf.map_in_processes(called.tell_and_sleep, workers=1)
             nursery.start_soon(tf.pipeline, [str(place)], stage, tf.drain())
@@ -264,7 +264,7 @@ async def test_R16_when_cancelled_it_kills_the_processes_of_calls_in_progress(tm
 
 async def test_R9_a_reader_that_stops_early_does_not_wait_for_calls(tmp_path: Path) -> None:
     place = tmp_path / "number"
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         async with tf.from_iterable([str(place)]).pipe(tf.map_in_processes(called.tell_and_sleep, workers=1)).open():
             process = await appears(place)
 
@@ -274,7 +274,7 @@ async def test_R9_a_reader_that_stops_early_does_not_wait_for_calls(tmp_path: Pa
 async def test_when_cancelled_it_waits_for_the_calls_in_progress_on_request(tmp_path: Path) -> None:
     places = [str(tmp_path / name) for name in "ab"]
     stage = tf.map_in_processes(called.wait_for, workers=1, kill_on_cancel=False)
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(tf.pipeline, places, stage, tf.drain())
             process = await appears(tmp_path / "a")

@@ -135,7 +135,7 @@ def tree(how: None, made_once: Path) -> Path:
 @asynccontextmanager
 async def asking(handler: Any) -> AsyncGenerator[Client, None]:
     async with serving(handler) as port, connected(port) as stream:
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             yield Client(stream)
 
 
@@ -311,7 +311,7 @@ async def test_a_link_to_a_hidden_file_makes_it_visible(root: Path) -> None:
 
 
 async def test_a_fifo_is_not_found_at_once(root: Path) -> None:
-    with trio.fail_after(5):
+    with trio.fail_after(60):
         assert (await get(root, "/fifo"))[0] == 404
 
 
@@ -681,7 +681,7 @@ async def begun(port: int, stream: trio.SocketStream) -> None:
 
 
 async def until_closed(path: Path) -> None:
-    with trio.fail_after(5):
+    with trio.fail_after(60):
         while str(path) in open_descriptors().values():
             await wait_all_tasks_blocked(0.01)
 

@@ -401,14 +401,14 @@ class Reading(threading.Thread):
 
     def look_up(self, name: bytes) -> None:
         self.is_looking.set()
-        assert self.go.wait(10)
+        assert self.go.wait(60)
 
 
 def test_directories_are_read_one_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Lock:
         def acquire(self, timeout: float) -> bool:
             asked.release()
-            return lock.acquire(timeout=10)
+            return lock.acquire(timeout=60)
 
         def release(self) -> None:
             lock.release()
@@ -417,10 +417,10 @@ def test_directories_are_read_one_at_a_time(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(_listing, "_reading", Lock())
     (tmp_path / "link").symlink_to("nowhere")
     first = Reading(tmp_path)
-    assert first.is_looking.wait(10)
+    assert first.is_looking.wait(60)
     second = Reading(tmp_path)
     for _ in range(2):
-        assert asked.acquire(timeout=10)
+        assert asked.acquire(timeout=60)
     is_second_looking = second.is_looking.is_set()
     for each in (first, second):
         each.go.set()
@@ -434,7 +434,7 @@ def test_directories_are_read_one_at_a_time(tmp_path: Path, monkeypatch: pytest.
 def test_a_directory_on_a_slow_disk_does_not_delay_others(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("nowhere")
     readings = [Reading(tmp_path) for _ in range(3)]
-    are_looking = [each.is_looking.wait(10) for each in readings]
+    are_looking = [each.is_looking.wait(60) for each in readings]
     for each in readings:
         each.go.set()
         each.join()
