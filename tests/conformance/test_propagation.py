@@ -299,9 +299,17 @@ async def test_WPT_prevent_cancel_leaving_a_clone_leaves_the_channel_open() -> N
 async def test_WPT_prevent_abort_a_failure_handled_in_a_block_does_not_reach_the_channel() -> None:
     send, receive = tf.open_channel[int]()
 
-    async with Source([], then=Boom()).readable.open() as items:
-        with pytest.raises(Boom):
+    async def one_then_fail(output: tf.SendChannel[int]) -> None:
+        await output.send(1)
+        await wait_all_tasks_blocked()
+        raise Boom
+
+    with pytest.raises(Boom):
+        async with tf.Readable(one_then_fail).open() as items:
+            await send.send(await items.receive())
             await items.receive()
     await send.send(2)
+    send.close()
+    got = [item async for item in receive]
 
-    assert await receive.receive() == 2
+    assert got == [1, 2]

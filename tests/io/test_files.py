@@ -86,20 +86,6 @@ async def until(condition: Callable[[], object]) -> None:
             await trio.lowlevel.checkpoint()
 
 
-def evict(path: Path) -> None:
-    """Evict a file from the page cache; skip the test if that does not work."""
-    fd = os.open(path, os.O_RDWR)
-    try:
-        os.fsync(fd)
-        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-        with pytest.raises(BlockingIOError):
-            os.preadv(fd, [bytearray(1)], 0, os.RWF_NOWAIT)
-    except (pytest.fail.Exception, AttributeError, OSError):
-        pytest.skip("the page cache does not evict, or cannot be queried")
-    finally:
-        os.close(fd)
-
-
 # Reading
 
 
@@ -293,56 +279,98 @@ async def test_files_that_are_read_at_the_same_time_share_one_buffer(tmp_path: P
     assert used < 16 * 3 * file_reader.FIRST + file_reader.CACHED
 
 
-async def test_a_file_evicted_from_the_page_cache_is_read_whole(file: Path, content: bytes) -> None:
-    evict(file)
+class Cache:
+    """Stands in for the page cache: `holds` says how many bytes from an offset on it has. It counts who reads."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.holds: Callable[[int], int] = lambda at: MANY - at
+        self.asked = self.read_by_threads = 0
+        self._pread = os.pread
+        self._loop = threading.get_ident()
+        monkeypatch.setattr(file_reader, "NOWAIT", 8)  # some systems have no such call
+        monkeypatch.setattr(os, "preadv", self._ask, raising=False)
+        monkeypatch.setattr(os, "pread", self._read)
+
+    def _ask(self, fd: int, buffers: list[memoryview], at: int, flags: int) -> int:
+        assert threading.get_ident() == self._loop
+        assert flags == 8
+        self.asked += 1
+        most = max(min(len(buffers[0]), self.holds(at)), 0)
+        if most < 1 and at < MANY:
+            raise BlockingIOError(errno.EAGAIN, "not in the page cache")
+        data = self._pread(fd, most, at)
+        buffers[0][: len(data)] = data
+        return len(data)
+
+    def _read(self, fd: int, count: int, at: int) -> bytes:
+        assert threading.get_ident() != self._loop
+        self.read_by_threads += 1
+        return self._pread(fd, count, at)
+
+
+@pytest.fixture
+def cache(monkeypatch: pytest.MonkeyPatch) -> Cache:
+    return Cache(monkeypatch)
+
+
+async def test_a_file_in_the_page_cache_is_read_without_a_thread(file: Path, content: bytes, cache: Cache) -> None:
+    assert await read(file) == content
+
+    blocks = -(-MANY // file_reader.CACHED)
+    assert (cache.asked, cache.read_by_threads) == (blocks + 1, 0)  # the last finds the end
+
+
+async def test_a_file_outside_the_page_cache_is_read_by_threads(file: Path, content: bytes, cache: Cache) -> None:
+    cache.holds = lambda at: 0
 
     assert await read(file) == content
 
+    blocks = -(-MANY // file_reader.COLD)
+    assert (cache.asked, cache.read_by_threads) == (blocks + 1, blocks)
 
-async def test_a_short_read_from_the_page_cache_is_not_the_end(file: Path, content: bytes) -> None:
-    fd = os.open(file, os.O_RDONLY)
-    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_RANDOM)  # so that the system does not read ahead
-    for _ in range(20):
-        # Pages in use on another processor are not evicted, so sometimes more is left than the first byte suggests.
-        evict(file)
-        os.pread(fd, 5000, 0)
-        cached = os.preadv(fd, [bytearray(file_reader.CACHED)], 0, os.RWF_NOWAIT)
-        if cached < file_reader.CACHED:
-            break
-    os.close(fd)
-    assert 5000 <= cached < file_reader.CACHED
+
+async def test_a_short_read_from_the_page_cache_is_not_the_end(file: Path, content: bytes, cache: Cache) -> None:
+    cache.holds = lambda at: 5000 - at
 
     assert await read(file, start=5) == content[5:]
 
+    assert cache.read_by_threads == -(-(MANY - 5000) // file_reader.COLD)
+
 
 @pytest.mark.parametrize("chunk_size", [None, 1000, 1 << 22])
-async def test_without_access_to_the_page_cache_a_thread_reads(
-    chunk_size: int | None, file: Path, content: bytes, monkeypatch: pytest.MonkeyPatch
+async def test_without_access_to_the_page_cache_threads_read(
+    chunk_size: int | None, file: Path, content: bytes, cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(file_reader, "NOWAIT", 0)
 
     assert await read(file, chunk_size=chunk_size) == content
 
-
-async def test_a_file_system_without_nonblocking_reads_is_read_in_threads(content: bytes) -> None:
-    where = Path("/dev/shm")
-    if not os.access(where, os.W_OK):
-        pytest.skip("only Linux has /dev/shm")
-    path = where / f"trioflow-test-{os.getpid()}"
-    path.write_bytes(content)
-    try:
-        assert await read(path) == content
-    finally:
-        path.unlink()
+    assert cache.asked == 0
+    assert cache.read_by_threads > 1
 
 
-@pytest.mark.skipif(not file_reader.NOWAIT, reason="the page cache cannot be queried")
+async def test_a_file_system_without_nonblocking_reads_is_asked_once_and_read_by_threads(
+    file: Path, content: bytes, cache: Cache
+) -> None:
+    def refuse(at: int) -> int:
+        raise OSError(errno.EOPNOTSUPP, "no such call here")
+
+    cache.holds = refuse
+
+    assert await read(file) == content
+
+    assert cache.asked == 1
+    assert cache.read_by_threads > 1
+
+
 async def test_if_the_page_cache_has_no_data_before_the_reported_size_a_thread_reads(
-    file: Path, content: bytes, monkeypatch: pytest.MonkeyPatch
+    file: Path, content: bytes, cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "preadv", lambda *_: 0)
 
     assert await read(file) == content
+
+    assert cache.read_by_threads == -(-MANY // file_reader.COLD)
 
 
 def break_disk(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
