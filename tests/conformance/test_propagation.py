@@ -304,9 +304,9 @@ async def test_WPT_prevent_abort_a_failure_handled_in_a_block_does_not_reach_the
         await wait_all_tasks_blocked()
         raise Boom
 
-    with pytest.raises(Boom):
-        async with tf.Readable(one_then_fail).open() as items:
-            await send.send(await items.receive())
+    async with tf.Readable(one_then_fail).open() as items:
+        await send.send(await items.receive())
+        with pytest.raises(Boom):
             await items.receive()
     await send.send(2)
     send.close()

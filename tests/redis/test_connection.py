@@ -36,7 +36,7 @@ class Peer:
 
 @asynccontextmanager
 async def connected(peer: Peer) -> AsyncGenerator[Connection, None]:
-    with trio.fail_after(5):
+    with trio.fail_after(60):
         async with trio.open_nursery() as nursery:
             [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
             port = listener.socket.getsockname()[1]
