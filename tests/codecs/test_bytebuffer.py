@@ -132,6 +132,16 @@ def test_a_wrong_argument_is_refused(act: Any, error: type[Exception], message: 
         act()
 
 
+def test_a_delimiter_that_was_put_back_is_found_even_if_a_search_has_passed_its_place() -> None:
+    buffer = tf.ByteBuffer()
+    buffer.feed(b"no line")
+    assert buffer.take_until(b"\n") is None
+
+    buffer.put_back(b"a\n")
+
+    assert buffer.take_until(b"\n") == b"a"
+
+
 def search(buffer: tf.ByteBuffer) -> None:
     buffer.feed(b"x")
     assert buffer.take_until(b"\r\n") is None

@@ -28,6 +28,7 @@ from trio.testing import (
 )
 
 import trioflow as tf
+from tests.consumers import Source
 from tests.refusing import check_a_second_task_is_refused
 from trioflow._core.bytestream import LINGER, ByteStream
 from trioflow.io import processes
@@ -368,6 +369,30 @@ async def test_R16_both_directions_are_closed_even_if_closing_one_fails() -> Non
             assert await stream.receive_some() == b"x"
 
     assert sorted(closed) == ["readable", "writable"]
+
+
+async def test_R5_the_capacity_of_a_duplex_holds_in_both_directions() -> None:
+    source, may_read, sent = Source(itertools.repeat(b"x")), trio.Event(), 0
+
+    async def read_later(chunks: tf.ReceiveChannel[bytes]) -> None:
+        await may_read.wait()
+        async for _ in chunks:
+            pass
+
+    async def send(stream: trio.abc.HalfCloseableStream) -> None:
+        nonlocal sent
+        while True:
+            await stream.send_all(b"x")
+            sent += 1
+
+    async with tf.Duplex(source.readable, tf.Writable(read_later)).open(capacity=2) as stream:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(send, stream)
+            await wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+        may_read.set()
+
+    assert (source.sent, sent) == (2, 2)
 
 
 async def test_R16_leaving_the_block_does_not_wait_forever_for_a_peer_that_stopped_reading(

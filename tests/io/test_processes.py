@@ -255,6 +255,15 @@ async def test_with_captured_error_output_an_exception_leaves_the_block_unchange
         await leave()
 
 
+async def test_error_output_that_arrives_with_the_end_of_a_process_is_captured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes._ProcessStream, "keep_errors", lambda self: trio.sleep_forever())  # it has no time
+
+    with pytest.raises(subprocess.CalledProcessError) as caught:
+        await sh("echo reason >&2; exit 1", stderr=subprocess.PIPE).pipe(tf.drain())
+
+    assert caught.value.stderr == b"reason\n"
+
+
 async def test_error_output_that_another_process_holds_open_is_not_waited_for() -> None:
     with trio.fail_after(60):
         with pytest.raises(subprocess.CalledProcessError) as caught:

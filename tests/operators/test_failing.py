@@ -178,6 +178,16 @@ async def test_the_failure_of_a_source_that_may_not_start_again_names_the_altern
     assert trio.current_time() == 0
 
 
+async def test_after_an_item_a_source_that_is_closed_counts_as_a_failure_of_its_own(autojump_clock: MockClock) -> None:
+    """Before an item, it would mean that the source can run only once, and the first failure would say why it ended."""
+    parts = [Source(then=Boom()), Source([1], then=trio.ClosedResourceError()), Source([2])]
+
+    def resume(delivered: tf.Delivered) -> tf.Readable[int]:
+        return parts.pop(0).readable
+
+    assert await tf.retry(resume).pipe(tf.collect()) == [1, 2]
+
+
 async def test_pauses_double_up_to_the_maximum_and_are_reset_by_an_item(autojump_clock: MockClock) -> None:
     told: list[tf.Restart] = []
     begin, _ = failing_after(0, 0, 0, 0, 0, 2, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trioflow as tf
-from tests.consumers import Boom
+from tests.consumers import Boom, Source
 
 
 @given(
@@ -95,6 +96,29 @@ async def test_R6_a_slow_subscriber_that_waits_sets_the_pace() -> None:
         before = made
         await wait_all_tasks_blocked()
         assert made == before < 1000
+
+
+async def test_R6_of_two_that_wait_the_one_with_less_room_sets_the_pace_for_both() -> None:
+    source = Source(itertools.count())
+
+    async with (
+        tf.hub(source.readable, start_after=2) as numbers,
+        numbers.subscribe(capacity=1).open(capacity=1) as narrow,
+        numbers.subscribe(capacity=100).open(capacity=100) as wide,
+    ):
+        await wait_all_tasks_blocked()
+        ahead = wide.statistics().items - narrow.statistics().items
+
+    assert 0 <= ahead <= 2
+
+
+async def test_no_item_is_taken_before_as_many_have_joined_as_start_after_says() -> None:
+    async with tf.hub(tf.from_iterable(range(5)), start_after=2) as numbers, numbers.subscribe().open() as one:
+        await wait_all_tasks_blocked()
+        async with numbers.subscribe().open() as other:
+            got = [[item async for item in each] for each in (one, other)]
+
+    assert got == [[*range(5)]] * 2
 
 
 async def test_a_full_subscriber_with_the_fail_policy_fails_alone() -> None:

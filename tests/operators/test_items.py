@@ -166,6 +166,34 @@ async def test_take_closes_a_generator_in_a_flat_map_before_it() -> None:
     assert closed == [1]
 
 
+class Closable:
+    """An endless iterator that counts how often it was closed."""
+
+    closed = 0
+
+    def __iter__(self) -> Closable:
+        return self
+
+    def __next__(self) -> int:
+        return 7
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+@pytest.mark.parametrize("is_coroutine", [False, True])
+async def test_flat_map_closes_an_iterator_that_is_left(is_coroutine: bool) -> None:
+    made = Closable()
+
+    async def later(n: int) -> Closable:
+        return made
+
+    call: Any = later if is_coroutine else lambda n: made
+
+    assert await tf.from_iterable([1]).pipe(tf.flat_map(call)).pipe(tf.take(2)).pipe(tf.collect()) == [7, 7]
+    assert made.closed == 1
+
+
 async def test_flat_map_closes_an_async_generator_that_is_left() -> None:
     closed = []
 
