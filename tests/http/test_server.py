@@ -457,11 +457,13 @@ async def test_a_body_in_chunks_that_are_mostly_framing_is_refused() -> None:
 
 async def test_a_body_above_the_limit_is_refused_before_it_is_read() -> None:
     async with serving(echo, limits=http.Limits(body_size=10)) as port:
+        allowed = await exchanged(port, POST + b"Connection: close\r\nContent-Length: 10\r\n\r\n0123456789")
         told = await exchanged(port, POST + b"Content-Length: 11\r\n\r\n", half_close=False)
         untold = await exchanged(
             port, POST + b"Transfer-Encoding: chunked\r\n\r\nb\r\nhello world\r\n", half_close=False
         )
 
+    assert allowed.startswith(b"HTTP/1.1 200 OK\r\n")
     assert told.startswith(b"HTTP/1.1 413 ")
     assert untold.startswith(b"HTTP/1.1 413 ")
     assert b"Connection: close\r\n" in told

@@ -256,7 +256,10 @@ async def test_with_captured_error_output_an_exception_leaves_the_block_unchange
 
 
 async def test_error_output_that_arrives_with_the_end_of_a_process_is_captured(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processes._ProcessStream, "keep_errors", lambda self: trio.sleep_forever())  # it has no time
+    async def have_no_time(self: object) -> None:
+        await trio.sleep_forever()
+
+    monkeypatch.setattr(processes._ProcessStream, "keep_errors", have_no_time)
 
     with pytest.raises(subprocess.CalledProcessError) as caught:
         await sh("echo reason >&2; exit 1", stderr=subprocess.PIPE).pipe(tf.drain())
