@@ -17,6 +17,7 @@ import pytest
 import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from trio.testing import wait_all_tasks_blocked
 
 import trioflow as tf
 from tests import called
@@ -439,7 +440,7 @@ async def test_R6_the_number_of_items_taken_is_bounded() -> None:
 
     async with numbers.readable.pipe(tf.map_in_processes(called.double, workers=2)).open(capacity=1) as receive:
         assert await receive.receive() == 0
-        await trio.sleep(0.3)  # processes have their own clock
+        await wait_all_tasks_blocked(0.05)  # the calls in progress return, and no others are begun
         sent = numbers.sent
 
     assert sent <= 2 * 2 + 6
