@@ -341,7 +341,7 @@ async def test_a_health_page_shows_the_state_of_the_server() -> None:
     async with serving(http.health(counters), counters=counters) as port, connected(port) as stream:
         client = Client(stream)
         status, headers, body = await client.ask("GET", "/")
-        assert (status, headers["content-type"]) == (200, "application/json")
+        assert (status, headers["content-type"], headers["cache-control"]) == (200, "application/json", "no-store")
         assert json.loads(body) == {**counters.as_dict(), "status": "ok", "sent": 0, "received": counters.received}
         assert (await client.ask("POST", "/"))[0] == 405
         counters.stopping = True
