@@ -17,8 +17,9 @@ SLOW = ("browser", "redis")  # directories whose tests all start Chromium or a R
 
 
 def pytest_configure() -> None:
-    """Let Ctrl-C interrupt this process and those that it starts, also if the tests run as a background job."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    """Make programs that tests start behave as on a user's terminal, also in CI or a background job."""
+    os.environ.pop("PYTHONUNBUFFERED", None)  # with it, a missing flush would go unnoticed
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # Ctrl-C may be ignored, and programs would inherit that
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
