@@ -9,11 +9,22 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 DESCRIPTORS = Path("/proc/self/fd")
 TESTS = Path(__file__).parent
 SLOW = ("browser", "redis")  # directories whose tests all start Chromium or a Redis server
+
+
+# No claim about the speed of the machine: by default, an example must take 0.2 seconds, and 50 must be found in 5 seconds.
+hypothesis.settings.register_profile(
+    "any machine",
+    hypothesis.settings(),
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("any machine")
 
 
 def pytest_configure() -> None:

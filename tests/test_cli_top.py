@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import os
 import pty
@@ -11,7 +12,6 @@ import ssl
 import subprocess
 import sys
 import time
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -146,31 +146,25 @@ async def test_an_invalid_url_is_refused(url: str) -> None:
     assert failed.value.code == 2
 
 
-async def test_it_continues_until_the_server_ends_and_says_so(
+def test_it_continues_until_the_server_ends_and_says_so(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = 0
-    monkeypatch.setattr(_top, "_PATIENCE", 0.05)
-    async with trio.open_nursery() as nursery:
+    runs = json.dumps({"runs": [HASTY]}).encode()
+    blocked, ended = TimeoutError(), ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")
+    answers = iter([runs, blocked, runs, ended])
 
-        async def handler(request: Request, response: Response) -> None:
-            nonlocal asked
-            asked += 1
-            if asked == 2:
-                # As if its event loop was blocked for a while: the previous numbers are shown again.
-                await trio.sleep_forever()
-            await response.send(json.dumps({"runs": [HASTY]}).encode())
-            if asked == 3:
-                nursery.cancel_scope.cancel()
+    def body(*_: object) -> bytes:
+        answer = next(answers)
+        if isinstance(answer, OSError):
+            raise answer
+        return answer
 
-        [url] = await nursery.start(partial(http.serve, handler, port=0, limits=http.Limits(grace=0.05)))
-        with (
-            trio.CancelScope(shield=True),
-            pytest.raises(Failed, match="the program has ended or is no longer reachable") as failed,
-        ):
-            await top(url, once=False, json=True)
+    monkeypatch.setattr(_top, "_body", body)
+    with pytest.raises(Failed, match=r"the program has ended or is no longer reachable: .*refused") as failed:
+        _top.top(argparse.Namespace(url="127.0.0.1:1", once=False, json=True, every=0.0))
 
     assert failed.value.code == 1
+    # While its event loop is blocked, the previous numbers are shown again.
     assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == [{"runs": [HASTY]}] * 3
 
 

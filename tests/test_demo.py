@@ -289,13 +289,13 @@ async def test_channels_fill_up_and_the_source_stops(autojump_clock: trio.testin
 async def test_an_upload_is_written_to_disk_and_removed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     data = bytes(range(256)) * 1000
+    expected = {"bytes": 3 * len(data), "sha256": hashlib.sha256(data * 3).hexdigest()}
     async with demonstrating() as (client, port), answering(port, b"GET /pulse?visit=v") as pulse:
         await beats_until(pulse, lambda beat: True)
         answer = await client.ask("POST", "/upload?visit=v", [("Transfer-Encoding", "chunked")], [data] * 3)
-        beat = await beats_until(pulse, lambda beat: beat["upload"])
+        assert json.loads(answer[2]) == expected
+        await beats_until(pulse, lambda beat: beat["upload"] == expected)
 
-    expected = {"bytes": 3 * len(data), "sha256": hashlib.sha256(data * 3).hexdigest()}
-    assert json.loads(answer[2]) == beat["upload"] == expected
     assert not os.listdir(tmp_path)
 
 

@@ -73,7 +73,7 @@ class AgainstBytes(RuleBasedStateMachine):
 
 
 TestAgainstBytes = AgainstBytes.TestCase
-TestAgainstBytes.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestAgainstBytes.settings = settings(max_examples=60, stateful_step_count=30)
 
 
 def test_a_delimiter_split_across_chunks_is_found() -> None:

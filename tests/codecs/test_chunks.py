@@ -23,7 +23,7 @@ async def through(chunks: Any, *transforms: tf.Transform[Any, Any], capacity: fl
     return got
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     whole=st.binary(max_size=40),
     places=places,
@@ -68,7 +68,7 @@ async def test_limit_bytes_counts_bytes_and_not_elements() -> None:
         await through([memoryview(bytes(8)).cast("Q")], tf.limit_bytes(3))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(whole=st.binary(max_size=40), places=places, algorithm=st.sampled_from(["sha256", "md5", "blake2b"]))
 async def test_any_chunking_gives_the_same_digest(whole: bytes, places: list[int], algorithm: str) -> None:
     digest = tf.digest(algorithm)

@@ -86,7 +86,7 @@ async def through(chunks: Any, *transforms: tf.Transform[Any, Any], capacity: fl
     return got
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     name=st.sampled_from([*CODECS]),
     size=st.integers(0, 300_000),
@@ -206,7 +206,7 @@ async def test_R10_invalid_input_is_an_error_at_once_in_any_chunking(
     assert source.ended == 1
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(name=st.sampled_from(["deflate", "zstd"]), at=st.integers(0, 1000), bit=st.integers(0, 7), places=places)
 async def test_damaged_input_never_gives_wrong_output(name: str, at: int, bit: int, places: list[int]) -> None:
     # Raw deflate and brotli have no checksum, so damage can give wrong bytes there.

@@ -23,7 +23,7 @@ async def through(chunks: Any, *transforms: tf.Transform[Any, Any], capacity: fl
     return got
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     frames=st.lists(st.binary(max_size=20), max_size=8),
     places=places,
@@ -40,7 +40,7 @@ async def test_any_chunking_gives_the_frames_back(
     assert await through(cut(wire, places), parse, capacity=capacity) == frames
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(frames=st.lists(st.text("a-b", max_size=6).map(str.encode), max_size=8), places=places)
 async def test_any_chunking_of_delimited_frames_gives_the_frames_back_or_the_frames_are_refused(
     frames: list[bytes], places: list[int]
@@ -54,7 +54,7 @@ async def test_any_chunking_of_delimited_frames_gives_the_frames_back_or_the_fra
         assert await through(cut(wire, places), tf.split(b"--", strict=True)) == frames
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(length=st.integers(1, len(WIRE) - 1), places=places)
 async def test_R10_an_input_that_ends_inside_a_frame_is_an_error(length: int, places: list[int]) -> None:
     ends = [0]

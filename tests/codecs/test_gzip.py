@@ -42,7 +42,7 @@ def library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     return name
 
 
-WITH_EITHER = [HealthCheck.function_scoped_fixture]  # the library is the same for all examples
+WITH_EITHER = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]  # the library is the same for all examples
 
 TEXT = b"one two three two one " * 20
 MEMBER = python_gzip.compress(TEXT, mtime=0)
@@ -81,7 +81,7 @@ async def through(chunks: Iterable[Any], transform: tf.Transform[Any, bytes]) ->
     return got
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=WITH_EITHER)
+@settings(max_examples=50, suppress_health_check=WITH_EITHER)
 @given(
     members=st.lists(st.tuples(contents, st.sampled_from([0, 1, 6, 9])), min_size=1, max_size=4),
     padding=st.integers(0, 50),
@@ -98,7 +98,7 @@ async def test_any_chunking_decompresses_to_the_same_bytes(
     assert all(0 < len(piece) <= PIECE for piece in got)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(data=contents, places=places, level=st.integers(0, 9))
 async def test_what_any_chunking_compresses_decompresses_to_the_same_bytes(
     data: bytes, places: list[int], level: int
@@ -113,7 +113,7 @@ async def test_what_any_chunking_compresses_decompresses_to_the_same_bytes(
     assert whole == await through(chunks, tf.gzip(level=level))
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=WITH_EITHER)
+@settings(max_examples=20, suppress_health_check=WITH_EITHER)
 @given(
     size=st.integers(0, 6 * BLOCK),
     places=st.lists(st.integers(0, 6 * BLOCK), max_size=8),
@@ -273,7 +273,7 @@ async def test_R10_input_that_is_not_gzip_is_an_error_at_once(
     assert source.ended == 1
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=WITH_EITHER)
+@settings(max_examples=100, suppress_health_check=WITH_EITHER)
 @given(at=st.integers(0, len(MEMBER) - 1), bit=st.integers(0, 7), places=places)
 async def test_damaged_input_never_gives_wrong_output(at: int, bit: int, places: list[int], library: str) -> None:
     damaged = bytearray(MEMBER)
@@ -330,7 +330,7 @@ async def test_R7_output_over_its_limit_is_refused(size: int, library: str) -> N
     assert caught.value.__notes__ == ["in stage 2 of 3: gunzip(max_output=1000000)"]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(size=st.integers(0, 3 * PIECE), over=st.sampled_from([0, 1]), places=places)
 async def test_the_limit_of_output_is_exact_to_the_byte_across_members(size: int, over: int, places: list[int]) -> None:
     whole = packed(bytes(size)) + packed(b"ab")
@@ -451,7 +451,7 @@ async def test_a_live_stream_can_be_read_up_to_what_has_arrived(library: str) ->
 
 
 @given(chunks=st.lists(st.binary(max_size=300_000), max_size=5))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_flushed_chunks_are_one_member_with_everything(chunks: list[bytes]) -> None:
     async def main() -> bytes:
         joined: bytes = await tf.from_iterable(chunks).pipe(tf.gzip(flush=True)).pipe(tf.join())

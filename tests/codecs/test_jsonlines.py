@@ -51,7 +51,7 @@ values = st.recursive(
 
 
 EITHER_LIBRARY = settings(  # the fixture is the same for all examples
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 
 

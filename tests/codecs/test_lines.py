@@ -23,7 +23,7 @@ async def through(chunks: Any, *transforms: tf.Transform[Any, Any], capacity: fl
 texts = st.lists(st.sampled_from(["\n", "\r", "\r\n", "a", "bc", "é"]), max_size=20).map("".join)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(text=texts, places=places, keep_ends=st.booleans(), as_bytes=st.booleans())
 @example(text="a\r\nb", places=[2, 2], keep_ends=False, as_bytes=False)
 @example(text="\r\n\n", places=[1, 2], keep_ends=True, as_bytes=True)
@@ -38,7 +38,7 @@ async def test_universal_lines_are_the_lines_that_python_reads(
     assert got == (expected if keep_ends else [line.removesuffix("\n") for line in expected])
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(text=texts, places=places, keep_ends=st.booleans(), limit=st.integers(1, 4))
 @example(text="a\r", places=[1], keep_ends=False, limit=4)
 async def test_crlf_lines_that_contain_a_lone_cr_or_lf_are_refused_in_any_chunking(

@@ -30,7 +30,7 @@ async def test_a_protocol_is_read_by_hand_and_the_rest_is_piped_on() -> None:
         assert await tf.from_iterable(reader).pipe(tf.join()) == b"<xyz"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(frames=st.lists(st.binary(max_size=9), max_size=6), places=places, capacity=st.sampled_from([1, 3, 256]))
 async def test_any_chunking_gives_the_same_result(frames: list[bytes], places: list[int], capacity: int) -> None:
     whole = b"".join(b"%d;" % len(frame) + frame + struct.pack(">H", len(frame)) for frame in frames)

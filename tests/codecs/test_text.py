@@ -33,7 +33,7 @@ def reference_lines(text: str) -> list[str]:
     return found if found[-1] else found[:-1]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     text=texts, places=places, encoding=st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "utf-32-be", "gb18030", None])
 )
@@ -49,7 +49,7 @@ async def test_any_chunking_gives_the_same_lines(text: str, places: list[int], e
     assert "".join(kept) == text
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     pieces=st.lists(st.sampled_from(["-", "--", "-+", "+", "a", "é"]), max_size=30),
     delimiter=st.sampled_from(["-", "--", "--+", "-+-", "aa"]),
@@ -69,7 +69,7 @@ async def test_any_chunking_gives_the_same_pieces(
     assert got == (expected if expected[-1] else expected[:-1])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     data=st.lists(st.sampled_from([b"a", "é".encode(), "€".encode(), "𝄞".encode(), b"\xff", b"\xc3"]), max_size=20),
     places=places,
@@ -88,7 +88,7 @@ async def test_any_chunking_decodes_the_same(data: list[bytes], places: list[int
         assert "" not in got
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     items=st.lists(st.text("ab\néあ", max_size=4), max_size=8),
     end=st.sampled_from(["", "\n", "あ"]),
@@ -184,7 +184,7 @@ async def test_bytes_that_are_not_text_are_an_error_at_once(make: Callable[[], t
     assert source.ended == 1
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(text=texts, places=places, limit=st.integers(1, 5), keep_ends=st.booleans(), as_bytes=st.booleans())
 @example(text="abc\r\nabc\n", places=[4], limit=3, keep_ends=True, as_bytes=False)
 @example(text="abc\r", places=[4], limit=3, keep_ends=False, as_bytes=False)
@@ -207,7 +207,7 @@ async def test_any_chunking_finds_the_same_line_too_long(
         ]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     pieces=st.lists(st.sampled_from([b"-", b"--", b"a", b"bc"]), max_size=20), places=places, limit=st.integers(1, 5)
 )

@@ -240,7 +240,7 @@ async def test_R20_two_cross_connected_processes_are_a_two_way_stream(
             await check_two_way_stream(make, None)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.binary(max_size=20), max_size=8), st.lists(st.integers(1, 8), min_size=1), st.integers(1, 4))
 def test_receiving_in_chunks_of_any_size_gives_the_same_bytes(
     chunks: list[bytes], sizes: list[int], capacity: int

@@ -654,7 +654,7 @@ def test_an_unreferenced_channel_is_freed_without_the_garbage_collector() -> Non
 STEPS = st.sampled_from(["send", "send many", "wait", "cancel", "clone", "close"])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(data=st.data(), capacity=st.integers(1, 5), senders=st.integers(1, 3), receivers=st.integers(1, 3))
 async def test_in_any_interleaving_each_item_arrives_once_and_in_order_within_the_capacity(
     data: st.DataObject, capacity: int, senders: int, receivers: int

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import trioflow as tf
@@ -41,7 +41,6 @@ STEPS: dict[str, tuple[Callable[..., Any], Callable[..., Any], Callable[[Any], l
 PAIRS = [(n, n + 1) for n in range(700)]
 
 
-@settings(deadline=None)
 @given(st.lists(st.sampled_from([*STEPS]), max_size=40))
 async def test_a_chain_of_functions_emits_what_its_functions_would_one_after_another(names: list[str]) -> None:
     wanted: list[Any] = PAIRS[:20]
@@ -56,7 +55,6 @@ async def test_a_chain_of_functions_emits_what_its_functions_would_one_after_ano
     assert await tf.pipeline(PAIRS[:20], *transforms, tf.collect()) == wanted
 
 
-@settings(deadline=None)
 @given(st.lists(st.sampled_from([*STEPS]), min_size=1, max_size=20), st.data())
 async def test_R11_a_failure_names_the_function_that_raised_it(names: list[str], data: st.DataObject) -> None:
     at = data.draw(st.integers(0, len(names) - 1))

@@ -165,7 +165,7 @@ def failures_in(exc: BaseException | None) -> list[BaseException]:
     return [*found, exc] if isinstance(exc, Boom) else found
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     plans=st.lists(PLANS, min_size=1, max_size=4),
     source=st.sampled_from(["plain", "generator", "channels"]),

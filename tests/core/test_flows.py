@@ -505,7 +505,7 @@ class Trial:
 
 
 @pytest.mark.slow
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(
     flow=flows(SOME, st.integers(0, 9).map(lambda n: n < 9)),
     mode=st.sampled_from(["run", "run", "read", "enough", "leave", "stop reading"]),
@@ -543,7 +543,7 @@ def test_any_flow_follows_the_rules(
 
 
 @pytest.mark.slow
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(
     flow=flows(NONE, st.just(True)),
     capacity=st.sampled_from([1, 2, 16]),
@@ -563,7 +563,7 @@ def test_any_flow_without_faults_emits_everything_expected(flow: Any, capacity: 
     assert trial.world.raised == []
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     kind=st.sampled_from([*KINDS, *JOINS]),
     then=st.sampled_from(KINDS),

@@ -44,7 +44,7 @@ async def test_yielded_items_are_passed_on_as_soon_as_the_generator_suspends() -
         assert [await receive.receive() for _ in range(3)] == [0, 1, 2]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     items=st.lists(st.one_of(st.integers(), st.binary(max_size=9), st.sampled_from([b"x" * 4097, b"x" * 99_999]))),
     pauses=st.sets(st.integers(0, 40)),

@@ -252,7 +252,7 @@ async def test_R12_a_reader_outside_gets_the_failure_before_buffered_items() -> 
             await receive.receive()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     before=st.integers(0, 3),
     stages=st.lists(st.sampled_from(["sync", "generator", "channels"]), min_size=1, max_size=4),

@@ -97,7 +97,7 @@ async def test_a_coding_whose_library_is_missing_is_refused(
     assert caplog.records == []
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.binary(max_size=5000), st.sampled_from(["gzip", *PACKERS]))
 async def test_a_compressed_body_is_decompressed(body: bytes, coding: str) -> None:
     assert await sent({"gzip": gzip.compress, **PACKERS}[coding](body), coding) == body

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import trioflow as tf
@@ -105,7 +105,7 @@ def statuses(answers: bytes) -> set[int]:
 
 
 @pytest.mark.slow
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150)
 @given(conversations(), st.booleans(), st.data())
 def test_any_input_is_answered_and_in_the_same_way_for_any_chunking(
     data: bytes, reads: bool, more: st.DataObject
@@ -134,7 +134,7 @@ def test_any_input_is_answered_and_in_the_same_way_for_any_chunking(
     assert cut_answers == whole_answers
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60)
 @given(st.binary(min_size=1, max_size=200), st.integers(1, 50))
 def test_random_bytes_are_refused_or_more_is_awaited(data: bytes, step: int) -> None:
     heard, answer = trio.run(lambda: converse(data, list(range(step, len(data), step)), reads=True))

@@ -100,7 +100,7 @@ def test_the_forwarded_header_is_parsed_as_its_rfc_says(value: str, client: Any,
     assert seen(STANDARD, PROXY, ("Forwarded", value)) == (client, scheme)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.text(st.sampled_from('for=proto,;"\\ [:.1a%_'), max_size=60))
 def test_nothing_that_a_client_sends_fails_or_forges_its_address(value: str) -> None:
     """Whatever a client sends, its proxy adds the client's own address, which is the one that is used."""

@@ -32,7 +32,7 @@ from trioflow.io import file_reader, file_target, file_writer
 MANY = 3_000_000  # bytes: more than a channel holds
 ROOT = os.geteuid() == 0
 
-UNCHUNKED = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+UNCHUNKED = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
 
 @pytest.fixture(scope="module")

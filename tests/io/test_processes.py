@@ -563,7 +563,7 @@ async def test_R16_a_failure_of_another_stage_ends_a_process_at_once() -> None:
     assert caught.value.__notes__ == ["in stage 1 of 3: failing()"]
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(
     st.lists(st.integers(0, 40), min_size=1, max_size=4), st.sampled_from(["whole", "apart", "reader first", "stream"])
 )

@@ -763,7 +763,7 @@ async def test_a_connection_is_closed_when_its_handler_returns() -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.lists(st.integers(0, 12), min_size=1, max_size=12), st.booleans())
 def test_R16_cancelling_at_any_moment_leaves_nothing_open(delays: list[int], is_whole: bool) -> None:
     async def endless() -> AsyncIterator[bytes]:

@@ -25,7 +25,7 @@ async def test_flatten_refuses_what_it_cannot_iterate_and_names_its_stage() -> N
     assert caught.value.__notes__ == ["in stage 2 of 3: flatten()"]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(items=st.lists(st.integers(), max_size=30), every=st.integers(1, 5), capacity=st.sampled_from([1, 2, 7, 256]))
 async def test_the_capacity_does_not_change_the_result(items: list[int], every: int, capacity: int) -> None:
     async def through(*stages: tf.Transform[Any, Any]) -> Any:

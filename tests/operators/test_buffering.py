@@ -328,7 +328,7 @@ async def test_a_queue_delivers_a_pushed_item_at_once(autojump_clock: MockClock)
     assert got == [0] * 5
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     paces=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), max_size=25),
     capacity=st.integers(1, 5),

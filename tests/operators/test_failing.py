@@ -24,7 +24,7 @@ from trioflow._core.conformance import CAPACITIES, Check
 from trioflow.operators.failing import _Failures
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(counts=st.lists(st.integers(0, 5), max_size=4), capacity=st.sampled_from([1, 2, 256]), slow=st.booleans())
 def test_a_source_that_resumes_yields_each_item_once(counts: list[int], capacity: int, slow: bool) -> None:
     begin, asked = failing_after(*counts)

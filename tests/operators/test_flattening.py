@@ -209,7 +209,7 @@ async def test_a_function_that_does_not_return_a_source_is_refused(operator: Any
         await tf.pipeline([1], operator(fn), tf.collect())
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     plan=st.lists(st.lists(st.integers(0, 2), max_size=4), max_size=8),
     concurrency=st.integers(1, 4),

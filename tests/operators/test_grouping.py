@@ -77,7 +77,7 @@ async def test_R7_a_timed_batch_holds_no_more_than_its_size(autojump_clock: Mock
         assert source.sent <= 5 + 5 + 1  # a list received, a list in hand, an item in the channel
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     count=st.integers(0, 30), size=st.integers(1, 8), step=st.integers(1, 10), capacity=st.sampled_from([1, 2, 7, 256])
 )

@@ -55,7 +55,7 @@ async def test_the_writable_ends_normally_whenever_the_reader_leaves(capacity: i
         assert letters.how == "the end"
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     items=st.lists(st.integers(0, 9), max_size=30),
     capacity=st.sampled_from([1, 2, 256]),

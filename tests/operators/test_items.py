@@ -27,7 +27,7 @@ async def add_later(total: int, n: int) -> int:
     return total + n
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     items=st.lists(st.integers(0, 9), max_size=40),
     chain=st.lists(st.sampled_from(["map", "filter", "flat_map", "take", "drop", "scan", "batch"]), max_size=5),

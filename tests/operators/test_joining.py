@@ -288,7 +288,7 @@ async def test_zip_latest_skips_no_item_and_never_goes_back(autojump_clock: Mock
 ITEMS = st.lists(st.integers(), max_size=20)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     lists=st.lists(ITEMS, max_size=4),
     capacity=st.sampled_from([1, 2, 256]),

@@ -200,7 +200,7 @@ def test_R1_wrong_arguments_are_refused_when_the_value_is_built(make: Callable[[
         make()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     items=st.lists(st.integers(0, 200), max_size=60),
     keys=st.integers(1, 6),

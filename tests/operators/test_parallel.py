@@ -173,7 +173,7 @@ async def test_calls_run_concurrently(autojump_clock: MockClock) -> None:
     assert trio.current_time() == pytest.approx(10)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     delays=st.lists(st.integers(0, 5), max_size=30),
     concurrency=st.integers(1, 9),

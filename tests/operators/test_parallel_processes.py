@@ -75,7 +75,7 @@ async def test_the_operator_works_with_every_consumer(options: dict[str, Any], c
     assert source.started == source.ended == 1
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(items=st.lists(st.integers(), max_size=700), capacity=st.sampled_from([1, 3, 256]))
 def test_results_keep_the_order_of_the_items(items: list[int], capacity: int) -> None:
     got = trio.run(

@@ -114,7 +114,7 @@ async def test_R18_none_and_false_are_ordinary_items() -> None:
     assert await tf.pipeline(items, tf.take_while(lambda item: not item), tf.count()) == 6
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     items=st.lists(st.integers(0, 5), max_size=30),
     limit=st.integers(0, 5),

@@ -415,7 +415,7 @@ async def test_a_number_without_a_branch_is_refused(index: Any) -> None:
             await trio.sleep_forever()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     items=st.lists(st.integers(0, 99) | st.binary(max_size=3).map(lambda chunk: chunk * 3000), max_size=30),
     count=st.integers(1, 4),

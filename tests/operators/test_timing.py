@@ -63,7 +63,7 @@ async def test_R12_held_items_are_not_emitted_after_a_failure(name: str, autojum
 # ticks
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(interval=st.floats(0.001, 1000), begin=st.floats(0, 1e6))
 def test_ticks_do_not_drift(interval: float, begin: float) -> None:
     async def main() -> list[tuple[float, float]]:
@@ -80,7 +80,7 @@ def test_ticks_do_not_drift(interval: float, begin: float) -> None:
         assert came == pytest.approx(n * interval, abs=1e-8)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(interval=st.integers(1, 4), pauses=st.lists(st.integers(0, 20), max_size=8))
 def test_ticks_for_which_the_reader_had_no_room_are_skipped(interval: int, pauses: list[int]) -> None:
     got: list[tuple[float, float]] = []
@@ -105,7 +105,7 @@ def test_ticks_for_which_the_reader_had_no_room_are_skipped(interval: int, pause
 # throttle
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     gaps=GAPS,
     rate=st.sampled_from([0.5, 1, 2, 4]),
@@ -159,7 +159,7 @@ async def test_a_throttle_refuses_an_invalid_cost() -> None:
 # debounce, sample, delay
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(gaps=GAPS, last=st.integers(0, 6), quiet=LIMITS)
 def test_debounce_emits_the_items_that_are_followed_by_quiet(gaps: list[int], last: int, quiet: float) -> None:
     items = arrivals(gaps)
@@ -172,7 +172,7 @@ def test_debounce_emits_the_items_that_are_followed_by_quiet(gaps: list[int], la
     assert got == [(min(at, end), n) for at, n in expected]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(gaps=GAPS, last=st.integers(0, 6), every=LIMITS)
 def test_sample_emits_the_last_item_of_each_interval(gaps: list[int], last: int, every: float) -> None:
     items = [(at + 0.001, n) for at, n in arrivals(gaps)]  # never at a time of a sample
@@ -184,7 +184,7 @@ def test_sample_emits_the_last_item_of_each_interval(gaps: list[int], last: int,
     assert got == [(min(count * every, end), n) for count, n in stretches.items()]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(gaps=GAPS, by=LIMITS)
 def test_delay_keeps_the_intervals_between_items(gaps: list[int], by: float) -> None:
     items = arrivals(gaps)
@@ -192,7 +192,7 @@ def test_delay_keeps_the_intervals_between_items(gaps: list[int], by: float) -> 
     assert passed(items, sum(gaps), tf.delay(by)) == [(at + by, n) for at, n in items]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(gaps=GAPS, by=LIMITS, capacity=st.integers(1, 3))
 def test_a_full_delay_emits_every_item_in_order_and_none_too_early(gaps: list[int], by: float, capacity: int) -> None:
     items = arrivals(gaps)
@@ -206,7 +206,7 @@ def test_a_full_delay_emits_every_item_in_order_and_none_too_early(gaps: list[in
 # timeout, keep_alive
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(gaps=GAPS, last=st.integers(0, 6), limit=LIMITS)
 def test_timeout_fails_in_the_first_gap_that_is_too_long(gaps: list[int], last: int, limit: float) -> None:
     items = arrivals(gaps)
@@ -242,7 +242,7 @@ async def test_a_timeout_that_fails_ends_everything_upstream(autojump_clock: Moc
     assert trio.current_time() == pytest.approx(3)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(gaps=GAPS, last=st.integers(0, 6), quiet=LIMITS)
 def test_keep_alive_fills_every_gap(gaps: list[int], last: int, quiet: float) -> None:
     items = arrivals(gaps)

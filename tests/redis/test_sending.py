@@ -264,7 +264,7 @@ async def test_many_cancellations_and_losses_store_nothing_twice_and_lose_nothin
 
 
 @given(st.lists(st.integers(0, BYTES_PER_CALL * 2), max_size=12), st.integers(0, 11))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_a_call_carries_at_least_one_item_and_no_more_than_the_limit(sizes: list[int], start: int) -> None:
     items = [b"x" * size for size in sizes]
     if start >= len(items):

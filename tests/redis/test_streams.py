@@ -578,6 +578,7 @@ async def test_R16_a_cancelled_run_gives_back_entries_whose_results_are_not_stor
         ({"url": "http://localhost"}, "url must be redis://"),
         ({"url": "redis://:secret@/x"}, "url must be redis://"),
         ({"url": "redis://localhost/x"}, "the database must be a number, got 'x'"),
+        ({"url": "redis://localhost/٣"}, "the database must be a number, got '٣'"),
         ({"url": "redis://localhost?db=x"}, "the database must be a number, got 'x'"),
         ({"url": "redis://localhost/1?db=2"}, "the database is given 2 times"),
         ({"url": "unix:///s?db=1&db=1"}, "the database is given 2 times"),
@@ -654,7 +655,7 @@ def test_on_error_and_the_lease_of_a_writable_are_checked() -> None:
     st.integers(1, 65535),
     st.integers(0, 99),
 )
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_an_address_is_parsed(user: str, password: str, port: int, db: int) -> None:
     from urllib.parse import quote
 

@@ -807,7 +807,7 @@ NAMES = st.sampled_from(["a", "b", "file"])
 TARGETS = st.lists(st.sampled_from(["a", "b", "file", "..", ".", ""]), min_size=1, max_size=4).map("/".join)
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(
     st.dictionaries(st.tuples(st.sampled_from(["", "a", "b", "a/b"]), NAMES), TARGETS, max_size=5),
     st.lists(NAMES, min_size=1, max_size=4),

@@ -457,7 +457,7 @@ def mutated(draw: st.DrawFn) -> bytes:
     return form
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(mutated(), st.lists(st.integers(0, 400), max_size=6), st.booleans())
 def test_any_chunking_of_a_form_gives_the_same_parts(form: bytes, cuts: list[int], by_bytes: bool) -> None:
     at = sorted({0, len(form), *(min(cut, len(form)) for cut in cuts)})
@@ -511,7 +511,7 @@ async def test_a_urlencoded_form_has_fields(body: bytes, fields: Any, chunk: int
     assert await posted(take, body, f"{URLENCODED}; charset=UTF-8", chunk=chunk) == fields
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.tuples(st.text(max_size=5), st.text(max_size=5)), max_size=5))
 async def test_a_urlencoded_form_is_decoded(fields: list[tuple[str, str]]) -> None:
     async def take(request: Request) -> list[tuple[str, str]]:

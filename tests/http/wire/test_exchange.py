@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
@@ -125,7 +125,7 @@ async def read_requests(data: bytes, cuts: list[int]) -> list[tuple[str, str, by
     return got
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.integers(1, len(REQUESTS) - 1), max_size=12, unique=True).map(sorted))
 def test_requests_are_the_same_for_any_chunking(cuts: list[int]) -> None:
     assert trio.run(read_requests, REQUESTS, cuts) == WANTED
@@ -263,7 +263,7 @@ def test_a_request_error_carries_its_status() -> None:
 # The socket.
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=30)
 @given(st.lists(st.binary(max_size=20) | st.integers(1, 300_000).map(bytes), min_size=1, max_size=8))
 def test_data_sent_in_pieces_arrives_whole(pieces: list[bytes]) -> None:
     async def main() -> bytes:
@@ -587,7 +587,7 @@ def test_a_response_is_a_writable_and_leaves_nothing_for_the_garbage_collector()
 # Everything together, on a small scale.
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=15)
 @given(st.lists(st.binary(min_size=1, max_size=3000), max_size=6), st.integers(1, 300))
 def test_an_echo_handler_returns_what_was_sent(chunks: list[bytes], step: int) -> None:
     async def echo(request: Request, response: Response) -> None:

@@ -43,7 +43,7 @@ def written(writer: ResponseWriter, status: int, fields: list[tuple[str, str]], 
     return data + writer.end()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     chunks=st.lists(st.binary(max_size=20), max_size=5),
     is_counted=st.booleans(),

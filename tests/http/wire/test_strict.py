@@ -123,7 +123,7 @@ PIECES = [
 ]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(st.sampled_from(PIECES), max_size=12), st.booleans(), st.data())
 def test_a_random_head_has_one_status_for_any_chunking(pieces: list[bytes], begun: bool, data: st.DataObject) -> None:
     head = GET * begun + b"".join(pieces) + b"\r\n\r\n"
