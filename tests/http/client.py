@@ -27,7 +27,7 @@ DATE = re.compile(rb"Date: [^\r]*\r\n|Connection: keep-alive\r\nKeep-Alive: time
 async def serving(handler: Any, **options: Any) -> AsyncGenerator[int, None]:
     """Serve on a port the system chooses, and stop at the end of the block."""
     limits = options.get("limits", http.Limits())
-    if limits.half_closed == http.Limits.half_closed and not isinstance(trio.lowlevel.current_clock(), MockClock):
+    if limits.half_closed == http.Limits().half_closed and not isinstance(trio.lowlevel.current_clock(), MockClock):
         # Most clients of these tests end their side at once, and get their answer also if the machine is busy.
         options["limits"] = dataclasses.replace(limits, half_closed=60)
     async with trio.open_nursery() as nursery:
