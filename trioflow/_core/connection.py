@@ -18,7 +18,7 @@ import trio
 from trioflow._core.adapters import RECEIVE, Enough, Tally, cut, receive_into, send_from
 from trioflow._core.block import block
 from trioflow._core.channel import ReceiveChannel, SendChannel
-from trioflow._core.crew import open_crew
+from trioflow._core.crew import Crew
 from trioflow._core.errors import HangUp, failure_in
 
 CLOSING: Final = 5.0  # seconds; a TLS peer may be slow to send its close_notify
@@ -103,7 +103,7 @@ class Connection:
         """Yield the stream itself, and close it at the end of the block."""
         async with self._using(READ, WRITE) as stream:
             assert isinstance(stream, trio.abc.HalfCloseableStream)
-            async with open_crew() as crew:
+            async with Crew() as crew:
                 if self._beside is not None:
                     crew.start(self._beside, stream)
                 yield stream
@@ -239,7 +239,7 @@ class Connection:
             await main()
             return
         try:
-            async with open_crew() as crew:
+            async with Crew() as crew:
                 if self._beside is not None:
                     crew.start(self._beside, stream)
                 for other in others:

@@ -17,7 +17,10 @@ from trioflow._core.errors import cancelled_in, combined, failure_in, sole
 
 
 class Crew:
-    """Tasks beside a block. Made by `open_crew`; a subclass may decide what counts as a failure, and what a failure ends."""
+    """Tasks beside an `async with` block, which ends when all of them have ended.
+
+    A subclass may decide what counts as a failure, and what a failure ends.
+    """
 
     members: ClassVar[str] = "tasks of one stage"
 
@@ -105,8 +108,3 @@ class Crew:
                 raise sole(cancelled)
             finally:
                 del cancelled, raised, caught, exceptions  # as in `__aexit__`
-
-
-def open_crew() -> Crew:
-    """Return a crew: tasks beside an `async with` block, which ends when all of them have ended."""
-    return Crew()

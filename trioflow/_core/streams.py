@@ -21,7 +21,7 @@ from trioflow._core.buffer import DEFAULT_CAPACITY, check_capacity
 from trioflow._core.bytestream import open_stream
 from trioflow._core.channel import ReceiveChannel, SendChannel
 from trioflow._core.connection import READ, WRITE, Connection, Direction
-from trioflow._core.crew import open_crew
+from trioflow._core.crew import Crew
 from trioflow._core.engine import Stage
 from trioflow._core.labels import ChainName, name_of, refused
 from trioflow._core.labels import label as label
@@ -230,7 +230,7 @@ class Duplex(trio.abc.AsyncResource, Generic[Out, In]):
             raise wanted("Duplex expects a Writable second", writable)
         self.readable = readable
         self.writable = writable
-        self._aclose: Callable[[], Awaitable[None]] | None = None
+        self._aclose: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint
         self._exchange: Callable[..., Awaitable[None]] = self._exchange_apart
         self._release: Callable[[], Awaitable[None]] = lambda: engine.release((*readable._stages, *writable._stages))
         self._open: Callable[[float], AbstractAsyncContextManager[trio.abc.HalfCloseableStream]] | None = None
@@ -337,17 +337,14 @@ class Duplex(trio.abc.AsyncResource, Generic[Out, In]):
         async def read() -> None:
             await self.readable.pipe(Writable(give))
 
-        async with open_crew() as crew:
+        async with Crew() as crew:
             crew.start(write)
             await read()
             crew.cancel()
 
     async def aclose(self) -> None:
         """Close both directions, even if closing one of them fails. Harmless when repeated."""
-        if self._aclose is not None:
-            await self._aclose()
-        else:
-            await trio.lowlevel.checkpoint()
+        await self._aclose()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None

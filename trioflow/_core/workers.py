@@ -7,6 +7,7 @@ Rule 3: the worker with the next result sends it and all that follow without a g
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
@@ -16,9 +17,15 @@ from trio.lowlevel import ParkingLot
 
 from trioflow._core.buffer import DEFAULT_CAPACITY
 from trioflow._core.channel import ReceiveChannel, SendChannel
-from trioflow._core.crew import open_crew
+from trioflow._core.crew import Crew
 
 Work = Callable[[list[Any]], Awaitable[list[Any]]]
+
+
+def processor_count() -> int:
+    """Return how many processors this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)  # macOS has none
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 class Batches:
@@ -62,7 +69,7 @@ class Workers:
     async def run(self, works: Iterable[Work]) -> None:
         """Run `works` until the source has ended and all results were sent. Each starts when all before it are busy."""
         more = iter(works)
-        async with open_crew() as crew:
+        async with Crew() as crew:
 
             def start() -> None:
                 for work in more:

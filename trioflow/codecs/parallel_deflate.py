@@ -9,13 +9,14 @@ Rule 3: threads are always waited for, even when cancelled, for at most `_ROUND`
 from __future__ import annotations
 
 import importlib
-import os
 import zlib
 from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Any, Final, Literal
 
 import trio
+
+from trioflow._core.workers import processor_count
 
 Library = Literal["fastest", "zlib"]
 
@@ -41,12 +42,6 @@ def isal() -> Any:
         return importlib.import_module("isal.isal_zlib")
     except ImportError:
         return None
-
-
-def processor_count() -> int:
-    """Return how many processors this process may use."""
-    affinity = getattr(os, "sched_getaffinity", None)  # macOS has none
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def processors() -> trio.CapacityLimiter:

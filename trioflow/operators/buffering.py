@@ -18,7 +18,7 @@ import trio
 from trioflow._core.adapters import Once
 from trioflow._core.buffer import DEFAULT_CAPACITY, Overflow, check_capacity, check_overflow, weight_of
 from trioflow._core.channel import ReceiveChannel, SendChannel
-from trioflow._core.crew import open_crew
+from trioflow._core.crew import Crew
 from trioflow._core.engine import Stage
 from trioflow._core.makers import differing
 from trioflow._core.moving import forward, forward_singly
@@ -77,7 +77,7 @@ class buffer(Transform[T, T]):  # noqa: N801 - called as a function, `buffer(16)
         send, receive = open_channel[T](self._capacity, overflow=self._overflow)
         self._running.append(send)
         try:
-            async with open_crew() as crew:
+            async with Crew() as crew:
                 crew.start(_fill, source, send)
                 await (forward if self._is_lossless else forward_singly)(receive, output)
         finally:

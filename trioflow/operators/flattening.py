@@ -14,7 +14,7 @@ import trio
 
 from trioflow._core.channel import ReceiveChannel, SendChannel
 from trioflow._core.checks import check_count, check_plain, refuse_coroutine
-from trioflow._core.crew import open_crew
+from trioflow._core.crew import Crew
 from trioflow._core.makers import dropping, task
 from trioflow._core.pipeline import as_readable
 from trioflow._core.streams import Readable, Transform
@@ -101,7 +101,7 @@ def switch_map(fn: Callable[[T], Items[U]]) -> Transform[T, U]:
         newest: list[Any] = []
         has_ended = False
         while not has_ended:
-            async with open_crew() as crew:
+            async with Crew() as crew:
                 if newest:
                     crew.start(send_all_of, make(newest[0]), output)
                 try:

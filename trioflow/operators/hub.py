@@ -19,7 +19,7 @@ from trioflow._core.block import block
 from trioflow._core.buffer import DEFAULT_CAPACITY, Overflow, check_capacity, check_overflow, light_size
 from trioflow._core.channel import ReceiveChannel, SendChannel
 from trioflow._core.checks import check_count
-from trioflow._core.crew import open_crew
+from trioflow._core.crew import Crew
 from trioflow._core.engine import Stage, open_readable
 from trioflow._core.errors import failure_in
 from trioflow._core.makers import differing
@@ -196,7 +196,7 @@ async def _opened(readable: Readable[T], start_after: int) -> AsyncGenerator[Hub
             raise
         made._close(None, is_cut=False)
 
-    async with open_crew() as crew:
+    async with Crew() as crew:
         crew.start(feed)
         try:
             yield made

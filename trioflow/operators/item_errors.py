@@ -16,7 +16,7 @@ import trio
 
 from trioflow._core.channel import ReceiveChannel, SendChannel
 from trioflow._core.checks import check_exceptions, is_async
-from trioflow._core.crew import open_crew
+from trioflow._core.crew import Crew
 from trioflow._core.engine import Stage
 from trioflow._core.errors import HangUp, Kinds, is_among
 from trioflow._core.fused import Operator
@@ -154,7 +154,7 @@ class _Diversion:
         self._taking = trio.CancelScope()
 
     async def run(self) -> None:
-        async with open_crew() as crew:
+        async with Crew() as crew:
             crew.start(self._await_cancellation)
             with self._writing:
                 async with self._writable.open(capacity=self._output.statistics().capacity) as letters:

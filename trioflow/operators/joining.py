@@ -17,7 +17,7 @@ import trio
 
 from trioflow._core.channel import ReceiveChannel, SendChannel
 from trioflow._core.checks import check_plain
-from trioflow._core.crew import open_crew
+from trioflow._core.crew import Crew
 from trioflow._core.makers import differing, source
 from trioflow._core.moving import forward
 from trioflow._core.streams import Readable
@@ -48,7 +48,7 @@ def merge(*readables: Readable[T]) -> Readable[Any]:
     check_readables("merge", readables)
 
     async def run(output: SendChannel[T]) -> None:
-        async with open_all(readables, output) as receives, open_crew() as crew:
+        async with open_all(readables, output) as receives, Crew() as crew:
             for receive in receives:
                 crew.start(forward, receive, output)
 
@@ -250,7 +250,7 @@ async def _all_have_items(inputs: list[_Input[Any]]) -> bool:
     if len(quiet) == 1:
         await quiet[0].wait()
     elif quiet:
-        async with open_crew() as crew:
+        async with Crew() as crew:
 
             async def wait(each: _Input[Any]) -> None:
                 await each.wait()
@@ -320,7 +320,7 @@ def zip_latest(*readables: Readable[Any]) -> Readable[tuple[Any, ...]]:
             if i in missing:
                 crew.cancel()
 
-        async with open_all(readables, output) as receives, open_crew() as crew:
+        async with open_all(readables, output) as receives, Crew() as crew:
             for i, receive in enumerate(receives):
                 crew.start(follow, i, receive)
 

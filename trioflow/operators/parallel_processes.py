@@ -17,14 +17,13 @@ import trio
 
 from trioflow._core.channel import ReceiveChannel, SendChannel
 from trioflow._core.checks import check_count, check_plain
-from trioflow._core.crew import open_crew
+from trioflow._core.crew import Crew
 from trioflow._core.engine import Stage, Wrap
 from trioflow._core.labels import label, name_of
 from trioflow._core.makers import differing
 from trioflow._core.streams import Transform
 from trioflow._core.typevars import T, U
-from trioflow._core.workers import Batches, Workers
-from trioflow.codecs.parallel_deflate import processor_count
+from trioflow._core.workers import Batches, Workers, processor_count
 from trioflow.io._worker_main import CALLING, STOP, packed
 from trioflow.io.worker_process import Child, failure_of, pickled, start_child, told_end
 
@@ -179,7 +178,7 @@ class _Trips(Batches):
             answer = await self._exchange(child, request)
         else:
             answer = None
-            async with open_crew() as crew:
+            async with Crew() as crew:
                 crew.start(self._stop_at_cancel)
                 with trio.CancelScope(shield=True):
                     answer = await self._exchange(child, request)

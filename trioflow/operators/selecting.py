@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 
 from trioflow._core.channel import ReceiveChannel, SendChannel
 from trioflow._core.checks import check_count, check_flags, check_function, check_limit, is_async, refuse_coroutine
-from trioflow._core.crew import open_crew
+from trioflow._core.crew import Crew
 from trioflow._core.fused import Operator
 from trioflow._core.makers import differing, fused, passing_on, task
 from trioflow._core.moving import forward
@@ -177,7 +177,7 @@ def take_until(event: Waitable) -> Transform[T, T]:
             await event.wait()
             crew.cancel()
 
-        async with open_crew() as crew:
+        async with Crew() as crew:
             crew.start(wait)
             await forward(source, output)
             crew.cancel()

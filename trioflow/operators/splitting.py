@@ -22,7 +22,7 @@ from trioflow._core.block import block
 from trioflow._core.buffer import DEFAULT_CAPACITY, ChannelStatistics, Overflow, check_capacity, check_overflow
 from trioflow._core.channel import ReceiveChannel, SendChannel
 from trioflow._core.checks import check_count, check_plain
-from trioflow._core.crew import open_crew
+from trioflow._core.crew import Crew
 from trioflow._core.engine import Stage
 from trioflow._core.errors import HangUp, failure_in, note
 from trioflow._core.moving import forward
@@ -291,7 +291,7 @@ async def _split(
         branch: Branch[Any] = Branch._of(stage)
         branch._receive = end
         branches.append(branch)
-    async with open_crew() as crew:
+    async with Crew() as crew:
         crew.start(feed)
         yield tuple(branches)
         crew.cancel()

@@ -18,7 +18,7 @@ import trio
 from trioflow._core.buffer import DEFAULT_CAPACITY, check_capacity
 from trioflow._core.channel import ReceiveChannel, SendChannel
 from trioflow._core.checks import check_plain, check_positive, is_async, refuse_coroutine
-from trioflow._core.crew import open_crew
+from trioflow._core.crew import Crew
 from trioflow._core.engine import Stage
 from trioflow._core.makers import differing, dropping, passing_on, task
 from trioflow._core.open_channel import open_channel
@@ -233,7 +233,7 @@ def delay(seconds: float, *, capacity: float = DEFAULT_CAPACITY) -> Transform[T,
                         await trio.sleep_until(at)
                     await output.send(item)
 
-        async with open_crew() as crew:
+        async with Crew() as crew:
             crew.start(take)
             await give()
             crew.cancel()

@@ -21,7 +21,7 @@ import trio
 
 from trioflow._core.backoff import Backoff
 from trioflow._core.block import block
-from trioflow._core.crew import open_crew
+from trioflow._core.crew import Crew
 from trioflow.redis.address import Place
 from trioflow.redis.answers import ANSWERS, Later, Lost, MaybeMoved, NoLogin, NoScript, Refused
 from trioflow.redis.connection import Connection, ErrorAnswer, encoded, open_connection
@@ -236,7 +236,7 @@ async def open_clients(options: StreamOptions, count: int) -> AsyncGenerator[Seq
     Raises:
         OSError: there is no server, or it refuses the connection, or it evicts keys when it is full.
     """
-    async with open_crew() as crew:
+    async with Crew() as crew:
         clients = [Client(options) for _ in range(count)]
         try:
             await _check_server(clients[0])

@@ -84,9 +84,7 @@ async def dead_letters(
 ) -> list[DeadLetter]:
     """Return the oldest dead letters of the stream `name`, at most `limit`, without removing them.
 
-    Raises:
-        OSError: there is no server at `url`, or it refuses the connection or the query.
-        trio.BrokenResourceError: the server has not answered for five seconds.
+    Raises as `status` does.
     """
     check_count("limit", limit, 1)
     found = await ask(

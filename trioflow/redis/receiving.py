@@ -23,7 +23,7 @@ import trio
 from trioflow._core.block import block
 from trioflow._core.buffer import Buffer
 from trioflow._core.channel import ReceiveChannel, SendChannel
-from trioflow._core.crew import open_crew
+from trioflow._core.crew import Crew
 from trioflow.redis.answers import Later, Lost, NoGroup, Refused
 from trioflow.redis.client import Client, open_clients
 from trioflow.redis.delivery import Delivery
@@ -212,7 +212,7 @@ async def receiver_of(options: ReceiverOptions) -> AsyncGenerator[ReceiveChannel
         receiver = _Receiver(options, clients)
         await receiver.member.join()
         try:
-            async with open_crew() as crew:
+            async with Crew() as crew:
                 for task in (receiver.read, receiver.settle, receiver.hand.renew):
                     crew.start(task)
                 yield receiver.deliveries

@@ -19,7 +19,7 @@ from typing import Any, Final, Generic, TypeVar
 import trio
 
 from trioflow._core.block import block
-from trioflow._core.crew import open_crew
+from trioflow._core.crew import Crew
 from trioflow.redis.answers import Later, Lost, Refused
 from trioflow.redis.client import Client, open_clients
 from trioflow.redis.entry import Entry, options_of
@@ -213,7 +213,7 @@ class RedisSender(trio.abc.SendChannel[SendT], Generic[SendT]):
 @block
 async def sender_of(options: SenderOptions) -> AsyncGenerator[RedisSender[Any], None]:
     """Register a sender beside a block, and close it if the block ends without an exception."""
-    async with open_clients(options, 2) as clients, open_crew() as crew:
+    async with open_clients(options, 2) as clients, Crew() as crew:
         sender = RedisSender[Any](options, clients)
         await sender._open()
         if options.lease is not None:

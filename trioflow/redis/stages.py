@@ -37,10 +37,6 @@ from trioflow.redis.receiving import receiver_of
 from trioflow.redis.sending import Ended, RedisSender, sender_of
 
 
-def _give_back(delivery: Delivery[Any], error: Exception, together: bool) -> None:  # noqa: FBT001 - a receipt's `failed`
-    delivery.give_back(error=error, together=together)
-
-
 def readable(
     url: str,
     name: str,
@@ -66,6 +62,8 @@ def readable(
     `batch(size, within=seconds)`, `buffer`, `throttle`, `delay` and `timeout`; if a function returns nothing for an
     item, its entry is acknowledged. Other transforms and sinks are refused, unless they come after `acknowledge()`.
 
+    The arguments that are not listed here are those of `open_receiver`.
+
     Emits when: an entry arrives.
     Waits when: `prefetch` entries are in the chain, unacknowledged.
     Ends when: every sender has closed and every entry is acknowledged, here and elsewhere.
@@ -75,19 +73,9 @@ def readable(
     Args:
         url: The server, as for `open_sender`.
         name: The stream.
-        group: As for `open_receiver`.
         on_error: What to do when a function fails for an item: `"stop"` ends the run with that exception; `"return"`
             gives the entry back and continues. The entry is tried again later, and finally becomes a dead letter.
-        receiver: As for `open_receiver`.
         prefetch: How many entries may be in the chain at once; at least as many as `map_async` works on at once.
-        lease: As for `open_receiver`.
-        tries: As for `open_receiver`.
-        dead_letters: As for `open_receiver`.
-        retry_delay: As for `open_receiver`.
-        max_retry_delay: As for `open_receiver`.
-        decode: As for `open_receiver`.
-        patience: As for `open_receiver`.
-        ssl_context: As for `open_receiver`.
 
     Raises:
         TypeError, ValueError: an argument has the wrong type, or is out of range.
@@ -110,7 +98,10 @@ def readable(
 
     async def run(output: SendChannel[Any]) -> None:
         def carried(delivery: Delivery[Any]) -> Carried | None:
-            receipt = Receipt(delivery.done, partial(_give_back, delivery), delivery.is_lost)
+            def failed(error: Exception, together: bool) -> None:  # noqa: FBT001 - as in Receipt
+                delivery.give_back(error=error, together=together)
+
+            receipt = Receipt(delivery.done, failed, delivery.is_lost)
             try:
                 return Carried(delivery.value, receipt)
             except Exception as exc:
@@ -148,6 +139,8 @@ def writable(
     given the entries that it has not stored. With any other source it registers at the start, without a lease: if this
     process dies, the stream stays open until a sender with the same `producer` name continues.
 
+    The arguments that are not listed here are those of `open_sender`.
+
     Waits when: `capacity` entries are unread or unacknowledged, or the server is out of reach.
     Ends when: the source ends. It then closes its sender, and the stream ends when the last sender has closed.
     On cancel: items that were not stored are lost, or given back if they came from a `readable`; the sender is not
@@ -155,15 +148,7 @@ def writable(
     Holds: one batch.
 
     Args:
-        url: The server, as for `open_sender`.
-        name: The stream.
-        capacity: As for `open_sender`.
-        producer: As for `open_sender`.
         encode: As for `open_sender`. It may return an `Entry` with headers, a key, and the other options of `send`.
-        idempotency_window: As for `open_sender`.
-        patience: As for `open_sender`.
-        ssl_context: As for `open_sender`.
-        wait_replicas: As for `open_sender`.
         lease: If it comes after a `readable`: the seconds without a sign of life from this process after which its
             sender expires.
 

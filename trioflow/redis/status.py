@@ -134,14 +134,10 @@ async def status(url: str, name: str, *, ssl_context: ssl.SSLContext | None = No
         OSError: there is no server at `url`, or it refuses the connection or the query.
         trio.BrokenResourceError: the server has not answered for five seconds.
     """
-    answer = await ask(url, name, ssl_context, lambda client: client.run(_STATUS))
-    entries, held, dead, open_, closed, ended, dropped, remembered, retries, returned, age, *counts, found = answer
-    waiting, delayed, expired, keys = counts
-    return Status(
-        *(entries, held, dead, open_, bool(closed), bool(ended), dropped, remembered, retries, returned, age / 1000),
-        *(waiting, delayed, expired, keys),
-        tuple(sorted(Receiver(who.decode(), count, lease / 1000) for who, count, lease in found)),
-    )
+    *fields, found = await ask(url, name, ssl_context, lambda client: client.run(_STATUS))
+    receivers = tuple(sorted(Receiver(who.decode(), count, lease / 1000) for who, count, lease in found))
+    read = Status._make([*fields, receivers])
+    return read._replace(is_closed=bool(read.is_closed), is_ended=bool(read.is_ended), oldest=read.oldest / 1000)
 
 
 async def senders(url: str, name: str, *, ssl_context: ssl.SSLContext | None = None) -> list[Sender]:
@@ -149,11 +145,7 @@ async def senders(url: str, name: str, *, ssl_context: ssl.SSLContext | None = N
 
     A sender whose block has failed, or whose process has died, stays registered unless it has a lease. If no new sender
     will continue it, as when it has no `producer` name, it keeps the stream from ending until you drop it. A sender
-    without a `producer` name is listed under a name made of its host and process id.
-
-    Raises:
-        OSError: there is no server at `url`, or it refuses the connection or the query.
-        trio.BrokenResourceError: the server has not answered for five seconds.
+    without a `producer` name is listed under a name made of its host and process id. Raises as `status` does.
     """
     found = await ask(url, name, ssl_context, lambda client: client.run(_SENDERS))
     return [Sender(who.decode(), stored, lease / 1000 if lease >= 0 else math.inf) for who, stored, lease in found]

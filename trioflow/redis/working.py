@@ -21,7 +21,7 @@ import trio
 
 from trioflow._core.channel import ReceiveChannel
 from trioflow._core.checks import check_count, check_function, check_positive, is_async
-from trioflow._core.crew import Crew, open_crew
+from trioflow._core.crew import Crew
 from trioflow._core.errors import sole, split_failure
 from trioflow._core.labels import name_of
 from trioflow._core.signals import run_until_a_signal
@@ -56,14 +56,8 @@ class WorkOptions(TypedDict, total=False):
 def run(handler: DeliveryHandler, url: str, name: str, **options: Unpack[WorkOptions]) -> None:
     """Run Trio and work on the stream `name` until it ends, or until Ctrl-C or SIGTERM: a whole program in one call.
 
-    At the first signal it stops as `work` does when it is cancelled, and returns; a second signal ends the process at
-    once.
-
-    Args:
-        handler: As for `work`.
-        url: As for `work`.
-        name: As for `work`.
-        options: Those of `work`: `group`, `concurrency`, `grace` and so on.
+    The arguments are those of `work`. At the first signal it stops as `work` does when it is cancelled, and returns; a
+    second signal ends the process at once.
 
     Raises:
         TypeError, ValueError, OSError, StreamLost, trio.BrokenResourceError: as `work` does.
@@ -100,25 +94,18 @@ async def work(
     progress continue for `grace` seconds. After that they are cancelled and their entries are given back, which does
     not count as a try.
 
+    The arguments that are not listed here are those of `open_receiver`.
+
     Args:
         handler: An async function that takes a `Delivery`, or a plain one, which is called in a thread and must not
             call `done` or `give_back`. A thread cannot be cancelled: after `grace` it is abandoned, and may run until
             the process ends.
         url: The server, as for `open_sender`.
         name: The stream.
-        group: As for `open_receiver`.
         concurrency: How many calls may be in progress at once.
         grace: The seconds for which calls in progress may continue when the worker is told to stop; 0 for none.
         prefetch: How many unacknowledged entries to hold at once; None for `concurrency`, which shares slow work most
             evenly. For calls that take milliseconds, use more.
-        lease: As for `open_receiver`.
-        tries: As for `open_receiver`.
-        dead_letters: As for `open_receiver`.
-        retry_delay: As for `open_receiver`.
-        max_retry_delay: As for `open_receiver`.
-        decode: As for `open_receiver`.
-        patience: As for `open_receiver`.
-        ssl_context: As for `open_receiver`.
         task_status: Started when it begins to receive.
 
     Raises:
@@ -181,7 +168,7 @@ class _Worker:
         self._begun = self._done = self._failed = self._unfinished = 0
 
     async def run(self, task_status: trio.TaskStatus[None]) -> None:
-        async with open_crew() as crew:
+        async with Crew() as crew:
             crew.start(self._stop_when_cancelled)
             with self._whole:
                 await self._work(task_status)
@@ -198,7 +185,7 @@ class _Worker:
         """Work until the stream has ended, or until the calls in progress at a stop are done."""
         options = self._options
         try:
-            async with receiver_of(options) as deliveries, open_crew() as calls:
+            async with receiver_of(options) as deliveries, Crew() as calls:
                 self._is_open = True
                 _log.info("working on %r in the group %r, %d at once", options.name, options.group, self._concurrency)
                 task_status.started()
