@@ -27,12 +27,7 @@ _log: Final = logging.getLogger("trioflow.http")
 
 
 class Repeated:
-    """Logs an event that may happen many times a second: at first, and then at most once a minute, with a count.
-
-    Args:
-        level: The level to log it at.
-        message: The message, in the format of `logging`.
-    """
+    """Logs an event that may happen many times a second: at first, and then at most once a minute, with a count."""
 
     def __init__(self, level: int, message: str) -> None:
         self._level = level
@@ -52,11 +47,7 @@ class Repeated:
 
 
 class Admission:
-    """The connections of one server.
-
-    Attributes:
-        connections: The open ones.
-    """
+    """The open connections of one server."""
 
     def __init__(self, service: Service) -> None:
         self.connections: set[Connection] = set()

@@ -43,13 +43,7 @@ async def _call(handler: Handler, request: Request, response: Response) -> None:
 
 
 class Connection:
-    """One client's connection.
-
-    Args:
-        sock: The connected socket, which this closes.
-        client: The client's address.
-        service: What all connections of the server share.
-    """
+    """One client's connection, whose socket this closes."""
 
     __slots__ = (
         "_asked", "_at_rest_in", "_is_lost", "_limits", "_peer", "_phase", "_scope", "_service", "_unsent", "_wire",

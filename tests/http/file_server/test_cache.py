@@ -5,17 +5,12 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
 from tests.http.file_server.test_files import asking
 from trioflow import http
 from trioflow.http.file_server import cache, lookup
-
-
-class Bytes(NamedTuple):
-    content: bytes | memoryview | None
 
 
 @pytest.fixture
@@ -133,9 +128,9 @@ async def test_a_large_file_is_opened_each_time(tmp_path: Path, clock: list[floa
 
 
 def test_the_cache_has_a_bound_and_evicts_the_oldest_first(clock: list[float]) -> None:
-    held: cache.FileCache[Bytes] = cache.FileCache()
+    held: cache.FileCache[str] = cache.FileCache()
     for number in range(1000):
-        held.put((str(number), ()), Bytes(bytes(50_000)))
+        held.put((str(number), ()), "a file", 50_000)
 
     kept = [number for number in range(1000) if held.get((str(number), ()))]
     assert kept == list(range(1000 - len(kept), 1000))
@@ -144,17 +139,17 @@ def test_the_cache_has_a_bound_and_evicts_the_oldest_first(clock: list[float]) -
 
 
 def test_the_length_of_a_name_counts_against_the_bound(clock: list[float]) -> None:
-    held: cache.FileCache[Bytes] = cache.FileCache()
+    held: cache.FileCache[str] = cache.FileCache()
     for number in range(1000):
-        held.put((f"{number}{'x' * 30_000}", ()), Bytes(b""))
+        held.put((f"{number}{'x' * 30_000}", ()), "a file", 0)
 
     assert len(held._kept) * 30_000 < cache.MOST
 
 
 def test_expired_entries_do_not_count_against_the_bound(clock: list[float]) -> None:
-    held: cache.FileCache[Bytes] = cache.FileCache()
+    held: cache.FileCache[str] = cache.FileCache()
     for _ in range(1000):
-        held.put(("a", ()), Bytes(bytes(50_000)))
+        held.put(("a", ()), "a file", 50_000)
     clock[0] += cache.LASTS
 
     assert held.get(("a", ())) is None

@@ -10,7 +10,7 @@ Rule 4: the cache keeps at most `MOST` bytes and no descriptors; the oldest entr
 from __future__ import annotations
 
 import time
-from typing import Final, Generic, Protocol, TypeAlias, TypeVar
+from typing import Final, Generic, TypeAlias, TypeVar
 
 LASTS: Final = 0.1  # seconds: at 1,000 requests a second, one in 100 opens the file
 RESTS: Final = 2.0  # seconds: the coarsest resolution of a file system's times
@@ -22,16 +22,7 @@ _HEADERS: Final = 2048  # bytes that an entry's headers are assumed to take
 Key: TypeAlias = "tuple[str, tuple[str, ...]]"  # the path, and which codings the client accepts
 
 
-class Sized(Protocol):
-    """What can be cached: something with content."""
-
-    @property
-    def content(self) -> bytes | memoryview | None:
-        """The bytes to send."""
-        ...
-
-
-T = TypeVar("T", bound=Sized)
+T = TypeVar("T")
 
 
 class FileCache(Generic[T]):
@@ -40,7 +31,7 @@ class FileCache(Generic[T]):
     __slots__ = ("_kept", "_weight")
 
     def __init__(self) -> None:
-        self._kept: dict[Key, tuple[float, T]] = {}
+        self._kept: dict[Key, tuple[float, int, T]] = {}
         self._weight = 0
 
     def get(self, key: Key) -> T | None:
@@ -48,27 +39,24 @@ class FileCache(Generic[T]):
         known = self._kept.get(key)
         if known is None:
             return None
-        until, kept = known
+        until, _, kept = known
         if time.monotonic() < until:
             return kept
         self._evict(key)
         return None
 
-    def put(self, key: Key, kept: T) -> None:
-        """Cache a file, and evict the oldest ones if the cache is full."""
+    def put(self, key: Key, kept: T, size: int) -> None:
+        """Cache a file of `size` bytes, and evict the oldest ones if the cache is full."""
         if key in self._kept:
             self._evict(key)
-        self._kept[key] = (time.monotonic() + LASTS, kept)
-        self._weight += _weight(key, kept)
+        weight = _HEADERS + len(key[0]) + size
+        self._kept[key] = (time.monotonic() + LASTS, weight, kept)
+        self._weight += weight
         while self._weight > MOST:
             self._evict(next(iter(self._kept)))
 
     def _evict(self, key: Key) -> None:
-        self._weight -= _weight(key, self._kept.pop(key)[1])
-
-
-def _weight(key: Key, kept: Sized) -> int:
-    return _HEADERS + len(key[0]) + len(kept.content or b"")
+        self._weight -= self._kept.pop(key)[1]
 
 
 def is_at_rest(changed_ns: int) -> bool:

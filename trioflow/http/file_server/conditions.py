@@ -9,13 +9,14 @@ Rule 4: a malformed field is ignored, except `If-Match`: a malformed one does no
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Final, Protocol, TypeAlias
+from typing import Final, TypeAlias
 
 from trioflow.http.file_server.dates import parse_date
 from trioflow.http.file_server.ranges import Part, parts_of
+from trioflow.http.wire.headers import Headers
 
 LONGEST: Final = 8192  # characters of one field, with all its lines
 # Without one of these, the whole file is sent.
@@ -53,14 +54,6 @@ class Unsatisfiable:
 
 Outcome: TypeAlias = Whole | Part | Parts | NotModified | PreconditionFailed | Unsatisfiable
 WHOLE: Final[Outcome] = Whole()
-
-
-class Headers(Protocol):
-    """The part of a request's headers that is used here."""
-
-    def get_all(self, name: str, /) -> Sequence[str]:
-        """Return the value of each field of this name."""
-        ...
 
 
 def decide(method: str, headers: Headers, *, size: int, etag: str, modified: int, is_dated: bool, now: int) -> Outcome:

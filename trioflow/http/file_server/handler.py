@@ -346,7 +346,7 @@ class _Files:
                 coding = "gzip"
             file = describe(name, kind, source, content, coding, common, compresses=compresses)
             if file.content is not None and is_at_rest(source.status.st_ctime_ns):
-                self._cache.put(key, file)
+                self._cache.put(key, file, len(file.content))
             await respond(file, source, request, response)
         finally:
             if variant is not None:

@@ -87,11 +87,7 @@ def read_entries(
 ) -> list[Entry]:
     """Return the entries of an open directory, at most `MOST` and one more; call it in a thread.
 
-    Args:
-        fd: The descriptor of the directory.
-        view: What the request asks for, which may filter the names.
-        hidden: Whether to return names that begin with a dot.
-        target_of: Returns the status of a link's target; None if it must not be followed.
+    `target_of` returns the status of a link's target; None if it must not be followed.
     """
     is_alone = _reading.acquire(timeout=_PATIENCE)
     try:
@@ -167,7 +163,7 @@ def render(path: str, depth: int, entries: Sequence[Entry], view: View) -> Itera
         path: The directory's path in the request, with a slash at its end.
         depth: How many of its last segments are below the root; those above are not linked.
         entries: The directory's entries, in the order of the page; at most `MOST` are shown.
-        view: The order and the filter of the page.
+        view: What the query asks for.
     """
     yield _head(path, depth, view)
     rows = [f'<tr><td class="d">{view.link("../", "Up one level")}<td><td>\n'] if depth else []

@@ -49,12 +49,7 @@ class OpenFile(NamedTuple):
 
 
 class RootDirectory:
-    """A directory to open files beneath.
-
-    Args:
-        path: The path of the directory.
-        anywhere: Whether symbolic links may lead out of it.
-    """
+    """A directory to open files beneath; if `anywhere`, symbolic links may lead out of it."""
 
     __slots__ = ("_anywhere", "_path")
 
@@ -111,13 +106,7 @@ def _with_status(fd: int) -> OpenFile:
 def open_cached(root: str, names: Sequence[bytes], *, anywhere: bool = False) -> int | None:
     """Open a file without waiting for the disk, if the kernel has cached the directories that lead to it.
 
-    Args:
-        root: The path of the root directory.
-        names: The names to look up, one below the other.
-        anywhere: Whether symbolic links may lead out of the root.
-
-    Returns:
-        A descriptor; None if only `open_beneath` can tell.
+    It returns a descriptor, or None if only `open_beneath` can tell.
 
     Raises:
         OSError: there certainly is no such file, or it may not be read.

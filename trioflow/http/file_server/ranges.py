@@ -91,11 +91,7 @@ class Framing(NamedTuple):
 def framing(parts: Sequence[Part], *, size: int, kind: str, boundary: str) -> Framing:
     """Return the framing for parts of a file of `size` bytes as multipart/byteranges (section 14.6).
 
-    Args:
-        parts: The parts to send, in order.
-        size: The size of the file.
-        kind: The content type of the file.
-        boundary: A string that no part contains: a long random one.
+    `boundary` must be a string that no part contains: a long random one.
     """
     heads = [
         f"\r\n--{boundary}\r\nContent-Type: {kind}\r\nContent-Range: {part.content_range(size)}\r\n\r\n".encode(

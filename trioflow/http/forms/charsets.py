@@ -42,13 +42,8 @@ def named_by_client(charset: str) -> str:
 def decode(data: bytes, codec: str, what: str) -> str:
     """Decode a text of a form.
 
-    Args:
-        data: The text as it was sent.
-        codec: Python's name for its charset.
-        what: What to call the text in an error message.
-
     Raises:
-        RequestError: the text is not in this charset.
+        RequestError: the text is not in this charset. The message calls it `what`.
     """
     try:
         return data.decode(codec)

@@ -145,11 +145,7 @@ def form(
 
 
 class _Meter:
-    """Counts the bytes of a form.
-
-    Args:
-        most: How many bytes are allowed.
-    """
+    """Counts the bytes of a form, and refuses more than `most`."""
 
     def __init__(self, most: float) -> None:
         self._most = most

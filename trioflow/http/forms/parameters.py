@@ -68,9 +68,7 @@ def content_type(value: str) -> tuple[str, dict[str, str]]:
 def part_names(disposition: str, codec: str) -> tuple[str, str | None]:
     """Return the name of a part and its filename, which is None for a field.
 
-    Args:
-        disposition: The value of Content-Disposition, each byte as one character.
-        codec: Python's name for its charset.
+    In `disposition`, the value of Content-Disposition, each byte is one character.
 
     Raises:
         RequestError: the value is malformed or not in this charset, or the part has no name.
