@@ -1215,7 +1215,7 @@ class Region:
         if self._failure is not None:
             raise self._failure
         try:
-            yield file_reader.OpenStretch(-1, 3, 5) if self._is_there else None
+            yield OpenRegion(-1, 3, 5) if self._is_there else None
         finally:
             self.closed += 1
 

@@ -141,9 +141,9 @@ def channel_sink(channel: trio.abc.SendChannel[Any]) -> StageFunction:
 
 def stream_source(stream: trio.abc.ReceiveStream) -> StageFunction:
     """Return a source over a byte stream. It closes the stream at the end, unless it is a two-way one."""
+    one_way = not isinstance(stream, trio.abc.SendStream)
 
     async def run(output: SendChannel[bytes]) -> None:
-        one_way = not isinstance(stream, trio.abc.SendStream)
         try:
             await receive_into(stream, output)
         except BaseException:
@@ -153,7 +153,7 @@ def stream_source(stream: trio.abc.ReceiveStream) -> StageFunction:
         if one_way:
             await stream.aclose()
 
-    return Once(run, type(stream).__name__, None if isinstance(stream, trio.abc.SendStream) else stream)
+    return Once(run, type(stream).__name__, stream if one_way else None)
 
 
 def stream_sink(stream: trio.abc.SendStream) -> StageFunction:
@@ -213,19 +213,13 @@ async def cut(stream: trio.abc.AsyncResource, *, reset: bool = True) -> None:
 
     Never raises `Cancelled`: an exception may be in flight (R17).
     """
-    sock = (
-        stream
-        if isinstance(stream, trio.SocketStream)
-        else stream.socket
-        if isinstance(stream, ByteSendStream)
-        else None
-    )
+    sock = stream.socket if isinstance(stream, (trio.SocketStream, ByteSendStream)) else None
     if reset and sock is not None:
         reset_on_close(sock)
     await close_at_once(stream)
 
 
-def reset_on_close(sock: socket.socket | trio.SocketStream) -> None:
+def reset_on_close(sock: socket.socket | trio.socket.SocketType) -> None:
     """Make closing `sock` reset its TCP connection."""
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -243,24 +237,24 @@ def write_vectored(write: Callable[[list[Any]], int], pieces: deque[Any]) -> int
     return written
 
 
-def gathered(chunks: Iterable[Any], in_bytes: Callable[[Any], Any] | None = None) -> Iterable[bytes]:
+def gathered(chunks: Iterable[Any], checked: Callable[[Any], Any] | None = None) -> Iterable[bytes]:
     """Join adjacent small chunks into chunks of at most `GATHER` bytes. Larger ones pass unchanged.
 
-    `in_bytes` checks a chunk that is not `bytes`, and returns it in a form whose `len` is its size.
+    `checked` checks a chunk that is not `bytes`, and returns it in a form whose `len` is its size.
     """
     if not isinstance(chunks, list):
         chunks = list(chunks)
     if set(map(type, chunks)) == {bytes} and sum(map(len, chunks)) <= GATHER:  # 0.05 µs a chunk instead of 0.3
         joined = b"".join(chunks)
         return (joined,) if joined else ()
-    return _gathered(chunks, in_bytes or _in_bytes)
+    return _gathered(chunks, checked or in_bytes)
 
 
-def _gathered(chunks: Iterable[Any], in_bytes: Callable[[Any], Any]) -> Iterator[bytes]:
+def _gathered(chunks: Iterable[Any], checked: Callable[[Any], Any]) -> Iterator[bytes]:
     small: list[Any] = []
     size = 0
     for chunk in chunks:
-        piece = in_bytes(chunk)
+        piece = checked(chunk)
         length = len(piece)
         if small and size + length > GATHER:
             yield b"".join(small)
@@ -274,7 +268,7 @@ def _gathered(chunks: Iterable[Any], in_bytes: Callable[[Any], Any]) -> Iterator
         yield small[0] if len(small) == 1 else b"".join(small)
 
 
-def _in_bytes(chunk: Any) -> Any:
+def in_bytes(chunk: Any) -> Any:
     """Return a chunk whose length is its size in bytes."""
     if isinstance(chunk, memoryview):
         return chunk.cast("B")

@@ -16,6 +16,7 @@ from typing import Final
 import trio
 from trio.lowlevel import checkpoint
 
+from trioflow._core.adapters import in_bytes
 from trioflow._core.block import block
 from trioflow._core.channel import ReceiveChannel, SendChannel
 from trioflow._core.checks import check_count
@@ -25,11 +26,7 @@ LINGER: Final = 10.0  # seconds; the peer may have stopped reading
 
 
 class BusyGuard:
-    """Admits one task at a time, for example to one direction of a stream. Others get `trio.BusyResourceError` (R20).
-
-    Args:
-        doing: What the task inside is doing, for the error message.
-    """
+    """Admits one task at a time, for example to one direction of a stream. Others get `trio.BusyResourceError` (R20)."""
 
     __slots__ = ("_doing", "_is_busy")
 
@@ -96,7 +93,7 @@ class ByteStream(trio.abc.HalfCloseableStream):
             await checkpoint()
             while not (self._rest or self._ended):
                 try:
-                    self._rest = _as_bytes(await anext(self._receive))
+                    self._rest = in_bytes(await anext(self._receive))
                 except StopAsyncIteration:
                     self._ended = True
             rest = self._rest
@@ -117,14 +114,6 @@ class ByteStream(trio.abc.HalfCloseableStream):
         """Close both directions, then let other tasks run."""
         self.close()
         await checkpoint()
-
-
-def _as_bytes(chunk: object) -> bytes | memoryview:
-    if isinstance(chunk, bytes):
-        return chunk
-    if isinstance(chunk, (bytearray, memoryview)):
-        return memoryview(chunk).cast("B")
-    raise TypeError(f"a byte stream expects bytes, got {shown(chunk)}")
 
 
 @block

@@ -184,9 +184,8 @@ class Check:
                 raise failure
 
         async with self.case("a block that fails") as value:
-            await self._raises(
-                "a block that fails", failure, fail(value), is_noted=False
-            )  # a block is not a stage, so no note names it
+            # A block is not a stage, so no note names it.
+            await self._raises("a block that fails", failure, fail(value), is_noted=False)
 
     async def reader_leaves(self, items: Sequence[Any] | None, *, enough: int = 0) -> None:
         def feed() -> Any:

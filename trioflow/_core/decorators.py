@@ -119,22 +119,17 @@ def _factory(
     given = channels - 1 if is_generator else channels
     signature = inspect.signature(function)
     parameters = list(signature.parameters.values())
-    if (
-        channels == 2
-        and not is_generator
-        and (len(parameters) < 2 or parameters[1].default is not inspect.Parameter.empty)
-    ):
+    has_two = len(parameters) > 1 and parameters[1].default is inspect.Parameter.empty
+    if channels == 2 and not (is_generator or has_two):
         raise TypeError(f"{kind}: {name} has no yield; yield its output, or take two channels, (source, output)")
     if len(parameters) < given:
         raise TypeError(
             f"{kind} expects a function with at least {given} channel parameters, but {name} takes {len(parameters)}"
         )
-
     needs_nothing = all(
         parameter.default is not parameter.empty or parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
         for parameter in parameters[given:]
     )
-
     run = generate if is_generator else _call
 
     def stage_of(*args: Any, **kwargs: Any) -> Stage:

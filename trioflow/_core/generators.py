@@ -36,11 +36,11 @@ import trio
 
 from trioflow._core.buffer import DEFAULT_CAPACITY, weight_of
 from trioflow._core.channel import ReceiveChannel, SendChannel
+from trioflow._core.checks import BYTES_LIKE
 
 T = TypeVar("T")
 
 _BEGIN_LOOP: Final = opmap["GET_AITER"]  # the instruction with which `async for` calls `__aiter__`
-_BYTES_TYPES: Final = (bytes, bytearray, memoryview)
 
 
 class _StageReader(ReceiveChannel[T]):
@@ -146,7 +146,7 @@ class _BatchWriter(Generic[T]):
 
     def _weigh(self, item: T) -> type | None:
         """Account for what `item` weighs beyond 1. Return its type if its items always weigh 1."""
-        if isinstance(item, _BYTES_TYPES):
+        if isinstance(item, BYTES_LIKE):
             self._is_light = False
             if excess := weight_of(item) - 1:
                 self._excess += excess

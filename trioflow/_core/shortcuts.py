@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Final, NamedTuple, Protocol, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 Write: TypeAlias = "Callable[[bytes | memoryview], object]"
 Takes: TypeAlias = Mapping[type, Callable[[Any], Awaitable[Any]]]  # what a sink can take, by kind
@@ -26,30 +26,22 @@ class Offer(NamedTuple):
     open: Callable[[], AbstractAsyncContextManager[Any]]
 
 
-class OpenRegion(Protocol):
-    """A region of an open file with known bounds, ready for `os.sendfile` and the like."""
+class OpenRegion(NamedTuple):
+    """A region of an open file with known bounds, ready for `os.sendfile` and the like. Ignore the file offset of `fd`.
 
-    @property
-    def fd(self) -> int:
-        """The descriptor. It belongs to the region, which closes it; ignore its file offset."""
-        ...
+    `start` is the offset of the first byte. `stop` is the offset after the last, never below `start`, and at most the size
+    that the file had when it was opened.
+    """
 
-    @property
-    def start(self) -> int:
-        """The offset of the first byte."""
-        ...
-
-    @property
-    def stop(self) -> int:
-        """The offset after the last byte, never below `start`. It is at most the size that the file had when it was opened."""
-        ...
+    fd: int
+    start: int
+    stop: int
 
 
 class ThreadCopy:
     """A source that writes its content itself: one thread moves bytes that would otherwise cross two tasks and a channel.
 
-    Args:
-        copy: Calls the function that it gets with each piece, in threads, and returns the number of bytes.
+    `copy` calls the function that it gets with each piece, in threads, and returns the number of bytes.
     """
 
     def __init__(self, copy: Callable[[Write], Awaitable[int]]) -> None:

@@ -49,13 +49,15 @@ def length_prefixed(
     return fused(lambda: _LengthPrefixed(width, byteorder, longest), "length_prefixed", **given)
 
 
-class _LengthPrefixed(Operator[Any, bytes]):
+class _Framing(Operator[Any, bytes]):
     def __init__(self, width: int, byteorder: Byteorder, longest: int) -> None:
         self._width = width
         self._byteorder: Byteorder = byteorder
         self._longest = longest
         self._count = 0
 
+
+class _LengthPrefixed(_Framing):
     def feed(self, items: list[Any]) -> list[bytes]:
         check_kinds("length_prefixed expects bytes", items)
         return [self._frame(item) for item in items]
@@ -101,12 +103,9 @@ def parse_length_prefixed(
     return fused(lambda: _ParseLengthPrefixed(width, byteorder, longest), "parse_length_prefixed", **given)
 
 
-class _ParseLengthPrefixed(Operator[Any, bytes]):
+class _ParseLengthPrefixed(_Framing):
     def __init__(self, width: int, byteorder: Byteorder, longest: int) -> None:
-        self._width = width
-        self._byteorder: Byteorder = byteorder
-        self._longest = longest
-        self._count = 0
+        super().__init__(width, byteorder, longest)
         self._buffer = ByteBuffer()
         self._wanted = width  # how many bytes the next frame needs, as far as we know yet
 

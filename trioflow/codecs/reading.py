@@ -6,7 +6,8 @@ Rule 2: an end between two calls is the end of the channel; an end inside a call
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final
 
 import trio
@@ -21,8 +22,9 @@ LONGEST: Final = 65536
 class Buffered(trio.abc.ReceiveChannel[bytes]):
     """A channel of chunks that you can also read in exact amounts, from one task at a time. Made by `buffered`."""
 
-    def __init__(self, source: trio.abc.ReceiveChannel[bytes]) -> None:
-        self._source = source
+    def __init__(self, receive: Callable[[], Awaitable[bytes]], close: Callable[[], Awaitable[None]]) -> None:
+        self._receive = receive
+        self._close = close
         self._buffer = ByteBuffer()
 
     async def receive(self) -> bytes:
@@ -32,7 +34,7 @@ class Buffered(trio.abc.ReceiveChannel[bytes]):
             trio.EndOfChannel: the input has ended.
         """
         if not self._buffer:
-            return await self._source.receive()
+            return await self._receive()
         await trio.lowlevel.checkpoint_if_cancelled()
         return self._buffer.take_all()
 
@@ -81,7 +83,7 @@ class Buffered(trio.abc.ReceiveChannel[bytes]):
 
     async def _more(self, complaint: Callable[[], str] | None) -> None:
         try:
-            chunk = await self._source.receive()
+            chunk = await self._receive()
         except trio.EndOfChannel:
             if complaint is not None and self._buffer:
                 raise EOFError(complaint()) from None
@@ -91,23 +93,14 @@ class Buffered(trio.abc.ReceiveChannel[bytes]):
     async def aclose(self) -> None:
         """Close the underlying channel; bytes that were not received are lost."""
         self._buffer = ByteBuffer()
-        await self._source.aclose()
+        await self._close()
 
 
-class _Chunks(trio.abc.ReceiveChannel[bytes]):
-    """A byte stream as a channel of its chunks."""
-
-    def __init__(self, stream: trio.abc.ReceiveStream) -> None:
-        self._stream = stream
-
-    async def receive(self) -> bytes:
-        chunk = await self._stream.receive_some()
-        if not chunk:
-            raise trio.EndOfChannel
-        return bytes(chunk)
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()
+async def _next_chunk(stream: trio.abc.ReceiveStream) -> bytes:
+    chunk = await stream.receive_some()
+    if not chunk:
+        raise trio.EndOfChannel
+    return bytes(chunk)
 
 
 def buffered(receive: trio.abc.ReceiveChannel[bytes] | trio.abc.ReceiveStream) -> Buffered:
@@ -132,7 +125,7 @@ def buffered(receive: trio.abc.ReceiveChannel[bytes] | trio.abc.ReceiveStream) -
         (5, b'hello', b';', [b';', b'rest'])
     """
     if isinstance(receive, trio.abc.ReceiveStream):
-        return Buffered(_Chunks(receive))
+        return Buffered(partial(_next_chunk, receive), receive.aclose)
     if not isinstance(receive, trio.abc.ReceiveChannel):
         raise wanted("buffered expects an opened readable or a byte stream", receive)
-    return Buffered(receive)
+    return Buffered(receive.receive, receive.aclose)

@@ -23,6 +23,7 @@ import trio
 
 from trioflow._core.block import block
 from trioflow._core.channel import SendChannel
+from trioflow._core.shortcuts import OpenRegion
 from trioflow.io.openat2 import HERE, how, openat2
 from trioflow.io.page_cache import NOWAIT
 
@@ -39,23 +40,15 @@ _READ: Final = how(_FLAGS)
 _LOOK: Final = how(getattr(os, "O_PATH", os.O_RDONLY) | os.O_CLOEXEC)
 
 
-class OpenStretch(NamedTuple):
-    """A stretch of an open file, as `FileRegion.open` yields it."""
-
-    fd: int
-    start: int
-    stop: int
-
-
 class FileRegion(NamedTuple):
-    """A stretch of the file at `path`, from `start` up to `stop`, which a sink may copy whole."""
+    """A region of the file at `path`, from `start` up to `stop`, which a sink may copy whole."""
 
     path: str
     start: int = 0
     stop: int | None = None
 
     @block
-    async def open(self) -> AsyncGenerator[OpenStretch | None, None]:
+    async def open(self) -> AsyncGenerator[OpenRegion | None, None]:
         """Open the file and close it at the end of the block; yield None if it has no fixed length."""
         found = self._find_cached() or await trio.to_thread.run_sync(self._find)
         try:
@@ -64,22 +57,20 @@ class FileRegion(NamedTuple):
             if found is not None:
                 os.close(found.fd)
 
-    def _find(self) -> OpenStretch | None:
+    def _find(self) -> OpenRegion | None:
         # Checked before opening: opening and closing a pipe here would look to its writer like a reader that hung up.
         if not stat.S_ISREG(os.stat(self.path).st_mode):
             return None
         fd, status = open_for_reading(self.path)
+        is_true = False
         try:
             is_true = _has_true_size(fd, status)
-        except BaseException:
-            os.close(fd)
-            raise
-        if not is_true:
-            os.close(fd)
-            return None
-        return self._stretch(fd, status)
+        finally:
+            if not is_true:
+                os.close(fd)
+        return self._region(fd, status) if is_true else None
 
-    def _find_cached(self) -> OpenStretch | None:
+    def _find_cached(self) -> OpenRegion | None:
         """Open it in the loop, if the kernel's memory holds it and it is an ordinary file."""
         path = os.fsencode(self.path)
         looked = _open_cached(path, _LOOK)
@@ -96,13 +87,13 @@ class FileRegion(NamedTuple):
             return None
         status = os.fstat(fd)
         if stat.S_ISREG(status.st_mode):
-            return self._stretch(fd, status)
+            return self._region(fd, status)
         os.close(fd)
         return None
 
-    def _stretch(self, fd: int, status: os.stat_result) -> OpenStretch:
+    def _region(self, fd: int, status: os.stat_result) -> OpenRegion:
         stop = status.st_size if self.stop is None else min(self.stop, status.st_size)
-        return OpenStretch(fd, self.start, max(self.start, stop))
+        return OpenRegion(fd, self.start, max(self.start, stop))
 
 
 def _has_true_size(fd: int, status: os.stat_result) -> bool:

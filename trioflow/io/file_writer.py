@@ -31,7 +31,29 @@ _PASSES: Final = 2  # turns given to other tasks, in which a busy source has mor
 PATIENCE: Final = 0.05  # seconds between two checks for a pipe's reader
 
 
-class Target:
+class Output:
+    """An open descriptor. A thread writes to a file; for anything else, `_write_soon` waits until there is room."""
+
+    _fd: int
+    _is_file: bool
+
+    async def write(self, chunks: Iterable[Any]) -> int:
+        """Write all of `chunks` and return their size."""
+        count = 0
+        for step in steps(chunks):
+            if self._is_file:
+                await trio.to_thread.run_sync(write_fully, self._fd, step)
+            else:
+                for piece in step:
+                    await self._write_soon(piece)
+            count += sum(map(len, step))
+        return count
+
+    async def _write_soon(self, piece: memoryview) -> None:
+        raise NotImplementedError
+
+
+class Target(Output):
     """A file that is being written: in place, or under a temporary name until `finish`."""
 
     def __init__(
@@ -45,18 +67,6 @@ class Target:
         self._is_file = stat.S_ISREG(os.fstat(fd).st_mode) or stat.S_ISBLK(os.fstat(fd).st_mode)
         self._can_copy = hasattr(os, "copy_file_range")
         self._data_end = 0  # where the stretch of data that is being copied ends
-
-    async def write(self, chunks: Iterable[Any]) -> int:
-        """Write all of `chunks` and return their size."""
-        count = 0
-        for step in steps(chunks):
-            if self._is_file:
-                await trio.to_thread.run_sync(write_fully, self._fd, step)
-            else:
-                for piece in step:
-                    await self._write_soon(piece)
-            count += sum(map(len, step))
-        return count
 
     async def _write_soon(self, piece: memoryview) -> None:
         """Write to a pipe or device, which was opened here as non-blocking."""

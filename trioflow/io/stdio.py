@@ -13,8 +13,7 @@ import select
 import stat
 import sys
 import threading
-from collections.abc import Iterable
-from typing import Any, Final
+from typing import Final
 
 import trio
 
@@ -22,7 +21,7 @@ from trioflow._core.channel import ReceiveChannel, SendChannel
 from trioflow._core.engine import Stage
 from trioflow._core.streams import Readable, Writable, label
 from trioflow.io.file_reader import FileReader, reader_of, refuse_directory, send_all
-from trioflow.io.file_writer import check_chunks, steps, write_fully
+from trioflow.io.file_writer import Output, check_chunks
 from trioflow.io.page_cache import NOWAIT
 
 _INPUT: Final = 0
@@ -113,35 +112,23 @@ def stdout() -> Writable[bytes | str, int]:
     return Writable._of(Stage(label("stdout"), function=run))
 
 
-class _Output:
+class _Output(Output):
     """The standard output under a descriptor of its own, since two runs at once may both wait for it."""
 
     def __init__(self) -> None:
         self._fd = os.dup(_OUTPUT)
         mode = os.fstat(self._fd).st_mode
-        self._can_wait = not stat.S_ISREG(mode)
+        self._is_file = stat.S_ISREG(mode)
         self._is_pipe = stat.S_ISFIFO(mode)
         self._asks = bool(NOWAIT)
-
-    async def write(self, chunks: Iterable[Any]) -> int:
-        """Write all of `chunks` and return their size."""
-        count = 0
-        for step in steps(chunks):
-            if self._can_wait:
-                for piece in step:
-                    await self._write_soon(piece)
-            else:
-                await trio.to_thread.run_sync(write_fully, self._fd, step)
-            count += sum(map(len, step))
-        return count
 
     async def _write_soon(self, piece: memoryview) -> None:
         while piece:
             try:
-                if self._can_wait:
+                if not self._is_file:
                     await trio.lowlevel.wait_writable(self._fd)
-            except PermissionError:  # such as /dev/null, which is always ready
-                self._can_wait = False
+            except PermissionError:  # such as /dev/null, which is always ready, as a file is
+                self._is_file = True
             piece = piece[await self._write_now(piece) :]
 
     async def _write_now(self, piece: memoryview) -> int:

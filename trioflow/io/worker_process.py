@@ -120,16 +120,12 @@ class Child:
         except trio.BrokenResourceError:
             pass
 
-    def ask_to_end(self) -> None:
-        """Let it read the end of its socket. Harmless when repeated, or if it has exited."""
+    async def end(self, patience: float = PATIENCE) -> int:
+        """Ask it to end, kill it after `patience` seconds and return its exit status. If cancelled, kill it at once."""
         try:
             self.socket.shutdown(socket.SHUT_WR)
         except OSError:
-            pass
-
-    async def end(self, patience: float = PATIENCE) -> int:
-        """Ask it to end, kill it after `patience` seconds and return its exit status. If cancelled, kill it at once."""
-        self.ask_to_end()
+            pass  # it has exited
         try:
             with trio.move_on_after(patience):
                 await self.process.wait()

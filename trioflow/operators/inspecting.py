@@ -111,29 +111,23 @@ class Inspector:
         if self._running.pop(run.id, None) is not None:
             self._ended.appendleft(ended := run.snapshot(state, failure))
             for callback in self._on_end:
-                callback(ended, run.look())
+                callback(ended, run.counts.look())
 
     def _looks(self) -> Iterator[tuple[RunSnapshot, Look]]:
         """Yield the current runs, and what their stages have counted so far."""
         for run in self._running.values():
-            yield run.snapshot(), run.look()
-
-    def _forget(self, run: _Inspected) -> None:
-        self._running.pop(run.id, None)
-
-    def _let_go(self) -> None:
-        self._running.clear()
+            yield run.snapshot(), run.counts.look()
 
 
 class _Inspected:
     """One run, as a context manager that is open while it runs."""
 
-    __slots__ = ("_began", "_inspector", "_looks", "_names", "_parent", "_run", "id")
+    __slots__ = ("_began", "_inspector", "_looks", "_names", "_parent", "counts", "id")
 
     def __init__(self, inspector: Inspector, place: Place, tasks: Sequence[Watched]) -> None:
         self.id, self._parent = place
         self._inspector = inspector
-        self._run = WatchedRun(tasks)
+        self.counts = WatchedRun(tasks)
         self._began = time.time()
         self._names: Sequence[str] | None = None
         self._looks: deque[Look] = deque([BEGIN], maxlen=2)  # rates are computed since the older one
@@ -145,21 +139,17 @@ class _Inspected:
         self, kind: type[BaseException] | None, raised: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if isinstance(raised, NotBegun):
-            self._inspector._forget(self)
+            self._inspector._running.pop(self.id, None)
         else:
             failure = failure_of(raised)
             self._inspector._ended_as(self, state_of(raised), None if failure is None else _text_of(failure)[:_FAILURE])
 
-    def look(self) -> Look:
-        """Return what the stages have counted so far."""
-        return self._run.look()
-
     def snapshot(self, state: State = "running", failure: str | None = None) -> RunSnapshot:
         """Return what the run has done so far."""
         if self._names is None:
-            labels = (label for task in self._run.tasks for label in task.labels)
+            labels = (label for task in self.counts.tasks for label in task.labels)
             self._names = [name_without_values(label)[:_NAME] for label in labels]
-        look = self._run.look()
+        look = self.counts.look()
         before = self._looks[0] if state == "running" else BEGIN
         if look.seconds - self._looks[-1].seconds >= RECENT:
             self._looks.append(look)
@@ -217,4 +207,4 @@ async def _inspecting(inspector: Inspector) -> AsyncGenerator[Inspector, None]:
         yield inspector
     finally:
         observing.observers = tuple(each for each in observing.observers if each is not watch)
-        inspector._let_go()
+        inspector._running.clear()

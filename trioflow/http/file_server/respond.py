@@ -20,6 +20,7 @@ from urllib.parse import quote
 
 from trioflow._core.channel import SendChannel
 from trioflow._core.engine import Stage
+from trioflow._core.shortcuts import OpenRegion
 from trioflow._core.streams import Readable, label
 from trioflow.codecs.gzip import gzip as gzipped
 from trioflow.http._request import Request
@@ -41,7 +42,7 @@ from trioflow.http.file_server.lookup import OpenFile
 from trioflow.http.file_server.ranges import Part, framing
 from trioflow.http.wire.headers import Headers
 from trioflow.http.wire.response_writer import accepts_html, error_page
-from trioflow.io.file_reader import OpenStretch, reader_of, send_all
+from trioflow.io.file_reader import reader_of, send_all
 
 LEVEL: Final = 6  # of gzip: level 9 takes twice as long for 1 % less
 _PLAIN_IN_PATH: Final = "/~!$&'()*+,;=:@"  # may be in a path unescaped (RFC 3986 3.3), besides letters and digits
@@ -75,16 +76,9 @@ class File(NamedTuple):
 def describe(
     name: str, kind: str, opened: OpenFile, content: Content, coding: str | None, common: Headers, *, compresses: bool
 ) -> File:
-    """Return the description of an open file.
+    """Return the description of an open file, or of a precompressed variant of it.
 
-    Args:
-        name: The name of the file.
-        kind: The value of Content-Type.
-        opened: The file, or a precompressed variant of it.
-        content: Its bytes, if they are in memory.
-        coding: The value of Content-Encoding; None if it is not compressed.
-        common: The header fields of all files.
-        compresses: Whether it is compressed while it is sent. Then it has no ranges, because its length is unknown.
+    If it `compresses`, the file is compressed while it is sent. Then it has no ranges, because its length is unknown.
     """
     status = opened.status
     size = status.st_size
@@ -157,7 +151,7 @@ def _send_stretch(
     assert opened is not None
     if file.is_compressed_on_the_way:
         return read_stretch(opened, start, stop, file.name).pipe(gzipped(level=LEVEL)).pipe(response)
-    return response._sender.send_region(OpenStretch(opened.fd, start, stop))
+    return response._sender.send_region(OpenRegion(opened.fd, start, stop))
 
 
 async def _send_parts(file: File, opened: OpenFile | None, parts: Sequence[Part], response: Response) -> None:
@@ -217,7 +211,7 @@ async def send_missing_page(opened: OpenFile, kind: str, response: Response) -> 
     response.status = 404
     response.headers["Content-Type"] = kind
     response.headers["X-Content-Type-Options"] = "nosniff"
-    await response._sender.send_region(OpenStretch(opened.fd, 0, opened.status.st_size))
+    await response._sender.send_region(OpenRegion(opened.fd, 0, opened.status.st_size))
 
 
 def status_of(exc: OSError) -> int:
