@@ -80,8 +80,7 @@ async def check_transform(
             source and a reader that does not read, unless `expected` is empty.
         limit: How long one case may take, in seconds.
 
-    Raises:
-        AssertionError: a rule is broken; the message starts with its number.
+    Raises as `check_readable` does.
     """
     check = Check(factory, Transform, limit)
     given = list(items)
@@ -114,8 +113,7 @@ async def check_writable(
         expected: The result that a run must return. If it is not given, all runs must return the same result.
         limit: How long one case may take, in seconds.
 
-    Raises:
-        AssertionError: a rule is broken; the message starts with its number.
+    Raises as `check_readable` does.
     """
     check = Check(factory, Writable, limit)
     given = list(items)

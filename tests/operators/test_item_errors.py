@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 import trioflow as tf
 from tests.conformance.entries import FALLIBLE, half, half_later
 from tests.consumers import CONSUMERS, Boom, Consumer, Sink, Source
-from trioflow.operators.item_errors import _catching, _Failed
 
 every_transform = pytest.mark.parametrize(("make", "expected"), FALLIBLE.values(), ids=FALLIBLE.keys())
 
@@ -238,15 +236,6 @@ async def test_a_slow_writable_slows_the_flow() -> None:
             await trio.sleep_forever()
 
     assert source.sent < 16
-
-
-async def test_the_wrapped_function_and_its_failures_can_be_pickled() -> None:
-    catching = pickle.loads(pickle.dumps(_catching(half, (Boom,))))
-
-    assert catching(4) == 2
-    failed = pickle.loads(pickle.dumps(catching(3)))
-    assert type(failed) is _Failed
-    assert (failed.item, type(failed.failure), failed.failure.args) == (3, Boom, (3,))
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import socket
 import struct
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from typing import Any, Final, Generic, TypeVar
@@ -186,13 +187,11 @@ async def receive_into(stream: trio.abc.ReceiveStream, output: SendChannel[bytes
         await output.send(bytes(chunk))  # some streams return a bytearray
 
 
+@dataclass(slots=True)
 class Tally:
     """Counts the bytes that were written."""
 
-    __slots__ = ("bytes",)
-
-    def __init__(self) -> None:
-        self.bytes = 0
+    bytes: int = 0
 
 
 async def send_from(source: ReceiveChannel[bytes], stream: trio.abc.SendStream, tally: Tally) -> None:

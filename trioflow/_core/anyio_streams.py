@@ -43,24 +43,23 @@ def as_trio(thing: Any) -> Any:
     return thing
 
 
-class ObjectSendStream(trio.abc.SendChannel[Any]):
-    """anyio's `ObjectSendStream` as a Trio channel."""
-
+class _Resource(trio.abc.AsyncResource):
     def __init__(self, stream: Any) -> None:
         self._stream = stream
-
-    async def send(self, value: Any) -> None:
-        await self._stream.send(value)
 
     async def aclose(self) -> None:
         await self._stream.aclose()
 
 
-class ByteSendStream(trio.abc.SendStream):
-    """anyio's `ByteSendStream` as a Trio stream."""
+class ObjectSendStream(_Resource, trio.abc.SendChannel[Any]):
+    """anyio's `ObjectSendStream` as a Trio channel."""
 
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
+    async def send(self, value: Any) -> None:
+        await self._stream.send(value)
+
+
+class ByteSendStream(_Resource, trio.abc.SendStream):
+    """anyio's `ByteSendStream` as a Trio stream."""
 
     @property
     def socket(self) -> socket.socket | None:
@@ -74,9 +73,6 @@ class ByteSendStream(trio.abc.SendStream):
 
     async def wait_send_all_might_not_block(self) -> None:
         await trio.lowlevel.checkpoint()
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()
 
 
 class ByteStream(ByteSendStream, trio.abc.HalfCloseableStream):

@@ -19,8 +19,6 @@ from typing import Final, Generic, Literal, NamedTuple, TypeVar, cast
 
 from trio.lowlevel import Abort, checkpoint_if_cancelled, current_task, reschedule, wait_task_rescheduled
 
-from trioflow._core.checks import check_limit
-
 T = TypeVar("T")
 
 DEFAULT_CAPACITY: Final = 256
@@ -56,11 +54,6 @@ def light_size(items: Sequence[object]) -> int | None:
         return None
     sizes = list(map(len, cast("Sequence[bytes]", items)))
     return sum(sizes) if max(sizes) <= PAGE else None
-
-
-def check_capacity(capacity: float) -> float:
-    """Return `capacity` if it can bound a channel."""
-    return check_limit("capacity", capacity)
 
 
 def check_overflow(overflow: Overflow) -> Overflow:
@@ -348,15 +341,12 @@ class Buffer(Generic[T]):
             if line is self.sending:
                 self.claimed -= need
             if self.clock is not None:
-                self._note_wait(line, self.clock() - waiter.since)
+                if line is self.sending:
+                    self.sending_waited += self.clock() - waiter.since
+                else:
+                    self.receiving_waited += self.clock() - waiter.since
             if line:
                 self.wake_next()
-
-    def _note_wait(self, line: list[Waiter], seconds: float) -> None:
-        if line is self.sending:
-            self.sending_waited += seconds
-        else:
-            self.receiving_waited += seconds
 
     def watch(self, clock: Callable[[], float]) -> None:
         """Measure from now on how long tasks wait at each end."""

@@ -60,6 +60,12 @@ def check_positive(name: str, value: object, *, may_be_0: bool = False) -> float
     return value
 
 
+def check_type(name: str, value: object, kind: Any, wish: str) -> None:
+    """Raise if `value` is not of this kind, which `wish` names."""
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} must be {wish}, got {value!r}")
+
+
 def check_function(name: str, function: Any) -> Any:
     """Return `function` if it can be called."""
     if not callable(function):

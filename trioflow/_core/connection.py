@@ -168,12 +168,9 @@ class Connection:
             if await self._ended_by(exc, directions):
                 raise
         else:
-            await self._ended_well(directions)
-
-    async def _ended_well(self, directions: tuple[str, ...]) -> None:
-        self._over.update(directions)
-        if len(self._over) == 2:
-            await self.aclose()
+            self._over.update(directions)
+            if len(self._over) == 2:
+                await self.aclose()
 
     async def _ended_by(self, exc: BaseException, directions: tuple[str, ...]) -> bool:
         """React to `directions` ending with `exc`. Return whether to raise that."""

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 
 from trioflow._core import observing
 from trioflow._core.block import block
-from trioflow._core.buffer import Buffer, check_capacity
+from trioflow._core.buffer import Buffer
 from trioflow._core.channel import ReceiveChannel, SendChannel
 from trioflow._core.errors import HangUp, check_trio, combined, failure_in, note, shorten_traceback
 from trioflow._core.observing import UNSEEN, NotBegun, Watch, Watched, seen_by
@@ -213,7 +213,7 @@ async def open_readable(
 
     `on_failure` is called as soon as a stage fails, for a block that reads several channels and may be waiting at another.
     """
-    this = _run_of(stages, check_capacity(capacity), tail=True)
+    this = _run_of(stages, capacity, tail=True)
     this.on_failure = on_failure
     assert this.receive is not None
     with _seen(this) if observing.observers else UNSEEN:
@@ -260,7 +260,7 @@ async def attempt(
 @block
 async def open_writable(stages: Sequence[Stage], capacity: float) -> AsyncGenerator[SendChannel[Any], None]:
     """Run stages without a source beside the block. Leaving it ends their input; an exception cancels them (R13)."""
-    this = _run_of(stages, check_capacity(capacity), head=True)
+    this = _run_of(stages, capacity, head=True)
     assert this.send is not None
     with _seen(this) if observing.observers else UNSEEN:
         async with this:

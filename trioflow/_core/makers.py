@@ -81,16 +81,10 @@ def _emitting(fn: Callable[[Any], Any], emit: Callable[[Any, Any], Any]) -> Call
     return call_async if is_async(fn) else call_generator if inspect.isasyncgenfunction(fn) else call
 
 
-def passing_on(transform: Transform[Any, Any]) -> Transform[Any, Any]:
-    """Return `transform`, marked as one that ignores items' values, and passes each on once, without delay, maybe in a list."""
+def marked(transform: Transform[Any, Any], **marks: Any) -> Transform[Any, Any]:
+    """Return `transform`, with its stage marked as one that `passes_on` or `drops`: see `Stage`."""
     [stage] = transform._stages
-    return Transform._of(stage._replace(passes_on=True))
-
-
-def dropping(transform: Transform[Any, Any]) -> Transform[Any, Any]:
-    """Return `transform`, marked as one that drops items which downstream is too slow for."""
-    [stage] = transform._stages
-    return Transform._of(stage._replace(drops=True))
+    return Transform._of(stage._replace(**marks))
 
 
 def source(function: StageFunction, name: str, *args: object, **given: object) -> Readable[Any]:

@@ -15,7 +15,6 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias
 import trio
 
 from trioflow._core.buffer import Buffer
-from trioflow._core.channel import ReceiveChannel, SendChannel
 from trioflow._core.errors import HangUp
 from trioflow._core.fused import Fused
 
@@ -27,24 +26,6 @@ class Watched(NamedTuple):
     fused: Fused | None
     source: Buffer[Any] | None
     output: Buffer[Any] | None
-
-    @classmethod
-    def between(
-        cls,
-        source: ReceiveChannel[Any] | None,
-        output: SendChannel[Any] | None,
-        labels: Sequence[Callable[[], str]],
-        fused: Fused | None = None,
-    ) -> Watched:
-        """Return what observers see of a task between these channels."""
-        buffers = [None if end is None else end._buffer for end in (source, output)]
-        return cls(labels, fused, *buffers)
-
-    def time_waits(self, clock: Callable[[], float]) -> None:
-        """Measure from now on how long its channels make tasks wait."""
-        for buffer in (self.source, self.output):
-            if buffer is not None:
-                buffer.watch(clock)
 
 
 # Called with a run's tasks when the run begins. The block ends when the run does, with the exception that the run raises.

@@ -6,8 +6,9 @@ import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from trioflow._core.buffer import DEFAULT_CAPACITY, Buffer, Overflow, check_capacity, check_overflow
+from trioflow._core.buffer import DEFAULT_CAPACITY, Buffer, Overflow, check_overflow
 from trioflow._core.channel import ReceiveChannel, SendChannel
+from trioflow._core.checks import check_limit
 
 T = TypeVar("T")
 
@@ -61,5 +62,5 @@ else:
             >>> receive.receive_nowait()
             'a'
         """
-        buffer: Buffer[T] = Buffer(check_capacity(capacity), check_overflow(overflow))
+        buffer: Buffer[T] = Buffer(check_limit("capacity", capacity), check_overflow(overflow))
         return SendChannel(buffer), ReceiveChannel(buffer)

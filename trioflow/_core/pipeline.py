@@ -11,9 +11,9 @@ import trio
 
 from trioflow._core.adapters import async_source, channel_sink, iterator_factory, only_once, stream_sink
 from trioflow._core.anyio_streams import as_trio
-from trioflow._core.buffer import DEFAULT_CAPACITY, check_capacity
+from trioflow._core.buffer import DEFAULT_CAPACITY
 from trioflow._core.channel import ReceiveChannel
-from trioflow._core.checks import BYTES_LIKE
+from trioflow._core.checks import BYTES_LIKE, check_limit
 from trioflow._core.engine import Stage
 from trioflow._core.labels import shown
 from trioflow._core.observing import Watched
@@ -160,7 +160,7 @@ def pipeline(*stages: object, capacity: float = DEFAULT_CAPACITY, monitor: Watch
             f"pipeline expects a source first, got {type(first).__name__} {shown(first)}; "
             f"write read_file(...) for a file of that name, or [...] around it for one item"
         )
-    check_capacity(capacity)
+    check_limit("capacity", capacity)
     if isinstance(last, Transform):
         raise TypeError(
             f"a pipeline must end in a Writable, a channel or a byte stream, got {last!r}; "

@@ -104,7 +104,8 @@ class Task:
             self._fused.is_watched = True
             count = len(self._fused.factories)
         labels = [stage.label for stage in stages[self._first : self._first + count]]
-        return Watched.between(self.source, self.output, labels, self._fused)
+        source, output = (None if end is None else end._buffer for end in (self.source, self.output))
+        return Watched(labels, self._fused, source, output)
 
     def run(self) -> Awaitable[Any]:
         source, output = self.source, self.output

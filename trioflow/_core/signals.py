@@ -28,8 +28,17 @@ def run_until_a_signal(main: Callable[[], Awaitable[object]], *, is_watching: bo
     afterwards = {number: _after_the_first(number) for number in _ENDING} if is_watching else {}
 
     async def run() -> None:  # errors about arguments begin with this name, and `run` is what the user has called
+        token = trio.lowlevel.current_trio_token()
+
+        # No task waits for the signals, as the second one must work even if a task blocks the loop.
+        def stop(*_: object) -> None:
+            for number, handler in afterwards.items():
+                signal.signal(number, handler)
+            token.run_sync_soon(scope.cancel)
+
         with trio.CancelScope() as scope, ExitStack() as stack:
-            _cancel_at_a_signal(scope, afterwards, stack)
+            for number in afterwards:
+                stack.callback(signal.signal, number, signal.signal(number, stop))
             await main()
 
     trio.run(run)
@@ -39,20 +48,3 @@ def _after_the_first(number: int) -> Any:
     """Return the handler for a second signal: the program's own, if there is one, or the default, which kills."""
     handler = signal.getsignal(number)
     return handler if callable(handler) and handler is not signal.default_int_handler else signal.SIG_DFL
-
-
-def _cancel_at_a_signal(scope: trio.CancelScope, afterwards: dict[signal.Signals, Any], stack: ExitStack) -> None:
-    """Cancel `scope` at the first of the signals in `afterwards`, which maps each to its handler from then on.
-
-    No task waits for the signals, as the second one must work even if a task blocks the loop. `stack` restores the
-    previous handlers.
-    """
-    token = trio.lowlevel.current_trio_token()
-
-    def stop(*_: object) -> None:
-        for number, handler in afterwards.items():
-            signal.signal(number, handler)
-        token.run_sync_soon(scope.cancel)
-
-    for number in afterwards:
-        stack.callback(signal.signal, number, signal.signal(number, stop))

@@ -9,7 +9,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar, overload
 
 import trio
@@ -17,9 +16,10 @@ import trio
 from trioflow._core import engine
 from trioflow._core.adapters import cut
 from trioflow._core.anyio_streams import Exchanges, as_trio
-from trioflow._core.buffer import DEFAULT_CAPACITY, check_capacity
+from trioflow._core.buffer import DEFAULT_CAPACITY
 from trioflow._core.bytestream import open_stream
 from trioflow._core.channel import ReceiveChannel, SendChannel
+from trioflow._core.checks import check_limit
 from trioflow._core.connection import READ, WRITE, Connection, Direction
 from trioflow._core.crew import Crew
 from trioflow._core.engine import Stage
@@ -154,7 +154,7 @@ class Readable(_Stream, Generic[T]):
         Raises:
             TypeError, ValueError: `capacity` is neither an int of at least 1 nor `math.inf`.
         """
-        return engine.open_readable(self._stages, check_capacity(capacity))
+        return engine.open_readable(self._stages, check_limit("capacity", capacity))
 
 
 class Writable(_Stream, Generic[In, Result]):
@@ -181,7 +181,7 @@ class Writable(_Stream, Generic[In, Result]):
         Raises:
             TypeError, ValueError: `capacity` is neither an int of at least 1 nor `math.inf`.
         """
-        return engine.open_writable(self._stages, check_capacity(capacity))
+        return engine.open_writable(self._stages, check_limit("capacity", capacity))
 
 
 class Transform(_Stream, Generic[In, Out]):
@@ -206,8 +206,7 @@ class Transform(_Stream, Generic[In, Out]):
     def pipe(self, stage: Transform[Out, U] | Writable[Out, R] | Duplex[U, Out]) -> Transform[In, U] | Writable[In, R]:
         """Connect this to `stage`. Return a longer `Transform` for a `Transform` or `Duplex`, a `Writable` for a `Writable`.
 
-        Raises:
-            TypeError: `stage` is not a `Transform`, a `Duplex` or a `Writable`.
+        Raises as `Readable.pipe` does.
         """
         if isinstance(stage, Writable):
             return Writable._joined(self, stage)
@@ -281,10 +280,8 @@ class Duplex(trio.abc.AsyncResource, Generic[Out, In]):
         if not isinstance(given, trio.abc.Stream):
             raise wanted("Duplex.from_stream expects a trio.abc.Stream", stream)
         connection = Connection(given, lambda: f"this {type(stream).__name__}", is_lent=True)
-        self = Duplex._over(label("from_stream", stream), connection, lambda: connection)
-        if not isinstance(given, trio.abc.HalfCloseableStream):
-            self._open = None
-        return self
+        can_end = isinstance(given, trio.abc.HalfCloseableStream)
+        return Duplex._over(label("from_stream", stream), connection, lambda: connection, can_end=can_end)
 
     @overload
     def pipe(self, stage: Transform[Out, U]) -> Readable[U]: ...
@@ -312,14 +309,10 @@ class Duplex(trio.abc.AsyncResource, Generic[Out, In]):
             TypeError, ValueError: `capacity` is neither an int of at least 1 nor `math.inf`.
             trio.TooSlowError: ten seconds after the end of the block the other side has not read everything.
         """
-        check_capacity(capacity)
+        check_limit("capacity", capacity)
         if self._open is not None:
             return self._open(capacity)
         return open_stream(self.readable.open(capacity=capacity), self.writable.open(capacity=capacity))
-
-    def _as_stage(self) -> Stage:
-        """Return this as a stage, for the middle of a chain."""
-        return Stage(self._label, function=self._exchange, release=self._release)
 
     async def _exchange_apart(self, source: ReceiveChannel[In], output: SendChannel[Out]) -> None:
         """Run both directions concurrently, each as a run of its own."""
@@ -346,9 +339,7 @@ class Duplex(trio.abc.AsyncResource, Generic[Out, In]):
         """Close both directions, even if closing one of them fails. Harmless when repeated."""
         await self._aclose()
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, kind: object, exc: BaseException | None, traceback: object) -> None:
         if exc is None:
             await self.aclose()
         else:
@@ -363,15 +354,12 @@ def as_transform(stage: object, what: str) -> Transform[Any, Any]:
     if isinstance(stage, Transform):
         return stage
     if isinstance(stage, Duplex):
-        return Transform._of(stage._as_stage())
-    if callable(stage) and not hasattr(stage, "__signature__") and not _is_ours(stage):
+        return Transform._of(Stage(stage._label, function=stage._exchange, release=stage._release))
+    is_ours = str(getattr(stage, "__module__", None)).startswith("trioflow.")
+    if callable(stage) and not hasattr(stage, "__signature__") and not is_ours:
         name = name_of(stage)
         raise TypeError(f"{what}, got the function {name}; use tf.map({name}), or tf.for_each({name}) at the end")
     raise wanted(what, stage)
-
-
-def _is_ours(function: object) -> bool:
-    return str(getattr(function, "__module__", None)).startswith("trioflow.")
 
 
 def run_all(parts: Sequence[_Stream], capacity: float, watch: Watch | None = None) -> Coroutine[Any, Any, Any]:

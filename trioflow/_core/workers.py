@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import trio
@@ -43,14 +44,12 @@ class Batches:
             self.size = min(self.size * 2, DEFAULT_CAPACITY)
 
 
+@dataclass(slots=True, eq=False)
 class _Turn:
     """A worker's place in the order: its results, and the event that tells it they were sent."""
 
-    __slots__ = ("results", "sent")
-
-    def __init__(self) -> None:
-        self.results: list[Any] | None = None
-        self.sent: trio.Event | None = None
+    results: list[Any] | None = None
+    sent: trio.Event | None = None
 
 
 class Workers:

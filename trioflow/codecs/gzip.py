@@ -10,9 +10,10 @@ import math
 import zlib
 from abc import abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
 from gzip import BadGzipFile
 from struct import pack
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from trioflow._core.channel import ReceiveChannel, SendChannel
 from trioflow._core.checks import check_count, check_flags, check_kinds, check_limit
@@ -24,7 +25,8 @@ from trioflow.codecs.unpacking import PIECE, Step, Unpacker
 LEVEL: Final = 6
 
 
-class _Format(NamedTuple):
+@dataclass(frozen=True)
+class _Format:
     """What wraps a deflated stream: zlib's `wbits` for it, the size of the header, and how to make the trailer."""
 
     window: int
@@ -33,25 +35,9 @@ class _Format(NamedTuple):
     end: Callable[[Deflater], bytes]
 
 
-def _gzip_end(done: Deflater) -> bytes:
-    return pack("<II", done.checksum, done.size % 2**32)
-
-
-def _zlib_end(done: Deflater) -> bytes:
-    return pack(">I", done.checksum)
-
-
-def _no_end(_: Deflater) -> bytes:
-    return b""
-
-
-def _no_checksum(_: bytes, before: int) -> int:
-    return before
-
-
-_GZIP: Final = _Format(16 + zlib.MAX_WBITS, 10, zlib.crc32, _gzip_end)
-_ZLIB: Final = _Format(zlib.MAX_WBITS, 2, zlib.adler32, _zlib_end)
-_RAW: Final = _Format(-zlib.MAX_WBITS, 0, _no_checksum, _no_end)
+_GZIP: Final = _Format(16 + zlib.MAX_WBITS, 10, zlib.crc32, lambda done: pack("<II", done.checksum, done.size % 2**32))
+_ZLIB: Final = _Format(zlib.MAX_WBITS, 2, zlib.adler32, lambda done: pack(">I", done.checksum))
+_RAW: Final = _Format(-zlib.MAX_WBITS, 0, lambda _, before: before, lambda _: b"")
 
 
 def gzip(*, level: int = LEVEL, flush: bool = False, library: Library = "fastest") -> Transform[bytes, bytes]:

@@ -28,9 +28,8 @@ from trioflow.codecs.pieces import Pieces, cut_portions
 
 LONGEST: Final = 65536 * 16
 AROUND: Final = 20  # characters of a wrong line that are shown before and after the mistake
-PORTION: Final = (
-    1 << 15
-)  # bytes or characters parsed at once; of 64 KiB the values start the garbage collector, 0.2 µs a line
+# Bytes or characters parsed at once; of 64 KiB the values start the garbage collector, 0.2 µs a line.
+PORTION: Final = 1 << 15
 
 
 @cache

@@ -61,15 +61,11 @@ class Deflater:
         level: zlib's level.
         checksum: `zlib.crc32`, `zlib.adler32` or the like: takes data and the checksum of what came before it.
         library: `"zlib"`, or `"fastest"` for isal if it is installed and has such a level.
-
-    Attributes:
-        checksum: The checksum of the input that was compressed so far.
-        size: The size of that input in bytes.
     """
 
     def __init__(self, level: int, checksum: Callable[[bytes, int], int], library: Library) -> None:
-        self.checksum = 1 if checksum is zlib.adler32 else 0
-        self.size = 0
+        self.checksum = 1 if checksum is zlib.adler32 else 0  # of the input so far
+        self.size = 0  # of that input, in bytes
         self._checksum = checksum
         self._level = level
         self._fast = isal() if library == "fastest" and level in _ISAL_LEVELS else None

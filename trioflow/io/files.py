@@ -90,15 +90,26 @@ def read_file(
     )
     name = label("read_file", path, **options)
     where = check_path("read_file", path)
-    _check_stretch(start, stop, chunk_size)
-    _check_follow(stop, interval, missing, follow=follow)
+    check_count("start", start, 0)
+    if stop is not None and check_count("stop", stop, 0) < start:
+        raise ValueError(f"stop must be at least start, which is {start}, got {stop}")
+    if chunk_size is not None:
+        check_count("chunk_size", chunk_size, 1)
+    check_positive("interval", interval)
+    check_flags(follow=follow)
+    if missing not in ("fail", "wait"):
+        raise ValueError(f'missing must be "fail" or "wait", got {missing!r}')
+    if missing == "wait" and not follow:
+        raise ValueError('missing="wait" needs follow=True')
+    if follow and stop is not None:
+        raise ValueError(f"follow=True reads without an end; leave out stop, got {stop}")
     if follow:
 
         async def run_on(output: SendChannel[bytes]) -> None:
             async with open_following(where, start, chunk_size, interval, waits=missing == "wait") as reader:
                 await send_all(reader, output, chunk_size)
 
-        return Readable._of(Stage(name, function=run_on, follow=_telling(where)))
+        return Readable._of(Stage(name, function=run_on, follow=partial(_tell, where)))
 
     async def run(output: SendChannel[bytes]) -> None:
         fd, status = await open_soon(where)
@@ -111,26 +122,7 @@ def read_file(
             os.close(fd)
 
     offer = Offer(OpenRegion, FileRegion(where, start, stop).open)
-    return Readable._of(Stage(name, function=run, offer=offer, follow=_telling(where)))
-
-
-def _check_stretch(start: int, stop: int | None, chunk_size: int | None) -> None:
-    check_count("start", start, 0)
-    if stop is not None and check_count("stop", stop, 0) < start:
-        raise ValueError(f"stop must be at least start, which is {start}, got {stop}")
-    if chunk_size is not None:
-        check_count("chunk_size", chunk_size, 1)
-
-
-def _check_follow(stop: int | None, interval: float, missing: str, *, follow: bool) -> None:
-    check_positive("interval", interval)
-    check_flags(follow=follow)
-    if missing not in ("fail", "wait"):
-        raise ValueError(f'missing must be "fail" or "wait", got {missing!r}')
-    if missing == "wait" and not follow:
-        raise ValueError('missing="wait" needs follow=True')
-    if follow and stop is not None:
-        raise ValueError(f"follow=True reads without an end; leave out stop, got {stop}")
+    return Readable._of(Stage(name, function=run, offer=offer, follow=partial(_tell, where)))
 
 
 def write_file(
@@ -213,16 +205,12 @@ class _Write:
             return await copy.into(target.write_now)
 
 
-def _telling(path: str) -> Callable[[Sequence[Stage], bool], Sequence[Stage]]:
-    """Return a hook that tells a `write_file` at the end of the chain which file the chain reads."""
-
-    def follow(stages: Sequence[Stage], is_complete: bool) -> Sequence[Stage]:  # noqa: FBT001 - as `Stage` calls it
-        *others, last = stages
-        if not isinstance(last.function, _Write):
-            return stages
-        return [*others, last._replace(function=_Write(last.function.open, path))]
-
-    return follow
+def _tell(path: str, stages: Sequence[Stage], is_complete: bool) -> Sequence[Stage]:  # noqa: FBT001 - a Stage's `follow`
+    """Tell a `write_file` at the end of the chain that the chain reads the file at `path`."""
+    *others, last = stages
+    if not isinstance(last.function, _Write):
+        return stages
+    return [*others, last._replace(function=_Write(last.function.open, path))]
 
 
 def check_path(name: str, path: Any) -> str:

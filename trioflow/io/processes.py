@@ -17,7 +17,7 @@ import trio
 
 from trioflow._core.adapters import Enough
 from trioflow._core.bytestream import BusyGuard
-from trioflow._core.checks import check_flags
+from trioflow._core.checks import check_flags, check_type
 from trioflow._core.connection import Connection
 from trioflow._core.streams import Duplex, label
 
@@ -72,10 +72,8 @@ def process(
         b'a\nb\n'
     """
     words = _checked(argv)
-    if cwd is not None and not isinstance(cwd, (str, bytes, os.PathLike)):
-        raise TypeError(f"process: cwd must be a path, got {cwd!r}")
-    if env is not None and not isinstance(env, Mapping):
-        raise TypeError(f"process: env must be a mapping, got {env!r}")
+    check_type("process: cwd", cwd, str | bytes | os.PathLike | None, "a path")
+    check_type("process: env", env, Mapping | None, "a mapping")
     if stderr is not None and not isinstance(stderr, int) and not hasattr(stderr, "fileno"):
         raise TypeError(f"process: stderr must be None, a constant of subprocess or an open file, got {stderr!r}")
     check_flags(own_group=own_group)
@@ -110,8 +108,7 @@ def _checked(argv: Sequence[Word]) -> list[Any]:
     if not words:
         raise ValueError("process expects a program to run, got an empty list")
     for word in words:
-        if not isinstance(word, (str, bytes, os.PathLike)):
-            raise TypeError(f"process: each word of argv must be a str, bytes or a path, got {word!r}")
+        check_type("process: each word of argv", word, (str, bytes, os.PathLike), "a str, bytes or a path")
     return words
 
 

@@ -13,13 +13,14 @@ import os
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from typing import Final
 
 import trio
 
 from trioflow._core.adapters import cut
-from trioflow._core.checks import check_async, check_count
+from trioflow._core.checks import check_async, check_count, check_type
 from trioflow._core.connection import Connection
 from trioflow._core.errors import check_trio, is_among, split_failure
 from trioflow._core.streams import Duplex, label
@@ -83,8 +84,7 @@ def connect_unix(path: str | bytes | os.PathLike[str]) -> Duplex[bytes, bytes]:
         OSError: when it runs, the connection cannot be made; `FileNotFoundError` if there is no such socket.
         trio.BrokenResourceError: when it runs, the connection is lost.
     """
-    if not isinstance(path, (str, bytes, os.PathLike)):
-        raise TypeError(f"connect_unix: path must be a path, got {path!r}")
+    check_type("connect_unix: path", path, (str, bytes, os.PathLike), "a path")
     if not os.fspath(path):
         raise ValueError("connect_unix: path must not be empty")
     return _endpoint(label("connect_unix", path), partial(_open_unix, os.fspath(path)))
@@ -128,10 +128,8 @@ def connect_tls(
     """
     _check_host(host)
     check_count("port", port, 1, _HIGHEST_PORT)
-    if ssl_context is not None and not isinstance(ssl_context, ssl.SSLContext):
-        raise TypeError(f"connect_tls: ssl_context must be an SSLContext or None, got {ssl_context!r}")
-    if server_hostname is not None and not isinstance(server_hostname, str):
-        raise TypeError(f"connect_tls: server_hostname must be a str or None, got {server_hostname!r}")
+    check_type("connect_tls: ssl_context", ssl_context, ssl.SSLContext | None, "an SSLContext or None")
+    check_type("connect_tls: server_hostname", server_hostname, str | None, "a str or None")
 
     async def connect() -> trio.SSLStream[trio.SocketStream]:
         context = ssl_context
@@ -206,11 +204,12 @@ async def serve_tcp(
     """
     check_async("serve_tcp", handler)
     check_count("port", port, 0, _HIGHEST_PORT)
-    if host is not None and not isinstance(host, str):
-        raise TypeError(f"serve_tcp: host must be a str or None, got {host!r}")
+    check_type("serve_tcp: host", host, str | None, "a str or None")
 
     async def handle(stream: trio.SocketStream) -> None:
-        client = _client_of(stream)
+        client: object = "a client that has disconnected"
+        with suppress(OSError):
+            client = stream.socket.getpeername()
         duplex = Duplex.from_stream(stream)
         try:
             await handler(duplex)
@@ -261,13 +260,6 @@ def _open_for_both(port: int) -> trio.SocketListener:
         raise
 
 
-def _client_of(stream: trio.SocketStream) -> object:
-    try:
-        return stream.socket.getpeername()
-    except OSError:
-        return "a client that has disconnected"
-
-
 def _log_failure(failure: BaseException, client: object) -> None:
     if is_among(failure, (trio.BrokenResourceError,)):
         _log.warning("the connection from %s broke: %r", client, failure)
@@ -276,8 +268,7 @@ def _log_failure(failure: BaseException, client: object) -> None:
 
 
 def _check_host(host: object) -> None:
-    if not isinstance(host, str):
-        raise TypeError(f"host must be a str, got {host!r}")
+    check_type("host", host, str, "a str")
     if not host:
         raise ValueError("host must be a name or an address, got an empty str")
 

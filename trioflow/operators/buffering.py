@@ -16,8 +16,9 @@ from typing import Literal, TypeAlias
 import trio
 
 from trioflow._core.adapters import Once
-from trioflow._core.buffer import DEFAULT_CAPACITY, Overflow, check_capacity, check_overflow, weight_of
+from trioflow._core.buffer import DEFAULT_CAPACITY, Overflow, check_overflow, weight_of
 from trioflow._core.channel import ReceiveChannel, SendChannel
+from trioflow._core.checks import check_limit
 from trioflow._core.crew import Crew
 from trioflow._core.engine import Stage
 from trioflow._core.makers import differing
@@ -60,7 +61,7 @@ class buffer(Transform[T, T]):  # noqa: N801 - called as a function, `buffer(16)
     __slots__ = ("_capacity", "_ended", "_is_lossless", "_overflow", "_running")
 
     def __init__(self, capacity: float, *, overflow: Overflow = "wait") -> None:
-        self._capacity = check_capacity(capacity)
+        self._capacity = check_limit("capacity", capacity)
         self._overflow: Overflow = check_overflow(overflow)
         self._ended = 0  # dropped by runs that have ended
         self._running: list[SendChannel[T]] = []
@@ -136,7 +137,7 @@ class queue(Readable[T]):  # noqa: N801 - called as a function, `queue[str](16)`
     ) -> None:
         if overflow not in ("drop_newest", "drop_oldest"):
             raise ValueError(f"queue: overflow must be 'drop_newest' or 'drop_oldest', got {overflow!r}")
-        self._capacity = check_capacity(capacity)
+        self._capacity = check_limit("capacity", capacity)
         self._overflow = overflow
         self.dropped = 0
         self._items: deque[T] = deque()

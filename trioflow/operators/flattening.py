@@ -15,7 +15,7 @@ import trio
 from trioflow._core.channel import ReceiveChannel, SendChannel
 from trioflow._core.checks import check_count, check_plain, refuse_coroutine
 from trioflow._core.crew import Crew
-from trioflow._core.makers import dropping, task
+from trioflow._core.makers import marked, task
 from trioflow._core.pipeline import as_readable
 from trioflow._core.streams import Readable, Transform
 from trioflow._core.typevars import T, U
@@ -111,4 +111,4 @@ def switch_map(fn: Callable[[T], Items[U]]) -> Transform[T, U]:
                 else:
                     crew.cancel()
 
-    return dropping(task(run, "switch_map", fn))
+    return marked(task(run, "switch_map", fn), drops=True)

@@ -17,7 +17,7 @@ import trio
 from trioflow._core.channel import ReceiveChannel, SendChannel
 from trioflow._core.checks import check_count, check_positive
 from trioflow._core.fused import Operator
-from trioflow._core.makers import differing, fused, passing_on, task
+from trioflow._core.makers import differing, fused, marked, task
 from trioflow._core.streams import Transform
 from trioflow._core.typevars import T
 
@@ -61,7 +61,7 @@ def batch(size: int, *, within: float = math.inf) -> Transform[T, list[T]]:
                         items += await source.receive_many(size - len(items))
             await output.send(items)
 
-    return passing_on(task(run, "batch", size, within=within))
+    return marked(task(run, "batch", size, within=within), passes_on=True)
 
 
 class _Batch(Operator[Any, list[Any]]):

@@ -16,9 +16,9 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import trio
 
 from trioflow._core.block import block
-from trioflow._core.buffer import DEFAULT_CAPACITY, Overflow, check_capacity, check_overflow, light_size
+from trioflow._core.buffer import DEFAULT_CAPACITY, Overflow, check_overflow, light_size
 from trioflow._core.channel import ReceiveChannel, SendChannel
-from trioflow._core.checks import check_count
+from trioflow._core.checks import check_count, check_limit
 from trioflow._core.crew import Crew
 from trioflow._core.engine import Stage, open_readable
 from trioflow._core.errors import failure_in
@@ -74,7 +74,7 @@ class Hub(Generic[T]):
             TypeError, ValueError: an argument has the wrong type or is out of range.
             trio.BrokenResourceError: while running, the hub's block was left.
         """
-        check_capacity(capacity)
+        check_limit("capacity", capacity)
         check_overflow(overflow)
 
         def join() -> ReceiveChannel[T]:

@@ -14,7 +14,6 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, ExitStack, nullcontext
 from traceback import format_exception_only
-from types import TracebackType
 from typing import Any, Final, NamedTuple
 
 import trio
@@ -64,16 +63,11 @@ class RunSnapshot(NamedTuple):
 class Inspector:
     """Knows the runs that have started since `inspect` yielded it.
 
-    If you make one yourself, it sees only the runs that you pass it to, as in `pipeline(..., monitor=inspector)`.
-
-    Holds: numbers and text, for current runs and for the last `keep` runs that have ended.
+    If you make one yourself, it sees only the runs that you pass it to, as in `pipeline(..., monitor=inspector)`. It holds
+    and raises what `inspect` does.
 
     Args:
         keep: How many ended runs to remember.
-
-    Raises:
-        TypeError: `keep` is not an int.
-        ValueError: `keep` is below 0.
     """
 
     def __init__(self, *, keep: int = 100) -> None:
@@ -107,12 +101,6 @@ class Inspector:
         observing.place.set(HIDDEN)
         return block
 
-    def _ended_as(self, run: _Inspected, state: State, failure: str | None) -> None:
-        if self._running.pop(run.id, None) is not None:
-            self._ended.appendleft(ended := run.snapshot(state, failure))
-            for callback in self._on_end:
-                callback(ended, run.counts.look())
-
     def _looks(self) -> Iterator[tuple[RunSnapshot, Look]]:
         """Yield the current runs, and what their stages have counted so far."""
         for run in self._running.values():
@@ -135,14 +123,14 @@ class _Inspected:
     def __enter__(self) -> None:
         self._inspector._running[self.id] = self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, raised: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if isinstance(raised, NotBegun):
-            self._inspector._running.pop(self.id, None)
-        else:
-            failure = failure_of(raised)
-            self._inspector._ended_as(self, state_of(raised), None if failure is None else _text_of(failure)[:_FAILURE])
+    def __exit__(self, kind: object, raised: BaseException | None, traceback: object) -> None:
+        inspector, failure = self._inspector, failure_of(raised)
+        if inspector._running.pop(self.id, None) is None or isinstance(raised, NotBegun):
+            return
+        ended = self.snapshot(state_of(raised), None if failure is None else _text_of(failure)[:_FAILURE])
+        inspector._ended.appendleft(ended)
+        for callback in inspector._on_end:
+            callback(ended, self.counts.look())
 
     def snapshot(self, state: State = "running", failure: str | None = None) -> RunSnapshot:
         """Return what the run has done so far."""

@@ -9,6 +9,7 @@ Rule 3: only an `Exception` that the function itself raised is handled.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Literal
 
@@ -88,24 +89,19 @@ def on_item_error(
     return Transform._of(rewrapped(lambda fn: _catching(fn, kinds))._replace(label=name), removing)
 
 
+@dataclass(slots=True, eq=False)
 class _Failed:
     """Returned for an item whose function raised; iterating it yields itself, so it also stands for a list of results."""
 
-    __slots__ = ("failure", "item")
-
-    def __init__(self, item: Any, failure: Exception) -> None:
-        self.item = item
-        self.failure = failure
+    item: Any
+    failure: Exception
 
     def __iter__(self) -> Iterator[_Failed]:
         yield self
 
 
 def _catching(fn: Callable[[Any], Any], kinds: tuple[type[Exception], ...]) -> Callable[[Any], Any]:
-    if not is_async(fn):
-        return _Catching(fn, kinds)
-
-    async def catching(item: Any) -> Any:
+    async def catching_async(item: Any) -> Any:
         try:
             return await fn(item)
         except Exception as exc:
@@ -113,23 +109,15 @@ def _catching(fn: Callable[[Any], Any], kinds: tuple[type[Exception], ...]) -> C
                 raise
             return _Failed(item, exc)
 
-    return catching
-
-
-class _Catching:
-    """A plain function that returns its failure; an object, so that it can be pickled for another process."""
-
-    def __init__(self, fn: Callable[[Any], Any], kinds: tuple[type[Exception], ...]) -> None:
-        self._fn = fn
-        self._kinds = kinds
-
-    def __call__(self, item: Any) -> Any:
+    def catching(item: Any) -> Any:
         try:
-            return self._fn(item)
+            return fn(item)
         except Exception as exc:
-            if not is_among(exc, self._kinds):
+            if not is_among(exc, kinds):
                 raise
             return _Failed(item, exc)
+
+    return catching_async if is_async(fn) else catching
 
 
 class _Dropping(Operator[Any, Any]):
@@ -178,17 +166,14 @@ class _Diversion:
 
     async def _divert_until_left(self, letters: SendChannel[Any]) -> None:
         try:
-            await self._divert(letters)
+            async for items in self._source._batches_for(self._output):
+                if failed := [(item.item, item.failure) for item in items if type(item) is _Failed]:
+                    await letters.send_many(failed)
+                    items = [item for item in items if type(item) is not _Failed]
+                if items:
+                    await self._output._send_batch(items)
         except HangUp as exc:
             if letters._has_raised(exc):
                 raise trio.BrokenResourceError("on_item_error: the writable for failed items stopped reading") from exc
             if not self._output._reader_has_left:
                 raise  # if it has, upstream is cancelled too, and may be the first to say so
-
-    async def _divert(self, letters: SendChannel[Any]) -> None:
-        async for items in self._source._batches_for(self._output):
-            if failed := [(item.item, item.failure) for item in items if type(item) is _Failed]:
-                await letters.send_many(failed)
-                items = [item for item in items if type(item) is not _Failed]
-            if items:
-                await self._output._send_batch(items)

@@ -256,9 +256,5 @@ def tap(fn: Callable[[T], object] | OfAny) -> Transform[T, T]:
         2
     """
     look: Callable[[T], Any] = fn
-    tapped = per_item(fused(lambda: Each("tap", look), "tap", fn), map, check_function("tap", fn), _item)
+    tapped = per_item(fused(lambda: Each("tap", look), "tap", fn), map, check_function("tap", fn), lambda item, _: item)
     return awaited(tapped) if is_async(fn) else tapped
-
-
-def _item(item: Any, _: object) -> Any:
-    return item

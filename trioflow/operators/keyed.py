@@ -9,9 +9,9 @@ from typing import Any
 
 import trio
 
-from trioflow._core.buffer import DEFAULT_CAPACITY, check_capacity
+from trioflow._core.buffer import DEFAULT_CAPACITY
 from trioflow._core.channel import ReceiveChannel, SendChannel
-from trioflow._core.checks import check_count, check_plain, check_positive
+from trioflow._core.checks import check_count, check_limit, check_plain, check_positive
 from trioflow._core.errors import HangUp
 from trioflow._core.makers import differing, task
 from trioflow._core.open_channel import open_channel
@@ -59,7 +59,7 @@ def group_by(
     check_plain("group_by", key)
     check_count("groups", groups, 1)
     check_positive("idle", idle)
-    check_capacity(capacity)
+    check_limit("capacity", capacity)
 
     async def run(source: ReceiveChannel[Any], output: SendChannel[Any]) -> None:
         await _Groups(key, groups, idle, capacity, output).run(source)

@@ -10,6 +10,7 @@ import mmap
 import tempfile
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, NoReturn
 
@@ -155,13 +156,15 @@ class _Trips(Batches):
                 answer = await self._ask(child, request)
             except trio.BrokenResourceError:
                 number = self._page[CALLING]
-                status = await self._bury(child)
+                self._child, self._is_busy = None, False
+                status = await child.end(LAST_WORDS)
             else:
                 return self._taken(items, *answer)
             died[number] += 1
             if number and died[number] > self._retries:  # 0: it died while idle, before it called anything
-                item = items[number - 1]
-                failure = self._settle(self._death(item, status))
+                call = label(name_of(self._fn), items[number - 1])()
+                told = f"the worker process {told_end(status)} while it called {call}"
+                failure = self._settle(trio.BrokenResourceError(told))
                 return [*await self._call(items[: number - 1]), failure, *await self._call(items[number:])]
 
     def _taken(
@@ -204,10 +207,6 @@ class _Trips(Batches):
             raise failure
         return _Raising(failure)
 
-    def _death(self, item: Any, status: int | None) -> trio.BrokenResourceError:
-        call = label(name_of(self._fn), item)()
-        return trio.BrokenResourceError(f"the worker process {told_end(status)} while it called {call}")
-
     async def _start(self) -> Child:
         with tempfile.TemporaryFile() as file:
             file.truncate(mmap.PAGESIZE)
@@ -226,24 +225,20 @@ class _Trips(Batches):
             raise failure_of(failure)
         return child
 
-    async def _bury(self, child: Child) -> int:
-        self._child, self._is_busy = None, False
-        return await child.end(LAST_WORDS)
-
     async def end(self) -> None:
         """End the process; kill it if it is busy."""
         if self._child is not None:
             await (self._child.end(0) if self._is_busy else self._child.end())
 
 
+@dataclass(frozen=True)
 class _Raising:
     """A function that raises again what was raised in the process."""
 
-    def __init__(self, failure: BaseException) -> None:
-        self._failure = failure
+    failure: BaseException
 
     def __call__(self, item: Any) -> NoReturn:
-        raise self._failure
+        raise self.failure
 
 
 def _give(result: Any, item: Any) -> Any:

@@ -6,8 +6,7 @@ import math
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from types import TracebackType
-from typing import Any, Protocol, TextIO
+from typing import Any, TextIO
 
 import trio
 
@@ -80,14 +79,7 @@ def _bytes_of(items: Sequence[Any]) -> int:
     return sum(map(size_of, items))
 
 
-class _Display(Protocol):
-    is_bytes: bool
-
-    def update(self, done: int, total: float | None) -> None: ...
-    def end(self, done: int, total: float | None) -> None: ...
-
-
-def _display(name: str, every: float, file: TextIO) -> AbstractContextManager[_Display]:
+def _display(name: str, every: float, file: TextIO) -> AbstractContextManager[_Lines | _Bar]:
     if file.isatty():
         try:
             return _Bar(name, file)
@@ -121,24 +113,17 @@ class _Bar:
     """A bar on a terminal, drawn by rich. We refresh it ourselves, so that rich starts no thread."""
 
     def __init__(self, name: str, file: TextIO) -> None:
-        from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            DownloadColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeRemainingColumn,
-        )
+        from rich import console
+        from rich import progress as bars
 
         self.is_bytes = False
         self._name = name
-        self._columns = (DownloadColumn(), MofNCompleteColumn())
-        self._make: Callable[[Any], Progress] = lambda amount: Progress(
-            TextColumn("{task.description}"), BarColumn(), amount, TimeRemainingColumn(),
-            console=Console(file=file), auto_refresh=False,
+        self._columns = (bars.DownloadColumn(), bars.MofNCompleteColumn())
+        self._make: Callable[[Any], bars.Progress] = lambda amount: bars.Progress(
+            bars.TextColumn("{task.description}"), bars.BarColumn(), amount, bars.TimeRemainingColumn(),
+            console=console.Console(file=file), auto_refresh=False,
         )  # fmt: skip
-        self._progress: Progress | None = None
+        self._progress: bars.Progress | None = None
         self._next = 0.0
 
     def __enter__(self) -> _Bar:
@@ -158,8 +143,6 @@ class _Bar:
     def end(self, done: int, total: float | None) -> None:
         self.update(done, done if total is None else total, now=True)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._progress is not None:
             self._progress.stop()

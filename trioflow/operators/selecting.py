@@ -15,7 +15,7 @@ from trioflow._core.channel import ReceiveChannel, SendChannel
 from trioflow._core.checks import check_count, check_flags, check_function, check_limit, is_async, refuse_coroutine
 from trioflow._core.crew import Crew
 from trioflow._core.fused import Operator
-from trioflow._core.makers import differing, fused, passing_on, task
+from trioflow._core.makers import differing, fused, marked, task
 from trioflow._core.moving import forward
 from trioflow._core.streams import Transform
 from trioflow._core.typevars import OfAny, T
@@ -182,7 +182,7 @@ def take_until(event: Waitable) -> Transform[T, T]:
             await forward(source, output)
             crew.cancel()
 
-    return passing_on(task(run, "take_until", event))
+    return marked(task(run, "take_until", event), passes_on=True)
 
 
 def drop_while(fn: Callable[[T], object] | OfAny) -> Transform[T, T]:

@@ -19,9 +19,9 @@ import trio
 
 from trioflow._core.adapters import only_once
 from trioflow._core.block import block
-from trioflow._core.buffer import DEFAULT_CAPACITY, ChannelStatistics, Overflow, check_capacity, check_overflow
+from trioflow._core.buffer import DEFAULT_CAPACITY, ChannelStatistics, Overflow, check_overflow
 from trioflow._core.channel import ReceiveChannel, SendChannel
-from trioflow._core.checks import check_count, check_plain
+from trioflow._core.checks import check_count, check_limit, check_plain
 from trioflow._core.crew import Crew
 from trioflow._core.engine import Stage
 from trioflow._core.errors import HangUp, failure_in, note
@@ -98,7 +98,7 @@ def broadcast(
         )
     for each in overflows:
         check_overflow(each)
-    check_capacity(capacity)
+    check_limit("capacity", capacity)
     return _split(
         readable,
         "broadcast",
@@ -174,7 +174,7 @@ def partition(
     check_readables("partition", (readable,))
     check_plain("partition", key)
     check_count("count", count, 1)
-    check_capacity(capacity)
+    check_limit("capacity", capacity)
 
     def index_of(item: Any) -> int:
         index = key(item)
@@ -233,7 +233,7 @@ def balance(readable: Readable[U], count: int, *, capacity: float = DEFAULT_CAPA
     """
     check_readables("balance", (readable,))
     check_count("count", count, 1)
-    check_capacity(capacity)
+    check_limit("capacity", capacity)
 
     def make() -> Channels:
         send, receive = open_channel[Any](capacity)

@@ -15,12 +15,12 @@ from typing import Any, overload
 
 import trio
 
-from trioflow._core.buffer import DEFAULT_CAPACITY, check_capacity
+from trioflow._core.buffer import DEFAULT_CAPACITY
 from trioflow._core.channel import ReceiveChannel, SendChannel
-from trioflow._core.checks import check_plain, check_positive, is_async, refuse_coroutine
+from trioflow._core.checks import check_limit, check_plain, check_positive, is_async, refuse_coroutine
 from trioflow._core.crew import Crew
 from trioflow._core.engine import Stage
-from trioflow._core.makers import differing, dropping, passing_on, task
+from trioflow._core.makers import differing, marked, task
 from trioflow._core.open_channel import open_channel
 from trioflow._core.streams import Readable, Transform, label
 from trioflow._core.typevars import T, U
@@ -123,7 +123,7 @@ def throttle(
 
     options = differing(per=(per, 1.0), burst=(burst, 1), cost=(cost, None))
     throttling = task(run, "throttle", rate, **options)
-    return throttling if price is not None else passing_on(throttling)
+    return throttling if price is not None else marked(throttling, passes_on=True)
 
 
 def _checked_cost(tokens: Any) -> float:
@@ -159,7 +159,7 @@ def debounce(seconds: float) -> Transform[T, T]:
                 items = newer
             await output.send(items[-1])
 
-    return dropping(task(run, "debounce", seconds))
+    return marked(task(run, "debounce", seconds), drops=True)
 
 
 def sample(seconds: float) -> Transform[T, T]:
@@ -194,7 +194,7 @@ def sample(seconds: float) -> Transform[T, T]:
             if latest:
                 await output.send_many(latest)
 
-    return dropping(task(run, "sample", seconds))
+    return marked(task(run, "sample", seconds), drops=True)
 
 
 def delay(seconds: float, *, capacity: float = DEFAULT_CAPACITY) -> Transform[T, T]:
@@ -214,7 +214,7 @@ def delay(seconds: float, *, capacity: float = DEFAULT_CAPACITY) -> Transform[T,
         ['abc']
     """
     check_positive("seconds", seconds)
-    check_capacity(capacity)
+    check_limit("capacity", capacity)
 
     async def run(source: ReceiveChannel[Any], output: SendChannel[Any]) -> None:
         send, held = open_channel[Any](capacity)
@@ -238,7 +238,7 @@ def delay(seconds: float, *, capacity: float = DEFAULT_CAPACITY) -> Transform[T,
             await give()
             crew.cancel()
 
-    return passing_on(task(run, "delay", seconds, **differing(capacity=(capacity, DEFAULT_CAPACITY))))
+    return marked(task(run, "delay", seconds, **differing(capacity=(capacity, DEFAULT_CAPACITY))), passes_on=True)
 
 
 def timeout(seconds: float) -> Transform[T, T]:
@@ -270,7 +270,7 @@ def timeout(seconds: float) -> Transform[T, T]:
                 raise trio.TooSlowError(f"nothing has arrived for {seconds:g} s")
             await output._send_batch(items)
 
-    return passing_on(task(run, "timeout", seconds))
+    return marked(task(run, "timeout", seconds), passes_on=True)
 
 
 @overload
@@ -312,7 +312,7 @@ def keep_alive(seconds: float, item: U | Callable[[], U]) -> Transform[T, T | U]
                 refuse_coroutine("keep_alive", items[0])
             await output.send_many(items)
 
-    return dropping(task(run, "keep_alive", seconds, item))
+    return marked(task(run, "keep_alive", seconds, item), drops=True)
 
 
 async def _within(seconds: float, receive: Callable[[], Awaitable[list[Any]]]) -> list[Any] | None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from trioflow._core import observing
@@ -29,7 +28,6 @@ class Span:
 
     Args:
         provider: Where to get a tracer; None for the program's global provider.
-        name: The name of the span.
         attributes: The attributes known at the start.
         headers: The headers of the request that this span answers, which may name its parent span.
 
@@ -64,9 +62,7 @@ class Span:
         self._token = context.attach(self._context)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, raised: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, raised: BaseException | None, traceback: object) -> None:
         from opentelemetry import context
         from opentelemetry.trace import StatusCode
 

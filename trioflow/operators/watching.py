@@ -14,7 +14,7 @@ from typing import Any, Final, Generic, NamedTuple
 import trio
 
 from trioflow._core.channel import ReceiveChannel, SendChannel
-from trioflow._core.checks import check_positive
+from trioflow._core.checks import check_positive, check_type
 from trioflow._core.engine import Stage
 from trioflow._core.labels import shown_bytes
 from trioflow._core.moving import forward
@@ -102,8 +102,8 @@ class WatchedRun:
         self.tasks = tasks
         self._clock = trio.lowlevel.current_clock().current_time
         self._began = self._clock()
-        for task in tasks:
-            task.time_waits(self._clock)
+        for buffer in {end for task in tasks for end in (task.source, task.output) if end is not None}:
+            buffer.watch(self._clock)
 
     def look(self) -> Look:
         """Return what has been counted so far."""
@@ -209,7 +209,7 @@ class Monitor(Transform[T, T], Generic[T]):
         over.set()
 
     async def _pass_on(self, source: ReceiveChannel[T], output: SendChannel[T]) -> None:
-        with self.watch([Watched.between(source, output, [self._stages[0].label])]):
+        with self.watch([Watched([self._stages[0].label], None, source._buffer, output._buffer)]):
             await forward(source, output)
 
     def snapshot(self) -> Snapshot:
@@ -263,6 +263,5 @@ def monitor(name: str = "") -> Monitor[Any]:
         >>> [stage.items for stage in watch.snapshot().stages]
         [10, 10, 10]
     """
-    if not isinstance(name, str):
-        raise TypeError(f"monitor: name must be a str, got {name!r}")
+    check_type("monitor: name", name, str, "a str")
     return Monitor(name)
