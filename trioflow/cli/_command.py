@@ -67,14 +67,32 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {_version()}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    _add_serving(commands)
-    _add_top(
-        commands.add_parser(
-            "top",
-            help="watch the streams of a running program",
-            description="Watch the runs of a program that serves an inspector: http.inspector(...), or TRIOFLOW_INSPECT in its "
-            "environment. The run that waits most comes first.",
-        )
+    serve = commands.add_parser(
+        "serve",
+        parents=[_server_options()],
+        usage="%(prog)s [DIR] [PORT] [options]",
+        help="serve the files of a directory over HTTP",
+        description="Serve the files of a directory over HTTP.",
+    )
+    _add_file_options(serve)
+    demo = commands.add_parser(
+        "demo",
+        parents=[_server_options()],
+        help="serve a page that shows streams at work",
+        description="Serve a page that shows streams at work, with the code of each example.",
+    )
+    demo.set_defaults(workers=1, worker_timeout=None)
+    top = commands.add_parser(
+        "top",
+        help="watch the streams of a running program",
+        description="Watch the runs of a program that serves an inspector: http.inspector(...), or TRIOFLOW_INSPECT in its "
+        "environment. The run that waits most comes first.",
+    )
+    top.add_argument("url", metavar="URL", help="the address of the inspector, such as http://127.0.0.1:8000/")
+    top.add_argument("--once", action="store_true", help="print the runs once and exit")
+    top.add_argument("--json", action="store_true", help="print one JSON object per update")
+    top.add_argument(
+        "--every", type=seconds, default=1.0, metavar="SECONDS", help="time between updates (default: %(default)s)"
     )
     _add_redis(
         commands.add_parser(
@@ -93,25 +111,6 @@ def _parser() -> argparse.ArgumentParser:
         )
     )
     return parser
-
-
-def _add_serving(commands: argparse._SubParsersAction[_Parser]) -> None:
-    """Add `serve` and `demo`."""
-    serve = commands.add_parser(
-        "serve",
-        parents=[_server_options()],
-        usage="%(prog)s [DIR] [PORT] [options]",
-        help="serve the files of a directory over HTTP",
-        description="Serve the files of a directory over HTTP.",
-    )
-    _add_file_options(serve)
-    demo = commands.add_parser(
-        "demo",
-        parents=[_server_options()],
-        help="serve a page that shows streams at work",
-        description="Serve a page that shows streams at work, with the code of each example.",
-    )
-    demo.set_defaults(workers=1, worker_timeout=None)
 
 
 def _tls_options() -> _Parser:
@@ -154,16 +153,6 @@ def _add_work(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-v", "--verbose", action="store_true", help="print a traceback for each failure")
 
 
-def _add_top(parser: argparse.ArgumentParser) -> None:
-    """Add the options of `trioflow top`."""
-    parser.add_argument("url", metavar="URL", help="the address of the inspector, such as http://127.0.0.1:8000/")
-    parser.add_argument("--once", action="store_true", help="print the runs once and exit")
-    parser.add_argument("--json", action="store_true", help="print one JSON object per update")
-    parser.add_argument(
-        "--every", type=seconds, default=1.0, metavar="SECONDS", help="time between updates (default: %(default)s)"
-    )
-
-
 def _add_redis(parser: argparse.ArgumentParser) -> None:
     """Add the actions on a stream in Redis."""
     parser.add_argument("url", metavar="URL", help="the server: redis://, rediss://, redis+sentinel:// or unix://")
@@ -196,9 +185,27 @@ def _add_redis(parser: argparse.ArgumentParser) -> None:
 
 
 def _server_options() -> _Parser:
-    """Return the options that both commands pass to `http.serve`."""
+    """Return the options of both commands: where to listen, with which certificate, and others of `http.serve`."""
     parser = _Parser(add_help=False)
-    _add_place_options(parser)
+    parser.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help="address to listen on; 0.0.0.0 for all of IPv4, :: for all of IPv6 and IPv4 (default: %(default)s)",
+    )
+    parser.add_argument(
+        "-p",
+        "--port",
+        type=port,
+        default=8000,
+        help="port to listen on, 0 for any free one (default: %(default)s)",
+    )
+    place = parser.add_mutually_exclusive_group()
+    place.add_argument("--unix", metavar="PATH", help="listen on this Unix socket instead of a port")
+    place.add_argument(
+        "--fd", type=int, metavar="N", help="listen on this inherited socket, a file descriptor such as 3"
+    )
+    parser.add_argument("--tls-cert", metavar="FILE", help="use TLS with this certificate chain (PEM)")
+    parser.add_argument("--tls-key", metavar="FILE", help="the certificate's private key, if it is not in that file")
     parser.add_argument(
         "--log",
         choices=("text", "json", "off"),
@@ -236,29 +243,6 @@ def _server_options() -> _Parser:
     return parser
 
 
-def _add_place_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say where to listen, and with which certificate."""
-    parser.add_argument(
-        "--host",
-        default="127.0.0.1",
-        help="address to listen on; 0.0.0.0 for all of IPv4, :: for all of IPv6 and IPv4 (default: %(default)s)",
-    )
-    parser.add_argument(
-        "-p",
-        "--port",
-        type=port,
-        default=8000,
-        help="port to listen on, 0 for any free one (default: %(default)s)",
-    )
-    place = parser.add_mutually_exclusive_group()
-    place.add_argument("--unix", metavar="PATH", help="listen on this Unix socket instead of a port")
-    place.add_argument(
-        "--fd", type=int, metavar="N", help="listen on this inherited socket, a file descriptor such as 3"
-    )
-    parser.add_argument("--tls-cert", metavar="FILE", help="use TLS with this certificate chain (PEM)")
-    parser.add_argument("--tls-key", metavar="FILE", help="the certificate's private key, if it is not in that file")
-
-
 def _add_file_options(serve: argparse.ArgumentParser) -> None:
     """Add the options of `http.files`, under the same names."""
     flag = partial(serve.add_argument, action="store_true")
@@ -270,7 +254,15 @@ def _add_file_options(serve: argparse.ArgumentParser) -> None:
         help="directory to serve and port to listen on (default: . 8000); names that begin with a dot are left out",
     )
     serve.set_defaults(directory=".")
-    _add_worker_options(serve)
+    serve.add_argument(
+        "--workers", type=count, default=1, metavar="N", help="number of processes (default: %(default)s)"
+    )
+    serve.add_argument(
+        "--worker-timeout",
+        type=timeout,
+        metavar="SECONDS",
+        help="replace a process that hangs for this long; 'inf' for never (default: 30)",
+    )
     serve.add_argument("--prefix", default="/", help="URL path to serve the directory at (default: %(default)s)")
     serve.add_argument("--index", default="index.html", help="file to send for a directory (default: %(default)s)")
     serve.add_argument(
@@ -301,16 +293,4 @@ def _add_file_options(serve: argparse.ArgumentParser) -> None:
     )
     serve.add_argument(
         "--cors", action="append", metavar="ORIGIN", help="an origin whose pages may read the files, or '*'; repeatable"
-    )
-
-
-def _add_worker_options(serve: argparse.ArgumentParser) -> None:
-    serve.add_argument(
-        "--workers", type=count, default=1, metavar="N", help="number of processes (default: %(default)s)"
-    )
-    serve.add_argument(
-        "--worker-timeout",
-        type=timeout,
-        metavar="SECONDS",
-        help="replace a process that hangs for this long; 'inf' for never (default: 30)",
     )

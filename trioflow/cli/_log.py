@@ -37,9 +37,7 @@ _STDERR: Final = 2
 class Log:
     """Prints a line for each request that it is called with; `close` prints the last ones.
 
-    Args:
-        as_text: Formats the line.
-        notice: The line for requests that were left out, with `{}` for their number.
+    `notice` is the line for requests that were left out, with `{}` for their number.
     """
 
     def __init__(self, as_text: Callable[[Access], str], notice: str) -> None:
@@ -93,7 +91,10 @@ class Log:
         if thread.is_alive():
             lost += len(self._lines) + len(self._waiting) - 1
         if lost:
-            _complain(f"trioflow: {lost} lines are missing at the end of the log: they could not be written\n")
+            told = f"trioflow: {lost} lines are missing at the end of the log: they could not be written\n"
+            with suppress(OSError):
+                if select.select([], [_STDERR], [], 0)[1]:  # not if it is a terminal stopped with Ctrl-S
+                    os.write(_STDERR, told.encode())
 
     def _missing(self) -> int:
         return self._left_out + self._failed - self._reported
@@ -149,9 +150,3 @@ def _write(data: bytes) -> None:
             left = left[os.write(_STDOUT, left) :]
         except BlockingIOError:  # another process that shares stdout made it non-blocking
             select.select([], [_STDOUT], [])
-
-
-def _complain(text: str) -> None:
-    with suppress(OSError):
-        if select.select([], [_STDERR], [], 0)[1]:  # not if it is a terminal stopped with Ctrl-S
-            os.write(_STDERR, text.encode())

@@ -48,17 +48,13 @@ def _announce(greeting: str, path: str, urls: list[str], *, opens: bool) -> None
     """Print the addresses, and open the first in a browser if `opens`."""
     urls = [url + path for url in urls]
     print(greeting, " and ".join(urls), flush=True)
-    if opens:
-        _open_in_browser(urls[0])
+    if opens:  # in a thread, as a text browser blocks until it is closed
+        threading.Thread(target=_show, args=(urls[0],), daemon=True).start()
 
 
-def _open_in_browser(url: str) -> None:
-    def show() -> None:
-        if not webbrowser.open(url):
-            print(f"trioflow: found no browser to open {url} with", file=sys.stderr)
-
-    # A text browser blocks until it is closed.
-    threading.Thread(target=show, daemon=True).start()
+def _show(url: str) -> None:
+    if not webbrowser.open(url):
+        print(f"trioflow: found no browser to open {url} with", file=sys.stderr)
 
 
 def _content(arguments: argparse.Namespace) -> tuple[http.Handler, str]:

@@ -145,9 +145,6 @@ class Connection:
         """Time the next response, because the client has ended its direction and may have gone."""
         self._wire.client_ended(self._service.half_closed)
 
-    def _stop_watching(self) -> None:
-        self._service.watch.remove(self._wire.transport.sock)
-
     @trio.lowlevel.enable_ki_protection  # so that Ctrl-C cannot interrupt before the `finally` that closes the socket
     async def run(self) -> None:
         """Serve until the connection ends, then close its socket, whatever has failed."""
@@ -173,7 +170,7 @@ class Connection:
     def _close(self) -> None:
         self._stir()
         self._wire.forget()
-        self._stop_watching()
+        self._service.watch.remove(self._wire.transport.sock)
         if self._phase == "busy":
             self._wire.transport.cut()
         else:
@@ -198,7 +195,7 @@ class Connection:
         if status is None or self._phase == "busy" or self._is_lost:
             return
         self._phase = "ending"
-        self._stop_watching()
+        self._service.watch.remove(self._wire.transport.sock)
         with trio.move_on_after(self._limits.linger) as self._scope:
             if status:
                 await self._refuse(status)

@@ -7,7 +7,7 @@ from gzip import BadGzipFile
 from typing import Final
 
 from trioflow._core.channel import SendChannel
-from trioflow._core.checks import check_limit
+from trioflow._core.checks import check_limit, check_type
 from trioflow._core.engine import Stage
 from trioflow._core.moving import forward
 from trioflow._core.streams import Readable, Transform, label
@@ -41,8 +41,7 @@ def decoded(request: Request, *, max_size: float = MOST) -> Readable[bytes]:
             (400), or expands to more than `max_size` (413). Let it propagate: the server answers with that status.
         TypeError, ValueError: `max_size` is neither an int of 1 or more, nor `math.inf`.
     """
-    if not isinstance(request, Request):
-        raise TypeError(f"decoded: request must be a Request, got {request!r}")
+    check_type("decoded: request", request, Request, "a Request")
     limit = check_limit("max_size", max_size)
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from trioflow._core.checks import check_type
 from trioflow.http._request import Request
 from trioflow.http._response import Response
 from trioflow.http._service import Handler
@@ -23,8 +24,7 @@ def health(counters: Counters | None = None) -> Handler:
     Raises:
         TypeError: `counters` is not a `Counters`.
     """
-    if not (counters is None or isinstance(counters, Counters)):
-        raise TypeError(f"health: counters must be Counters, got {counters!r}")
+    check_type("health: counters", counters, Counters | None, "Counters")
 
     async def report(request: Request, response: Response) -> None:
         is_stopping = request.stopping.is_set() or (counters is not None and counters.stopping)

@@ -13,7 +13,7 @@ from typing import Final
 import trio
 
 from trioflow._core.channel import SendChannel
-from trioflow._core.checks import check_count, check_positive
+from trioflow._core.checks import check_count, check_positive, check_type
 from trioflow._core.pipeline import pipeline
 from trioflow._core.streams import Readable
 from trioflow.http._events import events
@@ -53,8 +53,7 @@ def inspector(of: Inspector, *, most: int = 100, every: float = 0.5) -> Handler:
         TypeError: `of` is not an `Inspector`, `most` is not an int, or `every` is not a number.
         ValueError: `most` is below 1, or `every` is not above 0.
     """
-    if not isinstance(of, Inspector):
-        raise TypeError(f"inspector: `of` must be an Inspector, which tf.inspect() yields, got {of!r}")
+    check_type("inspector: `of`", of, Inspector, "an Inspector, which tf.inspect() yields")
     check_count("most", most, 1)
     check_positive("every", every)
     pages = {path.name: path for path in PAGE.iterdir()}

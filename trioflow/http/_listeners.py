@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Final, TypeAlias
 
-from trioflow._core.checks import check_count
+from trioflow._core.checks import check_count, check_type
 from trioflow.io.sockets import open_listeners
 
 _KEEP_ALIVE: Final = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4))
@@ -46,8 +46,7 @@ class Listeners:
     ) -> Listeners:
         """Listen on `listeners`, or else at the path `unix`, or else on `port` of `host`; of all addresses if it is None."""
         check_count("port", port, 0, 65535)
-        if host is not None and not isinstance(host, str):
-            raise TypeError(f"serve: host must be a str or None, got {host!r}")
+        check_type("serve: host", host, str | None, "a str or None")
         if unix is not None and listeners is not None:
             raise ValueError("serve: unix and listeners were both given; leave out one")
         if listeners is not None:
@@ -106,8 +105,7 @@ def _remove_abandoned(path: Path) -> None:
 
 
 def _prepare(listener: socket.socket) -> None:
-    if not isinstance(listener, socket.socket):
-        raise TypeError(f"serve: listeners must be sockets, got {listener!r}")
+    check_type("serve: listeners", listener, socket.socket, "sockets")
     with suppress(OSError):  # macOS does not support this option
         if not listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
             raise ValueError(f"serve: listeners must be listening, but {listener!r} is not; call its listen() first")

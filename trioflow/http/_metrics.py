@@ -8,9 +8,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from itertools import chain
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, Final
 
-from trioflow._core.checks import check_async, check_positive
+from trioflow._core.checks import check_async, check_positive, check_type
 from trioflow._core.extras import import_extra
 from trioflow.http._access import METHODS, Access
 from trioflow.http._numbers import Numbers, Runs, StatusOf, Streams, of_counters
@@ -23,10 +25,6 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry, Counter, Histogram, Metric
 
 _BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)  # seconds
-
-
-class _Source(Protocol):
-    def collect(self) -> Iterable[Metric]: ...
 
 
 class Metrics:
@@ -81,25 +79,15 @@ class Metrics:
             response.headers["allow"] = "GET, HEAD"
             return
         await self._streams.refresh()
-        source: _Source = self._registry
+        source: Any = self._registry
         if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
-            source = _AllProcesses(self._rest)
+            from prometheus_client import multiprocess
+
+            # What all processes counted is in prometheus_client's files. Of the rest, only this process's is known.
+            collector: Any = multiprocess.MultiProcessCollector
+            source = SimpleNamespace(collect=lambda: chain(collector(None).collect(), self._rest.collect()))
         encode, response.headers["content-type"] = choose_encoder(request.headers.get("accept") or "")
         await response.send(encode(source))
-
-
-class _AllProcesses:
-    """What all processes counted, from prometheus_client's files, and the metrics of this process that have no file."""
-
-    def __init__(self, rest: _Source) -> None:
-        self._rest = rest
-
-    def collect(self) -> Iterator[Metric]:
-        from prometheus_client import multiprocess
-
-        collector: Any = multiprocess.MultiProcessCollector
-        yield from collector(None).collect()
-        yield from self._rest.collect()
 
 
 class _Rest:
@@ -157,10 +145,8 @@ def metrics(
         TypeError: an argument has the wrong type.
         ValueError: `every` is not above 0, or `registry` already has these metrics.
     """
-    if not (counters is None or isinstance(counters, Counters)):
-        raise TypeError(f"metrics: counters must be Counters, got {counters!r}")
-    if not (inspector is None or isinstance(inspector, Inspector)):
-        raise TypeError(f"metrics: inspector must be what tf.inspect() yields, got {inspector!r}")
+    check_type("metrics: counters", counters, Counters | None, "Counters")
+    check_type("metrics: inspector", inspector, Inspector | None, "what tf.inspect() yields")
     check_positive("every", every)
     ask = dict(redis_streams or {})
     for name, function in ask.items():

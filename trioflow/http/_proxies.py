@@ -88,11 +88,9 @@ class Proxies:
 
 
 class Peer:
-    """The other end of a connection.
+    """The other end of a connection: its scheme, `"http"` or `"https"`, and its address, as the socket returns it.
 
-    Attributes:
-        address: As the socket returns it, except that an IPv4 address is written as such on a socket for IPv6 too.
-        scheme: The scheme of the connection, `"http"` or `"https"`.
+    But an IPv4 address is written as such on a socket for IPv6 too.
     """
 
     __slots__ = ("_proxies", "address", "origin", "scheme")

@@ -145,8 +145,6 @@ def _work(config: Config, listeners: Sequence[int], tally: Callable[[], Tally], 
 class _Server:
     def __init__(self, service: Service, *, at_once: int = _AT_ONCE) -> None:
         self._service = service
-        self._limits = service.limits
-        self._counters = service.counters
         self._admission = Admission(service)
         self._log_exhausted = Repeated(logging.ERROR, "cannot accept a connection, trying again every %g seconds: %s")
         self._is_retiring = False
@@ -167,7 +165,7 @@ class _Server:
                     task_status.started(places.urls(self._service.config.scheme))
             finally:
                 places.close()
-                self._counters.stopping = True
+                self._service.counters.stopping = True
                 self._service.stopping.set()
 
     async def _hold(self, task_status: trio.TaskStatus[trio.Nursery]) -> None:
@@ -179,7 +177,7 @@ class _Server:
                     nursery.start_soon(idle.run)
                 task_status.started(nursery)
                 await self._service.stopping.wait()
-                scope.deadline = trio.current_time() + self._limits.grace
+                scope.deadline = trio.current_time() + self._service.limits.grace
                 nursery.start_soon(self._stop_all, scope)
                 while self._admission.connections:
                     await self._admission.wait_for_an_end()

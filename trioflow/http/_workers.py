@@ -17,10 +17,12 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Sequence
 from contextlib import contextmanager, suppress  # noqa: TID251 - no handler's exception passes through it
+from dataclasses import dataclass, field
 from typing import Final
 
 import trio
 
+from trioflow._core.backoff import Backoff
 from trioflow.io.worker_process import Child, start_child, told_end
 
 READY: Final = 30.0  # seconds in which a worker must be ready
@@ -38,12 +40,12 @@ _ENDING: Final = (signal.SIGTERM, signal.SIGINT)
 _log: Final = logging.getLogger("trioflow.http")
 
 
+@dataclass(eq=False)
 class _Slot:
     """Holds one worker at a time."""
 
-    def __init__(self, child: Child) -> None:
-        self.child = child
-        self.changing = trio.Lock()
+    child: Child
+    changing: trio.Lock = field(default_factory=trio.Lock)
 
 
 class Supervisor:
@@ -52,8 +54,6 @@ class Supervisor:
     Args:
         target: The pickled function that each worker calls with its end of a socket; it calls `work`.
         listeners: The file descriptors of the sockets and other files that the workers inherit.
-        count: How many workers to run.
-        grace: How many seconds each may take to finish what it is doing.
         timeout: How many seconds a worker may go without running its tasks; None for the default.
     """
 
@@ -103,7 +103,9 @@ class Supervisor:
                 with trio.CancelScope(shield=True):
                     await self._end(signals)
 
-    async def _obey(self, signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
+    async def _obey(self, signals: AsyncIterator[int] | None, scope: trio.CancelScope) -> None:
+        if signals is None:
+            return
         async for number in signals:
             if number in _ENDING:
                 scope.cancel()
@@ -145,7 +147,7 @@ class Supervisor:
 
     async def _keep(self, slot: _Slot) -> None:
         """Replace the worker in `slot` each time it has ended."""
-        pause = FIRST_PAUSE
+        backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE, jitter=0)
         while True:
             child, began = slot.child, trio.current_time()
             failure = await self._wait_for_failure(child)
@@ -154,11 +156,11 @@ class Supervisor:
                     continue
                 await self._kill(child)
                 if trio.current_time() - began > LONGEST_PAUSE:
-                    pause = FIRST_PAUSE
+                    backoff.reset()
                 while slot.child is child:
+                    pause = backoff.pause()
                     _log.error("%s; starting another in %g seconds", failure, pause)
                     await trio.sleep(pause)
-                    pause = min(pause * 2, LONGEST_PAUSE)
                     try:
                         slot.child = await self._start()
                     except RuntimeError as exc:
@@ -206,7 +208,7 @@ class Supervisor:
             except RuntimeError as exc:
                 _log.error("%s; the present workers keep running", exc)
 
-    async def _end(self, signals: AsyncIterator[int]) -> None:
+    async def _end(self, signals: AsyncIterator[int] | None) -> None:
         async with trio.open_nursery() as nursery:
             at_once = trio.CancelScope()
             nursery.start_soon(self._obey, signals, at_once)
@@ -218,21 +220,13 @@ class Supervisor:
 
 
 @contextmanager
-def _signals() -> Generator[AsyncIterator[int], None, None]:
+def _signals() -> Generator[AsyncIterator[int] | None, None, None]:
     """Yield the signals for a supervisor; outside the main thread there are none, because Python delivers none there."""
     if threading.current_thread() is not threading.main_thread():
-        yield _NoSignals()
+        yield None
         return
     with trio.open_signal_receiver(signal.SIGHUP, *_ENDING) as signals:
         yield signals
-
-
-class _NoSignals:
-    def __aiter__(self) -> _NoSignals:
-        return self
-
-    async def __anext__(self) -> int:
-        await trio.sleep_forever()
 
 
 def _ignore(*_: object) -> None: ...
@@ -251,13 +245,9 @@ async def work(
     retire: Callable[[], None],
     worker_timeout: float | None,
 ) -> None:
-    """Run `serve` in a worker process until the supervisor or SIGTERM stops it.
+    """Run `serve` in a worker process until the supervisor or SIGTERM stops it, which cancels it.
 
-    Args:
-        control: This process's end of the supervisor's socket.
-        serve: The server, which is stopped by cancelling it.
-        retire: Called before that if another worker takes over.
-        worker_timeout: The supervisor's `timeout`.
+    `control` is this process's end of the supervisor's socket. `retire` is called first if another worker takes over.
     """
     signal.signal(signal.SIGHUP, _ignore)  # a terminal sends it to all processes, but only the supervisor acts on it
     control.setblocking(False)

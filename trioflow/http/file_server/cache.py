@@ -28,8 +28,6 @@ T = TypeVar("T")
 class FileCache(Generic[T]):
     """Cached files, by the path of the request and the accepted codings."""
 
-    __slots__ = ("_kept", "_weight")
-
     def __init__(self) -> None:
         self._kept: dict[Key, tuple[float, int, T]] = {}
         self._weight = 0

@@ -61,9 +61,7 @@ def decide(method: str, headers: Headers, *, size: int, etag: str, modified: int
 
     Args:
         method: The request's method; ranges apply only to GET.
-        headers: The request's headers.
-        size: The size of the file, in bytes.
-        etag: Its entity tag, in quotes. `If-Match` and `If-Range` never match a weak one.
+        etag: The file's entity tag, in quotes. `If-Match` and `If-Range` never match a weak one.
         modified: When it was last changed, in seconds, as sent in Last-Modified.
         is_dated: Whether it has not changed since that second. If it may have, a date in `If-Range` never matches.
         now: The time of the request, in seconds.
@@ -165,9 +163,7 @@ def etag_of(inode: int, changed_ns: int, modified_ns: int, size: int, variant: s
         changed_ns: When the inode was last changed (ctime). It cannot be set back, unlike `modified_ns`, which `cp -p`,
             `rsync -t` and archives set.
         modified_ns: When the content was last changed (mtime), for file systems without a ctime.
-        size: The size in bytes.
         variant: What else the content depends on, such as the coding.
-        now_ns: The time now.
     """
     facts = f"{inode} {changed_ns} {modified_ns} {size}".encode("ascii")
     # A digest, because an inode number in a tag reveals something about the disk, and security scanners report it.

@@ -172,8 +172,6 @@ class _Options:
 class _Files:
     """Serves the files beneath a root directory."""
 
-    __slots__ = ("_cache", "_codings", "_common", "_index", "_options", "_root", "_varying")
-
     def __init__(self, options: _Options) -> None:
         self._options = options
         self._cache: FileCache[File] = FileCache()

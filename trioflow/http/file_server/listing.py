@@ -46,17 +46,11 @@ _reading: Final = threading.Lock()
 
 
 class View(NamedTuple):
-    """The order and the filter that a query asks for.
+    """The order and the filter that a query asks for."""
 
-    Attributes:
-        by: What to sort by: `"name"`, `"size"` or `"date"`.
-        is_reversed: Whether to sort in reverse.
-        text: What a name must contain, case-insensitively.
-    """
-
-    by: str
+    by: str  # "name", "size" or "date"
     is_reversed: bool
-    text: str
+    text: str  # what a name must contain, case-insensitively
 
     @classmethod
     def of(cls, query: str) -> View:
@@ -163,7 +157,6 @@ def render(path: str, depth: int, entries: Sequence[Entry], view: View) -> Itera
         path: The directory's path in the request, with a slash at its end.
         depth: How many of its last segments are below the root; those above are not linked.
         entries: The directory's entries, in the order of the page; at most `MOST` are shown.
-        view: What the query asks for.
     """
     yield _head(path, depth, view)
     rows = [f'<tr><td class="d">{view.link("../", "Up one level")}<td><td>\n'] if depth else []

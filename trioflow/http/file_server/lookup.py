@@ -51,8 +51,6 @@ class OpenFile(NamedTuple):
 class RootDirectory:
     """A directory to open files beneath; if `anywhere`, symbolic links may lead out of it."""
 
-    __slots__ = ("_anywhere", "_path")
-
     def __init__(self, path: str, *, anywhere: bool) -> None:
         self._path = path
         self._anywhere = anywhere

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
@@ -17,7 +18,7 @@ import trio
 
 from trioflow._core.adapters import Once
 from trioflow._core.channel import SendChannel
-from trioflow._core.checks import check_limit
+from trioflow._core.checks import check_limit, check_type
 from trioflow._core.engine import Stage
 from trioflow._core.errors import HangUp
 from trioflow._core.moving import forward
@@ -119,13 +120,11 @@ def form(
         TypeError, ValueError: a limit is neither an int of 1 or more, nor `math.inf`; or `encoding` is not a charset that
             forms are sent in.
     """
-    if not isinstance(request, Request):
-        raise TypeError(f"form: request must be a Request, got {request!r}")
+    check_type("form: request", request, Request, "a Request")
     for name, limit in (("count", count), ("header_size", header_size), ("field_size", field_size),
                         ("file_size", file_size), ("size", size)):  # fmt: skip
         check_limit(name, limit)
-    if not isinstance(encoding, str):
-        raise TypeError(f"form: encoding must be a str, got {encoding!r}")
+    check_type("form: encoding", encoding, str, "a str")
     if (codec := codec_of(encoding)) is None:
         raise ValueError(f"form: encoding must be a charset such as 'utf-8' or 'windows-1252', got {encoding!r}")
     if not (given := request.headers.get("content-type")):
@@ -144,17 +143,17 @@ def form(
     return Readable._of(Stage(label("form"), function=Once(run, f"the form of this {request.method} request")))
 
 
+@dataclass
 class _Meter:
     """Counts the bytes of a form, and refuses more than `most`."""
 
-    def __init__(self, most: float) -> None:
-        self._most = most
-        self._size = 0
+    most: float
+    size: int = 0
 
     def passed(self, chunk: bytes) -> bytes:
-        self._size += len(chunk)
-        if self._size > self._most:
-            raise RequestError(413, f"the form is larger than {self._most} bytes")
+        self.size += len(chunk)
+        if self.size > self.most:
+            raise RequestError(413, f"the form is larger than {self.most} bytes")
         return chunk
 
 

@@ -55,8 +55,6 @@ class Multipart:
     """A parser of one form.
 
     Args:
-        boundary: The boundary that the content type names.
-        count: The largest number of parts allowed.
         header_size: The largest size of one part's header fields, in bytes.
         codec: Python's name for the charset of names. You may change it before you ask for the next event.
 
