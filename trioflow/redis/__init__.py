@@ -11,8 +11,8 @@ Rule 4: in a chain from `readable` to `writable`, an entry is acknowledged when 
 from __future__ import annotations
 
 from trioflow.redis.answers import StreamLost
-from trioflow.redis.delivery import Delivery
 from trioflow.redis.entry import Entry
+from trioflow.redis.hand import Delivery
 from trioflow.redis.letters import DeadLetter, dead_letters, drop_dead_letters, requeue_dead_letters, trim_dead_letters
 from trioflow.redis.receiving import open_receiver
 from trioflow.redis.sending import RedisSender, open_sender

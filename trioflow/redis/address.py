@@ -73,11 +73,6 @@ class Address(NamedTuple):
             unquote(service),
         )
 
-    @property
-    def has_login(self) -> bool:
-        """Whether the URL has a user or a password."""
-        return bool(self.username or self.password)
-
     def __str__(self) -> str:
         places = ", ".join(f"{host}:{port}" for host, port in self.places)
         return self.path or (f"{self.service} (known to the sentinels at {places})" if self.service else places)

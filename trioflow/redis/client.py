@@ -46,9 +46,7 @@ class Client:
         self.address = options.address
         self.keys = Keys(options.name)
         self._encoded_keys = encoded((len(self.keys.all), *self.keys.all))
-        self._ssl_context = options.ssl_context
-        self._patience = options.patience
-        self._wait_replicas = options.wait_replicas
+        self._options = options
         self._places = deque(self.address.places)  # the next one to ask comes first
         self._connection: Connection | None = None
         self._connecting = trio.Lock()
@@ -107,9 +105,9 @@ class Client:
                 host, _, port = reason.split()[2].rpartition(":")
                 node = host or connection.place[0], int(port)
                 self._places = deque(dict.fromkeys([node, *self.address.places]))
-        if now - self._failing_since > self._patience:
+        if now - self._failing_since > self._options.patience:
             return trio.BrokenResourceError(
-                f"no answer from the Redis server at {self.address} for {self._patience:g} s: {reason}"
+                f"no answer from the Redis server at {self.address} for {self._options.patience:g} s: {reason}"
             )
         return kind(reason, self._backoff.pause())
 
@@ -128,7 +126,7 @@ class Client:
             answer = await self._call(count + encoded(("EVALSHA", script.sha)) + rest, within, shield=shield)
         except NoScript:
             answer = await self._call(count + encoded(("EVAL", script.source)) + rest, within, shield=shield)
-        if self._wait_replicas:
+        if self._options.wait_replicas:
             await self._confirm(until - trio.current_time(), shield=shield)
         return answer
 
@@ -139,7 +137,7 @@ class Client:
         """
         connections = self.connections
         try:
-            wait = ("WAIT", self._wait_replicas, int(REPLICAS_TIMEOUT * 1000))
+            wait = ("WAIT", self._options.wait_replicas, int(REPLICAS_TIMEOUT * 1000))
             confirmed = await self.call(*wait, within=within, shield=shield)
         except Lost:
             raise
@@ -151,9 +149,11 @@ class Client:
             confirmed = 0
         if self.connections != connections:
             confirmed = 0  # on a new connection, the answer says nothing about earlier writes
-        if confirmed < self._wait_replicas:
+        if confirmed < self._options.wait_replicas:
             self._look_elsewhere()
-            raise Lost(f"{confirmed} of {self._wait_replicas} replicas have what was written", self._backoff.pause())
+            raise Lost(
+                f"{confirmed} of {self._options.wait_replicas} replicas have what was written", self._backoff.pause()
+            )
 
     async def run_until_done(self, script: Script, *args: str | bytes | int) -> Any:
         """Run a script again until it is carried out.
@@ -191,7 +191,7 @@ class Client:
             if self._connection is None or not self._connection.is_open:
                 if self._is_closed:
                     raise ConnectionError("this client is closed")
-                self._connection = await open_connection(self.address, await self._where(), self._ssl_context)
+                self._connection = await open_connection(self.address, await self._where(), self._options.ssl_context)
                 self.connections += 1
             return self._connection
 
@@ -215,11 +215,11 @@ class Client:
         address = self.address._replace(service="", db=0)
         try:
             anonymous = address._replace(username=None, password=None)
-            connection = await open_connection(anonymous, sentinel, self._ssl_context)
+            connection = await open_connection(anonymous, sentinel, self._options.ssl_context)
         except ErrorAnswer as exc:
             if exc.word != "NOAUTH":
                 raise
-            connection = await open_connection(address, sentinel, self._ssl_context)
+            connection = await open_connection(address, sentinel, self._options.ssl_context)
         try:
             found = await connection.call(encode("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self.address.service))
         finally:

@@ -11,6 +11,7 @@ import socket
 import ssl
 from collections import deque
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any, Final
 
 import trio
@@ -93,14 +94,12 @@ class _Socket(trio.abc.Stream):
         await self._stream.aclose()
 
 
+@dataclass(slots=True, eq=False)
 class _Call:
-    __slots__ = ("answer", "failure", "is_over", "woken")
-
-    def __init__(self) -> None:
-        self.answer: Any = None
-        self.failure: Exception | None = None
-        self.is_over = False
-        self.woken: trio.Event | None = None  # set when the call is over, or when it is this caller's turn to read
+    answer: Any = None
+    failure: Exception | None = None
+    is_over: bool = False
+    woken: trio.Event | None = None  # set when the call is over, or when it is this caller's turn to read
 
 
 class Connection:
@@ -212,7 +211,8 @@ async def open_connection(address: Address, place: Place, ssl_context: ssl.SSLCo
         context = ssl_context or ssl.create_default_context()
         stream = trio.SSLStream(plain, context, server_hostname=place[0], https_compatible=True)
     connection = Connection(place, stream, plain)
-    login = ("AUTH", address.username or "default", address.password or "") if address.has_login else ()
+    has_login = address.username or address.password
+    login = ("AUTH", address.username or "default", address.password or "") if has_login else ()
     try:
         if isinstance(stream, trio.SSLStream):
             await stream.do_handshake()

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final
 
+from trioflow._core.checks import check_type
 from trioflow.redis.options import delay_of, to_json, to_milliseconds
 
 ITEM_ALONE: Final = 2  # fields of an entry without options
@@ -39,22 +40,15 @@ class Entry(bytes):
         ttl: float = math.inf,
         idempotency_key: str | None = None,
     ) -> Entry:
-        """Make an entry from an encoded item.
+        """Make an entry from an encoded item. The options are those of `RedisSender.send`.
 
         Args:
             data: The item; a str is encoded as UTF-8.
-            headers: Metadata to send with the item: names and values, all str.
-            key: Entries with the same key are delivered one at a time, in the order in which they were stored.
-            delay: The seconds after storing in which it is not delivered.
-            ttl: The seconds after storing in which it may be delivered; then it is deleted. `math.inf` for no limit.
-            idempotency_key: If the server has stored an item with this key within the sender's `idempotency_window`,
-                this one is not stored.
 
         Raises:
             TypeError, ValueError: an argument has the wrong type, or is out of range.
         """
-        if not isinstance(data, (bytes, str)):
-            raise TypeError(f"Entry: data must be bytes or a str, got {data!r}")
+        check_type("Entry: data", data, bytes | str, "bytes or a str")
         self = super().__new__(cls, data.encode() if isinstance(data, str) else data)
         options = dict(data._options) if isinstance(data, Entry) else {}
         if headers is not None:
@@ -100,8 +94,7 @@ def _checked_headers(headers: Any) -> dict[str, str]:
 
 
 def _checked_key(name: str, key: str) -> str:
-    if not isinstance(key, str):
-        raise TypeError(f"{name} must be a str or None, got {key!r}")
+    check_type(name, key, str, "a str or None")
     if not key or "\0" in key:
         raise ValueError(f"{name} must be a non-empty str without NUL characters, got {key!r}")
     return key

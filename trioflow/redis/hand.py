@@ -7,17 +7,18 @@ Rule 2: the leases of the entries in hand are renewed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 import trio
 
+from trioflow._core.errors import failure_in
 from trioflow.redis.answers import Later, NoGroup, Refused
 from trioflow.redis.client import ANSWER_TIMEOUT
-from trioflow.redis.delivery import Delivery, Outcome
-from trioflow.redis.entry import ITEM_ALONE
+from trioflow.redis.entry import ITEM_ALONE, entry_of
+from trioflow.redis.letters import reason_of
 from trioflow.redis.membership import Membership
-from trioflow.redis.options import ReceiverOptions
+from trioflow.redis.options import ReceiverOptions, delay_of
 from trioflow.redis.receiver_scripts import ACK, GIVE_BACK, RENEW
 
 ENTRIES_PER_CALL: Final = 500
@@ -25,9 +26,109 @@ WORDS_PER_CALL: Final = 600  # divisible by 5, so that an id and its outcome sta
 LEAVE_TIMEOUT: Final = 2.0  # seconds
 FLUSH_TIMEOUT: Final = ANSWER_TIMEOUT - LEAVE_TIMEOUT  # a cancelled receiver may wait for both in turn
 
+T = TypeVar("T", covariant=True)
+
+
+class Outcome(NamedTuple):
+    """How an entry is given back."""
+
+    tries: int  # tries that count
+    reason: bytes = b""  # how the last try ended
+    together: bool = False  # whether other entries failed with it
+    delay: int = 0  # milliseconds in which it is not delivered
+
+
+class Delivery(Generic[T]):
+    """A delivered entry. `async with delivery:` acknowledges it if the block succeeds, and gives it back otherwise.
+
+    Attributes:
+        id: The server's name for the entry; the same each time it is delivered.
+        times: How often the entry has been delivered, including this time.
+        lost: Whether another receiver has the entry by now, because this one let its lease run out.
+    """
+
+    __slots__ = ("_fields", "_hand", "_is_settled", "id", "lost", "times")
+
+    def __init__(self, hand: Hand, name: str, fields: Sequence[bytes], times: int) -> None:
+        self._hand = hand
+        self._fields = fields
+        self._is_settled = False
+        self.id = name
+        self.times = times
+        self.lost = False
+
+    @property
+    def value(self) -> T:
+        """The item, decoded."""
+        value: T = self._hand.decode(entry_of(self._fields))
+        return value
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The headers that it was sent with, read-only."""
+        return entry_of(self._fields).headers
+
+    @property
+    def key(self) -> str | None:
+        """The key that it was sent with, or None."""
+        return entry_of(self._fields).key
+
+    def done(self) -> None:
+        """Acknowledge the entry, which deletes it. The server is told soon after. Harmless when repeated."""
+        if not self._is_settled:
+            self._is_settled = True
+            self._hand.settle(self, None)
+
+    def give_back(
+        self,
+        *,
+        tried: bool = True,
+        error: BaseException | None = None,
+        together: bool = False,
+        delay: float | None = None,
+    ) -> None:
+        """Let any receiver have the entry again. Harmless when repeated.
+
+        Args:
+            tried: Whether this delivery counts as a try.
+            error: Why the try failed; shown if the entry becomes a dead letter.
+            together: Whether other entries failed in the same try and any of them may be the cause. The last try is
+                then made with nothing else in hand.
+            delay: The seconds in which it is not delivered again. The default is the receiver's retry delay, or 0 if
+                not `tried`.
+
+        Raises:
+            TypeError, ValueError: `delay` is not a number from 0 to 1,000,000,000.
+        """
+        pause = self._hand.delay_after(self.times) if tried and delay is None else delay_of(delay or 0)
+        if not self._is_settled:
+            self._is_settled = True
+            if tried:
+                self._hand.settle(self, Outcome(self.times, reason_of(error), together, pause))
+            else:
+                self._hand.settle(self, Outcome(max(self.times - 1, 0), delay=pause))
+
+    async def is_lost(self) -> bool:
+        """Ask the server whether another receiver has the entry by now, or has acknowledged it."""
+        return self.lost or await self._hand.has_lost(self)
+
+    async def __aenter__(self) -> Delivery[T]:
+        await trio.lowlevel.checkpoint_if_cancelled()
+        return self
+
+    async def __aexit__(self, kind: object, exc: BaseException | None, traceback: object) -> None:
+        if exc is None:
+            self.done()
+        else:
+            failure = failure_in(exc)
+            self.give_back(tried=failure is not None, error=failure)
+
+    def __repr__(self) -> str:
+        return f"<Delivery {self.id}, times={self.times}>"
+
 
 class Hand:
-    """The deliveries in hand, by entry. It is the `Settler` of each.
+    """The deliveries in hand, by entry.
 
     Attributes:
         alone_waits: Whether an entry waits for a try with nothing else in hand.

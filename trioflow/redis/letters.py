@@ -111,18 +111,15 @@ async def requeue_dead_letters(
 
     They are added whatever the capacity, and get as many tries as other entries. A stream that has ended is reopened,
     and ends again when they are acknowledged. If an answer of the server is lost, the returned number may be too small.
+    The arguments that are not listed here are those of `open_sender`.
 
     Args:
-        url: The server, as for `open_sender`.
-        name: The stream.
         ids: The ids to put back, as in `DeadLetter.id`; None for all.
-        ssl_context: As for `open_sender`.
 
     Raises:
         TypeError: `ids` is not an iterable of str.
-        OSError: there is no server at `url`, or it refuses the connection or the query.
         StreamLost: the server has lost entries of the stream.
-        trio.BrokenResourceError: the server has not answered for five seconds.
+        OSError, trio.BrokenResourceError: as for `status`.
     """
     return await _of_letters(url, name, ids, ssl_context, lambda client, found: client.run(_REQUEUE, *found))
 
@@ -132,10 +129,7 @@ async def drop_dead_letters(
 ) -> int:
     """Delete dead letters of the stream `name`, and return how many. The arguments are those of `requeue_dead_letters`.
 
-    Raises:
-        TypeError: `ids` is not an iterable of str.
-        OSError: there is no server at `url`, or it refuses the connection or the query.
-        trio.BrokenResourceError: the server has not answered for five seconds.
+    Raises as that does, except for `StreamLost`.
     """
     return await _of_letters(
         *(url, name, ids, ssl_context), lambda client, found: client.call("XDEL", client.keys.dead, *found)
@@ -147,8 +141,7 @@ async def trim_dead_letters(url: str, name: str, keep: int, *, ssl_context: ssl.
 
     Raises:
         TypeError, ValueError: `keep` is not an int of 0 or more.
-        OSError: there is no server at `url`, or it refuses the connection or the query.
-        trio.BrokenResourceError: the server has not answered for five seconds.
+        OSError, trio.BrokenResourceError: as for `status`.
     """
     check_count("keep", keep, 0)
     trimmed: int = await ask(

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from trioflow._core.checks import check_count, check_function, check_limit, check_positive
+from trioflow._core.checks import check_count, check_function, check_limit, check_positive, check_type
 from trioflow.redis.address import Address
 
 CAPACITY: Final = 1000  # entries
@@ -51,8 +51,7 @@ class StreamOptions:
 
     def __post_init__(self) -> None:
         address = Address.of(self.url)
-        if self.ssl_context is not None and not isinstance(self.ssl_context, ssl.SSLContext):
-            raise TypeError(f"ssl_context must be an SSLContext or None, got {self.ssl_context!r}")
+        check_type("ssl_context", self.ssl_context, ssl.SSLContext | None, "an SSLContext or None")
         if self.ssl_context is not None and not address.is_secure:
             raise ValueError(
                 "ssl_context needs a url that begins with rediss:// or rediss+sentinel://; this one does not use TLS"

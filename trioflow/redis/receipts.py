@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from trioflow._core.channel import ReceiveChannel, SendChannel
@@ -50,15 +51,13 @@ class Receipt:
         self._failed(error, together)
 
 
+@dataclass(slots=True, eq=False)
 class Carried:
     """An item and its receipt. If a function returned many items, iterate over it for all of them."""
 
-    __slots__ = ("failure", "receipt", "value")
-
-    def __init__(self, value: Any, receipt: Receipt, failure: Exception | None = None) -> None:
-        self.value = value
-        self.receipt = receipt
-        self.failure = failure
+    value: Any
+    receipt: Receipt
+    failure: Exception | None = None
 
     def __iter__(self) -> Iterator[Carried]:
         if self.failure is not None:
@@ -172,20 +171,16 @@ def followed(stages: Sequence[Stage], is_whole: bool, *, goes_on: bool) -> list[
     return made
 
 
+@dataclass(frozen=True)
 class Storing:
     """The function of a sink that stores items, and of one that stores carried items and settles their receipts."""
 
-    def __init__(
-        self,
-        plain: Callable[[ReceiveChannel[Any]], Awaitable[int]],
-        carried: Callable[[ReceiveChannel[Carried]], Awaitable[int]],
-    ) -> None:
-        self._plain = plain
-        self.carried = carried
+    plain: Callable[[ReceiveChannel[Any]], Awaitable[int]]
+    carried: Callable[[ReceiveChannel[Carried]], Awaitable[int]]
 
     def __call__(self, source: ReceiveChannel[Any]) -> Awaitable[int]:
         """Store items that have no receipt."""
-        return self._plain(source)
+        return self.plain(source)
 
 
 async def acknowledge_each(source: ReceiveChannel[Any], output: SendChannel[Any]) -> None:

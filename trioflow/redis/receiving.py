@@ -26,9 +26,8 @@ from trioflow._core.channel import ReceiveChannel, SendChannel
 from trioflow._core.crew import Crew
 from trioflow.redis.answers import Later, Lost, NoGroup, Refused
 from trioflow.redis.client import Client, open_clients
-from trioflow.redis.delivery import Delivery
 from trioflow.redis.entry import ITEM_ALONE, Entry
-from trioflow.redis.hand import ENTRIES_PER_CALL, LEAVE_TIMEOUT, Hand
+from trioflow.redis.hand import ENTRIES_PER_CALL, LEAVE_TIMEOUT, Delivery, Hand
 from trioflow.redis.membership import Membership
 from trioflow.redis.options import DEAD_LETTERS, LEASE, MAX_RETRY_DELAY, TRIES, ReceiverOptions
 from trioflow.redis.receiver_scripts import CLAIM, HELD, LEAVE, PASS_END

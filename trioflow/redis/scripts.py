@@ -18,8 +18,6 @@ import hashlib
 class Script:
     """A script, and the digest under which the server caches it."""
 
-    __slots__ = ("sha", "source")
-
     def __init__(self, source: str) -> None:
         self.source = source
         self.sha = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
@@ -27,8 +25,6 @@ class Script:
 
 class Keys:
     """The keys of one stream. They share a hash tag, so in a cluster they are on one node."""
-
-    __slots__ = ("all", "dead", "room", "stream")
 
     def __init__(self, name: str) -> None:
         tag = f"{{{name}}}"

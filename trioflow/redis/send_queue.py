@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Final
 
 from trio.lowlevel import Abort, Task, current_task, reschedule, wait_task_rescheduled
@@ -21,17 +22,15 @@ ITEMS_PER_CALL: Final = 500
 BYTES_PER_CALL: Final = 1 << 20  # unless one item is larger
 
 
+@dataclass(slots=True, eq=False)
 class Sending:
     """The items of one task: a place in the queue. One without items lets no later items join a call before it."""
 
-    __slots__ = ("is_cancelled", "is_on_its_way", "items", "start", "task")
-
-    def __init__(self, items: Sequence[bytes | str] = ()) -> None:
-        self.items = items
-        self.start = 0  # items before this one are stored
-        self.task: Task | None = None  # the task, while it waits for its turn
-        self.is_on_its_way = False
-        self.is_cancelled = False  # cancelled while it was on its way
+    items: Sequence[bytes | str] = ()
+    start: int = 0  # items before this one are stored
+    task: Task | None = None  # the task, while it waits for its turn
+    is_on_its_way: bool = False
+    is_cancelled: bool = False  # cancelled while it was on its way
 
     @property
     def is_stored(self) -> bool:

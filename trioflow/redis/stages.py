@@ -18,8 +18,8 @@ from trioflow._core.engine import Stage
 from trioflow._core.makers import differing, task
 from trioflow._core.streams import Readable, Transform, Writable, label
 from trioflow._core.typevars import T
-from trioflow.redis.delivery import Delivery
 from trioflow.redis.entry import Entry
+from trioflow.redis.hand import Delivery
 from trioflow.redis.options import (
     CAPACITY,
     DEAD_LETTERS,
@@ -71,8 +71,6 @@ def readable(
     Holds: `prefetch` entries.
 
     Args:
-        url: The server, as for `open_sender`.
-        name: The stream.
         on_error: What to do when a function fails for an item: `"stop"` ends the run with that exception; `"return"`
             gives the entry back and continues. The entry is tried again later, and finally becomes a dead letter.
         prefetch: How many entries may be in the chain at once; at least as many as `map_async` works on at once.

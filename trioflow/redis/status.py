@@ -159,8 +159,7 @@ async def drop_sender(url: str, name: str, producer: str, *, ssl_context: ssl.SS
 
     Raises:
         TypeError, ValueError: an argument has the wrong type, or is not a valid name.
-        OSError: there is no server at `url`, or it refuses the connection or the query.
-        trio.BrokenResourceError: the server has not answered for five seconds.
+        OSError, trio.BrokenResourceError: as for `status`.
     """
     check_name("producer", producer)
     return bool(await ask(url, name, ssl_context, lambda client: client.run(_DROP, producer)))

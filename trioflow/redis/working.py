@@ -25,8 +25,8 @@ from trioflow._core.crew import Crew
 from trioflow._core.errors import sole, split_failure
 from trioflow._core.labels import name_of
 from trioflow._core.signals import run_until_a_signal
-from trioflow.redis.delivery import Delivery
 from trioflow.redis.entry import Entry
+from trioflow.redis.hand import Delivery
 from trioflow.redis.options import DEAD_LETTERS, LEASE, MAX_RETRY_DELAY, TRIES, ReceiverOptions
 from trioflow.redis.receiving import receiver_of
 
@@ -100,20 +100,13 @@ async def work(
         handler: An async function that takes a `Delivery`, or a plain one, which is called in a thread and must not
             call `done` or `give_back`. A thread cannot be cancelled: after `grace` it is abandoned, and may run until
             the process ends.
-        url: The server, as for `open_sender`.
-        name: The stream.
         concurrency: How many calls may be in progress at once.
         grace: The seconds for which calls in progress may continue when the worker is told to stop; 0 for none.
         prefetch: How many unacknowledged entries to hold at once; None for `concurrency`, which shares slow work most
             evenly. For calls that take milliseconds, use more.
         task_status: Started when it begins to receive.
 
-    Raises:
-        TypeError, ValueError: an argument has the wrong type, or is out of range; another group reads the stream.
-        OSError: at the start, there is no server at `url`, or it refuses the connection.
-        StreamLost: the server has lost entries of the stream.
-        trio.BrokenResourceError: the server refuses a call, begins to evict entries, or was out of reach for longer
-            than `patience`.
+    Raises as `open_receiver` does.
     """
     check_handler(handler)
     check_count("concurrency", concurrency, 1)
