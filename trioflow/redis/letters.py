@@ -129,7 +129,7 @@ async def drop_dead_letters(
 ) -> int:
     """Delete dead letters of the stream `name`, and return how many. The arguments are those of `requeue_dead_letters`.
 
-    Raises as that does, except for `StreamLost`.
+    Raises as `requeue_dead_letters` does, except for `StreamLost`.
     """
     return await _of_letters(
         *(url, name, ids, ssl_context), lambda client, found: client.call("XDEL", client.keys.dead, *found)
