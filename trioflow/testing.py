@@ -80,7 +80,8 @@ async def check_transform(
             source and a reader that does not read, unless `expected` is empty.
         limit: How long one case may take, in seconds.
 
-    Raises as `check_readable` does.
+    Raises:
+        AssertionError: a rule is broken; the message starts with its number.
     """
     check = Check(factory, Transform, limit)
     given = list(items)
@@ -113,7 +114,8 @@ async def check_writable(
         expected: The result that a run must return. If it is not given, all runs must return the same result.
         limit: How long one case may take, in seconds.
 
-    Raises as `check_readable` does.
+    Raises:
+        AssertionError: a rule is broken; the message starts with its number.
     """
     check = Check(factory, Writable, limit)
     given = list(items)

@@ -206,7 +206,8 @@ class Transform(_Stream, Generic[In, Out]):
     def pipe(self, stage: Transform[Out, U] | Writable[Out, R] | Duplex[U, Out]) -> Transform[In, U] | Writable[In, R]:
         """Connect this to `stage`. Return a longer `Transform` for a `Transform` or `Duplex`, a `Writable` for a `Writable`.
 
-        Raises as `Readable.pipe` does.
+        Raises:
+            TypeError: `stage` is not a `Transform`, a `Duplex` or a `Writable`.
         """
         if isinstance(stage, Writable):
             return Writable._joined(self, stage)

@@ -73,13 +73,18 @@ class _LengthPrefixed(_Framing):
 def parse_length_prefixed(
     width: int = 4, *, byteorder: Byteorder = "big", max_length: float = LONGEST
 ) -> Transform[bytes, bytes]:
-    r"""Split the bytes that `length_prefixed` wrote into its items, without their lengths. It takes the same arguments.
+    r"""Split the bytes that `length_prefixed` wrote into its items, without their lengths.
 
     Emits when: a frame is complete.
     Waits when: downstream is not ready.
     Ends when: the source ends.
     On cancel: the unfinished frame is lost.
     Holds: one batch, and the unfinished frame, up to `max_length` (two copies of it for a moment when it is complete).
+
+    Args:
+        width: How many bytes the length takes; 1 to 8.
+        byteorder: `"big"`, the network order, or `"little"`.
+        max_length: The longest frame, in bytes, without its length; `math.inf` for all that `width` can express.
 
     Raises:
         TypeError: an argument has the wrong type; a chunk is not bytes-like.

@@ -63,11 +63,16 @@ class RunSnapshot(NamedTuple):
 class Inspector:
     """Knows the runs that have started since `inspect` yielded it.
 
-    If you make one yourself, it sees only the runs that you pass it to, as in `pipeline(..., monitor=inspector)`. It holds
-    and raises what `inspect` does.
+    If you make one yourself, it sees only the runs that you pass it to, as in `pipeline(..., monitor=inspector)`.
+
+    Holds: numbers and text, for current runs and for the last `keep` runs that have ended.
 
     Args:
         keep: How many ended runs to remember.
+
+    Raises:
+        TypeError: `keep` is not an int.
+        ValueError: `keep` is below 0.
     """
 
     def __init__(self, *, keep: int = 100) -> None:
