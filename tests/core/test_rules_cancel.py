@@ -401,12 +401,14 @@ async def test_R17_a_block_whose_sink_hung_up_does_not_hide_the_cancellation() -
     assert scope.cancelled_caught
 
 
-@pytest.mark.parametrize("how", ["awaited", "read", "written"])
+@pytest.mark.parametrize("how", ["awaited", "merged", "read", "written"])
 async def test_R11_a_run_of_several_tasks_that_is_cancelled_raises_cancelled_itself_and_no_group(how: str) -> None:
     async def use() -> None:
         stages = Source([], then=None).readable.pipe(tf.Transform(passing_on)).pipe(tf.Transform(passing_on))
         if how == "awaited":
             await stages.pipe(tf.drain())
+        elif how == "merged":
+            await tf.merge(stages, stages, stages).pipe(tf.drain())
         elif how == "read":
             async with stages.open() as items:
                 await items.receive()

@@ -41,10 +41,11 @@ class Crew:
             await function(*args)
         except BaseException as exc:
             # Caught here and not around the nursery, which would wrap it in a group: R11 asks for the same object.
-            if (failure := self.failure_in(exc)) is None:
-                raise
-            self.failures.append(failure)
-            self.cancel()
+            if (failure := self.failure_in(exc)) is not None:
+                self.failures.append(failure)
+                self.cancel()
+            else:
+                self.was_cancelled = True  # if several tasks raised it, Trio would make a group of them
 
     # Trio's context manager is entered by hand, as a generator around it costs 4 µs a run.
     async def __aenter__(self) -> Self:
