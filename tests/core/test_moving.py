@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from trio.testing import wait_all_tasks_blocked
 
 import trioflow as tf
-from tests.consumers import steps_of
+from tests.consumers import passes, steps_of
 from trioflow._core.buffer import weight_of
 from trioflow._core.moving import forward
-from trioflow._core.one_by_one import one_by_one
+from trioflow._core.one_by_one import OneByOne, one_by_one
 
 
 async def move_until_broken(
@@ -107,6 +107,22 @@ async def test_several_readers_of_a_channel_that_is_moved_share_its_items(nurser
     given.close()
     await wait_all_tasks_blocked()
     assert taken.receive_nowait() == 4
+
+
+@pytest.mark.parametrize("kind", [tf.ReceiveChannel, OneByOne])
+async def test_two_moves_from_one_channel_share_its_items(
+    kind: type[tf.ReceiveChannel[int]], nursery: trio.Nursery
+) -> None:
+    given, source = tf.open_channel[int](8)
+    output, taken = tf.open_channel[int](8)
+    for _ in range(2):
+        nursery.start_soon(forward, kind(source._buffer), output)
+    await wait_all_tasks_blocked()
+    for n in range(3):
+        given.send_nowait(n)
+        await passes(10)
+        assert taken.receive_nowait() == n
+    given.close()
 
 
 ITEMS = st.one_of(st.integers(), st.binary(max_size=3), st.integers(1, 5).map(lambda pages: bytes(pages * 4096)))

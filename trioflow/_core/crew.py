@@ -39,7 +39,7 @@ class Crew:
     async def _guard(self, function: Callable[..., Awaitable[object]], *args: object) -> None:
         try:
             await function(*args)
-        except BaseException as exc:
+        except BaseException as exc:  # noqa: BLE001 - raised by `__aexit__`
             # Caught here and not around the nursery, which would wrap it in a group: R11 asks for the same object.
             if (failure := self.failure_in(exc)) is not None:
                 self.failures.append(failure)

@@ -61,7 +61,7 @@ async def _move(source: ReceiveChannel[T], output: SendChannel[T]) -> int:
     def move(is_next: bool) -> bool:  # noqa: FBT001 - called by `Buffer.wait_in`
         nonlocal moved
         output._check()
-        if not source._ready():
+        if not source._ready(True):  # its turn came before it waited for room
             return True  # another reader was quicker
         if not is_next or not taking.fits(weight_of(given.items[0])):
             return False
