@@ -79,7 +79,7 @@ async def test_R2_what_a_stage_that_is_ended_early_held_is_free_without_the_coll
     gc.collect()
     gc.disable()
     try:
-        await tf.pipeline(flow, tf.tap(lambda item: None), tf.Transform(pass_on), tf.take(1), tf.drain(), capacity=2)
+        await tf.pipeline(flow, tf.tap(lambda item: None), tf.Transform(pass_on), tf.take(2), tf.drain(), capacity=2)
 
         assert len(alive) > 1
         assert not any(item() for item in alive)
@@ -419,22 +419,46 @@ async def test_R11_a_failure_to_close_is_a_failure_of_the_stage_that_opened_it(h
         assert "flat_map" in notes[0]
 
 
-@pytest.mark.parametrize("how", ["cancelled", "ended early"])
-async def test_R2_a_run_that_is_cancelled_or_ends_early_leaves_nothing_to_the_garbage_collector(how: str) -> None:
-    async def pass_on(source: tf.ReceiveChannel[int], output: tf.SendChannel[int]) -> None:
-        async for item in source:
-            await output.send(item)
+async def _pass_on(source: tf.ReceiveChannel[int], output: tf.SendChannel[int]) -> None:
+    async for item in source:
+        await output.send(item)
 
+
+@tf.transform
+async def _each(items: AsyncIterator[int]) -> AsyncIterator[int]:
+    async for item in items:
+        yield item
+
+
+async def _wait(item: int) -> int:
+    await trio.lowlevel.checkpoint()
+    return item
+
+
+STAGES: dict[str, tf.Transform[int, int]] = {
+    "plain functions": tf.map(abs),
+    "coroutine functions": tf.map(_wait),
+    "channels": tf.Transform(_pass_on),
+    "generators": _each(),
+    "workers": tf.map_async(_wait),
+    "merged": tf.flat_map_merge(lambda item: [item]),
+}
+
+
+@pytest.mark.parametrize("how", ["cancelled", "ended early"])
+@pytest.mark.parametrize("kind", STAGES)
+async def test_R2_a_run_that_is_cancelled_or_ends_early_leaves_nothing_to_the_garbage_collector(
+    kind: str, how: str
+) -> None:
     async def use() -> None:
         with trio.CancelScope() as scope:
 
             def look(item: int) -> None:
-                if item == 1000 and how == "cancelled":
+                if item == 400 and how == "cancelled":
                     scope.cancel()
 
-            source = tf.from_iterable(itertools.count()).pipe(tf.Transform(pass_on)).pipe(tf.tap(look))
-            end = source.pipe(tf.Transform(pass_on)).pipe(tf.take(2000)).pipe(tf.drain())
-            await end
+            source = tf.from_iterable(itertools.count()).pipe(STAGES[kind]).pipe(tf.tap(look))
+            await source.pipe(STAGES[kind]).pipe(tf.take(800)).pipe(tf.drain())
 
     await use()  # makes what is made once
     gc.collect()

@@ -147,13 +147,13 @@ async def _result_of(this: Run) -> Any:
             this.begin(others)
             await this.play()
     else:
-        caught = None
         try:
             await this.play()
-        except BaseException as exc:  # noqa: BLE001 - `settle` raises it
-            caught = exc
-        if caught is not None or this.failures:
-            this.settle(None, caught)
+        except BaseException as exc:
+            this.settle(None, exc)  # not after this block, as a name for it there would make a reference cycle
+            raise
+        if this.failures:
+            this.settle(None, None)
     return this.result
 
 

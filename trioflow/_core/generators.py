@@ -192,17 +192,19 @@ def _before_each_trap(work: Coroutine[Any, Any, None], before_trap: Callable[[],
     """Await `work`, and call `before_trap` each time it suspends, before Trio sees the trap."""
     answer: Any = None
     thrown: BaseException | None = None
-    while True:
-        try:
+    try:
+        while True:
             trap = work.send(answer) if thrown is None else work.throw(thrown)
-        except StopIteration:  # `work` has returned; its other exceptions propagate to the caller
-            return
-        before_trap()
-        thrown = None
-        try:
-            answer = yield trap
-        except BaseException as exc:  # noqa: BLE001 - thrown into `work`
-            thrown = exc
+            before_trap()
+            thrown = None
+            try:
+                answer = yield trap
+            except BaseException as exc:  # noqa: BLE001 - thrown into `work`
+                thrown = exc
+    except StopIteration:  # `work` has returned; its other exceptions propagate to the caller
+        return
+    finally:
+        answer = thrown = None  # the traceback of an exception in them refers to this frame: a reference cycle
 
 
 async def generate(

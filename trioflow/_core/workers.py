@@ -67,18 +67,17 @@ class Workers:
 
     async def run(self, works: Iterable[Work]) -> None:
         """Run `works` until the source has ended and all results were sent. Each starts when all before it are busy."""
-        more = iter(works)
-        async with Crew() as crew:
+        self._more = iter(works)
+        async with Crew() as self._crew:
+            self._start_next()
 
-            def start() -> None:
-                for work in more:
-                    self._free += 1
-                    crew.start(self._work, work, start)
-                    break
+    def _start_next(self) -> None:
+        for work in self._more:
+            self._free += 1
+            self._crew.start(self._work, work)
+            break
 
-            start()
-
-    async def _work(self, work: Work, start: Callable[[], None]) -> None:
+    async def _work(self, work: Work) -> None:
         while True:
             try:
                 items = await self._take(getattr(work, "size", 1))
@@ -86,7 +85,7 @@ class Workers:
                 return
             self._free -= 1
             if not self._free:
-                start()
+                self._start_next()
             if self._ordered:
                 turn = _Turn()
                 self._turns.append(turn)  # in order, as no other task has run since the items were taken
