@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from http import HTTPStatus
 
 import h11
 import pytest
@@ -70,15 +69,27 @@ def test_a_client_reads_what_was_written_and_knows_whether_to_reuse_the_connecti
     assert writer.keeps_alive is (keeps_alive and not is_old and "close" not in connection.lower())
 
 
-@pytest.mark.parametrize("status", [200, 204, 304, 404, 599])
+@pytest.mark.parametrize(
+    ("status", "phrase"),
+    [
+        (200, "OK"),
+        (204, "No Content"),
+        (304, "Not Modified"),
+        (404, "Not Found"),
+        (413, "Content Too Large"),
+        (414, "URI Too Long"),
+        (416, "Range Not Satisfiable"),
+        (422, "Unprocessable Content"),
+        (599, ""),
+    ],
+)
 @pytest.mark.parametrize("fields", [[], [("Content-Length", "5")]])
-def test_a_head_alone_is_a_complete_response_to_HEAD(status: int, fields: list[tuple[str, str]]) -> None:
+def test_a_head_alone_is_a_complete_response_to_HEAD(status: int, phrase: str, fields: list[tuple[str, str]]) -> None:
     writer = ResponseWriter(is_head=True, is_old=False, keeps_alive=True)
 
     response, body, goes_on = read_by_h11(written(writer, status, fields, []), method="HEAD")
 
-    assert response.status_code == status
-    assert bytes(response.reason).decode() == (HTTPStatus(status).phrase if status != 599 else "")
+    assert (response.status_code, bytes(response.reason).decode()) == (status, phrase)
     assert body == b""
     assert goes_on is writer.keeps_alive is True
 

@@ -22,7 +22,10 @@ _WITHOUT_BODY: Final = frozenset((204, 205, 304))
 _SMALL: Final = 16384  # bytes: a chunk up to this size is copied into its frame, which is then sent as one piece
 _OWN: Final = frozenset(("connection", "content-length", "date", "transfer-encoding"))  # what the server sets itself
 _UNFRAMED: Final = frozenset((204, 304))  # their status alone says that they have no body (RFC 9112 6.3)
-_PHRASES: Final = {status.value: status.phrase for status in HTTPStatus}
+_RENAMED: Final = {  # by RFC 9110, and in Python since 3.13
+    413: "Content Too Large", 414: "URI Too Long", 416: "Range Not Satisfiable", 422: "Unprocessable Content",
+}  # fmt: skip
+_PHRASES: Final = {status.value: status.phrase for status in HTTPStatus} | _RENAMED
 _LINES: Final = {n: f"HTTP/1.1 {n} {_PHRASES.get(n, '')}\r\n".encode("ascii") for n in range(100, 600)}
 _ALLOWED: Final = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"  # the common methods that reach a handler
 
