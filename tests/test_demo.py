@@ -352,6 +352,15 @@ async def test_lines_are_returned_while_others_are_still_being_sent() -> None:
     assert b"BYE\n" in rest
 
 
+async def test_lines_that_are_not_text_are_no_failure_of_the_server(caplog: pytest.LogCaptureFixture) -> None:
+    async with demonstrating() as (_, port), connected(port) as stream:
+        status, _headers, body = await Client(stream).ask("POST", "/shout", [("Content-Length", "3")], [b"a\n\xff"])
+
+    assert status == 200
+    assert body.endswith(b"(THIS IS NOT UTF-8 TEXT; TRY GZIP, WHICH TAKES ANY BYTES)\n")
+    assert not caplog.records
+
+
 @pytest.mark.parametrize(
     ("how", "expected"),
     [("upper", b"ONE\nTWO\n"), ("numbers", b"    1  one\n    2  two\n"), ("gzip", gzip.compress(b"one\ntwo"))],

@@ -19,7 +19,7 @@ from trioflow.demo._visits import visit_of
 
 async def shout(request: http.Request, response: http.Response) -> None:
     response.headers["content-type"] = "text/plain; charset=utf-8"
-    await request.body.pipe(tf.lines()).pipe(upper).pipe(response)
+    await request.body.pipe(as_lines).pipe(upper).pipe(response)
 
 
 async def changed(request: http.Request, response: http.Response) -> None:
