@@ -89,6 +89,21 @@ async def test_a_reset_without_an_end_is_reported_only_as_a_reset(
     assert leaving.told == ["left"]
 
 
+async def test_a_look_reports_an_end_at_once_unless_connections_are_polled(watch: liveness.Watch) -> None:
+    leaving = Watched()
+    ours, theirs = tcp_pair()
+    with ours, theirs:
+        watch.add(ours, leaving)
+        watch.look()
+        assert leaving.told == []
+
+        theirs.shutdown(socket.SHUT_WR)
+        watch.look()
+        assert leaving.told == ([] if isinstance(watch, liveness.PollingWatch) else ["ended"])
+
+        watch.remove(ours)
+
+
 def test_without_epoll_each_connection_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(liveness.select, "epoll", raising=False)
 
