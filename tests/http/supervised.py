@@ -56,7 +56,8 @@ def told(access: http.Access) -> None:
 
 async def main(options: dict[str, Any]) -> None:
     options = {name: globals()[value] if name in NAMED else value for name, value in options.items()}
-    limits = http.Limits(grace=options.pop("grace", 5), per_client=options.pop("per_client", 500))
+    defaults = {"grace": 5, "per_client": 500, "half_closed": 60}  # a busy machine needs longer than a second to answer
+    limits = http.Limits(**{name: options.pop(name, default) for name, default in defaults.items()})
     handler = options.pop("handler", who)
     async with trio.open_nursery() as nursery:
         urls = await nursery.start(

@@ -659,7 +659,7 @@ async def opened(port: int, path: Path | str) -> trio.SocketStream:
 async def test_connections_of_one_address_are_counted_across_workers_until_they_or_their_worker_end(
     tmp_path: Path,
 ) -> None:
-    async with supervising(handler="wait", workers=3, per_client=6) as program:
+    async with supervising(handler="wait", workers=3, per_client=6, half_closed=0.1) as program:
         busy: dict[int, list[trio.SocketStream]] = {}
         for number in range(6):
             stream = await opened(program.port, tmp_path / f"{number}")
