@@ -16,6 +16,9 @@ from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, expect, 
 
 # Where to save pictures of the page for the docs: `TRIOFLOW_SCREENSHOTS=docs/tutorial/images pytest tests/browser`.
 SCREENSHOTS = os.environ.get("TRIOFLOW_SCREENSHOTS")
+PATIENCE = 60_000  # milliseconds, which pass only if a test fails: a busy machine takes seconds to draw a page
+
+expect.set_options(timeout=PATIENCE)
 
 
 @pytest.fixture(scope="session")
@@ -56,7 +59,7 @@ def open_demo(demo: str, browser: Browser) -> Iterator[Open]:
         context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})  # type: ignore[arg-type]
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(15_000)
+        page.set_default_timeout(PATIENCE)
 
         def hear(message: ConsoleMessage) -> None:
             said = f"{message.type}: {message.text} ({message.location['url']})"

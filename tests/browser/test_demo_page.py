@@ -30,7 +30,7 @@ def panel(page: Page, name: str) -> Locator:
     return found
 
 
-def wait_for(page: Page, script: str, *, seconds: float = 15) -> None:
+def wait_for(page: Page, script: str, *, seconds: float = 60) -> None:
     """Wait until a script returns true. Playwright's own waiting would need a policy that allows `eval`."""
     for _ in range(int(seconds / 0.05)):
         if page.evaluate(script):
@@ -106,7 +106,7 @@ def test_a_file_read_whole_costs_memory_for_each_client_and_a_piped_one_does_not
 
     for how in ("whole", "piped"):
         whole.locator(f"[data-crowd={how}]").click()
-        expect(whole.locator(f"tr:has(.{how}) td").nth(2)).to_have_text(re.compile(r"\d s"), timeout=60_000)
+        expect(whole.locator(f"tr:has(.{how}) td").nth(2)).to_have_text(re.compile(r"\d s"))
         expect(whole.locator(f"[data-crowd={how}]")).to_be_enabled()
 
     grew = {how: mebibytes(whole.locator(f"tr:has(.{how}) .measure").inner_text()) for how in ("whole", "piped")}
@@ -218,7 +218,7 @@ def test_a_slow_reader_stops_the_source_and_a_fast_one_does_not(open_demo: Open,
     page.keyboard.press("End")
     expect(page.locator("#slow-verdict")).to_contain_text("there is room")
     expect(slow.locator(".gauge").nth(1)).to_have_attribute("aria-valuenow", "0")
-    expect(slow.locator(".task").last).to_contain_text("waits for its source", timeout=10_000)
+    expect(slow.locator(".task").last).to_contain_text("waits for its source")
     page.keyboard.press("Home")
     expect(page.locator("#slow-verdict")).to_contain_text("the source has stopped")
     page.click("#slow-toggle")
@@ -301,7 +301,7 @@ def test_a_file_is_compressed_and_can_be_saved(open_demo: Open, tmp_path: Path) 
     page.check("[value=gzip]")
     page.set_input_files("#change-file", file)
     with page.expect_download() as download:
-        page.click("#change-save", timeout=60_000)
+        page.click("#change-save")
 
     assert gzip.decompress(download.value.path().read_bytes()) == content
     expect(change.locator("#change-sent")).to_have_text(f"{len(content) / 2**20:.1f} MiB")
@@ -345,7 +345,7 @@ def test_leaving_a_feed_stops_its_source_at_once(open_demo: Open, shoot: Shoot) 
     expect(row).to_contain_text("running")
     wait_for(page, "Number(document.querySelector('#sources td:nth-child(2)').textContent) > 4")
     page.click("#feed-toggle")
-    expect(row).to_contain_text("stopped", timeout=1_000)
+    expect(row).to_contain_text("stopped")
     made = row.locator("td").nth(1).inner_text()
     page.click("#list-form button")
     expect(page.locator("#list li")).to_have_count(20)
@@ -358,6 +358,15 @@ def test_leaving_a_feed_stops_its_source_at_once(open_demo: Open, shoot: Shoot) 
     assert row.last.locator("td").nth(1).inner_text() == made  # the source made no more
 
 
+# All entries of a part arrive within a second, in which a busy machine might not click.
+LEAVE = """() => new MutationObserver((_, observer) => {
+    if (document.querySelectorAll("#list li").length > 42) {
+        observer.disconnect();
+        document.getElementById("list-leave").click();
+    }
+}).observe(document.getElementById("list"), { childList: true })"""
+
+
 def test_the_list_grows_while_the_user_scrolls_until_the_page_is_left(open_demo: Open) -> None:
     page = open_demo()
     panel(page, "feed")
@@ -368,12 +377,11 @@ def test_the_list_grows_while_the_user_scrolls_until_the_page_is_left(open_demo:
 
     page.evaluate("document.getElementById('list').scrollTop = 1e6")
     expect(entries).to_have_count(40)
+    page.evaluate(LEAVE)
     page.evaluate("document.getElementById('list').scrollTop = 1e6")
-    wait_for(page, "document.querySelectorAll('#list li').length > 42")
-    page.click("#list-leave")
     left = page.locator("#sources tr").first
     expect(left).to_contain_text("list from 42")
-    expect(left).to_contain_text("stopped", timeout=1_000)
+    expect(left).to_contain_text("stopped")
     assert int(left.locator("td").nth(1).inner_text()) < 20
     page.fill("#list-start", "1000001")
     page.click("#list-form button")
@@ -391,7 +399,7 @@ def test_closing_the_page_ends_everything_that_it_had_started(open_demo: Open, d
     assert len(connections(demo)) > at_rest + 2
 
     page.context.close()
-    for _ in range(100):
+    for _ in range(1200):
         if len(connections(demo)) <= at_rest:
             break
         time.sleep(0.05)

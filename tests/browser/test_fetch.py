@@ -10,6 +10,8 @@ from typing import IO, NamedTuple
 import pytest
 from playwright.sync_api import Browser, Page
 
+from tests.browser.conftest import PATIENCE
+
 pytestmark = pytest.mark.needs("chromium")
 
 SERVER = """
@@ -75,7 +77,7 @@ def site() -> Iterator[Site]:
 def page(site: Site, browser: Browser) -> Iterator[Page]:
     context = browser.new_context()
     page = context.new_page()
-    page.set_default_timeout(15_000)
+    page.set_default_timeout(PATIENCE)
     page.goto(site.url)
     yield page
     context.close()

@@ -51,7 +51,7 @@ def page(browser: Browser, url: str, request: pytest.FixtureRequest) -> Iterator
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.goto(url)
     expect(page.locator("#said")).to_have_text("live")
-    expect(page.locator(".task.slowest .mark").first).to_be_visible(timeout=10_000)
+    expect(page.locator(".task.slowest .mark").first).to_be_visible()
     yield page
     context.close()
     assert complaints == []
@@ -62,7 +62,7 @@ def test_the_bottleneck_is_marked_in_the_drawing_and_in_the_numbers(page: Page, 
     expect(run.locator(".task.slowest")).to_contain_text("map_async(look_up)")
     expect(run.locator(".task.slowest")).to_contain_text("the others wait for it")
     expect(run.locator(".which")).to_have_text("map_async(look_up)")
-    expect(run.locator(".task").first).to_contain_text("waits for its reader", timeout=10_000)
+    expect(run.locator(".task").first).to_contain_text("waits for its reader")
     expect(run.get_by_role("meter", name="channel after map(upper)")).to_have_attribute(
         "aria-valuenow", re.compile(r"[5-9]\d|100")
     )
