@@ -24,7 +24,7 @@ R = TypeVar("R")
 
 
 async def check_readable(
-    factory: Callable[[], Readable[T]], *, expected: Sequence[T] | None = None, limit: float = 5
+    factory: Callable[[], Readable[T]], *, expected: Sequence[T] | None = None, limit: float = 30
 ) -> None:
     """Check that a source, or a source with transforms, follows the rules.
 
@@ -61,7 +61,7 @@ async def check_transform(
     *,
     is_stream: bool = False,
     holds: int | None = None,
-    limit: float = 5,
+    limit: float = 30,
 ) -> None:
     """Check that a transform follows the rules.
 
@@ -99,7 +99,7 @@ async def check_transform(
 
 
 async def check_writable(
-    factory: Callable[[], Writable[T, R]], items: Sequence[T], expected: R = UNKNOWN, *, limit: float = 5
+    factory: Callable[[], Writable[T, R]], items: Sequence[T], expected: R = UNKNOWN, *, limit: float = 30
 ) -> None:
     """Check that a sink, or transforms and a sink, follow the rules.
 
