@@ -23,7 +23,7 @@ def _of_call(message: str) -> str:
         if name in ("__init__", "__post_init__"):
             name = type(frame.f_locals["self"]).__name__
         frame = frame.f_back
-    return f"{name}: {message}"
+    return message if message.startswith(f"{name} ") else f"{name}: {message}"  # as for a property
 
 
 def check_count(name: str, value: object, least: int, most: float = math.inf) -> int:

@@ -91,7 +91,7 @@ class Log:
         if thread.is_alive():
             lost += len(self._lines) + len(self._waiting) - 1
         if lost:
-            told = f"trioflow: {lost} lines are missing at the end of the log: they could not be written\n"
+            told = f"trioflow: lines missing at the end of the log, because they could not be written: {lost}\n"
             with suppress(OSError):
                 if select.select([], [_STDERR], [], 0)[1]:  # not if it is a terminal stopped with Ctrl-S
                     os.write(_STDERR, told.encode())

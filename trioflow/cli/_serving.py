@@ -18,7 +18,7 @@ from trioflow.cli._failed import Failed, printable, reason_of
 from trioflow.cli._log import Log
 
 _FORMATS: Final = {
-    "text": (http.Access.as_line, "{} lines are missing here: the log was not read fast enough"),
+    "text": (http.Access.as_line, "lines missing here, because the log was not read fast enough: {}"),
     "json": (http.Access.as_json, '{{"missing": {}}}'),
 }
 
