@@ -85,7 +85,7 @@ async def test_a_delayed_entry_arrives_when_it_is_due_and_the_stream_ends_after_
 
     assert (first.value, second.value, second.times) == ("now", "late", 1)
     assert (status.waiting, status.delayed, [receiver.held for receiver in status.receivers]) == (1, 1, [1])
-    assert seconds > 0.7
+    assert seconds > 0.69
 
 
 async def test_a_receiver_that_leaves_or_dies_does_not_advance_a_delayed_entry(server: Server, url: str) -> None:
@@ -125,8 +125,8 @@ async def pauses(url: str, give_back: Callable[[redis.Delivery[Any]], None], **o
 async def test_a_retry_waits_twice_as_long_each_time(url: str) -> None:
     first, second = await pauses(url, lambda delivery: delivery.give_back(), retry_delay=0.4, max_retry_delay=0.7)
 
-    assert first > 0.2  # 0.4, shortened at random by up to half
-    assert second > 0.35  # 0.7, too
+    assert first > 0.19  # 0.4, shortened at random by up to half; the server counts whole milliseconds
+    assert second > 0.34  # 0.7, too
 
 
 async def test_a_retry_waits_as_long_as_the_handler_says(url: str) -> None:
@@ -135,7 +135,7 @@ async def test_a_retry_waits_as_long_as_the_handler_says(url: str) -> None:
 
     first, second = await pauses(url, say, retry_delay=1000)
 
-    assert first > 0.5
+    assert first > 0.49
     assert second < 500  # fails after PATIENCE if it waits for so long
 
 
@@ -292,7 +292,7 @@ async def test_faults_neither_advance_delayed_entries_nor_mix_up_keys(server: Se
                 async with delivery:
                     done.append(delivery.value)
                     if delivery.value[0] == "late":
-                        assert trio.current_time() - sent_at >= 0.9
+                        assert trio.current_time() - sent_at > 0.89
                     await trio.sleep(0.005)
 
     async def disturb() -> None:
