@@ -36,7 +36,7 @@ def demo() -> Iterator[str]:
     assert complaints == ""  # no handler failed
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # not for the session: until it ends, no other test can run an event loop of asyncio
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
         # So that media play on a machine without loudspeakers, and without a key press first.
