@@ -86,6 +86,25 @@ def test_windows_do_not_drift() -> None:
     assert ends == [pytest.approx((n + 1) / 10) for n in range(1000)]
 
 
+@pytest.mark.parametrize("every", [0.1, 0.3, 0.7, 1.1])
+def test_an_item_at_the_border_of_two_windows_is_in_one_of_them_however_the_border_is_rounded(every: float) -> None:
+    borders = [at for n in range(1, 1000, 3) for at in (n * every, (n - 1) * every + every)]
+    times = sorted(at for border in borders for at in (math.nextafter(border, 0), border))
+
+    got = windows([(at, n) for n, at in enumerate(times)], 1000, tf.window_time(every))
+
+    assert [*itertools.chain(*(items for _, items in got))] == [*range(len(times))]
+
+
+@pytest.mark.parametrize(("every", "slide"), [(0.3, 0.1), (0.7, 0.1), (2.1, 0.7)])
+def test_windows_that_overlap_have_equally_many_items_however_their_borders_are_rounded(
+    every: float, slide: float
+) -> None:
+    got = windows([(n * slide, n) for n in range(1000)], 1000 * slide, tf.window_time(every, slide=slide))
+
+    assert {len(items) for _, items in got[:-1]} == {round(every / slide)}
+
+
 async def test_R7_a_full_window_makes_its_source_wait_until_it_ends(autojump_clock: MockClock) -> None:
     source = tf.from_iterable(range(10)).pipe(tf.window_time(1, most=4))
 

@@ -92,8 +92,12 @@ class _Windows:
 
     def __init__(self, start: float, every: float, step: float) -> None:
         self._start = start
-        self._every = every
         self._step = step
+        steps = every / step
+        whole = round(steps)
+        # Where one window ends and another begins must be one number: computed as two sums, they may differ by a rounding
+        # error, and an item that arrives in between would be in both windows or in none.
+        self._steps = whole if math.isclose(steps, whole) else steps  # how many steps a window takes
         self._number = 0
         self._last_closed = -math.inf
         self.held: deque[tuple[float, Any]] = deque()  # (time of arrival, item)
@@ -104,7 +108,7 @@ class _Windows:
 
     @property
     def closes_at(self) -> float:
-        return self.opens_at + self._every
+        return self._start + (self._number + self._steps) * self._step
 
     def add(self, items: list[Any], now: float) -> None:
         if now >= self.opens_at:  # otherwise the items fall between two windows
@@ -118,7 +122,8 @@ class _Windows:
             self._last_closed = closes_at
             self._number += 1
             if only_full and not self.held:  # skip empty windows, to the one that is open now
-                self._number = max(self._number, math.floor((now - self._start - self._every) / self._step) + 1)
+                # One less, as the quotient may be rounded up; this loop closes that one, too.
+                self._number = max(self._number, math.floor((now - self._start) / self._step - self._steps))
             while self.held and self.held[0][0] < self.opens_at:
                 self.held.popleft()
             if items or not only_full:
