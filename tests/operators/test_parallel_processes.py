@@ -243,6 +243,19 @@ async def test_an_item_that_cannot_be_pickled_is_a_failure_of_that_item() -> Non
     assert await tf.pipeline(items, tf.on_item_error(stage, "drop"), tf.collect()) == [*range(200), 1]
 
 
+async def test_an_item_that_the_process_cannot_rebuild_is_a_failure_of_that_item() -> None:
+    stage = tf.map_in_processes(called.same, workers=1)
+    refused = called.Refused("a", why="b")
+    items = [*range(200), refused, 1]
+    failed: list[tuple[Any, Exception]] = []
+
+    with pytest.raises(TypeError, match="missing 1 required keyword-only argument: 'why'"):
+        await tf.pipeline(items, stage, tf.drain())
+    kept = tf.pipeline(items, tf.on_item_error(stage, tf.for_each(failed.append)), tf.collect())
+    assert await kept == [*range(200), 1]
+    assert [item for item, _ in failed] == [refused]
+
+
 async def test_a_function_that_returns_a_coroutine_is_refused() -> None:
     with pytest.raises(TypeError, match="but later_by_a_plain_function returned a coroutine; use map_async"):
         await tf.pipeline([1], tf.map_in_processes(called.later_by_a_plain_function), tf.drain())

@@ -136,7 +136,12 @@ def _serve_calls(sock: socket.socket, fn: Callable[[Any], Any], page: memoryview
         body = _exactly(sock, HEADER.unpack(header)[0])
         if body is None:
             return
-        sock.sendall(_call_each(fn, _loads(body), page, goes_on=goes_on))
+        try:
+            items = _loads(body)
+        except BaseException as exc:  # noqa: BLE001 - the parent finds out which item it is
+            sock.sendall(packed((0.0, None, {0: packed_failure(exc)})))
+        else:
+            sock.sendall(_call_each(fn, items, page, goes_on=goes_on))
 
 
 def _call_each(fn: Callable[[Any], Any], items: list[Any], page: memoryview, *, goes_on: bool) -> bytes:

@@ -143,9 +143,7 @@ class _Trips(Batches):
         try:
             request = packed(items)
         except Exception as exc:  # noqa: BLE001 - pickling may raise anything
-            if len(items) == 1:
-                return [self._settle(exc)]
-            return [result for item in items for result in await self._call([item])]
+            return await self._singly(items, exc)
         died: Counter[int] = Counter()
         while True:
             child = self._child
@@ -159,13 +157,22 @@ class _Trips(Batches):
                 self._child, self._is_busy = None, False
                 status = await child.end(LAST_WORDS)
             else:
-                return self._taken(items, *answer)
+                spent, results, failures = answer
+                if results is None:
+                    return await self._singly(items, failure_of(failures[0]))
+                return self._taken(items, spent, results, failures)
             died[number] += 1
             if number and died[number] > self._retries:  # 0: it died while idle, before it called anything
                 call = label(name_of(self._fn), items[number - 1])()
                 told = f"the worker process {told_end(status)} while it called {call}"
                 failure = self._settle(trio.BrokenResourceError(told))
                 return [*await self._call(items[: number - 1]), failure, *await self._call(items[number:])]
+
+    async def _singly(self, items: list[Any], failure: BaseException) -> list[Any]:
+        """Call with each item by itself, as one of them cannot be sent; if there is only one, that is its failure."""
+        if len(items) == 1:
+            return [self._settle(failure)]
+        return [result for item in items for result in await self._call([item])]
 
     def _taken(
         self, items: list[Any], spent: float, results: list[Any], failures: dict[int, tuple[bytes, str]]
