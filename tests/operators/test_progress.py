@@ -54,8 +54,9 @@ async def test_without_a_total_it_counts() -> None:
     await tf.pipeline([b"abc"] * 5, tf.progress(file=told), tf.drain())
     await tf.pipeline(["abc"] * 5, tf.progress(file=told), tf.drain())
     await tf.pipeline([], tf.progress(0, file=told), tf.drain())
+    await tf.pipeline([b"", b"abc"], tf.progress(file=told), tf.drain())
 
-    assert told.getvalue().splitlines() == ["15 B", "5 items", "0 of 0 items"]
+    assert told.getvalue().splitlines() == ["15 B", "5 items", "0 of 0 items", "3 B"]
 
 
 async def test_on_a_terminal_it_is_a_bar() -> None:
@@ -65,6 +66,15 @@ async def test_on_a_terminal_it_is_a_bar() -> None:
 
     assert "copy" in told.getvalue()
     assert "4.1/4.1 kB" in told.getvalue()
+
+
+@pytest.mark.parametrize("name", ["[1/2] copy", "[copy] a", "[/tmp/file]"])
+async def test_a_name_is_shown_beside_the_bar_as_it_is(name: str) -> None:
+    told = Terminal()
+
+    await tf.pipeline(range(3), tf.progress(3, name=name, file=told), tf.drain())
+
+    assert name in told.getvalue()
 
 
 async def test_the_bar_of_a_failed_run_does_not_reach_its_total() -> None:
@@ -85,6 +95,12 @@ async def test_it_writes_to_standard_error_by_default(capsys: pytest.CaptureFixt
     await tf.pipeline(range(3), tf.progress(), tf.drain())
 
     assert capsys.readouterr() == ("", "3 items\n")
+
+
+async def test_without_a_standard_error_it_shows_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stderr", None)
+
+    assert await tf.pipeline(range(3), tf.progress(), tf.count()) == 3
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import trio
 
 from trioflow._core.buffer import size_of
 from trioflow._core.channel import ReceiveChannel, SendChannel
-from trioflow._core.checks import check_limit, check_positive
+from trioflow._core.checks import BYTES_LIKE, check_limit, check_positive
 from trioflow._core.labels import shown_bytes
 from trioflow._core.makers import task
 from trioflow._core.moving import forward
@@ -38,7 +38,7 @@ def progress(
         total: How many items or bytes to expect. Directly after `read_file` it finds out by itself.
         name: A label to show before the bar.
         every: Seconds between two plain lines.
-        file: Where to write; by default the `sys.stderr` at the start of the run.
+        file: Where to write; by default the `sys.stderr` at the start of the run. Without one it shows nothing.
         silent: Whether to show nothing.
 
     Raises:
@@ -58,12 +58,16 @@ def progress(
     check_positive("every", every)
 
     async def run(source: ReceiveChannel[Any], output: SendChannel[Any]) -> None:
+        place = sys.stderr if file is None else file
+        if silent or place is None:  # a program that was started without a standard error has none
+            await forward(source, output)
+            return
         done = 0
-        with _display(name, every, sys.stderr if file is None else file) as show:
+        with _display(name, every, place) as show:
             weigh: Callable[[Sequence[Any]], int] = len
             expected = total
             async for items in source._batches_for(output):
-                if not done and size_of(items[0]):
+                if not done and isinstance(items[0], BYTES_LIKE):
                     weigh, show.is_bytes = _bytes_of, True
                     if expected is None:
                         expected = source._expected
@@ -72,7 +76,7 @@ def progress(
                 show.update(done, expected)
             show.end(done, expected)
 
-    return task(forward if silent else run, "progress", *([] if total is None else [total]))
+    return task(run, "progress", *([] if total is None else [total]))
 
 
 def _bytes_of(items: Sequence[Any]) -> int:
@@ -120,7 +124,7 @@ class _Bar:
         self._name = name
         self._columns = (bars.DownloadColumn(), bars.MofNCompleteColumn())
         self._make: Callable[[Any], bars.Progress] = lambda amount: bars.Progress(
-            bars.TextColumn("{task.description}"), bars.BarColumn(), amount, bars.TimeRemainingColumn(),
+            bars.TextColumn("{task.description}", markup=False), bars.BarColumn(), amount, bars.TimeRemainingColumn(),
             console=console.Console(file=file), auto_refresh=False,
         )  # fmt: skip
         self._progress: bars.Progress | None = None
