@@ -62,6 +62,17 @@ async def test_balance_sends_each_item_to_one_branch() -> None:
     assert all(len(result) > 100 for result in results)
 
 
+@pytest.mark.parametrize(
+    "stage", [tf.buffer(1), tf.take_until(trio.Event()), tf.monitor(), tf.progress(silent=True)], ids=repr
+)
+async def test_balance_works_if_each_branch_begins_with_a_stage_that_passes_items_on(
+    stage: tf.Transform[int, int], autojump_clock: MockClock
+) -> None:
+    source = tf.from_iterable(range(5)).pipe(tf.throttle(1))
+    async with tf.balance(source, 2) as (a, b):
+        assert sorted(await tf.merge(a.pipe(stage), b.pipe(stage)).pipe(tf.collect())) == [*range(5)]
+
+
 async def test_balance_sends_few_items_to_a_slow_reader(autojump_clock: MockClock) -> None:
     taken = {"quick": 0, "slow": 0}
 
