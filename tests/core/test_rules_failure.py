@@ -374,6 +374,39 @@ async def test_R13_a_source_that_aborts_its_output_fails_the_run() -> None:
         assert caught.value.__cause__ is cause
 
 
+@pytest.mark.parametrize("before", [(), (tf.passthrough(),), (passing(),), (passing(), tf.passthrough(), passing())])
+@pytest.mark.parametrize("arrives", [True, False])
+async def test_R13_a_writer_that_aborts_its_channel_cancels_every_stage_after_it(
+    before: tuple[tf.Transform[int, int], ...], *, arrives: bool
+) -> None:
+    sink = Sink()
+    chain = sink.writable
+    for stage in before:
+        chain = stage.pipe(chain)
+
+    async with chain.open() as send:
+        await send.send(1)
+        if arrives:
+            await wait_all_tasks_blocked()
+        send.abort()
+
+    assert sink.how in ("Cancelled", "HangUp", "not run")
+
+
+async def test_R13_what_is_sent_after_another_sender_has_aborted_the_channel_is_not_lost_without_an_error() -> None:
+    async def fill(sink: tf.Writable[object, object]) -> None:
+        async with sink.open() as send:
+            with pytest.raises(Boom):
+                await Source([1], then=Boom()).readable.pipe(tf.to_channel(send.clone()))
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(send.send, 2)
+
+    with pytest.raises(ExceptionGroup) as caught:
+        await fill(passing().pipe(Sink().writable))
+
+    assert caught.group_contains(trio.BrokenResourceError, match="the sender has failed")
+
+
 async def test_R15_a_users_own_broken_socket_surfaces() -> None:
     near, far = memory_stream_pair()
     await far.aclose()

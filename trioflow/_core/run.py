@@ -160,6 +160,7 @@ class Run(Crew):
         if head:
             self.send, source = self._channel(capacity)
             self.outside = self.buffers[-1]
+            self.outside.tell_abort(source, self._stop)  # else the stages after the first would see a regular end (R13)
         for i, task in enumerate(tasks, 1):
             task.source = source
             has_output = i < len(tasks) or tail
@@ -228,7 +229,7 @@ class Run(Crew):
             if self._lost is not None:
                 self._note_lost()
         except BaseException as exc:  # noqa: BLE001 - recorded or raised below
-            failure = self.failure_in(exc, None if task.output is None else task.output._buffer)
+            failure = self.failure_in(exc, task)
             if failure is not None:
                 self._note_lost()
                 if failure is not self._lost:
@@ -279,15 +280,21 @@ class Run(Crew):
                 self._stop()
             self.send.close()
 
-    def failure_in(self, exc: BaseException, output: Buffer[Any] | None = None) -> BaseException | None:
-        """Return the part of `exc` that is a new failure, if any. The task that raised it sends to `output`.
+    def failure_in(self, exc: BaseException, task: Task | None = None) -> BaseException | None:
+        """Return the part of `exc` that is a new failure, if any. `task` raised it, or else the block outside.
 
-        If the reader of `output` has hung up, that is no failure; nor is it if the writer outside has aborted its channel.
-        If the channel that the task reads was aborted by another stage, that is a failure.
+        If the reader of what it sends has hung up, that is no failure. If the channel that it reads was aborted by another
+        stage, that is a failure. If the writer outside has aborted its channel, that is no failure, unless the block tries to
+        send after that: an item would be lost without an error.
         """
         if any(exc is known for known in self.failures):
             return None
-        return failure_in(exc, self._mark, output, None if self.send is None else self.outside)
+        written = None if self.send is None else self.outside
+        if task is not None:
+            return failure_in(exc, self._mark, written, None if task.output is None else task.output._buffer)
+        aborted = None if written is None else written.failure
+        is_ours = isinstance(aborted, HangUp) and aborted.channel is self._mark
+        return failure_in(exc, self._mark, written, but=None if is_ours else aborted)
 
     def has_failed_by(self, exc: BaseException) -> bool:
         """Return whether `exc` consists only of failures of stages."""
