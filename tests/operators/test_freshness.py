@@ -124,6 +124,43 @@ async def test_R6_items_that_a_slow_reader_gets_from_a_stage_that_drops_are_fres
     assert max(ages) < (CAPACITY + channels + 1) * PERIOD
 
 
+Inside = Callable[[tf.Readable[float]], tf.Readable[Any]]
+INSIDES: dict[str, Inside] = {
+    "merge": lambda readable: tf.merge(readable, tf.empty()),
+    "merge_sorted": lambda readable: tf.merge_sorted(readable, tf.empty()),
+    "concat": lambda readable: tf.concat(readable, tf.empty()),
+    "interleave": lambda readable: tf.interleave(readable, tf.empty()),
+    "zip": lambda readable: tf.zip(readable, readable),
+    "zip_latest": lambda readable: tf.zip_latest(readable, readable),
+    "retry": tf.retry,
+    "switch_map": lambda readable: tf.from_iterable([0]).pipe(tf.switch_map(lambda _: readable)),
+    "merge in a merge": lambda readable: tf.merge(tf.merge(readable)),
+}
+
+
+@pytest.mark.parametrize("inside", INSIDES)
+async def test_R6_inside_another_stage_only_the_channels_after_one_that_drops_have_capacity_1(
+    inside: str, autojump_clock: MockClock
+) -> None:
+    before, after = set(), set()
+
+    @tf.readable
+    async def source(output: tf.SendChannel[float]) -> None:
+        before.add(output.statistics().capacity)
+        await output.send(1.0)
+
+    @tf.transform
+    async def looking(items: tf.ReceiveChannel[float], output: tf.SendChannel[float]) -> None:
+        after.update({items.statistics().capacity, output.statistics().capacity})
+        async for item in items:
+            await output.send(item)
+
+    readable = INSIDES[inside](source().pipe(tf.sample(PERIOD)).pipe(looking()))
+    await tf.pipeline(readable, tf.collect(), capacity=20)
+
+    assert (before, after) == ({20}, {1})
+
+
 async def test_R6_keep_alive_items_do_not_queue_up_before_a_busy_reader(autojump_clock: MockClock) -> None:
     async def quietly(item: int) -> int:
         await trio.sleep(10)

@@ -207,6 +207,10 @@ class SendChannel(End, trio.abc.SendChannel[SendT]):
         self._buffer.abort(failure or HangUp(self._buffer, reason))  # as `abort`, but readers get `failure` itself
 
     @property
+    def _run_capacity(self) -> float:
+        return self._buffer.run_capacity  # for the channels of what a stage runs inside it
+
+    @property
     def _is_empty(self) -> bool:
         return self._buffer.empty
 

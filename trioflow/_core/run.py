@@ -169,6 +169,7 @@ class Run(Crew):
                 self._scopes.append(task.scope)
             if has_output:
                 task.output, source = self._channel(task.capacity)
+                self.buffers[-1].run_capacity = capacity
                 self.buffers[-1].on_hang_up = partial(_cancel, self._scopes, i)
         if tail:
             self.receive = source

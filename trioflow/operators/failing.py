@@ -135,7 +135,7 @@ def retry(
         while True:
             begun_at = _delivered_to(output)
             source = readable if isinstance(readable, Readable) else _made(readable, begun_at)
-            failure = await attempt(source._stages, output.statistics().capacity, partial(forward, output=output))
+            failure = await attempt(source._stages, output._run_capacity, partial(forward, output=output))
             if failure is None:
                 return
             if not is_among(failure, kinds):
@@ -286,7 +286,7 @@ def recover(
                     "continue after them, use retry(lambda delivered: ...); if repeated items do no harm, pass repeats=True",
                 )
                 raise
-        last = await attempt(_given(given)._stages, output.statistics().capacity, partial(forward, output=output))
+        last = await attempt(_given(given)._stages, output._run_capacity, partial(forward, output=output))
         if last is not None:
             raise last
 

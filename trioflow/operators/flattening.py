@@ -78,7 +78,7 @@ def switch_map(fn: Callable[[T], Items[U]]) -> Transform[T, U]:
     Waits when: downstream is not ready. Newer items are taken even then; if several arrive at once, only the newest counts.
     Ends when: the source and the Readable for its last item have ended.
     On cancel: the running Readable is cancelled.
-    Holds: one item, and one in each channel of the running Readable. The channels after this stage have capacity 1, so
+    Holds: one item, and what the channels of the running Readable hold. The channels after this stage have capacity 1, so
         that few outdated items reach the reader.
 
     Args:

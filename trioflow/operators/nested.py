@@ -21,10 +21,9 @@ from trioflow._core.streams import Readable, wanted
 async def open_all(
     readables: Iterable[Readable[Any]], output: SendChannel[Any]
 ) -> AsyncGenerator[list[ReceiveChannel[Any]], None]:
-    """Run `readables` beside a block that reads them for `output`, with channels of the capacity of `output`."""
-    capacity = output.statistics().capacity
+    """Run `readables` beside a block that reads them for `output`, with channels of the capacity of its run."""
     with trio.CancelScope() as scope:
-        async with _open_each([*readables], capacity, scope.cancel) as receives:
+        async with _open_each([*readables], output._run_capacity, scope.cancel) as receives:
             yield receives
 
 

@@ -280,6 +280,8 @@ def keep_alive(seconds: float, item: U) -> Transform[T, T | U]: ...
 def keep_alive(seconds: float, item: U | Callable[[], U]) -> Transform[T, T | U]:
     """Pass items on as they arrive, and yield `item` whenever nothing has arrived for `seconds`.
 
+    Items leave it one at a time, which limits it to some tens of thousands a second. If more may come, pipe through `batch` first.
+
     Emits when: an item arrives; or none has for `seconds`, and the reader has taken everything sent so far.
     Waits when: downstream is not ready; that time does not count.
     Ends when: the source ends.
