@@ -193,7 +193,8 @@ def scan(fn: Callable[[U, T], Coroutine[Any, Any, U]], initial: U) -> Transform[
 def scan(fn: Callable[[U, T], Coroutine[Any, Any, U] | U], initial: U) -> Transform[T, U]:
     """Yield a running result, `state = fn(state, item)`, for each item, starting from `initial`.
 
-    `fn` may be a coroutine function.
+    `fn` may be a coroutine function. To start from an empty list or dict, name its type, as in `dict[str, int]()`: type
+    checkers cannot infer that of `{}` here.
 
     Emits when: `fn` returns; `initial` itself is not emitted.
     Waits when: downstream is not ready.

@@ -103,7 +103,8 @@ def reduce(fn: Callable[[R, T], Coroutine[Any, Any, R] | R], initial: R) -> Writ
 def reduce(fn: Callable[[R, T], Coroutine[Any, Any, R] | R], initial: R) -> Writable[T, Any]:
     """Compute `state = fn(state, item)` for each item, starting from `initial`, and return the last state.
 
-    `fn` may be a coroutine function.
+    `fn` may be a coroutine function. To start from an empty list or dict, name its type, as in `dict[str, int]()`: type
+    checkers cannot infer that of `{}` here.
 
     Waits when: `fn` runs.
     Ends when: the source ends. If nothing came, it returns `initial`.
