@@ -114,15 +114,14 @@ class Buffer(Generic[T]):
     """What the two ends of a channel share. Users see only the ends."""
 
     __slots__ = (
-        "_discarded_bytes", "bytes", "capacity", "claimed", "clock", "count", "discarded", "dropped", "ended_at", "excess", "expected",
-        "failure", "failure_seen", "is_looped", "items", "on_abort", "on_hang_up", "on_wanted", "overflow", "peak",
+        "_discarded_bytes", "bytes", "capacity", "claimed", "clock", "count", "discarded", "dropped", "ended_at", "excess",
+        "expected", "failure", "failure_seen", "is_looped", "items", "on_abort", "on_hang_up", "on_wanted", "overflow", "peak",
         "receivers", "receiving", "receiving_waited", "run_capacity", "senders", "sending", "sending_waited", "stride",
     )  # fmt: skip
 
     def __init__(self, capacity: float, overflow: Overflow) -> None:
-        self.capacity = self.run_capacity = (
-            capacity  # the second is its run's, which is larger after a stage that drops
-        )
+        self.capacity = capacity
+        self.run_capacity = capacity  # that of its run, which is larger after a stage that drops
         self.overflow: Overflow = overflow
         self.stride = DEFAULT_CAPACITY if capacity >= DEFAULT_CAPACITY else int(capacity)
         self.excess = self.peak = self.count = self.bytes = self.dropped = self.discarded = 0
