@@ -203,6 +203,16 @@ async def test_a_failure_elsewhere_cancels_the_writable() -> None:
     assert letters.how == "Cancelled"
 
 
+async def test_a_writable_that_stops_when_all_failed_items_have_been_sent_but_not_received_is_a_failure() -> None:
+    async def receives_one(pairs: tf.ReceiveChannel[Any]) -> None:
+        await wait_all_tasks_blocked()
+        await pairs.receive()
+
+    with pytest.raises(trio.BrokenResourceError, match="the writable for failed items stopped reading"):
+        await tf.from_iterable([1, 3]).pipe(tf.on_item_error(tf.map(half), tf.Writable(receives_one))).pipe(tf.drain())
+    await tf.from_iterable([1]).pipe(tf.on_item_error(tf.map(half), tf.Writable(receives_one))).pipe(tf.drain())
+
+
 async def test_a_writable_that_fails_or_stops_early_is_a_failure() -> None:
     failure = OSError("disk full")
 

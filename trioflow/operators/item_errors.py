@@ -148,6 +148,8 @@ class _Diversion:
                 async with self._writable.open(capacity=self._output.statistics().capacity) as letters:
                     with self._taking:
                         await self._divert_until_left(letters)
+                if letters.statistics().discarded:  # it stopped after all of them had been sent
+                    raise _stopped_reading()
             if self._writing.cancelled_caught:
                 raise trio.TooSlowError(
                     f"on_item_error: failed items were not written within {PATIENCE} s after the reader left"
@@ -174,6 +176,10 @@ class _Diversion:
                     await self._output._send_batch(items)
         except HangUp as exc:
             if letters._has_raised(exc):
-                raise trio.BrokenResourceError("on_item_error: the writable for failed items stopped reading") from exc
+                raise _stopped_reading() from exc
             if not self._output._reader_has_left:
                 raise  # if it has, upstream is cancelled too, and may be the first to say so
+
+
+def _stopped_reading() -> trio.BrokenResourceError:
+    return trio.BrokenResourceError("on_item_error: the writable for failed items stopped reading")
