@@ -84,7 +84,8 @@ def to_channel(send: trio.abc.SendChannel[T] | Sends[T]) -> Writable[T, int]:
 
     Waits when: the channel is full.
     Ends when: the source ends. After a failure, a channel made by trioflow raises `trio.BrokenResourceError` in its
-        readers; any other channel can only be closed.
+        readers, and in other senders if `send` is a clone; any other channel can only be closed. To send more after a
+        failure, use `for_each(send.send)` instead.
     On cancel: as after a failure.
     Holds: one batch.
 
