@@ -280,7 +280,7 @@ async def test_files_that_are_read_at_the_same_time_share_one_buffer(tmp_path: P
 
 
 class Cache:
-    """Stands in for the page cache: `holds` says how many bytes from an offset on it has. It counts who reads."""
+    """Stands in for the page cache: `holds` says how many bytes from an offset on it has. It counts the reads of the loop and those of threads."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.holds: Callable[[int], int] = lambda at: MANY - at

@@ -40,12 +40,15 @@ def check_trio() -> None:
         )
 
 
-def failure_in(exc: BaseException, *channels: object, but: BaseException | None = None) -> BaseException | None:
-    """Return the part of `exc` that is a failure: neither a `Cancelled` nor a hang-up of one of `channels`, `but` this one."""
+def failure_in(exc: BaseException, *channels: object, loud: BaseException | None = None) -> BaseException | None:
+    """Return the part of `exc` that is a failure: neither a `Cancelled` nor a hang-up of one of `channels`.
+
+    The hang-up `loud`, if given, is a failure.
+    """
 
     def is_quiet(part: BaseException) -> bool:
         if isinstance(part, HangUp):
-            return part is not but and any(part.channel is channel for channel in channels)
+            return part is not loud and any(part.channel is channel for channel in channels)
         return isinstance(part, trio.Cancelled)
 
     if isinstance(exc, BaseExceptionGroup):

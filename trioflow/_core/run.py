@@ -295,7 +295,7 @@ class Run(Crew):
             return failure_in(exc, self._mark, written, None if task.output is None else task.output._buffer)
         aborted = None if written is None else written.failure
         is_ours = isinstance(aborted, HangUp) and aborted.channel is self._mark
-        return failure_in(exc, self._mark, written, but=None if is_ours else aborted)
+        return failure_in(exc, self._mark, written, loud=None if is_ours else aborted)
 
     def has_failed_by(self, exc: BaseException) -> bool:
         """Return whether `exc` consists only of failures of stages."""
