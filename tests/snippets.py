@@ -61,6 +61,7 @@ def serving(source: str, *, name: str, port: int, cwd: Path) -> Iterator[Path]:
                 time.sleep(0.02)
             yield log
             assert process.poll() is None, f"{name} ended while it was serving requests:\n{log.read_text()}"
+            wait_until_idle(process.pid)
             process.send_signal(signal.SIGINT)
             process.wait(PATIENCE)
             said = log.read_text()
@@ -70,6 +71,23 @@ def serving(source: str, *, name: str, port: int, cwd: Path) -> Iterator[Path]:
         finally:
             process.kill()
             process.wait()
+
+
+def wait_until_idle(pid: int) -> None:
+    """Wait until a process sleeps, as a server does between requests.
+
+    Ctrl-C may raise KeyboardInterrupt between any two instructions of a request, for instance in the `close` of its
+    socket. What is open then was left by Python, not by the program.
+    """
+    status = Path(f"/proc/{pid}/status")
+    if not status.exists():  # only Linux has it
+        return
+    deadline = time.monotonic() + PATIENCE
+    looks = 0
+    while looks < 3:
+        time.sleep(0.01)
+        looks = looks + 1 if re.search(r"^State:\s+S", status.read_text(), re.MULTILINE) else 0
+        assert time.monotonic() < deadline, "the program is never idle"
 
 
 def accepts(port: int) -> bool:

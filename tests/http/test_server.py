@@ -725,6 +725,21 @@ async def test_serve_raises_an_interrupt_unwrapped() -> None:
     assert caught.value.code == 3
 
 
+async def test_a_client_that_connects_while_an_interrupt_ends_the_server_adds_no_failure() -> None:
+    async def handler(request: Request, response: Response) -> None:
+        late.connect(("127.0.0.1", int(request.headers["host"].rpartition(":")[2])))
+        raise SystemExit
+
+    for _ in range(20):  # Trio picks which of the woken tasks runs first
+        with socket.socket() as late, trio.fail_after(60), pytest.raises(BaseExceptionGroup) as caught:  # noqa: PT012
+            async with serving(handler) as port:
+                await exchanged(port, b"GET / HTTP/1.1\r\nHost: localhost:%d\r\n\r\n" % port, half_close=False)
+                await trio.sleep_forever()
+
+        assert caught.group_contains(SystemExit)
+        assert not caught.group_contains(RuntimeError)
+
+
 @pytest.mark.parametrize("path", ["/two", "/broken"])
 async def test_two_simultaneous_failures_are_one_response(path: str, caplog: pytest.LogCaptureFixture) -> None:
     kinds: dict[str, list[Exception]] = {

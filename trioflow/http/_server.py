@@ -204,6 +204,8 @@ class _Server:
         while True:
             await trio.lowlevel.wait_readable(listener)
             for _ in range(int(min(self._at_once, await self._admission.wait_for_room()))):
+                if nursery.cancel_scope.cancel_called:  # a handler got Ctrl-C: the nursery may be closed already
+                    return
                 try:
                     sock, client = listener.accept()
                 except BlockingIOError:
