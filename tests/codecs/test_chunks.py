@@ -113,7 +113,7 @@ async def test_items_that_are_not_bytes_are_refused(make: Any) -> None:
         (lambda: tf.rechunk(0), ValueError, "size must be at least 1, got 0"),
         (lambda: tf.limit_bytes(-1), ValueError, "limit must be at least 0, got -1"),
         (lambda: tf.digest(3), TypeError, "digest expects the name of an algorithm, got int 3"),
-        (lambda: tf.digest("none"), ValueError, "unsupported hash type none"),
+        (lambda: tf.digest("none"), ValueError, "unsupported hash .* none"),
         (lambda: tf.digest("shake_128"), ValueError, "an algorithm with a hash of fixed length, got 'shake_128'"),
     ],
 )

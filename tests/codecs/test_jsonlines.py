@@ -247,7 +247,8 @@ async def written_as_the_standard_library_does(items: list[Any]) -> None:
         with pytest.raises(type(failure)) as caught:
             await through(items, tf.json_lines())
         assert str(caught.value) == str(failure)
-        assert caught.value.__notes__[0].startswith(f"json_lines: item {len(expected) + 1} was ")
+        where = f"json_lines: item {len(expected) + 1} was "  # Python 3.14 adds notes of its own
+        assert any(text.startswith(where) for text in caught.value.__notes__)
 
 
 ODD = [
@@ -314,7 +315,7 @@ async def test_a_value_without_a_json_form_is_passed_to_default_or_refused() -> 
     day = datetime.date(2001, 2, 3)
     with pytest.raises(TypeError, match="date is not JSON serializable") as caught:
         await through([1, {"day": day}], tf.json_lines())
-    assert caught.value.__notes__ == [
+    assert caught.value.__notes__[-2:] == [
         "json_lines: item 2 was {'day': datetime.date(2001, 2, 3)}",
         "in stage 2 of 3: json_lines()",
     ]

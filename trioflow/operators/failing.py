@@ -238,6 +238,9 @@ def recover(
     followed by the whole of another. To continue in the middle, use `retry`, which tells its function how much was
     delivered.
 
+    Items travel in batches: when a plain function given to `map` or the like fails, the items before it in the same batch
+    were not sent yet, and are lost. To handle items that fail one by one, use `on_item_error`.
+
     `fn` may be a coroutine function, and may raise: a more specific exception, or the one that it was given. A failure of
     the `Readable` or iterable that it returns is not recovered from again.
 
@@ -256,9 +259,9 @@ def recover(
         TypeError: `fn` is not callable or returns something else, or `on` is not an `Exception` type or a tuple of them.
 
     Example:
-        >>> source = from_iterable([2, 1, 0, 5]).pipe(map(lambda n: 6 // n))
-        >>> run(source.pipe(recover(lambda failure: [str(failure)])).pipe(collect()))[-1]
-        'integer division or modulo by zero'
+        >>> source = concat(from_iterable(["a", "b"]), failed(OSError("busy")))
+        >>> run(source.pipe(recover(lambda failure: [str(failure)])).pipe(collect()))
+        ['a', 'b', 'busy']
     """
     call: Callable[[Exception], Any] = check_function("recover", fn)
     check_flags(repeats=repeats)
