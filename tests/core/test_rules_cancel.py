@@ -310,7 +310,105 @@ async def test_R17_busy_synchronous_operators_delay_other_tasks_by_10_ms_at_most
         nursery.cancel_scope.cancel()
 
     assert now > 5000 * cost
-    assert max(after - before for before, after in itertools.pairwise(beats)) <= 0.010
+    assert max(delays(beats)) <= 0.010
+
+
+def loops(work: Callable[[int], int]) -> dict[str, Callable[[], Awaitable[object]]]:
+    """Return runs of 2,000 items in which a loop that never waits calls `work` for each."""
+    numbers = tf.from_iterable(range(2000)).pipe(passing())
+
+    @tf.readable
+    async def source() -> AsyncIterator[int]:
+        for n in range(2000):
+            yield work(n)
+
+    @tf.transform
+    async def transform(items: AsyncIterable[int]) -> AsyncIterator[int]:
+        async for item in items:
+            yield work(item)
+
+    @tf.transform
+    async def choosing(items: AsyncIterable[int]) -> AsyncIterator[int]:
+        async for item in items:
+            if work(item) % 100 == 0:
+                yield item
+
+    @tf.writable
+    async def sink(items: AsyncIterable[int]) -> None:
+        async for item in items:
+            work(item)
+
+    async def function(source: tf.ReceiveChannel[int], output: tf.SendChannel[int]) -> None:
+        async for item in source:
+            await output.send(work(item))
+
+    async def call(item: int) -> int:
+        return work(item)
+
+    async def opened() -> None:
+        async with numbers.open() as items:
+            async for item in items:
+                work(item)
+
+    async def channel() -> None:
+        send, receive = tf.open_channel[int](256)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(fill, send)
+            async for item in receive:
+                work(item)
+
+    async def fill(send: tf.SendChannel[int]) -> None:
+        async with send:
+            for n in range(2000):
+                await send.send(n)
+
+    return {
+        "a source": lambda: source().pipe(tf.drain()),
+        "a transform": lambda: numbers.pipe(transform()).pipe(tf.drain()),
+        "a transform that drops most items": lambda: numbers.pipe(choosing()).pipe(tf.drain()),
+        "a sink": lambda: numbers.pipe(sink()),
+        "a function of two channels": lambda: numbers.pipe(tf.Transform(function)).pipe(tf.drain()),
+        "a coroutine function": lambda: numbers.pipe(tf.map(call)).pipe(tf.drain()),
+        "calls at once": lambda: numbers.pipe(tf.map_async(call)).pipe(tf.drain()),
+        "for_each": lambda: numbers.pipe(tf.for_each(call)),
+        "an opened stream": opened,
+        "a channel": channel,
+    }
+
+
+@pytest.mark.parametrize("cost", [1e-6, 40e-6, 0.5e-3, 10e-3])
+@pytest.mark.parametrize("loop", loops(lambda n: n))
+async def test_R17_a_busy_loop_delays_other_tasks_by_2_ms_or_2_items_at_most_once_its_pace_is_known(
+    loop: str, cost: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    beats = [now]
+
+    def work(n: int) -> int:
+        nonlocal now
+        now += cost
+        return n
+
+    async def beat() -> None:
+        while True:
+            beats.append(now)
+            await trio.lowlevel.checkpoint()
+
+    monkeypatch.setattr("trioflow._core.fused.perf_counter", lambda: now)
+    monkeypatch.setattr("trioflow._core.channel_end.perf_counter", lambda: now)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(beat)
+        await loops(work)[loop]()
+        nursery.cancel_scope.cancel()
+
+    assert now == pytest.approx(2000 * cost)
+    # Between two beats the loop may have two turns.
+    assert max(delays(beats)) < max(0.0021, 18.1 * cost)
+    assert max(delays([time for time in beats if time > 100 * cost])) < max(0.0021, 2.1 * cost)
+
+
+def delays(times: list[float]) -> list[float]:
+    return [after - before for before, after in itertools.pairwise(times)]
 
 
 async def test_R17_an_exception_in_flight_is_not_lost_to_a_cancellation() -> None:

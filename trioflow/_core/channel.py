@@ -2,7 +2,7 @@
 
 Rule 1: a cancelled `send` has not sent, and a cancelled `receive` has not taken: between deciding and doing it, nothing
     is awaited.
-Rule 2: every call is a cancellation point, and a task lets others run at least once every `capacity` items (R17).
+Rule 2: every call is a cancellation point. When a task lets others run, `channel_end` says (R17).
 Rule 3: calls at one end are served in order: a new one waits until those before it are done, unless there is enough for all.
 Rule 4: the end of the channel arrives after the items (R8); a failure overtakes them (R12).
 """

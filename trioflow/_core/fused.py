@@ -33,6 +33,7 @@ import trio
 
 from trioflow._core.buffer import DEFAULT_CAPACITY, light_size, weight_of
 from trioflow._core.channel import ReceiveChannel, SendChannel
+from trioflow._core.channel_end import TURN
 from trioflow._core.errors import HangUp, note
 
 T = TypeVar("T")
@@ -44,7 +45,6 @@ R = TypeVar("R")
 # many at once start the garbage collector.
 LONE_BATCH: Final = 1024
 SLOW: Final = 0.004  # seconds; a heartbeat beside a busy run may notice ten milliseconds
-TURN: Final = SLOW / 8  # a turn for other tasks after each batch would cost 9 % of the time of three functions
 
 
 class Portions(Generic[T]):

@@ -82,18 +82,25 @@ class _StageReader(ReceiveChannel[T]):
                 if self._must_wait:
                     await self._wait()
                 else:
-                    await self._checkpoint()
+                    await self._checkpoint(0)
                     if not self._ready():
                         await self._wait()
             except trio.EndOfChannel:
                 return
             if buffer.excess:
+                self._moved += 1
                 yield buffer.take()
                 continue
             # Only this runs between two items, at half the cost for each. Every attribute lookup would add 3 %, so it does not
             # ask what an item weighs: when a heavy one arrives, the buffer moves all items to another deque.
             items = buffer.items
+            most = self._look_at - self._moved
+            self._moved += min(most, len(items))
             try:
+                if most < len(items):
+                    for _ in range(most):
+                        yield items.popleft()
+                    continue
                 while True:
                     yield items.popleft()
             except IndexError:
@@ -158,7 +165,8 @@ class _BatchWriter(Generic[T]):
 
     def _fits(self) -> bool:
         """Measure how much to gather, as much as can be sent without waiting, and return whether it is not exceeded yet."""
-        self._most = min(self._output.room(), DEFAULT_CAPACITY) - self._excess
+        output = self._output
+        self._most = min(output.room(), output._look_at - output._moved) - self._excess
         return len(self._gathered) <= self._most
 
     def flush_nowait(self) -> None:
