@@ -378,7 +378,7 @@ def loops(work: Callable[[int], int]) -> dict[str, Callable[[], Awaitable[object
 
 @pytest.mark.parametrize("cost", [1e-6, 40e-6, 0.5e-3, 10e-3])
 @pytest.mark.parametrize("loop", loops(lambda n: n))
-async def test_R17_a_busy_loop_delays_other_tasks_by_2_ms_or_2_items_at_most_once_its_pace_is_known(
+async def test_R17_a_busy_loop_delays_other_tasks_by_4_ms_and_2_items_at_most_once_its_pace_is_known(
     loop: str, cost: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 0.0
@@ -402,9 +402,9 @@ async def test_R17_a_busy_loop_delays_other_tasks_by_2_ms_or_2_items_at_most_onc
         nursery.cancel_scope.cancel()
 
     assert now == pytest.approx(2000 * cost)
-    # Between two beats the loop may have two turns.
-    assert max(delays(beats)) < max(0.0021, 18.1 * cost)
-    assert max(delays([time for time in beats if time > 100 * cost])) < max(0.0021, 2.1 * cost)
+    # Between two beats the loop may have two turns, and it may notice the end of one after twice as many items.
+    assert max(delays(beats)) < max(0.0041, 16.1 * cost) + 2 * cost
+    assert max(delays([time for time in beats if time > 100 * cost])) < 0.0041 + 2 * cost
 
 
 def delays(times: list[float]) -> list[float]:

@@ -94,13 +94,14 @@ class _StageReader(ReceiveChannel[T]):
             # Only this runs between two items, at half the cost for each. Every attribute lookup would add 3 %, so it does not
             # ask what an item weighs: when a heavy one arrives, the buffer moves all items to another deque.
             items = buffer.items
-            most = self._look_at - self._moved
-            self._moved += min(most, len(items))
+            count, most = len(items), self._look_at - self._moved
             try:
-                if most < len(items):
+                if count > most:  # it asks for the time in between (R17)
+                    self._moved += most
                     for _ in range(most):
                         yield items.popleft()
                     continue
+                self._moved += count
                 while True:
                     yield items.popleft()
             except IndexError:
@@ -166,8 +167,11 @@ class _BatchWriter(Generic[T]):
     def _fits(self) -> bool:
         """Measure how much to gather, as much as can be sent without waiting, and return whether it is not exceeded yet."""
         output = self._output
-        self._most = min(output.room(), output._look_at - output._moved) - self._excess
-        return len(self._gathered) <= self._most
+        count = len(self._gathered)
+        if output._moved + count > output._look_at and output._is_due(count):
+            return False
+        self._most = min(output.room() - self._excess, output._look_at - output._moved)
+        return count <= self._most
 
     def flush_nowait(self) -> None:
         """Send what is gathered. There is room for it, as no more is gathered than the reader can take."""
