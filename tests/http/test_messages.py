@@ -56,24 +56,24 @@ def test_setting_a_header_replaces_and_adding_repeats() -> None:
     assert headers["b"] == "2, 4"
     assert list(headers) == ["b", "c"]
     assert len(headers) == 2
-    assert headers.lines() == b"B: 2\r\nB: 4\r\nC: 5\r\n"
-    assert headers.lines(without="b") == b"C: 5\r\n"
+    assert headers._lines() == b"B: 2\r\nB: 4\r\nC: 5\r\n"
+    assert headers._lines(without="b") == b"C: 5\r\n"
 
 
 def test_a_change_of_headers_appears_in_their_lines_and_not_in_those_of_a_copy() -> None:
     shared = Headers([("a", "1")])
-    shared.freeze("it is shared")
+    shared._freeze("it is shared")
     headers = Headers()
     headers.fill(shared)
-    sent = [headers.lines()]
+    sent = [headers._lines()]
     headers.add("a", "2")
-    sent.append(headers.lines())
+    sent.append(headers._lines())
     headers["b"] = "3"
-    sent.append(headers.lines())
+    sent.append(headers._lines())
     del headers["a"]
-    sent.append(headers.lines())
+    sent.append(headers._lines())
     headers.fill(shared)
-    sent.append(headers.lines())
+    sent.append(headers._lines())
 
     assert sent == [
         b"A: 1\r\n",
@@ -82,7 +82,7 @@ def test_a_change_of_headers_appears_in_their_lines_and_not_in_those_of_a_copy()
         b"B: 3\r\n",
         b"B: 3\r\nA: 1\r\n",
     ]
-    assert shared.lines() == b"A: 1\r\n"
+    assert shared._lines() == b"A: 1\r\n"
 
 
 def test_cookies_are_joined_and_set_cookie_lines_are_not() -> None:
@@ -97,7 +97,7 @@ def test_cookies_are_joined_and_set_cookie_lines_are_not() -> None:
     ("name", "shown"), [("content-type", b"Content-Type"), ("etag", b"ETag"), ("X-ODD-name", b"X-ODD-name")]
 )
 def test_header_names_are_sent_in_title_case_unless_they_have_capitals(name: str, shown: bytes) -> None:
-    assert Headers([(name, "x")]).lines() == shown + b": x\r\n"
+    assert Headers([(name, "x")])._lines() == shown + b": x\r\n"
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a:", "a\r\nb", "ä", "a\0", "(a)"])
@@ -121,7 +121,7 @@ def test_a_value_is_sent_unchanged_or_refused(value: str) -> None:
         assert any(not (char == "\t" or " " <= char <= "~" or "\x80" <= char <= "\xff") for char in value)
         assert "x" not in headers
     else:
-        sent = headers.lines().removeprefix(b"X: ").removesuffix(b"\r\n")
+        sent = headers._lines().removeprefix(b"X: ").removesuffix(b"\r\n")
         assert sent == value.strip(" \t").encode("latin-1")
         assert not set(sent) & {0, 10, 13}
         h11.Response(status_code=200, headers=[(b"X", sent)])

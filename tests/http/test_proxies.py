@@ -17,7 +17,7 @@ STANDARD = Proxies(["10.0.0.0/8", "::1"], header="forwarded")
 
 
 def seen(proxies: Proxies, peer: Any, *fields: tuple[str, str]) -> tuple[Any, str]:
-    return proxies.client(peer, "http", Headers(fields))
+    return proxies._client(peer, "http", Headers(fields))
 
 
 @pytest.mark.parametrize(

@@ -122,7 +122,7 @@ async def test_a_run_is_traced_until_tracing_is_closed_and_can_be_inspected_at_t
         tracing.close()
         tracing.close()
         await tf.empty().pipe(tf.drain())
-        with inspector.hidden(), tf.trace(spans.provider):  # hidden, as the runs of an inspector's own page are
+        with inspector._hidden(), tf.trace(spans.provider):  # hidden, as the runs of an inspector's own page are
             await tf.empty().pipe(tf.drain())
 
         assert [run.name for run in inspector.runs()] == ["empty | drain"] * 2

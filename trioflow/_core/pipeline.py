@@ -32,7 +32,7 @@ Run: TypeAlias = "Coroutine[Any, Any, R]"
 class Watcher(Protocol):
     """Anything that gets a run's tasks when the run begins, such as a `Monitor` or an `Inspector`."""
 
-    def watch(self, tasks: Sequence[Watched]) -> AbstractContextManager[object]: ...
+    def _watch(self, tasks: Sequence[Watched]) -> AbstractContextManager[object]: ...
 
 
 class _How(TypedDict, total=False):
@@ -168,6 +168,6 @@ def pipeline(*stages: object, capacity: float = DEFAULT_CAPACITY, monitor: Watch
         )
     what = "the middle of a pipeline expects a Transform or a Duplex"
     parts = [as_readable(first), *[as_transform(stage, what) for stage in middle], as_writable(last)]
-    if monitor is not None and not callable(getattr(monitor, "watch", None)):
+    if monitor is not None and not callable(getattr(monitor, "_watch", None)):
         raise TypeError(f"monitor must be what monitor() or Inspector() returns, got {monitor!r}")
-    return run_all(parts, capacity, None if monitor is None else monitor.watch)
+    return run_all(parts, capacity, None if monitor is None else monitor._watch)

@@ -77,7 +77,7 @@ def inspector(of: Inspector, *, most: int = 100, every: float = 0.5) -> Handler:
             await response.send(told().encode())
         elif name == "events":
             response.headers["content-type"] = "text/event-stream"
-            with of.hidden():
+            with of._hidden():
                 looks = Readable(tell).pipe(take_until(request.stopping)).pipe(events())
                 await pipeline(looks, response, capacity=1)  # so that a slow client does not see old numbers
         elif name in pages or not name:

@@ -47,7 +47,7 @@ def begin(place: str) -> None:
             inspector = Inspector()
             _inspector.set(inspector)
             trio.lowlevel.spawn_system_task(_serve, inspector, host, port)
-        return inspector.watch(tasks)
+        return inspector._watch(tasks)
 
     observing.observers = (*observing.observers, watch)
 
@@ -57,7 +57,7 @@ async def _serve(inspector: Inspector, host: str, port: int) -> None:
     if _LOOPBACK.fullmatch(host):
         handler = _by_loopback_names(handler)
     try:
-        with inspector.hidden():
+        with inspector._hidden():
             await serve(handler, host=host.strip("[]"), port=port, limits=_LIMITS, task_status=_Told())
     except Exception as exc:  # noqa: BLE001 - raised in a system task, it would end the program
         _say(f"cannot inspect this program at {host}:{port}: {getattr(exc, 'strerror', '') or repr(exc)}")

@@ -52,14 +52,14 @@ class Proxies:
         self._networks: list[IPv4Network | IPv6Network] = [ip_network(name) for name in names if name != UNIX]
         self._header = header
 
-    def trust(self, address: Address) -> bool:
+    def _trusts(self, address: Address) -> bool:
         """Return whether `address` is one of the proxies."""
         return any(address in network for network in self._networks)
 
-    def client(self, peer: Any, scheme: str, headers: Headers) -> tuple[Any, str]:
+    def _client(self, peer: Any, scheme: str, headers: Headers) -> tuple[Any, str]:
         """Return the client's address and scheme, which are the connection's unless trusted proxies say otherwise."""
         if isinstance(peer, tuple):
-            if (address := _address(str(peer[0]))) is None or not self.trust(address):
+            if (address := _address(str(peer[0]))) is None or not self._trusts(address):
                 return peer, scheme
         elif not self._trusts_unix:
             return peer, scheme
@@ -69,7 +69,7 @@ class Proxies:
             if forwarded is None:
                 break
             client = (str(forwarded), 0)
-            if not self.trust(forwarded):
+            if not self._trusts(forwarded):
                 break
         return client, scheme
 
@@ -109,7 +109,7 @@ class Peer:
         None for a Unix socket and for a trusted proxy, because many clients share these.
         """
         address = _address(str(self.address[0])) if isinstance(self.address, tuple) else None
-        if address is None or (self._proxies is not None and self._proxies.trust(address)):
+        if address is None or (self._proxies is not None and self._proxies._trusts(address)):
             return None
         return address.packed[:8]
 
@@ -117,7 +117,7 @@ class Peer:
         """Return the address and scheme of a request's client, the peer's unless trusted proxies say otherwise."""
         if self._proxies is None:
             return self.address, self.scheme
-        return self._proxies.client(self.address, self.scheme, headers)
+        return self._proxies._client(self.address, self.scheme, headers)
 
 
 def _scheme(text: str) -> str | None:

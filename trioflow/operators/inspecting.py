@@ -94,12 +94,12 @@ class Inspector:
         """The number of current runs."""
         return len(self._running)
 
-    def watch(self, tasks: Sequence[Watched]) -> AbstractContextManager[object]:
+    def _watch(self, tasks: Sequence[Watched]) -> AbstractContextManager[object]:
         """Watch a run of these tasks until the block ends."""
         place = observing.place.get()
         return nullcontext() if place is None or place is HIDDEN else _Inspected(self, place, tasks)
 
-    def hidden(self) -> AbstractContextManager[object]:
+    def _hidden(self) -> AbstractContextManager[object]:
         """Hide the runs that start inside the block, such as those that serve the inspector's page."""
         block = ExitStack()
         block.callback(observing.place.set, observing.place.get())
@@ -193,7 +193,7 @@ async def _inspecting(inspector: Inspector) -> AsyncGenerator[Inspector, None]:
     token = trio.lowlevel.current_trio_token()
 
     def watch(tasks: Sequence[Watched]) -> AbstractContextManager[object]:
-        return inspector.watch(tasks) if trio.lowlevel.current_trio_token() is token else nullcontext()
+        return inspector._watch(tasks) if trio.lowlevel.current_trio_token() is token else nullcontext()
 
     observing.observers = (*observing.observers, watch)
     try:

@@ -195,7 +195,7 @@ class Monitor(Transform[T, T], Generic[T]):
         self._last = Snapshot(name, 0.0, ())
         self._is_over = trio.Event()
 
-    def watch(self, tasks: Sequence[Watched]) -> AbstractContextManager[object]:
+    def _watch(self, tasks: Sequence[Watched]) -> AbstractContextManager[object]:
         """Watch these tasks of a run until the block ends; then keep their last snapshot, but nothing of the run itself."""
         self._run = run = WatchedRun(tasks)
         self._is_over = over = trio.Event()
@@ -209,7 +209,7 @@ class Monitor(Transform[T, T], Generic[T]):
         over.set()
 
     async def _pass_on(self, source: ReceiveChannel[T], output: SendChannel[T]) -> None:
-        with self.watch([Watched([self._stages[0].label], None, source._buffer, output._buffer)]):
+        with self._watch([Watched([self._stages[0].label], None, source._buffer, output._buffer)]):
             await forward(source, output)
 
     def snapshot(self) -> Snapshot:

@@ -53,7 +53,7 @@ def test_every_method_refuses_what_is_invalid_in_a_header(way: str, kind: type[H
     with pytest.raises(ValueError, match="header"):
         WAYS[way](headers, name, value)
 
-    assert headers.lines() == b""
+    assert headers._lines() == b""
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -65,7 +65,7 @@ def test_every_method_refuses_a_trailer_that_must_be_sent_before_the_body(way: s
         with pytest.raises(ValueError, match=f"{name} cannot be sent as a trailer"):
             WAYS[way](trailers, spelled, "1")
 
-        assert trailers.lines() == b""
+        assert trailers._lines() == b""
 
 
 CHANGES: dict[str, Callable[[Headers], object]] = {
@@ -78,12 +78,12 @@ CHANGES: dict[str, Callable[[Headers], object]] = {
 @pytest.mark.parametrize("kind", [Headers, Trailers])
 def test_headers_that_were_sent_cannot_be_changed(change: str, kind: type[Headers]) -> None:
     headers = kind([("x", "1")])
-    headers.freeze("they have been sent")
+    headers._freeze("they have been sent")
 
     with pytest.raises(RuntimeError, match="they have been sent"):
         CHANGES[change](headers)
 
-    assert headers.lines() == b"X: 1\r\n"
+    assert headers._lines() == b"X: 1\r\n"
 
 
 def test_every_method_that_changes_headers_is_in_these_tables() -> None:
@@ -111,5 +111,5 @@ def test_a_subclass_of_str_is_sent_as_plain_text_and_not_cached(way: str, name: 
         headers = Headers([pair]) if way == "__init__" else Headers()
         WAYS[way](headers, *pair)
 
-        assert f"{text}: {said}\r\n".encode() in headers.lines().splitlines(keepends=True)
-        assert {type(part) for field in headers.all_of(text.lower()) for part in field[:3]} == {str}
+        assert f"{text}: {said}\r\n".encode() in headers._lines().splitlines(keepends=True)
+        assert {type(part) for field in headers._all_of(text.lower()) for part in field[:3]} == {str}

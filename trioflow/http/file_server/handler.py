@@ -201,7 +201,7 @@ class _Files:
             return
         # A file that is compressed while it is sent has no ranges, so a request for one gets the file uncompressed.
         plain = options.compress and "range" in request.headers
-        asked = () if plain else request.headers.all_of("accept-encoding")
+        asked = () if plain else request.headers._all_of("accept-encoding")
         field = ",".join([one.value for one in asked]) if asked else ""
         key = (request._path, accepted(field, self._codings) if field else ())
         # The cache comes first, as splitting a path takes a microsecond. But a path with an encoded slash must get 404.

@@ -107,7 +107,7 @@ async def respond(file: File, opened: OpenFile | None, request: Request, respons
     """Send a file as the request and its conditions ask. `opened` may be None if the content is in memory."""
     headers = response.headers
     outcome = WHOLE
-    if request.headers.has_any(CONDITIONAL):
+    if request.headers._has_any(CONDITIONAL):
         outcome = decide(
             request.method,
             request.headers,
@@ -117,7 +117,7 @@ async def respond(file: File, opened: OpenFile | None, request: Request, respons
             is_dated=file.is_dated,
             now=int(time.time()),
         )
-    if headers.all_of("vary") and "vary" in file.validators:
+    if headers._all_of("vary") and "vary" in file.validators:
         headers.add("Vary", file.validators["vary"])
     match outcome:
         case Whole():

@@ -163,8 +163,8 @@ class Multipart:
             fields.append((found[1].lower(), found[2].rstrip(b" \t")))
         if len({name for name, _ in fields}) < len(fields):
             raise RequestError(400, "a part repeats a header")
-        headers = Headers.received(fields)
-        headers.freeze("a part's headers are read-only")
+        headers = Headers._received(fields)
+        headers._freeze("a part's headers are read-only")
         length = headers.get("content-length")
         if length is not None and not _LENGTH.fullmatch(length):
             raise RequestError(400, "the Content-Length of a part is not a valid number")

@@ -99,19 +99,19 @@ class Headers(MutableMapping[str, str]):
         ['text/html', 'image/png']
     """
 
-    __slots__ = ("_fields", "_frozen", "_lines")
+    __slots__ = ("_fields", "_frozen", "_joined")
 
     _refused: ClassVar[frozenset[str]] = frozenset()  # names that cannot be set
 
     def __init__(self, fields: Iterable[tuple[str, str]] = ()) -> None:
         self._fields: dict[str, tuple[Field, ...]] = {}
         self._frozen: str | None = None
-        self._lines: bytes | None = None  # as they are sent; None after a change
+        self._joined: bytes | None = None  # as they are sent; None after a change
         for name, value in fields:
             self.add(name, value)
 
     @classmethod
-    def received(cls, fields: Iterable[tuple[bytes, bytes]]) -> Headers:
+    def _received(cls, fields: Iterable[tuple[bytes, bytes]]) -> Headers:
         """Make headers of fields that a parser has checked; their names are in lower case."""
         self = cls()
         for name, value in fields:
@@ -136,11 +136,11 @@ class Headers(MutableMapping[str, str]):
         """Return every value of `name`, in order; an empty list if it is not set."""
         return [field.value for field in self._fields.get(name.lower(), ())]
 
-    def all_of(self, key: str) -> tuple[Field, ...]:
+    def _all_of(self, key: str) -> tuple[Field, ...]:
         """Return every field of a name in lower case. Faster than `get_all`: the server calls it for each response."""
         return self._fields.get(key, ())
 
-    def has_any(self, keys: frozenset[str]) -> bool:
+    def _has_any(self, keys: frozenset[str]) -> bool:
         """Return whether one of these names, in lower case, is set."""
         return not keys.isdisjoint(self._fields)
 
@@ -161,7 +161,7 @@ class Headers(MutableMapping[str, str]):
         if self._fields:
             self._fields = {**self._fields, **others._fields, **self._fields}
         else:  # a cached file's lines are joined only once, which saves half a microsecond a response
-            self._fields, self._lines = others._fields.copy(), others.lines()
+            self._fields, self._joined = others._fields.copy(), others._lines()
 
     def __delitem__(self, name: str) -> None:
         self._check_change()
@@ -179,15 +179,15 @@ class Headers(MutableMapping[str, str]):
     def __repr__(self) -> str:
         return f"<Headers {dict(self)!r}>"
 
-    def lines(self, *, without: str = "") -> bytes:
+    def _lines(self, *, without: str = "") -> bytes:
         """Return all fields as they are sent, each with its line end, but not those named `without`."""
         if without in self._fields:
             return b"".join([field.line for key, fields in self._fields.items() if key != without for field in fields])
-        if self._lines is None:
-            self._lines = b"".join([field.line for fields in self._fields.values() for field in fields])
-        return self._lines
+        if self._joined is None:
+            self._joined = b"".join([field.line for fields in self._fields.values() for field in fields])
+        return self._joined
 
-    def freeze(self, reason: str) -> None:
+    def _freeze(self, reason: str) -> None:
         """Make every later change raise a `RuntimeError` with this reason."""
         self._frozen = reason
 
@@ -196,7 +196,7 @@ class Headers(MutableMapping[str, str]):
             raise RuntimeError(self._frozen)
         if self._refused and not self._refused.isdisjoint(keys):
             raise ValueError(f"{', '.join(self._refused.intersection(keys))} cannot be sent as a trailer")
-        self._lines = None
+        self._joined = None
 
 
 class Trailers(Headers):

@@ -78,8 +78,8 @@ class Head:
     def headers(self) -> Headers:
         """The fields as a read-only mapping."""
         if self._headers is None:
-            self._headers = Headers.received(self.fields)
-            self._headers.freeze("a request's headers are read-only")
+            self._headers = Headers._received(self.fields)
+            self._headers._freeze("a request's headers are read-only")
         return self._headers
 
     @property

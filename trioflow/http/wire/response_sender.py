@@ -62,7 +62,7 @@ class ResponseSender:
         if self._trailers is None:
             self._trailers = Trailers()
             if self._state == "done":
-                self._trailers.freeze(_END_SENT)
+                self._trailers._freeze(_END_SENT)
         return self._trailers
 
     async def send(self, data: object) -> int:
@@ -149,7 +149,7 @@ class ResponseSender:
         check_upgrade(self._exchange.request, protocol)
         self._check_new()
         headers.fill(self.headers)
-        self.headers.freeze(HEAD_SENT)
+        self.headers._freeze(HEAD_SENT)
         self._state = "done"
         return await self._exchange.upgrade(headers)
 
@@ -178,7 +178,7 @@ class ResponseSender:
         if length is None:
             exchange.look()
         head = exchange.writer.write_head(self.status, self.headers, length, first=first, is_last=exchange.is_last)
-        self.headers.freeze(HEAD_SENT)
+        self.headers._freeze(HEAD_SENT)
         return [head]
 
     async def _finish(self, pieces: list[Piece]) -> int:
@@ -189,7 +189,7 @@ class ResponseSender:
             await exchange.write(pieces)
         self._state = "done"
         if self._trailers is not None:
-            self._trailers.freeze(_END_SENT)
+            self._trailers._freeze(_END_SENT)
         return exchange.writer.sent
 
 

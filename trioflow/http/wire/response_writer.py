@@ -122,12 +122,12 @@ class ResponseWriter:
         has_body, is_framed = not self.is_bodyless(status), status not in _UNFRAMED
         declared: tuple[Field, ...] = ()
         is_dated = is_closing = False
-        if headers.has_any(_OWN):  # most have none of them: one lookup instead of four saves a microsecond
-            if headers.all_of("transfer-encoding"):
+        if headers._has_any(_OWN):  # most have none of them: one lookup instead of four saves a microsecond
+            if headers._all_of("transfer-encoding"):
                 raise RuntimeError("Transfer-Encoding cannot be set: the server chooses the framing; remove the header")
-            declared = () if status == 205 else headers.all_of("content-length")
-            is_dated = bool(headers.all_of("date"))
-            is_closing = any("close" in tokens_of(field.value) for field in headers.all_of("connection"))
+            declared = () if status == 205 else headers._all_of("content-length")
+            is_dated = bool(headers._all_of("date"))
+            is_closing = any("close" in tokens_of(field.value) for field in headers._all_of("connection"))
         if declared:
             said = _length_of(declared)
             if has_body and length not in (None, said):
@@ -139,7 +139,7 @@ class ResponseWriter:
         if left is not None and first > left:
             raise _too_long(first - left)
         self._left, self._has_body = left, has_body
-        parts = [_LINES[status], headers.lines(without="content-length" if status in (204, 205) else "")]
+        parts = [_LINES[status], headers._lines(without="content-length" if status in (204, 205) else "")]
         if not is_dated:
             parts.append(date())
         if is_framed and length is not None and not declared:
@@ -198,7 +198,7 @@ class ResponseWriter:
         if self._left:
             raise RuntimeError(f"the body is {self._left} bytes shorter than its Content-Length")
         self.is_ended = True
-        return b"0\r\n%b\r\n" % (trailers.lines() if trailers else b"") if self._is_chunked else b""
+        return b"0\r\n%b\r\n" % (trailers._lines() if trailers else b"") if self._is_chunked else b""
 
     def interim(self, status: int, headers: Headers) -> bytes:
         """Return an informational response; nothing for HTTP/1.0, which has none (RFC 9110 15.2).
@@ -207,9 +207,9 @@ class ResponseWriter:
             ValueError: the headers have Content-Length or Transfer-Encoding.
         """
         for name in ("content-length", "transfer-encoding"):
-            if headers.all_of(name):
+            if headers._all_of(name):
                 raise ValueError(f"an informational response cannot have {name}, because it has no body")
-        return b"" if self._is_old else _LINES[status] + headers.lines() + b"\r\n"
+        return b"" if self._is_old else _LINES[status] + headers._lines() + b"\r\n"
 
     def upgrade(self, headers: Headers) -> bytes:
         """Return the 101 response after which the connection uses another protocol."""
@@ -239,7 +239,7 @@ def _too_long(excess: int) -> RuntimeError:
 
 def accepts_html(headers: Headers) -> bool:
     """Return whether a request names `text/html` in Accept, as browsers do for pages, but not for scripts or images."""
-    return any("text/html" in field.value.lower() for field in headers.all_of("accept"))
+    return any("text/html" in field.value.lower() for field in headers._all_of("accept"))
 
 
 @cache
@@ -259,7 +259,7 @@ def error_page(status: int, *, sentence: str = "", is_html: bool = False) -> tup
         headers["Allow"] = _ALLOWED
     elif status == 503:
         headers["Retry-After"] = "1"
-    headers.freeze("the headers of an error page are shared: copy them instead")
+    headers._freeze("the headers of an error page are shared: copy them instead")
     return headers, body.encode("ascii")
 
 
