@@ -1,4 +1,4 @@
-"""Check that your own stages follow the numbered rules of docs/reference/rules.
+"""Check that your own stages follow the numbered rules of docs/contributing/rules.
 
 Rule 1: a broken rule raises an `AssertionError` that starts with the rule's number and names the case. No test framework
     is needed.

@@ -1,7 +1,7 @@
 """The decorators that turn an async function into a function that returns streams.
 
 Rule 1: the form with channels is the basic one; a generator is run by a stage of that form.
-Rule 2: a generator runs in its stage's own task, and is closed there (F25).
+Rule 2: a generator runs in its stage's own task, and is closed there.
 Rule 3: arguments are bound when you call the decorated function, so a wrong one raises there, and not in the run (R1).
 """
 

@@ -26,11 +26,11 @@ def decoded(request: Request, *, max_size: float = MOST) -> Readable[bytes]:
     It accepts gzip and deflate (zlib's format, as HTTP means it); zstd and br if `trioflow[zstd]` and `trioflow[brotli]`
     are installed; and a body that is not compressed.
 
-    Emits when: data has been decompressed, in pieces of at most 64 KiB.
+    Emits when: data has been decompressed, in pieces of at most 256 KiB.
     Waits when: its reader does.
     Ends when: the body ends.
     On cancel: the rest is lost.
-    Holds: 64 KiB, in addition to what `request.body` and the decompressing transform hold.
+    Holds: 64 KiB, or one larger piece, in addition to what `request.body` and the decompressing transform hold.
 
     Args:
         request: The request to read. Its body can be read only once.

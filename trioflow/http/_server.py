@@ -1,6 +1,6 @@
 """The server: its listening sockets, and the connections accepted from them.
 
-Rule 1: the server runs five tasks, and one more for each connection.
+Rule 1: each connection has one task; the server has a fixed number of its own.
 Rule 2: a server that stops accepts no more connections, ends idle ones at once, and gives the others `Limits.grace`. Once
     only endless responses that send nothing are left, they are cut, because they would never finish. If another process
     takes over, the server first answers requests that clients may just have sent on idle connections.
