@@ -29,7 +29,7 @@ def processor_count() -> int:
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
-class Batches:
+class Trips:
     """Learns how many items to take on one trip to a thread or process, so that a trip takes about `seconds`."""
 
     def __init__(self, seconds: float) -> None:

@@ -17,7 +17,7 @@ from trioflow._core.labels import name_of
 from trioflow._core.makers import differing, per_item, task
 from trioflow._core.streams import Transform
 from trioflow._core.typevars import T, U
-from trioflow._core.workers import Batches, Workers
+from trioflow._core.workers import Trips, Workers
 
 TRIP: Final = 0.002  # seconds of work to send to a thread at once; the hand-over itself takes a tenth of that
 
@@ -99,7 +99,7 @@ def map_in_threads(fn: Callable[[T], U], *, workers: int = 4, ordered: bool = Tr
 
     async def run(source: ReceiveChannel[Any], output: SendChannel[Any]) -> None:
         limiter = trio.CapacityLimiter(workers)
-        await Workers(source, output, ordered=ordered).run([_Trips(fn, limiter) for _ in range(workers)])
+        await Workers(source, output, ordered=ordered).run([_ThreadTrips(fn, limiter) for _ in range(workers)])
 
     return per_item(
         task(run, "map_in_threads", fn, workers=workers, **differing(ordered=(ordered, True))),
@@ -108,7 +108,7 @@ def map_in_threads(fn: Callable[[T], U], *, workers: int = 4, ordered: bool = Tr
     )
 
 
-class _Trips(Batches):
+class _ThreadTrips(Trips):
     """Calls `fn` in a thread for a batch of items."""
 
     def __init__(self, fn: Callable[[Any], Any], limiter: trio.CapacityLimiter) -> None:

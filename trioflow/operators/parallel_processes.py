@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, TypeAlias
 
 import trio
 
@@ -24,12 +24,15 @@ from trioflow._core.labels import label, name_of
 from trioflow._core.makers import differing
 from trioflow._core.streams import Transform
 from trioflow._core.typevars import T, U
-from trioflow._core.workers import Batches, Workers, processor_count
+from trioflow._core.workers import Trips, Workers, processor_count
 from trioflow.io._worker_main import CALLING, STOP, packed
 from trioflow.io.worker_process import Child, failure_of, pickled, start_child, told_end
 
 TRIP: Final = 0.005  # seconds of work to send to a process at once; the transfer itself takes a twentieth of that
 LAST_WORDS: Final = 1.0  # seconds that a process may take to exit after it has closed its socket
+
+# Seconds of work; results, or None if the items could not be unpickled; failures by index.
+_Answer: TypeAlias = tuple[float, list[Any] | None, dict[int, tuple[bytes, str]]]
 
 
 def map_in_processes(
@@ -85,7 +88,7 @@ def map_in_processes(
 
     def make(wrap: Wrap | None, body: bytes) -> Stage:
         async def run(source: ReceiveChannel[Any], output: SendChannel[Any]) -> None:
-            works = [_Trips(fn, body, wrap, retries=retries, is_killed=kill_on_cancel) for _ in range(count)]
+            works = [_ProcessTrips(fn, body, wrap, retries=retries, is_killed=kill_on_cancel) for _ in range(count)]
             try:
                 await Workers(source, output, ordered=ordered).run(works)
             finally:
@@ -102,7 +105,7 @@ def map_in_processes(
     return Transform._of(make(None, target(False))._replace(rewrapped=rewrapped))
 
 
-class _Trips(Batches):
+class _ProcessTrips(Trips):
     """Calls `fn` in a process for a batch of items."""
 
     def __init__(
@@ -151,7 +154,7 @@ class _Trips(Batches):
                 child = self._child = await self._start()
             self._page[CALLING] = self._page[STOP] = 0
             try:
-                answer = await self._ask(child, request)
+                answer: _Answer = await self._ask(child, request)
             except trio.BrokenResourceError:
                 number = self._page[CALLING]
                 self._child, self._is_busy = None, False
@@ -160,7 +163,10 @@ class _Trips(Batches):
                 spent, results, failures = answer
                 if results is None:
                     return await self._singly(items, failure_of(failures[0]))
-                return self._taken(items, spent, results, failures)
+                self.learn(spent, len(items))
+                for index, failure in failures.items():
+                    results[index] = self._settle(failure_of(failure))
+                return results
             died[number] += 1
             if number and died[number] > self._retries:  # 0: it died while idle, before it called anything
                 call = label(name_of(self._fn), items[number - 1])()
@@ -173,14 +179,6 @@ class _Trips(Batches):
         if len(items) == 1:
             return [self._settle(failure)]
         return [result for item in items for result in await self._call([item])]
-
-    def _taken(
-        self, items: list[Any], spent: float, results: list[Any], failures: dict[int, tuple[bytes, str]]
-    ) -> list[Any]:
-        self.learn(spent, len(items))
-        for index, failure in failures.items():
-            results[index] = self._settle(failure_of(failure))
-        return results
 
     async def _ask(self, child: Child, request: bytes) -> Any:
         self._is_busy = True
