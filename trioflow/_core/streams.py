@@ -328,12 +328,9 @@ class Duplex(trio.abc.AsyncResource, Generic[Out, In]):
             await Readable(take).pipe(self.writable)
             source.close()  # a writable that needs no more items stops everything upstream (R9)
 
-        async def read() -> None:
-            await self.readable.pipe(Writable(give))
-
         async with Crew() as crew:
             crew.start(write)
-            await read()
+            await self.readable.pipe(Writable(give))
             crew.cancel()
 
     async def aclose(self) -> None:

@@ -88,9 +88,8 @@ def starmap(fn: Callable[[*Ts], Coroutine[Any, Any, U] | U]) -> Transform[tuple[
     def spread(item: Iterable[Any]) -> Any:
         return call(*item)
 
-    if not is_async(call):
-        return per_item(fused(lambda: Each("starmap", call), "starmap", fn), map, spread)
-    return awaited(per_item(fused(lambda: Each("starmap", call), "starmap", fn), map, spread_async))
+    spreading = fused(lambda: Each("starmap", call), "starmap", fn)
+    return awaited(per_item(spreading, map, spread_async)) if is_async(call) else per_item(spreading, map, spread)
 
 
 @overload

@@ -257,7 +257,8 @@ def distinct(key: Callable[[T], Any] | OfAny | None = None, *, remember: float =
         >>> run(from_iterable([1, 2, 1, 3, 2]).pipe(distinct()).pipe(collect()))
         [1, 2, 3]
     """
-    return _by_key("distinct", key, lambda: _Seen(check_limit("remember", remember)), remember=(remember, REMEMBERED))
+    most = check_limit("remember", remember)
+    return _by_key("distinct", key, lambda: _Seen(most), remember=(remember, REMEMBERED))
 
 
 def changes(key: Callable[[T], Any] | OfAny | None = None) -> Transform[T, T]:
@@ -314,7 +315,6 @@ def _by_key(
     name: str, key: Callable[[Any], Any] | None, memory: Callable[[], _Seen | _Last], **options: tuple[object, object]
 ) -> Transform[Any, Any]:
     """Return a transform that keeps the items whose keys are new to a memory."""
-    memory()  # checks its arguments
     args = [] if key is None else [check_function(name, key)]
     given = differing(**options)
     if key is None or not is_async(key):

@@ -33,7 +33,9 @@ ANSWER_TIMEOUT: Final = 5.0  # seconds, including the time to connect if there i
 SENTINEL_TIMEOUT: Final = 1.0  # seconds; then the next sentinel is asked
 REPLICAS_TIMEOUT: Final = 1.0  # seconds for replicas to confirm a write; then it is written again
 ATTEMPTS: Final = 3  # to reach a server for the first time
-RETRY_PAUSES: Final = (0.02, 2.0, 0.5)  # seconds: the first and the longest pause before reconnecting; their jitter
+FIRST_PAUSE: Final = 0.02  # seconds before reconnecting; doubled each time
+LONGEST_PAUSE: Final = 2.0
+JITTER: Final = 0.5
 CHECK_INTERVAL: Final = 10.0  # seconds between two checks whether the server evicts keys
 
 _FAILURES: Final = (ErrorAnswer, OSError, trio.BrokenResourceError, trio.ClosedResourceError)
@@ -51,7 +53,7 @@ class Client:
         self._connection: Connection | None = None
         self._connecting = trio.Lock()
         self._is_closed = False
-        self._backoff = Backoff(*RETRY_PAUSES)
+        self._backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE, JITTER)
         self._failing_since = math.inf
         self.answered_at = trio.current_time()
         self.connections = 0  # made so far
@@ -263,7 +265,7 @@ async def _check_server(client: Client) -> None:
                 attempts -= 1
             if not attempts:
                 raise OSError(f"no Redis server at {client.address}: {exc}") from None
-            await trio.sleep(exc.pause if isinstance(exc, Later) else RETRY_PAUSES[0])
+            await trio.sleep(exc.pause if isinstance(exc, Later) else FIRST_PAUSE)
 
 
 async def _keep_checking(client: Client) -> None:
@@ -276,7 +278,7 @@ async def _keep_checking(client: Client) -> None:
         except Later as exc:
             pause = exc.pause
         except (Refused, trio.BrokenResourceError):
-            pause = RETRY_PAUSES[1]
+            pause = LONGEST_PAUSE
         else:
             if complaint:
                 raise trio.BrokenResourceError(complaint)
