@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -23,10 +22,8 @@ pytestmark = [pytest.mark.needs("redis-server"), pytest.mark.slow]
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
-    server = Server(tmp_path)
-    server.start()
-    yield server
-    server.stop(signal.SIGKILL)
+    with Server(tmp_path) as server:
+        yield server
 
 
 class Command:
@@ -215,13 +212,10 @@ def test_tls_options_set_the_trusted_and_the_own_certificate(
     both = str(tmp_path / "both.pem")
     files = ["--tls-cert-file", both, "--tls-key-file", both, "--tls-ca-cert-file", str(tmp_path / "ca.pem")]
     server = Server(tmp_path, "--tls-port", str(port), *files)
-    server.start()
-    try:
+    with server:
         words = ["redis", f"rediss://127.0.0.1:{port}", "jobs", "--tls-ca", str(tmp_path / "ca.pem")]
         assert cli.main([*words, "--tls-cert", both, "--tls-key", both, "senders"]) == 0
         assert cli.main([*words, "senders"]) == 1
         assert cli.main([*words, "--tls-key", both, "senders"]) == 2
         assert cli.main([*words, "--tls-cert", str(tmp_path / "none.pem"), "senders"]) == 2
         assert "none.pem: no such file or directory" in capsys.readouterr().err
-    finally:
-        server.stop(signal.SIGKILL)

@@ -55,10 +55,8 @@ number = 5
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     (tmp_path / "tasks.py").write_text(TASKS)
     monkeypatch.chdir(tmp_path)
-    server = Server(tmp_path)
-    server.start()
-    yield server
-    server.stop(signal.SIGKILL)
+    with Server(tmp_path) as server:
+        yield server
 
 
 class Worker:

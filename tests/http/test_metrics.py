@@ -6,7 +6,6 @@ import functools
 import json
 import logging
 import re
-import signal
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -266,15 +265,12 @@ async def test_the_dashboard_and_the_page_have_every_metric_and_no_other() -> No
 @pytest.mark.needs("redis-server")
 async def test_a_stream_in_a_real_redis_is_reported_and_is_down_when_its_server_has_gone(tmp_path: Path) -> None:
     server = Server(tmp_path)
-    server.start()
-    try:
+    with server:
         metrics = http.metrics(redis_streams={"jobs": functools.partial(redis.status, server.url, "jobs")}, every=0.001)
         async with redis.open_sender(server.url, "jobs") as send:
             await send.send_many(["a", "b", "c"])
             await metrics._streams.refresh()
             up = numbers(prometheus_text(metrics))
-    finally:
-        server.stop(signal.SIGKILL)
     await trio.sleep(0.001)
     await metrics._streams.refresh()
     down = numbers(prometheus_text(metrics))

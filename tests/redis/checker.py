@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -326,14 +327,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as directory:
         place = Path(directory)
         server = server_at(options.url) if options.url else Server(place, program=options.server)
-        if not options.url:
-            server.start()
-        try:
+        with nullcontext() if options.url else server:
             run: Any = partial(check, server, is_ours=not options.url, place=place, mixes=mixes)
             rows = trio.run(partial(run, minutes=options.minutes, seed=options.seed))
-        finally:
-            if not options.url:
-                server.stop(signal.SIGKILL)
     return int(any(row.wrong for row in rows))
 
 

@@ -1,12 +1,21 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.redis.server import Server
 from trioflow.redis.client import Client
 from trioflow.redis.scripts import Script
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    with Server(tmp_path) as server:
+        yield server
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ async def until(is_so: Callable[[], bool | Awaitable[bool]]) -> None:
 
 
 class Server:
-    """A server that can be stopped, killed, frozen and restarted with its stored data."""
+    """A server that can be stopped, killed, frozen and restarted with its stored data; it ends with its `with` block."""
 
     def __init__(
         self, place: Path, *options: str, wrapper: Sequence[str] = (), program: str | Path = "redis-server"
@@ -49,6 +49,13 @@ class Server:
         self = cls.__new__(cls)
         self.port = port
         return self
+
+    def __enter__(self) -> Server:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop(signal.SIGKILL)
 
     def start(self) -> None:
         with (self.place / "log").open("ab") as log:

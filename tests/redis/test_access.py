@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-import signal
 import ssl
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -44,23 +42,19 @@ def tls_url(server: Server) -> str:
 
 async def test_over_tls_the_certificate_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     server = secure_server(tmp_path, trustme.CA(), "--tls-auth-clients", "no")
-    server.start()
-    try:
+    with server:
         url = tls_url(server)
         with pytest.raises(OSError, match="no Redis server at"):
             await redis.status(url, "jobs")
         monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
         assert not (await redis.status(url, "jobs")).is_ended
-    finally:
-        server.stop(signal.SIGKILL)
 
 
 async def test_both_ends_and_all_queries_present_the_certificate_of_the_ssl_context(tmp_path: Path) -> None:
     authority = trustme.CA()
     server = secure_server(tmp_path, authority)  # a server that requires a certificate
-    server.start()
     context = ssl.create_default_context(cafile=str(tmp_path / "ca.pem"))
-    try:
+    with server:
         url = tls_url(server)
         with pytest.raises(OSError, match="no Redis server at"):
             await redis.status(url, "jobs", ssl_context=context)
@@ -81,16 +75,12 @@ async def test_both_ends_and_all_queries_present_the_certificate_of_the_ssl_cont
                 async for delivery in receive:
                     async with delivery:
                         assert delivery.value == 1
-    finally:
-        server.stop(signal.SIGKILL)
 
 
 @pytest.mark.parametrize("is_secure", [False, True], ids=["plain", "TLS"])
 async def test_a_connection_cancelled_at_any_moment_leaves_no_socket_open(tmp_path: Path, is_secure: bool) -> None:
     server = secure_server(tmp_path, trustme.CA(), "--tls-auth-clients", "no")
-    server.start()
     context = ssl.create_default_context(cafile=str(tmp_path / "ca.pem")) if is_secure else None
-    address = Address.of(tls_url(server) if is_secure else server.url)
     opened = turns = 0
 
     async def connect() -> None:
@@ -99,7 +89,8 @@ async def test_a_connection_cancelled_at_any_moment_leaves_no_socket_open(tmp_pa
         opened += 1
         connection.close()
 
-    try:
+    with server:
+        address = Address.of(tls_url(server) if is_secure else server.url)
         while not opened:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(connect)
@@ -108,22 +99,12 @@ async def test_a_connection_cancelled_at_any_moment_leaves_no_socket_open(tmp_pa
                 nursery.cancel_scope.cancel()
             turns += 1
             await until(lambda: _clients_of(server) == 1)  # the connection that sends this command
-    finally:
-        server.stop(signal.SIGKILL)
 
 
 def _clients_of(server: Server) -> int:
     found = re.search(rb"connected_clients:(\d+)", server.ask("INFO", "clients"))
     assert found is not None
     return int(found[1])
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    server = Server(tmp_path)
-    server.start()
-    yield server
-    server.stop(signal.SIGKILL)
 
 
 def permissions() -> list[str]:

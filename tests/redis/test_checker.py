@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from pathlib import Path
 
 import pytest
@@ -65,12 +64,9 @@ def test_a_stream_that_was_too_long_or_did_not_end_is_found() -> None:
 @pytest.mark.needs("redis-server")
 async def test_a_few_seconds_of_all_faults_break_no_promise(tmp_path: Path) -> None:
     server = Server(tmp_path)
-    server.start()
-    try:
+    with server:
         mix = ("poison", "worker killed", "sender killed", "cut", "server killed", "out of memory", "scripts flushed")
         [row] = await checker.check(server, is_ours=True, place=tmp_path, mixes=[mix], minutes=3 / 60, seed=3)
-    finally:
-        server.stop(signal.SIGKILL)
 
     assert row.wrong == []
     assert row.lost == 0

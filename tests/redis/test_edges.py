@@ -26,10 +26,8 @@ LEASE = 0.3
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
-    server = Server(tmp_path, "--appendonly", "no", "--user", "me", "on", ">me", "~*", "&*", "+@all")
-    server.start()
-    yield server
-    server.stop(signal.SIGKILL)
+    with Server(tmp_path, "--appendonly", "no", "--user", "me", "on", ">me", "~*", "&*", "+@all") as server:
+        yield server
 
 
 @pytest.fixture

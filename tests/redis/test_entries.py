@@ -23,10 +23,8 @@ LEASE = 0.6
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = Server(tmp_path_factory.mktemp("redis"))
-    server.start()
-    yield server
-    server.stop(signal.SIGKILL)
+    with Server(tmp_path_factory.mktemp("redis")) as server:
+        yield server
 
 
 @pytest.fixture

@@ -7,14 +7,13 @@ import sqlite3
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 import trio
 
-from tests.redis.server import PATIENCE, Server
+from tests.redis.server import PATIENCE, Server, until
 from trioflow import redis
 
 pytestmark = pytest.mark.needs("redis-server")
@@ -22,14 +21,6 @@ pytestmark = pytest.mark.needs("redis-server")
 EXAMPLES = Path(__file__).parents[2] / "examples"
 EXAMPLE = EXAMPLES / "word_count"
 FILES = 150
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    server = Server(tmp_path)
-    server.start()
-    yield server
-    server.stop(signal.SIGKILL)
 
 
 class Terminals:
@@ -69,11 +60,6 @@ def rows(database: Path) -> int:
         except sqlite3.OperationalError:  # no table has been printed yet
             return 0
     return int(count)
-
-
-async def until(is_so: Callable[[], Awaitable[bool]]) -> None:
-    while not await is_so():  # noqa: ASYNC110 - other processes tell nothing
-        await trio.sleep(0.01)
 
 
 async def test_words_are_counted_correctly_whichever_process_is_killed(server: Server, tmp_path: Path) -> None:

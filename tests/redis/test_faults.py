@@ -12,7 +12,6 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager, suppress
 from pathlib import Path
 from typing import Any
@@ -33,14 +32,6 @@ pytestmark = pytest.mark.needs("redis-server")
 
 ROOT = Path(__file__).parents[2]
 SAFE_LEASE = 2.0  # long enough for a busy machine, because it is renewed three times as often
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    server = Server(tmp_path)
-    server.start()
-    yield server
-    server.stop(signal.SIGKILL)
 
 
 class Workers:
@@ -275,9 +266,8 @@ async def test_a_clock_that_jumps_loses_nothing(tmp_path: Path) -> None:
             "DONT_FAKE_MONOTONIC=1",
         ],
     )
-    server.start()
     counts = Counts()
-    try:
+    with server:
         before = int(server.ask("TIME").split(b"\r\n")[2])
         async with flow(server.url, counts, 200, pause=0.002):
             await until_some(counts, 50)
@@ -285,8 +275,6 @@ async def test_a_clock_that_jumps_loses_nothing(tmp_path: Path) -> None:
             await until_some(counts, 120)
             assert int(server.ask("TIME").split(b"\r\n")[2]) - before > 3000
             told.write_text("-1h")
-    finally:
-        server.stop(signal.SIGKILL)
 
     counts.check("server's clock an hour ahead, then an hour back")
 

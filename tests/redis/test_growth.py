@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import math
-import signal
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import trio
@@ -14,14 +11,6 @@ from tests.redis.server import PATIENCE, Server
 from trioflow import redis
 
 pytestmark = pytest.mark.needs("redis-server")
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    server = Server(tmp_path)
-    server.start()
-    yield server
-    server.stop(signal.SIGKILL)
 
 
 async def send_one_each(url: str, *producers: str | None) -> None:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import signal
-from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,14 +17,6 @@ from trioflow.redis.letters import MESSAGE_LENGTH
 pytestmark = pytest.mark.needs("redis-server")
 
 LEASE = 0.3
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    server = Server(tmp_path)
-    server.start()
-    yield server
-    server.stop(signal.SIGKILL)
 
 
 @pytest.fixture

@@ -7,11 +7,8 @@ prints the table of docs/reference/redis.md.
 
 from __future__ import annotations
 
-import signal
 from collections import Counter
-from collections.abc import Iterator
 from itertools import count
-from pathlib import Path
 from statistics import quantiles
 
 import pytest
@@ -25,14 +22,6 @@ from trioflow.redis.scripts import Script
 pytestmark = pytest.mark.needs("redis-server")
 
 LEASE = 30.0
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    server = Server(tmp_path)
-    server.start()
-    yield server
-    server.stop(signal.SIGKILL)
 
 
 async def send_forever(url: str) -> None:

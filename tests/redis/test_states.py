@@ -25,10 +25,8 @@ pytestmark = pytest.mark.needs("redis-server")
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
-    server = Server(tmp_path, "--busy-reply-threshold", "10")
-    server.start()
-    yield server
-    server.stop(signal.SIGKILL)
+    with Server(tmp_path, "--busy-reply-threshold", "10") as server:
+        yield server
 
 
 def inline(server: Server, *lines: str) -> socket.socket:

@@ -26,10 +26,8 @@ LEASE = 0.6
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = Server(tmp_path_factory.mktemp("redis"))
-    server.start()
-    yield server
-    server.stop(signal.SIGKILL)
+    with Server(tmp_path_factory.mktemp("redis")) as server:
+        yield server
 
 
 @pytest.fixture(autouse=True)
@@ -316,8 +314,7 @@ async def test_a_server_that_restarts_without_persistence_can_be_used_again(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     server = Server(tmp_path_factory.mktemp("forgetful"), "--appendonly", "no")
-    server.start()
-    try:
+    with server:
         with trio.fail_after(PATIENCE):
             async with (
                 redis.open_sender(server.url, "jobs") as send,
@@ -335,23 +332,18 @@ async def test_a_server_that_restarts_without_persistence_can_be_used_again(
                 await send.aclose()
                 with pytest.raises(trio.EndOfChannel):
                     await receive.receive()
-    finally:
-        server.stop(signal.SIGKILL)
 
 
 async def test_passwords_databases_and_unix_sockets(tmp_path_factory: pytest.TempPathFactory) -> None:
     place = tmp_path_factory.mktemp("unix")
     server = Server(place, "--unixsocket", str(place / "socket"), "--user", "me", "on", ">se/cret", "~*", "&*", "+@all")
-    server.start()
-    try:
+    with server:
         unix = f"unix://me:se%2Fcret@{place}/socket?db=2"
         tcp = server.url.replace("//", "//me:se%2Fcret@")
         await fill(unix, [1])
         assert [(await redis.status(tcp + db, "jobs")).entries for db in ("/2", "?db=2", "/?db=2")] == [1, 1, 1]
         assert await take_all(tcp + "?db=2") == [1]
         assert (await redis.status(server.url, "jobs")).is_ended is False  # there is no such stream in database 0
-    finally:
-        server.stop(signal.SIGKILL)
 
 
 # ---- chains

@@ -6,9 +6,8 @@ import logging
 import math
 import signal
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,14 +19,6 @@ from trioflow import redis
 
 LEASE = 0.6
 URL = "redis://localhost"
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    server = Server(tmp_path)
-    server.start()
-    yield server
-    server.stop(signal.SIGKILL)
 
 
 async def fill(url: str, count: int) -> None:
