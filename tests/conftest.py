@@ -11,14 +11,10 @@ from pathlib import Path
 
 import hypothesis
 import pytest
-from hypothesis import settings
 
 DESCRIPTORS = Path("/proc/self/fd")
 TESTS = Path(__file__).parent
 SLOW = ("browser", "redis")  # directories whose tests all start Chromium or a Redis server
-
-settings.register_profile("no deadline", deadline=None)  # on a busy machine any example may take long
-settings.load_profile("no deadline")
 
 
 # No claim about the speed of the machine: by default, an example must take 0.2 seconds, and 50 must be found in 5 seconds.

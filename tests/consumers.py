@@ -1,12 +1,13 @@
-"""What tests of streams share: a source that records its runs, and the four ways to consume a readable."""
+"""What tests of streams share: stages, tasks and sources that record what happens, and the four ways to consume a readable."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any, TypeAlias
 
+import pytest
 import trio
-from trio.testing import wait_all_tasks_blocked
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trioflow as tf
 
@@ -15,6 +16,38 @@ Consumer: TypeAlias = Callable[[tf.Readable[Any]], Awaitable[list[Any]]]
 
 class Boom(Exception):
     """A failure made by a test."""
+
+
+@tf.transform
+async def passing(items: AsyncIterable[Any]) -> AsyncIterator[Any]:
+    async for item in items:
+        yield item
+
+
+async def passing_on(source: tf.ReceiveChannel[Any], output: tf.SendChannel[Any]) -> None:
+    async for item in source:
+        await output.send(item)
+
+
+def failures_in(exc: BaseException | None) -> list[Boom]:
+    """Return all failures in `exc`, and those in flight when one was raised in a cleanup."""
+    if exc is None:
+        return []
+    parts = exc.exceptions if isinstance(exc, BaseExceptionGroup) else ()
+    found = [boom for part in (*parts, exc.__context__) for boom in failures_in(part)]
+    return [*found, exc] if isinstance(exc, Boom) else found
+
+
+class Turns:
+    """Counts how often a task that does nothing else gets its turn."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    async def take(self) -> None:
+        while True:
+            await trio.lowlevel.checkpoint()
+            self.count += 1
 
 
 class Source:
@@ -110,6 +143,30 @@ def tasks() -> set[trio.lowlevel.Task]:
         found.add(task)
         left += (child for nursery in task.child_nurseries for child in nursery.child_tasks)
     return found
+
+
+async def through(chunks: Any, *transforms: tf.Transform[Any, Any], capacity: float = 256) -> list[Any]:
+    got: list[Any] = await tf.pipeline(Source(chunks).readable, *transforms, tf.collect(), capacity=capacity)
+    return got
+
+
+def timed(arrivals: Iterable[tuple[float, Any]], end: float, stage: tf.Transform[Any, Any]) -> list[tuple[float, Any]]:
+    """Send each item at its time, and the end; return what comes out, and when."""
+    got: list[tuple[float, Any]] = []
+
+    async def source(output: tf.SendChannel[Any]) -> None:
+        for at, item in arrivals:
+            await trio.sleep_until(at)
+            await output.send(item)
+        await trio.sleep_until(end)
+
+    async def main() -> None:
+        async with tf.Readable(source).pipe(stage).open() as receive:
+            async for item in receive:
+                got.append((pytest.approx(trio.current_time()), item))
+
+    trio.run(main, clock=MockClock(autojump_threshold=0))
+    return got
 
 
 async def passes(count: int) -> None:

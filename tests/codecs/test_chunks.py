@@ -12,15 +12,10 @@ from hypothesis import strategies as st
 from trio.testing import wait_all_tasks_blocked
 
 import trioflow as tf
-from tests.consumers import Boom, Source
+from tests.consumers import Boom, Source, through
 from tests.cutting import cut, places
 
 TEXT = b"the quick brown fox"
-
-
-async def through(chunks: Any, *transforms: tf.Transform[Any, Any], capacity: float = 256) -> list[Any]:
-    got: list[Any] = await tf.pipeline(Source(chunks).readable, *transforms, tf.collect(), capacity=capacity)
-    return got
 
 
 @settings(max_examples=80)

@@ -11,16 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import trioflow as tf
-from tests.consumers import Source
+from tests.consumers import through
 from tests.cutting import cut, places
 
 FRAMES = [b"one", b"", b"four", b"x" * 300]
 WIRE = b"".join(struct.pack(">I", len(frame)) + frame for frame in FRAMES)
-
-
-async def through(chunks: Any, *transforms: tf.Transform[Any, Any], capacity: float = 256) -> list[Any]:
-    got: list[Any] = await tf.pipeline(Source(chunks).readable, *transforms, tf.collect(), capacity=capacity)
-    return got
 
 
 @settings(max_examples=60)

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import trioflow as tf
-from tests.consumers import Source
+from tests.consumers import through
 from tests.cutting import cut, places
 from trioflow.codecs import jsonlines
 
@@ -29,11 +29,6 @@ def library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setattr(jsonlines, "_library", lambda: None)
     else:
         pytest.importorskip("msgspec")
-
-
-async def through(chunks: Any, *transforms: tf.Transform[Any, Any], capacity: float = 256) -> list[Any]:
-    got: list[Any] = await tf.pipeline(Source(chunks).readable, *transforms, tf.collect(), capacity=capacity)
-    return got
 
 
 def nested(depth: int) -> list[Any]:

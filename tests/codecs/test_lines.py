@@ -11,14 +11,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import trioflow as tf
-from tests.consumers import Source
+from tests.consumers import Source, through
 from tests.cutting import cut, places
-
-
-async def through(chunks: Any, *transforms: tf.Transform[Any, Any], capacity: float = 256) -> list[Any]:
-    got: list[Any] = await tf.pipeline(Source(chunks).readable, *transforms, tf.collect(), capacity=capacity)
-    return got
-
 
 texts = st.lists(st.sampled_from(["\n", "\r", "\r\n", "a", "bc", "é"]), max_size=20).map("".join)
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import trioflow as tf
-from tests.consumers import Boom, passes, tasks
+from tests.consumers import Boom, failures_in, passes, tasks
 
 ITEMS = 12
 
@@ -154,15 +154,6 @@ PLANS = st.builds(
     closing=st.integers(0, 3),
     fails_in_closing=st.integers(0, 9).map(lambda n: n == 0),
 )
-
-
-def failures_in(exc: BaseException | None) -> list[BaseException]:
-    """Return all failures of stages in `exc`, and those in flight when one was raised in a cleanup."""
-    if exc is None:
-        return []
-    parts = exc.exceptions if isinstance(exc, BaseExceptionGroup) else ()
-    found = [boom for part in (*parts, exc.__context__) for boom in failures_in(part)]
-    return [*found, exc] if isinstance(exc, Boom) else found
 
 
 @settings(max_examples=150)

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from trio.testing import MockClock
 
 import trioflow as tf
-from tests.consumers import Boom, passes, tasks
+from tests.consumers import Boom, failures_in, passes, tasks
 
 PATIENCE = 20_000  # seconds on a mock clock, which only a flow that never ends reaches
 SUBSTITUTES = 2  # items that replace a failure
@@ -407,15 +407,6 @@ def grown(flow: Any, stages: list[tuple[str, int, Faults]]) -> Any:
     for kind, n, faults in stages:
         flow = Stage(kind, flow, n, faults)
     return flow
-
-
-def failures_in(exc: BaseException | None) -> list[Boom]:
-    """Return all failures in `exc`, and those in flight when one was raised in a cleanup."""
-    if exc is None:
-        return []
-    parts = exc.exceptions if isinstance(exc, BaseExceptionGroup) else ()
-    found = [boom for part in (*parts, exc.__context__) for boom in failures_in(part)]
-    return [*found, exc] if isinstance(exc, Boom) else found
 
 
 def others_in(exc: BaseException | None) -> list[BaseException]:

@@ -16,15 +16,9 @@ import trio
 from trio.testing import MockClock, lockstep_stream_one_way_pair, memory_stream_pair, wait_all_tasks_blocked
 
 import trioflow as tf
-from tests.consumers import Boom, Sink, Source, tasks
+from tests.consumers import Boom, Sink, Source, Turns, passing, tasks
 from tests.http.client import Client, connected, serving
 from trioflow import http
-
-
-@tf.transform
-async def passing(items: AsyncIterable[Any]) -> AsyncIterator[Any]:
-    async for item in items:
-        yield item
 
 
 def open_descriptors() -> set[str]:
@@ -383,21 +377,14 @@ async def test_F22_a_function_gives_one_result_for_each_item() -> None:
 
 
 async def test_F23_a_hop_costs_a_batch_not_an_item() -> None:
-    ticks = 0
-
-    async def tick() -> None:
-        nonlocal ticks
-        while True:
-            await trio.lowlevel.checkpoint()
-            ticks += 1
-
+    ticks = Turns()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(tick)
+        nursery.start_soon(ticks.take)
         count = await tf.pipeline(range(20_000), passing(), tf.map(abs), passing(), tf.count())
         nursery.cancel_scope.cancel()
 
     assert count == 20_000
-    assert ticks < 20_000 / 20
+    assert ticks.count < 20_000 / 20
 
 
 @pytest.mark.parametrize("block", ["readable", "writable", "duplex", "channel"])

@@ -12,18 +12,7 @@ import trio
 from trio.testing import MockClock, memory_stream_pair, wait_all_tasks_blocked
 
 import trioflow as tf
-from tests.consumers import Boom, Sink, Source, passes, tasks
-
-
-@tf.transform
-async def passing(items: AsyncIterable[Any]) -> AsyncIterator[Any]:
-    async for item in items:
-        yield item
-
-
-async def passing_on(source: tf.ReceiveChannel[Any], output: tf.SendChannel[Any]) -> None:
-    async for item in source:
-        await output.send(item)
+from tests.consumers import Boom, Sink, Source, Turns, passes, passing, passing_on, tasks
 
 
 async def test_R16_a_cancelled_run_ends_at_once(autojump_clock: MockClock) -> None:
@@ -172,22 +161,15 @@ async def test_R17_every_channel_call_delivers_cancellation() -> None:
 @pytest.mark.parametrize("capacity", [1, 4, 256])
 async def test_R17_a_task_yields_at_least_once_every_capacity_items(capacity: int) -> None:
     send, receive = tf.open_channel[int](capacity)
-    ticks = 0
-
-    async def tick() -> None:
-        nonlocal ticks
-        while True:
-            await trio.lowlevel.checkpoint()
-            ticks += 1
-
+    ticks = Turns()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(tick)
+        nursery.start_soon(ticks.take)
         for n in range(1000):
             await send.send(n)
             assert await receive.receive() == n
         nursery.cancel_scope.cancel()
 
-    assert ticks >= 1000 // capacity
+    assert ticks.count >= 1000 // capacity
 
 
 async def test_R17_a_task_without_channels_yields_about_twice_a_millisecond(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from trio.testing import MockClock, memory_stream_pair, wait_all_tasks_blocked
 
 import trioflow as tf
-from tests.consumers import CONSUMERS, Boom, Consumer, Sink, Source, passes
+from tests.consumers import CONSUMERS, Boom, Consumer, Sink, Source, passes, passing
 from trioflow.testing import check_transform
 
 
@@ -28,12 +28,6 @@ def fail(item: object) -> NoReturn:
 async def fail_later(item: object) -> NoReturn:
     await trio.lowlevel.checkpoint()
     raise Boom(item)
-
-
-@tf.transform
-async def passing(items: AsyncIterable[Any]) -> AsyncIterator[Any]:
-    async for item in items:
-        yield item
 
 
 @tf.transform

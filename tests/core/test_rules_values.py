@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator
 from typing import Any
 
 import pytest
@@ -10,20 +9,9 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 import trioflow as tf
-from tests.consumers import CONSUMERS, Consumer
+from tests.consumers import CONSUMERS, Consumer, passing, passing_on
 
 EMPTY: list[Any] = [None, b"", "", 0, False, 0.0, (), [], {}, StopIteration(), Ellipsis]
-
-
-@tf.transform
-async def passing(items: AsyncIterable[Any]) -> AsyncIterator[Any]:
-    async for item in items:
-        yield item
-
-
-async def passing_on(source: tf.ReceiveChannel[Any], output: tf.SendChannel[Any]) -> None:
-    async for item in source:
-        await output.send(item)
 
 
 @pytest.mark.parametrize("consume", CONSUMERS)

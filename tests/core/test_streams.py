@@ -8,7 +8,7 @@ import io
 import math
 import tracemalloc
 import warnings
-from collections.abc import AsyncIterable, AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -16,14 +16,8 @@ import trio
 from trio.testing import memory_stream_one_way_pair, memory_stream_pair, wait_all_tasks_blocked
 
 import trioflow as tf
-from tests.consumers import CONSUMERS, Boom, Consumer, Sink, Source
+from tests.consumers import CONSUMERS, Boom, Consumer, Sink, Source, passing
 from trioflow.testing import check_readable, check_writable
-
-
-@tf.transform
-async def passing(items: AsyncIterable[Any]) -> AsyncIterator[Any]:
-    async for item in items:
-        yield item
 
 
 async def echo(source: tf.ReceiveChannel[Any], output: tf.SendChannel[Any]) -> None:

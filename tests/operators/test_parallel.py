@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trioflow as tf
-from tests.consumers import Boom, Source, passes
+from tests.consumers import Boom, Source, Turns, passes
 
 
 async def double(n: int) -> int:
@@ -249,24 +249,18 @@ async def test_R17_a_call_that_fails_while_the_run_is_cancelled_is_not_lost(
 
 
 async def test_R17_a_function_that_never_waits_lets_other_tasks_run() -> None:
-    ticks = 0
-
-    async def tick() -> None:
-        nonlocal ticks
-        while True:
-            await trio.lowlevel.checkpoint()
-            ticks += 1
+    ticks = Turns()
 
     async def same(n: int) -> int:
         return n
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(tick)
+        nursery.start_soon(ticks.take)
         count = await tf.pipeline(range(5000), tf.map_async(same), tf.count())
         nursery.cancel_scope.cancel()
 
     assert count == 5000
-    assert ticks > 5000 / 256
+    assert ticks.count > 5000 / 256
 
 
 @pytest.mark.parametrize(

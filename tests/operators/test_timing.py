@@ -15,7 +15,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trioflow as tf
 from tests.conformance.entries import TRANSFORMS
-from tests.consumers import Boom, Sink, Source
+from tests.consumers import Boom, Sink, Source, timed
 
 Timed = list[tuple[float, Any]]
 
@@ -26,25 +26,6 @@ LIMITS = st.integers(0, 4).map(lambda n: n + 0.37)
 
 def arrivals(gaps: list[int]) -> list[tuple[float, int]]:
     return [(sum(gaps[: n + 1]), n) for n in range(len(gaps))]
-
-
-def passed(items: list[tuple[float, Any]], end: float, stage: tf.Transform[Any, Any]) -> Timed:
-    """Send each item at its time, and the end; return what comes out, and when."""
-    got: Timed = []
-
-    async def source(output: tf.SendChannel[Any]) -> None:
-        for at, item in items:
-            await trio.sleep_until(at)
-            await output.send(item)
-        await trio.sleep_until(end)
-
-    async def main() -> None:
-        async with tf.Readable(source).pipe(stage).open() as receive:
-            async for item in receive:
-                got.append((pytest.approx(trio.current_time()), item))
-
-    trio.run(main, clock=MockClock(autojump_threshold=0))
-    return got
 
 
 @pytest.mark.parametrize(
@@ -116,7 +97,7 @@ def test_throttle_is_a_token_bucket(gaps: list[int], rate: float, burst: int, co
     items = arrivals(gaps)
     stage: tf.Transform[int, int] = tf.throttle(rate * 2, per=2, burst=burst, cost=lambda n: costs[n])
 
-    got = passed(items, sum(gaps), stage)
+    got = timed(items, sum(gaps), stage)
 
     tokens, at = float(burst), 0.0
     expected = []
@@ -165,7 +146,7 @@ def test_debounce_emits_the_items_that_are_followed_by_quiet(gaps: list[int], la
     items = arrivals(gaps)
     end = sum(gaps) + last
 
-    got = passed(items, end, tf.debounce(quiet))
+    got = timed(items, end, tf.debounce(quiet))
 
     followed_at = [at for at, _ in items[1:]] + [math.inf]
     expected = [(at + quiet, n) for (at, n), then in zip(items, followed_at, strict=False) if then > at + quiet]
@@ -178,7 +159,7 @@ def test_sample_emits_the_last_item_of_each_interval(gaps: list[int], last: int,
     items = [(at + 0.001, n) for at, n in arrivals(gaps)]  # never at a time of a sample
     end = sum(gaps) + last + 0.001
 
-    got = passed(items, end, tf.sample(every))
+    got = timed(items, end, tf.sample(every))
 
     stretches = {math.ceil(at / every): n for at, n in items}
     assert got == [(min(count * every, end), n) for count, n in stretches.items()]
@@ -189,7 +170,7 @@ def test_sample_emits_the_last_item_of_each_interval(gaps: list[int], last: int,
 def test_delay_keeps_the_intervals_between_items(gaps: list[int], by: float) -> None:
     items = arrivals(gaps)
 
-    assert passed(items, sum(gaps), tf.delay(by)) == [(at + by, n) for at, n in items]
+    assert timed(items, sum(gaps), tf.delay(by)) == [(at + by, n) for at, n in items]
 
 
 @settings(max_examples=50)
@@ -197,7 +178,7 @@ def test_delay_keeps_the_intervals_between_items(gaps: list[int], by: float) -> 
 def test_a_full_delay_emits_every_item_in_order_and_none_too_early(gaps: list[int], by: float, capacity: int) -> None:
     items = arrivals(gaps)
 
-    got = passed(items, sum(gaps), tf.delay(by, capacity=capacity))
+    got = timed(items, sum(gaps), tf.delay(by, capacity=capacity))
 
     assert [n for _, n in got] == [n for _, n in items]
     assert all(at.expected >= came + by - 1e-9 for (at, _), (came, _) in zip(got, items, strict=True))
@@ -214,10 +195,10 @@ def test_timeout_fails_in_the_first_gap_that_is_too_long(gaps: list[int], last: 
     late = next((n for n, gap in enumerate(waits) if gap > limit), None)
 
     if late is None:
-        assert passed(items, sum(waits), tf.timeout(limit)) == items
+        assert timed(items, sum(waits), tf.timeout(limit)) == items
     else:
         with pytest.raises(trio.TooSlowError) as caught:
-            passed(items, sum(waits), tf.timeout(limit))
+            timed(items, sum(waits), tf.timeout(limit))
         assert str(caught.value) == f"nothing has arrived for {limit:g} s"
         assert caught.value.__notes__ == [f"in stage 2 of 2: timeout({limit})"]
 
@@ -248,7 +229,7 @@ def test_keep_alive_fills_every_gap(gaps: list[int], last: int, quiet: float) ->
     items = arrivals(gaps)
     made = iter(range(-1, -1000, -1))
 
-    got = passed(items, sum(gaps) + last, tf.keep_alive(quiet, lambda: next(made)))
+    got = timed(items, sum(gaps) + last, tf.keep_alive(quiet, lambda: next(made)))
 
     expected: Timed = []
     before = 0.0

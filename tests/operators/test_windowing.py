@@ -13,28 +13,10 @@ from hypothesis import strategies as st
 from trio.testing import MockClock
 
 import trioflow as tf
+from tests.consumers import timed
 
 # Arrivals are whole seconds apart and windows end in between, unless a test says otherwise.
 GAPS = st.lists(st.integers(0, 5), max_size=12)
-
-
-def windows(arrivals: list[tuple[float, Any]], end: float, stage: tf.Transform[Any, list[Any]]) -> list[Any]:
-    """Send each item at its time, and the end; return the windows and when each came."""
-    got: list[Any] = []
-
-    async def source(output: tf.SendChannel[Any]) -> None:
-        for at, item in arrivals:
-            await trio.sleep_until(at)
-            await output.send(item)
-        await trio.sleep_until(end)
-
-    async def main() -> None:
-        async with tf.Readable(source).pipe(stage).open() as receive:
-            async for items in receive:
-                got.append((pytest.approx(trio.current_time()), items))
-
-    trio.run(main, clock=MockClock(autojump_threshold=0))
-    return got
 
 
 def model(arrivals: list[tuple[float, Any]], end: float, every: float, slide: float, *, empty: bool) -> list[Any]:
@@ -62,17 +44,17 @@ def test_each_window_has_the_items_that_arrived_in_its_time(
     arrivals = [(sum(gaps[: n + 1]) + 0.5, n) for n in range(len(gaps))]
     end = (arrivals[-1][0] if arrivals else 0) + last + 0.25
 
-    got = windows(arrivals, end, tf.window_time(every, slide=slide, empty=empty))
+    got = timed(arrivals, end, tf.window_time(every, slide=slide, empty=empty))
 
     assert got == model(arrivals, end, every, slide, empty=empty)
 
 
 def test_an_item_that_arrives_as_a_window_ends_is_in_the_next_one() -> None:
-    assert windows([(0, "a"), (10, "b")], 15, tf.window_time(10)) == [(10, ["a"]), (15, ["b"])]
+    assert timed([(0, "a"), (10, "b")], 15, tf.window_time(10)) == [(10, ["a"]), (15, ["b"])]
 
 
 def test_empty_windows_are_emitted_on_request() -> None:
-    assert windows([(1, "a"), (31, "b")], 35, tf.window_time(10, empty=True)) == [
+    assert timed([(1, "a"), (31, "b")], 35, tf.window_time(10, empty=True)) == [
         (10, ["a"]),
         (20, []),
         (30, []),
@@ -81,7 +63,7 @@ def test_empty_windows_are_emitted_on_request() -> None:
 
 
 def test_windows_do_not_drift() -> None:
-    ends = [at for at, _ in windows([(0.05 + n / 10, n) for n in range(1000)], 100, tf.window_time(0.1))]
+    ends = [at for at, _ in timed([(0.05 + n / 10, n) for n in range(1000)], 100, tf.window_time(0.1))]
 
     assert ends == [pytest.approx((n + 1) / 10) for n in range(1000)]
 
@@ -91,7 +73,7 @@ def test_an_item_at_the_border_of_two_windows_is_in_one_of_them_however_the_bord
     borders = [at for n in range(1, 1000, 3) for at in (n * every, (n - 1) * every + every)]
     times = sorted(at for border in borders for at in (math.nextafter(border, 0), border))
 
-    got = windows([(at, n) for n, at in enumerate(times)], 1000, tf.window_time(every))
+    got = timed([(at, n) for n, at in enumerate(times)], 1000, tf.window_time(every))
 
     assert [*itertools.chain(*(items for _, items in got))] == [*range(len(times))]
 
@@ -100,7 +82,7 @@ def test_an_item_at_the_border_of_two_windows_is_in_one_of_them_however_the_bord
 def test_windows_that_overlap_have_equally_many_items_however_their_borders_are_rounded(
     every: float, slide: float
 ) -> None:
-    got = windows([(n * slide, n) for n in range(1000)], 1000 * slide, tf.window_time(every, slide=slide))
+    got = timed([(n * slide, n) for n in range(1000)], 1000 * slide, tf.window_time(every, slide=slide))
 
     assert {len(items) for _, items in got[:-1]} == {round(every / slide)}
 

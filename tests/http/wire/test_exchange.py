@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from trio.testing import MockClock
 
 import trioflow as tf
+from tests.consumers import Turns
 from tests.http.client import RESET, connected, exchanged, serving, tcp_pair
 from trioflow.http import Headers, Limits, Request, RequestError, Response
 from trioflow.http.wire import sendfile
@@ -139,23 +140,16 @@ async def test_a_body_of_tiny_chunks_is_received_in_batches_and_lets_other_tasks
         assert await wire.wait()
         exchange = await wire.read_head()
         sizes = []
-        turns = 0
-
-        async def take_turns() -> None:
-            nonlocal turns
-            while True:
-                await trio.lowlevel.checkpoint()
-                turns += 1
-
+        turns = Turns()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(take_turns)
+            nursery.start_soon(turns.take)
             while chunks := await exchange.read_body():
                 sizes.append(len(chunks))
             nursery.cancel_scope.cancel()
 
     assert sum(sizes) == 1000
     assert max(sizes) <= 64
-    assert turns >= len(sizes) // 2
+    assert turns.count >= len(sizes) // 2
 
 
 @pytest.mark.parametrize(("padding", "is_known"), [(0, True), (3000, False)])

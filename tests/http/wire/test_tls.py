@@ -16,6 +16,7 @@ import trustme
 from trio.testing import wait_all_tasks_blocked
 
 import trioflow as tf
+from tests.consumers import Turns
 from tests.http.client import Client, connected, exchanged, ran, read_all, read_until, tcp_pair
 from trioflow import http
 from trioflow.http import Counters, Limits, Request, Response
@@ -336,23 +337,16 @@ async def test_a_client_that_sends_a_record_for_each_byte_lets_other_tasks_run(
             trio.from_thread.run_sync(sent.set)
             stream.recv(1)
 
-    turns = 0
-
-    async def take_turns() -> None:
-        nonlocal turns
-        while True:
-            await trio.lowlevel.checkpoint()
-            turns += 1
-
+    turns = Turns()
     with ours:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(trio.to_thread.run_sync, send)
             await transport.shake_hands()
             await sent.wait()
-            nursery.start_soon(take_turns)
+            nursery.start_soon(turns.take)
             exchange = await Wire(transport, Limits()).read_head()
             transport.close()
             nursery.cancel_scope.cancel()
 
     assert exchange.request.method == "GET"
-    assert turns >= len(GET) // 2
+    assert turns.count >= len(GET) // 2
