@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from tests.benchmarks._harness import Row, Work, is_met, ratio
-from tests.benchmarks._report import heading, name_of, shown
+from tests.benchmarks._report import heading, name_of, shown, times
 
 BEGIN = "<!-- measured: `python -m tests.benchmarks --page` writes what is between these two lines -->"
 END = "<!-- end of what was measured -->"
@@ -51,8 +51,8 @@ def _figures(work: Work, ours: Row, row: Row) -> Iterator[str]:
     yield shown(ours.median("figure"), work.unit)
     yield shown(row.median("figure"), work.unit)
     reached, by_cpu = ratio(ours, row), ratio(ours, row, "per_cpu")
-    yield _times(reached)
-    yield _times(by_cpu)
+    yield times(reached)
+    yield times(by_cpu)
     yield ", ".join(_verdicts(work, ((reached, row.peer.target, ""), (by_cpu, row.peer.cpu_target, " by CPU"))))
 
 
@@ -61,10 +61,6 @@ def _verdicts(work: Work, wanted: Sequence[tuple[float | None, float | None, str
         if target is not None:
             verdict = {True: "met", False: "**missed**", None: "?"}[is_met(work, reached, target)]
             yield f"{'≤' if work.is_cost else '≥'} {target:g}{how}: {verdict}"
-
-
-def _times(reached: float | None) -> str:
-    return "" if reached is None else f"{reached:.2f}" if reached < 10 else f"{reached:.0f}"
 
 
 def _joined(*cells: str) -> str:

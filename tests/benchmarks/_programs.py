@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from tests.benchmarks import _place
 from tests.benchmarks._harness import Failed
 
 PATIENCE = 900.0  # s for one program
@@ -34,6 +35,16 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 def with_trioflow() -> list[str]:
     """Return the command that runs our Python, which can import trioflow and Trio."""
     return [sys.executable, "-X", "utf8"]
+
+
+def with_peers() -> list[str]:
+    """Return the command that runs the Python of the peers' environment."""
+    return [str(_place.peers_python())]
+
+
+def with_node() -> list[str]:
+    """Return the command that runs Node."""
+    return ["node"]
 
 
 def _environment() -> dict[str, str]:
@@ -160,6 +171,12 @@ def serving(argv: Sequence[str | Path | int], port: int = 0) -> Iterator[Server]
         yield Server(port, process.pid)
         if process.poll() is not None:
             raise _failed(command, f"ended with {process.returncode}", complaints)
+
+
+def wrk(server: Server, path: str, connections: int, seconds: int) -> dict[str, Any]:
+    """Request a path over keep-alive connections with wrk, and return what `report.lua` counts."""
+    command = [_place.find("wrk") or "wrk", "-t", 1, "-c", connections, "-s", PEERS / "report.lua", "-d", f"{seconds}s"]
+    return run([*command, f"http://127.0.0.1:{server.port}{path}"])
 
 
 def _told_port(command: Sequence[str], process: subprocess.Popen[bytes], complaints: IO[bytes]) -> int:

@@ -139,8 +139,8 @@ def table(work: Work, rows: Sequence[Row], *, is_smoke: bool = False) -> Iterato
         ]
         if row is not ours:
             reached, by_cpu = ratio(ours, row), ratio(ours, row, "per_cpu")
-            line += [_times(reached), "" if is_smoke else _verdict(work, reached, row.peer.target)]
-            line += [_times(by_cpu), "" if is_smoke else _verdict(work, by_cpu, row.peer.cpu_target)]
+            line += [times(reached), "" if is_smoke else _verdict(work, reached, row.peer.target)]
+            line += [times(by_cpu), "" if is_smoke else _verdict(work, by_cpu, row.peer.cpu_target)]
         lines.append(line)
     widths = [max(len(line[i]) for line in lines if i < len(line)) for i in range(len(head))]
     for name, *cells in lines:
@@ -154,7 +154,8 @@ def name_of(row: Row) -> str:
     return f"{row.peer.name} (limit)" if row.peer.is_limit else row.peer.name
 
 
-def _times(reached: float | None) -> str:
+def times(reached: float | None) -> str:
+    """Return a ratio in three digits."""
     return "-" if reached is None else f"{reached:.2f}" if reached < 10 else f"{reached:.0f}"
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tests.benchmarks import _place
 from tests.benchmarks._harness import Failed, Need, Peer, Sample, Scale, Work, expect
-from tests.benchmarks._programs import PEERS, run, with_trioflow
+from tests.benchmarks._programs import PEERS, run, with_node, with_peers, with_trioflow
 
 MIB = 1 << 20
 
@@ -91,14 +91,6 @@ def same_values(target: Path, wanted: Iterable[object]) -> None:
         expect("the lines that differ", sum(one != other for one, other in zip(found, wanted, strict=True)), 0)
 
 
-def _theirs() -> list[str]:
-    return [str(_place.peers_python())]
-
-
-def _node() -> list[str]:
-    return ["node"]
-
-
 def _work(
     job: str,
     title: str,
@@ -123,7 +115,7 @@ def _work(
             Peer("trioflow", program("files_trioflow.py"), needs),
             Peer(limit, program("files_plain.py"), needs, targets["limit"], is_limit=True),
             *(
-                [Peer("Node: pipeline", program("files.js", _node), [_place.NODE], targets["node"])]
+                [Peer("Node: pipeline", program("files.js", with_node), [_place.NODE], targets["node"])]
                 if "node" in targets
                 else []
             ),
@@ -134,7 +126,7 @@ def _work(
 
 def _lines_by(package: str) -> Peer:
     name = f"{package}: a line at a time (1 % of it)"
-    measure = timed(_theirs, f"files_{package}.py", "log", _place.log_file, filtered, part=0.01)
+    measure = timed(with_peers, f"files_{package}.py", "log", _place.log_file, filtered, part=0.01)
     return Peer(name, measure, [_place.package(package)])
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from tests.benchmarks import _place, _servers
 from tests.benchmarks._harness import Failed, Need, Peer, Sample, Scale, Work, expect
-from tests.benchmarks._programs import PEERS, Server, run, with_trioflow
+from tests.benchmarks._programs import PEERS, Server, run, with_trioflow, wrk
 
 GIB = 1 << 30
 Measure = Callable[[Server, Path, Scale], Sample]
@@ -73,13 +73,10 @@ def many_small(server: Server, root: Path, scale: Scale) -> Sample:
 
 def _asked_again(server: Server, path: str, connections: int, size: int, seconds: float) -> Sample:
     """Measure how often something of `size` bytes or more is served over keep-alive connections."""
-    wrk: list[str | Path | int | float] = [_place.find("wrk") or "wrk", "-t", 1, "-c", connections]
-    wrk += ["-s", PEERS / "report.lua"]
-    url = f"http://127.0.0.1:{server.port}{path}"
     if seconds:
-        run([*wrk, "-d", "1s", url])
+        wrk(server, path, connections, 1)
     cpu = server.cpu_seconds()
-    told = run([*wrk, "-d", f"{max(1, round(seconds))}s", url])
+    told = wrk(server, path, connections, max(1, round(seconds)))
     cpu = server.cpu_seconds() - cpu
     expect("the answers that failed", told["errors"], 0)
     # A response in transit when the time is over is counted in bytes or in requests, never in both.

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from tests.benchmarks import _place
 from tests.benchmarks._harness import Peer, Sample, Scale, Work, expect
-from tests.benchmarks._programs import PEERS, run, with_trioflow
+from tests.benchmarks._programs import PEERS, run, with_node, with_peers, with_trioflow
 
 
 def expected(count: int) -> list[int]:
@@ -27,24 +27,16 @@ def timed(command: Callable[[], Sequence[str]], program: str, *variant: str) -> 
     return measure
 
 
-def _theirs() -> list[str]:
-    return [str(_place.peers_python())]
-
-
-def _node() -> list[str]:
-    return ["node"]
-
-
 def _peers(aiostream: str) -> list[Peer]:
     """Return the peers of both works; none of these is faster with its own generators."""
-    aiostream_is = timed(_theirs, "items_aiostream.py", aiostream)
+    aiostream_is = timed(with_peers, "items_aiostream.py", aiostream)
     anyio = [_place.package("anyio")]
     return [
-        Peer("Node: object-mode Transforms", timed(_node, "items.js", "transforms"), [_place.NODE]),
+        Peer("Node: object-mode Transforms", timed(with_node, "items.js", "transforms"), [_place.NODE]),
         Peer("aiostream", aiostream_is, [_place.package("aiostream")]),
         Peer("asyncio.Queue, task per stage", timed(with_trioflow, "items_asyncio.py")),
-        Peer("anyio streams on asyncio, task per stage", timed(_theirs, "items_anyio.py", "asyncio"), anyio),
-        Peer("anyio streams on Trio, task per stage", timed(_theirs, "items_anyio.py", "trio"), anyio),
+        Peer("anyio streams on asyncio, task per stage", timed(with_peers, "items_anyio.py", "asyncio"), anyio),
+        Peer("anyio streams on Trio, task per stage", timed(with_peers, "items_anyio.py", "trio"), anyio),
         Peer("Trio channels, task per stage", timed(with_trioflow, "items_trio.py", "integers")),
     ]
 
@@ -107,8 +99,8 @@ WORKS = [
         2_000,
         [
             Peer("trioflow", timed(with_trioflow, "items_trioflow.py", "merge")),
-            Peer("Node: two pipes into a PassThrough", timed(_node, "items.js", "merged"), [_place.NODE]),
-            Peer("aiostream", timed(_theirs, "items_aiostream.py", "merge"), [_place.package("aiostream")]),
+            Peer("Node: two pipes into a PassThrough", timed(with_node, "items.js", "merged"), [_place.NODE]),
+            Peer("aiostream", timed(with_peers, "items_aiostream.py", "merge"), [_place.package("aiostream")]),
             Peer("Trio channels, cloned sender", timed(with_trioflow, "items_trio.py", "merge")),
         ],
         seconds=1.0,
@@ -129,7 +121,7 @@ WORKS = [
                 target=0.45,
                 is_limit=True,
             ),
-            Peer("Node: pipeline of generators", timed(_node, "items.js", "generators"), [_place.NODE], 0.75),
+            Peer("Node: pipeline of generators", timed(with_node, "items.js", "generators"), [_place.NODE], 0.75),
             *_peers("generators"),
         ],
         seconds=1.0,

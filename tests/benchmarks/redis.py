@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from tests.benchmarks import _place
 from tests.benchmarks._harness import Failed, Need, Peer, Sample, Scale, Work, expect
-from tests.benchmarks._programs import PEERS, run, serving, with_trioflow
+from tests.benchmarks._programs import PEERS, run, serving, with_peers, with_trioflow
 from tests.ports import free_port
 
 SERVER = _place.command("redis-server", "redis-server")
@@ -34,10 +34,6 @@ def timed(command: Callable[[], Sequence[str]], program: str, batch: int) -> Cal
     return measure
 
 
-def _theirs() -> list[str]:
-    return [str(_place.peers_python())]
-
-
 def _work(batch: int, size: int, target: float) -> Work:
     client: list[Need] = [SERVER, _place.package("redis")]
     title = "one message at a time" if batch == 1 else f"{batch} messages at a time"
@@ -49,7 +45,9 @@ def _work(batch: int, size: int, target: float) -> Work:
         batch * 4,
         [
             Peer("trioflow", timed(with_trioflow, "redis_trioflow.py", batch), [SERVER, _place.trioflow("redis")]),
-            Peer("redis-py, not async: raw pipelines, no bound", timed(_theirs, "redis_raw.py", batch), client, target),
+            Peer(
+                "redis-py, not async: raw pipelines, no bound", timed(with_peers, "redis_raw.py", batch), client, target
+            ),
         ],
     )
 

@@ -6,11 +6,10 @@ import os
 import signal
 import threading
 from collections.abc import Callable
-from pathlib import Path
 
 from tests.benchmarks import _place
 from tests.benchmarks._harness import Failed, Peer, Sample, Scale, Work
-from tests.benchmarks._programs import PEERS, Server, run, serving, with_trioflow
+from tests.benchmarks._programs import PEERS, Server, serving, with_trioflow, wrk
 
 CONNECTIONS = 16
 Event = Callable[[Server], None]
@@ -34,13 +33,11 @@ def asked(workers: int, event: Event | None, figure: str) -> Callable[[Scale], S
         with _place.scratch() as root:
             (root / "file.bin").write_bytes(os.urandom(scale.size))
             with serving([*with_trioflow(), PEERS / "http_workers.py", root, workers]) as server:
-                wrk: list[str | Path | int] = [_place.find("wrk") or "wrk", "-t", 1, "-c", CONNECTIONS]
-                url = f"http://127.0.0.1:{server.port}/file.bin"
-                run([*wrk, "-s", PEERS / "report.lua", "-d", "1s", url])
+                wrk(server, "/file.bin", CONNECTIONS, 1)
                 cpu = server.cpu_seconds()
                 timer = threading.Timer(seconds / 3, event or _nothing, (server,))
                 timer.start()
-                told = run([*wrk, "-s", PEERS / "report.lua", "-d", f"{seconds}s", url])
+                told = wrk(server, "/file.bin", CONNECTIONS, seconds)
                 timer.join()
                 cpu = server.cpu_seconds() - cpu if event is None else 0.0
         if event is None and told["errors"]:
