@@ -32,11 +32,11 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The files that were looked up, in order."""
     names: list[str] = []
 
-    def look(root: str, parts: list[bytes], *, anywhere: bool) -> int:
+    def look(directory: lookup.RootDirectory, parts: list[bytes]) -> lookup.OpenFile:
         names.append(b"/".join(parts).decode())
-        return os.open(os.path.join(root, names[-1]), os.O_RDONLY)
+        return directory.open_now(parts)
 
-    monkeypatch.setattr(lookup, "open_cached", look)
+    monkeypatch.setattr(lookup.RootDirectory, "open_cached", look)
     return names
 
 

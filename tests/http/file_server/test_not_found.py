@@ -94,10 +94,10 @@ async def test_without_the_owners_page_the_page_of_the_server_is_used(site: Path
 
 
 async def test_a_file_without_read_permission_is_403_and_not_404(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object, **options: object) -> None:
+    def refuse(*_: object) -> None:
         raise PermissionError(13, "no")
 
-    monkeypatch.setattr("trioflow.http.file_server.lookup.open_cached", refuse)
+    monkeypatch.setattr("trioflow.http.file_server.lookup.RootDirectory.open_cached", refuse)
 
     assert (await get(site, "/about.html", not_found="404.html", spa=True))[0] == 403
 

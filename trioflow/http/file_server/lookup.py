@@ -5,7 +5,7 @@ Rule 1: names are resolved one by one from an open directory, never as one path:
 Rule 2: checks are made on the open file, and nothing is looked up twice, so nothing can be swapped in between.
 Rule 3: opening never waits for another process: a FIFO or a device is opened without blocking, and the caller refuses
     it.
-Rule 4: `open_cached` may run in the event loop. `open_beneath` needs a thread, because it may wait for the disk.
+Rule 4: `open_cached` may run in the event loop. `open_now` needs a thread, because it may wait for the disk.
 """
 
 from __future__ import annotations
@@ -57,16 +57,47 @@ class RootDirectory:
 
     async def open(self, names: Sequence[bytes]) -> OpenFile:
         """Open what these names lead to, in a thread if the kernel has not cached it; raises as `open_now` does."""
-        fd = open_cached(self._path, names, anywhere=self._anywhere)
-        return _with_status(fd) if fd is not None else await trio.to_thread.run_sync(self.open_now, names)
+        opened = self.open_cached(names)
+        return await trio.to_thread.run_sync(self.open_now, names) if opened is None else opened
+
+    def open_cached(self, names: Sequence[bytes]) -> OpenFile | None:
+        """Open a file without waiting for the disk, if the kernel has cached the directories that lead to it.
+
+        It returns None if only `open_now` can tell.
+
+        Raises:
+            OSError: there certainly is no such file, or it may not be read.
+        """
+        call = openat2()
+        if call is None:
+            return None
+        top = call(HERE, os.fsencode(self._path), _DIRECTORY_CACHED)
+        if top < 0:
+            return None
+        try:
+            descriptor = call(top, b"/".join(names) or b".", _ANYWHERE_CACHED if self._anywhere else _BENEATH_CACHED)
+        finally:
+            os.close(top)
+        if descriptor >= 0:
+            return _with_status(descriptor)
+        if -descriptor in _CERTAIN:
+            raise OSError(-descriptor, os.strerror(-descriptor), os.fsdecode(b"/".join(names)))
+        return None
 
     def open_now(self, names: Sequence[bytes]) -> OpenFile:
-        """Open what these names lead to; call it in a thread.
+        """Open what these names lead to; call it in a thread, because it may wait for the disk.
 
         Raises:
             OSError: there is no such file, it may not be read, or a link leads out of the root (EXDEV).
         """
-        return _with_status(open_beneath(self._path, names, anywhere=self._anywhere))
+        if self._anywhere:
+            return _with_status(os.open(b"/".join([os.fsencode(self._path), *names]), _FLAGS))
+        stack = [os.open(self._path, _DIRECTORY)]
+        try:
+            return _with_status(_walk(self._path, stack, list(reversed(names)) or [b"."]))
+        finally:
+            for descriptor in stack:
+                os.close(descriptor)
 
     async def open_variant(
         self, names: Sequence[bytes], codings: Iterable[str], plain: OpenFile
@@ -99,47 +130,6 @@ def _with_status(fd: int) -> OpenFile:
     except BaseException:
         os.close(fd)
         raise
-
-
-def open_cached(root: str, names: Sequence[bytes], *, anywhere: bool = False) -> int | None:
-    """Open a file without waiting for the disk, if the kernel has cached the directories that lead to it.
-
-    It returns a descriptor, or None if only `open_beneath` can tell.
-
-    Raises:
-        OSError: there certainly is no such file, or it may not be read.
-    """
-    call = openat2()
-    if call is None:
-        return None
-    top = call(HERE, os.fsencode(root), _DIRECTORY_CACHED)
-    if top < 0:
-        return None
-    try:
-        descriptor = call(top, b"/".join(names) or b".", _ANYWHERE_CACHED if anywhere else _BENEATH_CACHED)
-    finally:
-        os.close(top)
-    if descriptor >= 0:
-        return descriptor
-    if -descriptor in _CERTAIN:
-        raise OSError(-descriptor, os.strerror(-descriptor), os.fsdecode(b"/".join(names)))
-    return None
-
-
-def open_beneath(root: str, names: Sequence[bytes], *, anywhere: bool = False) -> int:
-    """Open a file like `open_cached`, but wait for the disk if necessary; call it in a thread.
-
-    Raises:
-        OSError: there is no such file, it may not be read, or a link to it leads out of `root` (EXDEV).
-    """
-    if anywhere:
-        return os.open(b"/".join([os.fsencode(root), *names]), _FLAGS)
-    stack = [os.open(root, _DIRECTORY)]
-    try:
-        return _walk(root, stack, list(reversed(names)) or [b"."])
-    finally:
-        for descriptor in stack:
-            os.close(descriptor)
 
 
 def _walk(root: str, stack: list[int], names: list[bytes]) -> int:

@@ -150,7 +150,7 @@ def _send_stretch(
         return response.send(content if stop - start == file.size else content[start:stop])
     assert opened is not None
     if file.is_compressed_on_the_way:
-        return read_stretch(opened, start, stop, file.name).pipe(gzipped(level=LEVEL)).pipe(response)
+        return _read_whole(file, opened).pipe(gzipped(level=LEVEL)).pipe(response)
     return response._sender.send_region(OpenRegion(opened.fd, start, stop))
 
 
@@ -177,13 +177,11 @@ async def _send_parts(file: File, opened: OpenFile | None, parts: Sequence[Part]
     await Readable._of(Stage(label("parts", file.name), function=run)).pipe(response)
 
 
-def read_stretch(opened: OpenFile, start: int, stop: int, name: str) -> Readable[bytes]:
-    """Return a readable of a range of an open file, in chunks."""
-
+def _read_whole(file: File, opened: OpenFile) -> Readable[bytes]:
     async def run(output: SendChannel[bytes]) -> None:
-        await send_all(reader_of(opened.fd, opened.status, start, stop, None), output, None)
+        await send_all(reader_of(opened.fd, opened.status, 0, file.size, None), output, None)
 
-    return Readable._of(Stage(label("file", name), function=run))
+    return Readable._of(Stage(label("file", file.name), function=run))
 
 
 async def redirect(request: Request, response: Response) -> None:
