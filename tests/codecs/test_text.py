@@ -241,7 +241,7 @@ async def test_R7_an_endless_line_is_refused_at_the_limit(make: Callable[[], tf.
 
 @pytest.mark.parametrize("part", ["ab", b"ab"])
 def test_R7_a_piece_of_many_small_parts_takes_memory_only_for_its_length(part: Any) -> None:
-    pieces = Pieces(part[:0] + (b"\n" if isinstance(part, bytes) else "\n"), 10**6, "line")
+    pieces = Pieces(part[:0] + (b"\n" if isinstance(part, bytes) else "\n"), 10**6, "line", strict=False)
     tracemalloc.start()
     try:
         for _ in range(50_000):
@@ -263,7 +263,7 @@ def test_a_piece_is_searched_once_however_many_chunks_it_spans() -> None:
             seen += len(self)
             return super().split(*args)
 
-    pieces = Pieces[str]("\n", 10**6, "line")
+    pieces = Pieces[str]("\n", 10**6, "line", strict=False)
     got = [line for _ in range(1000) for line in pieces.cut(Watched("abc"))]
     got += pieces.cut(Watched("d\ne"))
 

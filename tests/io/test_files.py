@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from trio.testing import MockClock, memory_stream_one_way_pair, wait_all_tasks_blocked
 
 import trioflow as tf
-from tests.consumers import CONSUMERS, Boom, Consumer, Sink, Source, passes
+from tests.consumers import CONSUMERS, Boom, Consumer, Sink, Source, Turns, passes
 from trioflow._core.engine import Stage
 from trioflow._core.shortcuts import Offer, OpenRegion
 from trioflow._core.streams import Readable, Writable, label
@@ -566,21 +566,14 @@ async def test_many_runs_leave_no_descriptor(file: Path, tmp_path: Path) -> None
 
 
 async def test_R17_a_file_in_the_page_cache_does_not_keep_other_tasks_waiting(file: Path) -> None:
-    turns = 0
-
-    async def count() -> None:
-        nonlocal turns
-        while True:
-            await trio.lowlevel.checkpoint()
-            turns += 1
-
+    turns = Turns()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(count)
+        nursery.start_soon(turns.take)
         chunks = await tf.pipeline(tf.read_file(file, chunk_size=4096), tf.count(), capacity=math.inf)
         nursery.cancel_scope.cancel()
 
     assert chunks == -(-MANY // 4096)
-    assert turns >= 3
+    assert turns.count >= 3
 
 
 # Pipes and devices
@@ -1168,7 +1161,8 @@ async def test_a_file_that_has_become_shorter_is_copied_to_its_end(file: Path, c
     async with offered_by(tf.read_file(file)).open() as region:
         assert region is not None
         os.truncate(file, 1000)
-        async with file_target.open_target(str(tmp_path / "copy"), append=False, atomic=True) as target:
+        place = str(tmp_path / "copy")
+        async with file_target.open_target(place, append=False, atomic=True, durable=False) as target:
             assert await target.copy(region.fd, region.start, region.stop) == 1000
 
     assert (tmp_path / "copy").read_bytes() == content[:1000]

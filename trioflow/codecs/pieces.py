@@ -39,7 +39,7 @@ class Pieces(Generic[AnyStr]):
         optional: AnyStr | None = None,
         *,
         refused: Mapping[AnyStr, str] | None = None,
-        strict: bool = False,
+        strict: bool,
         keep_ends: bool = False,
     ) -> None:
         kind: Any = type(delimiter)

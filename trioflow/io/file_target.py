@@ -36,7 +36,7 @@ _NOT_KEPT: Final = frozenset((errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno
 
 @block
 async def open_target(
-    path: str, *, append: bool, atomic: bool, durable: bool = False, reads: str | int | None = None
+    path: str, *, append: bool, atomic: bool, durable: bool, reads: str | int | None = None
 ) -> AsyncGenerator[Target, None]:
     """Open the file that `path` names for writing; finish it when the block ends, discard it if the block raises.
 

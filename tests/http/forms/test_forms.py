@@ -410,7 +410,7 @@ def test_an_empty_chunk_is_not_the_end() -> None:
 
 def events_of(chunks: list[bytes], **limits: float) -> list[Any]:
     """Return the heads and joined bodies of these chunks, and the status with which they are refused."""
-    parser = Multipart(BOUNDARY, **{"count": 4, "header_size": 200, **limits})
+    parser = Multipart(BOUNDARY, codec="utf_8", **{"count": 4, "header_size": 200, **limits})
     found: list[Any] = []
     try:
         for chunk in chunks:

@@ -62,7 +62,7 @@ class Multipart:
         RequestError: `boundary` is not a valid boundary.
     """
 
-    def __init__(self, boundary: str, *, count: float, header_size: float, codec: str = "utf_8") -> None:
+    def __init__(self, boundary: str, *, count: float, header_size: float, codec: str) -> None:
         if not _BOUNDARY.fullmatch(boundary):
             raise RequestError(400, f"invalid boundary {boundary!r} between the parts of a form")
         self.codec = codec
