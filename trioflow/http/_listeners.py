@@ -27,7 +27,7 @@ _LOOPBACK_AND_OTHER: Final = {
     socket.AF_INET6: ("::1", "2001:db8::1"),
 }
 
-Path: TypeAlias = str | bytes | os.PathLike[str]
+SocketPath: TypeAlias = str | bytes | os.PathLike[str]
 
 
 class Listeners:
@@ -35,14 +35,14 @@ class Listeners:
 
     def __init__(self, sockets: Iterable[socket.socket]) -> None:
         self.sockets = list(sockets)
-        self._path: Path | None = None
+        self._path: SocketPath | None = None
         self._made: os.stat_result | None = None
         for listener in self.sockets:
             _prepare(listener)
 
     @classmethod
     async def open(
-        cls, host: str | None, port: int, unix: Path | None, listeners: Iterable[socket.socket] | None
+        cls, host: str | None, port: int, unix: SocketPath | None, listeners: Iterable[socket.socket] | None
     ) -> Listeners:
         """Listen on `listeners`, or else at the path `unix`, or else on `port` of `host`; of all addresses if it is None."""
         check_count("port", port, 0, 65535)
@@ -57,7 +57,7 @@ class Listeners:
         return cls(socket.socket(fileno=listener.socket.detach()) for listener in opened)
 
     @classmethod
-    def _at_path(cls, path: Path) -> Listeners:
+    def _at_path(cls, path: SocketPath) -> Listeners:
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             _remove_abandoned(path)
@@ -86,7 +86,7 @@ class Listeners:
             self._path = None
 
 
-def _remove_abandoned(path: Path) -> None:
+def _remove_abandoned(path: SocketPath) -> None:
     """Remove a socket at `path` that no server listens on any longer; raise if something else is there."""
     try:
         if not stat.S_ISSOCK(os.lstat(path).st_mode):

@@ -13,7 +13,7 @@ import trio
 
 from trioflow._core.signals import run_until_a_signal
 from trioflow.http._access import Access
-from trioflow.http._listeners import Path
+from trioflow.http._listeners import SocketPath
 from trioflow.http._proxies import Proxies
 from trioflow.http._server import serve
 from trioflow.http._service import Handler
@@ -26,7 +26,7 @@ class Options(TypedDict, total=False):
 
     host: str | None
     port: int
-    unix: Path | None
+    unix: SocketPath | None
     listeners: Iterable[socket.socket] | None
     limits: Limits
     ssl_context: ssl.SSLContext | Callable[[], ssl.SSLContext] | None

@@ -25,7 +25,7 @@ from trioflow._core.errors import sole
 from trioflow.http._access import Access
 from trioflow.http._admission import Admission, Repeated
 from trioflow.http._connection import Connection
-from trioflow.http._listeners import Listeners, Path
+from trioflow.http._listeners import Listeners, SocketPath
 from trioflow.http._proxies import Proxies
 from trioflow.http._service import Config, Handler, Service
 from trioflow.http._workers import Supervisor, work
@@ -47,7 +47,7 @@ async def serve(
     *,
     host: str | None = "127.0.0.1",
     port: int = 8000,
-    unix: Path | None = None,
+    unix: SocketPath | None = None,
     listeners: Iterable[socket.socket] | None = None,
     limits: Limits = _DEFAULTS,
     ssl_context: ssl.SSLContext | Callable[[], ssl.SSLContext] | None = None,

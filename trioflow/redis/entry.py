@@ -57,7 +57,7 @@ class Entry(bytes):
             options["key"] = _checked_key("key", key)
         if idempotency_key is not None:
             options["once"] = _checked_key("idempotency_key", idempotency_key)
-        if pause := delay_of(delay):
+        if pause := delay_of("delay", delay):
             options["delay"] = pause
         if isinstance(ttl, bool) or ttl != math.inf:
             options["ttl"] = to_milliseconds("ttl", ttl)

@@ -100,7 +100,7 @@ class Delivery(Generic[T]):
         Raises:
             TypeError, ValueError: `delay` is not a number from 0 to 1,000,000,000.
         """
-        pause = self._hand.delay_after(self.times) if tried and delay is None else delay_of(delay or 0)
+        pause = self._hand.delay_after(self.times) if tried and delay is None else delay_of("delay", delay or 0)
         if not self._is_settled:
             self._is_settled = True
             if tried:

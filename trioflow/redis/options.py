@@ -111,7 +111,7 @@ class ReceiverOptions(StreamOptions):
         _check_lease(self.lease)
         check_limit("tries", self.tries)
         check_limit("dead_letters", self.dead_letters)
-        delay_of(self.retry_delay, "retry_delay")
+        delay_of("retry_delay", self.retry_delay)
         to_milliseconds("max_retry_delay", self.max_retry_delay)
         check_function("decode", self.decode)
 
@@ -136,7 +136,7 @@ def to_milliseconds(what: str, seconds: float) -> int:
     return math.ceil(seconds * 1000)
 
 
-def delay_of(seconds: float, what: str = "delay") -> int:
+def delay_of(what: str, seconds: float) -> int:
     """Return a time in milliseconds, for the scripts; it may be 0."""
     return 0 if seconds == 0 and not isinstance(seconds, bool) else to_milliseconds(what, seconds)
 

@@ -135,7 +135,7 @@ def _gathered(items: Sequence[Carried]) -> Carried:
     return Carried([item.value for item in items], Receipt(done, failed, is_lost))
 
 
-def followed(stages: Sequence[Stage], is_whole: bool, *, goes_on: bool) -> list[Stage]:  # noqa: FBT001 - a Stage's `follow`
+def followed(stages: Sequence[Stage], is_complete: bool, *, goes_on: bool) -> list[Stage]:  # noqa: FBT001 - a Stage's `follow`
     """Return the stages to run for a chain that begins with `redis.readable`: its items carry their receipts.
 
     Raises:
@@ -154,7 +154,7 @@ def followed(stages: Sequence[Stage], is_whole: bool, *, goes_on: bool) -> list[
             made += [stage.rewrapped(carrying)._replace(label=stage.label), judging]
         elif stage.passes_on:
             made += [stage, Stage(stage.label, factory=_Gathered)]
-        elif is_whole and number == len(rest):
+        elif is_complete and number == len(rest):
             break
         else:
             raise TypeError(
@@ -163,7 +163,7 @@ def followed(stages: Sequence[Stage], is_whole: bool, *, goes_on: bool) -> list[
                 "and can be followed through map, filter, flat_map, tap, map_async, map_in_threads, "
                 "batch(size, within=seconds), throttle and delay"
             )
-    if is_whole:
+    if is_complete:
         raise TypeError(
             f"nothing acknowledges the entries of {source.label()}; pipe it into redis.writable(), which acknowledges "
             "what it has stored, or through redis.acknowledge(), after which a failure loses them"
