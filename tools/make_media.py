@@ -158,20 +158,10 @@ def frame(number: int) -> bytes:
 
 
 def make_clip(path: Path) -> None:
-    command = ["ffmpeg", "-loglevel", "error", "-y", "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{WIDE}x{HIGH}"]
-    command += ["-r", str(FPS), "-i", "-", "-c:v", "libx264", "-preset", "veryslow", "-b:v", "300k", "-maxrate", "340k"]
-    command += [
-        "-bufsize",
-        "600k",
-        "-g",
-        str(FPS),
-        "-pix_fmt",
-        "yuv420p",
-        "-movflags",
-        "+faststart",
-        "-fflags",
-        "+bitexact",
-    ]
+    command = (
+        f"ffmpeg -loglevel error -y -f rawvideo -pix_fmt rgb24 -s {WIDE}x{HIGH} -r {FPS} -i - -c:v libx264 -preset veryslow "
+        f"-b:v 300k -maxrate 340k -bufsize 600k -g {FPS} -pix_fmt yuv420p -movflags +faststart -fflags +bitexact"
+    ).split()
     with subprocess.Popen([*command, str(path)], stdin=subprocess.PIPE) as ffmpeg:
         assert ffmpeg.stdin is not None
         for number in range(FPS * SECONDS):

@@ -31,16 +31,17 @@ WIDTH: Final = 100  # of a signature; a longer one has a line for each parameter
 
 def members(module: str) -> list[str]:
     """Return what is public of a module, in the order of its source: what `trioflow` has of it, or a package's own list."""
-    names = list(vars(importlib.import_module(module)))
-    package = importlib.import_module("trioflow")
-    if hasattr(importlib.import_module(module), "__all__"):
-        return [f"{module}.{name}" for name in importlib.import_module(module).__all__]
-    source = inspect.getsource(importlib.import_module(module))
+    home, package = importlib.import_module(module), importlib.import_module("trioflow")
+    if hasattr(home, "__all__"):
+        return [f"{module}.{name}" for name in home.__all__]
+    names, source = list(vars(home)), inspect.getsource(home)
 
     def is_of_it(name: str) -> bool:
-        home = getattr(package, name).__module__
+        origin = getattr(package, name).__module__
         # An alias of a type does not say where it was made.
-        return home == module or (home == "typing" and re.search(rf"^{name}\b.* = ", source, re.MULTILINE) is not None)
+        return origin == module or (
+            origin == "typing" and re.search(rf"^{name}\b.* = ", source, re.MULTILINE) is not None
+        )
 
     public = [name for name in package.__all__ if is_of_it(name)]
     return [f"trioflow.{name}" for name in sorted(public, key=names.index)]
