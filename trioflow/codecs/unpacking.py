@@ -54,7 +54,7 @@ class Unpacker(Operator[Any, bytes], ABC):
 
     def feed(self, items: list[Any]) -> Iterator[bytes]:
         check_kinds(f"{self.name} expects bytes", items)
-        return (piece for item in items for portion in _portions(item) for piece in self._unpack(portion))
+        return (piece for item in items for portion in portions(item, PORTION) for piece in self._unpack(portion))
 
     def flush(self) -> tuple[()]:
         if self._is_inside:
@@ -80,7 +80,8 @@ class Unpacker(Operator[Any, bytes], ABC):
                 return
 
 
-def _portions(item: Any) -> Iterator[Any]:
+def portions(item: Any, size: int) -> Iterator[memoryview]:
+    """Return views of a bytes-like item, each of at most `size` bytes."""
     # A bytearray is copied: while a view of it exists, its owner cannot resize it.
     view = memoryview(bytes(item) if isinstance(item, bytearray) else item).cast("B")
-    return (view[start : start + PORTION] for start in range(0, len(view), PORTION))
+    return (view[start : start + size] for start in range(0, len(view), size))

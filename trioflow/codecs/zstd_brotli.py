@@ -19,7 +19,7 @@ from trioflow._core.extras import import_extra
 from trioflow._core.makers import differing, fused, task
 from trioflow._core.streams import Transform
 from trioflow.codecs.parallel_deflate import processors
-from trioflow.codecs.unpacking import PIECE, Step, Unpacker
+from trioflow.codecs.unpacking import PIECE, Step, Unpacker, portions
 
 ZSTD_LEVEL: Final = 3
 BROTLI_LEVEL: Final = 5
@@ -175,10 +175,8 @@ def _packing(name: str, start: Callable[[], _Packer], given: dict[str, object]) 
         async for chunks in source.batches():
             check_kinds(f"{name} expects bytes", chunks)
             for chunk in chunks:
-                # A bytearray is copied: while a view of it exists, its owner cannot resize it.
-                view = memoryview(bytes(chunk) if isinstance(chunk, bytearray) else chunk).cast("B")
-                for at in range(0, len(view), BLOCK):
-                    held += view[at : at + BLOCK]
+                for portion in portions(chunk, BLOCK):
+                    held += portion
                     if len(held) >= BLOCK:
                         block, held = held, bytearray()
                         if packed := await trio.to_thread.run_sync(packer.pack, block, limiter=processors()):
