@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from typing import TypeAlias
 
 import pytest
 import trio
@@ -13,6 +14,8 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from tests.http.client import RESET, tcp_pair
 from trioflow.http.wire import liveness
 from trioflow.http.wire.liveness import IdleConnections
+
+Watch: TypeAlias = liveness.EpollWatch | liveness.PollingWatch
 
 
 class Watched:
@@ -29,15 +32,15 @@ class Watched:
 
 
 @pytest.fixture(params=[liveness.EpollWatch, liveness.PollingWatch])
-def watch(request: pytest.FixtureRequest) -> Iterator[liveness.Watch]:
+def watch(request: pytest.FixtureRequest) -> Iterator[Watch]:
     if request.param is liveness.EpollWatch and liveness.open_watch().__class__ is not request.param:
         pytest.skip("there is no epoll here")
-    watch: liveness.Watch = request.param()
+    watch: Watch = request.param()
     yield watch
     watch.close()
 
 
-async def test_an_end_and_a_reset_are_each_reported_once(watch: liveness.Watch, autojump_clock: MockClock) -> None:
+async def test_an_end_and_a_reset_are_each_reported_once(watch: Watch, autojump_clock: MockClock) -> None:
     leaving, staying = Watched(), Watched()
     ours, theirs = tcp_pair()
     other, quiet = tcp_pair()
@@ -71,9 +74,7 @@ async def test_an_end_and_a_reset_are_each_reported_once(watch: liveness.Watch, 
             nursery.cancel_scope.cancel()
 
 
-async def test_a_reset_without_an_end_is_reported_only_as_a_reset(
-    watch: liveness.Watch, autojump_clock: MockClock
-) -> None:
+async def test_a_reset_without_an_end_is_reported_only_as_a_reset(watch: Watch, autojump_clock: MockClock) -> None:
     leaving = Watched()
     ours, theirs = tcp_pair()
     ours.setblocking(False)
@@ -89,7 +90,7 @@ async def test_a_reset_without_an_end_is_reported_only_as_a_reset(
     assert leaving.told == ["left"]
 
 
-async def test_a_look_reports_an_end_at_once_unless_connections_are_polled(watch: liveness.Watch) -> None:
+async def test_a_look_reports_an_end_at_once_unless_connections_are_polled(watch: Watch) -> None:
     leaving = Watched()
     ours, theirs = tcp_pair()
     with ours, theirs:
