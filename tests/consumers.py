@@ -208,3 +208,32 @@ async def steps_of(run: Any) -> int:
     await run
     trio.lowlevel.remove_instrument(steps)
     return steps.count
+
+
+class _CancelAt(trio.abc.Instrument):
+    """Cancels `scope` before the step `last` of all tasks."""
+
+    def __init__(self, last: int, scope: trio.CancelScope) -> None:
+        self.left = last
+        self._scope = scope
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        self.left -= 1
+        if self.left == 0:
+            self._scope.cancel()
+
+
+async def cancelled_at_each_step(run: Callable[[], Awaitable[object]]) -> None:
+    """Run it again and again, each time cancelled one step of a task later, until it ends before that."""
+    last = 0
+    has_ended = False
+    while not has_ended:
+        last += 1
+        with trio.CancelScope() as scope:
+            at = _CancelAt(last, scope)
+            trio.lowlevel.add_instrument(at)
+            try:
+                await run()
+            finally:
+                trio.lowlevel.remove_instrument(at)
+        has_ended = at.left > 0

@@ -17,6 +17,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trioflow as tf
+from tests.consumers import cancelled_at_each_step
 from tests.http.client import Client, connected, ran, read_all, read_until, serving
 from trioflow import http
 from trioflow.http import Request, Response
@@ -63,6 +64,17 @@ async def read_rest(stream: trio.SocketStream, got: list[bytes]) -> None:
     """Read to the end, and close, as a client does."""
     async with stream:
         got.append(await read_all(stream))
+
+
+async def test_a_server_ends_whenever_it_is_cancelled() -> None:
+    async def handler(request: Request, response: Response) -> None:
+        await response.send(b"hello")
+
+    async def start_ask_and_stop() -> None:
+        async with serving(handler) as port, connected(port) as stream:
+            assert (await Client(stream).ask("GET", "/"))[2] == b"hello"
+
+    await cancelled_at_each_step(start_ask_and_stop)
 
 
 async def test_a_quiet_feed_does_not_delay_the_shutdown_for_the_grace_period(autojump_clock: MockClock) -> None:

@@ -157,8 +157,8 @@ class _Server:
     async def run(self, places: Listeners, task_status: trio.TaskStatus[list[str]]) -> None:
         """Accept connections from `places` until cancelled; return when all connections have ended."""
         async with trio.open_nursery() as nursery:
-            connections = await nursery.start(self._hold)
             try:
+                connections = await nursery.start(self._hold)
                 async with trio.open_nursery() as accepting:
                     for listener in places.sockets:
                         accepting.start_soon(self._accept, listener, connections)
@@ -170,6 +170,9 @@ class _Server:
 
     async def _hold(self, task_status: trio.TaskStatus[trio.Nursery]) -> None:
         """Run the connections, which a cancellation reaches only after the grace period."""
+        await (
+            trio.lowlevel.checkpoint_if_cancelled()
+        )  # else `nursery.start` would wait for the end of this shielded task
         with trio.CancelScope(shield=True) as scope:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._service.watch.run)
