@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import trioflow as tf
+from tests.consumers import cancelled_at_each_step
 from tests.redis.server import PATIENCE, Server, until
 from trioflow import redis
 from trioflow.redis.address import Address
@@ -177,6 +178,18 @@ async def test_cancelling_receive_loses_nothing(url: str) -> None:
                     got.append(delivery.value)
 
     assert got == list(range(20))
+
+
+async def test_a_receiver_leaves_its_group_whenever_it_is_cancelled(url: str) -> None:
+    async def take_one() -> None:
+        async with redis.open_receiver(url, "jobs", group="g", receiver="r") as receive, await receive.receive():
+            pass
+
+    await fill(url, range(1000))
+    with trio.fail_after(PATIENCE):
+        await cancelled_at_each_step(take_one)
+
+    assert (await redis.status(url, "jobs")).receivers == ()
 
 
 async def fill_and_fail(url: str) -> None:

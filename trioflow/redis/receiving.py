@@ -209,8 +209,8 @@ async def receiver_of(options: ReceiverOptions) -> AsyncGenerator[ReceiveChannel
     """Receive deliveries beside a block."""
     async with open_clients(options, 2) as clients:
         receiver = _Receiver(options, clients)
-        await receiver.member.join()
         try:
+            await receiver.member.join()
             async with Crew() as crew:
                 for task in (receiver.read, receiver.settle, receiver.hand.renew):
                     crew.start(task)
