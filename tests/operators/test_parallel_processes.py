@@ -326,6 +326,45 @@ def test_processes_end_when_their_program_is_killed(tmp_path: Path) -> None:
     called.wait_until(lambda: not called.is_there(process))
 
 
+# A program that goes on after Ctrl-C and after SIGHUP; it prints the process group of its worker.
+GOES_ON = """
+import os, signal, trio, trioflow as tf
+for number in (signal.SIGINT, signal.SIGHUP):
+    signal.signal(number, lambda *_: None)
+[group] = trio.run(tf.pipeline, [0], tf.map_in_processes(os.getpgid, workers=1), tf.collect())
+print(group)
+"""
+# Python imports this module at its start.
+STARTS_SLOWLY = """
+import os, sys, time
+if "_worker_main.py" in str(sys.orig_argv):
+    open("starting", "x").close()
+    while not os.path.exists("go"):
+        time.sleep(0.01)
+"""
+
+
+def test_a_signal_to_all_processes_of_a_terminal_spares_those_that_start(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(STARTS_SLOWLY)
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    with subprocess.Popen(
+        [sys.executable, "-c", GOES_ON],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": path},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    ) as program:
+        called.wait_until((tmp_path / "starting").exists)
+        for number in (signal.SIGINT, signal.SIGHUP):
+            os.killpg(program.pid, number)
+        (tmp_path / "go").touch()
+        said, _ = program.communicate()
+
+    assert said == f"{program.pid}\n"
+
+
 # What is sent.
 
 PROGRAM = """

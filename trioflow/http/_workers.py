@@ -229,9 +229,6 @@ def _signals() -> Generator[AsyncIterator[int] | None, None, None]:
         yield signals
 
 
-def _ignore(*_: object) -> None: ...
-
-
 def _is_traced() -> bool:
     """Return whether a debugger, or another tool that may stop this thread, traces it."""
     if sys.gettrace() is not None:
@@ -249,7 +246,6 @@ async def work(
 
     `control` is this process's end of the supervisor's socket. `retire` is called first if another worker takes over.
     """
-    signal.signal(signal.SIGHUP, _ignore)  # a terminal sends it to all processes, but only the supervisor acts on it
     control.setblocking(False)
     supervisor = trio.socket.from_stdlib_socket(control)
 

@@ -3,11 +3,14 @@
 Rule 1: it imports only the standard library: importing trioflow takes 150 ms, and the function to call may not need it.
 Rule 2: it never outlives its parent. At the end of the socket it exits by itself; if the parent has gone and it has not
     exited `PATIENCE` seconds later, even in the middle of a call, it is ended.
-Rule 3: the parent's program is imported as `__mp_main__`, and only if something in it is asked for.
+Rule 3: a terminal sends Ctrl-C and SIGHUP to the parent's whole process group, and the parent decides what follows. This
+    program is started in a group of its own, and joins that one when it can pass over them.
+Rule 4: the parent's program is imported as `__mp_main__`, and only if something in it is asked for.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import io
 import mmap
@@ -186,7 +189,11 @@ def _main_program() -> None:
     number, kind, patience, *rest = sys.argv[1:]
     sys.modules["trioflow.io._worker_main"] = sys.modules["__main__"]  # importers read `is_loading_main` of this one
     sock = socket.socket(fileno=int(number))
-    signal.signal(signal.SIGINT, _pass_over)  # Ctrl-C reaches the whole group; the parent decides
+    for signum in (signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(signum) != signal.SIG_IGN:  # as under nohup; the programs that `target` starts inherit it
+            signal.signal(signum, _pass_over)
+    with contextlib.suppress(OSError):  # the parent has died
+        os.setpgid(0, os.getpgid(os.getppid()))
     threading.Thread(target=_watch, args=(sock, float(patience)), daemon=True).start()
     start, target = _receive(sock), _receive(sock)
     if start is None or target is None:

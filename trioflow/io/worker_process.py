@@ -154,7 +154,10 @@ async def start_child(
         inherited = [theirs.fileno(), *([] if page is None else [page]), *listeners]
         words = [str(theirs.fileno()), kind, str(patience), *([] if page is None else [str(page)])]
         process = await trio.lowlevel.open_process(
-            [sys.executable, "-u", "-P", _PROGRAM, *words], stdin=subprocess.DEVNULL, pass_fds=inherited
+            [sys.executable, "-u", "-P", _PROGRAM, *words],
+            stdin=subprocess.DEVNULL,
+            pass_fds=inherited,
+            process_group=0,  # at first; see Rule 3 of `_worker_main`
         )
     except BaseException:
         ours.close()
