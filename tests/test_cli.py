@@ -314,6 +314,28 @@ async def test_a_signal_is_handled_during_imports(tmp_path: Path, number: signal
         assert await ended(process) == (0, "")
 
 
+# Python deletes this object when it shuts down.
+LATE = """
+import os, signal
+
+class Late:
+    def __del__(self, kill=os.kill, me=os.getpid(), number=signal.{number}):
+        kill(me, number)
+
+late = Late()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_python_shuts_down_does_not_change_the_exit_code(tmp_path: Path, number: signal.Signals) -> None:
+    (tmp_path / "sitecustomize.py").write_text(LATE.format(number=number.name))
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    command = [sys.executable, "-m", "trioflow", "serve", "--tls-key", "k"]
+
+    assert subprocess.run(command, env=environment, capture_output=True, timeout=60).returncode == 2
+
+
 def test_signals_stop_the_server_and_a_second_one_ends_the_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
