@@ -170,9 +170,8 @@ class _Server:
 
     async def _hold(self, task_status: trio.TaskStatus[trio.Nursery]) -> None:
         """Run the connections, which a cancellation reaches only after the grace period."""
-        await (
-            trio.lowlevel.checkpoint_if_cancelled()
-        )  # else `nursery.start` would wait for the end of this shielded task
+        # Otherwise a cancelled `nursery.start` would wait for the end of this shielded task.
+        await trio.lowlevel.checkpoint_if_cancelled()
         with trio.CancelScope(shield=True) as scope:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._service.watch.run)
