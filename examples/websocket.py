@@ -4,12 +4,13 @@ Node: server.on("upgrade", fn), and the package ws.
 """
 
 from collections.abc import AsyncIterable, AsyncIterator
+from dataclasses import replace
 from functools import partial
 
 import trio
 from wsproto import WSConnection
 from wsproto.connection import Connection, ConnectionType
-from wsproto.events import AcceptConnection, CloseConnection, Event, Request, TextMessage
+from wsproto.events import AcceptConnection, CloseConnection, Event, Ping, Request, TextMessage
 from wsproto.utilities import generate_accept_token
 
 import trioflow as tf
@@ -23,8 +24,10 @@ async def answers(chunks: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
     async for chunk in chunks:
         socket.receive_data(chunk)
         for event in socket.events():
-            if isinstance(event, TextMessage):
-                yield socket.send(TextMessage(data=event.data.upper()))
+            if isinstance(event, TextMessage):  # of a long text only a part, so that nobody has to hold all of it
+                yield socket.send(replace(event, data=event.data.upper()))
+            elif isinstance(event, Ping):  # many clients hang up if nothing answers these
+                yield socket.send(event.response())
             elif isinstance(event, CloseConnection):
                 yield socket.send(event.response())
                 return
@@ -50,11 +53,10 @@ async def talk(port: int) -> None:
     async with tf.connect_tcp("127.0.0.1", port).open() as stream:
         await stream.send_all(client.send(Request(host="127.0.0.1", target="/")))
         assert isinstance(await next_event(stream), AcceptConnection)
-        for text in ("hello", "goodbye"):
-            await stream.send_all(client.send(TextMessage(data=text)))
+        hello, good, bye = TextMessage("hello"), TextMessage("good", message_finished=False), TextMessage("bye")
+        for event in (hello, Ping(b"still there?"), good, bye, CloseConnection(1000)):
+            await stream.send_all(client.send(event))
             print(await next_event(stream))
-        await stream.send_all(client.send(CloseConnection(code=1000)))
-        print(await next_event(stream))
 
 
 async def main() -> None:
@@ -68,5 +70,7 @@ trio.run(main)
 
 # Prints:
 # TextMessage(data='HELLO', frame_finished=True, message_finished=True)
-# TextMessage(data='GOODBYE', frame_finished=True, message_finished=True)
+# Pong(payload=b'still there?')
+# TextMessage(data='GOOD', frame_finished=True, message_finished=False)
+# TextMessage(data='BYE', frame_finished=True, message_finished=True)
 # CloseConnection(code=<CloseReason.NORMAL_CLOSURE: 1000>, reason='')
