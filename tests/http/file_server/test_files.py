@@ -714,6 +714,28 @@ async def test_R13_a_file_truncated_while_it_is_sent_does_not_end_the_response_p
     assert "ended" in caplog.text
 
 
+async def test_R13_a_file_truncated_while_it_is_compressed_and_sent_does_not_end_the_response_properly(
+    root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = root / "large.txt"
+    path.write_bytes(os.urandom(1 << 25))  # it does not become smaller, so that the client's buffers cannot take it
+    async with serving(http.files(root, compress=True)) as port, connected(port) as stream:
+        request = b"GET /large.txt HTTP/1.1\r\nHost: localhost\r\nAccept-Encoding: gzip\r\nConnection: close\r\n\r\n"
+        await stream.send_all(request)
+        assert b"\r\nTransfer-Encoding: chunked\r\n" in await stream.receive_some()
+        os.truncate(path, 1 << 20)
+        got = bytearray()
+        try:
+            async for chunk in stream:
+                got += chunk
+        except trio.BrokenResourceError:
+            pass
+        await until_closed(path)
+
+    assert not got.endswith(b"\r\n0\r\n\r\n")
+    assert "the file ended at byte" in caplog.text
+
+
 async def test_a_file_replaced_while_it_is_sent_is_sent_as_it_was(root: Path) -> None:
     path = root / "large.bin"
     path.write_bytes(BIG * 200)

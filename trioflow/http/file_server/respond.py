@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import errno
 import gzip
-import os
 import secrets
 import time
 from collections.abc import Coroutine, Sequence
@@ -42,7 +41,7 @@ from trioflow.http.file_server.lookup import OpenFile
 from trioflow.http.file_server.ranges import Part, framing
 from trioflow.http.wire.headers import Headers
 from trioflow.http.wire.response_writer import accepts_html, error_page
-from trioflow.io.file_reader import reader_of, send_all
+from trioflow.io.file_reader import FileReader, send_all
 
 LEVEL: Final = 6  # of gzip: level 9 takes twice as long for 1 % less
 _PLAIN_IN_PATH: Final = "/~!$&'()*+,;=:@"  # may be in a path unescaped (RFC 3986 3.3), besides letters and digits
@@ -169,9 +168,7 @@ async def _send_parts(file: File, opened: OpenFile | None, parts: Sequence[Part]
                 await output.send(bytes(file.content[start:stop]))
             else:
                 assert opened is not None
-                await send_all(reader_of(opened.fd, opened.status, start, stop, None), output, None)
-                if (size := os.fstat(opened.fd).st_size) < stop:  # the next head would be taken for its bytes
-                    raise EOFError(f"the file ended at byte {size}, before the end of a part at byte {stop}")
+                await _read_stretch(opened, start, stop, output)
         await output.send(framed.tail)
 
     await Readable._of(Stage(label("parts", file.name), function=run)).pipe(response)
@@ -179,9 +176,16 @@ async def _send_parts(file: File, opened: OpenFile | None, parts: Sequence[Part]
 
 def _read_whole(file: File, opened: OpenFile) -> Readable[bytes]:
     async def run(output: SendChannel[bytes]) -> None:
-        await send_all(reader_of(opened.fd, opened.status, 0, file.size, None), output, None)
+        await _read_stretch(opened, 0, file.size, output)
 
     return Readable._of(Stage(label("file", file.name), function=run))
+
+
+async def _read_stretch(opened: OpenFile, start: int, stop: int, output: SendChannel[bytes]) -> None:
+    reader = FileReader(opened.fd, opened.status.st_size, start, stop, None)
+    await send_all(reader, output, None)
+    if reader.at < stop:  # what follows, such as the head of the next part, would be taken for its bytes
+        raise EOFError(f"the file ended at byte {reader.at}, {stop - reader.at} bytes before it should")
 
 
 async def redirect(request: Request, response: Response) -> None:
