@@ -21,7 +21,7 @@ import trio.testing
 from trio.testing import MockClock
 
 import trioflow as tf
-from tests.http.client import Client, connected, exchanged, ran, read_all, read_until, reset, serving
+from tests.http.client import DATE, Client, connected, exchanged, ran, read_all, read_until, reset, serving
 from trioflow import http
 from trioflow.http import Request, Response
 from trioflow.io.files import read_file
@@ -395,6 +395,44 @@ async def test_a_large_body_that_is_read_keeps_the_connection() -> None:
 
     assert head.startswith(b"HTTP/1.1 200 OK\r\n")
     assert b"Connection: close" not in head
+
+
+async def read_one_chunk(request: Request, response: Response) -> None:
+    await request.body.pipe(tf.first())
+    await response.send(b"hello")
+
+
+CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n186a0\r\n"  # one chunk of 100,000 bytes
+
+
+@pytest.mark.parametrize(
+    ("handler", "framing", "end"),
+    [(hello, CHUNKED, b"\r\n0\r\n\r\n"), (read_one_chunk, CHUNKED, b"\r\n0\r\n\r\n"),
+     (read_one_chunk, b"Content-Length: 100000\r\n\r\n", b"")],
+    ids=["chunked", "chunked, begun", "counted, begun"],
+)  # fmt: skip
+async def test_after_a_response_that_keeps_the_connection_the_next_request_is_answered_however_much_was_unread(
+    handler: http.Handler, framing: bytes, end: bytes, autojump_clock: MockClock
+) -> None:
+    async with serving(handler, limits=http.Limits(drain=1000)) as port, connected(port) as stream:
+        await stream.send_all(POST + framing + bytes(100))
+        assert DATE.sub(b"", await stream.receive_some()) == HELLO
+        for _ in range(9):
+            await trio.sleep(2)  # longer in all than `linger_stall`, but never so long at once
+            await stream.send_all(bytes(11_100))
+        await stream.send_all(end + POST + b"Content-Length: 1\r\nConnection: close\r\n\r\nx")
+
+        assert await read_all(stream) == LAST_HELLO
+
+
+async def test_a_client_that_stops_in_a_body_that_nobody_reads_is_not_waited_for(autojump_clock: MockClock) -> None:
+    async with serving(hello) as port, connected(port) as stream:
+        await stream.send_all(POST + CHUNKED)
+        assert DATE.sub(b"", await stream.receive_some()) == HELLO
+        began = trio.current_time()
+
+        assert await stream.receive_some() == b""
+        assert 3 <= trio.current_time() - began < 10
 
 
 async def test_a_large_and_fast_upload_does_not_reset_the_response() -> None:

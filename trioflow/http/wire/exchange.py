@@ -288,24 +288,26 @@ class Exchange:
         return self._body is None or self._body.is_read
 
     async def drain(self) -> bool:
-        """Discard the rest of a body, up to `Limits.drain` bytes; return whether its end was reached."""
+        """Discard the rest of a body, so that the connection can be used again; return whether its end was reached.
+
+        The client is sending, and its response did not say that the connection closes. So it may send its next request
+        at once, however long this body is, and must not lose it.
+        """
         assert self._body is not None
-        left = self._wire.limits.drain
+        limits = self._wire.limits
         try:
-            left -= sum(map(len, self._body.take()))
+            self._body.take()
             if self.is_read():
                 return True
             if not (self.writer.is_ended and self.writer.keeps_alive):
                 return False  # the connection is closed anyway
-            with trio.move_on_after(self._wire.limits.linger_stall):
-                while left >= 0:
-                    left -= sum(map(len, await self.read_body()))
-                    if self.is_read():
-                        return True
+            self._patience = Patience(limits.linger_stall, limits.body_rate)
+            with trio.move_on_after(limits.linger):
+                while await self.read_body():
                     await trio.lowlevel.checkpoint()
         except trio.BrokenResourceError:
             pass
-        return False
+        return self.is_read()
 
     # The response. `writer` makes its bytes; the methods below send them.
 

@@ -36,7 +36,8 @@ class Limits:
         body_stall: Seconds without a byte of a body that the handler is waiting for; then the client gets 408.
         body_rate: Minimum bytes a second of a body that the handler is waiting for; 0 for no minimum. A client may lag
             by `body_stall` seconds in total, then it gets 408.
-        drain: Bytes of an unread body that are discarded to keep the connection open.
+        drain: Bytes of an unread body of known length that are discarded to keep the connection open; with more, the
+            response closes it.
         write_stall: Seconds in which the client reads nothing that is sent to it; then the connection is reset.
         write_rate: Minimum bytes a second that the client reads while the server waits for it, measured over
             `write_stall`; 0 for no minimum.
