@@ -208,13 +208,13 @@ async def test_a_directory_serves_its_index(root: Path) -> None:
 @pytest.mark.parametrize(
     ("target", "location"),
     [
-        ("/sub", "/sub/"),
-        ("/sub/deep", "/sub/deep/"),
-        ("/directory?a=//evil.example&b", "/directory/?a=//evil.example&b"),
-        ("//sub", "/sub/"),
-        ("/%5Cevil.example", "/%5Cevil.example/"),
-        ("/\\evil.example", "/%5Cevil.example/"),
-        ("http://other.example/sub", "/sub/"),
+        ("/sub", "./sub/"),
+        ("/sub/deep", "./deep/"),
+        ("/directory?a=//evil.example&b", "./directory/?a=//evil.example&b"),
+        ("//sub", "./sub/"),
+        ("/%5Cevil.example", "./%5Cevil.example/"),
+        ("/\\evil.example", "./%5Cevil.example/"),
+        ("http://other.example/sub", "./sub/"),
     ],
 )
 async def test_a_directory_redirects_to_its_path_and_never_to_another_host(
@@ -223,6 +223,19 @@ async def test_a_directory_redirects_to_its_path_and_never_to_another_host(
     status, headers, _ = await get(tree, target)
 
     assert (status, headers["location"]) == (301, location)
+
+
+async def test_a_directory_redirects_to_the_path_that_the_client_sent_whatever_a_handler_made_of_it(root: Path) -> None:
+    files = http.files(root, prefix="/files")
+
+    async def handler(request: Request, response: Response) -> None:
+        request.path = f"/files{request.path.removeprefix('/static')}".rstrip("/")
+        await files(request, response)
+
+    async with asking(handler) as client:
+        assert (await client.ask("GET", "/static/sub?a=b"))[1]["location"] == "./sub/?a=b"
+        assert (await client.ask("GET", "/static"))[1]["location"] == "./static/"
+        assert (await client.ask("GET", "/static/sub/"))[1]["location"] == "/files/sub/"  # the handler lost its slash
 
 
 # What is not served.
@@ -360,8 +373,8 @@ async def test_a_prefix_places_the_root_below_a_path(root: Path) -> None:
         async with asking(http.files(root, prefix=prefix)) as client:
             assert (await client.ask("GET", "/static/a.txt"))[::2] == (200, TEXT)
             assert (await client.ask("GET", "/static/sub/"))[0] == 200
-            assert (await client.ask("GET", "/static?x"))[1]["location"] == "/static/?x"
-            assert (await client.ask("GET", "/static/sub"))[1]["location"] == "/static/sub/"
+            assert (await client.ask("GET", "/static?x"))[1]["location"] == "./static/?x"
+            assert (await client.ask("GET", "/static/sub"))[1]["location"] == "./sub/"
             for outside in ("/a.txt", "/", "/staticX/a.txt", "/static/../a.txt", "/other/static/a.txt"):
                 assert (await client.ask("GET", outside))[0] == 404
 
@@ -631,7 +644,7 @@ async def test_hidden_files_are_served_on_request(root: Path) -> None:
     async with asking(http.files(root, hidden=True)) as client:
         assert (await client.ask("GET", "/.hidden"))[::2] == (200, b"secret")
         assert (await client.ask("GET", "/.git/config"))[0] == 200
-        assert (await client.ask("GET", "/.git"))[1]["location"] == "/.git/"
+        assert (await client.ask("GET", "/.git"))[1]["location"] == "./.git/"
         assert (await client.ask("GET", "/%2e%2e/secret.txt"))[0] == 400
 
 

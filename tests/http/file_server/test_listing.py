@@ -109,7 +109,7 @@ async def test_an_index_takes_precedence_over_the_listing_and_a_directory_redire
     (root / "Zebra" / "index.html").mkdir()
     async with asking(http.files(root, listing=True)) as client:
         assert (await client.ask("GET", "/sub/"))[2] == b"mine"
-        assert (await client.ask("GET", "/sub"))[1]["location"] == "/sub/"
+        assert (await client.ask("GET", "/sub"))[1]["location"] == "./sub/"
         assert Page((await client.ask("GET", "/Zebra/"))[2].decode()).names() == ["index.html/"]
         assert (await client.ask("HEAD", "/"))[::2] == (200, b"")
         for missing in ("/missing/", "/a.txt/", "/.git/", "/out/", "/dangling/"):
@@ -226,7 +226,7 @@ async def test_a_name_that_is_not_utf8_is_shown_and_its_link_works(root: Path) -
     async with asking(http.files(root, listing=True)) as client:
         body = (await client.ask("GET", "/"))[2].decode()
         assert '<a href="./d%FF/"><bdi>d\ufffd</bdi>/</a>' in body
-        assert (await client.ask("GET", "/d%FF"))[1]["location"] == "/d%FF/"
+        assert (await client.ask("GET", "/d%FF"))[1]["location"] == "./d%FF/"
         body = (await client.ask("GET", "/d%FF/"))[2].decode()
         assert '<a href="./caf%E9.txt"><bdi>caf\ufffd.txt</bdi></a>' in body
         assert (await client.ask("GET", "/d%FF/caf%E9.txt"))[::2] == (200, b"coffee")

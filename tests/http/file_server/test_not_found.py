@@ -120,7 +120,7 @@ async def test_a_single_page_application_answers_page_requests_and_missing_resou
             missing = await client.ask("GET", target, PART)
             assert (missing[0], missing[1]["vary"], missing[2]) == (404, "Accept", b"<p>404.html")
         assert (await client.ask("GET", "/about.html", PAGE))[2] == b"<p>about.html"
-        assert (await client.ask("GET", "/docs", PAGE))[1]["location"] == "/docs/"
+        assert (await client.ask("GET", "/docs", PAGE))[1]["location"] == "./docs/"
 
 
 async def test_a_single_page_application_answers_only_below_its_prefix(site: Path) -> None:
@@ -142,7 +142,7 @@ async def test_a_path_without_a_suffix_serves_the_html_file_of_that_name(site: P
         assert gzip.decompress(body) == b"x" * 2000
         assert (await client.ask("GET", "/docs/guide"))[2] == b"<p>docs/guide.html"
         assert (await client.ask("GET", "/about.html"))[0] == 200
-        assert (await client.ask("GET", "/both"))[1]["location"] == "/both/"  # a directory takes precedence
+        assert (await client.ask("GET", "/both"))[1]["location"] == "./both/"  # a directory takes precedence
         for missing in ("/none", "/docs/guide/", "/docs/none", "/.html", "/fifo"):
             assert (await client.ask("GET", missing))[0] == 404
     assert (await get(site, "/about"))[0] == 404

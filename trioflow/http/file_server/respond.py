@@ -4,7 +4,8 @@ Rule 1: everything is decided from the open file. If it becomes shorter meanwhil
     client can tell that it is incomplete (R13); if it becomes longer, it is sent at its earlier size.
 Rule 2: a tag identifies the bytes that are sent: each variant of a file has its own (RFC 9110 8.8.3), and so does each
     content, even if a file was replaced by one of the same size and date.
-Rule 3: a redirect has only a path, so that it never leads to another host.
+Rule 3: a redirect is relative to the path that the client sent: a proxy or a handler may have added or removed a
+    prefix. So it never leads to another host either.
 """
 
 from __future__ import annotations
@@ -191,9 +192,11 @@ async def _read_stretch(opened: OpenFile, start: int, stop: int, output: SendCha
 async def redirect(request: Request, response: Response) -> None:
     """Redirect the client to the same path with a slash at the end."""
     query = f"?{request.query}" if request.query else ""
-    response.headers["Location"] = (
-        quote(request._path.encode("utf-8", "surrogateescape"), safe=_PLAIN_IN_PATH) + "/" + query
-    )
+    if name := request.raw_path.rpartition("/")[2]:
+        path = "./" + quote(name, safe=_PLAIN_IN_PATH + "%")
+    else:  # a handler has set a path without the slash that the client sent
+        path = quote(request._path.encode("utf-8", "surrogateescape"), safe=_PLAIN_IN_PATH)
+    response.headers["Location"] = f"{path}/{query}"
     await refuse(request, response, 301)  # not 308, which Python's urllib before 3.11 fails on: this is a GET or a HEAD
 
 
