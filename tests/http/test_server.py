@@ -468,15 +468,23 @@ async def test_curl_gets_the_response_to_an_upload_that_nobody_reads(path: str, 
             )
 
 
-async def test_closing_a_connection_takes_a_limited_time_however_much_arrives(autojump_clock: MockClock) -> None:
+@pytest.mark.parametrize(
+    ("framing", "piece"),
+    [(b"Content-Length: 3000000\r\n\r\n", bytes(1000)),
+     (b"Transfer-Encoding: chunked\r\n\r\n", b"3e8\r\n%b\r\n" % bytes(1000))],
+    ids=["counted", "chunked"],
+)  # fmt: skip
+async def test_closing_a_connection_takes_a_limited_time_however_much_arrives(
+    framing: bytes, piece: bytes, autojump_clock: MockClock
+) -> None:
     limits = http.Limits(drain=0, linger=100)
     async with serving(hello, limits=limits) as port, connected(port) as stream:
         began = trio.current_time()
-        await stream.send_all(POST + b"Content-Length: 3000000\r\n\r\n")
+        await stream.send_all(POST + framing)
 
         async def send_forever() -> None:
             while True:
-                await stream.send_all(bytes(1000))
+                await stream.send_all(piece)
                 await trio.sleep(1)
 
         with pytest.raises(trio.BrokenResourceError):

@@ -292,9 +292,13 @@ class Exchange:
 
         The client is sending, and its response did not say that the connection closes. So it may send its next request
         at once, however long this body is, and must not lose it.
+
+        Raises:
+            trio.BrokenResourceError: it took longer than `Limits.linger`.
         """
         assert self._body is not None
         limits = self._wire.limits
+        within = trio.move_on_after(limits.linger)
         try:
             self._body.take()
             if self.is_read():
@@ -302,11 +306,13 @@ class Exchange:
             if not (self.writer.is_ended and self.writer.keeps_alive):
                 return False  # the connection is closed anyway
             self._patience = Patience(limits.linger_stall, limits.body_rate)
-            with trio.move_on_after(limits.linger):
+            with within:
                 while await self.read_body():
                     await trio.lowlevel.checkpoint()
         except trio.BrokenResourceError:
             pass
+        if within.cancelled_caught:
+            raise trio.BrokenResourceError(f"the body did not end within {limits.linger:g} seconds after its response")
         return self.is_read()
 
     # The response. `writer` makes its bytes; the methods below send them.
