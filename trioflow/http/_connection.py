@@ -298,8 +298,9 @@ class Connection:
                 return False  # the phase is still "busy", so the connection is cut
             await exchange.refuse(status)
         self._phase = "ending"
-        is_read = exchange.is_read() or await exchange.drain()
-        return exchange.finish() and is_read
+        if not exchange.is_read():
+            await exchange.drain()
+        return exchange.finish()
 
     def _settle(self, exchange: Exchange, exc: BaseException) -> int:
         """Count and log what a handler raised, and return the status to answer with; raise what is not an error."""

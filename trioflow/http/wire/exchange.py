@@ -9,6 +9,7 @@ Rule 4: a finished exchange reads and writes nothing more, even if a handler has
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Final
 
 import trio
@@ -287,33 +288,22 @@ class Exchange:
         """Return whether the whole request has been read."""
         return self._body is None or self._body.is_read
 
-    async def drain(self) -> bool:
-        """Discard the rest of a body, so that the connection can be used again; return whether its end was reached.
+    async def drain(self) -> None:
+        """Discard the rest of a body, unless the connection is closed anyway.
 
-        The client is sending, and its response did not say that the connection closes. So it may send its next request
-        at once, however long this body is, and must not lose it.
+        If the response did not say that it is, the client may send its next request at once, however long the body is,
+        and must not lose it.
 
         Raises:
             trio.BrokenResourceError: it took longer than `Limits.linger`.
         """
-        assert self._body is not None
         limits = self._wire.limits
-        within = trio.move_on_after(limits.linger)
-        try:
-            self._body.take()
-            if self.is_read():
-                return True
-            if not (self.writer.is_ended and self.writer.keeps_alive):
-                return False  # the connection is closed anyway
-            self._patience = Patience(limits.linger_stall, limits.body_rate)
-            with within:
-                while await self.read_body():
-                    await trio.lowlevel.checkpoint()
-        except trio.BrokenResourceError:
-            pass
+        self._patience = Patience(limits.linger_stall, limits.body_rate)
+        with trio.move_on_after(limits.linger) as within, suppress(trio.BrokenResourceError):
+            while self.writer.keeps_alive and await self.read_body():
+                await trio.lowlevel.checkpoint()
         if within.cancelled_caught:
             raise trio.BrokenResourceError(f"the body did not end within {limits.linger:g} seconds after its response")
-        return self.is_read()
 
     # The response. `writer` makes its bytes; the methods below send them.
 
