@@ -160,7 +160,7 @@ async def test_a_socket_that_does_not_listen_is_refused() -> None:
 )
 async def test_invalid_combinations_of_arguments_are_refused(options: dict[str, Any], complaint: str) -> None:
     with pytest.raises((TypeError, ValueError), match=complaint):
-        await http.serve(hello, **options)
+        await http.serve(hello, port=0, **options)
 
 
 # Its log.
