@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import tracemalloc
+from array import array
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -171,7 +173,32 @@ async def test_R10_a_character_that_is_cut_off_is_an_error(name: str, encoding: 
     with pytest.raises(UnicodeDecodeError) as caught:
         await through(chunks, make)
 
-    assert caught.value.__notes__[0].startswith(f"in stage 2 of 3: {name}(")
+    assert caught.value.__notes__[-1].startswith(f"in stage 2 of 3: {name}(")
+
+
+@pytest.mark.parametrize("make", [tf.decode, tf.lines, partial(tf.parse_csv, header=False)])
+@pytest.mark.parametrize(
+    "encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32", "shift_jis", "gb18030", "utf-7", "cp1252"]
+)
+async def test_the_error_for_wrong_bytes_says_where_they_are_in_the_whole_input(
+    make: Callable[..., tf.Transform[Any, Any]], encoding: str
+) -> None:
+    start = "é\n" * 3 if encoding == "cp1252" else "é日\n" * 3
+    good = start.encode(encoding, "ignore")
+    wrong = {"utf-16": b"\0\xdc", "utf-32": b"\xff" * 4, "cp1252": b"\x81"}.get(encoding, b"\xff")
+    for size in (1, 2, 3, 5, 1000):
+        with pytest.raises(UnicodeDecodeError) as caught:
+            await through([good + wrong + good], tf.rechunk(size).pipe(make(encoding=encoding)))
+        assert caught.value.__notes__[0].startswith(f"at byte {len(good) + 1} of the input, in b'"), size
+
+
+async def test_the_error_for_wrong_bytes_shows_the_bytes_around_them() -> None:
+    view = memoryview(array("I", b"0123" * 3))  # its length is not its size
+
+    with pytest.raises(UnicodeDecodeError) as caught:
+        await through([view, b"." * 100 + b"caf\xe9 au lait" + b"." * 100], tf.decode())
+
+    assert caught.value.__notes__[0] == f"at byte 116 of the input, in b'{'.' * 17}caf\\xe9 au lait{'.' * 12}'"
 
 
 @pytest.mark.parametrize("make", [tf.decode, tf.lines])

@@ -183,4 +183,4 @@ async def test_R10_an_unfinished_tail_is_an_error(
     with pytest.raises(error) as caught:
         await run()
 
-    assert f": {note}(" in caught.value.__notes__[0]
+    assert f": {note}(" in caught.value.__notes__[-1]

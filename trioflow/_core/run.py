@@ -250,7 +250,7 @@ class Run(Crew):
                 task.source.close()
 
     def _fail(self, failure: BaseException, at: int) -> None:
-        note_stage(failure, self._stages, at)
+        note_stage(failure, self._stages, at, is_nested=self.on_failure is not None)
         shorten_traceback(failure)
         self.failures.append(failure)
         self._stop(failure)
@@ -316,9 +316,11 @@ def _cancel(scopes: Sequence[trio.CancelScope], count: int | None = None) -> Non
         scope.cancel()
 
 
-def note_stage(failure: BaseException, stages: Sequence[Stage], index: int) -> None:
-    """Note on `failure` which of `stages` it came from (R11)."""
+def note_stage(failure: BaseException, stages: Sequence[Stage], index: int, *, is_nested: bool = False) -> None:
+    """Note on `failure` which of `stages` it came from (R11). Of several Readables inside a stage, the source says which."""
     place = f"in stage {index + 1} of {len(stages)}: {stages[index].label()}"
+    if is_nested and index:
+        place += f", from {stages[0].label()}"
     if isinstance(failure.__context__, trio.Cancelled) and not failure.__suppress_context__:
         object.__setattr__(failure, "__suppress_context__", True)  # the note replaces twenty lines of traceback
         place += ", while it was being cancelled"

@@ -91,7 +91,7 @@ def parse_csv(
         LookupError: there is no such text encoding.
         ValueError: there is no such dialect, or `max_length` is below 1; while running: a row is too long, has too
             many or too few cells, or is not CSV; two columns have the same name.
-        UnicodeDecodeError: the bytes are wrong, or end inside a character.
+        UnicodeDecodeError: the bytes are wrong, or end inside a character. A note says where in the input.
         EOFError: the input ends inside a quoted cell.
 
     Example:

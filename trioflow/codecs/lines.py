@@ -52,7 +52,7 @@ def lines(
         LookupError: there is no such text encoding.
         ValueError: `max_length` is below 1, or `newlines` is unknown; a line is too long, or with `"crlf"` contains a
             single `\r` or `\n`.
-        UnicodeDecodeError: the bytes are wrong, or end inside a character.
+        UnicodeDecodeError: the bytes are wrong, or end inside a character. A note says where in the input.
         EOFError: with `strict`, the last line has no end.
 
     Example:

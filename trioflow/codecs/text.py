@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from trioflow._core.checks import check_codec, check_kinds
+from trioflow._core.errors import note
 from trioflow._core.fused import Operator
 from trioflow._core.makers import differing, fused
 from trioflow._core.streams import Transform, wanted
@@ -22,6 +23,7 @@ _MARKS: Final = {
     "utf-16": (2, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE),
     "utf-32": (4, codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE),
 }
+_AROUND: Final = 20  # bytes to show on each side of wrong ones
 _STATELESS: Final = frozenset(("utf-8", "ascii", "iso8859-1"))  # each item can be encoded on its own
 
 
@@ -42,7 +44,7 @@ def decode(encoding: str = "utf-8", *, errors: str = "strict") -> Transform[byte
         TypeError: `encoding` or `errors` is not a `str`; a chunk is not bytes-like.
         LookupError: there is no such text encoding or error handler; or the encoding cannot be decoded chunk by chunk,
             such as `idna`.
-        UnicodeDecodeError: the bytes are wrong, or end inside a character.
+        UnicodeDecodeError: the bytes are wrong, or end inside a character. A note says where in the input.
 
     Example:
         >>> run(from_iterable([b"caf\xc3", b"\xa9"]).pipe(decode()).pipe(collect()))
@@ -68,20 +70,40 @@ class Decoder:
     def __init__(self, encoding: str, errors: str = "strict") -> None:
         self._encoding = encoding
         self._errors = errors
+        self._seen = 0  # bytes that have arrived
         self._start = bytearray()  # the first bytes, until they tell the byte order
         name = codecs.lookup(encoding).name
         if name in _MARKS:
             # Python's incremental decoder needs a byte order mark; `bytes.decode` falls back to the machine's order.
             self._size, little, big = _MARKS[name]
             self._orders = {little: f"{name}-le", big: f"{name}-be"}
-            self.decode: Callable[[bytes], str] = self._decode_start
+            self._decode: Callable[[Any], str] = self._decode_start
         else:
             self._use(encoding)
 
     def _use(self, encoding: str) -> None:
         self._encoding = encoding
         self._decoder = codecs.getincrementaldecoder(encoding)(self._errors)
-        self.decode = self._decoder.decode
+        self._decode = self._decoder.decode
+
+    def decode(self, data: bytes | bytearray | memoryview) -> str:
+        """Return the text that `data` completes.
+
+        Raises:
+            UnicodeDecodeError: `data` is wrong. A note says where in the whole input.
+        """
+        self._seen += data.nbytes if isinstance(data, memoryview) else len(data)
+        try:
+            return self._decode(data)
+        except UnicodeDecodeError as exc:
+            self._note_place(exc)
+            raise
+
+    def _note_place(self, exc: UnicodeDecodeError) -> None:
+        """Note the place in the whole input, as Python's message counts from wherever this chunk happens to begin."""
+        place = self._seen - len(exc.object) + exc.start
+        around = exc.object[max(exc.start - _AROUND, 0) : exc.end + _AROUND]
+        note(exc, f"at byte {place + 1} of the input, in {around!r}")
 
     def _decode_start(self, data: bytes) -> str:
         self._start += data
@@ -93,7 +115,7 @@ class Decoder:
         start = bytes(self._start)
         order = self._orders.get(start[: self._size])
         self._use(order or next(name for name in self._orders.values() if name.endswith(f"-{sys.byteorder[0]}e")))
-        return self.decode(start[self._size if order else 0 :])
+        return self._decode(start[self._size if order else 0 :])
 
     def finish(self) -> str:
         """Return the rest of the text.
@@ -101,10 +123,14 @@ class Decoder:
         Raises:
             UnicodeDecodeError: the bytes end inside a character.
         """
-        text = self._choose() if self.decode == self._decode_start else ""
-        text += self._decoder.decode(b"", True)
-        # The decoder of utf-8-sig silently drops an unfinished byte order mark, so it is decoded here.
-        return text + bytes(self._decoder.getstate()[0]).decode(self._encoding, self._errors)
+        try:
+            text = self._choose() if self._decode == self._decode_start else ""
+            text += self._decoder.decode(b"", True)
+            # The decoder of utf-8-sig silently drops an unfinished byte order mark, so it is decoded here.
+            return text + bytes(self._decoder.getstate()[0]).decode(self._encoding, self._errors)
+        except UnicodeDecodeError as exc:
+            self._note_place(exc)
+            raise
 
 
 class _Decode(Operator[Any, str]):
