@@ -58,9 +58,12 @@ async def test_R10_an_end_between_calls_is_the_end_and_one_inside_a_call_is_an_e
         assert await reader.receive_exactly(3) == b"abc"
         assert await reader.receive_exactly(0) == b""
         assert await reader.peek() == b""
-        for call in (reader.receive_exactly(1), reader.receive_until(b";"), reader.receive()):
-            with pytest.raises(trio.EndOfChannel):
-                await call
+        with pytest.raises(trio.EndOfChannel, match="the input ends after 0 of 1 bytes"):
+            await reader.receive_exactly(1)
+        with pytest.raises(trio.EndOfChannel, match="the input ends before b';'"):
+            await reader.receive_until(b";")
+        with pytest.raises(trio.EndOfChannel):
+            await reader.receive()
         reader.unread(b"more")
         assert await reader.receive() == b"more"
 

@@ -17,6 +17,7 @@ import trio
 import trioflow as tf
 from trioflow import http
 
+ENTER_IT = "enter it first: `async with \\.\\.\\. as entered:`"
 OPEN_IT = "Readable cannot be iterated or entered; open it with `async with readable.open\\(\\) as items`"
 
 
@@ -57,6 +58,35 @@ async def test_iterating_a_readable_says_to_open_it() -> None:
     with pytest.raises(TypeError, match=OPEN_IT):
         async with readable:
             pass
+
+
+@pytest.mark.parametrize("stream", [tf.from_iterable([1]).pipe(tf.map(str)), tf.map(str), tf.collect()])
+async def test_awaiting_a_stream_that_is_no_run_says_to_pipe_into_a_sink(stream: Any) -> None:
+    with pytest.raises(TypeError, match=r"cannot be awaited; await a whole run, .*: `await source.pipe\(sink\)`"):
+        await stream
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: tf.from_iterable([1]).open(),
+        lambda: tf.collect().open(),
+        lambda: tf.connect_tcp("127.0.0.1", 1).open(),
+        lambda: tf.broadcast(tf.empty(), 2),
+        lambda: tf.hub(tf.empty()),
+        lambda: tf.inspect(),
+    ],
+)
+async def test_using_a_block_without_entering_it_says_to_enter_it(make: Callable[[], Any]) -> None:
+    with pytest.raises(TypeError, match=ENTER_IT):
+        await make()
+    with pytest.raises(TypeError, match=ENTER_IT):
+        _a, _b = make()
+    with pytest.raises(TypeError, match=ENTER_IT):
+        async for _ in make():
+            pass
+    with pytest.raises(AttributeError, match="has no attribute 'receive'; " + ENTER_IT):
+        make().receive  # noqa: B018
 
 
 async def test_iterating_a_channel_without_async_says_to_use_async_for() -> None:
@@ -171,6 +201,7 @@ def test_a_wrong_argument_is_named_with_the_function_that_was_called(make: Calla
     ("stage", "message"),
     [
         (tf.gzip(), "gzip expects bytes, got str; pipe through tf.encode\\(\\) first"),
+        (tf.process(["cat"]), "a byte stream expects bytes, got 'text'; pipe through tf.encode\\(\\) first"),
         (tf.split(b"-"), "split expects chunks of bytes, .* got str; pipe through tf.encode\\(\\) first"),
     ],
 )

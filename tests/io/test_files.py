@@ -1008,7 +1008,7 @@ async def test_a_file_of_another_group_can_be_written_by_a_user_who_cannot_set_t
 @pytest.mark.parametrize(
     ("item", "message"),
     [
-        ("text", "write_file expects bytes, got str 'text'; pipe through encode() first"),
+        ("text", "write_file expects bytes, got str 'text'; pipe through tf.encode() first"),
         (None, "write_file expects bytes, got NoneType None"),
         (7, "write_file expects bytes, got int 7"),
         ([1] * 1000, r"write_file expects bytes, got list \[1, 1, .*\.\.\."),

@@ -311,7 +311,7 @@ async def test_two_runs_do_not_share_the_input() -> None:
 async def test_the_error_for_an_item_that_cannot_be_written_names_it(item: object) -> None:
     sink: tf.Writable[Any, int] = tf.stdout()
 
-    with pytest.raises(TypeError, match="stdout expects bytes, got ") as caught:
+    with pytest.raises(TypeError, match="stdout expects bytes or str, got ") as caught:
         await tf.pipeline([item], sink)
 
     assert caught.value.__notes__ == ["in stage 2 of 2: stdout()"]

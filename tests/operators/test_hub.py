@@ -348,7 +348,7 @@ async def test_R13_leaving_the_block_breaks_its_subscribers_instead_of_ending_th
 @pytest.mark.parametrize(
     ("make", "error", "words"),
     [
-        (lambda: tf.hub([1]), TypeError, "hub expects Readables"),  # type: ignore[arg-type]
+        (lambda: tf.hub([1]), TypeError, "hub expects a Readable"),  # type: ignore[arg-type]
         (lambda: tf.hub(tf.empty(), start_after=-1), ValueError, "start_after must be at least 0"),
     ],
 )

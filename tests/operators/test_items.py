@@ -208,6 +208,15 @@ async def test_flat_map_closes_an_async_generator_that_is_left() -> None:
     assert closed == [7]
 
 
+async def test_the_error_for_an_item_that_starmap_cannot_spread_names_the_function() -> None:
+    async def add(a: int, b: int) -> int:
+        return a + b
+
+    for fn in (lambda a, b: a + b, add):
+        with pytest.raises(TypeError, match=rf"{fn.__name__}\(\) argument after \* must be an iterable, not int"):
+            await tf.pipeline([1], tf.starmap(fn), tf.drain())
+
+
 async def test_flat_map_refuses_what_it_cannot_iterate() -> None:
     for fn in (lambda n: n, later):
         with pytest.raises(TypeError, match="'int' object is not iterable") as caught:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import builtins
 import heapq
 import itertools
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -167,6 +169,25 @@ async def test_R1_what_is_not_a_readable_is_refused_when_the_value_is_built(join
         join(tf.from_iterable([1]), [1])
     with pytest.raises(TypeError, match="expects Readables, got the function empty; call it first"):
         join(tf.empty)
+    for several in ([tf.empty()], (each for each in [tf.empty()])):
+        with pytest.raises(TypeError, match=rf"; write {join.__name__}\(\*readables\)$"):
+            join(several)
+    with pytest.raises(TypeError, match=r"got list \[1\]; write tf.from_iterable\(...\) around it"):
+        join(tf.empty(), [1])
+
+
+@pytest.mark.parametrize("join", JOINS)
+async def test_R11_the_note_on_a_failure_says_from_which_source_it_came(join: Join, tmp_path: Path) -> None:
+    def read(name: str, data: bytes) -> tf.Readable[str]:
+        (tmp_path / name).write_bytes(data)
+        return tf.read_file(tmp_path / name).pipe(tf.lines())
+
+    with pytest.raises(UnicodeDecodeError) as caught:
+        await join(read("good", b""), read("bad", b"\xff")).pipe(tf.drain())
+
+    [_, inner, outer] = caught.value.__notes__
+    assert re.fullmatch(r"in stage 2 of 2: lines\(\), from read_file\(.*bad'\)\)", inner)
+    assert outer.startswith(f"in stage 1 of 2: {join.__name__}(")
 
 
 async def test_R18_no_item_is_mistaken_for_the_end() -> None:

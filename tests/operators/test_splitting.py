@@ -401,7 +401,10 @@ async def test_R6_a_full_branch_with_the_fail_policy_ends_everything() -> None:
 @pytest.mark.parametrize(
     ("make", "complaint"),
     [
-        (lambda: tf.broadcast([1], 2), r"broadcast expects Readables, got list \[1\]"),
+        (
+            lambda: tf.broadcast([1], 2),
+            r"broadcast expects a Readable, got list \[1\]; write tf.from_iterable\(...\) around it",
+        ),
         (lambda: tf.broadcast(tf.empty(), 0), "count must be at least 1, got 0"),
         (lambda: tf.broadcast(tf.empty(), 2.0), "count must be an int, got 2.0"),
         (lambda: tf.broadcast(tf.empty(), 2, capacity=0), "capacity must be at least 1, got 0"),
@@ -410,7 +413,7 @@ async def test_R6_a_full_branch_with_the_fail_policy_ends_everything() -> None:
         (lambda: tf.partition(tf.empty(), 3, 2), "partition expects a function, got 3"),
         (lambda: tf.partition(tf.empty(), passes, 2), "partition expects a plain function, got the coroutine function"),
         (lambda: tf.partition(tf.empty(), id, -1), "count must be at least 1, got -1"),
-        (lambda: tf.balance(tf.empty, 2), "balance expects Readables, got the function empty; call it first"),
+        (lambda: tf.balance(tf.empty, 2), "balance expects a Readable, got the function empty; call it first"),
         (lambda: tf.balance(tf.empty(), 2, capacity="2"), "capacity must be an int or math.inf, got '2'"),
     ],
 )

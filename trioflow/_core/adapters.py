@@ -273,4 +273,5 @@ def in_bytes(chunk: Any) -> Any:
         return chunk.cast("B")
     if isinstance(chunk, (bytes, bytearray)):
         return chunk
-    raise TypeError(f"a byte stream expects bytes, got {shown(chunk)}")
+    hint = "; pipe through tf.encode() first" if isinstance(chunk, str) else ""
+    raise TypeError(f"a byte stream expects bytes, got {shown(chunk)}{hint}")

@@ -5,17 +5,29 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import Generic, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, ParamSpec, TypeVar
 
 from trioflow._core.errors import shorten_traceback
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
+_ENTER: Final = "enter it first: `async with ... as entered:`, and then use `entered`"
+
+
+def _refuse(self: object, *args: object) -> NoReturn:
+    raise TypeError(f"this is an `async with` block; {_ENTER}")
+
 
 class _Block(AbstractAsyncContextManager[T], Generic[T]):
     def __init__(self, generator: AsyncGenerator[T, None]) -> None:
         self._generator = generator
+
+    if not TYPE_CHECKING:
+        __await__ = __iter__ = __aiter__ = _refuse
+
+        def __getattr__(self, name: str) -> Any:
+            raise AttributeError(f"an `async with` block has no attribute {name!r}; {_ENTER}")
 
     async def __aenter__(self) -> T:
         return await anext(self._generator)

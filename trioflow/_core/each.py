@@ -21,6 +21,7 @@ from typing import Any, Final, Literal, NamedTuple, Self, TypeAlias
 
 from trioflow._core.checks import refuse_coroutine
 from trioflow._core.fused import Operator
+from trioflow._core.labels import name_of
 
 Kind: TypeAlias = Literal["map", "starmap", "filter", "tap"]
 
@@ -85,6 +86,11 @@ class _Checked:
     def __init__(self, step: _Step) -> None:
         self._step = step
         self._was_called = False
+
+    def __repr__(self) -> str:
+        return (
+            f"{name_of(self._step.function)}()"  # Python names it in the error for an item that `starmap` cannot spread
+        )
 
     def __call__(self, *args: Any) -> Any:
         given = self._step.function(*args)

@@ -96,6 +96,8 @@ class _Stream:
             self._parts = ()
             return self._stages
 
+        __await__ = refused("cannot be awaited; await a whole run, from a source to a sink: `await source.pipe(sink)`")
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {' | '.join(stage.label() for stage in self._stages)}>"
 
@@ -272,7 +274,7 @@ class Duplex(trio.abc.AsyncResource, Generic[Out, In]):
 
         At the end of what is written it calls `send_eof`, if the stream has one. The stream is closed when both
         directions have ended, or by `aclose`. A failed or cancelled write closes it at once, so that the peer does not
-        take partial data for complete.
+        take partial data for complete; a run that reads from it then raises `trio.BrokenResourceError`.
 
         Raises:
             TypeError: `stream` is neither a `trio.abc.Stream` nor an `anyio.abc.ByteStream`.

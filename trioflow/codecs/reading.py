@@ -85,9 +85,9 @@ class Buffered(trio.abc.ReceiveChannel[bytes]):
         try:
             chunk = await self._receive()
         except trio.EndOfChannel:
-            if complaint is not None and self._buffer:
-                raise EOFError(complaint()) from None
-            raise
+            if complaint is None:
+                raise
+            raise (EOFError if self._buffer else trio.EndOfChannel)(complaint()) from None
         self._buffer.feed(chunk)
 
     async def aclose(self) -> None:

@@ -246,11 +246,11 @@ def steps(chunks: Iterable[Any]) -> Iterator[list[memoryview]]:
         yield step
 
 
-def check_chunks(name: str, chunks: Iterable[object]) -> None:
-    """Raise if an item is not bytes-like."""
+def check_chunks(name: str, chunks: Iterable[object], wish: str = "bytes") -> None:
+    """Raise if an item is not bytes-like. `wish` says what it should have been."""
     if set(map(type, chunks)) == {bytes}:
         return
     for chunk in chunks:
         if not isinstance(chunk, (bytes, bytearray, memoryview)):
-            hint = "; pipe through encode() first" if isinstance(chunk, str) else ""
-            raise TypeError(f"{name} expects bytes, got {type(chunk).__name__} {shown(chunk)}{hint}")
+            hint = "; pipe through tf.encode() first" if isinstance(chunk, str) else ""
+            raise TypeError(f"{name} expects {wish}, got {type(chunk).__name__} {shown(chunk)}{hint}")

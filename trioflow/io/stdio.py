@@ -103,7 +103,7 @@ def stdout() -> Writable[bytes | str, int]:
             count = 0
             async for items in source.batches():
                 chunks = [item.encode() if isinstance(item, str) else item for item in items]
-                check_chunks("stdout", chunks)
+                check_chunks("stdout", chunks, "bytes or str")
                 count += await output.write(chunks)
             return count
         finally:

@@ -26,7 +26,7 @@ from trioflow._core.makers import differing
 from trioflow._core.one_by_one import one_by_one
 from trioflow._core.open_channel import open_channel
 from trioflow._core.streams import Readable, label
-from trioflow.operators.nested import check_readables
+from trioflow.operators.nested import check_readable
 
 T = TypeVar("T")
 
@@ -178,7 +178,7 @@ def hub(readable: Readable[T], *, start_after: int = 0) -> AbstractAsyncContextM
         >>> run(main())
         [1, 2, 10, 20]
     """
-    check_readables("hub", (readable,))
+    check_readable("hub", readable)
     check_count("start_after", start_after, 0)
     return _opened(readable, start_after)
 

@@ -5,7 +5,7 @@ Rule: if one of them fails, the block that reads it is cancelled at once, whatev
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Sequence
 from typing import Any
 
 import trio
@@ -56,4 +56,17 @@ def check_readables(name: str, readables: tuple[Any, ...]) -> None:
     """Raise if one of `readables` is not a Readable."""
     for readable in readables:
         if not isinstance(readable, Readable):
-            raise wanted(f"{name} expects Readables", readable)
+            is_list = len(readables) == 1 and isinstance(readable, Iterable)
+            raise _not_readable(f"{name} expects Readables", readable, f"{name}(*readables)" if is_list else "")
+
+
+def check_readable(name: str, readable: object) -> None:
+    """Raise if `readable` is not one."""
+    if not isinstance(readable, Readable):
+        raise _not_readable(f"{name} expects a Readable", readable)
+
+
+def _not_readable(what: str, given: object, instead: str = "") -> TypeError:
+    if not instead and isinstance(given, (Iterable, AsyncIterable)):
+        instead = "tf.from_iterable(...) around it"
+    return TypeError(f"{wanted(what, given)}; write {instead}") if instead else wanted(what, given)

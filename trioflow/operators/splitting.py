@@ -29,7 +29,7 @@ from trioflow._core.moving import forward
 from trioflow._core.one_by_one import one_by_one
 from trioflow._core.open_channel import open_channel
 from trioflow._core.streams import Readable, label
-from trioflow.operators.nested import check_readables, open_all
+from trioflow.operators.nested import check_readable, open_all
 from trioflow.operators.unread import send_in_time
 
 T = TypeVar("T", covariant=True)
@@ -89,7 +89,7 @@ def broadcast(
         >>> run(main())
         [(1, '1'), (2, '2')]
     """
-    check_readables("broadcast", (readable,))
+    check_readable("broadcast", readable)
     check_count("count", count, 1)
     overflows = cast("list[Overflow]", [overflow] * count if isinstance(overflow, str) else [*overflow])
     if len(overflows) != count:
@@ -171,7 +171,7 @@ def partition(
         >>> run(main())
         [0, 2, 4] [1, 3]
     """
-    check_readables("partition", (readable,))
+    check_readable("partition", readable)
     check_plain("partition", key)
     check_count("count", count, 1)
     check_limit("capacity", capacity)
@@ -231,7 +231,7 @@ def balance(readable: Readable[U], count: int, *, capacity: float = DEFAULT_CAPA
         >>> run(main())
         [0, 1, 2, 3, 4]
     """
-    check_readables("balance", (readable,))
+    check_readable("balance", readable)
     check_count("count", count, 1)
     check_limit("capacity", capacity)
 
