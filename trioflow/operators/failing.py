@@ -231,7 +231,8 @@ def recover(
     """If an upstream stage fails, continue with what `fn(failure)` returns, items or another `Readable`, then end.
 
     By then all upstream stages have ended, as after any failure. The stages downstream continue and see a normal end. So
-    `recover(lambda failure: ())` accepts what arrived before the failure: a file is written as if it were complete.
+    `recover(lambda failure: ())` accepts what arrived before the failure: a file is written as if it were complete. Items
+    that were in one batch with an item that failed are lost with it; `on_item_error` loses only that item.
 
     Items are appended to what has been passed on. A `Readable` starts from its own beginning, so by default it may take
     over only if nothing has been passed on. Otherwise the failure is raised, so that half of one copy of a file is never
