@@ -38,6 +38,11 @@ def test_pipe_returns_a_longer_value_and_does_not_change_the_shorter_one() -> No
     assert repr(tf.map(str).pipe(tf.join(", "))) == "<Writable map(str) | join(', ')>"
 
 
+def test_of_many_arguments_a_repr_shows_the_first() -> None:
+    assert repr(tf.merge(*[tf.empty()] * 6)) == f"<Readable merge({', '.join(['<Readable empty()>'] * 6)})>"
+    assert repr(tf.merge(*[tf.empty()] * 1000)) == f"<Readable merge({'<Readable empty()>, ' * 6}...)>"
+
+
 def test_a_long_argument_is_shortened_in_a_repr() -> None:
     shown = repr(tf.map(str).pipe(tf.join("y" * 1000)))
     of_many = repr(tf.from_iterable(["x" * 1000, *range(1000)]))

@@ -25,6 +25,7 @@ class _Brief(reprlib.Repr):
 
 
 _brief = _Brief()
+_MOST: Final = 6  # arguments to show; `concat` may have a thousand
 _ARGUMENTS: Final = re.compile(r"\(.*\)", re.DOTALL)
 
 
@@ -41,7 +42,9 @@ def label(name: str, *args: object, **kwargs: object) -> Callable[[], str]:
 
 
 def _render(name: str, args: tuple[object, ...], kwargs: Mapping[str, object]) -> str:
-    given = [shown(arg) for arg in args]
+    given = [shown(arg) for arg in args[:_MOST]]
+    if len(args) > _MOST:
+        given.append("...")
     given += [f"{key}={_brief.repr(value)}" for key, value in kwargs.items()]
     return f"{name}({', '.join(given)})"
 
