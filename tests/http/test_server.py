@@ -704,6 +704,30 @@ async def test_R13_a_failure_after_the_first_byte_cuts_the_connection(
     assert [record.levelno for record in caplog.records] == [logging.ERROR]
 
 
+async def test_a_request_that_turns_out_wrong_during_its_response_is_logged_with_the_reason(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def echo(request: Request, response: Response) -> None:
+        await http.decoded(request, max_size=5).pipe(response)
+
+    async with serving(echo) as port:
+        async with connected(port) as stream:
+            await stream.send_all(POST + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
+            await read_until(stream, b"hello\r\n")
+            await stream.send_all(b"1\r\n!\r\n")
+            with pytest.raises(trio.BrokenResourceError):
+                await stream.receive_some()
+        async with connected(port) as stream:
+            await stream.send_all(POST + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
+            await read_until(stream, b"hello\r\n")
+            # This client just leaves, which is nothing to report.
+        await trio.testing.wait_all_tasks_blocked()
+
+    [record] = caplog.records
+    assert record.levelno == logging.WARNING
+    assert record.getMessage() == "POST '/' was cut off during its response: the body is larger than 5 bytes"
+
+
 async def test_R13_a_feed_that_is_left_early_does_not_end_properly() -> None:
     async def handler(request: Request, response: Response) -> None:
         async with response.open() as body:

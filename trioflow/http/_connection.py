@@ -27,7 +27,7 @@ from trioflow.http._response import Response
 from trioflow.http._service import Handler, Service
 from trioflow.http.wire.exchange import Exchange, Wire
 from trioflow.http.wire.limits import Patience, RequestError
-from trioflow.http.wire.liveness import IdleConnections
+from trioflow.http.wire.liveness import IdleConnections, has_ended
 from trioflow.http.wire.response_sender import ResponseSender
 from trioflow.http.wire.response_writer import ResponseWriter
 from trioflow.http.wire.socket import SocketTransport, unread, unsent
@@ -312,6 +312,10 @@ class Connection:
                 self._service.counters.refusals += 1
                 if isinstance(failure.__cause__, UnicodeDecodeError):  # usually the page is wrong: tell its author
                     _log.warning("%s %.200r was refused: %s", exchange.request.method, exchange.request.target, failure)
+                elif not (exchange.can_answer or self._is_lost or has_ended(self._wire.transport.sock)):
+                    # The client sees that the response breaks off, and nothing else says why.
+                    head = exchange.request
+                    _log.warning("%s %.200r was cut off during its response: %s", head.method, head.target, failure)
             elif not (self._is_lost and is_among(failure, (trio.BrokenResourceError,))):
                 self._service.counters.failures += 1
                 if status == 500:

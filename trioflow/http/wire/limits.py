@@ -113,7 +113,8 @@ class Patience:
 class RequestError(trio.BrokenResourceError):
     """A request that the server refuses, such as one that is malformed, too large or too slow.
 
-    If a handler lets it propagate, the server responds with its status.
+    If a handler lets it propagate, the server responds with its status. If the response has begun, it is cut off, and the
+    reason is logged.
 
     Args:
         status: The status to respond with.

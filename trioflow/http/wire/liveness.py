@@ -93,7 +93,7 @@ class PollingWatch:
                 if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
                     self.remove(sock)
                     connection.client_left()
-                elif sock not in self._ended and _has_ended(sock):
+                elif sock not in self._ended and has_ended(sock):
                     self._ended.add(sock)
                     connection.client_ended()
 
@@ -104,7 +104,7 @@ class PollingWatch:
         self._watched.clear()
 
 
-def _has_ended(sock: socket.socket) -> bool:
+def has_ended(sock: socket.socket) -> bool:
     """Return whether the client has closed its sending side; this is known once all that it sent has been received."""
     try:
         return not sock.recv(1, socket.MSG_PEEK)
