@@ -105,6 +105,22 @@ async def test_iterating_a_channel_without_async_says_to_use_async_for() -> None
         assert "loop over a channel with `async for`, not `for`" in caught.value.__notes__
 
 
+async def test_yielding_inside_a_nursery_says_to_send_to_a_channel() -> None:
+    @tf.readable
+    async def numbers() -> AsyncIterator[int]:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.sleep_forever)
+            while True:
+                yield 1
+
+    with pytest.raises(BaseExceptionGroup) as caught:
+        async with numbers().open() as receive:
+            await receive.receive()
+
+    hint = "do not yield inside a nursery: write an async function that sends to a channel"
+    assert caught.value.__notes__ == ["in stage 1 of 1: numbers()", hint]
+
+
 async def test_other_libraries_do_not_see_a_channel_as_an_iterable() -> None:
     async with tf.from_iterable([1]).open() as receive:
         assert not isinstance(receive, Iterable)

@@ -329,3 +329,5 @@ def note_stage(failure: BaseException, stages: Sequence[Stage], index: int, *, i
         note(failure, "if the items are bytes, as from read_file, pipe through tf.lines() or tf.decode() first")
     if isinstance(failure, TypeError) and _OF_CHANNEL.search(str(failure)):
         note(failure, "loop over a channel with `async for`, not `for`")
+    if isinstance(failure, BaseExceptionGroup) and failure.subgroup(GeneratorExit) is not None:
+        note(failure, "do not yield inside a nursery: write an async function that sends to a channel")
