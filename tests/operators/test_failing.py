@@ -331,7 +331,8 @@ async def test_a_source_that_can_run_only_once_raises_its_failure(autojump_clock
         await tf.retry(tf.from_iterable(live())).pipe(tf.collect())
 
     note = "retry: the source could not be run again: async_generator can only run once, and has already run"
-    assert note in caught.value.__notes__
+    what_to_do = "; pass a function that makes a new one for each attempt: retry(lambda delivered: ...)"
+    assert note + what_to_do in caught.value.__notes__
 
 
 @pytest.mark.parametrize("supervise", [tf.retry, lambda source: source.pipe(tf.recover(lambda failure: []))])

@@ -89,6 +89,9 @@ def retry(
     `retry`, as in `retry(feed.pipe(lines()), repeats=True)`: after it, they would join half a line of one attempt with
     the first line of the next.
 
+    A connection can run only once, so make one for each attempt:
+    `retry(lambda delivered: connect_tcp(host, port).readable.pipe(lines()))`.
+
     Emits when: `readable` does; what it sent before it failed is delivered before the failure is handled.
     Waits when: downstream is not ready, and between attempts.
     Ends when: `readable` does.
@@ -189,7 +192,11 @@ class _Failures:
         if self._first is None:
             self._first = failure
         elif isinstance(failure, trio.ClosedResourceError):
-            note(self._first, f"retry: the source could not be run again: {failure}")
+            note(
+                self._first,
+                f"retry: the source could not be run again: {failure}; "
+                "pass a function that makes a new one for each attempt: retry(lambda delivered: ...)",
+            )
             raise self._first  # more useful than the error that says that the source can run only once
         if self._counting() >= self._attempts:
             note(failure, f"retry: gave up after attempt {self.count}; {delivered.items} items had been passed on")
