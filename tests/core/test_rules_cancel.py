@@ -198,6 +198,28 @@ async def test_R17_a_task_without_channels_yields_about_twice_a_millisecond(monk
     assert len(beats) >= 5
 
 
+async def test_a_slow_item_among_many_quick_ones_does_not_keep_batches_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    looks = 0  # at the clock: two for each batch
+
+    def clock() -> float:
+        nonlocal looks
+        looks += 1
+        return now
+
+    def work(lines: list[str]) -> int:
+        nonlocal now
+        now += 0.1
+        return len(lines)
+
+    monkeypatch.setattr("trioflow._core.fused.perf_counter", clock)
+    # The chunks are larger than a portion of `lines`, so most batches are pieces of one lazy result.
+    counts = await tf.pipeline([b"\n" * 50_000] * 2, tf.lines(), tf.batch(5000), tf.map(work), tf.collect())
+
+    assert counts == [5000] * 20
+    assert looks < 2 * 100_000 / 50
+
+
 async def test_R17_a_task_with_small_channels_yields_once_for_each_batch() -> None:
     source = iter(range(100))
     left = [100]

@@ -14,6 +14,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trioflow as tf
 from tests.consumers import Source
+from trioflow.operators.grouping import _Batch, _Window
 
 
 async def test_a_batch_is_sent_when_its_first_item_has_waited_long_enough(autojump_clock: MockClock) -> None:
@@ -38,6 +39,17 @@ async def test_a_batch_never_sends_an_empty_list(autojump_clock: MockClock) -> N
         async with quiet.readable.pipe(tf.batch(2, within=1)).open() as receive:
             pytest.fail(f"an empty source gave {await receive.receive()}")
     assert await tf.from_iterable([]).pipe(tf.batch(2, within=1)).pipe(tf.collect()) == []
+
+
+@pytest.mark.parametrize("operator", [_Batch(1000), _Window(1000, 1000)])
+def test_unfinished_groups_are_added_to_in_place(operator: _Batch | _Window) -> None:
+    held = operator._items
+    for n in range(999):
+        assert list(operator.feed([n])) == []
+
+    assert operator._items is held  # a copy for each feed would take quadratic time
+    [group] = operator.feed([999])
+    assert list(group) == [*range(1000)]
 
 
 async def test_a_batch_without_a_time_limit_waits_for_its_size_or_the_end() -> None:

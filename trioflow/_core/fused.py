@@ -244,13 +244,13 @@ class Fused:
                 self.at = len(self.factories) - 1
                 fold.feed(items)
             took = perf_counter() - began + self._pulling
-            # The end of a lazy result takes no time, but says nothing about the next batch.
-            spent = took if items else max(took, spent)
+            # The end of a lazy result takes no time, but says nothing about the next batch: what was before it counts.
+            spent, longest = took, took if items else max(took, spent)
             self._worked += took
             self._pulling = 0.0
-            if spent > SLOW:
+            if took > SLOW:
                 self._size = max(self._size // 4, 1)
-            elif spent < SLOW / 4 and self._size < self._most:
+            elif longest < SLOW / 4 and self._size < self._most:
                 self._size = min(self._size * 2, self._most)
             if self._has_enough:
                 self._end_upstream()  # now (R9), and not only when a slow reader has taken the rest

@@ -70,11 +70,15 @@ class _Batch(Operator[Any, list[Any]]):
         self._items: list[Any] = []
 
     def feed(self, items: list[Any]) -> list[list[Any]]:
-        size = self._size
-        items = self._items + items
-        whole = len(items) - len(items) % size
-        self._items = items[whole:]
-        return [items[i : i + size] for i in range(0, whole, size)]
+        size, held = self._size, self._items
+        held += (
+            items  # in place: a new list for each feed would copy what is held, in quadratic time if feeds are small
+        )
+        if len(held) < size:
+            return []
+        whole = len(held) - len(held) % size
+        self._items = held[whole:]
+        return [held[i : i + size] for i in range(0, whole, size)]
 
     def flush(self) -> list[list[Any]]:
         return [self._items] if self._items else []
@@ -124,9 +128,12 @@ class _Window(Operator[Any, tuple[Any, ...]]):
 
     def feed(self, items: list[Any]) -> Iterator[tuple[Any, ...]]:
         # A generator, because a batch of windows holds `size` times as many items as the batch it is made from.
-        held = self._items + items[self._skip :]
+        held = self._items
+        held += items[self._skip :]
         self._skip -= min(self._skip, len(items))
         count = max((len(held) - self._size) // self._step + 1, 0)
+        if not count:
+            return iter(())
         end = count * self._step
         self._items = held[end:]
         self._skip += max(end - len(held), 0)
