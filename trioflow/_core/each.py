@@ -88,9 +88,8 @@ class _Checked:
         self._was_called = False
 
     def __repr__(self) -> str:
-        return (
-            f"{name_of(self._step.function)}()"  # Python names it in the error for an item that `starmap` cannot spread
-        )
+        # Python shows this in the error for an item that `starmap` cannot spread.
+        return f"{name_of(self._step.function)}()"
 
     def __call__(self, *args: Any) -> Any:
         given = self._step.function(*args)

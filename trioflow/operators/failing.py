@@ -246,9 +246,6 @@ def recover(
     followed by the whole of another. To continue in the middle, use `retry`, which tells its function how much was
     delivered.
 
-    Items travel in batches: when a plain function given to `map` or the like fails, the items before it in the same batch
-    were not sent yet, and are lost. To handle items that fail one by one, use `on_item_error`.
-
     `fn` may be a coroutine function, and may raise: a more specific exception, or the one that it was given. A failure of
     the `Readable` or iterable that it returns is not recovered from again.
 

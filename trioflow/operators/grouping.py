@@ -71,9 +71,8 @@ class _Batch(Operator[Any, list[Any]]):
 
     def feed(self, items: list[Any]) -> list[list[Any]]:
         size, held = self._size, self._items
-        held += (
-            items  # in place: a new list for each feed would copy what is held, in quadratic time if feeds are small
-        )
+        # In place: a new list for each feed would copy all that is held.
+        held += items
         if len(held) < size:
             return []
         whole = len(held) - len(held) % size
