@@ -50,11 +50,6 @@ def who(item: object) -> int:
     return os.getpid()
 
 
-def who_slowly(item: object) -> int:
-    time.sleep(0.02)
-    return os.getpid()
-
-
 def meet(place: str) -> int:
     """Leave a trace in the directory `place`, and wait until a second process has left one."""
     Path(place, str(os.getpid())).touch()
@@ -120,11 +115,17 @@ def wait_for(place: str) -> str:
     return place
 
 
+def take_long(place: str) -> str:
+    """Wait as `wait_for` does, and not less than 0.02 seconds."""
+    time.sleep(0.02)
+    return wait_for(place)
+
+
 def main_file(item: object) -> object:
     return sys.modules["__main__"].__file__
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
     """Wait for something that another process does."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -134,12 +135,17 @@ def wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:
 
 def children(process: int | None = None) -> list[int]:
     """Return the running processes that any thread of a process, by default this one, has started."""
+    return [child for child in children_and_zombies(process) if is_there(child)]
+
+
+def children_and_zombies(process: int | None = None) -> list[int]:
+    """Return the processes that any thread of a process, by default this one, has started and nobody has reaped."""
     found: list[int] = []
     with contextlib.suppress(OSError):
         for task in Path(f"/proc/{process or os.getpid()}/task").iterdir():
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError):  # the thread has ended since
                 found += map(int, (task / "children").read_text().split())
-    return [child for child in found if is_there(child)]
+    return found
 
 
 def is_there(process: int) -> bool:

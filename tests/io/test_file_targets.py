@@ -18,6 +18,7 @@ import pytest
 import trio
 
 import trioflow as tf
+from tests import called
 from tests.io.test_file_permissions import as_nobody
 from trioflow.io import file_target
 
@@ -76,8 +77,9 @@ async def test_writing_to_an_open_file_of_another_process_keeps_its_content(
     options: dict[str, bool], tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
+    before = called.children()
     async with tf.process(["sh", "-c", f"exec >{shlex.quote(str(out))}; echo before; read l; echo $l"]).open() as shell:
-        pid = next(iter(_children()))
+        [pid] = set(called.children()).difference(before)
         with trio.fail_after(60):
             while not out.exists() or content_of(out) != b"before\n":
                 await trio.lowlevel.checkpoint()
@@ -87,11 +89,6 @@ async def test_writing_to_an_open_file_of_another_process_keeps_its_content(
 
     assert content_of(out)[:7] == b"before\n"
     assert sorted(os.listdir(tmp_path)) == ["out"]
-
-
-def _children() -> Iterator[int]:
-    for task in Path("/proc/self/task").iterdir():
-        yield from map(int, (task / "children").read_text().split())
 
 
 @pytest.mark.skipif(not LINUX, reason="only Linux resolves /dev/fd this way")

@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from trio.testing import MockClock, memory_stream_one_way_pair, wait_all_tasks_blocked
 
 import trioflow as tf
+from tests.conftest import open_descriptors
 from tests.consumers import CONSUMERS, Boom, Consumer, Sink, Source, Turns, passes
 from trioflow._core.engine import Stage
 from trioflow._core.shortcuts import Offer, OpenRegion
@@ -75,8 +76,7 @@ def unchanged() -> tf.Transform[Any, Any]:
 
 def open_on(path: Path) -> int:
     """Return how many descriptors are open on `path`."""
-    links = [Path("/proc/self/fd", number) for number in descriptors()]
-    return sum(os.readlink(link) == str(path) for link in links if link.is_symlink())
+    return list(open_descriptors().values()).count(str(path)) if descriptors() else 0
 
 
 async def until(condition: Callable[[], object]) -> None:

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from trio.testing import wait_all_tasks_blocked
 
 import trioflow as tf
+from tests import called
 from trioflow.io import processes
 
 
@@ -32,8 +33,7 @@ def python(script: str) -> tf.Duplex[bytes, bytes]:
 
 def children() -> set[int]:
     """Return the process ids of our children, including zombies."""
-    tasks = Path("/proc/self/task")
-    return {int(pid) for task in tasks.iterdir() for pid in (task / "children").read_text().split()}
+    return set(called.children_and_zombies())
 
 
 def living_in(group: int) -> list[str]:
