@@ -12,7 +12,7 @@ import ssl
 import subprocess
 import sys
 from collections.abc import AsyncGenerator, Generator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -84,7 +84,7 @@ async def running(words: list[str], *, is_silent: bool = False, **environment: s
         async with trio.open_nursery() as nursery:
             nursery.start_soon(program.listen)
             nursery.start_soon(program.read)
-            with trio.fail_after(30):
+            with trio.fail_after(60):
                 while not (is_silent or b"\n" in program.printed or process.returncode is not None):  # noqa: ASYNC110
                     await trio.sleep(0.01)
             program.line = program.printed.partition(b"\n")[0].decode()
@@ -194,18 +194,17 @@ async def read_all_or_reset(stream: trio.SocketStream) -> bytes:
 
 async def test_sighup_replaces_all_workers_and_no_request_fails() -> None:
     async with supervising() as program, Load(program.port).on() as load:
-        old = program.workers()
-        await program.until(lambda: set(load.answered_by) == old)
+        await program.until(lambda: set(load.answered_by) == program.workers())
         for _ in range(2):
             before = program.workers()
             program.process.send_signal(signal.SIGHUP)
             await program.until(lambda before=before: not program.workers() & before)
-        count = len(load.answered_by)
-        await program.until(lambda: set(load.answered_by[count:]) == program.workers())
+            count = len(load.answered_by)
+            await program.until(lambda count=count: set(load.answered_by[count:]) >= program.workers())
         assert len(program.workers()) == 2
 
     assert load.failures == []
-    assert len(set(load.answered_by)) >= 5
+    assert len(set(load.answered_by)) == 6
     assert program.said == b""
 
 
@@ -218,7 +217,7 @@ async def test_sighup_while_a_worker_is_being_replaced_replaces_all_again() -> N
         program.process.send_signal(signal.SIGHUP)
         await program.until(lambda: len(program.workers()) == 2 and not program.workers() & (old | first))
 
-        assert await asked(program.port) in program.workers()
+        assert await asked(program.port) not in old | first  # another, which may be replaced at this moment
 
 
 async def test_after_sigterm_requests_in_progress_finish_and_no_more_are_accepted(tmp_path: Path) -> None:
@@ -272,14 +271,17 @@ async def test_workers_end_when_the_supervisor_is_killed(tmp_path: Path) -> None
 
 async def test_a_worker_that_keeps_failing_is_replaced_after_increasing_pauses() -> None:
     async with supervising(handler="leave") as program:
-        for _ in range(3):
-            assert await read_nothing(program.port) == b""
-            await program.until(lambda: len(program.workers()) == 2)
-        pauses = re.findall(rb"ended with exit status 3; starting another in ([\d.]+) seconds", program.said)
 
-    assert len(pauses) == 3
-    assert set(pauses) <= {b"0.1", b"0.2", b"0.4"}
-    assert len(set(pauses)) >= 2  # of two workers, at least one has ended twice
+        def pauses() -> list[bytes]:
+            return re.findall(rb"ended with exit status 3; starting another in ([\d.]+) seconds", program.said)
+
+        for count in range(1, 4):
+            assert await read_nothing(program.port) == b""
+            await program.until(lambda count=count: len(pauses()) == count and len(program.workers()) == 2)
+
+    assert len(pauses()) == 3
+    assert set(pauses()) <= {b"0.1", b"0.2", b"0.4"}
+    assert len(set(pauses())) >= 2  # of two workers, at least one has ended twice
 
 
 async def read_nothing(port: int) -> bytes:
@@ -342,7 +344,11 @@ def descriptors_left(count: int, process: int = 0) -> Generator[None, None, None
 
 
 def descriptors_of(process: int) -> set[str]:
-    return {os.readlink(entry) for entry in Path(f"/proc/{process}/fd").iterdir()}
+    found = set()
+    for entry in Path(f"/proc/{process}/fd").iterdir():
+        with suppress(FileNotFoundError):  # it was open for a moment
+            found.add(os.readlink(entry))
+    return found
 
 
 NEEDS_PROC = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="only Linux lists descriptors there")
@@ -359,6 +365,9 @@ async def test_starting_a_worker_is_retried_while_the_others_continue(count: int
             await program.until(lambda: program.said.count(b"cannot be started: [Errno 24]") >= 2)
             assert await asked(program.port) == other
             before = descriptors_of(program.process.pid)
+            tries = program.said.count(b"cannot be started: [Errno 24]")
+            await program.until(lambda: program.said.count(b"cannot be started: [Errno 24]") > tries)
+            before &= descriptors_of(program.process.pid)  # without what an attempt had opened at that moment
         await program.until(lambda: len(program.workers()) == 2)
         assert other in program.workers()
         assert descriptors_of(program.process.pid) >= before - {"/dev/null"}
@@ -407,12 +416,13 @@ async def test_while_a_deployment_replaces_python_the_workers_continue(tmp_path:
         os.kill(program.process.pid if number == signal.SIGHUP else victim, number)
         await program.until(lambda: b"cannot be started: [Errno 2] No such file" in program.said)
         assert await asked(program.port) == other or number == signal.SIGHUP
-        assert program.workers() == ({victim, other} if number == signal.SIGHUP else {other})
+        left = {victim, other} if number == signal.SIGHUP else {other}
+        await program.until(lambda: program.workers() == left)  # and no process in which Python is just not found
 
         (tmp_path / "old").rename(python)
         program.process.send_signal(signal.SIGHUP)
         await program.until(lambda: len(program.workers()) == 2 and not program.workers() & {victim, other})
-        assert await asked(program.port) in program.workers()
+        assert await asked(program.port) not in {victim, other}
 
     assert b"Traceback" not in program.said
 
@@ -435,7 +445,9 @@ if any("_worker_main" in word for word in sys.orig_argv):
 
 
 def is_worker(process: int) -> bool:  # and not a short-lived process of `import trio`
-    return b"_worker_main" in Path(f"/proc/{process}/cmdline").read_bytes()
+    with suppress(OSError):  # it has ended since
+        return b"_worker_main" in Path(f"/proc/{process}/cmdline").read_bytes()
+    return False
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
