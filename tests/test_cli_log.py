@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 
 import pytest
 
@@ -55,16 +56,32 @@ def made(*lines: http.Access) -> _log.Log:
 
 def until(condition: Callable[[], object]) -> None:
     """Wait for the log's thread, in real time."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.001)
 
 
-def given_up(log: _log.Log, pipe: Pipe) -> bytes:
+@pytest.fixture
+def is_stuck(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Set when a log's thread waits for the reader of the pipe."""
+    stuck = threading.Event()
+    write = os.write
+
+    def tell_and_write(fd: int, data: bytes | memoryview) -> int:
+        if not select.select([], [fd], [], 0)[1]:
+            stuck.set()
+        return write(fd, data)
+
+    monkeypatch.setattr(os, "write", tell_and_write)
+    return stuck
+
+
+def given_up(log: _log.Log, pipe: Pipe, is_stuck: threading.Event) -> bytes:
     """Close a log whose pipe is full, return what is in the pipe, and let its thread end."""
     thread = log._thread
     assert thread is not None
+    assert is_stuck.wait(60)
     log.close()
     log.close()
     got = os.read(pipe.reader, 1 << 20)
@@ -99,16 +116,21 @@ def test_a_full_pipe_delays_no_request_and_the_log_says_how_many_lines_are_missi
 
 
 def test_missing_lines_are_reported_at_most_once_a_second(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 10.0
+    monkeypatch.setattr(_log, "time", SimpleNamespace(monotonic=lambda: now, sleep=time.sleep))
     log = made(ACCESS)
-    log._left_out = 3
     until(lambda: log._pieces == 1)
-    log._left_out = 5
+    log._left_out = 3
     log(ACCESS)
     until(lambda: log._pieces == 2)
-    assert noticed(pipe.read()) == [3]
-    monkeypatch.setattr(_log, "INTERVAL", 0.0)
+    now += 0.5
+    log._left_out = 5
     log(ACCESS)
     until(lambda: log._pieces == 3)
+    assert noticed(pipe.read()) == [3]
+    now += 0.5
+    log(ACCESS)
+    until(lambda: log._pieces == 4)
     log._left_out = 6
     log.close()
 
@@ -116,11 +138,11 @@ def test_missing_lines_are_reported_at_most_once_a_second(pipe: Pipe, monkeypatc
 
 
 def test_lines_that_nobody_reads_are_dropped_at_the_end_and_counted(
-    pipe: Pipe, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    pipe: Pipe, is_stuck: threading.Event, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(_log, "PATIENCE", 0.05)
     monkeypatch.setattr(_log, "MOST", 1 << 20)
-    got = given_up(made(*[ACCESS] * 5000), pipe)
+    got = given_up(made(*[ACCESS] * 5000), pipe, is_stuck)
     said = capfd.readouterr().err
 
     lost = re.fullmatch(
@@ -131,26 +153,46 @@ def test_lines_that_nobody_reads_are_dropped_at_the_end_and_counted(
     assert got.endswith(LINE)
 
 
-def test_a_blocked_terminal_does_not_delay_the_end(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_blocked_terminal_does_not_delay_the_end(
+    pipe: Pipe, is_stuck: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(_log, "PATIENCE", 0.05)
     monkeypatch.setattr(_log, "_STDERR", pipe.writer)  # it is full too
 
-    assert b"missing" not in given_up(made(*[ACCESS] * 5000), pipe)
+    assert b"missing" not in given_up(made(*[ACCESS] * 5000), pipe, is_stuck)
 
 
 def test_a_reader_that_is_slow_gets_the_last_line(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Waiting:
+        """The log's thread, whose reader takes one piece each time that `close` waits for as long as it is patient."""
+
+        def __init__(self, thread: threading.Thread) -> None:
+            self._thread = thread
+            self.is_alive = thread.is_alive
+
+        def join(self, seconds: float) -> None:
+            before = log._pieces
+            may_write.release()
+            until(lambda: log._pieces > before or not self.is_alive())
+            waits.append(seconds)
+
     def slowly(fd: int, data: memoryview) -> int:
+        assert may_write.acquire(timeout=60)
         pieces.append(bytes(data))
-        time.sleep(0.01)
         return len(data)
 
     pieces: list[bytes] = []
+    waits: list[float] = []
+    may_write = threading.Semaphore(0)
     monkeypatch.setattr(os, "write", slowly)
-    monkeypatch.setattr(_log, "PATIENCE", 0.1)
-    made(*[ACCESS] * 2000).close()
+    log = made(*[ACCESS] * 2000)
+    assert log._thread is not None
+    log._thread = Waiting(log._thread)  # type: ignore[assignment]
+    log.close()
 
     assert b"".join(pieces) == LINE * 2000
-    assert len(pieces) * 0.01 > 2 * 0.1
+    assert waits[: len(pieces)] == [_log.PATIENCE] * len(pieces)
+    assert len(pieces) > 10
 
 
 def test_no_other_process_can_write_into_a_line(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
