@@ -137,10 +137,13 @@ async def test_a_function_that_fails_gives_its_entry_back_whatever_it_returns(ur
     assert (await redis.status(url, "jobs")).dead == 1
 
 
-async def test_all_entries_of_a_list_that_fails_are_given_back(url: str) -> None:
+async def test_all_entries_of_a_list_that_fails_are_given_back(url: str, mock_clock: MockClock) -> None:
     tried = []
 
     async def store(numbers: list[int]) -> int:
+        mock_clock.rate = (
+            1  # the clock stands still until the first list, which is full however late its entries arrive
+        )
         tried.append(numbers)
         if len(numbers) > 1:
             raise ValueError("too many")

@@ -67,36 +67,47 @@ async def test_headers_and_the_key_arrive_with_the_item_by_hand_and_in_chains(ur
         second.headers["x"] = "y"  # type: ignore[index]
 
 
+async def test_an_entry_passes_one_that_was_sent_before_it_and_is_delayed(url: str) -> None:
+    async with redis.open_sender(url, "jobs") as send:
+        await send.send("late", delay=PATIENCE * 2)
+        await send.send("now")
+    with trio.fail_after(PATIENCE):
+        async with (
+            redis.open_receiver(url, "jobs", group="g", prefetch=9, lease=LEASE) as receive,
+            await receive.receive() as first,
+        ):
+            status = await redis.status(url, "jobs")
+
+    assert first.value == "now"
+    assert (status.waiting, status.delayed, [receiver.held for receiver in status.receivers]) == (1, 1, [1])
+
+
 async def test_a_delayed_entry_arrives_when_it_is_due_and_the_stream_ends_after_it(url: str) -> None:
     begun = trio.current_time()
     async with redis.open_sender(url, "jobs") as send:
         await send.send("late", delay=0.7)
-        await send.send("now")
     with trio.fail_after(PATIENCE):
         async with redis.open_receiver(url, "jobs", group="g", prefetch=9, lease=LEASE) as receive:
-            async with await receive.receive() as first:
-                status = await redis.status(url, "jobs")
-            async with await receive.receive() as second:
+            async with await receive.receive() as delivery:
                 seconds = trio.current_time() - begun
             with pytest.raises(trio.EndOfChannel):
                 await receive.receive()
 
-    assert (first.value, second.value, second.times) == ("now", "late", 1)
-    assert (status.waiting, status.delayed, [receiver.held for receiver in status.receivers]) == (1, 1, [1])
+    assert (delivery.value, delivery.times) == ("late", 1)
     assert seconds > 0.69
 
 
 async def test_a_receiver_that_leaves_or_dies_does_not_advance_a_delayed_entry(server: Server, url: str) -> None:
+    begun = trio.current_time()
     async with redis.open_sender(url, "jobs") as send:
         await send.send(1, delay=1)
     async with redis.open_receiver(url, "jobs", group="g", receiver="a"):
         await until(lambda: waits(url, 1))
     server.ask("XREADGROUP", "GROUP", "g", "a", "STREAMS", "{jobs}:stream", ">")
-    begun = trio.current_time()
 
     [delivery] = await take_all(url, receiver="a")
 
-    assert (delivery.times, trio.current_time() - begun > 0.3) == (1, True)
+    assert (delivery.times, trio.current_time() - begun > 0.99) == (1, True)
 
 
 async def waits(url: str, count: int) -> bool:

@@ -319,8 +319,13 @@ async def test_calls_fail_when_patience_has_run_out(tmp_path_factory: pytest.Tem
             server.stop(signal.SIGKILL)
             await send.send(2)
 
-    with pytest.raises(trio.BrokenResourceError, match=r"no answer from the Redis server at 127.0.0.1:\d+ for 0.2 s"):
-        await send_on()
+    try:
+        with pytest.raises(
+            trio.BrokenResourceError, match=r"no answer from the Redis server at 127.0.0.1:\d+ for 0.2 s"
+        ):
+            await send_on()
+    finally:
+        server.stop(signal.SIGKILL)  # harmless if it has ended
 
 
 async def test_a_server_that_restarts_without_persistence_can_be_used_again(
