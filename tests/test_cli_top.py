@@ -22,6 +22,7 @@ from rich.console import Console
 
 import trioflow as tf
 from tests.http.client import serving
+from tests.ports import free_port
 from trioflow import cli, http
 from trioflow.cli import _top
 from trioflow.cli._failed import Failed
@@ -120,8 +121,7 @@ async def test_an_address_without_an_inspector_is_reported(handler: Any) -> None
 
 
 async def test_a_server_that_cannot_be_reached_is_reported_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with serving(answering(b"")) as port:
-        pass
+    port = free_port()
     with pytest.raises(Failed, match=rf"cannot reach 127\.0\.0\.1:{port}: connection refused"):
         await top(f"127.0.0.1:{port}")
 
@@ -244,7 +244,7 @@ def _drawn(url: str, number: int) -> tuple[int, bytes]:
     with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment) as process:
         os.close(theirs)
         drawn = b""
-        ends = time.monotonic() + 30
+        ends = time.monotonic() + 60
         try:
             while drawn.count(b"the others wait") < 2 and time.monotonic() < ends:
                 drawn += os.read(ours, 65536)
@@ -255,4 +255,4 @@ def _drawn(url: str, number: int) -> tuple[int, bytes]:
             pass
         finally:
             os.close(ours)
-        return process.wait(30), drawn
+        return process.wait(60), drawn

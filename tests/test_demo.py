@@ -403,7 +403,9 @@ async def test_pieces_that_are_not_text_are_an_error_and_no_more_are_received() 
 # ---- 7: a live feed
 
 
-async def test_a_reader_that_leaves_stops_its_source_as_the_pulse_reports() -> None:
+async def test_a_reader_that_leaves_stops_its_source_as_the_pulse_reports(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
     async with demonstrating() as (_, port), answering(port, b"GET /pulse?visit=v") as pulse:
         await beats_until(pulse, lambda beat: True)
         async with answering(port, b"GET /feed?visit=v") as stream:
