@@ -69,7 +69,7 @@ def in_parts(whole: bytes, size: int) -> list[bytes]:
 
 
 async def command(*argv: str, stdin: bytes) -> subprocess.CompletedProcess[bytes]:
-    with trio.fail_after(30):
+    with trio.fail_after(60):
         return await trio.run_process(argv, stdin=stdin, capture_stdout=True, capture_stderr=True, check=False)
 
 

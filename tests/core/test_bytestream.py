@@ -236,7 +236,7 @@ async def test_R20_two_cross_connected_processes_are_a_two_way_stream(
             return left, right
 
         # Not half-closeable: a process that has ended its output may have exited, and then reads nothing more.
-        with trio.fail_after(30):
+        with trio.fail_after(60):
             await check_two_way_stream(make, None)
 
 

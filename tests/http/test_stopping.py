@@ -285,7 +285,7 @@ def test_run_works_in_a_thread_without_signals() -> None:
         patch.setattr(running, "_Greeting", Asking)
         thread = threading.Thread(target=serve)
         thread.start()
-        thread.join(10)
+        thread.join(60)
 
     assert ended == [SystemExit]
 

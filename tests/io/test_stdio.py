@@ -21,7 +21,7 @@ from trioflow.io import file_reader, stdio
 
 pytestmark = pytest.mark.slow  # each test starts a Python process
 
-PATIENCE = 30  # seconds, which pass only if a test fails
+PATIENCE = 60  # seconds, which pass only if a test fails
 BEGIN = "import os, sys, trio, trioflow as tf\n"
 COPY = BEGIN + "print(trio.run(tf.stdin().pipe, tf.stdout()), file=sys.stderr)"
 WITHOUT_NOWAIT = "from trioflow.io import file_reader, stdio\nfile_reader.NOWAIT = stdio.NOWAIT = 0\n"
