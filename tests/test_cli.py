@@ -183,7 +183,8 @@ async def test_slow_readers_cost_the_server_little_memory(tmp_path: Path) -> Non
     (tmp_path / "large").touch()
     os.truncate(tmp_path / "large", 1 << 31)
 
-    grown, least = await slow_readers.measure(str(tmp_path), clients=40, seconds=1, rate=1 << 20)
+    with trio.fail_after(100):
+        grown, least = await slow_readers.measure(str(tmp_path), clients=40, seconds=1, rate=1 << 20, least=1 << 17)
 
     assert grown < 40 * slow_readers.LIMIT_EACH
     assert least > 1 << 16

@@ -88,8 +88,11 @@ class Reader:
                 self.bytes += len(chunk)
 
 
-async def measure(directory: str, clients: int, seconds: float, rate: float) -> tuple[int, int]:
-    """Return by how many bytes a server grew at most, and how many each client read at least."""
+async def measure(directory: str, clients: int, seconds: float, rate: float, least: int = 0) -> tuple[int, int]:
+    """Return by how many bytes a server grew at most, and how many each client read at least.
+
+    It takes `seconds`, or longer if a client has not read `least` bytes by then.
+    """
     size = os.stat(f"{directory}/large").st_size
     async with served(directory) as (pid, port):
         await warm_up(port)
@@ -99,7 +102,7 @@ async def measure(directory: str, clients: int, seconds: float, rate: float) -> 
             for reader in readers:
                 nursery.start_soon(reader.run)
             over = trio.current_time() + seconds
-            while trio.current_time() < over:
+            while trio.current_time() < over or min(reader.bytes for reader in readers) < least:
                 await trio.sleep(0.5)
                 most = max(most, resident(pid))
             nursery.cancel_scope.cancel()
