@@ -26,6 +26,7 @@ from trioflow.http import Access
 
 MOST: Final = 1 << 22  # bytes of requests that wait to be printed
 PATIENCE: Final = 1.0  # seconds without progress after which the last lines are given up
+_PARTS: Final = 10  # of that time
 _EACH: Final = 512  # bytes that a request takes, besides what its client sent
 INTERVAL: Final = 1.0  # seconds between two reports of lines left out
 _PAUSE: Final = 0.02  # seconds in which requests gather, since waking this thread for each costs 20 µs
@@ -83,10 +84,11 @@ class Log:
             return
         self._waiting.append((None, self._put))
         self._is_wanted.set()
-        printed = -1
-        while thread.is_alive() and printed < self._pieces:
+        printed, idle = self._pieces, 0  # counted in parts: at most one passes while the whole machine pauses
+        while thread.is_alive() and idle < _PARTS:
+            thread.join(PATIENCE / _PARTS)
+            idle = idle + 1 if printed == self._pieces else 0
             printed = self._pieces
-            thread.join(PATIENCE)
         lost = self._missing()
         if thread.is_alive():
             lost += len(self._lines) + len(self._waiting) - 1
