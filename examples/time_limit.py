@@ -1,6 +1,6 @@
 """A time limit around a run: it ends at once, even in a sleep, and everything is closed.
 
-Node: pipeline(a, b, { signal: AbortSignal.timeout(100) }).
+Node: pipeline(a, b, { signal: AbortSignal.timeout(500) }).
 """
 
 from collections.abc import AsyncIterator
@@ -20,7 +20,7 @@ async def quiet() -> AsyncIterator[str]:
 
 
 async def main() -> None:
-    with trio.move_on_after(0.1) as limit:
+    with trio.move_on_after(0.5) as limit:
         await quiet().pipe(tf.for_each(print))
     print("given up:", limit.cancelled_caught)
 
