@@ -163,7 +163,7 @@ def test_a_blocked_terminal_does_not_delay_the_end(
 
 
 @pytest.mark.parametrize("has_paused", [False, True])
-def test_a_reader_that_is_slow_gets_the_last_line_even_if_the_machine_pauses(
+def test_a_reader_that_is_slow_gets_the_last_line(
     has_paused: bool, pipe: Pipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Waiting:
