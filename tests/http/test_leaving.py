@@ -237,6 +237,11 @@ async def test_the_next_request_of_a_client_that_left_while_its_answered_handler
             await handler.ended.wait()
 
 
+def alive(kind: type[object]) -> int:
+    """Return how many objects of a class this process holds, of which earlier tests may hold some."""
+    return sum(type(one) is kind for one in gc.get_objects())
+
+
 @pytest.mark.parametrize("number", [1, 2])
 async def test_a_connection_that_ended_in_time_is_freed(number: int) -> None:
     async def handler(request: Request, response: Response) -> None:
@@ -244,12 +249,14 @@ async def test_a_connection_that_ended_in_time_is_freed(number: int) -> None:
         await response.send(b"hello")
 
     async with serving(handler, limits=Limits(half_closed=math.inf)) as port:
+        gc.collect()
+        before = alive(Exchange)
         for _ in range(5):
             assert (await exchanged(port, GET * number)).endswith(b"hello")
         await wait_all_tasks_blocked()
         gc.collect()
 
-        assert sum(type(one) is Exchange for one in gc.get_objects()) <= 1  # the exchange of the first connection
+        assert alive(Exchange) - before <= 1  # the exchange of the first connection
 
 
 async def test_a_connection_leaves_nothing_to_the_garbage_collector_even_if_its_client_has_left() -> None:
@@ -271,19 +278,16 @@ async def test_a_connection_leaves_nothing_to_the_garbage_collector_even_if_its_
         await quiet.ended.wait()
         await wait_all_tasks_blocked()
 
-    def alive() -> int:
-        return sum(type(one) is Connection for one in gc.get_objects())
-
     async with serving(handler) as port:
         gc.collect()
-        before = alive()  # what earlier tests hold
+        before = alive(Connection)
         gc.disable()
         try:
             for _ in range(5):
                 await use(port)
 
             # The server's own tasks keep the last one that was accepted, and the first that was waited for.
-            assert alive() - before <= 2
+            assert alive(Connection) - before <= 2
         finally:
             gc.enable()
 
