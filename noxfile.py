@@ -150,10 +150,10 @@ def answer(log: Path, process: subprocess.Popen[bytes]) -> str:
 
 
 def end(process: subprocess.Popen[bytes]) -> bool:
-    """Send SIGTERM to a process and its children; return True if all end within 10 seconds, else kill them."""
+    """Send SIGTERM to a process and its children; return True if all end within a minute, else kill them."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGTERM)
-        for _ in range(100):
+        for _ in range(600):
             process.poll()  # until it is reaped, its group exists
             os.killpg(process.pid, 0)
             time.sleep(0.1)
