@@ -201,8 +201,8 @@ async def test_curl_reaches_the_command_over_ipv4_and_ipv6(tmp_path: Path) -> No
     async with started("serve", str(tmp_path), "0", "--host", "::") as (_, line):
         for host in ("127.0.0.1", "[::1]"):
             url = f"http://{host}:{port_in(line)}"
-            assert await ran("curl", "-sSf", "--noproxy", "*", "-m", "20", f"{url}/a.txt") == b"hello"
-            assert b'href="./a.txt"' in await ran("curl", "-sSf", "--noproxy", "*", "-m", "20", url)
+            assert await ran("curl", "-sSf", "--noproxy", "*", "-m", "60", f"{url}/a.txt") == b"hello"
+            assert b'href="./a.txt"' in await ran("curl", "-sSf", "--noproxy", "*", "-m", "60", url)
 
 
 @HAS_BOTH

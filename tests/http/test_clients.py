@@ -42,7 +42,7 @@ async def echo(request: Request, response: Response) -> None:
 
 
 async def curl(*arguments: str | Path) -> bytes:
-    return await ran("curl", "-sS", "--max-time", "20", *arguments)
+    return await ran("curl", "-sS", "--max-time", "60", *arguments)
 
 
 @pytest.mark.needs("curl")
@@ -121,7 +121,7 @@ async def test_curl_is_served_with_http_1_0_and_unusual_options(root: Path) -> N
 async def test_curl_uploads_with_a_length_in_chunks_and_after_100_continue(tmp_path: Path) -> None:
     file = tmp_path / "big.bin"
     file.write_bytes(BIG)
-    said = ("-s", "-D", "-", "-o", tmp_path / "got", "--expect100-timeout", "10")
+    said = ("-s", "-D", "-", "-o", tmp_path / "got", "--expect100-timeout", "60")
     async with serving(echo) as port:
         url = f"http://127.0.0.1:{port}"
         for upload in (

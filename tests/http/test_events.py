@@ -215,7 +215,7 @@ async def test_curl_gets_each_event_as_it_is_sent() -> None:
         await tf.from_iterable(receive).pipe(events()).pipe(response)
 
     async with serving(handler) as port, trio.open_nursery() as nursery:
-        command = ["curl", "-sN", "-m", "20", f"http://127.0.0.1:{port}/"]
+        command = ["curl", "-sN", "-m", "60", f"http://127.0.0.1:{port}/"]
         process = await nursery.start(partial(trio.run_process, command, stdout=subprocess.PIPE))
         with trio.fail_after(60):
             for item in ("one", "two"):

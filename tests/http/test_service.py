@@ -69,7 +69,7 @@ async def test_curl_downloads_over_a_unix_socket(tmp_path: Path) -> None:
     (tmp_path / "a.bin").write_bytes(bytes(3_000_000))
     path = tmp_path / "a.sock"
     async with listening(http.files(tmp_path), unix=path):
-        command = ["curl", "-sS", "-m", "10", "--unix-socket", str(path), "http://localhost/a.bin"]
+        command = ["curl", "-sS", "-m", "60", "--unix-socket", str(path), "http://localhost/a.bin"]
         done = await trio.run_process(command, capture_stdout=True)
 
     assert done.stdout == bytes(3_000_000)

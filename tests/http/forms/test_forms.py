@@ -558,7 +558,7 @@ async def test_curl_sends_a_form_with_a_file(tmp_path: Path) -> None:
         fields = ["-F", "a=1", "-F", f'f=@{tmp_path}/a"b.txt;type=text/x-a', "-F", "b=é"]
         fields[3] = f'f=@"{tmp_path}/a\\"b.txt";type=text/x-a'
         done = await trio.run_process(
-            ["curl", "-sS", "-m", "10", *fields, f"http://127.0.0.1:{port}/"], capture_stdout=True
+            ["curl", "-sS", "-m", "60", *fields, f"http://127.0.0.1:{port}/"], capture_stdout=True
         )
 
     assert done.stdout == b"thanks"

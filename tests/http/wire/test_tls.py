@@ -108,7 +108,7 @@ async def test_a_request_without_tls_gets_a_response_that_says_so(
 @pytest.mark.needs("curl")
 async def test_curl_shows_that_the_server_speaks_tls(server_side: ssl.SSLContext) -> None:
     async with serving(hello, server_side) as port:
-        got = await ran("curl", "-s", "-m", "5", "-d", "x" * 100_000, f"http://127.0.0.1:{port}/")
+        got = await ran("curl", "-s", "-m", "60", "-d", "x" * 100_000, f"http://127.0.0.1:{port}/")
 
     assert got.startswith(b"The server speaks TLS here")
 
@@ -288,7 +288,7 @@ async def test_curl_accepts_the_certificate_and_gets_the_file(
     async with serving(http.files(tmp_path), server_side) as port:
         url = f"https://localhost:{port}/a.bin"
         done = await trio.run_process(
-            ["curl", "-sS", "-m", "10", "--cacert", bundle, "--resolve", f"localhost:{port}:127.0.0.1", url, url],
+            ["curl", "-sS", "-m", "60", "--cacert", bundle, "--resolve", f"localhost:{port}:127.0.0.1", url, url],
             capture_stdout=True,
         )
 

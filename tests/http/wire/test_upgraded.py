@@ -86,7 +86,7 @@ async def test_curl_reads_hints_and_trailers() -> None:
         await chunks().pipe(response)
 
     async with serving(handler) as port:
-        command = ["curl", "-sS", "-i", "-m", "10", f"http://127.0.0.1:{port}/"]
+        command = ["curl", "-sS", "-i", "-m", "60", f"http://127.0.0.1:{port}/"]
         done = await trio.run_process(command, capture_stdout=True)
 
     assert done.stdout.startswith(b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\n")
