@@ -257,6 +257,6 @@ async def test_a_server_named_by_a_sentinel_must_be_a_master(start: Start, monke
     with pytest.raises(OSError, match="no master is called 'other'"):
         await redis.status(url.replace("jobs-db", "other"), "jobs")
     monkeypatch.setattr(client, "SENTINEL_TIMEOUT", 0.05)
-    sentinel.send(signal.SIGSTOP)
+    sentinel.freeze()
     with pytest.raises(OSError, match=f"127.0.0.1:{sentinel.port} does not respond"):
         await redis.status(url, "jobs")

@@ -7,6 +7,7 @@ prints the table of docs/reference/redis.md.
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import subprocess
@@ -67,6 +68,11 @@ class Workers:
 
         await until(has_begun)
 
+    def freeze(self, worker: subprocess.Popen[bytes]) -> None:
+        """Stop a worker like SIGSTOP does, and return when it has stopped."""
+        worker.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, worker.pid, os.WSTOPPED)
+
     async def end(self, worker: subprocess.Popen[bytes]) -> int:
         with trio.fail_after(PATIENCE):
             return await trio.to_thread.run_sync(worker.wait, abandon_on_cancel=True)
@@ -98,6 +104,7 @@ async def test_kill_9_of_a_worker_mid_item_loses_nothing_and_the_results_end(ser
         first = workers.start()
         await workers.until_begun(first)
         first.kill()
+        await workers.end(first)  # after which it takes no more
         held = server.held_by(first.pid)
         others = [workers.start(), workers.start()]
         assert [await workers.end(other) for other in others] == [0, 0]
@@ -117,7 +124,7 @@ async def test_a_worker_stopped_for_longer_than_its_lease_loses_nothing(server: 
     with Workers(server.url, tmp_path, seconds=0.01) as workers:
         first = workers.start()
         await workers.until_begun(first)
-        first.send_signal(signal.SIGSTOP)
+        workers.freeze(first)  # after which it takes no more
         held = server.held_by(first.pid)
         second = workers.start()
         await until(lambda: server.held_by(first.pid) == 0)
