@@ -10,6 +10,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trioflow as tf
+from tests import called
 
 Consumer: TypeAlias = Callable[[tf.Readable[Any]], Awaitable[list[Any]]]
 
@@ -173,6 +174,19 @@ async def passes(count: int) -> None:
     """Let the scheduler pass `count` times."""
     for _ in range(count):
         await trio.lowlevel.checkpoint()
+
+
+def wait_until_cancelled() -> None:
+    """Wait, in a thread, until a cancellation has reached it, which may be after `cancel` has returned to it."""
+
+    def is_cancelled() -> bool:
+        try:
+            trio.from_thread.check_cancelled()
+        except trio.Cancelled:
+            return True
+        return False
+
+    called.wait_until(is_cancelled)
 
 
 async def serve(

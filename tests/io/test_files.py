@@ -24,7 +24,7 @@ from trio.testing import MockClock, memory_stream_one_way_pair, wait_all_tasks_b
 
 import trioflow as tf
 from tests.conftest import open_descriptors
-from tests.consumers import CONSUMERS, Boom, Consumer, Sink, Source, Turns, passes
+from tests.consumers import CONSUMERS, Boom, Consumer, Sink, Source, Turns, passes, wait_until_cancelled
 from trioflow._core.engine import Stage
 from trioflow._core.shortcuts import Offer, OpenRegion
 from trioflow._core.streams import Readable, Writable, label
@@ -1183,6 +1183,7 @@ async def test_R16_a_copy_is_cancelled_between_two_steps(
         steps += 1
         if steps == 3:
             trio.from_thread.run_sync(scope.cancel)
+            wait_until_cancelled()
         return real(*args)
 
     monkeypatch.setattr(os, "copy_file_range", step)

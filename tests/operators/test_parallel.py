@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trioflow as tf
-from tests.consumers import Boom, Source, Turns, passes
+from tests.consumers import Boom, Source, Turns, passes, wait_until_cancelled
 
 
 async def double(n: int) -> int:
@@ -346,6 +346,7 @@ async def test_R16_when_cancelled_it_waits_for_the_calls_in_progress_and_starts_
         begun.append(n)
         if n == 500:
             trio.from_thread.run_sync(scope.cancel)
+            wait_until_cancelled()
             assert may_end.wait(60)
         return n
 
