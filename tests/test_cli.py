@@ -315,6 +315,30 @@ async def test_a_signal_is_handled_during_imports(tmp_path: Path, number: signal
         assert await ended(process) == (0, "")
 
 
+# Looks up the version slowly, as a slow disk does.
+SLOW_VERSION = """
+import importlib.metadata, os, time
+
+def version(name):
+    os.write(1, b"asked\\n")
+    time.sleep(600)
+
+importlib.metadata.version = version
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_a_signal_is_handled_before_the_arguments_are_read(tmp_path: Path, number: signal.Signals) -> None:
+    (tmp_path / "sitecustomize.py").write_text(SLOW_VERSION)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    async with started("serve", env=environment) as (process, line):
+        assert line == "asked\n"
+        process.send_signal(number)
+
+        assert await ended(process) == (0, "")
+
+
 # Python deletes this object when it shuts down.
 LATE = """
 import os, signal

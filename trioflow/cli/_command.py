@@ -11,7 +11,6 @@ Rule 3: modules that only serving needs are imported late: `--help` and a typing
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -24,8 +23,8 @@ from trioflow.cli._values import Places, count, limit, number, port, seconds, ti
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
-    arguments = _parser().parse_args(argv)
     with leaving_at_a_signal():
+        arguments = _parser().parse_args(argv)
         try:
             if arguments.command == "redis":
                 from trioflow.cli._redis import run
@@ -55,6 +54,8 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _version() -> str:
+    import importlib.metadata  # imports 70 modules: too long to come before the signals are handled
+
     try:
         return importlib.metadata.version("trioflow")
     except importlib.metadata.PackageNotFoundError:
