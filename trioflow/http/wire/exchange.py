@@ -297,10 +297,13 @@ class Exchange:
         Raises:
             trio.BrokenResourceError: it took longer than `Limits.linger`.
         """
+        assert self._body is not None
         limits = self._wire.limits
         self._patience = Patience(limits.linger_stall, limits.body_rate)
         with trio.move_on_after(limits.linger) as within, suppress(trio.BrokenResourceError):
-            while self.writer.keeps_alive and await self.read_body():
+            self._body.take()
+            while self.writer.keeps_alive and not self.is_read():
+                await self.read_body()
                 await trio.lowlevel.checkpoint()
         if within.cancelled_caught:
             raise trio.BrokenResourceError(f"the body did not end within {limits.linger:g} seconds after its response")
