@@ -280,19 +280,12 @@ async def test_R17_a_busy_run_lets_others_run_and_can_be_cancelled(case: str) ->
     assert ticks == 20
 
 
-@pytest.mark.parametrize("cost", [1e-6, 40e-6, 0.5e-3, 1.2e-3])
-@pytest.mark.parametrize("head", ["iterable", "channel"])
-@pytest.mark.parametrize("tail", ["a sink in their task", "a channel", "a channel for one item of 20"])
-async def test_R17_busy_synchronous_operators_delay_other_tasks_by_10_ms_at_most(
-    cost: float, head: str, tail: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def turns_beside(
+    run: Callable[[Callable[[int], int]], Awaitable[object]], cost: float, monkeypatch: pytest.MonkeyPatch
+) -> list[float]:
+    """Return when another task had its turns beside `run(work)`, by a clock that each call of `work` moves by `cost`."""
     now = 0.0
-    beats = [now]
-    after: dict[str, tf.Transform[int, int]] = {
-        "a sink in their task": tf.flat_map(lambda n: [work(n)]),
-        "a channel": passing(),
-        "a channel for one item of 20": tf.filter(lambda n: n % 20 == 0).pipe(passing()),
-    }
+    turns: list[float] = []
 
     def work(n: int) -> int:
         nonlocal now
@@ -301,20 +294,43 @@ async def test_R17_busy_synchronous_operators_delay_other_tasks_by_10_ms_at_most
 
     async def beat() -> None:
         while True:
-            beats.append(now)
+            turns.append(now)
             await trio.lowlevel.checkpoint()
 
     monkeypatch.setattr("trioflow._core.fused.perf_counter", lambda: now)
-    numbers = tf.from_iterable(range(5000))
-    if head == "channel":
-        numbers = numbers.pipe(passing())
+    monkeypatch.setattr("trioflow._core.channel_end.perf_counter", lambda: now)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(beat)
-        await numbers.pipe(tf.map(work)).pipe(tf.filter(work)).pipe(after[tail]).pipe(tf.drain())
+        await run(work)
         nursery.cancel_scope.cancel()
+    return [0.0, *turns, now]
 
-    assert now > 5000 * cost
-    assert max(delays(beats)) <= 0.010
+
+def delays(turns: list[float]) -> list[float]:
+    return [after - before for before, after in itertools.pairwise(turns)]
+
+
+@pytest.mark.parametrize("cost", [1e-6, 40e-6, 0.5e-3, 1.2e-3])
+@pytest.mark.parametrize("head", ["iterable", "channel"])
+@pytest.mark.parametrize("tail", ["a sink in their task", "a channel", "a channel for one item of 20"])
+async def test_R17_busy_synchronous_operators_delay_other_tasks_by_10_ms_at_most(
+    cost: float, head: str, tail: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def run(work: Callable[[int], int]) -> None:
+        after: dict[str, tf.Transform[int, int]] = {
+            "a sink in their task": tf.flat_map(lambda n: [work(n)]),
+            "a channel": passing(),
+            "a channel for one item of 20": tf.filter(lambda n: n % 20 == 0).pipe(passing()),
+        }
+        numbers = tf.from_iterable(range(5000))
+        if head == "channel":
+            numbers = numbers.pipe(passing())
+        await numbers.pipe(tf.map(work)).pipe(tf.filter(work)).pipe(after[tail]).pipe(tf.drain())
+
+    turns = await turns_beside(run, cost, monkeypatch)
+
+    assert turns[-1] > 5000 * cost
+    assert max(delays(turns)) <= 0.010
 
 
 def loops(work: Callable[[int], int]) -> dict[str, Callable[[], Awaitable[object]]]:
@@ -385,34 +401,12 @@ def loops(work: Callable[[int], int]) -> dict[str, Callable[[], Awaitable[object
 async def test_R17_a_busy_loop_delays_other_tasks_by_4_ms_and_2_items_at_most_once_its_pace_is_known(
     loop: str, cost: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    now = 0.0
-    beats = [now]
+    turns = await turns_beside(lambda work: loops(work)[loop](), cost, monkeypatch)
 
-    def work(n: int) -> int:
-        nonlocal now
-        now += cost
-        return n
-
-    async def beat() -> None:
-        while True:
-            beats.append(now)
-            await trio.lowlevel.checkpoint()
-
-    monkeypatch.setattr("trioflow._core.fused.perf_counter", lambda: now)
-    monkeypatch.setattr("trioflow._core.channel_end.perf_counter", lambda: now)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(beat)
-        await loops(work)[loop]()
-        nursery.cancel_scope.cancel()
-
-    assert now == pytest.approx(2000 * cost)
-    # Between two beats the loop may have two turns, and it may notice the end of one after twice as many items.
-    assert max(delays(beats)) < max(0.0041, 16.1 * cost) + 2 * cost
-    assert max(delays([time for time in beats if time > 100 * cost])) < 0.0041 + 2 * cost
-
-
-def delays(times: list[float]) -> list[float]:
-    return [after - before for before, after in itertools.pairwise(times)]
+    assert turns[-1] == pytest.approx(2000 * cost)
+    # Between two turns of the other task, the loop may have two, and notice the end of one after twice as many items.
+    assert max(delays(turns)) < max(0.0041, 16.1 * cost) + 2 * cost
+    assert max(delays([time for time in turns if time > 100 * cost])) < 0.0041 + 2 * cost
 
 
 async def test_R17_an_exception_in_flight_is_not_lost_to_a_cancellation() -> None:
