@@ -11,7 +11,6 @@ from pathlib import Path
 
 import hypothesis
 import pytest
-from trio.testing import MockClock
 
 DESCRIPTORS = Path("/proc/self/fd")
 TESTS = Path(__file__).parent
@@ -79,15 +78,6 @@ def _open_files() -> set[tuple[int, int, int]]:
             continue
         found.add((number, status.st_dev, status.st_ino))
     return found
-
-
-@pytest.fixture
-def autojump_clock() -> MockClock:
-    """A clock that jumps to the next deadline once all tasks have slept for 10 ms.
-
-    pytest-trio's jumps at once. But a kernel that is busy passes on what a socket sends only a moment later.
-    """
-    return MockClock(autojump_threshold=0.01)
 
 
 @pytest.fixture(autouse=True)
