@@ -208,13 +208,14 @@ async def test_flat_map_closes_an_async_generator_that_is_left() -> None:
     assert closed == [7]
 
 
-async def test_the_error_for_an_item_that_starmap_cannot_spread_names_the_function() -> None:
+async def test_the_error_for_an_item_that_starmap_cannot_spread_names_no_class_of_ours() -> None:
     async def add(a: int, b: int) -> int:
         return a + b
 
     for fn in (lambda a, b: a + b, add):
-        with pytest.raises(TypeError, match=rf"{fn.__name__}\(\) argument after \* must be an iterable, not int"):
+        with pytest.raises(TypeError, match=r"after \* must be an iterable, not int") as caught:
             await tf.pipeline([1], tf.starmap(fn), tf.drain())
+        assert "_Checked" not in str(caught.value)  # Python before 3.15 names what is called
 
 
 async def test_flat_map_refuses_what_it_cannot_iterate() -> None:
