@@ -1,8 +1,8 @@
 """What both ends of a channel have in common: closing, statistics, and when a task lets others run.
 
 Rule 1: a task lets others run at least once every `capacity` items (R17), and once it has worked for `TURN` seconds. To ask
-    for the time at each item would cost 6 % of a loop over a channel. So an end asks after 16 items, then after as many as
-    took less than a turn so far, and never later than after `capacity`.
+    for the time at each item would add a tenth to the cost of a loop over a channel. So an end asks after 16 items, then
+    after twice as many while that took less than a turn, and at the latest after `capacity`.
 """
 
 from __future__ import annotations
