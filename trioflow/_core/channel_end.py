@@ -31,10 +31,9 @@ class End:
         self._buffer = buffer
         self._closed = False
         self._moved = 0  # items since this end last let other tasks run
-        self._look_at = (
-            _SOON if buffer.stride > _SOON else buffer.stride
-        )  # how many of them before it asks for the time
-        self._since = perf_counter()  # when that was
+        # How many of them before it asks for the time.
+        self._look_at = _SOON if buffer.stride > _SOON else buffer.stride
+        self._since = perf_counter()  # when it last let them run
         self._partner: End | None = None  # the other end of the same stage: if one lets others run, it counts for both
 
     def __repr__(self) -> str:
